@@ -1,0 +1,1 @@
+"""Adapters: the only modules that touch Kafka, disks, databases, sockets and processes."""

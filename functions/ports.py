@@ -1,0 +1,172 @@
+"""What the processes need of the outside world: small Protocols, each with an in-memory adapter in
+`functions.adapters.memory` and a real one beside it. Decisions never import an adapter, only these.
+"""
+
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from events.record import PartitionId, Record
+
+
+class Clock(Protocol):
+    """Wall time for what is written down, monotonic time for waiting."""
+
+    def now(self) -> datetime:
+        """Wall-clock time, aware, UTC."""
+        ...
+
+    def monotonic_s(self) -> float:
+        """Seconds that never go back; only differences mean anything."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A group's position in a partition: the next offset to read, and up to 4096 bytes of metadata."""
+
+    offset: int
+    metadata: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Polled:
+    """One poll: records in partition order, and what the group rebalance changed since the last poll.
+
+    A partition in `lost` was revoked or lost: its work may go on, its commits will not be accepted.
+    `gained` partitions were assigned since the last poll, before any of their records is returned.
+    """
+
+    records: tuple[Record, ...] = ()
+    gained: frozenset[PartitionId] = frozenset()
+    lost: frozenset[PartitionId] = frozenset()
+
+
+class RecordAppender(Protocol):
+    """Appends records durably (acks=all)."""
+
+    def append(self, record: Record) -> "Future[PartitionId]":
+        """Hands one record over; never blocks, thread-safe.
+
+        The future resolves when every in-sync replica has it. It fails with `functions.errors.AppendFailed`
+        (too large, not writable, outcome unknown at the delivery timeout).
+        """
+        ...
+
+    def close(self, timeout_s: float) -> None:
+        """Flushes within `timeout_s` and closes."""
+        ...
+
+
+class GroupConsumer(Protocol):
+    """A member of a consumer group. One thread owns it; only `wake` may be called from others."""
+
+    def poll(self, timeout_s: float) -> Polled: ...
+
+    def commit(self, commits: Mapping[PartitionId, Commit]) -> bool:
+        """Commits synchronously. False when the group refused (partition lost, rebalance): expected, not fatal."""
+        ...
+
+    def committed(self, partitions: Iterable[PartitionId]) -> Mapping[PartitionId, Commit]:
+        """The last commit of each partition that has one."""
+        ...
+
+    def pause(self, partitions: Iterable[PartitionId]) -> None: ...
+
+    def resume(self, partitions: Iterable[PartitionId]) -> None: ...
+
+    def assignment(self) -> frozenset[PartitionId]: ...
+
+    def expect(self, *, soon: bool) -> None:
+        """Hint: records are expected soon (poll short) or not (poll long). See ADR 0003."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class RecordTail(Protocol):
+    """Reads partitions without a group: registry, control, replies. One thread owns it."""
+
+    def poll(self, timeout_s: float) -> tuple[Record, ...]: ...
+
+    def is_caught_up(self) -> bool:
+        """True once everything that was there when the tail was opened has been returned."""
+        ...
+
+    def expect(self, *, soon: bool) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offsets:
+    """End offset and committed offset (None: the group never committed) of one partition."""
+
+    end: int
+    committed: int | None
+    start: int = 0
+
+    @property
+    def lag(self) -> int:
+        return max(0, self.end - (self.start if self.committed is None else self.committed))
+
+
+class LagReader(Protocol):
+    """Lag of many groups in two requests a broker (ListOffsets, OffsetFetch)."""
+
+    def lags(self, groups: Mapping[str, tuple[str, ...]]) -> Mapping[str, Mapping[PartitionId, Offsets]]:
+        """`groups` maps a consumer group to its topics; the result maps it to offsets by partition."""
+        ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopicSpec:
+    """A topic that the product needs. `retention_s` None means the broker's default."""
+
+    name: str
+    partitions: int
+    compacted: bool = False
+    retention_s: int | None = None
+
+
+class BrokerAdmin(Protocol):
+    """Creates what is missing; never deletes."""
+
+    def ensure_topics(self, topics: Iterable[TopicSpec], timeout_s: float) -> None: ...
+
+
+class RecordLog(Protocol):
+    """One Kafka-protocol cluster: opens the four things processes use. Wiring code receives this."""
+
+    def appender(self, *, client: str) -> RecordAppender: ...
+
+    def group(self, *, group: str, topics: tuple[str, ...], client: str) -> GroupConsumer: ...
+
+    def tail(
+        self, *, topics: tuple[str, ...], client: str, from_start: bool, partition: int | None = None
+    ) -> RecordTail:
+        """All partitions of `topics`, or the one given; from the start, or from the end as of now."""
+        ...
+
+    def lag_reader(self, *, client: str) -> LagReader: ...
+
+    def admin(self, *, client: str) -> BrokerAdmin: ...
+
+
+class BlobStore(Protocol):
+    """Bodies too large for a record, files of batches. Content is addressed by its SHA-256."""
+
+    def put(self, data: bytes) -> str:
+        """Stores the bytes and returns a `dataref` (`blob:<sha256>`); storing twice is the same reference."""
+        ...
+
+    def get(self, ref: str, *, limit_bytes: int) -> bytes:
+        """Raises `functions.errors.BlobMissing` (absent, hash differs, over the limit)."""
+        ...
+
+    def delete(self, ref: str) -> None: ...
+

@@ -1,0 +1,246 @@
+"""Every setting of every process: frozen, grouped, explained, read from the environment in one place.
+
+`PICKSPIN_<GROUP>_<FIELD>` sets a field (`PICKSPIN_BROKER_BOOTSTRAP`); a few everyday ones have short names
+(`SHORT_NAMES`). All problems are reported together; an unknown `PICKSPIN_` variable is an error.
+"""
+
+import os
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from functions.errors import StartupFailed
+
+
+class Group(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One concern's settings."""
+
+
+class BrokerSettings(Group):
+    """Which cluster, and how records travel."""
+
+    bootstrap: str = "127.0.0.1:9092"
+    """Comma-separated host:port list."""
+    kind: str = "kafka"
+    """`kafka`, or `embedded` (the in-memory broker of `pickspin up`; decides API version, poll and admission)."""
+    prefix: str = ""
+    """Prefix of every topic and group; empty or ending in a dot."""
+    partitions: int = 4
+    """Partitions of every keyed topic the local stack creates (a cluster's come from the chart)."""
+    reply_partitions: int = 4
+    """Partitions of `infer.replies` = the most ingress replicas there may be."""
+    security_protocol: str = "PLAINTEXT"
+    """PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL."""
+    sasl_mechanism: str | None = None
+    sasl_username: str | None = None
+    sasl_password: str | None = None
+    ssl_cafile: str | None = None
+    ssl_certfile: str | None = None
+    ssl_keyfile: str | None = None
+    delivery_timeout_s: float = 8.0
+    """An append that is not acknowledged by then fails as unknown; below the ingress's own wait."""
+    session_timeout_s: float = 10.0
+    """A killed group member's partitions move after this long (a broker's minimum is 6 s)."""
+    poll_busy_ms: int = 2
+    """Longest empty fetch on the embedded broker while work is in flight (ADR 0003)."""
+    poll_idle_ms: int = 50
+    """Longest empty fetch on the embedded broker while idle."""
+    max_record_bytes: int = 900 * 1024
+    """Producer cap; strictly below the broker's topic limit (1 MiB) so that one record never poisons a producer."""
+    inline_bytes: int = 256 * 1024
+    """Bodies above this travel by `dataref`."""
+
+
+class IngressSettings(Group):
+    """The HTTP doors."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    partition: int = 0
+    """This replica's partition of `infer.replies` (StatefulSet ordinal)."""
+    reply_wait_s: float = 115.0
+    """Deadline of a synchronous call; below the usual client timeout of 120 s so that our 504 wins."""
+    background_wait_s: float = 3600.0
+    """Deadline of background, callback and batch work."""
+    max_body_bytes: int = 768 * 1024
+    max_file_bytes: int = 100 * 1024 * 1024
+    max_waiters: int = 500
+    """Synchronous calls and streams open at once; the next gets 503 `overloaded`."""
+    tenant_streams: int = 200
+    tenant_queue: int = 1000
+    """Unfinished accepted requests of one tenant; the next gets 429 `tenant_queue`."""
+    embedded_partition_bytes: int = 3 * 1024 * 1024
+    """Unfinished bytes per request partition on the embedded broker, which forgets above about 5 MB."""
+    heartbeat_s: float = 1.0
+    """Comment lines of a waiting stream come at least this often."""
+    stream_idle_s: float = 60.0
+    body_read_s: float = 15.0
+    """A request body must arrive within this long."""
+    api_keys: str = ""
+    """`tenant=key` pairs, comma-separated. Empty: no authentication, which binds loopback only."""
+    callback_hosts: str = ""
+    """Allow-list of callback hosts (comma-separated, `*.example.org` allowed); empty: any public https host."""
+    callback_allow_http: bool = False
+    callback_allow_private: bool = False
+    """Lets callbacks reach loopback and private addresses: for tests and the demo, never in production."""
+    reply_topics: str = ""
+    """Further topics that a foreign producer may name in `replytopic` (comma-separated)."""
+
+
+class RouterSettings(Group):
+    binding: str = "http"
+    """`http`: Flask function fed by the source process (KafkaSource on a cluster); `log`: a consumer."""
+    host: str = "127.0.0.1"
+    port: int = 0
+    threads: int = 8
+    source_in_flight: int = 32
+    request_timeout_s: float = 10.0
+    max_hops: int = 4
+
+
+class WorkerSettings(Group):
+    service: str = ""
+    replica: str = "0"
+    port: int = 0
+    """Port of /ready, /live and /metrics; 0 lets the system choose."""
+    max_attempts: int = 3
+    """Model calls of one request, crashes included."""
+    chunk_ms: int = 30
+    """Streamed parts are coalesced for this long."""
+    drain_s: float = 20.0
+    max_reply_bytes: int = 512 * 1024
+    backend_idle_s: float = 60.0
+    """A model that sends nothing for this long has failed the attempt."""
+
+
+class SpinSettings(Group):
+    idle_s: float | None = None
+    """Overrides every service's idle time tau; None leaves the catalogue's."""
+    poll_s: float = 0.1
+    """How often lag is read; bounds activation latency."""
+    window_s: float = 300.0
+    """Window of Algorithm 1."""
+    drain_goal_s: float = 10.0
+
+
+class StoreSettings(Group):
+    url: str = ""
+    """SQLAlchemy URL; empty: SQLite `store.sqlite3` in the data directory."""
+    retention_days: float = 7.0
+    route_bound_s: float = 30.0
+    """Accepted but not routed for this long: published again."""
+    reap_s: float = 0.25
+    boot_id: str = ""
+    """Set by the local stack: a new value means that an in-memory broker was lost with its records."""
+
+
+class CallbackSettings(Group):
+    schedule_s: str = "0,5,300,1800,7200,18000,36000,50400,72000,86400"
+    """Delays between attempts (Standard Webhooks' example), jittered by 10 %."""
+    attempt_timeout_s: float = 10.0
+    max_response_bytes: int = 64 * 1024
+    concurrency: int = 16
+
+
+class Settings(Group):
+    """All groups. A process takes the groups it needs from the one object its wiring receives."""
+
+    broker: BrokerSettings = BrokerSettings()
+    ingress: IngressSettings = IngressSettings()
+    router: RouterSettings = RouterSettings()
+    worker: WorkerSettings = WorkerSettings()
+    spin: SpinSettings = SpinSettings()
+    store: StoreSettings = StoreSettings()
+    callbacks: CallbackSettings = CallbackSettings()
+    catalogue: str = ""
+    """Path of the catalogue; empty: the built-in one."""
+    data_dir: str = ""
+    """Where store, blobs, logs and converted weights lie; empty: `~/.local/share/pickspin`."""
+    log_level: str = "INFO"
+
+
+SHORT_NAMES: Final[Mapping[str, tuple[str, str]]] = {
+    "PICKSPIN_PORT": ("ingress", "port"),
+    "PICKSPIN_HOST": ("ingress", "host"),
+    "PICKSPIN_API_KEYS": ("ingress", "api_keys"),
+    "PICKSPIN_IDLE_S": ("spin", "idle_s"),
+    "PICKSPIN_BOOTSTRAP": ("broker", "bootstrap"),
+}
+SECRETS: Final = frozenset({"sasl_password", "api_keys"})
+
+
+def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """Reads settings from `environ` (None: the process environment).
+
+    Raises:
+        StartupFailed: naming every unknown variable and every bad value at once.
+    """
+    found = dict(os.environ if environ is None else environ)
+    groups = {field.name: field.type for field in msgspec.structs.fields(Settings)}
+    tree: dict[str, Any] = {}
+    problems: list[str] = []
+    for name, text in sorted(found.items()):
+        if not name.startswith("PICKSPIN_"):
+            continue
+        place = _place(name, groups)
+        if place is None:
+            problems.append(f"{name}: no such setting")
+        elif len(place) == 1:
+            tree[place[0]] = text
+        else:
+            tree.setdefault(place[0], {})[place[1]] = text
+    parsed: dict[str, Any] = {}
+    for key, value in tree.items():
+        try:
+            parsed[key] = msgspec.convert(value, groups[key], strict=False)
+        except msgspec.ValidationError as error:
+            problems.append(f"{key}: {error}")
+    if problems:
+        raise StartupFailed("settings: " + "; ".join(problems))
+    return Settings(**parsed)
+
+
+def _place(name: str, groups: Mapping[str, Any]) -> tuple[str, ...] | None:
+    if name in SHORT_NAMES:
+        return SHORT_NAMES[name]
+    rest = name.removeprefix("PICKSPIN_").lower()
+    for group, kind in groups.items():
+        if rest == group:
+            return (group,) if not _is_group(kind) else None
+        if _is_group(kind) and rest.startswith(f"{group}_"):
+            field = rest.removeprefix(f"{group}_")
+            if field in kind.__struct_fields__:
+                return group, field
+    return None
+
+
+def _is_group(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Group)
+
+
+def to_environ(settings: Settings) -> dict[str, str]:
+    """The environment that makes a child process load the same settings (secrets included: pass, never print)."""
+    found: dict[str, str] = {}
+    defaults = Settings()
+    for top in msgspec.structs.fields(Settings):
+        value, default = getattr(settings, top.name), getattr(defaults, top.name)
+        if not isinstance(value, Group):
+            if value != default:
+                found[f"PICKSPIN_{top.name.upper()}"] = str(value)
+            continue
+        for field in msgspec.structs.fields(type(value)):
+            mine = getattr(value, field.name)
+            if mine != getattr(default, field.name) and mine is not None:
+                found[f"PICKSPIN_{top.name}_{field.name}".upper()] = str(mine)
+    return found
+
+
+def masked(settings: Settings) -> dict[str, Any]:
+    """The effective settings for printing, secrets replaced by `***`."""
+    tree: dict[str, Any] = msgspec.to_builtins(settings)
+    for value in tree.values():
+        if isinstance(value, dict):
+            for secret in SECRETS & value.keys():
+                value[secret] = "***" if value[secret] else value[secret]
+    return tree

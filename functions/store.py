@@ -1,0 +1,248 @@
+"""The store's port and its rows: states, results, idempotency keys, callbacks, batches, files.
+
+`functions.adapters.sql_store.SqlStore` implements it with SQLAlchemy Core (SQLite file by default, PostgreSQL by URL;
+`sqlite://` in memory is the in-memory adapter). Every method is synchronous, thread-safe and one transaction; the ingress calls
+them from an executor. The log is the truth of what happened to requests: rows here can be rebuilt from it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal, Protocol
+
+from events.record import Event, Record
+from events.types import State
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestRow:
+    """One request. None: not known (yet) or not applicable. Times are aware UTC."""
+
+    id: str
+    tenant: str
+    operation: str
+    state: State
+    asked_model: str
+    accepted_at: datetime
+    deadline: datetime
+    model: str | None = None
+    service: str | None = None
+    routed_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    attempt: int = 0
+    is_background: bool = False
+    is_stored: bool = True
+    """False: the caller said `store: false`; body and result are deleted after delivery."""
+    callback_id: str | None = None
+    batch_id: str | None = None
+    reply_topic: str | None = None
+    reply_partition: int | None = None
+    reply_epoch: str | None = None
+    status: int | None = None
+    """HTTP status of the outcome."""
+    result: bytes | None = None
+    """Data of the terminal event (completed or failed), JSON."""
+    usage_prompt: int | None = None
+    usage_completion: int | None = None
+    cost_usd: float | None = None
+    decision: bytes | None = None
+    meta: Mapping[str, object] = field(default_factory=dict)
+    """What a door needs to answer in its own shape (for example the fields of a Responses API call)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """Outcome of claiming an idempotency key: `new` (yours), `joined` (same body; `request_id` is the first one's), `conflict` (other body)."""
+
+    kind: Literal["new", "joined", "conflict"]
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestEvent:
+    """One entry of a request's event stream; `cursor` grows within the request."""
+
+    request_id: str
+    cursor: int
+    kind: str
+    """`state`, `chunk` or `terminal`."""
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallbackTarget:
+    """A registered callback. `secret` is the Standard Webhooks secret (`whsec_...`)."""
+
+    id: str
+    tenant: str
+    url: str
+    secret: str
+    is_ad_hoc: bool = False
+    is_disabled: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """One callback to deliver. `attempt` counts those made; `due_at` is when the next one may start."""
+
+    id: str
+    request_id: str
+    target_id: str
+    body: bytes
+    attempt: int
+    due_at: datetime
+    state: Literal["pending", "delivered", "failed"] = "pending"
+    last_outcome: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileRow:
+    """An uploaded or produced file; the bytes are in the blob store under `ref`."""
+
+    id: str
+    tenant: str
+    filename: str
+    purpose: str
+    bytes: int
+    created_at: datetime
+    ref: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchRow:
+    """A batch (OpenAI Batches API). `counts`: total, completed, failed. Statuses are OpenAI's."""
+
+    id: str
+    tenant: str
+    endpoint: str
+    input_file_id: str
+    completion_window: str
+    status: str
+    created_at: datetime
+    deadline: datetime
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    total: int = 0
+    completed: int = 0
+    failed: int = 0
+    submitted: int = 0
+    """Lines already on the log: where a restarted runner goes on."""
+    output_file_id: str | None = None
+    error_file_id: str | None = None
+    errors: Sequence[Mapping[str, object]] = ()
+    finished_at: datetime | None = None
+    cancelled_at: datetime | None = None
+
+
+class RequestStore(Protocol):
+    """Requests, results, idempotency keys, event streams."""
+
+    def accept(self, row: RequestRow, record: Record | None = None) -> bool:
+        """Inserts the row if the id is new (True); `record` is kept until the terminal, for publishing again."""
+        ...
+
+    def request(self, request_id: str) -> RequestRow | None: ...
+
+    def requests(
+        self, *, tenant: str | None, states: Sequence[State] | None = None, limit: int = 100
+    ) -> Sequence[RequestRow]: ...
+
+    def record_batch(self, changes: "Sequence[Change]") -> "Sequence[str]":
+        """Applies a poll's worth of changes in one transaction; returns ids whose *first* terminal this was."""
+        ...
+
+    def events_after(
+        self, request_id: str, cursor: int, limit: int = 256
+    ) -> Sequence[RequestEvent]: ...
+
+    def overdue(self, now: datetime, limit: int = 500) -> Sequence[RequestRow]:
+        """Unfinished rows whose deadline is before `now`."""
+        ...
+
+    def unrouted(
+        self, before: datetime, limit: int = 200
+    ) -> Sequence[tuple[RequestRow, Record]]:
+        """Rows still `accepted` since before that instant, with their request records."""
+        ...
+
+    def unfinished(self, *, tenant: str | None = None) -> int: ...
+
+    def fail_unfinished(self, *, code: str, now: datetime) -> Sequence[RequestRow]:
+        """Fails every unfinished row (a volatile broker was restarted); returns them."""
+        ...
+
+    def claim_key(
+        self, *, tenant: str, key: str, body_hash: str, request_id: str, now: datetime
+    ) -> Claim: ...
+
+    def release_key(self, *, tenant: str, key: str, request_id: str) -> None:
+        """Undoes a `new` claim whose request was never accepted."""
+        ...
+
+    def forget(self, request_id: str) -> bool:
+        """Deletes prompt, answer and events of a request (DELETE, `store: false`, retention); False if unknown."""
+        ...
+
+    def purge(self, before: datetime) -> int: ...
+
+    def boot(self, boot_id: str) -> bool:
+        """Remembers the boot id; True when it differs from the last one (the volatile broker is new)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What one event changes in the store. The kind of `event.type` decides; `record` is set for request events."""
+
+    event: Event
+    record: Record | None = None
+    result: bytes | None = None
+    """Terminal data after `dataref` was resolved; None when it is in the event."""
+
+
+class CallbackStore(Protocol):
+    def add_target(self, target: CallbackTarget) -> None: ...
+
+    def target(self, target_id: str) -> CallbackTarget | None: ...
+
+    def disable_target(self, target_id: str) -> None: ...
+
+    def enqueue_delivery(self, delivery: Delivery) -> bool:
+        """False when a delivery of that id exists already."""
+        ...
+
+    def due_deliveries(self, now: datetime, limit: int) -> Sequence[Delivery]: ...
+
+    def update_delivery(self, delivery: Delivery) -> None: ...
+
+    def deliveries(self, request_id: str) -> Sequence[Delivery]: ...
+
+
+class BatchStore(Protocol):
+    def add_file(self, row: FileRow) -> None: ...
+
+    def file(self, file_id: str) -> FileRow | None: ...
+
+    def files(self, tenant: str, limit: int = 100) -> Sequence[FileRow]: ...
+
+    def delete_file(self, file_id: str) -> bool: ...
+
+    def add_batch(self, row: BatchRow) -> None: ...
+
+    def batch(self, batch_id: str) -> BatchRow | None: ...
+
+    def batches(self, tenant: str, limit: int = 100) -> Sequence[BatchRow]: ...
+
+    def update_batch(self, row: BatchRow) -> None: ...
+
+    def open_batches(self) -> Sequence[BatchRow]:
+        """Batches that still need work (validating, in_progress, finalizing, cancelling)."""
+        ...
+
+    def batch_requests(self, batch_id: str) -> Sequence[RequestRow]: ...
+
+
+class Store(RequestStore, CallbackStore, BatchStore, Protocol):
+    """All three; processes take only the part they use."""
+
+    def close(self) -> None: ...

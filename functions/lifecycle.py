@@ -1,0 +1,52 @@
+"""Stopping: one flag, set by SIGTERM or SIGINT, that every loop looks at; and dying with the parent."""
+
+import ctypes
+import os
+import signal
+import threading
+from types import FrameType
+from typing import Final
+
+_PR_SET_PDEATHSIG: Final = 1
+
+
+class StopFlag:
+    """Set once, never cleared. `install` ties it to SIGTERM and SIGINT of this process (main thread only)."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    @classmethod
+    def install(cls) -> "StopFlag":
+        flag = cls()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, flag._handle)
+        return flag
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self._event.set()
+
+    def set(self) -> None:
+        self._event.set()
+
+    def is_set(self) -> bool:
+        return self._event.is_set()
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Waits until set, at most `timeout_s` (None: for ever); returns whether it is set."""
+        return self._event.wait(timeout_s)
+
+
+def die_with_parent(parent_pid: int, number: int = signal.SIGTERM) -> None:
+    """Asks Linux to send `number` to this process when the thread that started it ends; elsewhere does nothing.
+
+    Called first thing in a child. `parent_pid` is checked afterwards: had the parent already gone, the request
+    would never fire.
+    """
+    try:
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
+    except (OSError, AttributeError):
+        return
+    if os.getppid() != parent_pid:
+        os.kill(os.getpid(), number)

@@ -1,0 +1,107 @@
+"""Logs and metrics. Every metric name of the product is declared here and nowhere else.
+
+Rules: unit in the name, state as a label, no label with unbounded values (no request ids, tenants only where
+limited by the catalogue), counters end in `_total`.
+"""
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+LATENCY_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line; user text is escaped, so that it can never forge a line."""
+
+    def __init__(self, process: str) -> None:
+        super().__init__()
+        self._process = process
+
+    def format(self, record: logging.LogRecord) -> str:
+        entry: dict[str, object] = {
+            "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "process": self._process,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        entry |= {key: value for key, value in vars(record).items() if key not in _STANDARD}
+        if record.exc_info:
+            entry["trace"] = self.formatException(record.exc_info)
+        return json.dumps(entry, default=str, ensure_ascii=True)
+
+
+def setup_logging(process: str, level: str) -> None:
+    """JSON lines on stderr for this process; client libraries speak only from WARNING up."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines(process))
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    for noisy in ("kafka", "httpx", "httpcore", "uvicorn.access", "sqlalchemy"):
+        logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))
+
+
+class Metrics:
+    """All metrics of one process on a registry of its own (None: a new one)."""
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry or CollectorRegistry()
+        r = self.registry
+        self.requests = Counter(
+            "pickspin_requests", "Requests by door, operation and outcome.",
+            ["door", "operation", "outcome"], registry=r,
+        )
+        self.refusals = Counter("pickspin_refusals", "Refusals by code.", ["code"], registry=r)
+        self.waiters = Gauge("pickspin_waiters", "Open synchronous calls and streams.", registry=r)
+        self.e2e_latency = Histogram(
+            "pickspin_e2e_latency_seconds", "Accepted to answered.", ["operation"],
+            buckets=LATENCY_S, registry=r,
+        )
+        self.ttft = Histogram(
+            "pickspin_ttft_seconds", "Accepted to the first streamed token.", ["service"],
+            buckets=LATENCY_S, registry=r,
+        )
+        self.replies_dropped = Counter(
+            "pickspin_replies_dropped", "Reply events not delivered, by reason.", ["reason"], registry=r
+        )
+        self.decisions = Counter(
+            "pickspin_decisions", "Routing decisions.", ["service", "route_class", "reason"], registry=r
+        )
+        self.decision_seconds = Histogram(
+            "pickspin_decision_seconds", "Time of one routing decision.",
+            buckets=(0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1), registry=r,
+        )
+        self.dead_letters = Counter(
+            "pickspin_dead_letters", "Records sent to the dead letter topic.", ["reason"], registry=r
+        )
+        self.append_failures = Counter(
+            "pickspin_append_failures", "Appends that failed or are unknown.", ["topic"], registry=r
+        )
+        self.producer_rebuilds = Counter(
+            "pickspin_producer_rebuilds", "Producers rebuilt after a fatal state.", registry=r
+        )
+        self.attempts = Counter(
+            "pickspin_attempts", "Model calls by outcome.", ["service", "outcome"], registry=r
+        )
+        self.in_flight = Gauge(
+            "pickspin_in_flight", "Model calls running.", ["service"], registry=r
+        )
+        self.model_seconds = Histogram(
+            "pickspin_model_seconds", "Duration of model calls.", ["service"],
+            buckets=LATENCY_S, registry=r,
+        )
+        self.lag = Gauge("pickspin_lag_records", "Uncommitted records.", ["service"], registry=r)
+        self.replicas = Gauge("pickspin_replicas", "Replicas by state.", ["service", "state"], registry=r)
+        self.cold_start_seconds = Histogram(
+            "pickspin_cold_start_seconds", "Replica start to ready.", ["service"],
+            buckets=LATENCY_S, registry=r,
+        )
+        self.reaped = Counter("pickspin_reaped", "Requests ended by the reaper.", ["state"], registry=r)
+        self.callbacks = Counter(
+            "pickspin_callback_attempts", "Callback attempts by outcome.", ["outcome"], registry=r
+        )

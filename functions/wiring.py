@@ -1,0 +1,78 @@
+"""Shared pieces of wiring: from settings to the adapters that several processes open in the same way."""
+
+import os
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from functions.errors import StartupFailed
+from functions.ports import BlobStore, Clock, RecordLog
+from functions.settings import Settings
+
+if TYPE_CHECKING:
+    from functions.store import Store
+    from router_model.catalogue import Catalogue
+
+
+def data_dir(settings: Settings) -> Path:
+    """The data directory, created when missing.
+
+    Raises:
+        StartupFailed: it cannot be created or written.
+    """
+    path = Path(settings.data_dir or Path.home() / ".local" / "share" / "pickspin").expanduser()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StartupFailed(f"cannot create the data directory {path}: {error.strerror}") from error
+    if not os.access(path, os.W_OK):
+        raise StartupFailed(f"the data directory {path} is not writable")
+    return path
+
+
+def open_log(settings: Settings) -> RecordLog:
+    """The cluster of `settings.broker`; connections are made when its parts are opened."""
+    from functions.adapters.kafka_log import KafkaLog  # noqa: PLC0415 - kafka is not needed to print help
+
+    return KafkaLog(settings.broker)
+
+
+def open_blobs(settings: Settings) -> BlobStore:
+    """The blob store in the data directory."""
+    from functions.adapters.blob_dir import DirBlobs  # noqa: PLC0415
+
+    return DirBlobs(data_dir(settings) / "blobs")
+
+
+def store_url(settings: Settings) -> str:
+    """The store's SQLAlchemy URL: the configured one, else a SQLite file in the data directory."""
+    return settings.store.url or f"sqlite:///{data_dir(settings) / 'store.sqlite3'}"
+
+
+def open_store(settings: Settings, clock: Clock | None = None) -> "Store":
+    """The store at `store_url`."""
+    from functions.adapters.clock import SystemClock  # noqa: PLC0415
+    from functions.adapters.sql_store import SqlStore  # noqa: PLC0415 - sqlalchemy is slow to import
+
+    return SqlStore(store_url(settings), clock or SystemClock())
+
+
+def load_catalogue(settings: Settings) -> "Catalogue":
+    """The catalogue at `settings.catalogue`, else the built-in one.
+
+    Raises:
+        StartupFailed: unreadable or rejected; every problem is listed with its key path.
+    """
+    from router_model.catalogue_loading import CatalogueRejected  # noqa: PLC0415
+    from router_model.catalogue_loading import load_catalogue as load  # noqa: PLC0415
+
+    try:
+        if settings.catalogue:
+            text = Path(settings.catalogue).read_text(encoding="utf-8")
+        else:
+            text = resources.files("functions.local").joinpath("catalogue.yaml").read_text("utf-8")
+        return load(text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise StartupFailed(f"cannot read the catalogue {settings.catalogue}: {error}") from error
+    except CatalogueRejected as error:
+        raise StartupFailed(f"the catalogue is rejected: {error}") from error

@@ -32,7 +32,7 @@ class Event:
     time: str | None = None
     datacontenttype: str = JSON
     data: bytes | None = None
-    extensions: Mapping[str, str] = field(default=NO_EXTENSIONS)
+    extensions: Mapping[str, str] = field(default_factory=lambda: NO_EXTENSIONS)
 
     def get(self, extension: str) -> str | None:
         """The value of an extension attribute, or None where it is absent."""

@@ -1,0 +1,40 @@
+"""The process of the embedded broker: creates every topic the catalogue needs, says its address, waits for SIGTERM.
+
+The address goes to standard output as one line `bootstrap <host:port>` and to `broker.address` in the data directory.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Final
+
+from functions import wiring
+from functions.lifecycle import StopFlag
+from functions.local.mock_cluster import MockCluster
+from functions.local.topics import topic_specs
+from functions.settings import Settings
+
+ADDRESS_FILE: Final = "broker.address"
+ANNOUNCE: Final = "bootstrap "
+WAIT_S: Final = 3600.0
+
+
+def run(settings: Settings) -> int:
+    """Serves until SIGTERM or SIGINT. Raises `StartupFailed` when librdkafka is missing."""
+    stop = StopFlag.install()
+    address = wiring.data_dir(settings) / ADDRESS_FILE
+    with MockCluster(topic_specs(settings, wiring.load_catalogue(settings))) as cluster:
+        _write_whole(address, cluster.bootstrap)
+        sys.stdout.write(f"{ANNOUNCE}{cluster.bootstrap}\n")
+        sys.stdout.flush()
+        while not stop.is_set():
+            stop.wait(WAIT_S)
+    address.unlink(missing_ok=True)
+    return 0
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Readers see the old file or the new one, never half of it."""
+    new = path.with_name(f"{path.name}.new")
+    new.write_text(text, encoding="ascii")
+    os.replace(new, path)

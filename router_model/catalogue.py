@@ -127,9 +127,11 @@ class Catalogue(Entry):
 
     models: tuple[Model, ...]
     services: tuple[Service, ...]
-    profiles: Mapping[str, Profile] = PROFILES
+    profiles: Mapping[str, Profile] = msgspec.field(default_factory=lambda: dict(PROFILES))
     default_profile: str = "balanced"
-    warm_pool: Mapping[Tier, int] = {"L1": 0, "L2": 0, "L3": 0}
+    warm_pool: Mapping[Tier, int] = msgspec.field(
+        default_factory=lambda: {tier: 0 for tier in TIERS}
+    )
     tasks: Mapping[str, Task] = {}
     aliases: Mapping[str, str] = {}
     fallbacks: Mapping[str, tuple[str, ...]] = {}

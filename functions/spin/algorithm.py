@@ -1,0 +1,127 @@
+"""Algorithm 1 of the Pick and Spin paper: orchestration-aware scaling with warm pools, as one pure function.
+
+Two terms beyond the paper (architecture section 11, no. 11): activation from zero ignores the cooldown, and a backlog
+term asks for enough replicas to drain what waits within a goal. Scale-in from N to a smaller M above zero does not
+exist here: a cluster leaves it to the HPA, the local stack goes from N to the warm pool after the idle time.
+"""
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """Why a decision is what it is."""
+
+    ACTIVATION = "activation"
+    WARM_POOL = "warm_pool"
+    SCALE_UP = "scale_up"
+    COOLDOWN = "cooldown"
+    IDLE = "idle"
+    OVER_LIMIT = "over_limit"
+    STEADY = "steady"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What the catalogue says of a service. `min_warm` is the tier's warm pool size or the service's own floor."""
+
+    concurrency: int
+    min_warm: int
+    max_replicas: int
+    cooldown_s: float
+    idle_s: float
+    """tau."""
+    drain_goal_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """What is known of a service at one instant; all `_s` instants are monotonic seconds of one clock."""
+
+    now_s: float
+    rate_per_s: float
+    """Arrivals, averaged over the window."""
+    service_s: float
+    """Mean time of one model call, waiting excluded."""
+    lag: int
+    """Records that are not committed: waiting, in flight, and due for a retry."""
+    in_flight: int
+    replicas: int
+    """Started and not told to stop, ready or not."""
+    last_busy_s: float | None
+    """Last instant with anything uncommitted or in flight; None: never since the scaler knows the service."""
+    last_scale_up_s: float | None
+    """None: never."""
+
+    @property
+    def is_busy(self) -> bool:
+        return self.lag > 0 or self.in_flight > 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """How many replicas there should be, why, and both targets it came from."""
+
+    replicas: int
+    reason: Reason
+    rate_target: int
+    backlog_target: int
+
+
+def decide(snapshot: Snapshot, terms: Terms) -> Decision:
+    """Algorithm 1 for one service. The result is in 0..max_replicas, and above zero whenever anything is uncommitted
+    or in flight and max_replicas allows it."""
+    by_rate, by_backlog = rate_target(snapshot, terms), backlog_target(snapshot, terms)
+    wanted, reason = _choose(snapshot, terms, max(by_rate, by_backlog))
+    return Decision(
+        replicas=max(0, min(wanted, terms.max_replicas)),
+        reason=reason,
+        rate_target=by_rate,
+        backlog_target=by_backlog,
+    )
+
+
+def rate_target(snapshot: Snapshot, terms: Terms) -> int:
+    """Little's law, line 4: ceil(arrival rate x service time / concurrency)."""
+    return math.ceil(snapshot.rate_per_s * snapshot.service_s / terms.concurrency)
+
+
+def backlog_target(snapshot: Snapshot, terms: Terms) -> int:
+    """Replicas that drain the backlog within the goal: ceil(backlog / (concurrency x drain goal / service time)).
+
+    Never more than ceil(backlog / concurrency): one slot for each request is all that calls longer than the goal use.
+    """
+    per_replica = terms.concurrency * terms.drain_goal_s / max(snapshot.service_s, 1e-6)
+    return min(math.ceil(snapshot.lag / per_replica), math.ceil(snapshot.lag / terms.concurrency))
+
+
+def _choose(snapshot: Snapshot, terms: Terms, target: int) -> tuple[int, Reason]:
+    current = snapshot.replicas
+    floor = max(0, min(terms.min_warm, terms.max_replicas))
+    allowed = min(target, terms.max_replicas)
+    is_cool = _is_cool(snapshot, terms)
+    if current > terms.max_replicas:
+        return terms.max_replicas, Reason.OVER_LIMIT
+    if current == 0 and snapshot.is_busy:
+        return max(allowed if is_cool else 1, floor, 1), Reason.ACTIVATION
+    if current < floor:
+        return floor, Reason.WARM_POOL
+    if allowed > current:
+        return (max(allowed, floor), Reason.SCALE_UP) if is_cool else (current, Reason.COOLDOWN)
+    if current > floor and _is_idle(snapshot, terms):
+        return floor, Reason.IDLE
+    return current, Reason.STEADY
+
+
+def _is_cool(snapshot: Snapshot, terms: Terms) -> bool:
+    last = snapshot.last_scale_up_s
+    return last is None or snapshot.now_s - last >= terms.cooldown_s
+
+
+def _is_idle(snapshot: Snapshot, terms: Terms) -> bool:
+    """Longer than tau without anything uncommitted, and longer than tau since the last scale-up."""
+    if snapshot.is_busy:
+        return False
+    quiet_since = max(snapshot.last_busy_s or 0.0, snapshot.last_scale_up_s or 0.0)
+    return snapshot.now_s - quiet_since > terms.idle_s

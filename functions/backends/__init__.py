@@ -1,0 +1,1 @@
+"""Model servers: what differs between them (`table`), and the programs that this machine can start itself."""

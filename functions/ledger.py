@@ -1,0 +1,314 @@
+"""The offset ledger: which records of a partition are finished, what may be committed, which attempt comes next.
+
+Records are worked on out of order, a group commits one offset per partition. The ledger keeps the lowest offset
+that is not finished (the watermark: what is committed) and writes what lies above it into the commit metadata, as
+Confluent's parallel-consumer does: the offsets finished beyond the watermark (they are not run again after a
+rebalance) and the attempts already begun of the unfinished ones (they go on at n + 1 after a crash).
+
+Nothing here does I/O. `PartitionLedger` is one partition, `Ledger` all partitions of one group member; both belong
+to the thread that owns the consumer.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from events.record import PartitionId
+from functions.ports import Commit
+
+METADATA_BYTES: Final = 4096
+"""What a broker accepts as commit metadata (`offset.metadata.max.bytes`)."""
+MAX_SPAN: Final = 512
+"""Largest span: the attempts of that many offsets always fit into the metadata."""
+_VERSION: Final = "1"
+_MOST_FINISHED: Final = 65_536
+_DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What commit metadata says about offsets at and above the committed one."""
+
+    attempts: Mapping[int, int] = field(default_factory=dict)
+    finished: frozenset[int] = frozenset()
+
+
+class PartitionLedger:
+    """One partition within one assignment.
+
+    Args:
+        commit: the group's last commit of the partition; None where there is none.
+        span: how far offsets may run ahead of the watermark before `is_full` asks for a pause.
+    """
+
+    def __init__(self, commit: Commit | None = None, *, span: int = MAX_SPAN) -> None:
+        if not 1 <= span <= MAX_SPAN:
+            raise ValueError(f"span must be 1 to {MAX_SPAN}")
+        kept = Kept() if commit is None else decode(commit)
+        self._span = span
+        self._next: int | None = None if commit is None else commit.offset
+        self._unfinished: dict[int, None] = {}
+        self._finished: set[int] = set(kept.finished)
+        self._attempts: dict[int, int] = dict(kept.attempts)
+
+    @property
+    def watermark(self) -> int | None:
+        """The next offset to commit: everything below it is finished. None: nothing is known yet."""
+        return next(iter(self._unfinished), self._next)
+
+    @property
+    def unfinished(self) -> int:
+        """Records fetched and not finished."""
+        return len(self._unfinished)
+
+    @property
+    def is_full(self) -> bool:
+        """True when offsets span at least the cap: pause the partition until the watermark moves."""
+        low = self.watermark
+        return low is not None and self._next is not None and self._next - low >= self._span
+
+    def fetched(self, offset: int) -> bool:
+        """Notes a record read from the log; offsets come in ascending order, gaps are normal.
+
+        Returns False where there is nothing to do: finished before a rebalance, or read before.
+        """
+        if self._next is not None and offset < self._next:
+            return False
+        self._next = offset + 1
+        if offset in self._finished:
+            self._trim()
+            return False
+        self._unfinished[offset] = None
+        return True
+
+    def attempts(self, offset: int) -> int:
+        """Attempts begun so far, those of earlier processes included."""
+        return self._attempts.get(offset, 0)
+
+    def attempt_started(self, offset: int) -> int:
+        """Counts one more attempt and returns its number (1-based). It is durable only once `commit()` is."""
+        number = self._attempts.get(offset, 0) + 1
+        self._attempts[offset] = number
+        return number
+
+    def attempt_withdrawn(self, offset: int) -> None:
+        """Takes back an attempt whose commit was refused: the model was never called."""
+        number = self._attempts.get(offset, 0) - 1
+        if number > 0:
+            self._attempts[offset] = number
+        else:
+            self._attempts.pop(offset, None)
+
+    def finished(self, offset: int) -> None:
+        """Notes that the record's final outcome is in the log. Unknown and repeated offsets change nothing."""
+        if offset not in self._unfinished:
+            return
+        del self._unfinished[offset]
+        self._attempts.pop(offset, None)
+        self._finished.add(offset)
+        self._trim()
+
+    def positioned(self, position: int) -> None:
+        """Notes the consumer's position: offsets below it that were never returned (transaction markers,
+        compacted records) hold nothing back, so a drained partition commits it.
+        """
+        if self._next is None or position > self._next:
+            self._next = position
+            self._trim()
+
+    def commit(self) -> Commit | None:
+        """What to commit now; None where nothing is known of the partition."""
+        low = self.watermark
+        if low is None:
+            return None
+        return Commit(low, encode(low, self._attempts, self._finished))
+
+    def _trim(self) -> None:
+        low = self.watermark
+        if low is None:
+            return
+        if self._finished:
+            self._finished = {offset for offset in self._finished if offset >= low}
+        if self._attempts and not self._unfinished:
+            self._attempts = {o: n for o, n in self._attempts.items() if o >= low}
+
+
+class Ledger:
+    """All partitions assigned to one group member. Calls about partitions that were lost change nothing."""
+
+    def __init__(self, *, span: int = MAX_SPAN) -> None:
+        self._span = span
+        self._partitions: dict[PartitionId, PartitionLedger] = {}
+        self._committed: dict[PartitionId, Commit] = {}
+
+    def gained(
+        self, partitions: Iterable[PartitionId], commits: Mapping[PartitionId, Commit]
+    ) -> None:
+        """Starts a ledger for each newly assigned partition from its last commit."""
+        for partition in partitions:
+            self._partitions[partition] = PartitionLedger(commits.get(partition), span=self._span)
+            self._committed.pop(partition, None)
+            if partition in commits:
+                self._committed[partition] = commits[partition]
+
+    def lost(self, partitions: Iterable[PartitionId]) -> None:
+        """Forgets partitions that were revoked or lost."""
+        for partition in partitions:
+            self._partitions.pop(partition, None)
+            self._committed.pop(partition, None)
+
+    def owns(self, partition: PartitionId) -> bool:
+        return partition in self._partitions
+
+    def fetched(self, partition: PartitionId, offset: int) -> bool:
+        """True where the record must be worked on."""
+        return self._of(partition).fetched(offset)
+
+    def attempts(self, partition: PartitionId, offset: int) -> int:
+        found = self._partitions.get(partition)
+        return 0 if found is None else found.attempts(offset)
+
+    def attempt_started(self, partition: PartitionId, offset: int) -> int:
+        return self._of(partition).attempt_started(offset)
+
+    def attempt_withdrawn(self, partition: PartitionId, offset: int) -> None:
+        if partition in self._partitions:
+            self._partitions[partition].attempt_withdrawn(offset)
+
+    def finished(self, partition: PartitionId, offset: int) -> None:
+        if partition in self._partitions:
+            self._partitions[partition].finished(offset)
+
+    def positioned(self, positions: Mapping[PartitionId, int]) -> None:
+        for partition, position in positions.items():
+            if partition in self._partitions:
+                self._partitions[partition].positioned(position)
+
+    def pending(self) -> dict[PartitionId, Commit]:
+        """Commits that differ from what is committed; pass them to the consumer, then to `committed`."""
+        found: dict[PartitionId, Commit] = {}
+        for partition, ledger in self._partitions.items():
+            commit = ledger.commit()
+            if commit is not None and commit != self._committed.get(partition):
+                found[partition] = commit
+        return found
+
+    def committed(self, commits: Mapping[PartitionId, Commit]) -> None:
+        """Notes commits that the group accepted."""
+        for partition, commit in commits.items():
+            if partition in self._partitions:
+                self._committed[partition] = commit
+
+    def full(self) -> frozenset[PartitionId]:
+        """Partitions to pause: their offsets span the cap."""
+        return frozenset(p for p, ledger in self._partitions.items() if ledger.is_full)
+
+    @property
+    def unfinished(self) -> int:
+        """Records fetched and not finished, over all partitions."""
+        return sum(ledger.unfinished for ledger in self._partitions.values())
+
+    def _of(self, partition: PartitionId) -> PartitionLedger:
+        # A record of a partition whose assignment was not announced: start without a commit.
+        return self._partitions.setdefault(partition, PartitionLedger(span=self._span))
+
+
+def encode(
+    base: int, attempts: Mapping[int, int], finished: Iterable[int], limit: int = METADATA_BYTES
+) -> str:
+    """Commit metadata: `1|attempts|finished`, base-36 gaps from the committed offset, ASCII only.
+
+    Attempts are `gap[.n]` (n = 1 left out), finished offsets are runs `gap[-length]`. Where everything does not fit
+    into `limit` bytes the finished runs go first, from the highest offset down (such records are run again, which
+    readers recognise); attempts go only when they alone do not fit, the most tried stay.
+    """
+    counted = {offset: n for offset, n in attempts.items() if offset >= base and n > 0}
+    above = sorted(offset for offset in finished if offset >= base)
+    if not counted and not above:
+        return ""
+    tried = _attempt_tokens(base, counted)
+    while len(tried) + len(_VERSION) + 2 > limit:
+        del counted[min(counted, key=lambda offset: (counted[offset], -offset))]
+        tried = _attempt_tokens(base, counted)
+    room = limit - len(tried) - len(_VERSION) - 2
+    return f"{_VERSION}|{tried}|{_run_tokens(base, above, room)}"
+
+
+def decode(commit: Commit) -> Kept:
+    """Reads commit metadata. Empty, foreign or damaged metadata says nothing: an empty `Kept`."""
+    try:
+        version, tried, runs = commit.metadata.split("|")
+        if version != _VERSION:
+            return Kept()
+        return Kept(_read_attempts(commit.offset, tried), _read_runs(commit.offset, runs))
+    except ValueError:
+        return Kept()
+
+
+def _attempt_tokens(base: int, attempts: Mapping[int, int]) -> str:
+    tokens: list[str] = []
+    last = base
+    for offset in sorted(attempts):
+        number = attempts[offset]
+        tokens.append(_text(offset - last) + ("" if number == 1 else f".{_text(number)}"))
+        last = offset
+    return ",".join(tokens)
+
+
+def _run_tokens(base: int, offsets: list[int], room: int) -> str:
+    tokens: list[str] = []
+    used = 0
+    last = base
+    index = 0
+    while index < len(offsets):
+        end = index
+        while end + 1 < len(offsets) and offsets[end + 1] == offsets[end] + 1:
+            end += 1
+        length = end - index + 1
+        token = _text(offsets[index] - last) + ("" if length == 1 else f"-{_text(length)}")
+        used += len(token) + (1 if tokens else 0)
+        if used > room:
+            break
+        tokens.append(token)
+        last = offsets[end]
+        index = end + 1
+    return ",".join(tokens)
+
+
+def _read_attempts(base: int, text: str) -> dict[int, int]:
+    found: dict[int, int] = {}
+    offset = base
+    for token in filter(None, text.split(",")):
+        gap, _, number = token.partition(".")
+        offset += _number(gap)
+        found[offset] = _number(number) if number else 1
+    return found
+
+
+def _read_runs(base: int, text: str) -> frozenset[int]:
+    found: set[int] = set()
+    last = base
+    for token in filter(None, text.split(",")):
+        gap, _, length = token.partition("-")
+        start, count = last + _number(gap), _number(length) if length else 1
+        if len(found) + count > _MOST_FINISHED:
+            raise ValueError("more finished offsets than any ledger writes")
+        found.update(range(start, start + count))
+        last = start + count - 1
+    return frozenset(found)
+
+
+def _text(number: int) -> str:
+    if number == 0:
+        return "0"
+    digits = ""
+    while number:
+        number, digit = divmod(number, 36)
+        digits = _DIGITS[digit] + digits
+    return digits
+
+
+def _number(text: str) -> int:
+    if not text or len(text) > 12 or not set(text) <= set(_DIGITS):
+        raise ValueError("not a base-36 number")
+    return int(text, 36)

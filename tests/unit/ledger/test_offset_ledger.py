@@ -1,0 +1,164 @@
+"""The ledger never commits past unfinished work, and what it writes into the metadata survives a crash."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from events.record import PartitionId
+from functions.ledger import METADATA_BYTES, Ledger, PartitionLedger, decode, encode
+from functions.ports import Commit
+
+PARTITION = PartitionId("infer.model.small", 0)
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("fetch"), st.integers(1, 4)),
+        st.tuples(st.just("start"), st.integers(0, 40)),
+        st.tuples(st.just("finish"), st.integers(0, 40)),
+        st.tuples(st.just("position"), st.integers(0, 6)),
+        st.tuples(st.just("crash"), st.just(0)),
+    ),
+    max_size=60,
+)
+
+
+@given(STEPS, st.integers(0, 10**12))
+def test_the_watermark_never_passes_unfinished_work_and_never_moves_back(
+    steps: list[tuple[str, int]], base: int
+) -> None:
+    ledger = PartitionLedger(Commit(base))
+    log_end, low, unfinished, done = base, base, set[int](), set[int]()
+    attempts: dict[int, int] = {}
+    for step, number in steps:
+        if step == "fetch":
+            offset = log_end + number - 1
+            log_end = offset + 1
+            if ledger.fetched(offset):
+                unfinished.add(offset)
+            else:
+                assert offset in done
+        elif step == "start" and unfinished:
+            offset = sorted(unfinished)[number % len(unfinished)]
+            attempts[offset] = attempts.get(offset, 0) + 1
+            assert ledger.attempt_started(offset) == attempts[offset]
+        elif step == "finish" and unfinished:
+            offset = sorted(unfinished)[number % len(unfinished)]
+            ledger.finished(offset)
+            unfinished.discard(offset)
+            done.add(offset)
+        elif step == "position":
+            log_end += number
+            ledger.positioned(log_end)
+        elif step == "crash":
+            commit = ledger.commit()
+            assert commit is not None
+            ledger = PartitionLedger(commit)
+            # The log is read again from the committed offset: what was unfinished comes back, nothing else.
+            for offset in sorted(unfinished | {o for o in done if o >= commit.offset}):
+                assert ledger.fetched(offset) == (offset in unfinished)
+                assert ledger.attempts(offset) == (
+                    attempts.get(offset, 0) if offset in unfinished else 0
+                )
+        mark = ledger.watermark
+        assert mark is not None
+        assert all(offset >= mark for offset in unfinished)
+        assert mark >= low
+        low = mark
+
+
+def test_a_drained_partition_commits_the_consumer_position() -> None:
+    ledger = PartitionLedger(Commit(5))
+    ledger.fetched(5)
+    ledger.positioned(7)
+    assert ledger.watermark == 5
+    ledger.finished(5)
+    assert ledger.commit() == Commit(7, "")
+
+
+def test_nothing_is_committed_where_nothing_is_known() -> None:
+    assert PartitionLedger().commit() is None
+
+
+@given(
+    st.integers(0, 10**15),
+    st.dictionaries(st.integers(0, 700), st.integers(1, 40), max_size=80),
+    st.sets(st.integers(0, 700), max_size=80),
+)
+def test_metadata_round_trips_within_the_broker_limit(
+    base: int, attempts: dict[int, int], finished: set[int]
+) -> None:
+    tried = {base + offset: n for offset, n in attempts.items()}
+    done = {base + offset for offset in finished}
+    text = encode(base, tried, done)
+    kept = decode(Commit(base, text))
+    assert len(text.encode()) <= METADATA_BYTES
+    assert kept.attempts == tried
+    assert kept.finished <= done
+    if len(text) < METADATA_BYTES - 32:
+        assert kept.finished == done
+
+
+def test_attempts_outlive_the_finished_set_when_room_is_short() -> None:
+    attempts = {offset: 2 for offset in range(0, 1000, 2)}
+    finished = set(range(1, 5000, 2))
+    kept = decode(Commit(0, encode(0, attempts, finished)))
+    assert kept.attempts == attempts
+    assert len(kept.finished) < len(finished)
+
+
+def test_the_most_tried_attempts_stay_when_even_they_do_not_fit() -> None:
+    attempts = {offset: 1 for offset in range(0, 100_000, 7)} | {35_000: 3}
+    kept = decode(Commit(0, encode(0, attempts, (), limit=200)))
+    assert kept.attempts[35_000] == 3
+
+
+@given(st.text(max_size=60))
+def test_damaged_metadata_is_read_as_nothing_or_as_bounded_numbers(text: str) -> None:
+    kept = decode(Commit(3, text))
+    assert all(offset >= 3 for offset in kept.attempts)
+
+
+def test_a_huge_run_in_the_metadata_is_refused() -> None:
+    assert decode(Commit(0, "1||0-zzzzzzzz")).finished == frozenset()
+
+
+def test_a_partition_is_full_when_its_offsets_span_the_cap() -> None:
+    ledger = PartitionLedger(Commit(0), span=3)
+    for offset in range(3):
+        assert not ledger.is_full
+        ledger.fetched(offset)
+    ledger.finished(1)
+    assert ledger.is_full
+    ledger.finished(0)
+    assert not ledger.is_full
+
+
+def test_a_withdrawn_attempt_is_given_again() -> None:
+    ledger = PartitionLedger(Commit(0))
+    ledger.fetched(0)
+    assert ledger.attempt_started(0) == 1
+    ledger.attempt_withdrawn(0)
+    assert ledger.attempt_started(0) == 1
+
+
+def test_only_what_changed_is_pending() -> None:
+    ledger = Ledger()
+    ledger.gained([PARTITION], {PARTITION: Commit(4)})
+    assert ledger.pending() == {}
+    assert ledger.fetched(PARTITION, 4)
+    assert ledger.attempt_started(PARTITION, 4) == 1
+    pending = ledger.pending()
+    assert pending == {PARTITION: Commit(4, "1|0|")}
+    ledger.committed(pending)
+    assert ledger.pending() == {}
+    ledger.finished(PARTITION, 4)
+    assert ledger.pending() == {PARTITION: Commit(5, "")}
+
+
+def test_outcomes_of_a_lost_partition_change_nothing() -> None:
+    ledger = Ledger()
+    ledger.gained([PARTITION], {})
+    ledger.fetched(PARTITION, 0)
+    ledger.lost([PARTITION])
+    ledger.finished(PARTITION, 0)
+    assert ledger.pending() == {}
+    assert ledger.unfinished == 0

@@ -21,6 +21,7 @@ METADATA_BYTES: Final = 4096
 MAX_SPAN: Final = 512
 """Largest span: the attempts of that many offsets always fit into the metadata."""
 _VERSION: Final = "1"
+_FRAME: Final = len(f"{_VERSION}||")
 _MOST_FINISHED: Final = 65_536
 _DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 
@@ -227,10 +228,9 @@ def encode(
     if not counted and not above:
         return ""
     tried = _attempt_tokens(base, counted)
-    while len(tried) + len(_VERSION) + 2 > limit:
-        del counted[min(counted, key=lambda offset: (counted[offset], -offset))]
-        tried = _attempt_tokens(base, counted)
-    room = limit - len(tried) - len(_VERSION) - 2
+    if len(tried) + _FRAME > limit:
+        tried = _attempt_tokens(base, _most_tried(base, counted, limit - _FRAME))
+    room = limit - len(tried) - _FRAME
     return f"{_VERSION}|{tried}|{_run_tokens(base, above, room)}"
 
 
@@ -243,6 +243,16 @@ def decode(commit: Commit) -> Kept:
         return Kept(_read_attempts(commit.offset, tried), _read_runs(commit.offset, runs))
     except ValueError:
         return Kept()
+
+
+def _most_tried(base: int, attempts: Mapping[int, int], room: int) -> dict[int, int]:
+    ordered = sorted(attempts.items(), key=lambda entry: (-entry[1], entry[0]))
+    low, high = 0, len(ordered)
+    while low < high:
+        middle = (low + high + 1) // 2
+        fits = len(_attempt_tokens(base, dict(ordered[:middle]))) <= room
+        low, high = (middle, high) if fits else (low, middle - 1)
+    return dict(ordered[:low])
 
 
 def _attempt_tokens(base: int, attempts: Mapping[int, int]) -> str:

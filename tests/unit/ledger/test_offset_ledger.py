@@ -98,7 +98,7 @@ def test_metadata_round_trips_within_the_broker_limit(
 
 
 def test_attempts_outlive_the_finished_set_when_room_is_short() -> None:
-    attempts = {offset: 2 for offset in range(0, 1000, 2)}
+    attempts = dict.fromkeys(range(0, 1000, 2), 2)
     finished = set(range(1, 5000, 2))
     kept = decode(Commit(0, encode(0, attempts, finished)))
     assert kept.attempts == attempts
@@ -106,7 +106,7 @@ def test_attempts_outlive_the_finished_set_when_room_is_short() -> None:
 
 
 def test_the_most_tried_attempts_stay_when_even_they_do_not_fit() -> None:
-    attempts = {offset: 1 for offset in range(0, 100_000, 7)} | {35_000: 3}
+    attempts = dict.fromkeys(range(0, 100000, 7), 1) | {35_000: 3}
     kept = decode(Commit(0, encode(0, attempts, (), limit=200)))
     assert kept.attempts[35_000] == 3
 

@@ -1,0 +1,63 @@
+"""Text to `Catalogue`: strict YAML, typed, cross-checked, slugs derived, version computed; and back to text.
+
+The same loader serves the local stack's file, the ConfigMap of a cluster and the tests. All problems are reported
+together, each with its key path.
+"""
+
+from typing import Any
+
+import msgspec
+import yaml
+
+from router_model.catalogue import Catalogue
+from router_model.catalogue_checks import check, slug_of
+from router_model.catalogue_finishing import CatalogueRejected, finish, with_slugs, with_version
+from router_model.catalogue_merging import with_demo_fleet, with_model
+from router_model.type_checking import INVALID, check_tree
+from router_model.yaml_reading import Problem, read_yaml
+
+__all__ = [
+    "CatalogueRejected",
+    "dump_catalogue",
+    "finish",
+    "load_catalogue",
+    "slug_of",
+    "with_demo_fleet",
+    "with_model",
+]
+
+
+def load_catalogue(text: str) -> Catalogue:
+    """Parses and checks a catalogue; fills in slugs and `version`.
+
+    Raises:
+        CatalogueRejected: with every problem of syntax, type, range, reference and name.
+    """
+    reading = read_yaml(text)
+    problems = list(reading.problems)
+    if reading.tree is None:
+        raise CatalogueRejected(problems or [Problem("", "is empty")])
+    if isinstance(reading.tree, dict) and reading.tree.pop("version", None) is not None:
+        problems.append(
+            Problem(
+                "version", "is computed from the content: remove it", reading.lines.get("version")
+            )
+        )
+    found: Any = check_tree(reading, Catalogue, problems)
+    if found is INVALID:
+        raise CatalogueRejected(problems)
+    catalogue = with_slugs(found)
+    problems += [
+        Problem(problem.path, problem.message, reading.lines.get(problem.path))
+        for problem in check(catalogue, has_all_entries=not problems)
+    ]
+    if problems:
+        raise CatalogueRejected(problems)
+    return with_version(catalogue)
+
+
+def dump_catalogue(catalogue: Catalogue) -> str:
+    """YAML that `load_catalogue` reads back to an equal catalogue, version included."""
+    tree = msgspec.to_builtins(catalogue)
+    del tree["version"]
+    return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)

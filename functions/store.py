@@ -1,8 +1,8 @@
 """The store's port and its rows: states, results, idempotency keys, callbacks, batches, files.
 
 `functions.adapters.sql_store.SqlStore` implements it with SQLAlchemy Core (SQLite file by default, PostgreSQL by URL;
-`sqlite://` in memory is the in-memory adapter). Every method is synchronous, thread-safe and one transaction; the ingress calls
-them from an executor. The log is the truth of what happened to requests: rows here can be rebuilt from it.
+`sqlite://` in memory is the in-memory adapter). Every method is synchronous, thread-safe and one transaction; the
+ingress calls them from an executor. The log is the truth of what happened to requests: rows here can be rebuilt from it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -49,11 +49,15 @@ class RequestRow:
     decision: bytes | None = None
     meta: Mapping[str, object] = field(default_factory=dict)
     """What a door needs to answer in its own shape (for example the fields of a Responses API call)."""
+    cancel_reason: str | None = None
+    """Why somebody asked to cancel it (`client`, `deadline`, `disconnected`); None: nobody did."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """Outcome of claiming an idempotency key: `new` (yours), `joined` (same body; `request_id` is the first one's), `conflict` (other body)."""
+    """Outcome of claiming an idempotency key: `new` (yours), `joined` (same body; `request_id` is the first one's),
+    `conflict` (other body).
+    """
 
     kind: Literal["new", "joined", "conflict"]
     request_id: str
@@ -68,6 +72,8 @@ class RequestEvent:
     kind: str
     """`state`, `chunk` or `terminal`."""
     data: bytes
+    """JSON. `state`: the progress event's data (at least `state`); `chunk`: `{"chunks", "generation", "sequence",
+    "attempt"}`; `terminal`: the result, or `{"state", "status"}` where none is kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +151,9 @@ class RequestStore(Protocol):
 
     def requests(
         self, *, tenant: str | None, states: Sequence[State] | None = None, limit: int = 100
-    ) -> Sequence[RequestRow]: ...
+    ) -> Sequence[RequestRow]:
+        """The newest rows. Only `request` reads results; lists leave `result` None."""
+        ...
 
     def record_batch(self, changes: "Sequence[Change]") -> "Sequence[str]":
         """Applies a poll's worth of changes in one transaction; returns ids whose *first* terminal this was."""
@@ -156,13 +164,24 @@ class RequestStore(Protocol):
     ) -> Sequence[RequestEvent]: ...
 
     def overdue(self, now: datetime, limit: int = 500) -> Sequence[RequestRow]:
-        """Unfinished rows whose deadline is before `now`."""
+        """Unfinished rows whose deadline is before `now`, and those whose cancel was asked for; oldest deadline first."""
         ...
 
     def unrouted(
         self, before: datetime, limit: int = 200
     ) -> Sequence[tuple[RequestRow, Record]]:
-        """Rows still `accepted` since before that instant, with their request records."""
+        """Rows still `accepted` and not published (again) since before that instant, with their request records.
+
+        A record that was seen on the log carries the partition and offset of its newest copy; `offset` -1: never seen.
+        """
+        ...
+
+    def republished(self, request_ids: Sequence[str], now: datetime) -> None:
+        """Remembers that these records were appended again at `now`."""
+        ...
+
+    def lost(self, limit: int = 500) -> Sequence[RequestRow]:
+        """Unfinished rows of another boot id, whose volatile broker is gone; none without a boot id."""
         ...
 
     def unfinished(self, *, tenant: str | None = None) -> int: ...
@@ -198,6 +217,8 @@ class Change:
     record: Record | None = None
     result: bytes | None = None
     """Terminal data after `dataref` was resolved; None when it is in the event."""
+    row: RequestRow | None = None
+    """The parsed request of a request event."""
 
 
 class CallbackStore(Protocol):
@@ -208,10 +229,17 @@ class CallbackStore(Protocol):
     def disable_target(self, target_id: str) -> None: ...
 
     def enqueue_delivery(self, delivery: Delivery) -> bool:
-        """False when a delivery of that id exists already."""
+        """False when this id, or this request, has a delivery already (the first terminal of a request wins)."""
         ...
 
-    def due_deliveries(self, now: datetime, limit: int) -> Sequence[Delivery]: ...
+    def due_deliveries(
+        self, now: datetime, limit: int, *, lease_s: float = 30.0, per_target: int = 4
+    ) -> Sequence[Delivery]:
+        """Takes due deliveries: nobody else gets them for `lease_s`; at most `per_target` of a target are out at once.
+
+        A process that dies keeps its deliveries until the lease ends; then they are due again, under the same id.
+        """
+        ...
 
     def update_delivery(self, delivery: Delivery) -> None: ...
 
@@ -239,7 +267,9 @@ class BatchStore(Protocol):
         """Batches that still need work (validating, in_progress, finalizing, cancelling)."""
         ...
 
-    def batch_requests(self, batch_id: str) -> Sequence[RequestRow]: ...
+    def batch_requests(self, batch_id: str) -> Sequence[RequestRow]:
+        """Every line on record so far, without results."""
+        ...
 
 
 class Store(RequestStore, CallbackStore, BatchStore, Protocol):

@@ -1,0 +1,104 @@
+"""Files and batches in the database."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import Table, delete, insert, select, update
+
+from functions.adapters.sql_database import Database, json_object, to_json
+from functions.adapters.sql_rows import ROW_COLUMNS, request_row
+from functions.adapters.sql_schema import batches, files, requests
+from functions.store import BatchRow, FileRow, RequestRow
+
+OPEN: Final = ("validating", "in_progress", "finalizing", "cancelling")
+"""Statuses of batches that still need work."""
+
+
+class SqlBatches:
+    """Implements `functions.store.BatchStore`."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def add_file(self, row: FileRow) -> None:
+        with self._db.write() as connection:
+            self._db.insert_new(connection, files, [_columns(files, row)])
+
+    def file(self, file_id: str) -> FileRow | None:
+        with self._db.read() as connection:
+            query = select(files).where(files.c.id == file_id)
+            found = connection.execute(query).mappings().first()
+        return None if found is None else FileRow(**found)
+
+    def files(self, tenant: str, limit: int = 100) -> Sequence[FileRow]:
+        query = select(files).where(files.c.tenant == tenant)
+        query = query.order_by(files.c.created_at.desc(), files.c.id).limit(limit)
+        with self._db.read() as connection:
+            return [FileRow(**found) for found in connection.execute(query).mappings()]
+
+    def delete_file(self, file_id: str) -> bool:
+        with self._db.write() as connection:
+            return connection.execute(delete(files).where(files.c.id == file_id)).rowcount > 0
+
+    def add_batch(self, row: BatchRow) -> None:
+        with self._db.write() as connection:
+            connection.execute(insert(batches).values(**_batch_columns(row)))
+
+    def batch(self, batch_id: str) -> BatchRow | None:
+        with self._db.read() as connection:
+            query = select(batches).where(batches.c.id == batch_id)
+            found = connection.execute(query).mappings().first()
+        return None if found is None else _batch_row(found)
+
+    def batches(self, tenant: str, limit: int = 100) -> Sequence[BatchRow]:
+        query = select(batches).where(batches.c.tenant == tenant)
+        query = query.order_by(batches.c.created_at.desc(), batches.c.id).limit(limit)
+        with self._db.read() as connection:
+            return [_batch_row(found) for found in connection.execute(query).mappings()]
+
+    def update_batch(self, row: BatchRow) -> None:
+        columns = batches.c
+        values = _batch_columns(row)
+        # A cancel that came in meanwhile is not overwritten by whoever read the row before it.
+        is_cancelling = values["status"] in {"validating", "in_progress"}
+        with self._db.write() as connection:
+            query = update(batches).where(columns.id == row.id)
+            if is_cancelling:
+                kept = query.where(columns.status.in_(("cancelling", "cancelled")))
+                connection.execute(kept.values({k: v for k, v in values.items() if k in _PROGRESS}))
+                query = query.where(columns.status.not_in(("cancelling", "cancelled")))
+            connection.execute(query.values(**values))
+
+    def open_batches(self) -> Sequence[BatchRow]:
+        query = select(batches).where(batches.c.status.in_(OPEN)).order_by(batches.c.created_at)
+        with self._db.read() as connection:
+            return [_batch_row(found) for found in connection.execute(query).mappings()]
+
+    def batch_requests(self, batch_id: str) -> Sequence[RequestRow]:
+        query = select(*ROW_COLUMNS).where(requests.c.batch_id == batch_id, requests.c.is_known)
+        with self._db.read() as connection:
+            return [request_row(found) for found in connection.execute(query).mappings()]
+
+
+_PROGRESS: Final = frozenset({"total", "completed", "failed", "submitted"})
+
+
+def _columns(table: Table, row: object) -> dict[str, Any]:
+    return {column.name: getattr(row, column.name) for column in table.c}
+
+
+def _batch_columns(row: BatchRow) -> dict[str, Any]:
+    return {
+        **_columns(batches, row),
+        "metadata": to_json(dict(row.metadata)),
+        "errors": to_json([dict(error) for error in row.errors]),
+    }
+
+
+def _batch_row(found: Mapping[Any, Any]) -> BatchRow:
+    values = dict(found)
+    values["metadata"] = json_object(values["metadata"])
+    errors: list[dict[str, object]] = msgspec.json.decode(values["errors"] or b"[]")
+    values["errors"] = tuple(errors)
+    return BatchRow(**values)

@@ -1,0 +1,74 @@
+"""One database behind the store's tables: transactions and the statements that differ between SQLite and PostgreSQL."""
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import Connection, Table
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.pool import StaticPool
+
+from functions.adapters.sql_schema import WRITE, open_engine
+
+IN_LIST: Final = 400
+"""Ids in one IN list; below every database's limit of bound parameters."""
+
+
+class Database:
+    """Opened by URL; shared by the threads of one process.
+
+    Raises:
+        StartupFailed: see `sql_schema.open_engine`.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._engine = open_engine(url)
+        # The in-memory database is one connection: its transactions take turns.
+        is_shared = isinstance(self._engine.pool, StaticPool)
+        self._turn: threading.RLock | None = threading.RLock() if is_shared else None
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A connection in a read transaction."""
+        with self._turn or nullcontext(), self._engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A connection in a write transaction, committed at the end, rolled back on an error."""
+        with (
+            self._turn or nullcontext(),
+            self._engine.connect().execution_options(**{WRITE: True}) as connection,
+            connection.begin(),
+        ):
+            yield connection
+
+    def insert_new(self, connection: Connection, table: Table, rows: list[dict[str, Any]]) -> int:
+        """Inserts the rows whose key is not there yet; the number inserted (for one row: 0 or 1)."""
+        if not rows:
+            return 0
+        statement: Any
+        if connection.dialect.name == "postgresql":
+            statement = postgresql.insert(table).on_conflict_do_nothing()
+        else:
+            statement = sqlite.insert(table).on_conflict_do_nothing()
+        found = connection.execute(statement, rows if len(rows) > 1 else rows[0])
+        return max(0, found.rowcount)
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+
+def to_json(value: object) -> bytes:
+    """JSON bytes of a column."""
+    return msgspec.json.encode(value)
+
+
+def json_object(raw: bytes | None) -> Mapping[str, Any]:
+    """A column's JSON object; empty where there is none."""
+    if not raw:
+        return {}
+    found: dict[str, Any] = msgspec.json.decode(raw, type=dict[str, Any])
+    return found

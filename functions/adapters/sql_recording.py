@@ -1,0 +1,215 @@
+"""One transaction of recording: rows are locked, facts folded in, changed rows and new stream entries written back."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import Connection, bindparam, select, update
+
+from events import types
+from events.record import Record
+from events.types import State
+from functions.adapters.sql_database import IN_LIST, Database, to_json
+from functions.adapters.sql_facts import fact_of, state_entry
+from functions.adapters.sql_rows import (
+    CHANGING,
+    ENDING,
+    LIFE_COLUMNS,
+    identity,
+    life_columns,
+    life_of,
+    new_columns,
+    pack_record,
+)
+from functions.adapters.sql_schema import request_events, requests
+from functions.adapters.sql_states import Ended, Fact, Life, Progressed, Streamed, fold
+from functions.errors import ApiError
+from functions.store import Change, RequestRow
+
+MAX_ENTRIES: Final = 20_000
+"""Entries of one request's event stream; further chunks are dropped (the terminal holds the whole answer)."""
+_TERMINAL: Final = "terminal"
+
+
+@dataclass(slots=True)
+class _Tracked:
+    life: Life
+    before: Life
+    cursor: int
+    first_cursor: int
+    is_terminal_moved: bool = False
+
+
+class Recording:
+    """Lives as long as one write transaction."""
+
+    def __init__(
+        self, database: Database, connection: Connection, boot_id: str, now: datetime
+    ) -> None:
+        self._db = database
+        self._connection = connection
+        self._boot_id = boot_id
+        self._now = now
+        self._tracked: dict[str, _Tracked] = {}
+        self._entries: list[dict[str, Any]] = []
+
+    def accept(self, pairs: Sequence[tuple[RequestRow, Record | None]]) -> set[str]:
+        """Makes requests known; returns the ids that were not known before."""
+        self._load(row.id for row, _ in pairs)
+        fresh = {row.id for row, record in pairs if self._make_known(row, record)}
+        self._write()
+        return fresh
+
+    def apply(self, changes: Sequence[Change]) -> Sequence[str]:
+        """Folds the changes in; returns the ids whose first terminal was among them."""
+        known = [(change.row, change.record) for change in changes if change.row is not None]
+        facts = [fact for change in changes if (fact := fact_of(change, self._now)) is not None]
+        # Parts of a stream come on another topic than its terminal: what came in one poll goes in before it.
+        facts.sort(key=lambda fact: isinstance(fact, Ended))
+        self._load([*(row.id for row, _ in known), *(fact.request_id for fact in facts)])
+        for row, record in known:
+            self._make_known(row, record)
+        ended = [fact.request_id for fact in facts if self._fold(fact)]
+        self._write()
+        return ended
+
+    def fail(self, ids: Sequence[str], error: ApiError) -> None:
+        """Ends these requests with a failed result made here."""
+        self._load(ids)
+        for request_id in ids:
+            pickspin = {"request_id": request_id, "state": State.FAILED.value}
+            body = {**error.body(request_id), "status": error.status, "pickspin": pickspin}
+            self._fold(
+                Ended(
+                    request_id=request_id,
+                    event_id=_TERMINAL,
+                    state=State.FAILED,
+                    at=self._now,
+                    status=error.status,
+                    result=to_json(body),
+                )
+            )
+        self._write()
+
+    def _load(self, wanted: Iterable[str]) -> None:
+        ids = sorted(set(wanted))
+        stubs = [new_columns(request_id, self._boot_id, self._now) for request_id in ids]
+        if stubs:
+            self._db.insert_new(self._connection, requests, stubs)
+        for start in range(0, len(ids), IN_LIST):
+            some = ids[start : start + IN_LIST]
+            # Locked in the order of ids, so that two recorders never wait for each other in a ring.
+            query = select(*LIFE_COLUMNS).where(requests.c.id.in_(some)).order_by(requests.c.id)
+            for found in self._connection.execute(query.with_for_update()).mappings():
+                life, cursor = life_of(found), found["next_cursor"]
+                self._tracked[life.id] = _Tracked(life, life, cursor, cursor)
+
+    def _make_known(self, row: RequestRow, record: Record | None) -> bool:
+        tracked = self._tracked[row.id]
+        life = tracked.life
+        values: dict[str, Any] = {"seen_at": self._now}
+        if record is not None and record.offset >= 0:
+            values |= {"log_partition": record.partition, "log_offset": record.offset}
+        if not life.is_known:
+            values |= identity(row, self._boot_id, self._now)
+            if record is not None and not life.state.is_terminal and not life.is_forgotten:
+                values["record"] = pack_record(record)
+        elif life.state.is_terminal:
+            return False
+        known = _with_identity(life, row)
+        if not known.keeps_result and life.state.is_terminal:
+            values["result"] = None
+        self._connection.execute(update(requests).where(requests.c.id == row.id).values(**values))
+        if life.is_known:
+            return False
+        tracked.life = tracked.before = known
+        self._append(tracked, "state", types.State.ACCEPTED.value, state_entry(State.ACCEPTED))
+        return True
+
+    def _fold(self, fact: Fact) -> bool:
+        tracked = self._tracked[fact.request_id]
+        before = tracked.life
+        tracked.life = fold(before, fact)
+        match fact:
+            case Progressed() if not before.state.is_terminal:
+                self._append(tracked, "state", fact.event_id, fact.data)
+            case Streamed() if before.state in _STREAMABLE:
+                tracked.is_terminal_moved |= before.state.is_terminal
+                self._append(tracked, "chunk", fact.event_id, fact.data)
+            case Ended() if not before.state.is_terminal:
+                entry = state_entry(fact.state, {"status": fact.status})
+                self._append(tracked, _TERMINAL, _TERMINAL, entry)
+                return True
+            case _:
+                pass
+        return False
+
+    def _append(self, tracked: _Tracked, kind: str, event_id: str, data: bytes) -> None:
+        is_full = tracked.cursor > MAX_ENTRIES and kind == "chunk"
+        if tracked.life.is_forgotten or is_full:
+            return
+        self._entries.append(
+            {
+                "request_id": tracked.life.id,
+                "event_id": event_id,
+                "cursor": tracked.cursor,
+                "kind": kind,
+                "data": data,
+            }
+        )
+        tracked.cursor += 1
+
+    def _write(self) -> None:
+        self._db.insert_new(self._connection, request_events, self._entries)
+        self._entries.clear()
+        for tracked in self._tracked.values():
+            if tracked.is_terminal_moved:
+                self._move_terminal(tracked)
+        changed = [t for t in self._tracked.values() if t.life != t.before]
+        ended = [t for t in changed if t.life.finished_at != t.before.finished_at]
+        going = [t for t in changed if t.life.finished_at == t.before.finished_at]
+        self._update([life_columns(t.life, CHANGING) | _key(t) for t in going])
+        last = [life_columns(t.life, CHANGING + ENDING) | _key(t) for t in ended]
+        self._update([{**values, "record": None} for values in last])
+        moved = [t for t in self._tracked.values() if t.cursor != t.first_cursor]
+        self._update([{"next_cursor": t.cursor} | _key(t) for t in moved])
+        for tracked in self._tracked.values():
+            tracked.before, tracked.first_cursor = tracked.life, tracked.cursor
+
+    def _move_terminal(self, tracked: _Tracked) -> None:
+        columns = request_events.c
+        self._connection.execute(
+            update(request_events)
+            .where(columns.request_id == tracked.life.id, columns.kind == _TERMINAL)
+            .values(cursor=tracked.cursor)
+        )
+        tracked.cursor += 1
+
+    def _update(self, rows: list[dict[str, Any]]) -> None:
+        if not rows:
+            return
+        # The names of the first row's values become the SET clause.
+        statement = update(requests).where(requests.c.id == bindparam("row_id"))
+        self._connection.execute(statement, rows)
+
+
+_STREAMABLE: Final = frozenset(
+    {State.ACCEPTED, State.ROUTED, State.LOADING, State.RUNNING, State.COMPLETED}
+)
+"""A chunk read after the end of its own generation belongs to the stream; after any other end it does not."""
+
+
+def _key(tracked: _Tracked) -> dict[str, Any]:
+    return {"row_id": tracked.life.id}
+
+
+def _with_identity(life: Life, row: RequestRow) -> Life:
+    return replace(
+        life,
+        is_known=True,
+        is_stored=row.is_stored,
+        is_background=row.is_background,
+        callback_id=row.callback_id,
+        batch_id=row.batch_id,
+    )

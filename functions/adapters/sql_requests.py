@@ -1,0 +1,276 @@
+"""Requests in the database: rows, event streams, idempotency keys."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import Connection, bindparam, delete, func, or_, select, update
+
+from events.record import Record
+from events.types import State
+from functions.adapters.sql_database import IN_LIST, Database
+from functions.adapters.sql_recording import Recording
+from functions.adapters.sql_rows import ROW_COLUMNS, request_row, unpack_record
+from functions.adapters.sql_schema import (
+    deliveries,
+    idempotency_keys,
+    request_events,
+    requests,
+    settings_table,
+)
+from functions.errors import ApiError
+from functions.ports import Clock
+from functions.store import Change, Claim, RequestEvent, RequestRow
+
+KEY_KEEP: Final = timedelta(hours=24)
+"""An idempotency key is remembered this long."""
+UNSTORED_KEEP: Final = timedelta(hours=1)
+"""An answer with `store: false` that nobody fetched is deleted after this long."""
+PURGE_LIMIT: Final = 2000
+"""Rows deleted in one transaction."""
+_BOOT: Final = "boot_id"
+_NOTHING_KEPT: Final = {"record": None, "result": None, "decision": None, "meta": None}
+
+T = TypeVar("T")
+
+
+class SqlRequests:
+    """Implements `functions.store.RequestStore`. `boot_id` marks rows of a volatile broker; empty: a durable one."""
+
+    def __init__(self, database: Database, clock: Clock, boot_id: str = "") -> None:
+        self._db = database
+        self._clock = clock
+        self._boot_id = boot_id
+
+    def accept(self, row: RequestRow, record: Record | None = None) -> bool:
+        with self._db.write() as connection:
+            recording = Recording(self._db, connection, self._boot_id, self._clock.now())
+            return row.id in recording.accept([(row, record)])
+
+    def record_batch(self, changes: Sequence[Change]) -> Sequence[str]:
+        if not changes:
+            return ()
+        with self._db.write() as connection:
+            recording = Recording(self._db, connection, self._boot_id, self._clock.now())
+            return recording.apply(changes)
+
+    def request(self, request_id: str) -> RequestRow | None:
+        query = (
+            select(*ROW_COLUMNS, requests.c.result)
+            .where(requests.c.id == request_id)
+            .where(requests.c.is_known, ~requests.c.is_forgotten)
+        )
+        with self._db.read() as connection:
+            found = connection.execute(query).mappings().first()
+        return None if found is None else request_row(found)
+
+    def requests(
+        self, *, tenant: str | None, states: Sequence[State] | None = None, limit: int = 100
+    ) -> Sequence[RequestRow]:
+        query = (
+            select(*ROW_COLUMNS)
+            .where(requests.c.is_known, ~requests.c.is_forgotten)
+            .order_by(requests.c.accepted_at.desc(), requests.c.id)
+            .limit(limit)
+        )
+        if tenant is not None:
+            query = query.where(requests.c.tenant == tenant)
+        if states is not None:
+            query = query.where(requests.c.state.in_([state.value for state in states]))
+        with self._db.read() as connection:
+            return [request_row(found) for found in connection.execute(query).mappings()]
+
+    def events_after(
+        self, request_id: str, cursor: int, limit: int = 256
+    ) -> Sequence[RequestEvent]:
+        columns = request_events.c
+        query = (
+            select(columns.cursor, columns.kind, columns.data, requests.c.result)
+            .join(requests, requests.c.id == columns.request_id)
+            .where(columns.request_id == request_id, columns.cursor > cursor)
+            .order_by(columns.cursor)
+            .limit(limit)
+        )
+        with self._db.read() as connection:
+            found = connection.execute(query).all()
+        return [
+            RequestEvent(
+                request_id=request_id,
+                cursor=position,
+                kind=kind,
+                # The answer is kept once, in its row.
+                data=result if kind == "terminal" and result is not None else data,
+            )
+            for position, kind, data, result in found
+        ]
+
+    def overdue(self, now: datetime, limit: int = 500) -> Sequence[RequestRow]:
+        query = _open_rows().where(
+            or_(requests.c.deadline <= now, requests.c.cancel_reason.is_not(None))
+        )
+        return self._rows(query, limit)
+
+    def lost(self, limit: int = 500) -> Sequence[RequestRow]:
+        if not self._boot_id:
+            return ()
+        return self._rows(_open_rows().where(requests.c.boot_id != self._boot_id), limit)
+
+    def _rows(self, query: Any, limit: int) -> list[RequestRow]:
+        query = query.order_by(requests.c.deadline).limit(limit)
+        with self._db.read() as connection:
+            return [request_row(found) for found in connection.execute(query).mappings()]
+
+    def unrouted(self, before: datetime, limit: int = 200) -> Sequence[tuple[RequestRow, Record]]:
+        columns = requests.c
+        query = (
+            select(*ROW_COLUMNS, columns.record, columns.log_partition, columns.log_offset)
+            .where(columns.finished_at.is_(None), columns.is_known, columns.record.is_not(None))
+            .where(columns.state == State.ACCEPTED.value, columns.seen_at < before)
+            .where(columns.cancel_reason.is_(None))
+            .order_by(columns.seen_at)
+            .limit(limit)
+        )
+        with self._db.read() as connection:
+            return [
+                (
+                    request_row(found),
+                    unpack_record(found["record"], found["log_partition"], found["log_offset"]),
+                )
+                for found in connection.execute(query).mappings()
+            ]
+
+    def republished(self, request_ids: Sequence[str], now: datetime) -> None:
+        with self._db.write() as connection:
+            for ids in in_lists(request_ids):
+                connection.execute(
+                    update(requests).where(requests.c.id.in_(ids)).values(seen_at=now)
+                )
+
+    def unfinished(self, *, tenant: str | None = None) -> int:
+        query = select(func.count()).select_from(requests)
+        query = query.where(requests.c.finished_at.is_(None))
+        query = query.where(requests.c.is_known, ~requests.c.is_forgotten)
+        if tenant is not None:
+            query = query.where(requests.c.tenant == tenant)
+        with self._db.read() as connection:
+            return int(connection.execute(query).scalar_one())
+
+    def fail_unfinished(self, *, code: str, now: datetime) -> Sequence[RequestRow]:
+        error = ApiError(code, "the broker was restarted and its queue is gone: send it again")
+        with self._db.write() as connection:
+            found = connection.execute(_open_rows().with_for_update()).mappings().all()
+            rows = [request_row(one) for one in found]
+            recording = Recording(self._db, connection, self._boot_id, now)
+            recording.fail([row.id for row in rows], error)
+            return rows
+
+    # Idempotency keys
+    def claim_key(
+        self, *, tenant: str, key: str, body_hash: str, request_id: str, now: datetime
+    ) -> Claim:
+        columns = idempotency_keys.c
+        mine = {
+            "tenant": tenant,
+            "key": key,
+            "body_hash": body_hash,
+            "request_id": request_id,
+            "claimed_at": now,
+        }
+        is_same = (columns.tenant == tenant) & (columns.key == key)
+        with self._db.write() as connection:
+            connection.execute(
+                delete(idempotency_keys).where(is_same, columns.claimed_at < now - KEY_KEEP)
+            )
+            if self._db.insert_new(connection, idempotency_keys, [mine]):
+                return Claim(kind="new", request_id=request_id)
+            query = select(columns.body_hash, columns.request_id).where(is_same)
+            first_hash, first_id = connection.execute(query).one()
+        return Claim(kind="joined" if first_hash == body_hash else "conflict", request_id=first_id)
+
+    def release_key(self, *, tenant: str, key: str, request_id: str) -> None:
+        columns = idempotency_keys.c
+        with self._db.write() as connection:
+            connection.execute(
+                delete(idempotency_keys)
+                .where(columns.tenant == tenant, columns.key == key)
+                .where(columns.request_id == request_id)
+            )
+
+    # Forgetting
+    def forget(self, request_id: str) -> bool:
+        with self._db.write() as connection:
+            # The bare row stays: a replayed event must not bring the request back to life.
+            changed = connection.execute(
+                update(requests)
+                .where(requests.c.id == request_id, ~requests.c.is_forgotten)
+                .values(is_forgotten=True, asked_model="", **_NOTHING_KEPT)
+            ).rowcount
+            _delete_traces(connection, [request_id])
+            return changed > 0
+
+    def purge(self, before: datetime) -> int:
+        now = self._clock.now()
+        columns = requests.c
+        with self._db.write() as connection:
+            old = select(columns.id).where(
+                or_(
+                    columns.finished_at < before,
+                    (~columns.is_known) & (columns.seen_at < before),
+                )
+            )
+            ids = list(connection.execute(old.limit(PURGE_LIMIT)).scalars())
+            unstored = select(columns.id).where(
+                ~columns.is_stored, columns.result.is_not(None), columns.batch_id.is_(None)
+            )
+            unstored = unstored.where(columns.finished_at < now - UNSTORED_KEEP)
+            private = list(connection.execute(unstored.limit(PURGE_LIMIT)).scalars())
+            for some in in_lists(ids):
+                connection.execute(delete(requests).where(columns.id.in_(some)))
+            for some in in_lists(private):
+                connection.execute(
+                    update(requests).where(columns.id.in_(some)).values(**_NOTHING_KEPT)
+                )
+            _delete_traces(connection, [*ids, *private])
+            connection.execute(
+                delete(idempotency_keys).where(idempotency_keys.c.claimed_at < now - KEY_KEEP)
+            )
+        return len(ids)
+
+    def boot(self, boot_id: str) -> bool:
+        columns = settings_table.c
+        with self._db.write() as connection:
+            if self._db.insert_new(connection, settings_table, [{"name": _BOOT, "value": boot_id}]):
+                return True
+            changed = connection.execute(
+                update(settings_table)
+                .where(columns.name == _BOOT, columns.value != boot_id)
+                .values(value=bindparam("new_value")),
+                {"new_value": boot_id},
+            )
+            return changed.rowcount > 0
+
+
+def in_lists(ids: Iterable[T]) -> Iterator[list[T]]:
+    """The ids in lists short enough for one statement."""
+    some: list[T] = []
+    for one in ids:
+        some.append(one)
+        if len(some) == IN_LIST:
+            yield some
+            some = []
+    if some:
+        yield some
+
+
+def _open_rows() -> Any:
+    return select(*ROW_COLUMNS).where(requests.c.finished_at.is_(None), requests.c.is_known)
+
+
+def _delete_traces(connection: Connection, ids: list[str]) -> None:
+    for some in in_lists(ids):
+        connection.execute(delete(request_events).where(request_events.c.request_id.in_(some)))
+        connection.execute(
+            delete(deliveries)
+            .where(deliveries.c.request_id.in_(some))
+            .where(deliveries.c.state != "pending")
+        )

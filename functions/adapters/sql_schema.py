@@ -1,0 +1,291 @@
+"""Tables of the store, and how they come to be: idempotently, and safely when several processes start at once."""
+
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Connection,
+    Dialect,
+    Engine,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    create_engine,
+    event,
+    insert,
+    inspect,
+    select,
+    text,
+)
+from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
+from sqlalchemy.pool import StaticPool
+
+from functions.errors import StartupFailed
+
+SCHEMA_VERSION: Final = 1
+BUSY_TIMEOUT_S: Final = 10.0
+"""How long a writer waits for another process's transaction."""
+WRITE: Final = "pickspin_write"
+"""Execution option of a connection that is going to write."""
+_START_WAIT_S: Final = 15.0
+_ADVISORY_LOCK: Final = 7_345_023
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+
+class Instant(TypeDecorator[datetime]):
+    """Aware UTC time as microseconds since 1970: compares and indexes alike on every database."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
+        return None if value is None else (value - _EPOCH) // _MICROSECOND
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else _EPOCH + timedelta(microseconds=int(value))
+
+
+metadata = MetaData()
+
+schema_version = Table("schema_version", metadata, Column("version", Integer, primary_key=True))
+
+settings_table = Table(
+    "store_values",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+requests = Table(
+    "requests",
+    metadata,
+    Column("id", String(128), primary_key=True),
+    Column("tenant", String(128), nullable=False),
+    Column("operation", String(32), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("asked_model", Text, nullable=False),
+    Column("accepted_at", Instant, nullable=False),
+    Column("deadline", Instant, nullable=False),
+    Column("model", Text),
+    Column("service", String(128)),
+    Column("routed_at", Instant),
+    Column("started_at", Instant),
+    Column("finished_at", Instant),
+    Column("attempt", Integer, nullable=False, default=0),
+    Column("is_background", Boolean, nullable=False, default=False),
+    Column("is_stored", Boolean, nullable=False, default=True),
+    Column("callback_id", String(128)),
+    Column("batch_id", String(128)),
+    Column("reply_topic", String(249)),
+    Column("reply_partition", Integer),
+    Column("reply_epoch", String(128)),
+    Column("cancel_reason", String(32)),
+    Column("status", Integer),
+    Column("result", LargeBinary),
+    Column("usage_prompt", BigInteger),
+    Column("usage_completion", BigInteger),
+    Column("cost_usd", Float),
+    Column("decision", LargeBinary),
+    Column("meta", LargeBinary),
+    # What only the recorder needs: is the request itself known, where does its record lie, when was it last seen.
+    Column("is_known", Boolean, nullable=False),
+    Column("is_forgotten", Boolean, nullable=False, default=False),
+    Column("boot_id", String(64), nullable=False, default=""),
+    Column("record", LargeBinary),
+    Column("log_partition", Integer),
+    Column("log_offset", BigInteger),
+    Column("seen_at", Instant, nullable=False),
+    Column("next_cursor", BigInteger, nullable=False, default=1),
+)
+_OPEN: Final = requests.c.finished_at.is_(None)
+Index("requests_open", requests.c.deadline, sqlite_where=_OPEN, postgresql_where=_OPEN)
+Index("requests_open_tenant", requests.c.tenant, sqlite_where=_OPEN, postgresql_where=_OPEN)
+Index("requests_tenant", requests.c.tenant, requests.c.accepted_at)
+Index("requests_finished", requests.c.finished_at)
+Index("requests_batch", requests.c.batch_id)
+
+request_events = Table(
+    "request_events",
+    metadata,
+    Column("request_id", String(128), primary_key=True),
+    Column("event_id", String(128), primary_key=True),
+    Column("cursor", BigInteger, nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("data", LargeBinary, nullable=False),
+)
+Index("request_events_cursor", request_events.c.request_id, request_events.c.cursor)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("tenant", String(128), primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("body_hash", String(128), nullable=False),
+    Column("request_id", String(128), nullable=False),
+    Column("claimed_at", Instant, nullable=False),
+)
+
+callback_targets = Table(
+    "callback_targets",
+    metadata,
+    Column("id", String(128), primary_key=True),
+    Column("tenant", String(128), nullable=False),
+    Column("url", Text, nullable=False),
+    Column("secret", Text, nullable=False),
+    Column("is_ad_hoc", Boolean, nullable=False),
+    Column("is_disabled", Boolean, nullable=False),
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("id", String(128), primary_key=True),
+    Column("request_id", String(128), nullable=False, unique=True),
+    Column("target_id", String(128), nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("due_at", Instant, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("last_outcome", Text),
+    Column("leased_until", Instant),
+)
+Index("deliveries_due", deliveries.c.state, deliveries.c.due_at)
+Index("deliveries_target", deliveries.c.target_id, deliveries.c.leased_until)
+
+files = Table(
+    "files",
+    metadata,
+    Column("id", String(128), primary_key=True),
+    Column("tenant", String(128), nullable=False),
+    Column("filename", Text, nullable=False),
+    Column("purpose", String(64), nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("ref", Text, nullable=False),
+)
+Index("files_tenant", files.c.tenant, files.c.created_at)
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("id", String(128), primary_key=True),
+    Column("tenant", String(128), nullable=False),
+    Column("endpoint", String(64), nullable=False),
+    Column("input_file_id", String(128), nullable=False),
+    Column("completion_window", String(32), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("deadline", Instant, nullable=False),
+    Column("metadata", LargeBinary),
+    Column("total", Integer, nullable=False),
+    Column("completed", Integer, nullable=False),
+    Column("failed", Integer, nullable=False),
+    Column("submitted", Integer, nullable=False),
+    Column("output_file_id", String(128)),
+    Column("error_file_id", String(128)),
+    Column("errors", LargeBinary),
+    Column("finished_at", Instant),
+    Column("cancelled_at", Instant),
+)
+Index("batches_tenant", batches.c.tenant, batches.c.created_at)
+
+
+def open_engine(url: str) -> Engine:
+    """An engine for `url` with the schema in place.
+
+    Raises:
+        StartupFailed: bad URL, missing driver, database out of reach, or a schema newer than this program.
+    """
+    try:
+        engine = _make_engine(url)
+        _prepare(engine)
+    except (ArgumentError, ModuleNotFoundError) as error:
+        raise StartupFailed(f"the store's URL cannot be used: {error}") from error
+    except SQLAlchemyError as error:
+        # The driver's message may carry the URL with its password; its class is enough for a person.
+        cause = type(getattr(error, "orig", None) or error).__name__
+        raise StartupFailed(f"the store cannot be opened ({cause})") from error
+    return engine
+
+
+def _make_engine(url: str) -> Engine:
+    if not url.startswith("sqlite"):
+        return create_engine(url, pool_pre_ping=True, pool_size=8, max_overflow=8)
+    is_memory = url in {"sqlite://", "sqlite:///:memory:"}
+    if is_memory:
+        engine = create_engine(url, poolclass=StaticPool, connect_args={"check_same_thread": False})
+    else:
+        engine = create_engine(url, pool_size=8, max_overflow=8)
+    event.listen(engine, "connect", _on_sqlite_connect)
+    event.listen(engine, "begin", _on_sqlite_begin)
+    return engine
+
+
+def _on_sqlite_connect(connection: Any, _record: object) -> None:
+    # The driver's own implicit BEGIN would start every transaction as a reader and fail it when it upgrades.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT_S * 1000)}")
+    cursor.execute("PRAGMA synchronous = NORMAL")
+    cursor.close()
+
+
+def _on_sqlite_begin(connection: Connection) -> None:
+    is_write = connection.get_execution_options().get(WRITE, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if is_write else "BEGIN")
+
+
+def _prepare(engine: Engine) -> None:
+    if engine.dialect.name == "sqlite":
+        _use_wal(engine)
+    if _version(engine) == SCHEMA_VERSION:
+        return
+    with engine.connect().execution_options(**{WRITE: True}) as connection, connection.begin():
+        if engine.dialect.name == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
+        metadata.create_all(connection)
+        found = connection.execute(select(schema_version.c.version)).scalar()
+        if found is None:
+            connection.execute(insert(schema_version).values(version=SCHEMA_VERSION))
+
+
+def _version(engine: Engine) -> int | None:
+    with engine.connect() as connection:
+        if not inspect(connection).has_table("schema_version"):
+            return None
+        found = connection.execute(select(schema_version.c.version)).scalar()
+    if found is not None and found > SCHEMA_VERSION:
+        raise StartupFailed(
+            f"the store has schema version {found}, this program knows {SCHEMA_VERSION}: use a newer program"
+        )
+    return found
+
+
+def _use_wal(engine: Engine) -> None:
+    # Switching to WAL needs the file alone and does not honour the busy timeout: several starting processes retry.
+    give_up = time.monotonic() + _START_WAIT_S
+    while True:
+        connection = engine.raw_connection()
+        try:
+            cursor = connection.cursor()
+            cursor.execute("PRAGMA journal_mode = WAL")
+            cursor.close()
+        except engine.dialect.loaded_dbapi.OperationalError as error:
+            if time.monotonic() > give_up:
+                raise OperationalError("PRAGMA journal_mode", None, error) from error
+            time.sleep(0.02)
+        else:
+            return
+        finally:
+            connection.close()

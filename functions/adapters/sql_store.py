@@ -1,0 +1,27 @@
+"""The store on SQLAlchemy Core: a SQLite file by default, PostgreSQL by URL, `sqlite://` in memory for tests."""
+
+from functions.adapters.sql_batches import SqlBatches
+from functions.adapters.sql_callbacks import SqlCallbacks
+from functions.adapters.sql_database import Database
+from functions.adapters.sql_requests import SqlRequests
+from functions.ports import Clock
+
+
+class SqlStore(SqlRequests, SqlCallbacks, SqlBatches):
+    """Implements `functions.store.Store`: thread-safe, every method one transaction, for several processes at once.
+
+    `url` is a SQLAlchemy URL. `boot_id` names the life of a volatile broker (empty: the broker is durable); rows that
+    were accepted under another one are `lost`.
+
+    Raises:
+        StartupFailed: the URL cannot be used, the database is out of reach, or its schema is newer than this program.
+    """
+
+    def __init__(self, url: str, clock: Clock, *, boot_id: str = "") -> None:
+        database = Database(url)
+        SqlRequests.__init__(self, database, clock, boot_id)
+        SqlCallbacks.__init__(self, database)
+        SqlBatches.__init__(self, database)
+
+    def close(self) -> None:
+        self._db.close()

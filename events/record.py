@@ -31,6 +31,7 @@ class Event:
     subject: str | None = None
     time: str | None = None
     datacontenttype: str = JSON
+    dataschema: str | None = None
     data: bytes | None = None
     extensions: Mapping[str, str] = field(default_factory=lambda: NO_EXTENSIONS)
 

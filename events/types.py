@@ -38,6 +38,9 @@ EVENT_TYPES: Final = frozenset(
 )
 TERMINAL_TYPES: Final = frozenset({COMPLETED, FAILED})
 
+DEFAULT_TENANT: Final = "default"
+"""Whose a request is that names no tenant."""
+
 # Extension attributes (lower-case a-z0-9, at most 20 characters: CloudEvents 1.0 section 3.1).
 PARTITION_KEY: Final = "partitionkey"
 CORRELATION_ID: Final = "correlationid"

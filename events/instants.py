@@ -1,0 +1,53 @@
+"""Instants as text: RFC 3339, UTC, milliseconds. Pure conversion; no clock is read."""
+
+import re
+from datetime import UTC, datetime
+from typing import Final
+
+from events.errors import EventRejected
+
+_RFC3339: Final = re.compile(
+    r"\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])T(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d"
+    r"(?:\.\d{1,9})?(?:Z|[+-](?:[01]\d|2[0-3]):[0-5]\d)",
+    re.ASCII,
+)
+
+
+def to_rfc3339(instant: datetime) -> str:
+    """`2026-11-21T12:00:00.123Z`. `instant` must be aware; parts below a millisecond are cut off.
+
+    Raises:
+        ValueError: the instant is naive (a programming error, never input).
+    """
+    if instant.tzinfo is None:
+        raise ValueError("a naive instant has no UTC text")
+    text = instant.astimezone(UTC).isoformat(timespec="milliseconds")
+    return f"{text[:-6]}Z"
+
+
+def from_rfc3339(text: str, attribute: str | None = None) -> datetime:
+    """The aware UTC instant of RFC 3339 text with `Z` or an offset; naive text, leap seconds and other forms are refused.
+
+    `attribute` names what held the text, for the error. Digits beyond microseconds are cut off.
+
+    Raises:
+        EventRejected: `invalid_event`.
+    """
+    if _RFC3339.fullmatch(text) is not None:
+        try:
+            return datetime.fromisoformat(text).astimezone(UTC)
+        except (ValueError, OverflowError):  # 31 April, or an offset that leaves the years 1..9999
+            pass
+    raise EventRejected(
+        "invalid_event", "must be an RFC 3339 instant with a time zone", attribute
+    )
+
+
+def canonical(text: str, attribute: str | None = None) -> str:
+    """Checked RFC 3339 text in UTC: as it came when it ends in `Z`, else converted (which keeps milliseconds).
+
+    Raises:
+        EventRejected: `invalid_event`.
+    """
+    instant = from_rfc3339(text, attribute)
+    return text if text.endswith("Z") else to_rfc3339(instant)

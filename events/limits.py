@@ -1,0 +1,46 @@
+"""Bounds on what is read from the outside. Every reader of this package takes a `Limits`."""
+
+from dataclasses import dataclass
+from typing import Final
+
+MAX_MESSAGES: Final = 512
+MAX_PARTS: Final = 64
+MAX_STOPS: Final = 16
+MAX_STOP_CHARS: Final = 1024
+MAX_CHOICES: Final = 16
+MAX_INPUTS: Final = 2048
+MAX_TOOLS: Final = 128
+MAX_LOGIT_BIASES: Final = 1024
+MAX_TOP_LOGPROBS: Final = 20
+MAX_SCHEMA_BYTES: Final = 64 * 1024
+MAX_SCHEMA_DEPTH: Final = 16
+MAX_SCHEMA_NODES: Final = 2_000
+MAX_PATTERN_CHARS: Final = 512
+MAX_PARTITION: Final = 99_999
+"""More partitions than any topic has; keeps `replypartition` far from integer edges."""
+MAX_NAME_CHARS: Final = 20
+"""Length of an attribute name: the CloudEvents 1.0 recommendation, made a rule."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one event, record or body may hold. Defaults are the product's contract."""
+
+    max_depth: int = 64
+    """Nested arrays and objects in JSON."""
+    max_keys: int = 10_000
+    """Object keys in one JSON document, all levels together."""
+    max_digits: int = 64
+    """Characters of one JSON number."""
+    max_bytes: int = 900 * 1024
+    """One record (key, value, headers), one HTTP body, one JSON document."""
+    max_messages: int = MAX_MESSAGES
+    max_parts: int = MAX_PARTS
+    max_stops: int = MAX_STOPS
+    max_headers: int = 64
+    max_header_bytes: int = 16_384
+    """Names and values of all headers together."""
+    max_id_chars: int = 128
+
+
+DEFAULT_LIMITS: Final = Limits()

@@ -1,0 +1,141 @@
+"""Typed data of every event that this product writes; the JSON Schemas are generated from these types.
+
+Readers accept unknown fields. None: not known or not applicable. Times are RFC 3339 text in UTC.
+"""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+import msgspec
+
+from events.types import ReplicaState
+
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Seconds = Annotated[float, msgspec.Meta(ge=0)]
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Instant = Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+class Payload(msgspec.Struct, frozen=True, kw_only=True):
+    """Data of an event: frozen, named fields."""
+
+
+class DecisionInfo(Payload, frozen=True, rename={"route_class": "class"}):
+    """Why this model: the class, the score, the reason, and the catalogue version that decided."""
+
+    route_class: str
+    score: float
+    reason: str
+    catalogue: str
+
+
+class Timings(Payload, frozen=True):
+    """Milliseconds: waiting in Kafka, waiting for the model to load, in the model, to the first token."""
+
+    queue_ms: float | None = None
+    load_ms: float | None = None
+    model_ms: float | None = None
+    ttft_ms: float | None = None
+
+
+class Cost(Payload, frozen=True):
+    """What the call cost."""
+
+    usd: float = 0.0
+    gpu_s: float = 0.0
+
+
+class PickspinData(Payload, frozen=True):
+    """The `pickspin` object of a terminal's data."""
+
+    request_id: str
+    state: Literal["completed", "failed", "expired", "cancelled"]
+    service: str | None = None
+    model: str | None = None
+    decision: DecisionInfo | None = None
+    timings: Timings | None = None
+    cost: Cost | None = None
+    attempt: int = 0
+
+
+class ErrorData(Payload, frozen=True):
+    """OpenAI's error object, with who spoke (`gateway` or `model`) and the request."""
+
+    message: str
+    type: str
+    code: str
+    param: str | None = None
+    src: str = "gateway"
+    request_id: str | None = None
+
+
+class ProgressData(Payload, frozen=True):
+    """Data of a progress event. `attempt` is 0 before the first model call."""
+
+    state: Literal["routed", "running"]
+    service: str
+    model: str
+    eta_s: Seconds | None = None
+    attempt: Count = 0
+    decision: DecisionInfo | None = None
+
+
+class ChunkData(Payload, frozen=True):
+    """OpenAI chunk objects, as the client sees them, in order."""
+
+    chunks: list[dict[str, object]]
+
+
+class CompletedData(Payload, frozen=True):
+    """The OpenAI response object (its own fields are not described here) plus `pickspin`."""
+
+    pickspin: PickspinData
+
+
+class FailedData(Payload, frozen=True):
+    """A failure: the error, its HTTP status, and `pickspin`."""
+
+    error: ErrorData
+    status: Annotated[int, msgspec.Meta(ge=400, le=599)]
+    pickspin: PickspinData
+
+
+class CancelData(Payload, frozen=True):
+    """Why a request is cancelled."""
+
+    reason: Literal["client", "deadline", "duplicate", "disconnected"]
+
+
+class StatusData(Payload, frozen=True):
+    """What one replica says of itself, or the scaler (`replica` is `_scaler`) of a service."""
+
+    service: str
+    replica: str
+    state: ReplicaState
+    at: Instant
+    progress: Share | None = None
+    eta_s: Seconds | None = None
+    in_flight: Count = 0
+    concurrency: Count = 1
+    tokens_per_s: Seconds | None = None
+    service_s: Seconds | None = None
+    """Mean seconds of a model call."""
+    lag: Count | None = None
+    replicas: Count | None = None
+    desired: Count | None = None
+    message: str | None = None
+
+
+class DecisionData(Payload, frozen=True):
+    """Where a request went, so that a replay goes there again."""
+
+    service: str
+
+
+class CallbackFailedData(Payload, frozen=True):
+    """A callback that was given up."""
+
+    request_id: str
+    target_id: str
+    attempts: Count
+    last_outcome: str | None = None

@@ -1,0 +1,214 @@
+"""Readers of the events that follow from a request: strict about what they need, blind to what they do not know."""
+
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+
+import msgspec
+
+from events import types
+from events.errors import EventRejected
+from events.ids import is_valid_id
+from events.payloads import (
+    CancelData,
+    ChunkData,
+    DecisionData,
+    Payload,
+    ProgressData,
+    StatusData,
+)
+from events.record import Event
+from events.types import Operation, State
+
+_MAX_NUMBER_CHARS: Final = 9
+_OK: Final = 200
+_INTERNAL: Final = 500
+_P = TypeVar("_P", bound=msgspec.Struct)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terminal:
+    """The one final answer of a request. `data` None: resolve `dataref` (its SHA-256 is `datahash`).
+
+    `status` is the HTTP status that a synchronous caller gets. `attempt` 0 and `generation` None: no model was called.
+    `epoch` None: nobody listens on a reply partition.
+    """
+
+    request_id: str
+    state: State
+    data: bytes | None = field(repr=False)
+    dataref: str | None
+    datahash: str | None
+    status: int
+    generation: str | None
+    attempt: int
+    service: str | None
+    tenant: str
+    operation: Operation | None
+    callback_id: str | None
+    epoch: str | None
+    batch_id: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """A part of a stream: OpenAI chunk objects, number `sequence` (from 0) of one model call (`generation`)."""
+
+    request_id: str
+    generation: str
+    sequence: int
+    attempt: int
+    chunks: list[dict[str, object]] = field(repr=False)
+    service: str | None
+    tenant: str
+    epoch: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """State `routed` or `running` of a request."""
+
+    request_id: str
+    data: ProgressData
+    tenant: str
+    epoch: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cancel:
+    """A request that shall stop."""
+
+    request_id: str
+    reason: str
+
+
+class _Outcome(Payload, frozen=True):
+    """What is read of a failure: its state and status, whatever else is there."""
+
+    status: int = _INTERNAL
+    pickspin: "_OutcomeState | None" = None
+
+
+class _OutcomeState(Payload, frozen=True):
+    state: str = State.FAILED.value
+
+
+
+def parse_terminal(event: Event) -> Terminal:
+    """Raises EventRejected for another type, or a malformed attribute or failure."""
+    _check_type(event, *types.TERMINAL_TYPES)
+    state, status = _outcome(event)
+    return Terminal(
+        request_id=_request_id(event),
+        state=state,
+        data=event.data,
+        dataref=event.get(types.DATA_REF),
+        datahash=event.get(types.DATA_HASH),
+        status=status,
+        generation=event.get(types.GENERATION),
+        attempt=_number(event, types.ATTEMPT, default=0),
+        service=event.get(types.SERVICE),
+        tenant=_tenant(event),
+        operation=_operation(event),
+        callback_id=event.get(types.CALLBACK_ID),
+        epoch=event.get(types.REPLY_EPOCH),
+        batch_id=event.get(types.BATCH_ID),
+    )
+
+
+def parse_chunk(event: Event) -> Chunk:
+    """Raises EventRejected for another type, or a malformed attribute or data."""
+    _check_type(event, types.CHUNK)
+    generation = event.get(types.GENERATION)
+    if not generation:
+        raise EventRejected("invalid_event", "the attribute is missing", types.GENERATION)
+    return Chunk(
+        request_id=_request_id(event),
+        generation=generation,
+        sequence=_number(event, types.SEQUENCE),
+        attempt=_number(event, types.ATTEMPT),
+        chunks=_data(event, ChunkData).chunks,
+        service=event.get(types.SERVICE),
+        tenant=_tenant(event),
+        epoch=event.get(types.REPLY_EPOCH),
+    )
+
+
+def parse_progress(event: Event) -> Progress:
+    """Raises EventRejected for another type, or a malformed attribute or data."""
+    _check_type(event, types.PROGRESS)
+    return Progress(
+        request_id=_request_id(event),
+        data=_data(event, ProgressData),
+        tenant=_tenant(event),
+        epoch=event.get(types.REPLY_EPOCH),
+    )
+
+
+def parse_cancel(event: Event) -> Cancel:
+    """Raises EventRejected for another type, or a malformed attribute or data."""
+    _check_type(event, types.CANCEL)
+    return Cancel(request_id=_request_id(event), reason=_data(event, CancelData).reason)
+
+
+def parse_status(event: Event) -> StatusData:
+    """Raises EventRejected for another type, or malformed data."""
+    _check_type(event, types.STATUS)
+    return _data(event, StatusData)
+
+
+def parse_decision(event: Event) -> tuple[str, str]:
+    """(request id, service). Raises EventRejected for another type, or malformed data."""
+    _check_type(event, types.DECISION)
+    return _request_id(event), _data(event, DecisionData).service
+
+
+def _check_type(event: Event, *expected: str) -> None:
+    if event.type not in expected:
+        raise EventRejected("invalid_event", "the event is of another type", "type")
+
+
+def _request_id(event: Event) -> str:
+    found = event.get(types.CORRELATION_ID)
+    if found is None or not is_valid_id(found):
+        raise EventRejected("invalid_event", "not a request id", types.CORRELATION_ID)
+    return found
+
+
+def _outcome(event: Event) -> tuple[State, int]:
+    if event.type == types.COMPLETED:
+        return State.COMPLETED, _OK
+    if event.data is None:
+        return State.FAILED, _INTERNAL
+    found = _data(event, _Outcome)
+    state = State.FAILED.value if found.pickspin is None else found.pickspin.state
+    if state not in (State.FAILED, State.EXPIRED, State.CANCELLED):
+        raise EventRejected("invalid_event", "a failure is failed, expired or cancelled", "data")
+    return State(state), found.status
+
+
+def _tenant(event: Event) -> str:
+    return event.get(types.TENANT) or types.DEFAULT_TENANT
+
+
+def _operation(event: Event) -> Operation | None:
+    text = event.get(types.OPERATION)
+    try:
+        return None if text is None else Operation(text)
+    except ValueError:
+        raise EventRejected("invalid_event", "no such operation", types.OPERATION) from None
+
+
+def _number(event: Event, name: str, default: int | None = None) -> int:
+    text = event.get(name)
+    if text is None and default is not None:
+        return default
+    if text is None or len(text) > _MAX_NUMBER_CHARS or not (text.isascii() and text.isdigit()):
+        raise EventRejected("invalid_event", "must be a whole number", name)
+    return int(text)
+
+
+def _data(event: Event, kind: type[_P]) -> _P:
+    try:
+        return msgspec.json.decode(event.data or b"", type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        raise EventRejected("invalid_event", "the data is not of this type's form", "data") from None

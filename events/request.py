@@ -1,0 +1,330 @@
+"""Request and routed events as typed, frozen requests: what router, ingress, recorder and workers decide on."""
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+from events import json_codec, types
+from events.attributes import is_json
+from events.body_checks import check_body, without_nulls
+from events.errors import EventRejected
+from events.ids import is_valid_id
+from events.instants import from_rfc3339
+from events.limits import MAX_PARTITION
+from events.record import NO_EXTENSIONS, Event
+from events.types import Operation, Priority, Topics
+
+__all__ = [
+    "AUTO",
+    "InferenceRequest",
+    "Origin",
+    "ReplyAddress",
+    "RoutedRequest",
+    "check_body",
+    "is_reply_topic_allowed",
+    "parse_request",
+    "parse_routed",
+    "reply_address",
+    "without_nulls",
+]
+
+AUTO: Final = "auto"
+"""The asked model when a request names none."""
+_TOPIC: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
+_WHOLE: Final = re.compile(r"\d{1,9}", re.ASCII)
+_DATA_REF: Final = re.compile(r"blob:[0-9a-f]{64}")
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
+_CARRIED: Final = (
+    types.REPLY_EPOCH,
+    types.TENANT,
+    types.CALLBACK_ID,
+    types.OPERATION,
+    types.BATCH_ID,
+    types.TRACE_PARENT,
+    types.TRACE_STATE,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplyAddress:
+    """Where a caller listens. `partition` None: the request id chooses. `epoch` tells lives of one listener apart."""
+
+    topic: str
+    partition: int | None = None
+    epoch: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """What every event that follows from a request carries on: its id and the attributes readers correlate by.
+
+    `carried` holds any of `replyepoch`, `tenant`, `callbackid`, `operation`, `batchid`, `traceparent`, `tracestate`.
+    """
+
+    request_id: str
+    carried: Mapping[str, str] = field(default_factory=lambda: NO_EXTENSIONS)
+
+    @classmethod
+    def of(cls, event: Event) -> "Origin":
+        """From a request event (its id), or any event that follows from one (its `correlationid`). Never raises."""
+        is_first = event.type == types.REQUEST
+        request_id = event.id if is_first else event.get(types.CORRELATION_ID) or event.id
+        carried = {n: v for n in _CARRIED if (v := event.extensions.get(n)) is not None}
+        return cls(request_id=request_id, carried=carried)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InferenceRequest:
+    """A valid request. Instants are aware UTC; `body` is the parsed OpenAI body as sent, nulls included."""
+
+    event: Event
+    request_id: str
+    operation: Operation
+    body: Mapping[str, object] = field(repr=False)
+    asked_model: str
+    """`model` of the body, else the subject, else `auto`."""
+    stream: bool
+    deadline: datetime
+    accepted_at: datetime
+    tenant: str = types.DEFAULT_TENANT
+    priority: Priority = Priority.INTERACTIVE
+    session: str | None = None
+    """`partitionkey`: requests of one session stay in order and near their cache."""
+    callback_id: str | None = None
+    reply: ReplyAddress | None = None
+    """As asked for; `is_reply_topic_allowed` judges it."""
+    is_stored: bool = True
+    profile: str | None = None
+    batch_id: str | None = None
+    hops: int = 0
+
+    @property
+    def origin(self) -> Origin:
+        """What events that follow carry on (the operation included, also when it was inferred)."""
+        found = Origin.of(self.event)
+        carried = {**found.carried, types.OPERATION: self.operation.value, types.TENANT: self.tenant}
+        return Origin(request_id=self.request_id, carried=carried)
+
+    @property
+    def key(self) -> str:
+        """The record key of the request and of what is routed: the session, else the request id."""
+        return self.request_id if self.session is None else self.session
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoutedRequest(InferenceRequest):
+    """A request with the router's choice. `event` is the routed event."""
+
+    service: str
+    model: str
+    route_class: str
+    route_score: float
+    route_version: str
+    route_reason: str
+    routed_at: datetime
+
+
+def parse_request(
+    event: Event,
+    *,
+    default_wait_s: float,
+    body: bytes | None = None,
+    received_at: datetime | None = None,
+) -> InferenceRequest:
+    """The request of a request event, its body checked.
+
+    `default_wait_s` (seconds) sets the deadline where `expirytime` is absent. `body` replaces the event's data after its
+    `dataref` was resolved (and must have its `datahash`). `received_at` stands in for an absent `time` (for example the
+    record's timestamp); with neither, the event is refused.
+
+    Raises:
+        EventRejected: another type or version, a malformed attribute or body, or a `dataref` that was not resolved.
+    """
+    _check_type(event, types.REQUEST)
+    accepted_at = received_at if event.time is None else from_rfc3339(event.time, "time")
+    if accepted_at is None:
+        raise EventRejected("invalid_event", "the attribute time is missing", "time")
+    deadline = _instant(event, types.EXPIRY_TIME)
+    if deadline is None:
+        deadline = _later(accepted_at, default_wait_s)
+    parsed = _parse_body(event, body)
+    operation = _operation(event, parsed)
+    check_body(operation, parsed)
+    return InferenceRequest(
+        event=event,
+        request_id=event.id,
+        accepted_at=accepted_at,
+        deadline=deadline,
+        **_shared(event, operation, parsed),  # type: ignore[arg-type]
+    )
+
+
+def parse_routed(event: Event, body: bytes | None = None) -> RoutedRequest:
+    """The routed request of a routed event. The body was checked by the router and is only parsed here.
+
+    Raises:
+        EventRejected: another type or version, a missing or malformed attribute, or an unresolved `dataref`.
+    """
+    _check_type(event, types.ROUTED)
+    request_id = _required(event, types.CORRELATION_ID)
+    if not is_valid_id(request_id):
+        raise EventRejected("invalid_event", "not a request id", types.CORRELATION_ID)
+    if event.subject is None:
+        raise EventRejected("invalid_event", "the attribute subject is missing", "subject")
+    parsed = _parse_body(event, body)
+    return RoutedRequest(
+        event=event,
+        request_id=request_id,
+        accepted_at=_required_instant(event, types.REQUEST_TIME),
+        deadline=_required_instant(event, types.EXPIRY_TIME),
+        routed_at=_required_instant(event, types.ROUTED_TIME),
+        service=_required(event, types.SERVICE),
+        model=event.subject,
+        route_class=event.get(types.ROUTE_CLASS) or "",
+        route_score=_score(event),
+        route_version=event.get(types.ROUTE_VERSION) or "",
+        route_reason=event.get(types.ROUTE_REASON) or "",
+        **_shared(event, _operation(event, parsed), parsed),  # type: ignore[arg-type]
+    )
+
+
+def reply_address(event: Event) -> ReplyAddress | None:
+    """The reply address that an event asks for; None where it asks for none.
+
+    Raises:
+        EventRejected: it asks for an impossible one.
+    """
+    topic = event.get(types.REPLY_TOPIC)
+    if topic is None:
+        return None
+    if _TOPIC.fullmatch(topic) is None or topic.startswith("__"):
+        raise EventRejected("invalid_event", "not a topic for replies", types.REPLY_TOPIC)
+    partition = _whole(event, types.REPLY_PARTITION)
+    if partition is not None and partition > MAX_PARTITION:
+        raise EventRejected("invalid_event", "not a partition", types.REPLY_PARTITION)
+    return ReplyAddress(topic=topic, partition=partition, epoch=_id(event, types.REPLY_EPOCH))
+
+
+def is_reply_topic_allowed(topic: str, topics: Topics, further: Collection[str] = ()) -> bool:
+    """True where replies may go: `infer.replies`, `infer.responses`, and what the settings add (`further`)."""
+    return topic in {topics.replies, topics.responses} or topic in further
+
+
+def _check_type(event: Event, expected: str) -> None:
+    if event.type != expected:
+        raise EventRejected("invalid_event", f"the type is not {expected}", "type")
+
+
+def _shared(event: Event, operation: Operation, body: dict[str, object]) -> dict[str, object]:
+    """Fields that a request and a routed request have in common."""
+    asked = body.get("model")
+    if not isinstance(asked, str):
+        asked = event.subject if event.type == types.REQUEST and event.subject else AUTO
+    return {
+        "operation": operation,
+        "body": body,
+        "asked_model": asked,
+        "stream": body.get("stream") is True,
+        "tenant": _id(event, types.TENANT) or types.DEFAULT_TENANT,
+        "priority": _priority(event),
+        "session": _id(event, types.PARTITION_KEY),
+        "callback_id": _id(event, types.CALLBACK_ID),
+        "reply": reply_address(event),
+        "is_stored": body.get("store") is not False,
+        "profile": _id(event, types.PROFILE),
+        "batch_id": _id(event, types.BATCH_ID),
+        "hops": _whole(event, types.HOPS) or 0,
+    }
+
+
+def _parse_body(event: Event, body: bytes | None) -> dict[str, object]:
+    if not is_json(event.datacontenttype):
+        raise EventRejected(
+            "unsupported_media_type", "the data must be JSON in UTF-8", "datacontenttype"
+        )
+    ref = event.get(types.DATA_REF)
+    if ref is not None and _DATA_REF.fullmatch(ref) is None:
+        raise EventRejected("invalid_event", "not a reference to our blobs", types.DATA_REF)
+    hashed = event.get(types.DATA_HASH)
+    if hashed is not None and _SHA256.fullmatch(hashed) is None:
+        raise EventRejected("invalid_event", "not a SHA-256 in lower-case hex", types.DATA_HASH)
+    raw = event.data if body is None else body
+    if raw is None:
+        if ref is not None:
+            raise EventRejected("invalid_event", "the reference is not resolved", types.DATA_REF)
+        raise EventRejected("invalid_body", "the request has no body")
+    return json_codec.loads_object(raw)
+
+
+def _operation(event: Event, body: Mapping[str, object]) -> Operation:
+    text = event.get(types.OPERATION)
+    if text is not None:
+        try:
+            return Operation(text)
+        except ValueError:
+            raise EventRejected(
+                "invalid_event", "not chat, completions or embeddings", types.OPERATION
+            ) from None
+    for field_name, operation in (
+        ("messages", Operation.CHAT),
+        ("prompt", Operation.COMPLETIONS),
+        ("input", Operation.EMBEDDINGS),
+    ):
+        if body.get(field_name) is not None:
+            return operation
+    raise EventRejected("invalid_body", "one of messages, prompt and input is required", "messages")
+
+
+def _priority(event: Event) -> Priority:
+    try:
+        return Priority(event.get(types.PRIORITY) or Priority.INTERACTIVE)
+    except ValueError:
+        raise EventRejected("invalid_event", "not interactive or batch", types.PRIORITY) from None
+
+
+def _required(event: Event, name: str) -> str:
+    found = event.get(name)
+    if not found:
+        raise EventRejected("invalid_event", f"the attribute {name} is missing", name)
+    return found
+
+
+def _instant(event: Event, name: str) -> datetime | None:
+    text = event.get(name)
+    return None if text is None else from_rfc3339(text, name)
+
+
+def _required_instant(event: Event, name: str) -> datetime:
+    return from_rfc3339(_required(event, name), name)
+
+
+def _later(instant: datetime, wait_s: float) -> datetime:
+    try:
+        return instant + timedelta(seconds=wait_s)
+    except OverflowError:
+        raise EventRejected("invalid_event", "the instant is out of range", "time") from None
+
+
+def _id(event: Event, name: str) -> str | None:
+    found = event.get(name)
+    if found is not None and not is_valid_id(found):
+        raise EventRejected("invalid_event", "1 to 128 visible ASCII characters", name)
+    return found
+
+
+def _whole(event: Event, name: str) -> int | None:
+    text = event.get(name)
+    if text is None:
+        return None
+    if _WHOLE.fullmatch(text) is None:
+        raise EventRejected("invalid_event", "must be a whole number", name)
+    return int(text)
+
+
+def _score(event: Event) -> float:
+    try:
+        return float(event.get(types.ROUTE_SCORE) or 0.0)
+    except ValueError:
+        raise EventRejected("invalid_event", "must be a number", types.ROUTE_SCORE) from None

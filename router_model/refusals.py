@@ -1,0 +1,50 @@
+"""Why no service can be chosen. Codes are those of the failed reply.
+
+NoRoute
+├── ModelNotFound        no model, alias or task of that name
+├── ModelNotAllowed      the tenant may not use it
+├── CapabilityMissing    it cannot do what is asked (`embeddings` of a chat model)
+├── ContextTooLong       the prompt certainly exceeds every candidate's context
+├── ProfileUnknown       no such preference profile
+└── NoHealthyService     candidates exist, none is healthy with capacity
+"""
+
+from typing import ClassVar
+
+
+class NoRoute(Exception):
+    """Root. `message` is for a person and holds no prompt text; `param` is the request field at fault."""
+
+    code: ClassVar[str] = "internal"
+    param: ClassVar[str | None] = "model"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class ModelNotFound(NoRoute):
+    code = "model_not_found"
+
+
+class ModelNotAllowed(NoRoute):
+    code = "model_not_allowed"
+
+
+class CapabilityMissing(NoRoute):
+    code = "invalid_value"
+
+
+class ContextTooLong(NoRoute):
+    code = "context_length_exceeded"
+    param = None
+
+
+class ProfileUnknown(NoRoute):
+    code = "invalid_value"
+    param = "profile"
+
+
+class NoHealthyService(NoRoute):
+    code = "no_healthy_service"
+    param = None

@@ -1,7 +1,8 @@
-"""CloudEvents 1.0 attributes as text: what both bindings and the structured form share. Strict, and nothing is invented.
+"""CloudEvents 1.0 attributes as text: what both bindings and the structured form share. Strict; nothing is invented.
 
-Names are a-z0-9, at most 20 characters. Values hold no control character, lone surrogate or noncharacter. `id` and `subject`
-are 1..128 visible ASCII characters, `source` and `dataschema` URI references, `time` RFC 3339 with a time zone.
+Names are a-z0-9, at most 20 characters. Values hold no control character, lone surrogate or noncharacter. `id` and
+`subject` are 1..128 visible ASCII characters, `source` and `dataschema` URI references, `time` RFC 3339 with a time
+zone (`Z` text is kept as it came, offsets are converted to UTC).
 """
 
 import re
@@ -174,7 +175,11 @@ def is_json(content_type: str) -> bool:
 def _is_utf8(parameters: str) -> bool:
     for parameter in filter(None, (part.strip().lower() for part in parameters.split(";"))):
         name, _, value = parameter.partition("=")
-        if name.strip() == "charset" and value.strip().strip('"') not in {"utf-8", "utf8", "us-ascii"}:
+        if name.strip() == "charset" and value.strip().strip('"') not in {
+            "utf-8",
+            "utf8",
+            "us-ascii",
+        }:
             return False
     return True
 

@@ -1,4 +1,4 @@
-"""Typed bodies of the three operations, as OpenAI's API has them. Unknown fields are passed through to the model server.
+"""Typed bodies of the three operations, as OpenAI's API has them. Unknown fields go on to the model server.
 
 `events.body_checks` converts a parsed body into these types (that is the check) and adds what types cannot say.
 Every optional field may be null, which means absent.
@@ -25,9 +25,7 @@ Stop = str | Annotated[list[StopText], msgspec.Meta(max_length=limits.MAX_STOPS)
 Bias = Annotated[float, msgspec.Meta(ge=-100, le=100)]
 LogitBias = Annotated[dict[str, Bias], msgspec.Meta(max_length=limits.MAX_LOGIT_BIASES)]
 Tokens = list[int]
-Prompt = (
-    str | Annotated[list[str | int | Tokens], msgspec.Meta(min_length=1, max_length=65_536)]
-)
+Prompt = str | Annotated[list[str | int | Tokens], msgspec.Meta(min_length=1, max_length=65_536)]
 Name = Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_-]{1,64}$")]
 FreeObject = dict[str, object]
 
@@ -114,9 +112,7 @@ class FilePart(Part, frozen=True, tag="file"):
     file: File
 
 
-ContentPart = (
-    TextPart | RefusalPart | ImagePart | VideoPart | AudioUrlPart | AudioPart | FilePart
-)
+ContentPart = TextPart | RefusalPart | ImagePart | VideoPart | AudioUrlPart | AudioPart | FilePart
 Parts = Annotated[list[ContentPart], msgspec.Meta(min_length=1, max_length=limits.MAX_PARTS)]
 
 

@@ -1,7 +1,8 @@
 """Checks of OpenAI bodies before anything is spent on them: types and ranges, then what types cannot say.
 
-Unknown fields are passed through, but for `REFUSED`: those would take a model server past our limits, load code or templates
-from the request, or reach into its memory. Explicit nulls mean absent; `without_nulls` drops them before the model server.
+Unknown fields are passed through, but for `REFUSED`: those would take a model server past our limits, load code or
+templates from the request, or reach into its memory. Explicit nulls mean absent; `without_nulls` drops them before the
+model server sees them. `max_tokens` is a positive integer here and capped by the model's own limit elsewhere.
 """
 
 import re
@@ -34,7 +35,9 @@ _TYPES: Final[Mapping[Operation, type[bodies.Body]]] = {
 }
 _AT: Final = re.compile(r" - at `\$\.?(.*)`$", re.DOTALL)
 _MISSING: Final = re.compile(r"Object missing required field `(\w+)`")
-_EXPECTED: Final = re.compile(r"Expected `[^`]*`(?:, got `\w+`| of length [<>=]+ \d+| [<>=]+ [-\d.]+)?")
+_EXPECTED: Final = re.compile(
+    r"Expected `[^`]*`(?:, got `\w+`| of length [<>=]+ \d+| [<>=]+ [-\d.]+)?"
+)
 _MAX_PARAM_CHARS: Final = 128
 _TOKEN_ID: Final = re.compile(r"\d{1,9}", re.ASCII)
 _DATA_URL: Final = re.compile(r"data:[a-z0-9.+-]+/[a-z0-9.+-]+[;,]", re.IGNORECASE)
@@ -65,7 +68,9 @@ def without_nulls(body: Mapping[str, object]) -> dict[str, object]:
     messages = found.get("messages")
     if isinstance(messages, list):
         found["messages"] = [
-            {k: v for k, v in message.items() if v is not None} if isinstance(message, dict) else message
+            {k: v for k, v in message.items() if v is not None}
+            if isinstance(message, dict)
+            else message
             for message in messages
         ]
     return found
@@ -126,7 +131,9 @@ def _check_embeddings(body: Any) -> None:
 
 
 def _check_message(at: str, message: bodies.Message) -> None:
-    has_call = message.tool_calls or message.function_call is not None or message.refusal is not None
+    has_call = (
+        message.tool_calls or message.function_call is not None or message.refusal is not None
+    )
     if message.content is None and not (message.role == "assistant" and has_call):
         _refuse(f"{at}.content", "is required")
     if isinstance(message.content, list):

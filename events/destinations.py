@@ -43,7 +43,9 @@ def terminal_outgoing(
 
 def status_outgoing(event: Event, *, topics: Topics, replica: str) -> Outgoing:
     """To `infer.status` under the key `<service>/<replica>`."""
-    return Outgoing(topic=topics.status, key=f"{event.extensions[types.SERVICE]}/{replica}", event=event)
+    return Outgoing(
+        topic=topics.status, key=f"{event.extensions[types.SERVICE]}/{replica}", event=event
+    )
 
 
 def decision_outgoing(event: Event, *, topics: Topics) -> Outgoing:
@@ -70,5 +72,7 @@ def _to_caller(event: Event, reply: ReplyAddress) -> Outgoing:
 def _request_id(event: Event) -> str:
     found = event.get(types.CORRELATION_ID)
     if found is None:
-        raise EventRejected("invalid_event", "the event follows from no request", types.CORRELATION_ID)
+        raise EventRejected(
+            "invalid_event", "the event follows from no request", types.CORRELATION_ID
+        )
     return found

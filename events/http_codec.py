@@ -78,7 +78,9 @@ def _check_size(headers: list[tuple[str, str]], body: bytes, limits: Limits) -> 
     if len(headers) > limits.max_headers or size > limits.max_header_bytes:
         raise EventRejected("header_too_large", "too many headers, or too many bytes of them")
     if len(body) > limits.max_bytes:
-        raise EventRejected("request_too_large", f"the body is larger than {limits.max_bytes} bytes")
+        raise EventRejected(
+            "request_too_large", f"the body is larger than {limits.max_bytes} bytes"
+        )
 
 
 def _percent(match: re.Match[str]) -> str:
@@ -94,6 +96,8 @@ def _decoded(name: str, value: str) -> str:
     try:
         text = unquote_to_bytes(text).decode("utf-8")
     except UnicodeDecodeError:
-        raise EventRejected("invalid_event", "the header is not percent-encoded UTF-8", name) from None
+        raise EventRejected(
+            "invalid_event", "the header is not percent-encoded UTF-8", name
+        ) from None
     attributes.check_value(name, text)
     return text

@@ -26,9 +26,10 @@ def to_rfc3339(instant: datetime) -> str:
 
 
 def from_rfc3339(text: str, attribute: str | None = None) -> datetime:
-    """The aware UTC instant of RFC 3339 text with `Z` or an offset; naive text, leap seconds and other forms are refused.
+    """The aware UTC instant of RFC 3339 text with `Z` or an offset.
 
-    `attribute` names what held the text, for the error. Digits beyond microseconds are cut off.
+    Naive text, leap seconds and other ISO 8601 forms are refused; digits beyond microseconds are cut off. `attribute`
+    names what held the text, for the error.
 
     Raises:
         EventRejected: `invalid_event`.
@@ -38,9 +39,7 @@ def from_rfc3339(text: str, attribute: str | None = None) -> datetime:
             return datetime.fromisoformat(text).astimezone(UTC)
         except (ValueError, OverflowError):  # 31 April, or an offset that leaves the years 1..9999
             pass
-    raise EventRejected(
-        "invalid_event", "must be an RFC 3339 instant with a time zone", attribute
-    )
+    raise EventRejected("invalid_event", "must be an RFC 3339 instant with a time zone", attribute)
 
 
 def canonical(text: str, attribute: str | None = None) -> str:

@@ -1,7 +1,7 @@
 """Record <-> event: the CloudEvents Kafka binding, strict.
 
-- The mode is decided by `content-type` alone: structured iff it starts with `application/cloudevents`, and then `ce_` headers
-  are not read. Otherwise binary.
+- The mode is decided by `content-type` alone: structured iff it starts with `application/cloudevents`, and then `ce_`
+  headers are not read. Otherwise binary.
 - `ce_` names are lower-case; another spelling, a duplicate, a missing value, bytes that are not UTF-8 are refused.
 - Headers that are neither `ce_` nor `content-type` are counted and otherwise ignored.
 - The key only chooses the partition. It is not read: None, bytes that are not UTF-8 and a key that disagrees with
@@ -25,9 +25,7 @@ _DEAD_LETTER: Final = _PREFIX + types.DEAD_LETTER_REASON
 _MAX_REASON_CHARS: Final = 256
 
 
-def to_record(
-    event: Event, *, topic: str, key: str | None, partition: int | None = None
-) -> Record:
+def to_record(event: Event, *, topic: str, key: str | None, partition: int | None = None) -> Record:
     """The binary-mode record of an event. `key` None: any partition; `partition` None: the key chooses.
 
     Raises:
@@ -87,9 +85,13 @@ def _check_size(record: Record, limits: Limits) -> None:
         raise EventRejected("header_too_large", f"more than {limits.max_headers} headers")
     header_bytes = sum(len(name) + len(value or b"") for name, value in record.headers)
     if header_bytes > limits.max_header_bytes:
-        raise EventRejected("header_too_large", f"more than {limits.max_header_bytes} bytes of headers")
+        raise EventRejected(
+            "header_too_large", f"more than {limits.max_header_bytes} bytes of headers"
+        )
     if header_bytes + len(record.value or b"") + len(record.key or b"") > limits.max_bytes:
-        raise EventRejected("request_too_large", f"the record is larger than {limits.max_bytes} bytes")
+        raise EventRejected(
+            "request_too_large", f"the record is larger than {limits.max_bytes} bytes"
+        )
 
 
 def _read_headers(

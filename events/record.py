@@ -62,7 +62,7 @@ class Record:
         return (
             len(self.value or b"")
             + len(self.key or b"")
-            + sum(len(name) + len(value) for name, value in self.headers)
+            + sum(len(name) + len(value or b"") for name, value in self.headers)
         )
 
 

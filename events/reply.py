@@ -1,4 +1,4 @@
-"""Builders of every event that follows from a request, exactly as docs/reference/wire.md says. Pure: times are passed in.
+"""Builders of every event that follows from a request, as docs/reference/wire.md says. Pure: times are passed in.
 
 Readers of the same events are in `events.reply_reading`, destinations in `events.destinations`; all three are one
 interface, importable from here.
@@ -248,7 +248,9 @@ def failed(
     `pickspin` None: nothing is known but the request and its state. `generation` None: no model was called.
     """
     state = failure.state
-    known = PickspinData(request_id=origin.request_id, state="failed") if pickspin is None else pickspin
+    known = (
+        PickspinData(request_id=origin.request_id, state="failed") if pickspin is None else pickspin
+    )
     known = msgspec.structs.replace(known, request_id=origin.request_id, state=state.value)
     error = ErrorData(
         message=failure.message,

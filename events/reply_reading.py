@@ -92,7 +92,6 @@ class _OutcomeState(Payload, frozen=True):
     state: str = State.FAILED.value
 
 
-
 def parse_terminal(event: Event) -> Terminal:
     """Raises EventRejected for another type, or a malformed attribute or failure."""
     _check_type(event, *types.TERMINAL_TYPES)
@@ -125,7 +124,7 @@ def parse_chunk(event: Event) -> Chunk:
         request_id=_request_id(event),
         generation=generation,
         sequence=_number(event, types.SEQUENCE),
-        attempt=_number(event, types.ATTEMPT),
+        attempt=_number(event, types.ATTEMPT, least=1),
         chunks=_data(event, ChunkData).chunks,
         service=event.get(types.SERVICE),
         tenant=_tenant(event),
@@ -198,12 +197,14 @@ def _operation(event: Event) -> Operation | None:
         raise EventRejected("invalid_event", "no such operation", types.OPERATION) from None
 
 
-def _number(event: Event, name: str, default: int | None = None) -> int:
+def _number(event: Event, name: str, default: int | None = None, least: int = 0) -> int:
     text = event.get(name)
     if text is None and default is not None:
         return default
     if text is None or len(text) > _MAX_NUMBER_CHARS or not (text.isascii() and text.isdigit()):
         raise EventRejected("invalid_event", "must be a whole number", name)
+    if int(text) < least:
+        raise EventRejected("invalid_event", f"must be {least} or more", name)
     return int(text)
 
 
@@ -211,4 +212,6 @@ def _data(event: Event, kind: type[_P]) -> _P:
     try:
         return msgspec.json.decode(event.data or b"", type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        raise EventRejected("invalid_event", "the data is not of this type's form", "data") from None
+        raise EventRejected(
+            "invalid_event", "the data is not of this type's form", "data"
+        ) from None

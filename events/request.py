@@ -10,7 +10,7 @@ from events import json_codec, types
 from events.attributes import is_json
 from events.body_checks import check_body, without_nulls
 from events.errors import EventRejected
-from events.ids import is_valid_id
+from events.ids import content_hash, is_valid_id
 from events.instants import from_rfc3339
 from events.limits import MAX_PARTITION
 from events.record import NO_EXTENSIONS, Event
@@ -104,7 +104,11 @@ class InferenceRequest:
     def origin(self) -> Origin:
         """What events that follow carry on (the operation included, also when it was inferred)."""
         found = Origin.of(self.event)
-        carried = {**found.carried, types.OPERATION: self.operation.value, types.TENANT: self.tenant}
+        carried = {
+            **found.carried,
+            types.OPERATION: self.operation.value,
+            types.TENANT: self.tenant,
+        }
         return Origin(request_id=self.request_id, carried=carried)
 
     @property
@@ -135,9 +139,9 @@ def parse_request(
 ) -> InferenceRequest:
     """The request of a request event, its body checked.
 
-    `default_wait_s` (seconds) sets the deadline where `expirytime` is absent. `body` replaces the event's data after its
-    `dataref` was resolved (and must have its `datahash`). `received_at` stands in for an absent `time` (for example the
-    record's timestamp); with neither, the event is refused.
+    `default_wait_s` (seconds) sets the deadline where `expirytime` is absent. `body` replaces the event's data after
+    its `dataref` was resolved, and must have its `datahash`. `received_at` stands in for an absent `time` (the record's
+    timestamp, for example); with neither, the event is refused.
 
     Raises:
         EventRejected: another type or version, a malformed attribute or body, or a `dataref` that was not resolved.
@@ -250,6 +254,8 @@ def _parse_body(event: Event, body: bytes | None) -> dict[str, object]:
     hashed = event.get(types.DATA_HASH)
     if hashed is not None and _SHA256.fullmatch(hashed) is None:
         raise EventRejected("invalid_event", "not a SHA-256 in lower-case hex", types.DATA_HASH)
+    if body is not None and hashed is not None and content_hash(body) != hashed:
+        raise EventRejected("invalid_event", "the data has another hash", types.DATA_HASH)
     raw = event.data if body is None else body
     if raw is None:
         if ref is not None:

@@ -98,9 +98,7 @@ class State(StrEnum):
         return self in _TERMINAL_STATES
 
 
-_TERMINAL_STATES: Final = frozenset(
-    {State.COMPLETED, State.FAILED, State.EXPIRED, State.CANCELLED}
-)
+_TERMINAL_STATES: Final = frozenset({State.COMPLETED, State.FAILED, State.EXPIRED, State.CANCELLED})
 
 
 class Priority(StrEnum):

@@ -1,0 +1,72 @@
+"""JSON Schemas of every event's data, generated from the types by `python -m events.schema_writing`.
+
+A test fails when the files differ from the types. Nothing at run time reads them; they are for producers and readers.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+import msgspec
+
+from events import bodies, payloads, types
+
+_BODIES: Final = (bodies.ChatBody, bodies.CompletionsBody, bodies.EmbeddingsBody)
+DATA_TYPES: Final[Mapping[str, tuple[type[msgspec.Struct], ...]]] = MappingProxyType(
+    {
+        types.REQUEST: _BODIES,
+        types.ROUTED: _BODIES,
+        types.PROGRESS: (payloads.ProgressData,),
+        types.CHUNK: (payloads.ChunkData,),
+        types.COMPLETED: (payloads.CompletedData,),
+        types.FAILED: (payloads.FailedData,),
+        types.CANCEL: (payloads.CancelData,),
+        types.CALLBACK_FAILED: (payloads.CallbackFailedData,),
+        types.STATUS: (payloads.StatusData,),
+        types.DECISION: (payloads.DecisionData,),
+    }
+)
+"""What the data of each event type is; more than one: any of them."""
+_DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
+_TYPE_PREFIX: Final = "io.pickspin."
+
+
+def file_name(event_type: str) -> str:
+    """The schema's file of an event type: `inference.request.v1.json`."""
+    return f"{event_type.removeprefix(_TYPE_PREFIX)}.json"
+
+
+def schema_text(event_type: str) -> str:
+    """The JSON Schema (2020-12) of that event type's data, indented, ending in a newline."""
+    kinds = DATA_TYPES[event_type]
+    found, components = msgspec.json.schema_components(
+        kinds, schema_hook=_any_schema, ref_template="#/$defs/{name}"
+    )
+    schema = {
+        "$schema": _DIALECT,
+        "title": f"Data of {event_type}",
+        **(found[0] if len(found) == 1 else {"anyOf": list(found)}),
+        "$defs": components,
+    }
+    text = msgspec.json.format(msgspec.json.encode(schema, order="deterministic"), indent=2)
+    return f"{text.decode()}\n"
+
+
+def _any_schema(kind: type) -> dict[str, object]:
+    """`object` in a type means any JSON."""
+    if kind is not object:
+        raise NotImplementedError
+    return {}
+
+
+def main() -> None:
+    """Writes every schema into this package."""
+    folder = Path(__file__).parent / "schemas"
+    folder.mkdir(exist_ok=True)
+    for event_type in DATA_TYPES:
+        (folder / file_name(event_type)).write_text(schema_text(event_type), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""Makes topics and offsets that are missing, and leaves everything else as it is. Run by the chart's job, and daily.
+
+A consumer group that sleeps longer than the broker keeps offsets has none when it is needed: KEDA then sees no lag, or
+the whole log, and a model is woken never or for nothing. So each work group gets an offset on every partition where it
+has none: the start of what is still in the log. Usage: prepare_log.py <plan.json>
+"""
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import CommitFailedError, KafkaError
+from kafka.structs import OffsetAndMetadata
+
+from events.record import PartitionId
+from functions.adapters.kafka_log import client_options
+from functions.errors import StartupFailed
+from functions.ports import Offsets, TopicSpec
+from functions.settings import Settings, load_settings
+from functions.wiring import open_log
+
+CLIENT = "prepare-log"
+TIMEOUT_S = 120.0
+
+
+def missing(offsets: Mapping[PartitionId, Offsets]) -> dict[PartitionId, int]:
+    """The offset to commit for each partition whose group never committed, or whose commit expired."""
+    return {part: found.start for part, found in offsets.items() if found.committed is None}
+
+
+def commit(settings: Settings, group: str, offsets: Mapping[PartitionId, int]) -> bool:
+    """Commits as nobody's member. False when the group has members: then its offsets are theirs to commit."""
+    options = client_options(settings.broker, CLIENT)
+    consumer = KafkaConsumer(group_id=group, enable_auto_commit=False, **options)
+    try:
+        consumer.assign([TopicPartition(*part) for part in offsets])
+        consumer.commit(
+            {TopicPartition(*part): OffsetAndMetadata(at, "", -1) for part, at in offsets.items()}
+        )
+    except CommitFailedError:
+        return False
+    finally:
+        consumer.close()
+    return True
+
+
+def prepare(settings: Settings, plan: Mapping[str, Any]) -> None:
+    """Topics first, then offsets, group by group."""
+    log = open_log(settings)
+    topics = [TopicSpec(**topic) for topic in plan["topics"]]
+    log.admin(client=CLIENT).ensure_topics(topics, TIMEOUT_S)
+    print(f"{len(topics)} topics are there")
+    reader = log.lag_reader(client=CLIENT)
+    try:
+        lags = reader.lags({group: tuple(names) for group, names in plan["groups"].items()})
+    finally:
+        reader.close()
+    for group, offsets in lags.items():
+        wanted = missing(offsets)
+        if not wanted:
+            print(f"{group}: nothing missing on {len(offsets)} partitions")
+        elif commit(settings, group, wanted):
+            print(f"{group}: committed {len(wanted)} of {len(offsets)} partitions")
+        else:
+            print(f"{group}: is being consumed; its members commit")
+
+
+def main(arguments: list[str]) -> int:
+    """Exit status 1 when Kafka cannot be used: the job tries again."""
+    plan = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
+    try:
+        prepare(load_settings(), plan)
+    except (StartupFailed, KafkaError) as error:
+        print(f"prepare_log: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

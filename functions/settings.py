@@ -63,6 +63,10 @@ class IngressSettings(Group):
     """Deadline of a synchronous call; below the usual client timeout of 120 s so that our 504 wins."""
     background_wait_s: float = 3600.0
     """Deadline of background, callback and batch work."""
+    stream_wait_s: float = 600.0
+    """Deadline of a stream: longer than `reply_wait_s`, because comment lines keep the connection alive."""
+    drain_s: float = 20.0
+    """After SIGTERM open calls may finish for this long; then they get 503."""
     max_body_bytes: int = 768 * 1024
     max_file_bytes: int = 100 * 1024 * 1024
     max_waiters: int = 500
@@ -102,6 +106,8 @@ class RouterSettings(Group):
 class WorkerSettings(Group):
     service: str = ""
     replica: str = "0"
+    host: str = "127.0.0.1"
+    """Address of /ready, /live and /metrics; a pod needs 0.0.0.0 for its probes."""
     port: int = 0
     """Port of /ready, /live and /metrics; 0 lets the system choose."""
     max_attempts: int = 3
@@ -234,6 +240,13 @@ def to_environ(settings: Settings) -> dict[str, str]:
             if mine != getattr(default, field.name) and mine is not None:
                 found[f"PICKSPIN_{top.name}_{field.name}".upper()] = str(mine)
     return found
+
+
+def child_environ(settings: Settings, environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The whole environment of a child process: `environ` (None: this process's) with its own settings replaced."""
+    found = dict(os.environ if environ is None else environ)
+    kept = {name: text for name, text in found.items() if not name.startswith("PICKSPIN_")}
+    return kept | to_environ(settings)
 
 
 def masked(settings: Settings) -> dict[str, Any]:

@@ -36,6 +36,7 @@ spec:
         checksum/catalogue: {{ .root.Values.global.catalogue | toJson | sha256sum }}
     spec:
       serviceAccountName: {{ .root.Release.Name }}
+      enableServiceLinks: false
       automountServiceAccountToken: false
       terminationGracePeriodSeconds: 45
       {{- include "pickspin.pullSecrets" .root | nindent 6 }}

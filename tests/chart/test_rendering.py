@@ -1,0 +1,362 @@
+"""What the charts render for a catalogue, and what they refuse."""
+
+import importlib.util
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import yaml
+
+from events.types import Topics
+from functions.entry import PROCESSES
+from functions.settings import load_settings
+from router_model.catalogue import Service
+from router_model.catalogue_loading import load_catalogue, slug_of
+
+ROOT = Path(__file__).parents[2]
+VALUES = yaml.safe_load((ROOT / "charts/pickspin/values.yaml").read_text(encoding="utf-8"))
+KEDA_METADATA = {
+    "bootstrapServers",
+    "consumerGroup",
+    "topic",
+    "lagThreshold",
+    "activationLagThreshold",
+    "offsetResetPolicy",
+    "allowIdleConsumers",
+    "version",
+}
+
+
+def named(docs: list[dict[str, Any]], kind: str, name: str) -> dict[str, Any]:
+    return next(doc for doc in docs if doc["kind"] == kind and doc["metadata"]["name"] == name)
+
+
+def pods(docs: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for doc in docs:
+        if doc["kind"] in {"Deployment", "StatefulSet", "Job"} or "knative" in doc["apiVersion"]:
+            template = doc["spec"].get("template")
+        elif doc["kind"] == "CronJob":
+            template = doc["spec"]["jobTemplate"]["spec"]["template"]
+        else:
+            template = None
+        if template:
+            yield doc["metadata"]["name"], template["spec"]
+
+
+def service(**fields: Any) -> dict[str, Any]:
+    return {"model": "m", "backend": {"kind": "vllm"}, **fields}
+
+
+def catalogue(*services: dict[str, Any], **more: Any) -> dict[str, Any]:
+    models = [
+        {"id": name, "weights": {"path": f"/models/{name}"}} for name in ("m", "Other.Model-7B")
+    ]
+    return {"global": {"catalogue": {"models": models, "services": list(services), **more}}}
+
+
+def scaling_of(docs: list[dict[str, Any]], slug: str) -> dict[str, Any]:
+    for doc in docs:
+        if doc["metadata"]["name"] == f"ps-{slug}" and doc["kind"] == "ScaledObject":
+            return doc["spec"]
+        if (
+            doc["metadata"]["name"] == f"ps-{slug}"
+            and doc["apiVersion"] == "serving.knative.dev/v1"
+        ):
+            notes = doc["spec"]["template"]["metadata"]["annotations"]
+            return json.loads(notes["autoscaling.knative.dev/scaled-object-override"])["spec"]
+    raise AssertionError(slug)
+
+
+def environment(container: dict[str, Any]) -> dict[str, str]:
+    return {item["name"]: item.get("value", "7") for item in container["env"]}
+
+
+def test_the_defaults_render_one_workload_for_each_service_and_each_process(render):
+    kinds = {(doc["kind"], doc["metadata"]["name"]) for doc in render()}
+    assert {
+        ("StatefulSet", "ps-ingress"),
+        ("Service", "ps-router"),
+        ("KafkaSource", "ps-requests"),
+        ("Deployment", "ps-recorder"),
+        ("Deployment", "ps-callbacks"),
+        ("Service", "ps-smollm2-135m-instruct"),
+        ("Deployment", "ps-all-minilm-l6-v2"),
+        ("ScaledObject", "ps-all-minilm-l6-v2"),
+        ("Job", "ps-prepare-log"),
+        ("CronJob", "ps-prepare-log"),
+        ("NetworkPolicy", "ps-closed"),
+    } <= kinds
+
+
+@pytest.mark.parametrize("workload", ["knative", "deployment"])
+@pytest.mark.parametrize("prefix", ["", "blue."])
+def test_topics_and_groups_are_those_of_the_code(render, workload, prefix):
+    values = catalogue(service(workload=workload))
+    values["global"]["topicPrefix"] = prefix
+    docs, topics = render(values), Topics(prefix)
+    triggers = scaling_of(docs, "m")["triggers"]
+    assert [t["metadata"]["topic"] for t in triggers] == [
+        topics.model("m"),
+        topics.model_batch("m"),
+    ]
+    assert {t["metadata"]["consumerGroup"] for t in triggers} == {topics.worker_group("m")}
+    source = named(docs, "KafkaSource", "ps-requests")["spec"]
+    assert source["topics"] == [topics.requests]
+    assert source["consumerGroup"] == topics.router_group
+    assert named(docs, "KafkaSink", "ps-dead-letters")["spec"]["topic"] == topics.dlq
+    plan = json.loads(named(docs, "ConfigMap", "ps-log-plan")["data"]["plan.json"])
+    assert {topic["name"] for topic in plan["topics"]} == {
+        topics.requests,
+        topics.progress,
+        topics.replies,
+        topics.responses,
+        topics.status,
+        topics.control,
+        topics.dlq,
+        *topics.of_service("m"),
+    }
+    assert plan["groups"] == {
+        topics.router_group: [topics.requests],
+        topics.worker_group("m"): list(topics.of_service("m")),
+    }
+
+
+@pytest.mark.parametrize("workload", ["knative", "deployment"])
+def test_a_service_scales_on_lag_as_the_catalogue_says(render, workload):
+    one = service(
+        workload=workload, concurrency=10, max_replicas=6, idle_s=700, start_timeout_s=2400
+    )
+    spec = scaling_of(render(catalogue(one, warm_pool={"L1": 2})), "m")
+    assert (spec["minReplicaCount"], spec["maxReplicaCount"]) == (2, 6)
+    assert (spec["cooldownPeriod"], spec["initialCooldownPeriod"]) == (700, 2400)
+    assert "horizontalPodAutoscalerConfig" in spec["advanced"]
+    assert "fallback" not in spec
+    for trigger in spec["triggers"]:
+        assert set(trigger["metadata"]) == KEDA_METADATA
+        assert all(isinstance(value, str) for value in trigger["metadata"].values())
+        assert trigger["metadata"]["lagThreshold"] == "8"
+
+
+def test_a_service_that_is_always_cold_may_say_so_against_its_tiers_pool(render):
+    docs = render(catalogue(service(min_warm=0), warm_pool={"L1": 1}))
+    assert scaling_of(docs, "m")["minReplicaCount"] == 0
+
+
+def test_defaults_of_a_service_are_those_of_the_code(render):
+    default = Service(model="m")
+    docs = render(catalogue({"model": "m", "backend": {"kind": "vllm"}}))
+    spec = scaling_of(docs, "m")
+    assert spec["maxReplicaCount"] == default.max_replicas
+    assert spec["cooldownPeriod"] == int(default.idle_s)
+    assert spec["triggers"][0]["metadata"]["lagThreshold"] == str(round(0.75 * default.concurrency))
+    plan = json.loads(named(docs, "ConfigMap", "ps-log-plan")["data"]["plan.json"])
+    assert {
+        "name": "infer.model.m",
+        "partitions": default.partitions,
+        "retention_s": 259200,
+    } in plan["topics"]
+    assert default.workload == "knative"
+
+
+def test_slugs_are_derived_as_the_loader_does(render):
+    docs = render(
+        catalogue(
+            service(model="Other.Model-7B"),
+            service(model="Other.Model-7B", backend={"kind": "llamacpp"}),
+        )
+    )
+    slug = slug_of("Other.Model-7B")
+    assert scaling_of(docs, slug)
+    assert scaling_of(docs, f"{slug}--llamacpp")
+
+
+def test_the_pods_catalogue_is_one_that_the_loader_accepts(render):
+    for values in ({}, catalogue(service(backend={"kind": "llamacpp"}))):
+        text = named(render(values), "ConfigMap", "ps-catalogue")["data"]["catalogue.yaml"]
+        loaded = load_catalogue(text)
+        assert all(model.weights.url == "http://127.0.0.1:8000/v1" for model in loaded.models)
+
+
+def test_the_default_catalogue_is_one_that_the_loader_accepts():
+    assert load_catalogue(yaml.safe_dump(VALUES["global"]["catalogue"])).services
+
+
+def test_a_remote_model_gets_a_worker_and_no_server(render):
+    values = catalogue(service(backend={"kind": "openai"}))
+    values["global"]["catalogue"]["models"][0]["weights"] = {"url": "https://models.example.org/v1"}
+    docs = render(values)
+    pod = named(docs, "Service", "ps-m")["spec"]["template"]["spec"]
+    assert [container["name"] for container in pod["containers"]] == ["worker"]
+
+
+def test_every_pod_meets_the_restricted_standard(render):
+    for name, pod in pods(render()):
+        assert pod["enableServiceLinks"] is False, name
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys(), name
+        for container in pod["containers"]:
+            context = container["securityContext"]
+            assert context["runAsNonRoot"] is True, name
+            assert context["allowPrivilegeEscalation"] is False, name
+            assert context["capabilities"] == {"drop": ["ALL"]}, name
+            assert context["seccompProfile"] == {"type": "RuntimeDefault"}, name
+            assert context["readOnlyRootFilesystem"] is True, name
+
+
+def test_a_knative_service_has_one_port_and_nothing_that_knative_masks(render):
+    found = [doc for doc in render() if doc["apiVersion"] == "serving.knative.dev/v1"]
+    assert found
+    for doc in found:
+        pod = doc["spec"]["template"]["spec"]
+        assert sum(len(c.get("ports", [])) for c in pod["containers"]) == 1
+        masked = {"terminationGracePeriodSeconds", "initContainers", "securityContext"}
+        assert not masked & pod.keys()
+        assert not any("lifecycle" in c for c in pod["containers"])
+        assert not any("fieldRef" in str(c["env"]) for c in pod["containers"])
+
+
+@pytest.mark.parametrize("protocol", ["PLAINTEXT", "SASL_SSL"])
+def test_every_process_accepts_its_environment(render, protocol):
+    kafka = {"securityProtocol": protocol}
+    if protocol != "PLAINTEXT":
+        kafka |= {"saslMechanism": "SCRAM-SHA-512", "secret": "kafka-user"}
+    docs = render({"global": {"kafka": kafka, "topicPrefix": "blue."}})
+    seen = set()
+    for _, pod in pods(docs):
+        for container in pod["containers"]:
+            if container["name"] == "model":
+                continue
+            settings = load_settings(environment(container))
+            assert settings.broker.prefix == "blue."
+            assert settings.broker.security_protocol == protocol
+            command = container["command"]
+            if command[0] == "pickspin":
+                seen.add(command[1])
+    assert seen <= PROCESSES.keys()
+    assert {"ingress", "router", "recorder", "callbacks"} <= seen
+
+
+def test_credentials_come_from_the_secret_only(render):
+    docs = render(
+        {
+            "global": {
+                "kafka": {
+                    "securityProtocol": "SASL_SSL",
+                    "saslMechanism": "PLAIN",
+                    "secret": "kafka-user",
+                }
+            }
+        }
+    )
+    refs = named(docs, "TriggerAuthentication", "ps-kafka")["spec"]["secretTargetRef"]
+    assert {ref["parameter"] for ref in refs} == {"sasl", "username", "password", "tls", "ca"}
+    for slug in ("smollm2-135m-instruct", "all-minilm-l6-v2"):
+        for trigger in scaling_of(docs, slug)["triggers"]:
+            assert trigger["authenticationRef"] == {"name": "ps-kafka"}
+
+
+def test_the_log_binding_needs_neither_knative_part(render):
+    docs = render(
+        {"knative": {"router": {"binding": "log"}}, **catalogue(service(workload="deployment"))},
+        operators=("keda.sh/v1alpha1/ScaledObject",),
+    )
+    assert not [doc for doc in docs if "knative.dev" in doc["apiVersion"]]
+    assert named(docs, "Deployment", "ps-router")
+
+
+def refusals() -> Iterator[Any]:
+    duplicate = catalogue(service(slug="same"), service(slug="same"))
+    yield pytest.param(duplicate, "two services on the slug same", id="two services on one slug")
+    many = catalogue(service(max_replicas=13))
+    yield pytest.param(
+        many, "13 replicas but its topic only 12", id="more replicas than partitions"
+    )
+    unknown = catalogue(service(speed="fast"))
+    yield pytest.param(unknown, "speed", id="unknown key of a service")
+    yield pytest.param({"global": {"topicPrefx": "a."}}, "topicPrefx", id="unknown global key")
+    yield pytest.param({"knative": {"ingres": {}}}, "ingres", id="unknown key of a sub-chart")
+    yield pytest.param({"typo": 1}, "typo", id="unknown top key")
+    absent = catalogue(service(model="absent"))
+    yield pytest.param(absent, "unknown model absent", id="unknown model")
+    yield pytest.param(catalogue(service(slug="retry")), "reserved", id="reserved slug")
+    yield pytest.param(catalogue(service(slug="Upper")), "DNS label", id="slug not a label")
+    yield pytest.param(
+        catalogue(service(workload="pod")), "workload", id="workload of neither kind"
+    )
+    yield pytest.param({"global": {"topicPrefix": "a"}}, "topicPrefix", id="prefix without a dot")
+    yield pytest.param(
+        {"global": {"store": {"url": "sqlite:///x"}}}, "url", id="SQLite between several pods"
+    )
+    yield pytest.param(
+        {"knative": {"ingress": {"replicas": 65}}}, "reply partition", id="too many ingresses"
+    )
+    yield pytest.param(
+        {"global": {"kafka": {"securityProtocol": "SASL_SSL", "saslMechanism": "PLAIN"}}},
+        "global.kafka.secret is needed",
+        id="security without a secret",
+    )
+    yield pytest.param(
+        catalogue(service(backend={"kind": "trtllm"})), "no entry for trtllm", id="no such server"
+    )
+
+
+@pytest.mark.parametrize(("values", "reason"), list(refusals()))
+def test_values_that_cannot_work_are_refused(render, values, reason):
+    with pytest.raises(Exception, match=reason):
+        render(values)
+
+
+@pytest.mark.parametrize(
+    ("missing", "reason"),
+    [
+        ("serving", "Knative Serving is not installed"),
+        ("sources", "Knative Eventing for Apache Kafka is not installed"),
+        ("keda", "KEDA is not installed"),
+    ],
+)
+def test_a_missing_operator_is_said_at_installation(render, missing, reason):
+    from_cluster = (
+        "serving.knative.dev/v1/Service",
+        "sources.knative.dev/v1/KafkaSource",
+        "keda.sh/v1alpha1/ScaledObject",
+    )
+    there = tuple(name for name in from_cluster if not name.startswith(missing))
+    with pytest.raises(Exception, match=reason):
+        render(operators=there)
+    assert render({"global": {"checkOperators": False}}, operators=there)
+
+
+def test_the_generated_copies_are_in_step():
+    program = load_program("charts/embed_catalogue_schema.py")
+    for path, text in program.wanted().items():
+        assert path.read_text(encoding="utf-8") == text, f"{path}: run `make schemas`"
+
+
+def load_program(path: str) -> Any:
+    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_plan_is_what_the_log_preparation_reads(render):
+    program = load_program("keda/files/prepare_log.py")
+    plan = json.loads(named(render(), "ConfigMap", "ps-log-plan")["data"]["plan.json"])
+    topics = [msgspec.convert(topic, program.TopicSpec) for topic in plan["topics"]]
+    assert any(topic.compacted for topic in topics)
+
+
+def test_only_offsets_that_are_missing_are_committed():
+    program = load_program("keda/files/prepare_log.py")
+    part = program.PartitionId
+    found = {
+        part("t", 0): program.Offsets(end=9, committed=None, start=4),
+        part("t", 1): program.Offsets(end=9, committed=3, start=4),
+    }
+    assert program.missing(found) == {part("t", 0): 4}

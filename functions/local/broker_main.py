@@ -3,7 +3,6 @@
 The address goes to standard output as one line `bootstrap <host:port>` and to `broker.address` in the data directory.
 """
 
-import os
 import sys
 from pathlib import Path
 from typing import Final
@@ -37,4 +36,4 @@ def _write_whole(path: Path, text: str) -> None:
     """Readers see the old file or the new one, never half of it."""
     new = path.with_name(f"{path.name}.new")
     new.write_text(text, encoding="ascii")
-    os.replace(new, path)
+    new.replace(path)

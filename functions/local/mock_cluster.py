@@ -17,6 +17,8 @@ from functions.ports import TopicSpec
 
 BROKERS: Final = 1
 ERROR_BYTES: Final = 512
+ERRORS_ONLY: Final = b"3"
+"""A syslog level: the client has no broker of its own and would warn about it."""
 PRODUCER: Final = 0
 """`rd_kafka_type_t` of the handle that the mock cluster hangs on; it connects to nothing."""
 _POINTER_FUNCTIONS: Final = (
@@ -59,6 +61,13 @@ def _load(path: Path) -> ctypes.CDLL:
         ctypes.c_char_p,
         ctypes.c_size_t,
     ]
+    library.rd_kafka_conf_set.argtypes = [
+        ctypes.c_void_p,
+        ctypes.c_char_p,
+        ctypes.c_char_p,
+        ctypes.c_char_p,
+        ctypes.c_size_t,
+    ]
     library.rd_kafka_mock_cluster_new.argtypes = [ctypes.c_void_p, ctypes.c_int]
     library.rd_kafka_mock_group_initial_rebalance_delay_ms.argtypes = [
         ctypes.c_void_p,
@@ -95,6 +104,7 @@ class MockCluster:
     def _new_client(self) -> int:
         error = ctypes.create_string_buffer(ERROR_BYTES)
         conf = self._library.rd_kafka_conf_new()
+        self._library.rd_kafka_conf_set(conf, b"log_level", ERRORS_ONLY, error, ERROR_BYTES)
         client: int | None = self._library.rd_kafka_new(PRODUCER, conf, error, ERROR_BYTES)
         if not client:
             reason = error.value.decode("utf-8", "replace")

@@ -1,0 +1,36 @@
+"""What `pickspin up` says once it is ready."""
+
+from functions.local.probing import url_of
+from functions.settings import IngressSettings
+from router_model.catalogue import Catalogue
+
+
+def banner(
+    *, catalogue: Catalogue, ingress: IngressSettings, broker: str, logs: str, ready_s: float
+) -> str:
+    """URL, broker, models (simulated ones marked), where logs lie, and a call to try."""
+    url = url_of(ingress.host, ingress.port)
+    key = ' -H "Authorization: Bearer $OPENAI_API_KEY"' if ingress.api_keys else ""
+    lines = [
+        "",
+        f"Pick and Spin is ready at {url} (after {ready_s:.1f} s)",
+        f"  broker  {broker}",
+        f"  models  {_models(catalogue)}",
+        f"  logs    {logs}",
+        "",
+        "Try it:",
+        f"  curl {url}/v1/chat/completions -H 'content-type: application/json'{key} \\",
+        """    -d '{"model": "auto", "messages": [{"role": "user", "content": "Say hello."}]}'""",
+        f"  curl {url}/v1/models{key}",
+        "Models sleep until they are asked for. Stop with ctrl-C.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _models(catalogue: Catalogue) -> str:
+    return ", ".join(
+        f"{model.id} (simulated)" if model.simulated else model.id
+        for model in catalogue.models
+        if catalogue.services_of(model.id)
+    )

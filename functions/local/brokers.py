@@ -1,0 +1,102 @@
+"""The broker of a local stack, whichever kind: started as a child, or only waited for."""
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from functions import wiring
+from functions.errors import StartupFailed
+from functions.local.broker_main import ANNOUNCE
+from functions.local.preparing import BrokerChoice
+from functions.local.processes import Child, ChildSpec, last_line, process_command
+from functions.local.topics import topic_specs
+from functions.settings import Settings, child_environ
+from router_model.catalogue import Catalogue
+
+EMBEDDED_START_S: Final = 20.0
+EMBEDDED_STOP_S: Final = 2.0
+KAFKA_STOP_S: Final = 15.0
+TOPICS_STEP_S: Final = 5.0
+TOPICS_STEPS: Final = 12
+DESCRIPTIONS: Final = {
+    "embedded": "embedded, in memory: queued work is lost when this stops",
+    "kafka": "Apache Kafka on this machine, durable",
+    "external": "Kafka at {bootstrap}",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningBroker:
+    """A broker and who keeps it: `child` runs and must not die, `spec` is to be kept alive, neither: not ours."""
+
+    choice: BrokerChoice
+    bootstrap: str
+    child: Child | None = None
+    spec: ChildSpec | None = None
+
+    @property
+    def description(self) -> str:
+        """For the banner."""
+        return DESCRIPTIONS[self.choice].format(bootstrap=self.bootstrap)
+
+
+async def start_broker(choice: BrokerChoice, settings: Settings, logs: Path) -> RunningBroker:
+    """Starts the broker of that kind and waits for its address (embedded), or says how to start it (Kafka).
+
+    Raises:
+        StartupFailed: it did not start; says where to look.
+    """
+    if choice == "external":
+        return RunningBroker(choice=choice, bootstrap=settings.broker.bootstrap)
+    if choice == "kafka":
+        return await _start_kafka(settings, logs)
+    spec = ChildSpec(
+        name="broker",
+        command=process_command("broker"),
+        environ=child_environ(settings),
+        logs=logs,
+        stop_s=EMBEDDED_STOP_S,
+        speaks=True,
+    )
+    child = await Child.start(spec)
+    line = await child.read_line(EMBEDDED_START_S)
+    if not line.startswith(ANNOUNCE):
+        child.kill()
+        raise StartupFailed(
+            f"the embedded broker did not start: {last_line(spec.log)} ({spec.log})"
+        )
+    return RunningBroker(choice=choice, bootstrap=line.removeprefix(ANNOUNCE), child=child)
+
+
+async def _start_kafka(settings: Settings, logs: Path) -> RunningBroker:
+    from functions.local import broker_kafka  # noqa: PLC0415 - only this kind of broker needs it
+
+    directory = wiring.data_dir(settings) / "kafka"
+    launch = await asyncio.to_thread(broker_kafka.prepare, directory)
+    spec = ChildSpec(
+        name="kafka",
+        command=broker_kafka.bound_command(launch),
+        environ=child_environ(settings) | launch.environ,
+        logs=logs,
+        stop_s=KAFKA_STOP_S,
+    )
+    return RunningBroker(choice="kafka", bootstrap=launch.bootstrap, spec=spec)
+
+
+async def ensure_topics(settings: Settings, catalogue: Catalogue) -> None:
+    """Waits for the cluster and creates what is missing, in steps short enough to be cancelled between them.
+
+    Raises:
+        StartupFailed: not within a minute.
+    """
+    admin = wiring.open_log(settings).admin(client="pickspin-up")
+    specs = topic_specs(settings, catalogue)
+    for step in range(TOPICS_STEPS):
+        try:
+            await asyncio.to_thread(admin.ensure_topics, specs, TOPICS_STEP_S)
+        except StartupFailed:
+            if step == TOPICS_STEPS - 1:
+                raise
+        else:
+            return

@@ -1,0 +1,81 @@
+"""Keeps one process alive: starts it, and starts it again with a growing pause whenever it ends unasked."""
+
+import asyncio
+from typing import Final, Literal
+
+from functions.local.announcing import Journal
+from functions.local.processes import Child, ChildSpec, last_line, restart_delay_s
+from functions.local.workers import describe_exit
+from functions.ports import Clock
+
+STABLE_S: Final = 20.0
+"""A process that lived this long starts its next life without a pause."""
+KeeperState = Literal["waiting", "running", "restarting", "stopping", "stopped"]
+
+
+class Keeper:
+    """One kept process. `run` is its task; `stop` ends both."""
+
+    def __init__(self, spec: ChildSpec, clock: Clock, journal: Journal) -> None:
+        self.name = spec.name
+        self.state: KeeperState = "waiting"
+        self.restarts = 0
+        self.child: Child | None = None
+        self._spec, self._clock, self._journal = spec, clock, journal
+        self._stop_asked = asyncio.Event()
+        self._failures = 0
+
+    @property
+    def pid(self) -> int | None:
+        """Of the running process; None between two."""
+        return self.child.pid if self.child is not None and self.child.is_running else None
+
+    async def run(self) -> None:
+        """Until `stop`: starts, waits, announces why it ended, pauses, starts again."""
+        while not self._stop_asked.is_set():
+            began_s = self._clock.monotonic_s()
+            try:
+                self.child = await Child.start(self._spec)
+            except OSError as error:
+                self._failed(str(error), lived_s=0.0)
+                await self._pause(restart_delay_s(self._failures))
+                continue
+            if self._stop_asked.is_set():
+                self.child.kill()
+                break
+            self._enter("running", pid=self.child.pid)
+            status = await self.child.exited
+            if self._stop_asked.is_set():
+                break
+            why = f"{describe_exit(status)}: {last_line(self._spec.log)} ({self._spec.log})"
+            self._failed(why, lived_s=self._clock.monotonic_s() - began_s)
+            await self._pause(restart_delay_s(self._failures))
+
+    async def stop(self) -> None:
+        """Drains the process, or kills it when it takes longer than its spec allows."""
+        self._stop_asked.set()
+        if self.child is not None and self.child.is_running:
+            self._enter("stopping")
+            await self.child.stop()
+        self._enter("stopped")
+
+    def kill(self) -> None:
+        """Ends the process at once."""
+        self._stop_asked.set()
+        if self.child is not None:
+            self.child.kill()
+
+    def _failed(self, why: str, *, lived_s: float) -> None:
+        self._failures = 0 if lived_s >= STABLE_S else self._failures + 1
+        self.restarts += 1
+        self._enter("restarting", why, restarts=self.restarts)
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._stop_asked.wait(), seconds)
+        except TimeoutError:
+            return
+
+    def _enter(self, state: KeeperState, detail: str = "", **values: float) -> None:
+        self.state = state
+        self._journal.write("process", self.name, state, detail, **values)

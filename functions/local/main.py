@@ -1,0 +1,123 @@
+"""`pickspin up`: the wiring of the local stack. Checks, locks, writes the effective catalogue, runs the supervisor."""
+
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from rich.console import Console
+from rich.live import Live
+
+from functions import wiring
+from functions.adapters.clock import SystemClock
+from functions.local.announcing import Announcer, Journal, JsonLines, PlainLines, Recent
+from functions.local.banner import banner
+from functions.local.boards import board_of
+from functions.local.preparing import (
+    UpOptions,
+    check_exposure,
+    claim_port,
+    effective_catalogue,
+    locked,
+    write_catalogue,
+)
+from functions.local.supervisor import Life, Stack, Supervisor
+from functions.local.table import Board, render
+from functions.settings import Settings
+from router_model.catalogue import Catalogue
+
+REFRESH_S: Final = 0.5
+
+
+def run(settings: Settings, options: UpOptions | None = None) -> int:
+    """Serves until a signal; returns the exit status.
+
+    Raises:
+        StartupFailed: nothing was started, or what was started is gone again.
+    """
+    options = options or UpOptions()
+    check_exposure(settings.ingress)
+    catalogue = effective_catalogue(settings, options)
+    directory = wiring.data_dir(settings).resolve()
+    with locked(directory):
+        stack = Stack(
+            settings=_effective_settings(settings, options, catalogue, directory),
+            catalogue=catalogue,
+            broker=options.broker,
+            logs=_log_directory(directory),
+        )
+        return asyncio.run(_serve(stack, options))
+
+
+def _effective_settings(
+    settings: Settings, options: UpOptions, catalogue: Catalogue, directory: Path
+) -> Settings:
+    """What every child gets: concrete ports, absolute paths, the broker's kind."""
+    replace = msgspec.structs.replace
+    ingress, router = settings.ingress, settings.router
+    kind = "embedded" if options.broker == "embedded" else "kafka"
+    return replace(
+        settings,
+        catalogue=str(write_catalogue(catalogue, directory)),
+        data_dir=str(directory),
+        broker=replace(settings.broker, kind=kind),
+        ingress=replace(ingress, port=claim_port(ingress.host, ingress.port)),
+        router=replace(router, port=claim_port(router.host, router.port)),
+    )
+
+
+def _log_directory(directory: Path) -> Path:
+    logs = directory / "logs"
+    logs.mkdir(exist_ok=True)
+    return logs
+
+
+async def _serve(stack: Stack, options: UpOptions) -> int:
+    """Runs the supervisor under the way of telling that fits: JSON lines, plain lines, or a live table."""
+    console = Console()
+    recent = Recent()
+    announcer: Announcer = recent
+    if options.is_json:
+        announcer = JsonLines(_write)
+    elif not console.is_terminal:
+        announcer = PlainLines(_write)
+    clock = SystemClock()
+    supervisor = Supervisor(stack, clock, Journal(announcer, clock))
+    if not options.is_json:
+        supervisor.on_ready = lambda life, ready_s: console.print(
+            _banner(stack, life, ready_s), highlight=False, markup=False, soft_wrap=True
+        )
+    if announcer is not recent:
+        return await supervisor.run()
+    return await _with_table(
+        console, supervisor.run(), lambda: board_of(stack, supervisor, tuple(recent.lines))
+    )
+
+
+async def _with_table(
+    console: Console, work: Coroutine[None, None, int], board: Callable[[], Board]
+) -> int:
+    """Runs `work` under a table that is drawn again and again; the last changes stay on the screen after it."""
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        task = asyncio.create_task(work)
+        while not task.done():
+            live.update(render(board()), refresh=True)
+            await asyncio.wait({task}, timeout=REFRESH_S)
+    return task.result()
+
+
+def _banner(stack: Stack, life: Life, ready_s: float) -> str:
+    return banner(
+        catalogue=stack.catalogue,
+        ingress=stack.settings.ingress,
+        broker=life.broker.description,
+        logs=str(stack.logs),
+        ready_s=ready_s,
+    )
+
+
+def _write(line: str) -> None:
+    sys.stdout.write(line)
+    sys.stdout.flush()

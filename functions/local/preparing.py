@@ -1,0 +1,147 @@
+"""What `pickspin up` checks and writes before it starts anything: host, port, lock, catalogue."""
+
+import fcntl
+import ipaddress
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from functions import wiring
+from functions.errors import StartupFailed
+from functions.settings import IngressSettings, Settings
+from router_model.catalogue import Catalogue
+from router_model.catalogue_loading import (
+    CatalogueRejected,
+    dump_catalogue,
+    with_demo_fleet,
+    with_model,
+)
+
+BrokerChoice = Literal["embedded", "kafka", "external"]
+LOCK_FILE: Final = "up.lock"
+CATALOGUE_FILE: Final = "catalogue.effective.yaml"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpOptions:
+    """What the command line of `pickspin up` says beyond settings."""
+
+    broker: BrokerChoice = "embedded"
+    models: tuple[str, ...] = ()
+    """`name=path.gguf` or `name=http://host/v1`."""
+    fleet: str | None = None
+    """`demo`, or None."""
+    is_json: bool = False
+
+
+def check_exposure(settings: IngressSettings) -> None:
+    """Without keys only this machine may call.
+
+    Raises:
+        StartupFailed: the host is not loopback and no keys are configured.
+    """
+    if is_loopback(settings.host) or settings.api_keys:
+        return
+    raise StartupFailed(
+        f"refusing to serve on {settings.host} without keys: set PICKSPIN_API_KEYS=tenant=key,... "
+        "or stay on 127.0.0.1"
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address; a name other than `localhost` is taken as reachable."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def claim_port(host: str, port: int) -> int:
+    """The port to serve on: `port` when it is free, or any free one for 0.
+
+    Raises:
+        StartupFailed: the port is taken, or the host is not an address of this machine.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+            probe.listen(1)
+            chosen: int = probe.getsockname()[1]
+            return chosen
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise StartupFailed(
+            f"cannot serve on {host} port {port} ({reason}): "
+            "choose another with --port or PICKSPIN_PORT"
+        ) from error
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Holds the data directory for this process; the kernel lets go when the process ends, however it ends.
+
+    Raises:
+        StartupFailed: another `pickspin up` holds it.
+    """
+    with (directory / LOCK_FILE).open("a+", encoding="ascii") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            lock.seek(0)
+            holder = lock.read(32).strip() or "unknown"
+            raise StartupFailed(
+                f"another `pickspin up` (pid {holder}) uses {directory}: "
+                "stop it, or give this one its own --data-dir"
+            ) from error
+        lock.seek(0)
+        lock.truncate()
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def effective_catalogue(settings: Settings, options: UpOptions) -> Catalogue:
+    """The configured catalogue, with the command line's models and fleet added.
+
+    Raises:
+        StartupFailed: unreadable, rejected, or a model's file does not exist.
+    """
+    catalogue = wiring.load_catalogue(settings)
+    try:
+        for text in options.models:
+            name, source = split_model(text)
+            catalogue = with_model(catalogue, name, source)
+        return with_demo_fleet(catalogue) if options.fleet == "demo" else catalogue
+    except CatalogueRejected as error:
+        raise StartupFailed(f"--model or --fleet does not fit the catalogue: {error}") from error
+
+
+def split_model(text: str) -> tuple[str, str]:
+    """`name=source` in two; the path of a file is made absolute.
+
+    Raises:
+        StartupFailed: not of that form, or the file is not there.
+    """
+    name, separator, source = text.partition("=")
+    if not separator or not name or not source:
+        raise StartupFailed(f"--model {text}: write name=path.gguf or name=http://host/v1")
+    if source.startswith(("http://", "https://")):
+        return name, source
+    path = Path(source).expanduser().resolve()
+    if not path.is_file():
+        raise StartupFailed(f"--model {name}: there is no file {path}")
+    return name, str(path)
+
+
+def write_catalogue(catalogue: Catalogue, directory: Path) -> Path:
+    """Writes the effective catalogue where every child reads it; returns its path."""
+    path = directory / CATALOGUE_FILE
+    new = path.with_name(f"{path.name}.new")
+    new.write_text(dump_catalogue(catalogue), encoding="utf-8")
+    return new.replace(path)

@@ -1,0 +1,155 @@
+"""One child process of the supervisor: start, watch, end; its log file; its memory. Spawn from the main thread only."""
+
+import asyncio
+import asyncio.subprocess
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+LOG_BYTES: Final = 4 * 1024 * 1024
+"""A log larger than this is moved to `<name>.log.1`, replacing the one there."""
+TAIL_BYTES: Final = 4096
+KILL_WAIT_S: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildSpec:
+    """What to start. `name` is unique in the supervisor and names the log file."""
+
+    name: str
+    command: tuple[str, ...]
+    environ: Mapping[str, str]
+    logs: Path
+    stop_s: float
+    """How long it may drain after SIGTERM before it is killed."""
+    speaks: bool = False
+    """True: its standard output is a pipe that the supervisor reads; else it goes to the log."""
+
+    @property
+    def log(self) -> Path:
+        return self.logs / f"{self.name}.log"
+
+
+def process_command(verb: str) -> tuple[str, ...]:
+    """The command of one of our own processes, bound to this process's life."""
+    return (sys.executable, "-m", "functions", verb, "--parent", str(os.getpid()))
+
+
+class Child:
+    """A running process. Built by `start`; `exited` is a task that ends with its exit status."""
+
+    def __init__(self, spec: ChildSpec, process: asyncio.subprocess.Process) -> None:
+        self.spec = spec
+        self.pid = process.pid
+        self.is_stopping = False
+        self._process = process
+        self.exited: asyncio.Task[int] = asyncio.create_task(self._wait())
+
+    @classmethod
+    async def start(cls, spec: ChildSpec) -> "Child":
+        """Starts the process in a session of its own, so that a ctrl-C in the terminal reaches the supervisor alone.
+
+        Raises:
+            OSError: the program cannot be started.
+        """
+        trim_log(spec.log)
+        with spec.log.open("ab") as log:
+            process = await asyncio.create_subprocess_exec(
+                *spec.command,
+                env=dict(spec.environ),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE if spec.speaks else log,
+                stderr=log,
+                start_new_session=True,
+            )
+        return cls(spec, process)
+
+    @property
+    def is_running(self) -> bool:
+        return self._process.returncode is None
+
+    async def read_line(self, timeout_s: float) -> str:
+        """The next line of a child that speaks; empty when it ended or said nothing in time."""
+        if self._process.stdout is None:
+            return ""
+        try:
+            line = await asyncio.wait_for(self._process.stdout.readline(), timeout_s)
+        except TimeoutError:
+            return ""
+        return line.decode("utf-8", "replace").strip()
+
+    def terminate(self) -> None:
+        """Asks it to drain and end."""
+        self.is_stopping = True
+        self._signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Ends it and everything it started in its session, at once."""
+        self.is_stopping = True
+        self._signal_group(signal.SIGKILL)
+
+    async def stop(self) -> int:
+        """Drains for at most the spec's `stop_s`, then kills; returns the exit status."""
+        self.terminate()
+        done, _ = await asyncio.wait({self.exited}, timeout=self.spec.stop_s)
+        if not done:
+            self.kill()
+            await asyncio.wait({self.exited}, timeout=KILL_WAIT_S)
+        return self._process.returncode if self._process.returncode is not None else -signal.SIGKILL
+
+    async def _wait(self) -> int:
+        status = await self._process.wait()
+        # What a dead child left behind (a model server, a gunicorn worker) goes with it.
+        self._signal_group(signal.SIGKILL)
+        return status
+
+    def _signal(self, number: int) -> None:
+        if self._process.returncode is None:
+            self._process.send_signal(number)
+
+    def _signal_group(self, number: int) -> None:
+        try:
+            os.killpg(self.pid, number)
+        except (ProcessLookupError, PermissionError):
+            return
+
+
+def trim_log(path: Path) -> None:
+    """Moves a log that has grown over LOG_BYTES aside; works while a child appends to it."""
+    try:
+        if path.stat().st_size > LOG_BYTES:
+            shutil.copyfile(path, path.with_name(f"{path.name}.1"))
+            os.truncate(path, 0)
+    except FileNotFoundError:
+        return
+
+
+def last_line(path: Path) -> str:
+    """The last line of a log, for a person who wants to know why a process ended; empty when there is none."""
+    try:
+        with path.open("rb") as log:
+            log.seek(0, os.SEEK_END)
+            log.seek(max(0, log.tell() - TAIL_BYTES))
+            lines = log.read().decode("utf-8", "replace").split("\n")
+    except OSError:
+        return ""
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+def resident_bytes(pid: int) -> int:
+    """Resident memory of one process; 0 where it is gone or /proc is not there."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
+    except (OSError, IndexError, ValueError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def restart_delay_s(failures: int) -> float:
+    """Pause before start number `failures` + 1 in a row: 0.2 s doubled each time, at most 10 s."""
+    return float(min(10.0, 0.2 * 2 ** min(failures, 10)))

@@ -1,0 +1,234 @@
+"""The local scaler: reads lag, decides with Algorithm 1, moves worker processes, and tells the status topic."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, TypeVar
+
+from events.payloads import StatusData
+from events.record import PartitionId
+from events.types import ReplicaState, Topics
+from functions.local.announcing import Journal
+from functions.local.telling import StatusTeller
+from functions.local.workers import WorkerPool
+from functions.ports import Clock, LagReader, Offsets, RecordLog
+from functions.settings import SpinSettings
+from functions.spin.algorithm import Decision, Terms
+from functions.spin.scaling import Reading, Scaling, prior_service_s, terms_of
+from functions.spin.window import RateWindow
+from router_model.catalogue import Catalogue, Service
+from router_model.registry import SCALER, Registry, ServiceView
+
+BLIND_WAIT_S: Final = 1.0
+CLIENT: Final = "pickspin-local-scaler"
+CLOSE_S: Final = 1.0
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sight:
+    """What the last round saw and decided for one service."""
+
+    service: Service
+    view: ServiceView
+    lag: int
+    replicas: int
+    rate_per_s: float
+    decision: Decision
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScalerParts:
+    """What the scaler works with."""
+
+    log: RecordLog
+    topics: Topics
+    catalogue: Catalogue
+    registry: Callable[[], Registry]
+    pool: WorkerPool
+    clock: Clock
+    journal: Journal
+    settings: SpinSettings
+
+
+class LocalScaler:
+    """One task in the supervisor's event loop; lag is read in a thread of its own."""
+
+    def __init__(self, parts: ScalerParts) -> None:
+        self._parts = parts
+        self._services = tuple(s for s in parts.catalogue.services if s.enabled)
+        self._groups = {
+            parts.topics.worker_group(s.slug): parts.topics.of_service(s.slug)
+            for s in self._services
+        }
+        self._scalings = {s.slug: self._fresh_scaling() for s in self._services}
+        self._states: dict[str, ReplicaState] = {}
+        self.sights: Mapping[str, Sight] = {}
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lag")
+        self._reader: LagReader | None = None
+        self._teller: StatusTeller | None = None
+        self._is_blind = False
+
+    async def run(self) -> None:
+        """Rounds until cancelled. A round that cannot read lag changes nothing: waking and sleeping need a reading."""
+        while True:
+            try:
+                await self._round()
+                self._see()
+                await asyncio.sleep(self._parts.settings.poll_s)
+            except Exception as error:  # noqa: BLE001 - the loop's boundary: say it once, hold, try again
+                self._see(f"{type(error).__name__}: {error}")
+                await self._in_thread(self._drop_reader)
+                await asyncio.sleep(BLIND_WAIT_S)
+
+    async def close(self) -> None:
+        """Ends connections and thread; call after `run` has been cancelled."""
+        await self._in_thread(self._drop_reader)
+        teller, self._teller = self._teller, None
+        if teller is not None:
+            await self._in_thread(partial(teller.close, CLOSE_S))
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def tell_gone(self, slug: str, replica: str) -> None:
+        """Takes the replica of an ended process out of every registry."""
+        if self._teller is not None:
+            self._teller.tell_gone(slug, replica)
+
+    async def _round(self) -> None:
+        offsets = await self._in_thread(self._read)
+        registry = self._parts.registry()
+        self._parts.pool.note_ready(registry)
+        sights: dict[str, Sight] = {}
+        for service in self._services:
+            mine = offsets[self._parts.topics.worker_group(service.slug)]
+            view = registry.view(service.slug, self._parts.clock.now())
+            sight = sights[service.slug] = self._look(service, mine, view)
+            await self._act(sight)
+        self.sights = sights
+
+    def _look(
+        self, service: Service, offsets: Mapping[PartitionId, Offsets], view: ServiceView
+    ) -> Sight:
+        retry = self._parts.topics.model_retry(service.slug)
+        reading = Reading(
+            now_s=self._parts.clock.monotonic_s(),
+            arrived=sum(each.end for place, each in offsets.items() if place.topic != retry),
+            lag=sum(each.lag for each in offsets.values()),
+            in_flight=view.in_flight,
+            replicas=len(self._parts.pool.of(service.slug)),
+            service_s=view.service_s or prior_service_s(service),
+        )
+        scaling, decision = self._scalings[service.slug].step(reading, self._terms(service))
+        self._scalings[service.slug] = scaling
+        return Sight(
+            service=service,
+            view=view,
+            lag=reading.lag,
+            replicas=reading.replicas,
+            rate_per_s=scaling.window.rate_per_s(reading.now_s),
+            decision=decision,
+        )
+
+    async def _act(self, sight: Sight) -> None:
+        slug, pool = sight.service.slug, self._parts.pool
+        await pool.scale(sight.service, sight.decision.replicas)
+        replicas = len(pool.of(slug))
+        if replicas != sight.replicas:
+            self._announce_scaling(sight, replicas)
+        status = self._status(sight, replicas)
+        if self._states.get(slug) is not status.state:
+            self._states[slug] = status.state
+            self._parts.journal.write("model", slug, status.state, status.message or "")
+        if self._teller is not None:
+            self._teller.tell(status)
+
+    def _announce_scaling(self, sight: Sight, replicas: int) -> None:
+        decision = sight.decision
+        self._parts.journal.write(
+            "model",
+            sight.service.slug,
+            "scaled",
+            f"{sight.replicas} -> {replicas} ({decision.reason}; rate asks for {decision.rate_target}, "
+            f"backlog of {sight.lag} for {decision.backlog_target})",
+            replicas=replicas,
+            lag=sight.lag,
+        )
+
+    def _status(self, sight: Sight, replicas: int) -> StatusData:
+        slug = sight.service.slug
+        fate = self._parts.pool.fate(slug)
+        state = self._state(sight, replicas)
+        return StatusData(
+            service=slug,
+            replica=SCALER,
+            state=state,
+            at=self._parts.clock.now(),
+            eta_s=self._eta_s(sight, state),
+            concurrency=sight.service.concurrency,
+            lag=sight.lag,
+            replicas=replicas,
+            desired=sight.decision.replicas,
+            message=fate.message if state is ReplicaState.FAILED else None,
+        )
+
+    def _state(self, sight: Sight, replicas: int) -> ReplicaState:
+        pool, slug = self._parts.pool, sight.service.slug
+        if any(replica.is_ready for replica in pool.of(slug)):
+            return ReplicaState.READY
+        if pool.has_failed(slug):
+            return ReplicaState.FAILED
+        if replicas:
+            return ReplicaState.STARTING
+        return ReplicaState.DRAINING if pool.draining(slug) else ReplicaState.COLD
+
+    def _eta_s(self, sight: Sight, state: ReplicaState) -> float | None:
+        """Seconds until a replica is ready: the last measured cold start (else the catalogue's), less what passed."""
+        if state is ReplicaState.READY:
+            return 0.0
+        if state is ReplicaState.FAILED:
+            return None
+        cold_s = self._parts.pool.fate(sight.service.slug).cold_start_s
+        expected_s = sight.service.cold_start_s if cold_s is None else cold_s
+        replicas = self._parts.pool.of(sight.service.slug)
+        if not replicas:
+            return expected_s
+        return max(0.0, expected_s - (self._parts.clock.monotonic_s() - replicas[0].started_s))
+
+    def _terms(self, service: Service) -> Terms:
+        settings = self._parts.settings
+        return terms_of(
+            service,
+            self._parts.catalogue,
+            idle_s=settings.idle_s,
+            drain_goal_s=settings.drain_goal_s,
+        )
+
+    def _fresh_scaling(self) -> Scaling:
+        window = RateWindow(window_s=self._parts.settings.window_s)
+        return Scaling(window=window, started_s=self._parts.clock.monotonic_s())
+
+    def _read(self) -> Mapping[str, Mapping[PartitionId, Offsets]]:
+        parts = self._parts
+        if self._teller is None:
+            appender = parts.log.appender(client=CLIENT)
+            self._teller = StatusTeller(appender, parts.topics, parts.clock)
+        if self._reader is None:
+            self._reader = parts.log.lag_reader(client=CLIENT)
+        return self._reader.lags(self._groups)
+
+    def _drop_reader(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.close()
+
+    async def _in_thread(self, work: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    def _see(self, why: str | None = None) -> None:
+        if why is not None and not self._is_blind:
+            self._parts.journal.write("stack", "scaler", "blind", f"lag is unknown: {why}")
+        elif why is None and self._is_blind:
+            self._parts.journal.write("stack", "scaler", "running", "lag is known again")
+        self._is_blind = why is not None

@@ -1,0 +1,141 @@
+"""The Service Registry kept current: a thread that folds the compacted status topic into an immutable `Registry`.
+
+Router and ingress each hold one. Readers take `.registry` whenever they like: it is swapped as a whole, never
+changed in place.
+"""
+
+import logging
+import threading
+from collections import OrderedDict
+from typing import Final
+
+from events import types
+from events.errors import EventRejected
+from events.kafka_codec import from_record
+from events.record import Record
+from events.reply_reading import parse_decision, parse_status
+from events.types import Topics
+from functions.errors import PickspinError
+from functions.ports import RecordLog, RecordTail
+from router_model.registry import Registry, ReplicaStatus
+
+log = logging.getLogger(__name__)
+
+MAX_DECISIONS: Final = 100_000
+"""Recent decisions kept for replays; the oldest go first."""
+POLL_S: Final = 0.5
+RETRY_S: Final = 1.0
+CLOSE_S: Final = 5.0
+
+
+class RegistryFold:
+    """Folds records of the status topic, in order, into a registry. No I/O; belongs to one thread."""
+
+    def __init__(self, max_decisions: int = MAX_DECISIONS) -> None:
+        self._max_decisions = max_decisions
+        self._decisions: OrderedDict[str, str] = OrderedDict()
+        self.registry = Registry(decisions=self._decisions)
+
+    def fold(self, records: tuple[Record, ...]) -> None:
+        """Applies records; what cannot be read is skipped."""
+        registry = self.registry
+        for record in records:
+            try:
+                registry = self._apply(registry, record)
+            except EventRejected as error:
+                log.warning("status record skipped", extra={"reason": error.reason})
+        self.registry = registry
+
+    def _apply(self, registry: Registry, record: Record) -> Registry:
+        if record.value is None:
+            return self._removed(registry, record.key)
+        event = from_record(record)
+        if event.data is None:
+            return self._removed(registry, record.key)
+        if event.type == types.DECISION:
+            self._remember(*parse_decision(event))
+            return registry
+        if event.type != types.STATUS:
+            return registry
+        data = parse_status(event)
+        return registry.apply(
+            ReplicaStatus(
+                service=data.service,
+                replica=data.replica,
+                state=data.state,
+                at=data.at,
+                progress=data.progress,
+                eta_s=data.eta_s,
+                in_flight=data.in_flight,
+                concurrency=data.concurrency,
+                tokens_per_s=data.tokens_per_s,
+                service_s=data.service_s,
+                lag=data.lag,
+                replicas=data.replicas,
+                desired=data.desired,
+                message=data.message,
+            )
+        )
+
+    def _removed(self, registry: Registry, key: bytes | None) -> Registry:
+        service, _, replica = (key or b"").decode("utf-8", "replace").partition("/")
+        if service == "decision":
+            self._decisions.pop(replica, None)
+            return registry
+        return registry.remove(service, replica)
+
+    def _remember(self, request_id: str, service: str) -> None:
+        # One shared mapping, not a copy a decision: readers only ever look single keys up, which is atomic.
+        self._decisions[request_id] = service
+        while len(self._decisions) > self._max_decisions:
+            self._decisions.popitem(last=False)
+
+
+class RegistryTail:
+    """The thread around a `RegistryFold`. `close` ends it; a broker that is away is tried again for ever."""
+
+    def __init__(self, log: RecordLog, topics: Topics, client: str) -> None:
+        self._log = log
+        self._topic = topics.status
+        self._client = client
+        self._fold = RegistryFold()
+        self._is_caught_up = False
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="registry", daemon=True)
+
+    @property
+    def registry(self) -> Registry:
+        """What is known now."""
+        return self._fold.registry
+
+    def is_caught_up(self) -> bool:
+        """True once everything that was on the topic when the tail opened has been folded in."""
+        return self._is_caught_up
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        """Ends the thread, waiting for its last poll."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(CLOSE_S)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                tail = self._log.tail(topics=(self._topic,), client=self._client, from_start=True)
+            except (PickspinError, OSError) as error:
+                log.warning("status topic not readable", extra={"reason": type(error).__name__})
+                self._stop.wait(RETRY_S)
+                continue
+            try:
+                self._follow(tail)
+            finally:
+                tail.close()
+
+    def _follow(self, tail: RecordTail) -> None:
+        while not self._stop.is_set():
+            self._fold.fold(tail.poll(POLL_S))
+            if not self._is_caught_up:
+                self._is_caught_up = tail.is_caught_up()

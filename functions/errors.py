@@ -4,6 +4,7 @@
     ├── ApiError           a refusal or failure with an HTTP status and a stable code (maps 1:1 to a failed reply)
     ├── AppendFailed       a record was not (or not knowably) written
     ├── BlobMissing        a `dataref` cannot be honoured
+    ├── StoreFailed        the store refused, or is out of reach
     └── StartupFailed      a process cannot start; the message says what to do
 
 The table `CODES` is the contract of reliability section 3b: status, OpenAI `type`, `x-should-retry`.
@@ -33,6 +34,14 @@ class AppendFailed(PickspinError):
 
 class BlobMissing(PickspinError):
     """The referenced blob is absent, larger than allowed, or its hash differs."""
+
+
+class StoreFailed(PickspinError):
+    """A transaction of the store failed as a whole. `is_transient` True: the same call may succeed later."""
+
+    def __init__(self, reason: str, *, is_transient: bool) -> None:
+        super().__init__(reason)
+        self.is_transient = is_transient
 
 
 class StartupFailed(PickspinError):

@@ -268,6 +268,10 @@ class BatchStore(Protocol):
         """Batches that still need work (validating, in_progress, finalizing, cancelling)."""
         ...
 
+    def batch_counts(self, batch_id: str) -> Mapping[State, int]:
+        """How many lines on record are in each state."""
+        ...
+
     def batch_requests(self, batch_id: str) -> Sequence[RequestRow]:
         """Every line on record so far, without results."""
         ...

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Table, delete, insert, select, update
+from sqlalchemy import Table, delete, func, insert, select, update
 
+from events.types import State
 from functions.adapters.sql_database import Database, json_object, to_json
 from functions.adapters.sql_rows import ROW_COLUMNS, request_row
 from functions.adapters.sql_schema import batches, files, requests
@@ -74,6 +75,12 @@ class SqlBatches:
         query = select(batches).where(batches.c.status.in_(OPEN)).order_by(batches.c.created_at)
         with self._db.read() as connection:
             return [_batch_row(found) for found in connection.execute(query).mappings()]
+
+    def batch_counts(self, batch_id: str) -> Mapping[State, int]:
+        query = select(requests.c.state, func.count()).where(requests.c.batch_id == batch_id)
+        query = query.where(requests.c.is_known).group_by(requests.c.state)
+        with self._db.read() as connection:
+            return {State(state): count for state, count in connection.execute(query)}
 
     def batch_requests(self, batch_id: str) -> Sequence[RequestRow]:
         query = select(*ROW_COLUMNS).where(requests.c.batch_id == batch_id, requests.c.is_known)

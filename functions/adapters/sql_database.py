@@ -8,9 +8,19 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Connection, Table
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import (
+    DBAPIError,
+    InterfaceError,
+    OperationalError,
+    SQLAlchemyError,
+)
+from sqlalchemy.exc import (
+    TimeoutError as PoolTimeoutError,
+)
 from sqlalchemy.pool import StaticPool
 
 from functions.adapters.sql_schema import WRITE, open_engine
+from functions.errors import StoreFailed
 
 IN_LIST: Final = 400
 """Ids in one IN list; below every database's limit of bound parameters."""
@@ -31,14 +41,15 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A connection in a read transaction."""
-        with self._turn or nullcontext(), self._engine.connect() as connection:
+        """A connection in a read transaction. Raises StoreFailed."""
+        with _typed_errors(), self._turn or nullcontext(), self._engine.connect() as connection:
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """A connection in a write transaction, committed at the end, rolled back on an error."""
+        """A connection in a write transaction, committed at the end, rolled back on an error. Raises StoreFailed."""
         with (
+            _typed_errors(),
             self._turn or nullcontext(),
             self._engine.connect().execution_options(**{WRITE: True}) as connection,
             connection.begin(),
@@ -59,6 +70,19 @@ class Database:
 
     def close(self) -> None:
         self._engine.dispose()
+
+
+@contextmanager
+def _typed_errors() -> Iterator[None]:
+    try:
+        yield
+    except SQLAlchemyError as error:
+        # The driver's text may quote values; its class is enough.
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        is_transient = isinstance(error, OperationalError | InterfaceError | PoolTimeoutError) or (
+            isinstance(error, DBAPIError) and error.connection_invalidated
+        )
+        raise StoreFailed(type(cause).__name__, is_transient=is_transient) from error
 
 
 def to_json(value: object) -> bytes:

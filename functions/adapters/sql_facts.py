@@ -99,9 +99,7 @@ def _streamed(event: Event) -> Streamed:
         "sequence": chunk.sequence,
         "attempt": chunk.attempt,
     }
-    return Streamed(
-        request_id=chunk.request_id, event_id=event.id, data=msgspec.json.encode(data)
-    )
+    return Streamed(request_id=chunk.request_id, event_id=event.id, data=msgspec.json.encode(data))
 
 
 def _cancel_asked(event: Event) -> CancelAsked | None:

@@ -1,0 +1,146 @@
+"""One valid event of every type, with fixed times and ids: the samples that codecs, schemas and golden files share."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from events import reply, types
+from events.payloads import CancelData
+from events.record import Event
+from events.request import InferenceRequest, parse_request
+
+NOW = datetime(2026, 11, 21, 12, 0, 0, 123_000, tzinfo=UTC)
+GENERATION = "7f4df8b2-93f4-4c52-8a0e-0d5f5d1c9c11"
+BODY = b'{"model": "auto", "messages": [{"role": "user", "content": "Why is the sky blue? \\u00e9"}]}'
+
+
+def _request_event() -> Event:
+    return Event(
+        id="req_019aa65f2c7b7000a1b2c3d4e5f60718",
+        source="/ingress/0",
+        type=types.REQUEST,
+        subject="auto",
+        time="2026-11-21T12:00:00.123Z",
+        data=BODY,
+        extensions={
+            types.OPERATION: "chat",
+            types.EXPIRY_TIME: "2026-11-21T12:01:55.123Z",
+            types.REPLY_TOPIC: "infer.replies",
+            types.REPLY_PARTITION: "0",
+            types.REPLY_EPOCH: "5c1d0f",
+            types.TENANT: "acme",
+            types.PRIORITY: "interactive",
+            types.CALLBACK_ID: "cb_1",
+            types.TRACE_PARENT: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            types.TRACE_STATE: "vendor=a b,other=1",
+        },
+    )
+
+
+def _pickspin(request: InferenceRequest, decision: reply.Decision) -> reply.PickspinData:
+    return reply.PickspinData(
+        request_id=request.request_id,
+        state="completed",
+        service=decision.service,
+        model=decision.model,
+        decision=decision.info,
+        timings=reply.Timings(queue_ms=3.5, load_ms=0.0, model_ms=210.25, ttft_ms=40.0),
+        cost=reply.Cost(usd=0.0, gpu_s=0.0),
+        attempt=1,
+    )
+
+
+@pytest.fixture
+def now() -> datetime:
+    return NOW
+
+
+@pytest.fixture
+def request_event() -> Event:
+    return _request_event()
+
+
+@pytest.fixture
+def request_(request_event: Event) -> InferenceRequest:
+    return parse_request(request_event, default_wait_s=60)
+
+
+@pytest.fixture
+def decision() -> reply.Decision:
+    return reply.Decision(
+        service="smollm2-135m",
+        model="SmolLM2-135M-Instruct",
+        route_class="low",
+        score=0.8125,
+        reason="keyword: low; best of 2 healthy services",
+        catalogue="0123456789ab",
+    )
+
+
+@pytest.fixture
+def samples(
+    request_event: Event, request_: InferenceRequest, decision: reply.Decision
+) -> Mapping[str, Event]:
+    """By event type."""
+    origin, later = request_.origin, NOW + timedelta(seconds=1)
+    failure = reply.Failure(
+        code="deadline_exceeded", message="No answer by the deadline.", type="timeout_error", status=504
+    )
+    answer: dict[str, object] = {
+        "id": f"chatcmpl-{request_.request_id}",
+        "object": "chat.completion",
+        "created": 1_795_262_400,
+        "model": decision.model,
+        "choices": [
+            {"index": 0, "message": {"role": "assistant", "content": "Rayleigh é\u2028"}, "finish_reason": "stop"}
+        ],
+        "usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10},
+    }
+    part: dict[str, object] = {"id": "chatcmpl-1", "choices": [{"index": 0, "delta": {"content": "Ray"}}]}
+    pickspin = _pickspin(request_, decision)
+    found = [
+        request_event,
+        reply.routed(request_, decision, later),
+        reply.progress(
+            origin,
+            reply.ProgressData(
+                state="routed",
+                service=decision.service,
+                model=decision.model,
+                eta_s=4.5,
+                decision=decision.info,
+            ),
+            source="/router",
+            now=later,
+        ),
+        reply.chunk(
+            origin, [part], generation=GENERATION, sequence=41, attempt=1, service=decision.service, now=later
+        ),
+        reply.completed(
+            origin, answer, pickspin, source="/models/smollm2-135m", generation=GENERATION, now=later
+        ),
+        reply.failed(origin, failure, source="/recorder", now=later),
+        reply.cancel(origin, CancelData(reason="client"), source="/ingress/0", now=later),
+        reply.callback_failed(
+            origin,
+            reply.CallbackFailedData(
+                request_id=request_.request_id, target_id="cb_1", attempts=10, last_outcome="HTTP 500"
+            ),
+            now=later,
+        ),
+        reply.status(
+            reply.StatusData(
+                service=decision.service,
+                replica="0",
+                state=types.ReplicaState.LOADING,
+                at=later,
+                progress=0.25,
+                eta_s=3.0,
+                in_flight=0,
+                concurrency=4,
+            )
+        ),
+        reply.decision(request_.request_id, decision.service, now=later),
+    ]
+    return {event.type: event for event in found}

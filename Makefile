@@ -50,8 +50,9 @@ bench: $(STAMPS)/test ## measure the overhead over a bare backend, side by side 
 	@exec $(BIN)/python -m benchmarks.overhead $(ARGS)
 
 schemas: $(STAMPS)/project ## write the JSON Schemas (events, catalogue, chart values) from the types
-	$(BIN)/python -m events.schemas
-	$(BIN)/python -m router_model.catalogue_schema
+	$(BIN)/python -m events.schema_writing
+	$(BIN)/python -c 'from router_model.catalogue_schema import schema_text as t; print(t(), end="")' \
+		> router_model/schemas/catalogue.schema.json
 	$(BIN)/python charts/embed_catalogue_schema.py
 
 docs: $(STAMPS)/project ## write the generated reference pages (settings, errors) from the code

@@ -1,0 +1,221 @@
+"""Accepting: a call becomes a request event, passes admission and is appended. Accepted means acks=all returned."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from concurrent.futures import Future
+from typing import Final, Literal
+
+from events import kafka_codec, reply, types
+from events.instants import to_rfc3339
+from events.payloads import CancelData
+from events.record import Event, PartitionId, Record
+from events.request import Origin
+from events.types import State
+from functions.errors import ApiError, AppendFailed
+from functions.ingress.admission import Caps, Load, admit
+from functions.ingress.calls import Call
+from functions.ingress.deps import Deps
+from functions.store import RequestRow
+
+log = logging.getLogger(__name__)
+
+CancelReason = Literal["client", "deadline", "duplicate", "disconnected"]
+HOLD_SPARE_S: Final = 60.0
+"""A request whose end was never seen is no longer counted this long after its deadline."""
+
+
+def request_event(deps: Deps, call: Call, *, replies_here: bool) -> Event:
+    """The request event of a call. `replies_here`: the answer comes to this replica's reply partition."""
+    extensions: dict[str, str | None] = {
+        types.OPERATION: call.operation,
+        types.EXPIRY_TIME: to_rfc3339(call.deadline),
+        types.TENANT: call.tenant,
+        types.PRIORITY: call.priority,
+        types.PARTITION_KEY: call.session,
+        types.PROFILE: call.profile,
+        types.CALLBACK_ID: call.callback_id,
+        types.TRACE_PARENT: call.trace_parent or _new_trace(deps),
+        types.TRACE_STATE: call.trace_state if call.trace_parent else None,
+    }
+    if replies_here:
+        extensions[types.REPLY_TOPIC] = deps.topics.replies
+        extensions[types.REPLY_PARTITION] = str(deps.settings.ingress.partition)
+        extensions[types.REPLY_EPOCH] = deps.epoch
+    return Event(
+        id=call.request_id,
+        source=f"/ingress/{deps.instance}",
+        type=types.REQUEST,
+        subject=call.asked_model,
+        time=to_rfc3339(call.accepted_at),
+        data=call.body,
+        extensions={name: value for name, value in extensions.items() if value is not None},
+    )
+
+
+async def request_record(deps: Deps, event: Event) -> Record:
+    """The record of a request event; a large body goes to the blob store and travels by reference."""
+    data = event.data or b""
+    if len(data) > deps.settings.broker.inline_bytes:
+        ref = await deps.offload(deps.blobs.put, data)
+        event = reply.by_reference(event, ref)
+    key = event.get(types.PARTITION_KEY) or event.id
+    return kafka_codec.to_record(event, topic=deps.topics.requests, key=key)
+
+
+def caps_of(deps: Deps, tenant: str) -> Caps:
+    """The limits of a tenant: its own where the catalogue has them."""
+    settings = deps.settings.ingress
+    own = deps.catalogue.tenants.get(tenant)
+    streams = settings.tenant_streams if own is None or own.max_streams is None else own.max_streams
+    queue = settings.tenant_queue if own is None or own.max_queue is None else own.max_queue
+    return Caps(max_waiters=settings.max_waiters, tenant_streams=streams, tenant_queue=queue)
+
+
+def admit_waiting(deps: Deps, tenant: str, *, is_stream: bool) -> None:
+    """Admits a call that will hold a waiter; counts what is open on this replica only, so no store is asked.
+
+    Raises:
+        ApiError: see `admission.admit`.
+    """
+    waiters = deps.waiters
+    load = Load(
+        waiters=len(waiters),
+        tenant_streams=waiters.streams_of(tenant),
+        tenant_queue=waiters.count_of(tenant),
+    )
+    admit(load, caps_of(deps, tenant), waits=True, is_stream=is_stream)
+
+
+async def admit_queued(deps: Deps, tenant: str) -> None:
+    """Admits a call that nobody waits for here; counts the tenant's unfinished rows of all replicas.
+
+    Raises:
+        ApiError: see `admission.admit`.
+    """
+    unfinished = await deps.offload(deps.store.unfinished, tenant=tenant)
+    admit(Load(tenant_queue=unfinished), caps_of(deps, tenant), waits=False, is_stream=False)
+
+
+async def accept(
+    deps: Deps, call: Call, *, replies_here: bool, row: RequestRow | None = None
+) -> None:
+    """Appends the request of an admitted call; on return it is accepted. `row` None: nobody will ask the store for it.
+
+    Raises:
+        ApiError: `overloaded`, `not_accepted` or `request_too_large`; a claimed key is free again, unless the request
+            may yet appear in the log: then the key keeps it, and another try joins it.
+    """
+    record = await request_record(deps, request_event(deps, call, replies_here=replies_here))
+    try:
+        hold(deps, record, call.request_id, call.wait_s)
+        if row is not None:
+            await deps.offload(deps.store.accept, row, record)
+    except Exception:
+        deps.outstanding.release(call.request_id)
+        await release_key(deps, call)
+        raise
+    try:
+        await append(deps, record, call.request_id)
+    except AppendFailed as error:
+        if not error.is_unknown:
+            if row is not None:
+                await deps.offload(deps.store.forget, call.request_id)
+            await release_key(deps, call)
+        raise refused(error) from error
+
+
+def hold(deps: Deps, record: Record, request_id: str, wait_s: float) -> None:
+    """Counts the record against the in-memory broker's room until the request ends.
+
+    Raises:
+        ApiError: `overloaded`.
+    """
+    now_s = deps.clock.monotonic_s()
+    deps.outstanding.hold(
+        request_id,
+        record.key or b"",
+        record.size_bytes,
+        until_s=now_s + wait_s + HOLD_SPARE_S,
+        now_s=now_s,
+    )
+
+
+async def append(deps: Deps, record: Record, request_id: str) -> None:
+    """Appends a request record.
+
+    Raises:
+        AppendFailed: it was not, or its fate is unknown. `refused` makes the answer.
+    """
+    try:
+        await asyncio.wrap_future(deps.appender.append(record))
+    except AppendFailed as error:
+        deps.health.failed()
+        deps.metrics.append_failures.labels(topic=record.topic).inc()
+        if not error.is_unknown:
+            deps.outstanding.release(request_id)
+        raise
+    deps.health.appended()
+
+
+async def release_key(deps: Deps, call: Call) -> None:
+    """Frees the idempotency key of a call that was not accepted."""
+    if call.key is not None:
+        await deps.offload(
+            deps.store.release_key, tenant=call.tenant, key=call.key, request_id=call.request_id
+        )
+
+
+def refused(error: AppendFailed) -> ApiError:
+    """The answer to a call whose request could not be written. The reason stays in our logs."""
+    log.warning("a request was not accepted", extra={"reason": error.reason, "unknown": error.is_unknown})
+    if error.is_too_large:
+        return ApiError("request_too_large", "The request does not fit into one record.")
+    return ApiError("not_accepted", "The request could not be written down; try again.")
+
+
+def send_cancel(
+    deps: Deps, request_id: str, reason: CancelReason, tenant: str
+) -> "Future[PartitionId]":
+    """Tells workers and the reaper that nobody wants this request any more. Never blocks; a failure is logged."""
+    event = reply.cancel(
+        Origin(request_id=request_id, carried={types.TENANT: tenant}),
+        CancelData(reason=reason),
+        source=f"/ingress/{deps.instance}",
+        now=deps.clock.now(),
+    )
+    out = reply.cancel_outgoing(event, topics=deps.topics)
+    future = deps.appender.append(kafka_codec.outgoing_record(out))
+    future.add_done_callback(_log_cancel)
+    return future
+
+
+def _log_cancel(future: "Future[PartitionId]") -> None:
+    error = future.exception()
+    if error is not None:
+        log.warning("a cancel was not written", extra={"reason": str(error)})
+
+
+def row_of(deps: Deps, call: Call, *, replies_here: bool, meta: Mapping[str, object] | None = None) -> RequestRow:
+    """The store's row of a call that somebody may ask for again."""
+    return RequestRow(
+        id=call.request_id,
+        tenant=call.tenant,
+        operation=call.operation,
+        state=State.ACCEPTED,
+        asked_model=call.asked_model,
+        accepted_at=call.accepted_at,
+        deadline=call.deadline,
+        is_background=not replies_here,
+        is_stored=call.is_stored,
+        callback_id=call.callback_id,
+        reply_topic=deps.topics.replies if replies_here else None,
+        reply_partition=deps.settings.ingress.partition if replies_here else None,
+        reply_epoch=deps.epoch if replies_here else None,
+        meta=dict(meta or {}),
+    )
+
+
+def _new_trace(deps: Deps) -> str:
+    random = deps.entropy(24).hex()
+    return f"00-{random[:32]}-{random[32:]}-01"

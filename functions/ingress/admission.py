@@ -1,0 +1,94 @@
+"""Admission: may one more request come in? Pure verdicts over counted load; `Outstanding` counts bytes.
+
+The embedded broker forgets the oldest records of a partition above about 5 MB, so what is accepted and unfinished
+must stay below that, per partition. A real cluster has no such bound.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from functions.errors import ApiError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caps:
+    """The limits of one tenant on this replica."""
+
+    max_waiters: int
+    tenant_streams: int
+    tenant_queue: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What is open now: waiters of all tenants, and the asking tenant's streams and unfinished requests."""
+
+    waiters: int = 0
+    tenant_streams: int = 0
+    tenant_queue: int = 0
+
+
+def admit(load: Load, caps: Caps, *, waits: bool, is_stream: bool) -> None:
+    """Lets one more request in, or not. `waits`: it will hold a waiter open.
+
+    Raises:
+        ApiError: `overloaded` (503), `tenant_rate` or `tenant_queue` (429), with Retry-After.
+    """
+    if waits and load.waiters >= caps.max_waiters:
+        raise ApiError("overloaded", "Too many requests wait here; try again shortly.")
+    if is_stream and load.tenant_streams >= caps.tenant_streams:
+        raise ApiError("tenant_rate", f"More than {caps.tenant_streams} streams are open for this key.")
+    if load.tenant_queue >= caps.tenant_queue:
+        raise ApiError(
+            "tenant_queue", f"More than {caps.tenant_queue} requests of this key are unfinished."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    partition: int
+    size_bytes: int
+    until_s: float
+
+
+class Outstanding:
+    """Bytes of accepted, unfinished requests by request partition. Event loop only.
+
+    `limit_bytes` None switches the count off (a durable broker). `partition_of` is the producer's partitioner.
+    """
+
+    def __init__(self, limit_bytes: int | None, partition_of: Callable[[bytes], int]) -> None:
+        self._limit_bytes = limit_bytes
+        self._partition_of = partition_of
+        self._entries: dict[str, _Entry] = {}
+        self._sums: dict[int, int] = {}
+
+    @property
+    def total_bytes(self) -> int:
+        return sum(self._sums.values())
+
+    def hold(self, request_id: str, key: bytes, size_bytes: int, *, until_s: float, now_s: float) -> None:
+        """Counts a request until `release`, or until `until_s` (monotonic) if its end is never seen.
+
+        Raises:
+            ApiError: `overloaded` when its partition is full.
+        """
+        if self._limit_bytes is None or request_id in self._entries:
+            return
+        partition = self._partition_of(key)
+        if self._sums.get(partition, 0) + size_bytes > self._limit_bytes:
+            self._prune(now_s)
+        if self._sums.get(partition, 0) + size_bytes > self._limit_bytes:
+            raise ApiError("overloaded", "The in-memory broker is full of unfinished work; try again shortly.")
+        self._entries[request_id] = _Entry(partition, size_bytes, until_s)
+        self._sums[partition] = self._sums.get(partition, 0) + size_bytes
+
+    def release(self, request_id: str) -> None:
+        """Its terminal was seen, or it was never appended. Unknown ids are fine."""
+        entry = self._entries.pop(request_id, None)
+        if entry is not None:
+            self._sums[entry.partition] -= entry.size_bytes
+
+    def _prune(self, now_s: float) -> None:
+        for request_id in [key for key, entry in self._entries.items() if entry.until_s <= now_s]:
+            self.release(request_id)

@@ -1,0 +1,102 @@
+"""Answers: refusals in OpenAI's envelope, JSON, and the `x-pickspin-*` headers. No decision is made here."""
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+from starlette.responses import Response
+
+from events.errors import EventRejected
+from events.json_codec import dumps
+from functions.errors import CODES, ApiError
+
+
+class Decision(msgspec.Struct, frozen=True):
+    reason: str | None = None
+
+
+class Timings(msgspec.Struct, frozen=True):
+    queue_ms: float | None = None
+    load_ms: float | None = None
+
+
+class Cost(msgspec.Struct, frozen=True):
+    usd: float | None = None
+
+
+class PickspinInfo(msgspec.Struct, frozen=True):
+    """What a terminal's `pickspin` object says that is repeated in headers."""
+
+    state: str | None = None
+    service: str | None = None
+    model: str | None = None
+    decision: Decision | None = None
+    timings: Timings | None = None
+    cost: Cost | None = None
+
+
+class _Envelope(msgspec.Struct, frozen=True):
+    pickspin: PickspinInfo | None = None
+
+
+_DECODER: Final = msgspec.json.Decoder(_Envelope)
+
+
+def as_api_error(rejected: EventRejected) -> ApiError:
+    """The refusal of input that `events` rejected."""
+    code = rejected.code if rejected.code in CODES else "invalid_body"
+    return ApiError(code, rejected.message, param=rejected.attribute)
+
+
+def refusal(error: ApiError, request_id: str | None) -> Response:
+    """The HTTP answer of an error."""
+    headers = id_headers(request_id) | error.headers()
+    if error.code == "invalid_api_key":
+        headers["www-authenticate"] = "Bearer"
+    return Response(dumps(error.body(request_id)), error.status, headers, "application/json")
+
+
+def answer(
+    content: object, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
+    """A JSON answer; bytes are taken as JSON already."""
+    body = content if isinstance(content, bytes) else dumps(content)
+    return Response(body, status, dict(headers or {}), "application/json")
+
+
+def id_headers(request_id: str | None) -> dict[str, str]:
+    """`x-pickspin-request-id`, and `x-request-id` where the official client looks for it."""
+    return {} if request_id is None else {"x-pickspin-request-id": request_id, "x-request-id": request_id}
+
+
+def read_info(data: bytes) -> PickspinInfo:
+    """The `pickspin` object of a terminal's data; empty where there is none."""
+    try:
+        return _DECODER.decode(data).pickspin or PickspinInfo()
+    except (msgspec.MsgspecError, ValueError):
+        return PickspinInfo()
+
+
+def info_headers(info: PickspinInfo) -> dict[str, str]:
+    """The `x-pickspin-*` headers of a decision and its timings; what is not known is left out."""
+    timings, cost = info.timings or Timings(), info.cost or Cost()
+    found = {
+        "x-pickspin-model": info.model,
+        "x-pickspin-service": info.service,
+        "x-pickspin-reason": None if info.decision is None else info.decision.reason,
+        "x-pickspin-queue-ms": _number(timings.queue_ms),
+        "x-pickspin-load-ms": _number(timings.load_ms),
+        "x-pickspin-cost": _number(cost.usd),
+    }
+    return {name: header_safe(value) for name, value in found.items() if value}
+
+
+def header_safe(text: str) -> str:
+    """Text without what a header must not carry: control characters, and anything beyond ASCII."""
+    return "".join(char if " " <= char <= "~" else "?" for char in text)[:256]
+
+
+def _number(value: float | None) -> str | None:
+    if value is None:
+        return None
+    return f"{value:.9f}".rstrip("0").rstrip(".") or "0"

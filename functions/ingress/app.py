@@ -1,0 +1,27 @@
+"""The ASGI application: every door, inside the guard. All adapters come in through `deps`."""
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.types import Lifespan
+
+from functions.ingress import health, inference, models
+from functions.ingress.deps import Deps
+from functions.ingress.guarding import Guard, on_http_exception
+
+
+def build_app(deps: Deps, *, lifespan: Lifespan[Starlette] | None = None) -> Starlette:
+    """The application over `deps`. `lifespan` starts and stops what runs beside the doors (None: nothing does)."""
+    app = Starlette(
+        routes=[
+            *inference.routes(deps),
+            *models.routes(deps),
+            *health.routes(deps),
+        ],
+        middleware=[Middleware(Guard, deps=deps)],
+        exception_handlers={HTTPException: on_http_exception},
+        lifespan=lifespan,
+    )
+    # A trailing slash is another path: 404, not a redirect that clients would follow with a body.
+    app.router.redirect_slashes = False
+    return app

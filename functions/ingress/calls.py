@@ -1,0 +1,217 @@
+"""What one HTTP call asks for, read and checked: the same for every inference door."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from starlette.requests import Request
+
+from events import ids
+from events.body_checks import check_body
+from events.json_codec import dumps, loads_object
+from events.types import Operation, Priority
+from functions.errors import ApiError
+from functions.ingress import deadlines, reading
+from functions.ingress.deps import Deps
+from router_model.catalogue import Catalogue
+from router_model.refusals import NoRoute
+from router_model.resolving import AUTO, allowed_to, resolve
+
+CALLBACK_FIELD: Final = "callback"
+_TRACE_PARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+_MAX_TRACE_STATE_CHARS: Final = 512
+_MAX_TRACE_STATE_ITEMS: Final = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One inference call. `body` are the bytes that go on the log; `fields` the same, parsed."""
+
+    request_id: str
+    tenant: str
+    operation: Operation
+    body: bytes
+    fields: Mapping[str, object]
+    asked_model: str
+    accepted_at: datetime
+    accepted_s: float
+    """The same instant by the clock that never jumps."""
+    deadline: datetime
+    preference: deadlines.Preference = deadlines.Preference()
+    key: str | None = None
+    """Idempotency key."""
+    key_hash: str = ""
+    """What the key is bound to: the hash of operation and body as sent."""
+    callback: str | None = None
+    """A registered callback's id, or a URL."""
+    callback_id: str | None = None
+    is_background: bool = False
+    priority: Priority = Priority.INTERACTIVE
+    session: str | None = None
+    profile: str | None = None
+    trace_parent: str | None = None
+    trace_state: str | None = None
+
+    @property
+    def is_stream(self) -> bool:
+        return self.fields.get("stream") is True
+
+    @property
+    def is_stored(self) -> bool:
+        return self.fields.get("store") is not False
+
+    @property
+    def wait_s(self) -> float:
+        return (self.deadline - self.accepted_at).total_seconds()
+
+
+async def read_call(deps: Deps, request: Request, operation: Operation) -> Call:
+    """Reads and checks an OpenAI call.
+
+    Raises:
+        ApiError, EventRejected: a refusal; nothing was written anywhere.
+        ClientGone: the client left before the body was complete.
+    """
+    tenant = deps.keys.tenant_of(reading.header_values(request, b"authorization"))
+    reading.require_media_type(request)
+    raw = await reading.read_body(request, deps.settings.ingress)
+    return make_call(deps, request, operation, raw, loads_object(raw), tenant)
+
+
+def make_call(
+    deps: Deps,
+    request: Request,
+    operation: Operation,
+    raw: bytes,
+    fields: dict[str, object],
+    tenant: str,
+) -> Call:
+    """The call of a parsed body, with what the headers say about it."""
+    callback = _callback(request, fields)
+    body = raw if CALLBACK_FIELD not in fields else dumps(_without_callback(fields))
+    fields = _without_callback(fields)
+    asked = asked_model(deps.catalogue, fields.get("model"), operation, tenant)
+    check_body(operation, fields)
+    now = deps.clock.now()
+    bare = Call(
+        request_id=request.scope["state"]["request_id"],
+        tenant=tenant,
+        operation=operation,
+        body=body,
+        fields=fields,
+        asked_model=asked,
+        accepted_at=now,
+        accepted_s=deps.clock.monotonic_s(),
+        deadline=now,
+        key=idempotency_key(request),
+        key_hash=ids.body_hash(operation, raw),
+        callback=callback,
+        priority=_priority(request),
+        session=_id_header(request, "x-pickspin-session"),
+        profile=_profile(request, deps.catalogue),
+        trace_parent=trace_parent(request.headers.get("traceparent")),
+        trace_state=trace_state(request.headers.get("tracestate")),
+        preference=deadlines.preference(
+            request.headers.get("prefer"), longest_s=deps.settings.ingress.reply_wait_s
+        ),
+    )
+    return with_deadline(deps, bare, request.headers)
+
+
+def with_deadline(
+    deps: Deps, call: Call, headers: Mapping[str, str], *, is_background: bool = False
+) -> Call:
+    """The call with its deadline: which bound applies depends on how the caller waits."""
+    settings = deps.settings.ingress
+    background = is_background or call.preference.is_async or call.callback is not None
+    outlives = background or call.preference.wait_s is not None
+    ours_s = settings.reply_wait_s
+    if outlives:
+        ours_s = settings.background_wait_s
+    elif call.is_stream:
+        ours_s = settings.stream_wait_s
+    wait_s = deadlines.wait_s(headers, ours_s=ours_s, reads_at_once=not (outlives or call.is_stream))
+    return replace(
+        call, deadline=call.accepted_at + timedelta(seconds=wait_s), is_background=background
+    )
+
+
+def asked_model(
+    catalogue: Catalogue, found: object, operation: Operation, tenant: str
+) -> str:
+    """The model, alias, task or `auto` that a body names; an absent one means `auto`. The router has the same rule.
+
+    Raises:
+        ApiError: `invalid_value`, `model_not_found`, or `model_not_allowed` for this tenant.
+    """
+    if found is None:
+        return AUTO
+    if not isinstance(found, str) or not found or any(char < " " for char in found):
+        raise ApiError("invalid_value", "model must be a name.", param="model")
+    try:
+        allowed_to(resolve(catalogue, found, operation).models, catalogue, tenant)
+    except NoRoute as refused:
+        raise ApiError(refused.code, refused.message, param=refused.param) from None
+    return found
+
+
+def idempotency_key(request: Request) -> str | None:
+    """The `Idempotency-Key` header.
+
+    Raises:
+        ApiError: `invalid_value` when it is empty, too long or not visible ASCII.
+    """
+    return _id_header(request, "idempotency-key")
+
+
+def trace_parent(text: str | None) -> str | None:
+    """A valid W3C `traceparent`, else None (a new trace begins)."""
+    return text if text is not None and _TRACE_PARENT.fullmatch(text) else None
+
+
+def trace_state(text: str | None) -> str | None:
+    """A `tracestate` of reasonable size in visible ASCII, else None."""
+    if not text or len(text) > _MAX_TRACE_STATE_CHARS or text.count(",") >= _MAX_TRACE_STATE_ITEMS:
+        return None
+    return text if all(" " <= char <= "~" for char in text) else None
+
+
+def _without_callback(fields: dict[str, object]) -> dict[str, object]:
+    return {name: value for name, value in fields.items() if name != CALLBACK_FIELD}
+
+
+def _callback(request: Request, fields: Mapping[str, object]) -> str | None:
+    header = reading.single_header(request, "x-pickspin-callback")
+    found = fields.get(CALLBACK_FIELD)
+    if found is None:
+        return header
+    if not isinstance(found, str) or (header is not None and header != found):
+        raise ApiError("invalid_value", "callback must be one id or URL.", param=CALLBACK_FIELD)
+    return found
+
+
+def _id_header(request: Request, name: str) -> str | None:
+    text = reading.single_header(request, name)
+    if text is not None and not ids.is_valid_id(text):
+        raise ApiError("invalid_value", f"{name} must be 1 to 128 visible ASCII characters.", param=name)
+    return text
+
+
+def _priority(request: Request) -> Priority:
+    text = reading.single_header(request, "x-pickspin-priority")
+    try:
+        return Priority.INTERACTIVE if text is None else Priority(text)
+    except ValueError:
+        raise ApiError(
+            "invalid_value", "The priority is interactive or batch.", param="x-pickspin-priority"
+        ) from None
+
+
+def _profile(request: Request, catalogue: Catalogue) -> str | None:
+    text = reading.single_header(request, "x-pickspin-profile")
+    if text is not None and text not in catalogue.profiles:
+        allowed = ", ".join(sorted(catalogue.profiles))
+        raise ApiError("invalid_value", f"The profile is one of: {allowed}.", param="x-pickspin-profile")
+    return text

@@ -1,0 +1,68 @@
+"""How long a caller may wait: the least of our own bound and what the caller said. Pure."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from functions.errors import ApiError
+
+DEADLINE_HEADER: Final = "x-pickspin-deadline-s"
+READ_TIMEOUT_HEADER: Final = "x-stainless-read-timeout"
+CLIENT_MARGIN_S: Final = 0.25
+"""Our 504 must reach the client before its own read timeout fires, or it would retry a finished refusal."""
+MIN_WAIT_S: Final = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """The `Prefer` header (RFC 7240): `respond-async` and `wait`, in seconds (None: not given)."""
+
+    is_async: bool = False
+    wait_s: float | None = None
+
+
+def wait_s(headers: Mapping[str, str], *, ours_s: float, reads_at_once: bool) -> float:
+    """Seconds from acceptance to the deadline.
+
+    `reads_at_once`: the answer comes in one piece, so the client's read timeout bounds the whole wait. A stream is kept
+    alive by comments and is not bounded by it.
+
+    Raises:
+        ApiError: `invalid_value` when `x-pickspin-deadline-s` is not a positive finite number.
+    """
+    bound = ours_s
+    asked = headers.get(DEADLINE_HEADER)
+    if asked is not None:
+        seconds = _number(asked)
+        if seconds is None or seconds <= 0:
+            raise ApiError(
+                "invalid_value", "The deadline must be a positive number of seconds.", param=DEADLINE_HEADER
+            )
+        bound = min(bound, seconds)
+    read_timeout = _number(headers.get(READ_TIMEOUT_HEADER, "")) if reads_at_once else None
+    if read_timeout is not None and read_timeout > 0:
+        bound = min(bound, max(read_timeout - CLIENT_MARGIN_S, read_timeout * 0.9))
+    return max(MIN_WAIT_S, bound)
+
+
+def preference(text: str | None, *, longest_s: float) -> Preference:
+    """Reads a `Prefer` header; what is not understood is ignored, as the RFC asks."""
+    is_async, wait = False, None
+    for part in (text or "").split(","):
+        name, _, value = part.strip().partition("=")
+        if name.strip().lower() == "respond-async":
+            is_async = True
+        elif name.strip().lower() == "wait":
+            seconds = _number(value.strip().strip('"'))
+            if seconds is not None and seconds >= 0:
+                wait = min(seconds, longest_s)
+    return Preference(is_async=is_async and wait is None, wait_s=wait)
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None

@@ -1,0 +1,67 @@
+"""What every door of the ingress needs, passed in once by `main` (or a test)."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import ParamSpec, TypeVar
+
+from events.types import Topics
+from functions.ingress.admission import Outstanding
+from functions.ingress.identity import Keys
+from functions.ingress.probing import Health
+from functions.ingress.waiting import Waiters
+from functions.ports import BlobStore, Clock, RecordAppender
+from functions.settings import Settings
+from functions.store import Store
+from functions.telemetry import Metrics
+from router_model.catalogue import Catalogue
+from router_model.registry import Registry
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deps:
+    """Adapters and facts of one ingress process.
+
+    `registry` returns the newest registry. `executor` runs the store's and the blob store's blocking calls.
+    `instance` names this replica; `epoch` names this incarnation: replies to another one are dropped.
+    `entropy(n)` returns n random bytes.
+    """
+
+    settings: Settings
+    topics: Topics
+    clock: Clock
+    catalogue: Catalogue
+    registry: Callable[[], Registry]
+    appender: RecordAppender
+    waiters: Waiters
+    outstanding: Outstanding
+    store: Store
+    blobs: BlobStore
+    executor: Executor
+    keys: Keys
+    health: Health
+    metrics: Metrics
+    instance: str
+    epoch: str
+    entropy: Callable[[int], bytes]
+
+    async def offload(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Runs a blocking call in the executor."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self.executor, lambda: work(*args, **kwargs))
+
+
+@contextlib.asynccontextmanager
+async def cancelling(task: "asyncio.Task[None]") -> AsyncIterator[None]:
+    """Cancels and awaits `task` on the way out."""
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task

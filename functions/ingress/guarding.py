@@ -1,0 +1,136 @@
+"""The outermost layer: limits on heads and open calls, a request id for each call, and the one catch-all."""
+
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Final
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from events import ids
+from events.errors import EventRejected
+from events.limits import DEFAULT_LIMITS
+from functions.errors import ApiError
+from functions.ingress.answering import as_api_error, refusal
+from functions.ingress.deps import Deps
+from functions.ingress.reading import ClientGone
+
+log = logging.getLogger(__name__)
+
+SPARE_CALLS: Final = 256
+"""Open calls beyond `max_waiters`: polls, listings, uploads. The next is shed."""
+_PROBES: Final = frozenset({"/healthz", "/readyz", "/metrics"})
+_BY_STATUS: Final[Mapping[int, ApiError]] = {
+    HTTPStatus.NOT_FOUND: ApiError("not_found", "Nothing is here; /openapi.json lists what there is."),
+    HTTPStatus.METHOD_NOT_ALLOWED: ApiError(
+        "method_not_allowed", "This path does not take that method."
+    ),
+}
+
+
+class Guard:
+    """ASGI middleware around everything."""
+
+    def __init__(self, app: ASGIApp, deps: Deps) -> None:
+        self._app = app
+        self._deps = deps
+        self._open = 0
+        self._cap = deps.settings.ingress.max_waiters + SPARE_CALLS
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        exchange = _Exchange(scope, receive, send)
+        request_id = ids.new_request_id(self._deps.clock.now(), self._deps.entropy(10))
+        scope.setdefault("state", {})["request_id"] = request_id
+        self._open += 1
+        try:
+            check_head(scope)
+            if self._open > self._cap and scope["path"] not in _PROBES:
+                raise ApiError("overloaded", "Too many calls are open here; try again shortly.")
+            await self._app(scope, exchange.receive, exchange.send)
+        except ClientGone:
+            return
+        except Exception as error:
+            await self._refuse(error, exchange, request_id)
+        finally:
+            self._open -= 1
+
+    async def _refuse(self, error: Exception, exchange: "_Exchange", request_id: str) -> None:
+        found = as_refusal(error)
+        if found is None:
+            # The one catch-all of this process: the caller gets the request id only.
+            log.error("a call failed", exc_info=error, extra={"request_id": request_id})
+            found = ApiError("internal", "Something went wrong here; the request id helps us find it.")
+        self._deps.metrics.refusals.labels(code=found.code).inc()
+        if exchange.has_started:
+            return
+        response = refusal(found, request_id)
+        await response(exchange.scope, exchange.receive, exchange.send)
+
+
+def as_refusal(error: Exception) -> ApiError | None:
+    """The typed refusal behind an exception; None for what nobody foresaw."""
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, EventRejected):
+        return as_api_error(error)
+    return None
+
+
+async def on_http_exception(request: Request, error: Exception) -> Response:
+    """What the framework itself refuses: unknown paths, wrong methods, broken forms."""
+    status = error.status_code if isinstance(error, HTTPException) else HTTPStatus.BAD_REQUEST
+    found = _BY_STATUS.get(status) or ApiError("invalid_body", "The request is not valid.")
+    response = refusal(found, request.scope["state"]["request_id"])
+    allow = error.headers.get("Allow") if isinstance(error, HTTPException) and error.headers else None
+    if allow is not None:
+        response.headers["allow"] = allow
+    return response
+
+
+def check_head(scope: Scope) -> None:
+    """Bounds on the headers and the query.
+
+    Raises:
+        ApiError: `header_too_large`.
+    """
+    headers: list[tuple[bytes, bytes]] = scope["headers"]
+    size = sum(len(name) + len(value) for name, value in headers) + len(scope["query_string"])
+    if len(headers) > DEFAULT_LIMITS.max_headers or size > DEFAULT_LIMITS.max_header_bytes:
+        raise ApiError(
+            "header_too_large",
+            f"At most {DEFAULT_LIMITS.max_headers} headers and {DEFAULT_LIMITS.max_header_bytes} bytes.",
+        )
+
+
+class _Exchange:
+    """One call's receive and send, watched: what is left unread when a refusal goes out closes the connection."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.scope = scope
+        self._receive = receive
+        self._send = send
+        self._has_more = _has_body(scope)
+        self.has_started = False
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._has_more = message["type"] == "http.request" and message.get("more_body", False)
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.has_started = True
+            if self._has_more and message["status"] >= HTTPStatus.BAD_REQUEST:
+                message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
+        await self._send(message)
+
+
+def _has_body(scope: Scope) -> bool:
+    names = {name: value for name, value in scope["headers"]}
+    return b"transfer-encoding" in names or names.get(b"content-length", b"0") != b"0"

@@ -1,0 +1,64 @@
+"""Who calls: API keys to tenants. Pure; keys are compared as hashes, in constant time."""
+
+import hashlib
+import hmac
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from functions.errors import ApiError, StartupFailed
+
+DEFAULT_TENANT: Final = "default"
+_SCHEME: Final = "bearer"
+
+
+class Keys:
+    """The configured keys. Empty: everybody is the tenant `default`, whatever they send."""
+
+    def __init__(self, tenants_by_digest: Mapping[bytes, str]) -> None:
+        self._tenants = dict(tenants_by_digest)
+
+    @classmethod
+    def parse(cls, text: str) -> "Keys":
+        """From `tenant=key,tenant=key` (`ingress.api_keys`).
+
+        Raises:
+            StartupFailed: an entry has no tenant or no key. The message never shows a key.
+        """
+        found: dict[bytes, str] = {}
+        for number, entry in enumerate((part.strip() for part in text.split(",") if part.strip()), 1):
+            tenant, equals, key = entry.partition("=")
+            if not (tenant.strip() and equals and key.strip()):
+                raise StartupFailed(f"api_keys: entry {number} is not tenant=key")
+            found[_digest(key.strip().encode())] = tenant.strip()
+        return cls(found)
+
+    def __bool__(self) -> bool:
+        return bool(self._tenants)
+
+    def tenant_of(self, authorization: Sequence[bytes]) -> str:
+        """The tenant of a request's `Authorization` header values.
+
+        Raises:
+            ApiError: `invalid_api_key` for two headers, and (with keys configured) none, malformed or unknown.
+        """
+        if len(authorization) > 1:
+            raise ApiError("invalid_api_key", "Send exactly one Authorization header.")
+        if not self._tenants:
+            return DEFAULT_TENANT
+        if not authorization:
+            raise ApiError("invalid_api_key", "Send 'Authorization: Bearer <key>'.")
+        scheme, _, key = authorization[0].partition(b" ")
+        if scheme.decode("latin-1").lower() != _SCHEME or not key.strip():
+            raise ApiError("invalid_api_key", "The Authorization header must read 'Bearer <key>'.")
+        wanted = _digest(key.strip())
+        tenant = None
+        for digest, name in self._tenants.items():
+            if hmac.compare_digest(digest, wanted):
+                tenant = name
+        if tenant is None:
+            raise ApiError("invalid_api_key", "This API key is not known here.")
+        return tenant
+
+
+def _digest(key: bytes) -> bytes:
+    return hashlib.sha256(key).digest()

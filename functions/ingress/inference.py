@@ -1,0 +1,70 @@
+"""The OpenAI doors for chat, completions and embeddings: in one piece, streamed, in the background, by key."""
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from events.types import Operation
+from functions.errors import ApiError
+from functions.ingress import background, keyed, waited
+from functions.ingress.accepting import release_key, row_of
+from functions.ingress.calls import Call, read_call
+from functions.ingress.deps import Deps
+from functions.ingress.outcomes import to_response
+
+NOT_ADMITTED: Final = frozenset({"overloaded", "tenant_rate", "tenant_queue"})
+"""Refusals before anything was written: the key is free again."""
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+def routes(deps: Deps) -> list[Route]:
+    """The three paths."""
+    paths = {
+        "/v1/chat/completions": Operation.CHAT,
+        "/v1/completions": Operation.COMPLETIONS,
+        "/v1/embeddings": Operation.EMBEDDINGS,
+    }
+    return [
+        Route(path, _endpoint(deps, operation), methods=["POST"], name=operation)
+        for path, operation in paths.items()
+    ]
+
+
+def _endpoint(deps: Deps, operation: Operation) -> Endpoint:
+    async def endpoint(request: Request) -> Response:
+        return await _answer(deps, await read_call(deps, request, operation), request)
+
+    return endpoint
+
+
+async def _answer(deps: Deps, call: Call, request: Request) -> Response:
+    first_id = await keyed.claim(deps, call)
+    if first_id is None:
+        try:
+            return await _first(deps, call, request)
+        except ApiError as error:
+            if error.code in NOT_ADMITTED:
+                await release_key(deps, call)
+            raise
+    if call.is_background:
+        return await background.accepted_before(deps, call, first_id)
+    if call.is_stream:
+        return await keyed.join_as_stream(deps, call, first_id)
+    return to_response(await keyed.join(deps, call, first_id, request.receive))
+
+
+async def _first(deps: Deps, call: Call, request: Request) -> Response:
+    """The call is the first, or only, one with its key."""
+    if call.is_background:
+        return await background.accept_in_background(deps, call)
+    is_asked_for_later = call.key is not None or call.preference.wait_s is not None
+    row = row_of(deps, call, replies_here=True) if is_asked_for_later else None
+    if call.is_stream:
+        return await waited.wait_as_stream(deps, call, row)
+    outcome = await waited.wait_in_one_piece(deps, call, request.receive, row)
+    if outcome is None:
+        return background.accepted(deps, call)
+    return to_response(outcome)

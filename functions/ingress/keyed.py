@@ -1,0 +1,128 @@
+"""Idempotency keys: the first call with a key does the work; the same call again waits for it or replays its answer."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Final
+
+from starlette.responses import Response
+from starlette.types import Receive
+
+from events.types import State
+from functions.errors import ApiError
+from functions.ingress import outcomes, waited
+from functions.ingress.answering import id_headers
+from functions.ingress.calls import Call
+from functions.ingress.deps import Deps, cancelling
+from functions.ingress.outcomes import Outcome
+from functions.ingress.reading import ClientGone
+from functions.ingress.streaming import (
+    DONE,
+    EventStream,
+    data_frame,
+    error_frame,
+    status_comment,
+    until_disconnect,
+)
+from functions.store import RequestRow
+
+POLL_S: Final = 0.1
+"""How often the store is asked about a request that another call, or another replica, waits for."""
+
+
+async def claim(deps: Deps, call: Call) -> str | None:
+    """Claims the call's key. None: it is ours; else the id of the first request with it.
+
+    Raises:
+        ApiError: `key_reused` when the first request had another body.
+    """
+    if call.key is None:
+        return None
+    found = await deps.offload(
+        deps.store.claim_key,
+        tenant=call.tenant,
+        key=call.key,
+        body_hash=call.key_hash,
+        request_id=call.request_id,
+        now=deps.clock.now(),
+    )
+    if found.kind == "conflict":
+        raise ApiError("key_reused", "This Idempotency-Key was used with another body.")
+    return None if found.kind == "new" else found.request_id
+
+
+async def join(deps: Deps, call: Call, first_id: str, receive: Receive) -> Outcome:
+    """Waits for the first request's outcome.
+
+    Raises:
+        ApiError: the deadline of *this* call passed, or the answer was not kept. The work goes on.
+        ClientGone: the caller left.
+    """
+    gone = asyncio.Event()
+    async with cancelling(asyncio.create_task(until_disconnect(receive, gone.set))):
+        async for outcome in _watch(deps, call, first_id, gone):
+            if isinstance(outcome, Outcome):
+                return outcome
+    if gone.is_set():
+        raise ClientGone
+    raise waited.deadline_exceeded()
+
+
+async def join_as_stream(deps: Deps, call: Call, first_id: str) -> Response:
+    """The first request's answer in the form of a stream: comments until it is there, then all of it."""
+    gone = asyncio.Event()
+
+    async def finished() -> None:
+        return None
+
+    return EventStream(
+        _joined_frames(deps, call, first_id, gone),
+        id_headers(first_id),
+        gone=gone.set,
+        finished=finished,
+        write_s=deps.settings.ingress.stream_idle_s,
+    )
+
+
+async def _joined_frames(
+    deps: Deps, call: Call, first_id: str, gone: asyncio.Event
+) -> AsyncIterator[bytes]:
+    loop = asyncio.get_running_loop()
+    due = loop.time()
+    try:
+        async for found in _watch(deps, call, first_id, gone):
+            if isinstance(found, Outcome):
+                if found.state is not State.COMPLETED:
+                    yield data_frame(found.data)
+                    return
+                for part in waited.chunks_of_outcome(call, found):
+                    yield data_frame(part)
+                yield DONE
+                return
+            if loop.time() >= due:
+                due = loop.time() + deps.settings.ingress.heartbeat_s
+                service = None if found is None else found.service
+                view = service and deps.registry().view(service, deps.clock.now())
+                state = State.ACCEPTED if found is None else found.state
+                yield status_comment(state, view or None)
+        if not gone.is_set():
+            yield error_frame(waited.deadline_exceeded().body(first_id))
+    except ApiError as error:
+        yield error_frame(error.body(first_id))
+
+
+async def _watch(
+    deps: Deps, call: Call, first_id: str, gone: asyncio.Event
+) -> AsyncIterator[Outcome | RequestRow | None]:
+    """The row of a request at every look, then its outcome; ends early at the deadline or when the caller is gone."""
+    while not gone.is_set() and waited.remaining_s(deps, call) > 0:
+        row = await deps.offload(deps.store.request, first_id)
+        outcome = None if row is None else outcomes.of_row(row)
+        if outcome is not None:
+            yield outcome
+            return
+        yield row
+        try:
+            async with asyncio.timeout(POLL_S):
+                await gone.wait()
+        except TimeoutError:
+            continue

@@ -1,0 +1,186 @@
+"""The ingress process: settings in, adapters made, doors opened, closed gracefully."""
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import os
+import socket
+import uuid
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, Final
+
+import uvicorn
+from starlette.applications import Starlette
+
+from events.types import Topics
+from functions import wiring
+from functions.adapters.clock import SystemClock
+from functions.errors import StartupFailed
+from functions.ingress.admission import Outstanding
+from functions.ingress.app import build_app
+from functions.ingress.deps import Deps
+from functions.ingress.http_protocol import BoundedProtocol
+from functions.ingress.identity import Keys
+from functions.ingress.partitioning import partition_of
+from functions.ingress.probing import Check, Health
+from functions.ingress.running import Running
+from functions.ingress.waiting import ReplyTail, Waiters
+from functions.lifecycle import StopFlag
+from functions.ports import RecordLog
+from functions.registry_tail import RegistryTail
+from functions.settings import Settings
+from functions.telemetry import Metrics
+from router_model.catalogue import Catalogue
+
+log = logging.getLogger(__name__)
+
+STORE_THREADS: Final = 8
+CLOSE_S: Final = 2.0
+BACKLOG: Final = 512
+
+
+def run(settings: Settings) -> int:
+    """Serves until SIGTERM or SIGINT; returns the exit status.
+
+    Raises:
+        StartupFailed: a setting forbids serving, or a part cannot be opened.
+    """
+    StopFlag.install()  # uvicorn raises the signal again at its end: it must find a handler that only notes it
+    keys = Keys.parse(settings.ingress.api_keys)
+    check_exposure(settings, has_keys=bool(keys))
+    catalogue = wiring.load_catalogue(settings)
+    cluster = wiring.open_log(settings)
+    parts = build(settings, cluster, catalogue, keys)
+    app = build_app(parts.deps, lifespan=_lifespan(parts))
+    listener = _listen(settings)
+    server = DrainingServer(_config(app, settings), on_exit=parts.drain)
+    log.info("listening", extra={"host": settings.ingress.host, "port": listener.getsockname()[1]})
+    server.run(sockets=[listener])
+    return 0
+
+
+class DrainingServer(uvicorn.Server):
+    """Says `not ready` from the first signal on."""
+
+    def __init__(self, config: uvicorn.Config, *, on_exit: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_exit = on_exit
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        self._on_exit()
+        super().handle_exit(sig, frame)
+
+
+def build(settings: Settings, cluster: RecordLog, catalogue: Catalogue, keys: Keys) -> Running:
+    """Every part of one ingress over a cluster; nothing runs yet."""
+    clock, metrics, topics = SystemClock(), Metrics(), Topics(settings.broker.prefix)
+    instance = f"{socket.gethostname()}-{settings.ingress.partition}"
+    epoch = uuid.uuid4().hex
+    waiters = Waiters(lambda reason: metrics.replies_dropped.labels(reason=reason).inc())
+    registry = RegistryTail(cluster, topics, client=f"ingress-registry-{instance}")
+    reply_tail = ReplyTail(
+        partial(
+            cluster.tail,
+            topics=(topics.replies,),
+            client=f"ingress-replies-{instance}",
+            from_start=False,
+            partition=settings.ingress.partition,
+        ),
+        waiters,
+        epoch=epoch,
+        dropped=lambda reason: metrics.replies_dropped.labels(reason=reason).inc(),
+    )
+    health = Health(
+        clock,
+        lambda: (
+            Check("replies_followed", reply_tail.is_caught_up()),
+            Check("registry_followed", registry.is_caught_up()),
+            Check("catalogue_loaded", bool(catalogue.models)),
+        ),
+    )
+    is_embedded = settings.broker.kind == "embedded"
+    deps = Deps(
+        settings=settings,
+        topics=topics,
+        clock=clock,
+        catalogue=catalogue,
+        registry=lambda: registry.registry,
+        appender=cluster.appender(client=f"ingress-{instance}"),
+        waiters=waiters,
+        outstanding=Outstanding(
+            settings.ingress.embedded_partition_bytes if is_embedded else None,
+            partial(partition_of, partitions=settings.broker.partitions),
+        ),
+        store=wiring.open_store(settings, clock),
+        blobs=wiring.open_blobs(settings),
+        executor=ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="store"),
+        keys=keys,
+        health=health,
+        metrics=metrics,
+        instance=instance,
+        epoch=epoch,
+        entropy=os.urandom,
+    )
+    return Running(deps, cluster, reply_tail, registry)
+
+
+def check_exposure(settings: Settings, *, has_keys: bool) -> None:
+    """Without keys only this machine may reach us.
+
+    Raises:
+        StartupFailed: no keys, and the host is not a loopback address.
+    """
+    host = settings.ingress.host
+    try:
+        is_loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        is_loopback = False
+    if not has_keys and not is_loopback:
+        raise StartupFailed(
+            f"ingress: {host} is reachable from elsewhere; set PICKSPIN_API_KEYS or bind 127.0.0.1"
+        )
+
+
+def _lifespan(parts: Running) -> Callable[[Starlette], contextlib.AbstractAsyncContextManager[None]]:
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        parts.start(asyncio.get_running_loop())
+        try:
+            yield
+        finally:
+            await asyncio.get_running_loop().run_in_executor(None, parts.close, CLOSE_S)
+
+    return lifespan
+
+
+def _listen(settings: Settings) -> socket.socket:
+    host, port = settings.ingress.host, settings.ingress.port
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise StartupFailed(f"cannot listen on {host}:{port}: {error.strerror}") from error
+    return listener
+
+
+def _config(app: Starlette, settings: Settings) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http=BoundedProtocol,
+        loop="uvloop",
+        ws="none",
+        lifespan="on",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=int(settings.ingress.drain_s) + 2,
+    )

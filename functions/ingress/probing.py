@@ -1,0 +1,73 @@
+"""Probes: is this process alive, and can a request succeed right now? Truthful, so that traffic follows the facts."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from functions.ports import Clock
+
+LOOP_FRESH_S: Final = 10.0
+"""A probe event must have come back through the broker, or an append have succeeded, within this long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One condition of readiness."""
+
+    name: str
+    is_met: bool
+
+
+class Health:
+    """What has been seen of the broker lately. Thread-safe: appender callbacks, tail thread and loop report here.
+
+    `conditions` are asked at every look: tails caught up, catalogue loaded.
+    """
+
+    def __init__(self, clock: Clock, conditions: Callable[[], tuple[Check, ...]]) -> None:
+        self._clock = clock
+        self._conditions = conditions
+        self._lock = threading.Lock()
+        self._good_at_s: float | None = None
+        self._is_failing = False
+        self._is_draining = False
+
+    def appended(self) -> None:
+        """An append was acknowledged."""
+        with self._lock:
+            self._good_at_s = self._clock.monotonic_s()
+            self._is_failing = False
+
+    def failed(self) -> None:
+        """An append failed: not ready until one succeeds."""
+        with self._lock:
+            self._is_failing = True
+
+    def drain(self) -> None:
+        """Shutdown has begun: not ready any more."""
+        self._is_draining = True
+
+    @property
+    def is_draining(self) -> bool:
+        return self._is_draining
+
+    def is_quiet(self, for_s: float) -> bool:
+        """Nothing was appended for that long (so a probe is due), or the last append failed."""
+        with self._lock:
+            at = self._good_at_s
+            return self._is_failing or at is None or self._clock.monotonic_s() - at >= for_s
+
+    def checks(self) -> tuple[Check, ...]:
+        """Every condition of readiness, met or not."""
+        with self._lock:
+            at, failing = self._good_at_s, self._is_failing
+        fresh = at is not None and self._clock.monotonic_s() - at <= LOOP_FRESH_S
+        return (
+            *self._conditions(),
+            Check("broker_writable", fresh and not failing),
+            Check("not_draining", not self._is_draining),
+        )
+
+    def is_ready(self) -> bool:
+        return all(check.is_met for check in self.checks())

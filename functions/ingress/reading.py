@@ -1,0 +1,123 @@
+"""Reading a request's head and body, bounded in bytes and time, before anything else is done with it."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+from starlette.requests import Request
+from starlette.types import Message, Receive
+
+from functions.errors import ApiError
+from functions.settings import IngressSettings
+
+JSON_TYPE: Final = "application/json"
+_UTF8: Final = frozenset({"utf-8", "utf8"})
+
+
+class ClientGone(Exception):
+    """The client closed the connection before its request was complete; there is nobody to answer."""
+
+
+def header_values(request: Request, name: bytes) -> list[bytes]:
+    """Every value of one header, as sent."""
+    return [value for key, value in request.scope["headers"] if key == name]
+
+
+def single_header(request: Request, name: str) -> str | None:
+    """A header that may be sent once.
+
+    Raises:
+        ApiError: `invalid_value` when it is sent twice.
+    """
+    values = header_values(request, name.encode())
+    if len(values) > 1:
+        raise ApiError("invalid_value", f"Send {name} once.", param=name)
+    return values[0].decode("latin-1").strip() if values else None
+
+
+def require_media_type(request: Request, allowed: Sequence[str] = (JSON_TYPE,)) -> str:
+    """The media type, when it is one of `allowed`, in UTF-8 and not encoded.
+
+    Raises:
+        ApiError: `unsupported_media_type`.
+    """
+    if any(value.strip().lower() != b"identity" for value in header_values(request, b"content-encoding")):
+        raise ApiError("unsupported_media_type", "Send the body without a content encoding.")
+    values = header_values(request, b"content-type")
+    media_type, _, parameters = (values[0] if len(values) == 1 else b"").decode("latin-1").partition(";")
+    if media_type.strip().lower() not in allowed:
+        raise ApiError("unsupported_media_type", f"Send content-type: {' or '.join(allowed)}.")
+    for parameter in parameters.split(";"):
+        name, _, value = parameter.partition("=")
+        if name.strip().lower() == "charset" and value.strip().strip('"').lower() not in _UTF8:
+            raise ApiError("unsupported_media_type", "Only charset=utf-8 is accepted.")
+    return media_type.strip().lower()
+
+
+async def read_body(request: Request, settings: IngressSettings) -> bytes:
+    """The whole body.
+
+    Raises:
+        ApiError: `request_too_large`, or `invalid_body` when it does not arrive within `body_read_s`.
+        ClientGone: the connection closed first.
+    """
+    limit = settings.max_body_bytes
+    if (declared := _declared_length(request)) is not None and declared > limit:
+        raise _too_large(limit)
+    try:
+        async with asyncio.timeout(settings.body_read_s):
+            return await _collect(request.receive, limit)
+    except TimeoutError:
+        raise ApiError("invalid_body", "The body did not arrive in time.") from None
+
+
+async def _collect(receive: Receive, limit: int) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        part: bytes = message.get("body", b"")
+        size += len(part)
+        if size > limit:
+            raise _too_large(limit)
+        parts.append(part)
+        if not message.get("more_body", False):
+            return b"".join(parts)
+
+
+class BoundedReceive:
+    """An ASGI `receive` that refuses more than `limit` body bytes, and silence longer than `idle_s`: for uploads."""
+
+    def __init__(self, receive: Receive, *, limit: int, idle_s: float) -> None:
+        self._receive = receive
+        self._limit = limit
+        self._idle_s = idle_s
+        self._size = 0
+
+    async def __call__(self) -> Message:
+        try:
+            async with asyncio.timeout(self._idle_s):
+                message = await self._receive()
+        except TimeoutError:
+            raise ApiError("invalid_body", "The body did not arrive in time.") from None
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        self._size += len(message.get("body", b""))
+        if self._size > self._limit:
+            raise _too_large(self._limit)
+        return message
+
+
+def _declared_length(request: Request) -> int | None:
+    values = header_values(request, b"content-length")
+    if not values:
+        return None
+    if len(values) > 1 or not values[0].isdigit():
+        raise ApiError("invalid_body", "The Content-Length header is not valid.")
+    return int(values[0])
+
+
+def _too_large(limit: int) -> ApiError:
+    return ApiError("request_too_large", f"The body is larger than {limit} bytes.")

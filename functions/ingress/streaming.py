@@ -1,0 +1,136 @@
+"""Streams: what a waiter receives, as server-sent events, with comment lines while the model is cold."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Final
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from events.json_codec import dumps
+from events.types import State
+from functions.ingress.answering import header_safe
+from functions.ingress.deps import cancelling
+from router_model.registry import ServiceView
+
+log = logging.getLogger(__name__)
+
+DONE: Final = b"data: [DONE]\n\n"
+HEADERS: Final[Mapping[str, str]] = {
+    "content-type": "text/event-stream; charset=utf-8",
+    "cache-control": "no-cache, no-transform",
+    "x-accel-buffering": "no",
+}
+
+
+class EventStream(Response):
+    """A streaming answer. `frames` yields bytes; it is closed when the client leaves or reads too slowly.
+
+    `gone` is called as soon as the client's disconnect is seen, so that whoever waits inside `frames` wakes up.
+    """
+
+    def __init__(
+        self,
+        frames: AsyncIterator[bytes],
+        headers: Mapping[str, str],
+        *,
+        gone: Callable[[], None],
+        finished: Callable[[], Awaitable[None]],
+        write_s: float,
+    ) -> None:
+        super().__init__(status_code=200, headers={**HEADERS, **headers})
+        del self.headers["content-length"]
+        self._frames = frames
+        self._gone = gone
+        self._finished = finished
+        self._write_s = write_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            async with cancelling(asyncio.create_task(until_disconnect(receive, self._gone))):
+                await self._write(send)
+        except (TimeoutError, OSError):
+            # Raised inside `send` only: the client does not read, or is gone. There is nobody to tell.
+            self._gone()
+            abort = scope.get("state", {}).get("abort")
+            if abort is not None:
+                abort()
+        finally:
+            await self._finished()
+
+    async def _write(self, send: Send) -> None:
+        await send(
+            {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+        )
+        async for frame in self._frames:
+            async with asyncio.timeout(self._write_s):
+                await send({"type": "http.response.body", "body": frame, "more_body": True})
+        async with asyncio.timeout(self._write_s):
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def until_disconnect(receive: Receive, gone: Callable[[], None]) -> None:
+    """Reads (and drops) what the client still sends until it leaves, then calls `gone`."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    gone()
+
+
+def data_frame(payload: bytes) -> bytes:
+    """One `data:` event; the payload is JSON on one line."""
+    return b"data: " + payload + b"\n\n"
+
+
+def error_frame(body: Mapping[str, object]) -> bytes:
+    """The error event that ends a broken stream."""
+    return data_frame(dumps(body))
+
+
+def status_comment(state: State, view: ServiceView | None) -> bytes:
+    """The comment line of a waiting stream: `: pickspin state=loading service=... eta_s=3.2 progress=0.40`.
+
+    `view` None: not routed yet. `loading` is derived here: routed, while no replica is ready.
+    """
+    shown = derived_state(state, view)
+    parts = [f"state={shown}"]
+    if view is not None:
+        parts.append(f"service={header_safe(view.slug)}")
+        if view.eta_s is not None and shown is State.LOADING:
+            parts.append(f"eta_s={view.eta_s:.1f}")
+        if view.progress is not None and shown is State.LOADING:
+            parts.append(f"progress={view.progress:.2f}")
+    return f": pickspin {' '.join(parts)}\n\n".encode()
+
+
+def derived_state(state: State, view: ServiceView | None) -> State:
+    """What a caller is told: `loading` stands for `routed` while the service has no ready replica."""
+    if state is State.ROUTED and view is not None and not view.is_warm:
+        return State.LOADING
+    return state
+
+
+def chunks_of(body: Mapping[str, object], object_kind: str) -> list[bytes]:
+    """A finished answer as stream chunks: one with the text of every choice, one with the usage.
+
+    For a stream that joins work which was, or is, answered in one piece.
+    """
+    base = {"id": body.get("id"), "object": object_kind, "created": body.get("created"), "model": body.get("model")}
+    choices = body.get("choices")
+    parts = [_chunk_choice(choice) for choice in choices] if isinstance(choices, list) else []
+    frames = [dumps({**base, "choices": parts})]
+    if body.get("usage") is not None:
+        frames.append(dumps({**base, "choices": [], "usage": body["usage"]}))
+    return frames
+
+
+def _chunk_choice(choice: Mapping[str, object]) -> dict[str, object]:
+    found = {key: value for key, value in choice.items() if key != "message"}
+    message = choice.get("message")
+    if isinstance(message, dict):
+        delta = {key: value for key, value in message.items() if value is not None}
+        calls = delta.get("tool_calls")
+        if isinstance(calls, list):
+            delta["tool_calls"] = [{"index": n, **call} for n, call in enumerate(calls)]
+        found["delta"] = delta
+    return found

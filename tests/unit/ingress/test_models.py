@@ -1,0 +1,76 @@
+"""`/v1/models` lists what is asleep too, and says when it wakes."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from events.types import ReplicaState
+from functions.ingress.identity import Keys
+from router_model.registry import Registry, ReplicaStatus
+
+pytestmark = pytest.mark.anyio
+
+
+def status(state: ReplicaState, **more: Any) -> ReplicaStatus:
+    return ReplicaStatus(service="smol", replica="0", state=state, at=datetime.now(UTC), **more)
+
+
+async def test_a_model_nobody_runs_is_listed_cold_with_an_estimate(rig: Any) -> None:
+    async with rig.client() as client:
+        body = (await client.get("/v1/models")).json()
+    assert body["object"] == "list"
+    assert [model["id"] for model in body["data"]] == ["smol", "org/embed-1", "big"]
+    embed = body["data"][1]
+    assert embed["object"] == "model"
+    assert embed["pickspin"]["state"] == "cold"
+    assert embed["pickspin"]["eta_s"] == 2.0
+    assert embed["pickspin"]["services"][0]["service"] == "org-embed-1"
+    assert body["data"][2]["pickspin"]["simulated"] is True
+    assert body["data"][0]["pickspin"]["tier"] == "L1"
+
+
+@pytest.mark.parametrize(
+    ("state", "shown"),
+    [
+        (ReplicaState.STARTING, "starting"),
+        (ReplicaState.LOADING, "loading"),
+        (ReplicaState.WARMING, "warming"),
+        (ReplicaState.READY, "warm"),
+        (ReplicaState.FAILED, "failed"),
+    ],
+)
+async def test_the_state_is_the_registrys(rig: Any, state: ReplicaState, shown: str) -> None:
+    rig.registry[0] = Registry().apply(status(state, eta_s=3.2, progress=0.4))
+    async with rig.client() as client:
+        body = (await client.get("/v1/models/smol")).json()
+    assert body["pickspin"]["state"] == shown
+    if state is ReplicaState.READY:
+        assert body["pickspin"]["eta_s"] == 0.0
+
+
+async def test_an_id_with_a_slash_and_an_alias_can_be_asked_for(rig: Any) -> None:
+    async with rig.client() as client:
+        assert (await client.get("/v1/models/org/embed-1")).json()["id"] == "org/embed-1"
+        assert (await client.get("/v1/models/gpt-4o")).json()["id"] == "smol"
+
+
+async def test_an_unknown_model_is_404_in_openais_shape(rig: Any) -> None:
+    async with rig.client() as client:
+        answer = await client.get("/v1/models/none")
+    assert answer.status_code == 404
+    assert answer.json()["error"]["code"] == "model_not_found"
+
+
+async def test_a_tenant_sees_only_its_models(rig: Any) -> None:
+    rig.deps = replace(rig.deps, keys=Keys.parse("narrow=secret"))
+    async with rig.client(authorization="Bearer secret") as client:
+        body = (await client.get("/v1/models")).json()
+        assert [model["id"] for model in body["data"]] == ["smol"]
+        refused = await client.post(
+            "/v1/chat/completions",
+            json={"model": "big", "messages": [{"role": "user", "content": "x"}]},
+        )
+    assert refused.status_code == 403
+    assert refused.json()["error"]["code"] == "model_not_allowed"

@@ -1,0 +1,186 @@
+"""What the fake model answers: pure functions from a request body to OpenAI objects.
+
+Every answer says that it is simulated.
+"""
+
+import hashlib
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+SIMULATED: Final = "[simulated]"
+_NONCE: Final = re.compile(r"nonce[:=]([\w.-]{1,64})")
+_DIRECTIVE: Final = re.compile(r"\[\[fake:([a-z0-9-]+)(?:=([\w.-]{1,32}))?\]\]")
+_WORDS: Final = (" the", " quick", " brown", " fox", " jumps", " over", " a", " lazy", " dog", ".")
+_DIMENSIONS: Final = 384
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What the fake model takes from a body."""
+
+    is_chat: bool
+    model: str
+    prompt: str
+    tokens: int
+    is_stream: bool
+    has_usage: bool
+    choices: int
+    has_logprobs: bool
+    directives: Mapping[str, str]
+    inputs: tuple[str, ...] = ()
+
+    @property
+    def nonce(self) -> str | None:
+        found = _NONCE.search(self.prompt)
+        return None if found is None else found.group(1)
+
+
+def read_body(path: str, body: Mapping[str, Any], *, tokens: int, ignores_limit: bool) -> Asked:
+    """Reads a body of one of the three operations; `tokens` is the answer's length unless the body limits it."""
+    prompt = _prompt(body)
+    directives = {name: value or "" for name, value in _DIRECTIVE.findall(prompt)}
+    wanted = int(directives.get("tokens") or tokens)
+    limit = body.get("max_tokens") or body.get("max_completion_tokens")
+    if isinstance(limit, int) and not ignores_limit:
+        wanted = min(wanted, limit)
+    options = body.get("stream_options")
+    inputs = body.get("input", ())
+    return Asked(
+        is_chat=path.endswith("/chat/completions"),
+        model=str(body.get("model", "fake")),
+        prompt=prompt,
+        tokens=max(1, wanted),
+        is_stream=bool(body.get("stream")),
+        has_usage=bool(options.get("include_usage")) if isinstance(options, dict) else False,
+        choices=int(body.get("n") or 1),
+        has_logprobs=bool(body.get("logprobs")),
+        directives=directives,
+        inputs=(inputs,) if isinstance(inputs, str) else tuple(str(item) for item in inputs),
+    )
+
+
+def words(asked: Asked) -> Iterator[str]:
+    """The answer, token by token: the mark, the nonce where there is one, then filler."""
+    first = SIMULATED if asked.nonce is None else f"{SIMULATED} nonce:{asked.nonce}"
+    yield first
+    for index in range(asked.tokens - 1):
+        yield _WORDS[index % len(_WORDS)]
+
+
+def finish_reason(asked: Asked, configured: int) -> str:
+    return "length" if asked.tokens < configured else "stop"
+
+
+def usage(asked: Asked) -> dict[str, int]:
+    prompt = len(asked.prompt.split())
+    completion = asked.tokens * asked.choices
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+    }
+
+
+def whole(asked: Asked, call: int, configured: int) -> dict[str, Any]:
+    """The object of a call that is not streamed."""
+    text = "".join(words(asked))
+    reason = finish_reason(asked, configured)
+    choices: list[dict[str, Any]] = []
+    for index in range(asked.choices):
+        choice: dict[str, Any] = {"index": index, "finish_reason": reason, "logprobs": None}
+        if asked.is_chat:
+            choice["message"] = {"role": "assistant", "content": text}
+        else:
+            choice["text"] = text
+        if asked.has_logprobs:
+            choice["logprobs"] = _logprobs(asked, list(words(asked)))
+        choices.append(choice)
+    return {
+        "id": f"fake-{call}",
+        "object": "chat.completion" if asked.is_chat else "text_completion",
+        "created": 0,
+        "model": asked.model,
+        "choices": choices,
+        "usage": usage(asked),
+    }
+
+
+def part(
+    asked: Asked, call: int, index: int, token: str | None, reason: str | None
+) -> dict[str, Any]:
+    """One streamed chunk: a token, or (None) the closing one with its reason."""
+    choice: dict[str, Any] = {"index": index, "finish_reason": reason}
+    if asked.is_chat:
+        choice["delta"] = {} if token is None else {"role": "assistant", "content": token}
+    else:
+        choice["text"] = token or ""
+    if asked.has_logprobs and token is not None:
+        choice["logprobs"] = _logprobs(asked, [token])
+    return {
+        "id": f"fake-{call}",
+        "object": "chat.completion.chunk" if asked.is_chat else "text_completion",
+        "created": 0,
+        "model": asked.model,
+        "choices": [choice],
+    }
+
+
+def usage_part(asked: Asked, call: int) -> dict[str, Any]:
+    """The last chunk when usage was asked for."""
+    found = part(asked, call, 0, None, None)
+    return found | {"choices": [], "usage": usage(asked)}
+
+
+def embeddings(asked: Asked) -> dict[str, Any]:
+    """Vectors made from a hash of each input: equal inputs, equal vectors of length 1."""
+    tokens = sum(len(text.split()) for text in asked.inputs)
+    return {
+        "object": "list",
+        "model": asked.model,
+        "data": [
+            {"object": "embedding", "index": index, "embedding": _vector(text)}
+            for index, text in enumerate(asked.inputs)
+        ],
+        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+    }
+
+
+def _vector(text: str) -> list[float]:
+    digest = hashlib.shake_128(text.encode()).digest(_DIMENSIONS)
+    raw = [byte / 127.5 - 1.0 for byte in digest]
+    length = math.sqrt(sum(value * value for value in raw)) or 1.0
+    return [value / length for value in raw]
+
+
+def _logprobs(asked: Asked, tokens: list[str]) -> dict[str, Any]:
+    if not asked.is_chat:
+        return {
+            "tokens": tokens,
+            "token_logprobs": [-0.1] * len(tokens),
+            "top_logprobs": [{token: -0.1} for token in tokens],
+            "text_offset": [0] * len(tokens),
+        }
+    return {
+        "content": [
+            {"token": token, "logprob": -0.1, "bytes": list(token.encode()), "top_logprobs": []}
+            for token in tokens
+        ]
+    }
+
+
+def _prompt(body: Mapping[str, Any]) -> str:
+    messages = body.get("messages")
+    if isinstance(messages, list):
+        return "\n".join(_content(message) for message in messages if isinstance(message, dict))
+    found = body.get("prompt", body.get("input", ""))
+    return found if isinstance(found, str) else " ".join(str(item) for item in found)
+
+
+def _content(message: Mapping[str, Any]) -> str:
+    content = message.get("content")
+    if isinstance(content, list):
+        return " ".join(str(p.get("text", "")) for p in content if isinstance(p, dict))
+    return str(content or "")

@@ -15,8 +15,7 @@ from events.kafka_codec import from_record
 from events.record import Record
 from events.reply_reading import parse_decision, parse_status
 from events.types import Topics
-from functions.errors import PickspinError
-from functions.ports import RecordLog, RecordTail
+from functions.ports import RecordLog
 from router_model.registry import Registry, ReplicaStatus
 
 log = logging.getLogger(__name__)
@@ -124,18 +123,18 @@ class RegistryTail:
     def _run(self) -> None:
         while not self._stop.is_set():
             try:
-                tail = self._log.tail(topics=(self._topic,), client=self._client, from_start=True)
-            except (PickspinError, OSError) as error:
+                self._follow()
+            except Exception as error:
+                # The loop boundary: whatever the client library raises, the registry must not stay behind for ever.
                 log.warning("status topic not readable", extra={"reason": type(error).__name__})
                 self._stop.wait(RETRY_S)
-                continue
-            try:
-                self._follow(tail)
-            finally:
-                tail.close()
 
-    def _follow(self, tail: RecordTail) -> None:
-        while not self._stop.is_set():
-            self._fold.fold(tail.poll(POLL_S))
-            if not self._is_caught_up:
-                self._is_caught_up = tail.is_caught_up()
+    def _follow(self) -> None:
+        tail = self._log.tail(topics=(self._topic,), client=self._client, from_start=True)
+        try:
+            while not self._stop.is_set():
+                self._fold.fold(tail.poll(POLL_S))
+                if not self._is_caught_up:
+                    self._is_caught_up = tail.is_caught_up()
+        finally:
+            tail.close()

@@ -10,6 +10,7 @@ from typing import Final
 from events import ids, reply, types
 from events.errors import EventRejected
 from events.kafka_codec import outgoing_record
+from events.limits import DEFAULT_LIMITS
 from events.record import Event, Outgoing
 from events.reply import Failure, ProgressData
 from events.request import (
@@ -32,6 +33,11 @@ from router_model.selection import Ask, decide
 
 NOT_DEAD_LETTERED: Final = frozenset({"invalid_value", "unsupported_parameter"})
 """A well-formed request with a bad field is the caller's own affair: it gets a reply and nothing is kept."""
+_CORE_HEADERS: Final = 8
+_CORE_BYTES: Final = 3072
+"""Room for id, source, type, subject, time and content type: at most one long URI among them."""
+_HEADER_BYTES: Final = 3
+"""The `ce_` before each name."""
 _TRACE: Final = frozenset({types.TRACE_PARENT, types.TRACE_STATE})
 
 
@@ -150,6 +156,8 @@ def _routed(
     routed = reply.routed_outgoing(event, request, policy.topics)
     if not _fits(routed, policy):
         raise EventRejected("request_too_large", "the request does not fit a record when routed")
+    if not _is_readable(event):
+        raise EventRejected("header_too_large", "too many attributes, or too many bytes of them")
     progress = ProgressData(
         state="routed",
         service=decision.service,
@@ -251,6 +259,15 @@ def _fits(out: Outgoing, policy: RouterPolicy) -> bool:
     if len(out.event.data or b"") < policy.max_record_bytes // 2:
         return True
     return outgoing_record(out).size_bytes <= policy.max_record_bytes
+
+
+def _is_readable(event: Event) -> bool:
+    """Whether the next reader's limits hold what the request brought plus what routing added."""
+    size = sum(len(name) + len(value) + _HEADER_BYTES for name, value in event.extensions.items())
+    return (
+        len(event.extensions) + _CORE_HEADERS <= DEFAULT_LIMITS.max_headers
+        and size + _CORE_BYTES <= DEFAULT_LIMITS.max_header_bytes
+    )
 
 
 def outcome(outgoing: tuple[Outgoing, ...]) -> Mapping[str, str]:

@@ -1,0 +1,108 @@
+"""The HTTP binding: a Flask function that takes one CloudEvent a call, as Knative's KafkaSource brings them.
+
+Statuses are written for that source: 204 says handled (badly formed events too: they are in the dead letter topic),
+503 says bring it again. 404 and other 4xx are never the answer to an event.
+"""
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Final
+
+from flask import Flask, Response, request
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from werkzeug.exceptions import HTTPException
+
+from events.errors import EventRejected
+from events.http_codec import from_http
+from events.limits import DEFAULT_LIMITS
+from events.record import Record
+from functions.errors import AppendFailed
+from functions.router.routing import Router
+from functions.telemetry import Metrics
+
+log = logging.getLogger(__name__)
+
+HANDLED: Final = 204
+AGAIN: Final = 503
+_CE: Final = "ce-"
+_CONTENT_TYPE: Final = "content-type"
+
+
+def create_app(
+    router: Router,
+    *,
+    is_ready: Callable[[], bool],
+    metrics: Metrics,
+    append_wait_s: float,
+    requests_topic: str,
+) -> Flask:
+    """The Flask application.
+
+    Args:
+        router: does the work.
+        is_ready: whether an event could be routed now (the registry is read).
+        metrics: shown at `/metrics`.
+        append_wait_s: longest wait for the records to be durable; then 503.
+        requests_topic: the topic written into dead letters of what never was an event.
+    """
+    app = Flask("pickspin-router", static_folder=None)
+
+    @app.post("/")
+    def take_event() -> Response:
+        if not is_ready():
+            # Without the registry a replay could not be recognised.
+            return Response(status=AGAIN, headers={"Retry-After": "1"})
+        try:
+            _start(router, requests_topic).result(append_wait_s)
+        except (AppendFailed, TimeoutError) as error:
+            log.warning("records not appended", extra={"reason": type(error).__name__})
+            return Response(status=AGAIN, headers={"Retry-After": "1"})
+        return Response(status=HANDLED)
+
+    @app.get("/healthz")
+    def healthz() -> Response:
+        return Response("ok\n", mimetype="text/plain")
+
+    @app.get("/readyz")
+    def readyz() -> Response:
+        if is_ready():
+            return Response("ready\n", mimetype="text/plain")
+        return Response("the registry is not read yet\n", AGAIN, mimetype="text/plain")
+
+    @app.get("/metrics")
+    def show_metrics() -> Response:
+        return Response(generate_latest(metrics.registry), content_type=CONTENT_TYPE_LATEST)
+
+    @app.errorhandler(HTTPException)
+    def refuse(error: HTTPException) -> Response:
+        body = f'{{"error":{{"message":"{error.name}","code":{error.code}}}}}\n'
+        return Response(body, error.code, mimetype="application/json")
+
+    return app
+
+
+def _start(router: Router, requests_topic: str) -> "Future[None]":
+    """Begins what an HTTP request asks for: routing an event, or keeping what is not one as a dead letter."""
+    headers = [(name.lower(), value) for name, value in request.headers.items()]
+    relevant = [(n, v) for n, v in headers if n == _CONTENT_TYPE or n.startswith(_CE)]
+    limit = DEFAULT_LIMITS.max_bytes
+    body = request.stream.read(limit + 1)
+    try:
+        # Beyond the limit only the attributes are read: who asks for too much still gets a reply.
+        event = from_http(relevant, body if len(body) <= limit else b"")
+    except EventRejected as error:
+        return router.reject(_as_record(relevant, body, requests_topic), error.reason)
+    if len(body) > limit:
+        return router.refuse(event, EventRejected("request_too_large", "the event is too large"))
+    return router.route(event)
+
+
+def _as_record(headers: list[tuple[str, str]], body: bytes, topic: str) -> Record:
+    """What came over HTTP in the form in which Kafka would have brought it."""
+    named = (
+        (name if name == _CONTENT_TYPE else f"ce_{name.removeprefix(_CE)}", value)
+        for name, value in headers
+    )
+    kept = tuple((name, value.encode("utf-8", "replace")) for name, value in named)
+    return Record(topic=topic, value=body, headers=kept)

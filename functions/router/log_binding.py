@@ -1,0 +1,27 @@
+"""The log binding: the router as a consumer of the request topic, without HTTP in between."""
+
+from concurrent.futures import Future
+from typing import Final
+
+from events.errors import EventRejected
+from events.kafka_codec import from_record
+from events.record import Record
+from functions.router.routing import Router
+
+IN_FLIGHT: Final = 128
+"""Records whose appends may be outstanding at once."""
+
+
+class LogBinding:
+    """Turns records into calls of the router; the work begins in the calling thread, in log order."""
+
+    def __init__(self, router: Router) -> None:
+        self._router = router
+
+    def begin(self, record: Record) -> "Future[None]":
+        """Routes a record's event, or puts the record on the dead letter topic where it holds none."""
+        try:
+            event = from_record(record)
+        except EventRejected as error:
+            return self._router.reject(record, error.reason)
+        return self._router.route(event)

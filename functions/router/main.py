@@ -1,0 +1,69 @@
+"""The router process: serves the Flask function under gunicorn, or consumes the request topic itself."""
+
+import logging
+from typing import Any, Final
+
+from functions import wiring
+from functions.adapters.clock import SystemClock
+from functions.errors import StartupFailed
+from functions.lifecycle import StopFlag
+from functions.router.log_binding import IN_FLIGHT, LogBinding
+from functions.router.pumping import Pump
+from functions.router.wiring import build
+from functions.settings import Settings
+from router_model.catalogue import Catalogue
+
+log = logging.getLogger(__name__)
+
+CLOSE_S: Final = 5.0
+
+
+def run(settings: Settings) -> int:
+    """Serves until SIGTERM or SIGINT. Returns the exit status.
+
+    Raises:
+        StartupFailed: the catalogue is rejected, a setting is wrong, or the cluster is not usable.
+    """
+    catalogue = wiring.load_catalogue(settings)
+    if settings.router.binding == "http":
+        return _serve(settings, catalogue)
+    if settings.router.binding == "log":
+        return _consume(settings, catalogue)
+    raise StartupFailed(
+        f"router.binding is {settings.router.binding!r}; it must be 'http' or 'log'"
+    )
+
+
+def _serve(settings: Settings, catalogue: Catalogue) -> int:
+    from functions.router.serving import serve  # noqa: PLC0415 - gunicorn and flask only here
+
+    def load() -> tuple[Any, Any]:
+        from functions.router.app import create_app  # noqa: PLC0415
+
+        built = build(settings, catalogue)
+        app = create_app(
+            built.router,
+            is_ready=built.tail.is_caught_up,
+            metrics=built.metrics,
+            append_wait_s=settings.router.request_timeout_s,
+            requests_topic=built.topics.requests,
+        )
+        return app, lambda: built.close(CLOSE_S)
+
+    return serve(load, settings.router)
+
+
+def _consume(settings: Settings, catalogue: Catalogue) -> int:
+    stop = StopFlag.install()
+    built = build(settings, catalogue)
+    try:
+        while not built.tail.is_caught_up() and not stop.wait(0.02):
+            pass
+        consumer = built.log.group(
+            group=built.topics.router_group, topics=(built.topics.requests,), client="router"
+        )
+        binding = LogBinding(built.router)
+        Pump(consumer, binding.begin, clock=SystemClock(), stop=stop, in_flight=IN_FLIGHT).run()
+    finally:
+        built.close(CLOSE_S)
+    return 0

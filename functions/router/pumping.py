@@ -1,0 +1,209 @@
+"""A consumer loop for records that may be worked on in any order: fetch, begin, retry, commit the lowest contiguous.
+
+Used by the source (work is an HTTP call) and by the log binding (work is handler and appends). A record is tried
+again, with growing delays, for as long as the process lives; nothing is skipped.
+"""
+
+import heapq
+import logging
+import queue
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Final
+
+from events.record import PartitionId, Record
+from functions.ledger import Ledger
+from functions.lifecycle import StopFlag
+from functions.ports import Clock, GroupConsumer
+from functions.router.retrying import delay_s
+
+log = logging.getLogger(__name__)
+
+COMMIT_S: Final = 0.2
+"""Commits are at least this far apart: a replay is harmless, a commit costs a round trip."""
+BUSY_POLL_S: Final = 0.05
+IDLE_POLL_S: Final = 0.25
+WARM_S: Final = 1.0
+"""After the last record the consumer goes on polling short for this long: the next one is often near."""
+DRAIN_S: Final = 5.0
+
+Begin = Callable[[Record], "Future[None]"]
+"""Starts the work on a record and returns at once. A failed future means: again, later."""
+
+
+@dataclass(order=True, slots=True)
+class _Retry:
+    due_s: float
+    partition: PartitionId
+    offset: int
+    record: Record = field(compare=False)
+
+
+@dataclass(slots=True)
+class _Done:
+    record: Record
+    error: BaseException | None
+
+
+class Pump:
+    """Owned by the thread that calls `run`.
+
+    Args:
+        consumer: a group member; closed at the end.
+        begin: starts the work on a record.
+        clock: for delays.
+        stop: ends the loop; what is in flight is given `DRAIN_S`.
+        in_flight: most records begun or waiting for another try.
+    """
+
+    def __init__(
+        self,
+        consumer: GroupConsumer,
+        begin: Begin,
+        *,
+        clock: Clock,
+        stop: StopFlag,
+        in_flight: int,
+    ) -> None:
+        self._consumer = consumer
+        self._begin = begin
+        self._clock = clock
+        self._stop = stop
+        self._limit = in_flight
+        self._ledger = Ledger()
+        self._done: queue.SimpleQueue[_Done] = queue.SimpleQueue()
+        self._waiting: list[Record] = []
+        self._retries: list[_Retry] = []
+        self._attempts: dict[tuple[PartitionId, int], int] = {}
+        self._running = 0
+        self._paused: frozenset[PartitionId] = frozenset()
+        self._committed_s = clock.monotonic_s()
+        self._active_s = clock.monotonic_s()
+
+    def run(self) -> None:
+        """Until stopped."""
+        try:
+            while not self._stop.is_set():
+                self.step()
+            self._drain()
+        finally:
+            self._consumer.close()
+
+    def step(self) -> None:
+        """One turn of the loop."""
+        self._settle(block=self._is_full)
+        self._retry_due()
+        self._begin_waiting()
+        self._pause_or_resume()
+        self._poll()
+        self._begin_waiting()
+        self._commit(force=False)
+
+    @property
+    def _outstanding(self) -> int:
+        return self._running + len(self._retries)
+
+    @property
+    def _is_full(self) -> bool:
+        return self._outstanding >= self._limit
+
+    @property
+    def _poll_s(self) -> float:
+        if self._is_full or self._waiting:
+            return 0.0
+        return BUSY_POLL_S if self._outstanding else IDLE_POLL_S
+
+    def _poll(self) -> None:
+        is_warm = self._clock.monotonic_s() - self._active_s < WARM_S
+        self._consumer.expect(soon=is_warm or self._outstanding > 0)
+        polled = self._consumer.poll(self._poll_s)
+        if polled.lost:
+            self._forget(polled.lost)
+        if polled.gained:
+            self._ledger.gained(polled.gained, self._consumer.committed(polled.gained))
+            self._paused -= polled.gained
+        for record in polled.records:
+            if self._ledger.fetched(record.partition_id, record.offset):
+                self._waiting.append(record)
+        if polled.records:
+            self._active_s = self._clock.monotonic_s()
+
+    def _forget(self, lost: frozenset[PartitionId]) -> None:
+        self._ledger.lost(lost)
+        self._waiting = [one for one in self._waiting if one.partition_id not in lost]
+        self._retries = [one for one in self._retries if one.partition not in lost]
+        heapq.heapify(self._retries)
+        self._attempts = {k: n for k, n in self._attempts.items() if k[0] not in lost}
+        self._paused -= lost
+
+    def _begin_waiting(self) -> None:
+        room = max(0, self._limit - self._outstanding)
+        for record in self._waiting[:room]:
+            self._start(record)
+        del self._waiting[:room]
+
+    def _retry_due(self) -> None:
+        now_s = self._clock.monotonic_s()
+        while self._retries and self._retries[0].due_s <= now_s:
+            self._start(heapq.heappop(self._retries).record)
+
+    def _start(self, record: Record) -> None:
+        self._running += 1
+        work = self._begin(record)
+        work.add_done_callback(lambda future: self._done.put(_Done(record, future.exception())))
+
+    def _settle(self, *, block: bool) -> None:
+        """Takes in what has finished; when nothing more may begin, waits a moment for something to finish."""
+        try:
+            found = self._done.get(timeout=BUSY_POLL_S) if block else self._done.get_nowait()
+            while True:
+                self._finish(found)
+                found = self._done.get_nowait()
+        except queue.Empty:
+            return
+
+    def _finish(self, done: _Done) -> None:
+        self._running -= 1
+        record, partition = done.record, done.record.partition_id
+        if not self._ledger.owns(partition):
+            return
+        key = (partition, record.offset)
+        if done.error is None:
+            self._attempts.pop(key, None)
+            self._ledger.finished(partition, record.offset)
+            return
+        attempt = self._attempts.get(key, 0) + 1
+        self._attempts[key] = attempt
+        wait_s = delay_s(attempt)
+        log.warning(
+            "record not routed yet",
+            extra={"attempt": attempt, "retry_s": wait_s, "reason": type(done.error).__name__},
+        )
+        due_s = self._clock.monotonic_s() + wait_s
+        heapq.heappush(self._retries, _Retry(due_s, partition, record.offset, record))
+
+    def _pause_or_resume(self) -> None:
+        """Polling must go on while nothing more can be taken, or the group would drop this member."""
+        assigned = self._consumer.assignment()
+        wanted = assigned if self._is_full or self._waiting else self._ledger.full() & assigned
+        if wanted - self._paused:
+            self._consumer.pause(wanted - self._paused)
+        if (self._paused - wanted) & assigned:
+            self._consumer.resume((self._paused - wanted) & assigned)
+        self._paused = wanted
+
+    def _commit(self, *, force: bool) -> None:
+        now_s = self._clock.monotonic_s()
+        if not force and now_s - self._committed_s < COMMIT_S:
+            return
+        pending = self._ledger.pending()
+        if pending and self._consumer.commit(pending):
+            self._ledger.committed(pending)
+        self._committed_s = now_s
+
+    def _drain(self) -> None:
+        deadline_s = self._clock.monotonic_s() + DRAIN_S
+        while self._running and self._clock.monotonic_s() < deadline_s:
+            self._settle(block=True)
+        self._commit(force=True)

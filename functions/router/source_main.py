@@ -1,0 +1,45 @@
+"""The source process of the local stack: request records in, HTTP calls of the router function out."""
+
+from events.types import Topics
+from functions import wiring
+from functions.adapters.clock import SystemClock
+from functions.errors import StartupFailed
+from functions.lifecycle import StopFlag
+from functions.router.pumping import Pump
+from functions.router.source import RouterAddress, Source
+from functions.settings import Settings
+
+CLOSE_S = 5.0
+
+
+def run(settings: Settings) -> int:
+    """Delivers until SIGTERM or SIGINT. Returns the exit status.
+
+    Raises:
+        StartupFailed: the router's port is not set, or the cluster is not usable.
+    """
+    router = settings.router
+    if not router.port:
+        raise StartupFailed("router.port is not set: the source must know where the router listens")
+    stop = StopFlag.install()
+    log, topics = wiring.open_log(settings), Topics(settings.broker.prefix)
+    appender = log.appender(client="source")
+    source = Source(
+        RouterAddress(host=router.host, port=router.port, timeout_s=router.request_timeout_s + 1),
+        appender,
+        dlq=topics.dlq,
+        in_flight=router.source_in_flight,
+    )
+    consumer = log.group(group=topics.router_group, topics=(topics.requests,), client="source")
+    try:
+        Pump(
+            consumer,
+            source.begin,
+            clock=SystemClock(),
+            stop=stop,
+            in_flight=router.source_in_flight,
+        ).run()
+    finally:
+        source.close()
+        appender.close(CLOSE_S)
+    return 0

@@ -1,0 +1,70 @@
+"""Wiring of the router: settings to a running `Router`, the same for both bindings."""
+
+from dataclasses import dataclass
+
+from events.types import Topics
+from functions import wiring
+from functions.adapters.clock import SystemClock
+from functions.ports import RecordAppender, RecordLog
+from functions.registry_tail import RegistryTail
+from functions.router.handler import RouterPolicy
+from functions.router.routing import Router, RouterParts
+from functions.settings import Settings
+from functions.telemetry import Metrics
+from router_model.catalogue import Catalogue
+from router_model.classifier import KeywordClassifier
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """A router with everything it owns. `close` flushes and ends its threads."""
+
+    router: Router
+    tail: RegistryTail
+    appender: RecordAppender
+    metrics: Metrics
+    log: RecordLog
+    topics: Topics
+
+    def close(self, timeout_s: float) -> None:
+        self.appender.close(timeout_s)
+        self.tail.close()
+
+
+def build(settings: Settings, catalogue: Catalogue) -> Built:
+    """Connects. Must run in the process (and, under gunicorn, the worker) that serves: clients own threads.
+
+    Raises:
+        StartupFailed: a setting or the cluster is not usable.
+    """
+    log, topics, metrics = wiring.open_log(settings), Topics(settings.broker.prefix), Metrics()
+    tail = RegistryTail(log, topics, "router-registry")
+    tail.start()
+    appender = log.appender(client="router")
+    router = Router(
+        RouterParts(
+            catalogue=catalogue,
+            registry=lambda: tail.registry,
+            clock=SystemClock(),
+            policy=policy_of(settings, topics),
+            appender=appender,
+            blobs=wiring.open_blobs(settings),
+            metrics=metrics,
+        )
+    )
+    return Built(
+        router=router, tail=tail, appender=appender, metrics=metrics, log=log, topics=topics
+    )
+
+
+def policy_of(settings: Settings, topics: Topics) -> RouterPolicy:
+    """The handler's policy."""
+    further = (name.strip() for name in settings.ingress.reply_topics.split(","))
+    return RouterPolicy(
+        topics=topics,
+        classifier=KeywordClassifier(),
+        reply_topics=frozenset(name for name in further if name),
+        max_hops=settings.router.max_hops,
+        background_wait_s=settings.ingress.background_wait_s,
+        max_record_bytes=settings.broker.max_record_bytes,
+    )

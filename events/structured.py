@@ -20,6 +20,12 @@ from events.record import Event
 _BODY_MEMBERS: Final = frozenset({"data", "data_base64", "datacontenttype"})
 
 
+class _Members(msgspec.Struct):
+    """Finds the data's own bytes, so that they go on unchanged."""
+
+    data: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
+
+
 def read(raw: bytes, limits: Limits = DEFAULT_LIMITS) -> Event:
     """The event of a structured JSON document. A null attribute counts as absent; integers and booleans become text.
 
@@ -36,7 +42,7 @@ def read(raw: bytes, limits: Limits = DEFAULT_LIMITS) -> Event:
             found[name] = _attribute(name, value)
     if len(found) > limits.max_headers:
         raise EventRejected("header_too_large", f"more than {limits.max_headers} attributes")
-    data = _data(document, content_type or types.JSON)
+    data = _data(raw, document, content_type or types.JSON)
     _validate_with_sdk(found)
     return attributes.to_event(found, content_type, data)
 
@@ -71,7 +77,7 @@ def _attribute(name: str, value: object) -> str:
     return value
 
 
-def _data(document: dict[str, object], content_type: str) -> bytes | None:
+def _data(raw: bytes, document: dict[str, object], content_type: str) -> bytes | None:
     data, encoded = document.get("data"), document.get("data_base64")
     if encoded is not None:
         if data is not None:
@@ -80,7 +86,7 @@ def _data(document: dict[str, object], content_type: str) -> bytes | None:
     if data is None:
         return None
     if attributes.is_json(content_type):
-        return json_codec.dumps(data)
+        return bytes(msgspec.json.decode(raw, type=_Members).data)
     if isinstance(data, str):
         return data.encode()
     raise EventRejected("invalid_event", "data of this content type must be text", "data")

@@ -12,7 +12,9 @@ from events.request import InferenceRequest, parse_request
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, 123_000, tzinfo=UTC)
 GENERATION = "7f4df8b2-93f4-4c52-8a0e-0d5f5d1c9c11"
-BODY = b'{"model": "auto", "messages": [{"role": "user", "content": "Why is the sky blue? \\u00e9"}]}'
+BODY = (
+    b'{"model": "auto", "messages": [{"role": "user", "content": "Why is the sky blue? \\u00e9"}]}'
+)
 
 
 def _request_event() -> Event:
@@ -85,7 +87,10 @@ def samples(
     """By event type."""
     origin, later = request_.origin, NOW + timedelta(seconds=1)
     failure = reply.Failure(
-        code="deadline_exceeded", message="No answer by the deadline.", type="timeout_error", status=504
+        code="deadline_exceeded",
+        message="No answer by the deadline.",
+        type="timeout_error",
+        status=504,
     )
     answer: dict[str, object] = {
         "id": f"chatcmpl-{request_.request_id}",
@@ -93,11 +98,18 @@ def samples(
         "created": 1_795_262_400,
         "model": decision.model,
         "choices": [
-            {"index": 0, "message": {"role": "assistant", "content": "Rayleigh é\u2028"}, "finish_reason": "stop"}
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": "Rayleigh é\u2028"},
+                "finish_reason": "stop",
+            }
         ],
         "usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10},
     }
-    part: dict[str, object] = {"id": "chatcmpl-1", "choices": [{"index": 0, "delta": {"content": "Ray"}}]}
+    part: dict[str, object] = {
+        "id": "chatcmpl-1",
+        "choices": [{"index": 0, "delta": {"content": "Ray"}}],
+    }
     pickspin = _pickspin(request_, decision)
     found = [
         request_event,
@@ -115,17 +127,31 @@ def samples(
             now=later,
         ),
         reply.chunk(
-            origin, [part], generation=GENERATION, sequence=41, attempt=1, service=decision.service, now=later
+            origin,
+            [part],
+            generation=GENERATION,
+            sequence=41,
+            attempt=1,
+            service=decision.service,
+            now=later,
         ),
         reply.completed(
-            origin, answer, pickspin, source="/models/smollm2-135m", generation=GENERATION, now=later
+            origin,
+            answer,
+            pickspin,
+            source="/models/smollm2-135m",
+            generation=GENERATION,
+            now=later,
         ),
         reply.failed(origin, failure, source="/recorder", now=later),
         reply.cancel(origin, CancelData(reason="client"), source="/ingress/0", now=later),
         reply.callback_failed(
             origin,
             reply.CallbackFailedData(
-                request_id=request_.request_id, target_id="cb_1", attempts=10, last_outcome="HTTP 500"
+                request_id=request_.request_id,
+                target_id="cb_1",
+                attempts=10,
+                last_outcome="HTTP 500",
             ),
             now=later,
         ),

@@ -27,7 +27,9 @@ def part(**fields: object) -> dict[str, object]:
 
 
 def schema(inner: object) -> dict[str, object]:
-    return chat(response_format={"type": "json_schema", "json_schema": {"name": "a", "schema": inner}})
+    return chat(
+        response_format={"type": "json_schema", "json_schema": {"name": "a", "schema": inner}}
+    )
 
 
 def nested(depth: int) -> dict[str, object]:
@@ -116,7 +118,9 @@ CASES: list[tuple[str, dict[str, object], str]] = [
 
 
 @pytest.mark.parametrize(("body", "param"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
-def test_a_bad_chat_body_is_refused_by_the_name_of_its_field(body: dict[str, object], param: str) -> None:
+def test_a_bad_chat_body_is_refused_by_the_name_of_its_field(
+    body: dict[str, object], param: str
+) -> None:
     with pytest.raises(EventRejected) as caught:
         check_body(Operation.CHAT, body)
     assert (caught.value.code, caught.value.attribute) == ("invalid_value", param)
@@ -133,7 +137,11 @@ PROMPTS: list[tuple[str, dict[str, object], str]] = [
     ("best_of-below-n", {"prompt": "a", "n": 3, "best_of": 2}, "best_of"),
     ("H30-logprobs-21", {"prompt": "a", "logprobs": 21}, "logprobs"),
     ("H32-stream_options", {"prompt": "a", "stream_options": {}}, "stream_options"),
-    ("H33-format", {"prompt": "a", "response_format": {"type": "json_schema"}}, "response_format.json_schema"),
+    (
+        "H33-format",
+        {"prompt": "a", "response_format": {"type": "json_schema"}},
+        "response_format.json_schema",
+    ),
 ]
 
 
@@ -205,7 +213,12 @@ def test_a_good_body_passes(operation: Operation, body: dict[str, object]) -> No
 
 
 def test_H37_nulls_are_dropped_and_nothing_else() -> None:
-    body = {"a": None, "b": 0, "messages": [{"role": "user", "content": "x", "name": None}, "odd"], "c": {"d": None}}
+    body = {
+        "a": None,
+        "b": 0,
+        "messages": [{"role": "user", "content": "x", "name": None}, "odd"],
+        "c": {"d": None},
+    }
     assert without_nulls(body) == {
         "b": 0,
         "messages": [{"role": "user", "content": "x"}, "odd"],

@@ -63,7 +63,9 @@ def test_json_that_readers_could_disagree_on_is_refused(raw: bytes) -> None:
     assert caught.value.code == "invalid_body"
 
 
-@pytest.mark.parametrize("raw", [b"null", b"5", b'"x"', b"[]", b"true"], ids=lambda raw: f"H2-{raw.decode()}")
+@pytest.mark.parametrize(
+    "raw", [b"null", b"5", b'"x"', b"[]", b"true"], ids=lambda raw: f"H2-{raw.decode()}"
+)
 def test_a_body_that_is_no_object_is_refused(raw: bytes) -> None:
     with pytest.raises(EventRejected) as caught:
         loads_object(raw)
@@ -123,7 +125,9 @@ def test_what_is_written_is_read_back(document: object) -> None:
 
 @given(st.binary(max_size=200) | st.text('[]{}":,\\u0dD8e1.-ntrue ', max_size=60).map(str.encode))
 @settings(deadline=None, max_examples=300)
-def test_any_bytes_are_read_or_refused_and_never_read_differently_from_the_standard_library(raw: bytes) -> None:
+def test_any_bytes_are_read_or_refused_and_never_read_differently_from_the_standard_library(
+    raw: bytes,
+) -> None:
     try:
         found = loads(raw)
     except EventRejected:

@@ -31,7 +31,9 @@ HEADERS: dict[str, bytes] = {
 RECEIVED = datetime(2026, 11, 21, 12, 0, 5, tzinfo=UTC)
 
 
-def record(value: bytes | None = BODY, *, without: str = "", key: bytes | None = None, **headers: object) -> Record:
+def record(
+    value: bytes | None = BODY, *, without: str = "", key: bytes | None = None, **headers: object
+) -> Record:
     """A valid request record but for what is asked; header names by their attribute, None for a header without value."""
     found: dict[str, object] = {k: v for k, v in HEADERS.items() if k != f"ce_{without}"}
     for name, given in headers.items():
@@ -75,7 +77,11 @@ class Row:
 
 NOT_AN_EVENT = [
     Row("K1-no-id", record(without="id"), "id"),
-    Row("K1-no-id-structured", structured({k: v for k, v in event_document().items() if k != "id"}), "id"),
+    Row(
+        "K1-no-id-structured",
+        structured({k: v for k, v in event_document().items() if k != "id"}),
+        "id",
+    ),
     Row("K1-null-id-structured", structured(event_document(id=None)), "id"),
     Row("K2-empty-id", record(id=b""), "id"),
     Row("K2-10-KB-id", record(id=b"x" * 10_000), "id"),
@@ -89,7 +95,11 @@ NOT_AN_EVENT = [
     Row("K5-no-specversion", record(without="specversion"), "specversion"),
     Row("K5-specversion-0.3", record(specversion=b"0.3"), "specversion"),
     Row("K5-specversion-2.0", record(specversion=b"2.0"), "specversion"),
-    Row("K5-specversion-number-structured", structured(event_document(specversion=1.0)), "specversion"),
+    Row(
+        "K5-specversion-number-structured",
+        structured(event_document(specversion=1.0)),
+        "specversion",
+    ),
     Row("K6-value-None", record(subject=None), "subject"),
     Row("K6-content-type-None", record(content_type=None), "datacontenttype"),
     Row("K7-not-UTF-8", record(tenant=b"\xff\xfe"), "tenant"),
@@ -148,26 +158,41 @@ NOT_AN_EVENT = [
     Row("K20-deep-structured", structured(b"[" * 100_000), None, "invalid_body"),
     Row("K21-NaN-structured", structured(b'{"data": NaN}'), None, "invalid_body"),
     Row("K22-data-and-data_base64", structured(event_document(data_base64="e30=")), "data"),
-    Row("K22-bad-base64", structured(event_document(data=None, data_base64="e3!0=")), "data_base64"),
+    Row(
+        "K22-bad-base64", structured(event_document(data=None, data_base64="e3!0=")), "data_base64"
+    ),
     Row("K22-base64-number", structured(event_document(data=None, data_base64=5)), "data_base64"),
     Row("K22-object-as-text", structured(event_document(datacontenttype="text/plain")), "data"),
-    Row("K22-content-type-number", structured(event_document(datacontenttype=5)), "datacontenttype"),
+    Row(
+        "K22-content-type-number", structured(event_document(datacontenttype=5)), "datacontenttype"
+    ),
     Row("K23-BOM-structured", structured(b"\xef\xbb\xbf{}"), None, "invalid_body"),
     Row("K23-UTF-16-structured", structured("{}".encode("utf-16")), None, "invalid_body"),
     Row("K24-time-invalid", record(time=b"yesterday"), "time"),
     Row("K24-time-naive", record(time=b"2026-11-21T12:00:00"), "time"),
     Row("K24-time-31-April", record(time=b"2026-04-31T12:00:00Z"), "time"),
     Row("K24-time-after-year-9999", record(time=b"9999-12-31T23:59:59-01:00"), "time"),
-    Row("K32-limit-plus-1", record(b"x" * (DEFAULT_LIMITS.max_bytes + 1)), None, "request_too_large"),
+    Row(
+        "K32-limit-plus-1", record(b"x" * (DEFAULT_LIMITS.max_bytes + 1)), None, "request_too_large"
+    ),
     Row("K26-key-1-MB", record(key=b"k" * 1_000_000), None, "request_too_large"),
 ]
 
 NOT_A_REQUEST = [
     Row("K4-unknown-type", record(type=b"com.example.other"), "type"),
-    Row("K4-type-of-another-version", record(type=types.REQUEST.replace("v1", "v2").encode()), "type"),
+    Row(
+        "K4-type-of-another-version",
+        record(type=types.REQUEST.replace("v1", "v2").encode()),
+        "type",
+    ),
     Row("K15-tombstone", record(None), None, "invalid_body"),
     Row("K16-empty-value", record(b""), None, "invalid_body"),
-    Row("K17-plain-text", record(b"hello", content_type=b"text/plain"), "datacontenttype", "unsupported_media_type"),
+    Row(
+        "K17-plain-text",
+        record(b"hello", content_type=b"text/plain"),
+        "datacontenttype",
+        "unsupported_media_type",
+    ),
     Row("K17-plain-text-called-JSON", record(b"hello"), None, "invalid_body"),
     Row("K17-protobuf", record(b"\x0a\x03abc"), None, "invalid_body"),
     Row("K17-gzip", record(gzip.compress(BODY)), None, "invalid_body"),
@@ -176,11 +201,23 @@ NOT_A_REQUEST = [
     Row("K18-number", record(b"5"), None, "invalid_body"),
     Row("K18-null", record(b"null"), None, "invalid_body"),
     Row("K19-truncated", record(BODY[:-3]), None, "invalid_body"),
-    Row("K20-deep", record(b'{"messages":' + b"[" * 2000 + b"]" * 2000 + b"}"), None, "invalid_body"),
-    Row("K20-100-deep", record(b'{"messages":' + b"[" * 100 + b"]" * 100 + b"}"), None, "invalid_body"),
+    Row(
+        "K20-deep", record(b'{"messages":' + b"[" * 2000 + b"]" * 2000 + b"}"), None, "invalid_body"
+    ),
+    Row(
+        "K20-100-deep",
+        record(b'{"messages":' + b"[" * 100 + b"]" * 100 + b"}"),
+        None,
+        "invalid_body",
+    ),
     Row("K21-NaN", record(b'{"messages":[],"temperature":NaN}'), None, "invalid_body"),
     Row("K21-1e400", record(b'{"messages":[],"temperature":1e400}'), None, "invalid_body"),
-    Row("K21-huge-integer", record(b'{"messages":[],"seed":' + b"1" * 5000 + b"}"), None, "invalid_body"),
+    Row(
+        "K21-huge-integer",
+        record(b'{"messages":[],"seed":' + b"1" * 5000 + b"}"),
+        None,
+        "invalid_body",
+    ),
     Row("K21-duplicate-keys", record(b'{"model":"a","model":"b"}'), None, "invalid_body"),
     Row("K23-BOM", record(b"\xef\xbb\xbf" + BODY), None, "invalid_body"),
     Row("K23-UTF-16", record(BODY.decode().encode("utf-16")), None, "invalid_body"),
@@ -189,10 +226,26 @@ NOT_A_REQUEST = [
     Row("K25-expirytime-empty", record(expirytime=b""), "expirytime"),
     Row("K27-internal-topic", record(replytopic=b"__consumer_offsets"), "replytopic"),
     Row("K27-no-topic-name", record(replytopic=b"a/b"), "replytopic"),
-    Row("K28-partition-minus-1", record(replytopic=b"infer.replies", replypartition=b"-1"), "replypartition"),
-    Row("K28-partition-1e9", record(replytopic=b"infer.replies", replypartition=b"1000000000"), "replypartition"),
-    Row("K28-partition-x", record(replytopic=b"infer.replies", replypartition=b"x"), "replypartition"),
-    Row("K28-partition-other-digits", record(replytopic=b"infer.replies", replypartition="٣".encode()), "replypartition"),
+    Row(
+        "K28-partition-minus-1",
+        record(replytopic=b"infer.replies", replypartition=b"-1"),
+        "replypartition",
+    ),
+    Row(
+        "K28-partition-1e9",
+        record(replytopic=b"infer.replies", replypartition=b"1000000000"),
+        "replypartition",
+    ),
+    Row(
+        "K28-partition-x",
+        record(replytopic=b"infer.replies", replypartition=b"x"),
+        "replypartition",
+    ),
+    Row(
+        "K28-partition-other-digits",
+        record(replytopic=b"infer.replies", replypartition="٣".encode()),
+        "replypartition",
+    ),
     Row("K31-file", record(None, dataref=b"file:///etc/passwd"), "dataref"),
     Row("K31-internal-host", record(None, dataref=b"http://169.254.169.254/x"), "dataref"),
     Row("K31-path-in-a-hash", record(None, dataref=b"blob:../../etc/passwd"), "dataref"),
@@ -248,13 +301,17 @@ def parsed(found: Record) -> InferenceRequest:
         pytest.param(record(futureattribute=b"x"), lambda r: r.event.get("futureattribute") == "x", id="unknown-attributes-are-kept"),
     ],
 )  # fmt: skip
-def test_what_is_unusual_but_valid_is_read(found: Record, holds: Callable[[InferenceRequest], bool]) -> None:
+def test_what_is_unusual_but_valid_is_read(
+    found: Record, holds: Callable[[InferenceRequest], bool]
+) -> None:
     assert holds(parsed(found))
 
 
 def test_K13_structured_content_wins_over_ce_headers_that_disagree() -> None:
     found = structured(event_document(id="inner"))
-    found = replace(found, headers=(*found.headers, ("ce_id", b"outer"), ("ce_tenant", b"forged\n")))
+    found = replace(
+        found, headers=(*found.headers, ("ce_id", b"outer"), ("ce_tenant", b"forged\n"))
+    )
     event = kafka_codec.from_record(found)
     assert event.id == "inner"
     assert event.get("tenant") is None
@@ -294,7 +351,9 @@ def test_K29_a_routed_event_without_correlationid_is_refused(samples: dict[str, 
 
 
 @pytest.mark.parametrize("attempt", ["0", "-1", "one", "", "9999999999", "\u0663"])
-def test_K30_an_impossible_attempt_of_a_chunk_is_refused(attempt: str, samples: dict[str, Event]) -> None:
+def test_K30_an_impossible_attempt_of_a_chunk_is_refused(
+    attempt: str, samples: dict[str, Event]
+) -> None:
     event = samples[types.CHUNK]
     with pytest.raises(EventRejected) as caught:
         parse_chunk(replace(event, extensions={**event.extensions, types.ATTEMPT: attempt}))
@@ -302,16 +361,16 @@ def test_K30_an_impossible_attempt_of_a_chunk_is_refused(attempt: str, samples: 
 
 
 @pytest.mark.parametrize("attempt", ["-1", "one"])
-def test_K30_an_impossible_attempt_of_a_terminal_is_refused(attempt: str, samples: dict[str, Event]) -> None:
+def test_K30_an_impossible_attempt_of_a_terminal_is_refused(
+    attempt: str, samples: dict[str, Event]
+) -> None:
     event = samples[types.COMPLETED]
     with pytest.raises(EventRejected):
         parse_terminal(replace(event, extensions={**event.extensions, types.ATTEMPT: attempt}))
 
 
 def test_K31_a_resolved_reference_with_another_hash_is_refused() -> None:
-    event = kafka_codec.from_record(
-        record(None, dataref=b"blob:" + b"0" * 64, datahash=b"0" * 64)
-    )
+    event = kafka_codec.from_record(record(None, dataref=b"blob:" + b"0" * 64, datahash=b"0" * 64))
     with pytest.raises(EventRejected) as caught:
         parse_request(event, default_wait_s=60, body=BODY)
     assert caught.value.attribute == types.DATA_HASH
@@ -333,7 +392,9 @@ def test_K33_the_same_id_with_other_data_has_another_content_hash() -> None:
     assert events[0].data != events[1].data
 
 
-def test_K35_a_routed_event_names_its_service_for_the_reader_to_compare(samples: dict[str, Event]) -> None:
+def test_K35_a_routed_event_names_its_service_for_the_reader_to_compare(
+    samples: dict[str, Event],
+) -> None:
     assert parse_routed(samples[types.ROUTED]).service == "smollm2-135m"
 
 

@@ -1,0 +1,350 @@
+"""What builders write, readers read, and where it goes: docs/reference/wire.md, hop by hop."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+
+from events import ids, json_codec, reply, types
+from events.errors import EventRejected
+from events.payloads import CancelData
+from events.record import Event
+from events.request import InferenceRequest, Origin, ReplyAddress, parse_request, parse_routed
+from events.types import Operation, Priority, State, Topics
+
+TOPICS = Topics("dev.")
+
+
+def without(event: Event, *names: str) -> Event:
+    return replace(event, extensions={k: v for k, v in event.extensions.items() if k not in names})
+
+
+def having(event: Event, **extensions: str) -> Event:
+    return replace(event, extensions={**event.extensions, **extensions})
+
+
+def test_a_request_is_read_with_everything_it_asks_for(
+    request_: InferenceRequest, now: datetime
+) -> None:
+    assert request_.request_id == request_.event.id
+    assert request_.operation is Operation.CHAT
+    assert (request_.asked_model, request_.stream, request_.is_stored) == ("auto", False, True)
+    assert request_.accepted_at == now
+    assert request_.deadline == now + timedelta(seconds=115)
+    assert (request_.tenant, request_.priority, request_.callback_id) == (
+        "acme",
+        Priority.INTERACTIVE,
+        "cb_1",
+    )
+    assert request_.reply == ReplyAddress(topic="infer.replies", partition=0, epoch="5c1d0f")
+    assert request_.key == request_.request_id
+
+
+@pytest.mark.parametrize(
+    ("data", "operation"),
+    [
+        (b'{"messages":[{"role":"user","content":"a"}]}', Operation.CHAT),
+        (b'{"prompt":"a","messages":null}', Operation.COMPLETIONS),
+        (b'{"input":"a"}', Operation.EMBEDDINGS),
+    ],
+)
+def test_the_operation_is_inferred_from_the_body(
+    data: bytes, operation: Operation, request_event: Event
+) -> None:
+    event = replace(without(request_event, types.OPERATION), data=data)
+    found = parse_request(event, default_wait_s=1)
+    assert found.operation is operation
+    assert found.origin.carried[types.OPERATION] == operation.value
+
+
+def test_a_body_without_any_known_field_is_refused(request_event: Event) -> None:
+    with pytest.raises(EventRejected) as caught:
+        parse_request(
+            replace(without(request_event, types.OPERATION), data=b'{"model":"a"}'),
+            default_wait_s=1,
+        )
+    assert caught.value.code == "invalid_body"
+
+
+@pytest.mark.parametrize(
+    ("data", "subject", "asked"),
+    [
+        (b'{"input":"a","model":"mini"}', "auto", "mini"),
+        (b'{"input":"a","model":null}', "mini", "mini"),
+        (b'{"input":"a"}', None, "auto"),
+    ],
+)
+def test_the_model_asked_for_is_the_bodys_then_the_subject_then_auto(
+    data: bytes, subject: str | None, asked: str, request_event: Event
+) -> None:
+    event = replace(without(request_event, types.OPERATION), data=data, subject=subject)
+    assert parse_request(event, default_wait_s=1).asked_model == asked
+
+
+def test_stream_and_store_are_read_from_the_body(request_event: Event) -> None:
+    data = b'{"messages":[{"role":"user","content":"a"}],"stream":true,"store":false}'
+    found = parse_request(replace(request_event, data=data), default_wait_s=1)
+    assert (found.stream, found.is_stored) == (True, False)
+
+
+def test_a_foreign_request_has_defaults() -> None:
+    event = Event(
+        id="x", source="/p", type=types.REQUEST, time="2026-11-21T12:00:00Z", data=b'{"input":"a"}'
+    )
+    found = parse_request(event, default_wait_s=2.5)
+    assert (found.tenant, found.priority, found.reply, found.session) == (
+        "default",
+        Priority.INTERACTIVE,
+        None,
+        None,
+    )
+    assert found.deadline - found.accepted_at == timedelta(seconds=2.5)
+
+
+def test_a_resolved_body_replaces_the_data(request_event: Event) -> None:
+    body = b'{"messages":[{"role":"user","content":"long"}]}'
+    event = reply.by_reference(replace(request_event, data=body), "blob:" + ids.content_hash(body))
+    assert event.data is None
+    found = parse_request(event, default_wait_s=1, body=body)
+    assert found.body == json_codec.loads(body)
+
+
+def test_a_routed_event_carries_the_request_its_bytes_and_the_decision(
+    request_: InferenceRequest, decision: reply.Decision, now: datetime
+) -> None:
+    event = reply.routed(request_, decision, now)
+    found = parse_routed(event)
+    assert event.data == request_.event.data
+    assert event.id == ids.derive(request_.request_id, "routed")
+    assert event.get(types.CAUSATION_ID) == request_.event.id
+    assert (found.request_id, found.accepted_at, found.deadline) == (
+        request_.request_id,
+        request_.accepted_at,
+        request_.deadline,
+    )
+    assert (found.reply, found.tenant, found.operation) == (
+        request_.reply,
+        request_.tenant,
+        request_.operation,
+    )
+    assert (found.service, found.model) == (decision.service, decision.model)
+    assert (found.route_class, found.route_score, found.route_version) == (
+        "low",
+        0.8125,
+        "0123456789ab",
+    )
+    assert found.asked_model == "auto"
+    assert found.origin == request_.origin
+
+
+def test_the_same_request_is_routed_to_the_same_bytes(
+    request_: InferenceRequest, decision: reply.Decision, now: datetime
+) -> None:
+    assert reply.routed(request_, decision, now) == reply.routed(request_, decision, now)
+
+
+@pytest.mark.parametrize(
+    "missing",
+    [types.SERVICE, types.EXPIRY_TIME, types.REQUEST_TIME, types.ROUTED_TIME, types.CORRELATION_ID],
+)
+def test_a_routed_event_that_lacks_something_is_refused(
+    missing: str, samples: Mapping[str, Event]
+) -> None:
+    with pytest.raises(EventRejected) as caught:
+        parse_routed(without(samples[types.ROUTED], missing))
+    assert caught.value.attribute == missing
+
+
+def test_batch_work_has_its_own_lane(
+    request_: InferenceRequest, samples: Mapping[str, Event]
+) -> None:
+    event = samples[types.ROUTED]
+    found = reply.routed_outgoing(event, request_, TOPICS)
+    assert (found.topic, found.key) == ("dev.infer.model.smollm2-135m", request_.request_id)
+    batch = replace(request_, priority=Priority.BATCH, session="s")
+    found = reply.routed_outgoing(event, batch, TOPICS)
+    assert (found.topic, found.key) == ("dev.infer.model.smollm2-135m.batch", "s")
+
+
+def test_a_completed_terminal_is_read(
+    samples: Mapping[str, Event], request_: InferenceRequest
+) -> None:
+    found = reply.parse_terminal(samples[types.COMPLETED])
+    assert (found.request_id, found.state, found.status) == (
+        request_.request_id,
+        State.COMPLETED,
+        200,
+    )
+    assert (found.tenant, found.callback_id, found.epoch) == ("acme", "cb_1", "5c1d0f")
+    assert (found.attempt, found.service, found.operation) == (1, "smollm2-135m", Operation.CHAT)
+    document = json_codec.loads_object(found.data or b"")
+    assert document["object"] == "chat.completion"
+    assert document["pickspin"]["decision"]["class"] == "low"  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "state"),
+    [
+        ("deadline_exceeded", 504, State.EXPIRED),
+        ("cancelled", 409, State.CANCELLED),
+        ("backend_failed", 502, State.FAILED),
+    ],
+)
+def test_the_code_of_a_failure_decides_its_state(
+    code: str, status: int, state: State, request_: InferenceRequest, now: datetime
+) -> None:
+    failure = reply.Failure(
+        code=code, message="m", type="server_error", status=status, param="model"
+    )
+    event = reply.failed(request_.origin, failure, source="/router", now=now)
+    found = reply.parse_terminal(event)
+    assert (found.state, found.status, found.attempt, found.generation) == (state, status, 0, None)
+    assert event.id == ids.derive(request_.request_id, "terminal", state.value)
+    error = json_codec.loads_object(event.data or b"")["error"]
+    assert error == {
+        "message": "m",
+        "type": "server_error",
+        "code": code,
+        "param": "model",
+        "src": "gateway",
+        "request_id": request_.request_id,
+    }
+
+
+def test_whoever_writes_a_terminal_gives_it_the_same_id(
+    request_: InferenceRequest, now: datetime
+) -> None:
+    failure = reply.Failure(code="deadline_exceeded", message="m", type="timeout_error", status=504)
+    events = [
+        reply.failed(request_.origin, failure, source=source, now=now + timedelta(seconds=n))
+        for n, source in enumerate(("/recorder", "/models/a"))
+    ]
+    assert events[0].id == events[1].id
+
+
+def test_a_large_answer_goes_by_reference(samples: Mapping[str, Event]) -> None:
+    event = samples[types.COMPLETED]
+    found = reply.parse_terminal(reply.by_reference(event, "blob:" + "0" * 64))
+    assert (found.data, found.dataref) == (None, "blob:" + "0" * 64)
+    assert found.datahash == ids.content_hash(event.data or b"")
+
+
+def test_chunks_sort_as_text_and_keep_their_objects(samples: Mapping[str, Event]) -> None:
+    event = samples[types.CHUNK]
+    assert event.get(types.SEQUENCE) == "00000041"
+    found = reply.parse_chunk(event)
+    assert (found.sequence, found.attempt, found.chunks[0]["id"]) == (41, 1, "chatcmpl-1")
+
+
+def test_progress_cancel_status_and_decision_are_read(
+    samples: Mapping[str, Event], request_: InferenceRequest
+) -> None:
+    progress = reply.parse_progress(samples[types.PROGRESS])
+    assert (progress.data.state, progress.data.eta_s, progress.epoch) == ("routed", 4.5, "5c1d0f")
+    cancel = reply.parse_cancel(samples[types.CANCEL])
+    assert (cancel.request_id, cancel.reason) == (request_.request_id, "client")
+    assert reply.parse_status(samples[types.STATUS]).progress == 0.25
+    assert reply.parse_decision(samples[types.DECISION]) == (request_.request_id, "smollm2-135m")
+
+
+@pytest.mark.parametrize(
+    "event_type", [types.PROGRESS, types.CHUNK, types.FAILED, types.CANCEL, types.STATUS]
+)
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"null", b"[]", b"{", b"\xff", b'{"state":5,"status":"x","chunks":1,"reason":"x"}'],
+)
+def test_data_of_another_form_is_refused(
+    event_type: str, data: bytes, samples: Mapping[str, Event]
+) -> None:
+    readers = (
+        reply.parse_progress,
+        reply.parse_chunk,
+        reply.parse_terminal,
+        reply.parse_cancel,
+        reply.parse_status,
+    )
+    reader = dict(
+        zip(
+            (types.PROGRESS, types.CHUNK, types.FAILED, types.CANCEL, types.STATUS),
+            readers,
+            strict=True,
+        )
+    )
+    with pytest.raises(EventRejected):
+        reader[event_type](replace(samples[event_type], data=data))
+
+
+def test_readers_accept_fields_and_attributes_of_later_versions(
+    samples: Mapping[str, Event],
+) -> None:
+    event = samples[types.PROGRESS]
+    data = json_codec.dumps({**json_codec.loads_object(event.data or b""), "later": {"a": 1}})
+    assert reply.parse_progress(having(replace(event, data=data), later="x")).data.state == "routed"
+
+
+def test_a_status_without_time_zone_is_refused(samples: Mapping[str, Event]) -> None:
+    event = samples[types.STATUS]
+    data = (event.data or b"").replace(b'.123Z"', b'.123"')
+    with pytest.raises(EventRejected):
+        reply.parse_status(replace(event, data=data))
+
+
+def test_every_reader_refuses_other_types(samples: Mapping[str, Event]) -> None:
+    other = Event(id="a", source="/a", type="t", extensions={types.CORRELATION_ID: "x"})
+    for reader in (reply.parse_progress, reply.parse_chunk, reply.parse_terminal, reply.parse_cancel, reply.parse_status, reply.parse_decision, parse_routed):  # fmt: skip
+        with pytest.raises(EventRejected) as caught:
+            reader(other)
+        assert caught.value.attribute == "type"
+
+
+def test_a_terminal_goes_to_the_responses_and_to_who_waits(samples: Mapping[str, Event]) -> None:
+    event = samples[types.COMPLETED]
+    (only,) = reply.terminal_outgoing(event, topics=TOPICS, reply=None)
+    assert (only.topic, only.key, only.partition) == (
+        "dev.infer.responses",
+        event.get(types.CORRELATION_ID),
+        None,
+    )
+    waiting = ReplyAddress(topic="dev.infer.replies", partition=2, epoch="e")
+    first, second = reply.terminal_outgoing(event, topics=TOPICS, reply=waiting)
+    assert (first, second.topic, second.partition) == (only, "dev.infer.replies", 2)
+    public = ReplyAddress(topic="dev.infer.responses")
+    assert reply.terminal_outgoing(event, topics=TOPICS, reply=public) == (only,)
+
+
+def test_progress_and_chunks_go_to_who_waits_or_to_the_public_topic(
+    samples: Mapping[str, Event],
+) -> None:
+    waiting = ReplyAddress(topic="dev.infer.replies", partition=2)
+    chunk, progress = samples[types.CHUNK], samples[types.PROGRESS]
+    assert reply.chunk_outgoing(chunk, topics=TOPICS, reply=waiting).topic == "dev.infer.replies"
+    assert reply.chunk_outgoing(chunk, topics=TOPICS, reply=None).topic == "dev.infer.progress"
+    topics = [out.topic for out in reply.progress_outgoing(progress, topics=TOPICS, reply=waiting)]
+    assert topics == ["dev.infer.progress", "dev.infer.replies"]
+    assert len(reply.progress_outgoing(progress, topics=TOPICS, reply=None)) == 1
+
+
+def test_status_decision_and_cancel_have_their_keys(samples: Mapping[str, Event]) -> None:
+    status = reply.status_outgoing(samples[types.STATUS], topics=TOPICS, replica="0")
+    assert (status.topic, status.key) == ("dev.infer.status", "smollm2-135m/0")
+    decision = reply.decision_outgoing(samples[types.DECISION], topics=TOPICS)
+    assert decision.key == f"decision/{samples[types.REQUEST].id}"
+    cancel = reply.cancel_outgoing(samples[types.CANCEL], topics=TOPICS)
+    assert (cancel.topic, cancel.key) == ("dev.infer.control", samples[types.REQUEST].id)
+
+
+def test_an_origin_is_found_in_any_event_of_a_request(samples: Mapping[str, Event]) -> None:
+    ids_ = {Origin.of(samples[t]).request_id for t in types.EVENT_TYPES - {types.STATUS}}
+    assert ids_ == {samples[types.REQUEST].id}
+
+
+def test_a_cancel_has_the_same_id_however_often_it_is_asked(
+    request_: InferenceRequest, now: datetime
+) -> None:
+    first, second = (
+        reply.cancel(request_.origin, CancelData(reason=reason), source="/ingress/0", now=now)
+        for reason in ("client", "deadline")  # type: ignore[arg-type]
+    )
+    assert first.id == second.id

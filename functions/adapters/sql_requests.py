@@ -106,7 +106,9 @@ class SqlRequests:
 
     def overdue(self, now: datetime, limit: int = 500) -> Sequence[RequestRow]:
         query = _open_rows().where(
-            or_(requests.c.deadline <= now, requests.c.cancel_reason.is_not(None))
+            or_(requests.c.deadline <= now, requests.c.cancel_reason.is_not(None)),
+            # Taken back before it ever reached the log: there is nothing to end.
+            or_(~requests.c.is_forgotten, requests.c.log_offset.is_not(None)),
         )
         return self._rows(query, limit)
 
@@ -215,7 +217,7 @@ class SqlRequests:
             old = select(columns.id).where(
                 or_(
                     columns.finished_at < before,
-                    (~columns.is_known) & (columns.seen_at < before),
+                    or_(~columns.is_known, columns.is_forgotten) & (columns.seen_at < before),
                 )
             )
             ids = list(connection.execute(old.limit(PURGE_LIMIT)).scalars())

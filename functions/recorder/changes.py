@@ -1,0 +1,109 @@
+"""From records to the changes they make in the store."""
+
+import logging
+from datetime import UTC, datetime
+from typing import Final
+
+from events import types
+from events.errors import EventRejected
+from events.kafka_codec import from_record
+from events.record import Event, Record
+from events.reply import parse_cancel, parse_chunk, parse_progress, parse_terminal
+from events.request import InferenceRequest, parse_request
+from events.types import State
+from functions.errors import BlobMissing
+from functions.ports import BlobStore
+from functions.store import Change, RequestRow
+
+MAX_BLOB_BYTES: Final = 64 * 1024 * 1024
+"""Largest body or answer that is fetched by reference."""
+_PARSERS: Final = {
+    types.PROGRESS: parse_progress,
+    types.CHUNK: parse_chunk,
+    types.CANCEL: parse_cancel,
+}
+
+log = logging.getLogger(__name__)
+
+
+def change_of(record: Record, blobs: BlobStore, *, wait_s: float) -> Change | None:
+    """The change a record makes; None where it makes none or cannot be read.
+
+    What is refused here was or will be answered by the router or worker that reads the same record; nothing is
+    invented for it. `wait_s` is the deadline of requests that name none, in seconds after their time.
+    """
+    try:
+        event = from_record(record)
+        if event.type == types.REQUEST:
+            return _request(record, event, blobs, wait_s)
+        if event.type in types.TERMINAL_TYPES:
+            return Change(event=event, result=_answer(event, blobs))
+        parse = _PARSERS.get(event.type)
+        if parse is None:
+            return None
+        parse(event)
+    except EventRejected as error:
+        log.warning(
+            "record not recorded",
+            extra={"topic": record.topic, "offset": record.offset, "reason": error.reason},
+        )
+        return None
+    return Change(event=event)
+
+
+def row_of(request: InferenceRequest) -> RequestRow:
+    """The row of a request as the log knows it."""
+    reply = request.reply
+    return RequestRow(
+        id=request.request_id,
+        tenant=request.tenant,
+        operation=request.operation.value,
+        state=State.ACCEPTED,
+        asked_model=request.asked_model,
+        accepted_at=request.accepted_at,
+        deadline=request.deadline,
+        is_background=reply is None,
+        is_stored=request.is_stored,
+        callback_id=request.callback_id,
+        batch_id=request.batch_id,
+        reply_topic=None if reply is None else reply.topic,
+        reply_partition=None if reply is None else reply.partition,
+        reply_epoch=None if reply is None else reply.epoch,
+    )
+
+
+def _request(record: Record, event: Event, blobs: BlobStore, wait_s: float) -> Change | None:
+    received_at = None
+    if record.timestamp_ms >= 0:
+        received_at = datetime.fromtimestamp(record.timestamp_ms / 1000, UTC)
+    request = parse_request(
+        event, default_wait_s=wait_s, body=_resolved(event, blobs), received_at=received_at
+    )
+    return Change(event=event, record=record, row=row_of(request))
+
+
+def _answer(event: Event, blobs: BlobStore) -> bytes | None:
+    result = _resolved(event, blobs)
+    data = event.data if result is None else result
+    # Checked as it will be read: an answer that is referenced has its state in the blob.
+    parse_terminal(
+        Event(
+            id=event.id,
+            source=event.source,
+            type=event.type,
+            data=data,
+            extensions=event.extensions,
+        )
+    )
+    return result
+
+
+def _resolved(event: Event, blobs: BlobStore) -> bytes | None:
+    ref = event.get(types.DATA_REF)
+    if ref is None or event.data is not None:
+        return None
+    try:
+        return blobs.get(ref, limit_bytes=MAX_BLOB_BYTES)
+    except BlobMissing as error:
+        log.warning("blob missing", extra={"event_id": event.id, "reason": str(error)})
+        return None

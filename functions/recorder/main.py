@@ -1,0 +1,190 @@
+"""Wiring of the recorder process: a recording loop, a reaper and a batch runner on one store."""
+
+import logging
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Final
+
+from events.types import Topics
+from functions.adapters.clock import SystemClock
+from functions.errors import StoreFailed
+from functions.lifecycle import StopFlag
+from functions.ports import BlobStore, Clock, RecordLog
+from functions.recorder.batches import BatchLimits, BatchRunner
+from functions.recorder.reaper import Reaper, ReaperLimits, Republisher
+from functions.recorder.recording import Recorder, recorded_topics
+from functions.settings import Settings
+from functions.store import Store
+from functions.telemetry import Metrics, setup_logging
+from functions.wiring import open_blobs, open_log, open_store
+
+BATCH_S: Final = 0.25
+PURGE_S: Final = 60.0
+CLOSE_S: Final = 5.0
+
+log = logging.getLogger(__name__)
+
+
+def run(settings: Settings) -> int:
+    """Runs the recorder until SIGTERM or SIGINT; 0 after a drain, 1 when a part of it died.
+
+    Raises:
+        StartupFailed: the store cannot be opened.
+    """
+    setup_logging("recorder", settings.log_level)
+    stop = StopFlag.install()
+    store = open_store(settings)
+    process = RecorderProcess(
+        settings=settings,
+        store=store,
+        log=open_log(settings),
+        blobs=open_blobs(settings),
+        clock=SystemClock(),
+    )
+    try:
+        return process.run(stop)
+    finally:
+        store.close()
+
+
+class RecorderProcess:
+    """The three parts and their threads. Tests give it adapters in memory."""
+
+    def __init__(
+        self, *, settings: Settings, store: Store, log: RecordLog, blobs: BlobStore, clock: Clock
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._log = log
+        self._blobs = blobs
+        self._clock = clock
+        self._topics = Topics(settings.broker.prefix)
+        self._failed = threading.Event()
+
+    def run(self, stop: StopFlag) -> int:
+        """Blocks until `stop`; a part that dies stops the others, so that the process is started anew."""
+        if self._settings.store.boot_id and self._store.boot(self._settings.store.boot_id):
+            log.warning("new life of an in-memory broker: unfinished requests of the last one end")
+        threads = [
+            threading.Thread(target=self._guard, args=(part, stop), name=part.__name__)
+            for part in (self._record, self._reap, self._run_batches)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return 1 if self._failed.is_set() else 0
+
+    def _guard(self, part: Callable[[StopFlag], None], stop: StopFlag) -> None:
+        try:
+            part(stop)
+        except Exception:
+            # The loop boundary: logged once; the process ends and is started again by whoever keeps it.
+            log.exception("part of the recorder died", extra={"part": part.__name__})
+            self._failed.set()
+        finally:
+            stop.set()
+
+    def _record(self, stop: StopFlag) -> None:
+        consumer = self._log.group(
+            group=self._topics.recorder_group,
+            topics=recorded_topics(self._topics),
+            client="recorder",
+        )
+        recorder = Recorder(
+            consumer=consumer,
+            store=self._store,
+            blobs=self._blobs,
+            wait_s=self._settings.ingress.background_wait_s,
+        )
+        try:
+            recorder.run(stop)
+        finally:
+            consumer.close()
+
+    def _reap(self, stop: StopFlag) -> None:
+        settings = self._settings
+        appender = self._log.appender(client="reaper")
+        lags = self._log.lag_reader(client="reaper")
+        limits = ReaperLimits(
+            route_bound_s=settings.store.route_bound_s,
+            append_s=settings.broker.delivery_timeout_s,
+            further_reply_topics=_names(settings.ingress.reply_topics),
+        )
+        reaper = Reaper(
+            store=self._store,
+            appender=appender,
+            clock=self._clock,
+            topics=self._topics,
+            limits=limits,
+            metrics=Metrics(),
+        )
+        republisher = Republisher(
+            store=self._store,
+            appender=appender,
+            lags=lags,
+            clock=self._clock,
+            topics=self._topics,
+            limits=limits,
+        )
+        purger = Purger(self._store, self._clock, timedelta(days=settings.store.retention_days))
+        try:
+            while not stop.wait(settings.store.reap_s):
+                _patiently(reaper.tick)
+                _patiently(republisher.tick)
+                _patiently(purger.tick)
+        finally:
+            lags.close()
+            appender.close(CLOSE_S)
+
+    def _run_batches(self, stop: StopFlag) -> None:
+        settings = self._settings
+        appender = self._log.appender(client="batches")
+        runner = BatchRunner(
+            store=self._store,
+            blobs=self._blobs,
+            appender=appender,
+            clock=self._clock,
+            topics=self._topics,
+            limits=BatchLimits(
+                wait_s=settings.ingress.background_wait_s,
+                append_s=settings.broker.delivery_timeout_s,
+                inline_bytes=settings.broker.inline_bytes,
+                max_file_bytes=settings.ingress.max_file_bytes,
+            ),
+        )
+        try:
+            while not stop.wait(BATCH_S):
+                _patiently(runner.tick)
+        finally:
+            appender.close(CLOSE_S)
+
+
+class Purger:
+    """Deletes what is older than the retention, now and then."""
+
+    def __init__(self, store: Store, clock: Clock, retention: timedelta) -> None:
+        self._store = store
+        self._clock = clock
+        self._retention = retention
+        self._done_s = clock.monotonic_s()
+
+    def tick(self) -> int:
+        """Purges at most once in `PURGE_S`; returns how many requests are gone."""
+        if self._clock.monotonic_s() - self._done_s < PURGE_S:
+            return 0
+        self._done_s = self._clock.monotonic_s()
+        return self._store.purge(self._clock.now() - self._retention)
+
+
+def _patiently(step: Callable[[], int]) -> None:
+    """A store or broker that is out of reach is met again at the next tick."""
+    try:
+        step()
+    except StoreFailed as error:
+        log.warning("store out of reach", extra={"reason": str(error)})
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(name for part in text.split(",") if (name := part.strip()))

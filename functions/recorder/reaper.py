@@ -1,0 +1,187 @@
+"""The reaper: ends what nobody else can end, and publishes again what was dropped on the way.
+
+Verdicts are pure (`recorder.verdicts`); this module reads rows, appends terminals and waits for the log. It never
+writes a state: the terminals come back through `infer.responses`, whose order decides which of two came first. So every
+door agrees, also when a model's answer and the deadline meet.
+"""
+
+import logging
+from collections.abc import Iterable
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Final
+
+from events.kafka_codec import outgoing_record
+from events.record import PartitionId
+from events.reply import terminal_outgoing
+from events.types import Topics
+from functions.errors import ApiError, AppendFailed
+from functions.ports import Clock, LagReader, RecordAppender
+from functions.recorder.recording import recorded_topics
+from functions.recorder.verdicts import (
+    Positions,
+    ending,
+    has_caught_up,
+    reply_of,
+    terminal_of,
+    was_dropped,
+)
+from functions.store import RequestRow, RequestStore
+from functions.telemetry import Metrics
+
+REPEAT_S: Final = 5.0
+"""A terminal that has not come back from the log after this long is appended again."""
+CHECK_S: Final = 2.0
+"""Lags are read at most this often while something waits to be routed."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReaperLimits:
+    """`route_bound_s`: accepted and not routed for this long is suspect. `append_s`: longest wait for the log."""
+
+    route_bound_s: float
+    append_s: float
+    further_reply_topics: frozenset[str] = frozenset()
+
+
+class Reaper:
+    """Call `tick` every `settings.store.reap_s`, from one thread."""
+
+    def __init__(
+        self,
+        *,
+        store: RequestStore,
+        appender: RecordAppender,
+        clock: Clock,
+        topics: Topics,
+        limits: ReaperLimits,
+        metrics: Metrics,
+    ) -> None:
+        self._store = store
+        self._appender = appender
+        self._clock = clock
+        self._topics = topics
+        self._limits = limits
+        self._metrics = metrics
+        self._emitted: dict[str, float] = {}
+
+    def tick(self) -> int:
+        """Ends what is due; returns how many terminals the log has taken."""
+        now = self._clock.now()
+        due: list[tuple[RequestRow, ApiError]] = []
+        lost = self._store.lost()
+        for rows, is_lost in ((self._store.overdue(now), False), (lost, True)):
+            for row in rows:
+                error = ending(row, now, is_lost=is_lost)
+                if error is not None:
+                    due.append((row, error))
+        self._forget_emitted()
+        return self._emit(due)
+
+    def _forget_emitted(self) -> None:
+        limit = self._clock.monotonic_s() - REPEAT_S
+        self._emitted = {key: at for key, at in self._emitted.items() if at > limit}
+
+    def _emit(self, due: Iterable[tuple[RequestRow, ApiError]]) -> int:
+        appended: list[tuple[RequestRow, ApiError, Future[PartitionId]]] = []
+        for row, error in due:
+            if row.id in self._emitted:
+                continue
+            self._emitted[row.id] = self._clock.monotonic_s()
+            event = terminal_of(row, error, self._clock.now())
+            reply = reply_of(row, self._topics, self._limits.further_reply_topics)
+            outgoing = terminal_outgoing(event, topics=self._topics, reply=reply)
+            futures = [self._appender.append(outgoing_record(out)) for out in outgoing]
+            # The first is the one on infer.responses; a caller that is gone must not hold up the others.
+            appended.append((row, error, futures[0]))
+        return sum(self._has_landed(row, error, future) for row, error, future in appended)
+
+    def _has_landed(self, row: RequestRow, error: ApiError, future: "Future[PartitionId]") -> bool:
+        try:
+            future.result(self._limits.append_s)
+        except (AppendFailed, TimeoutError) as failure:
+            self._emitted.pop(row.id, None)
+            log.warning(
+                "terminal not appended", extra={"request_id": row.id, "reason": str(failure)}
+            )
+            return False
+        self._metrics.reaped.labels(state=error.code).inc()
+        log.info("request ended", extra={"request_id": row.id, "code": error.code})
+        return True
+
+
+class Republisher:
+    """Publishes dropped requests again. Call `tick` as often as the reaper's, from the same thread."""
+
+    def __init__(
+        self,
+        *,
+        store: RequestStore,
+        appender: RecordAppender,
+        lags: LagReader,
+        clock: Clock,
+        topics: Topics,
+        limits: ReaperLimits,
+    ) -> None:
+        self._store = store
+        self._appender = appender
+        self._lags = lags
+        self._clock = clock
+        self._topics = topics
+        self._limits = limits
+        self._then: Positions | None = None
+        self._checked_s = float("-inf")
+
+    def tick(self) -> int:
+        """Publishes again what was dropped; returns how many."""
+        elapsed_s = self._clock.monotonic_s() - self._checked_s
+        if elapsed_s < CHECK_S:
+            return 0
+        before = self._clock.now() - timedelta(seconds=self._limits.route_bound_s)
+        if not self._store.unrouted(before, limit=1):
+            self._then = None
+            return 0
+        self._checked_s = self._clock.monotonic_s()
+        now = self._positions()
+        if self._then is None:
+            self._then = now
+            return 0
+        if not has_caught_up(self._then, now):
+            return 0
+        then, self._then = self._then, now
+        return self._publish(then)
+
+    def _positions(self) -> Positions:
+        topics = self._topics
+        found = self._lags.lags(
+            {
+                topics.router_group: (topics.requests,),
+                topics.recorder_group: recorded_topics(topics),
+            }
+        )
+        return Positions(router=found[topics.router_group], recorder=found[topics.recorder_group])
+
+    def _publish(self, then: Positions) -> int:
+        now = self._clock.now()
+        before = now - timedelta(seconds=self._limits.route_bound_s)
+        landed: list[str] = []
+        for row, record in self._store.unrouted(before):
+            if row.deadline <= now or not was_dropped(row, record, then):
+                continue
+            future = self._appender.append(replace(record, partition=None, offset=-1))
+            try:
+                future.result(self._limits.append_s)
+            except (AppendFailed, TimeoutError) as failure:
+                log.warning(
+                    "request not published again",
+                    extra={"request_id": row.id, "reason": str(failure)},
+                )
+                continue
+            landed.append(row.id)
+            log.warning("request published again", extra={"request_id": row.id})
+        if landed:
+            self._store.republished(landed, now)
+        return len(landed)

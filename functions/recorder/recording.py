@@ -1,0 +1,95 @@
+"""The recording loop: poll, one transaction, commit. Killed in between, it repeats and changes nothing twice."""
+
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from events.record import PartitionId, Record
+from events.types import Topics
+from functions.errors import StoreFailed
+from functions.lifecycle import StopFlag
+from functions.ports import BlobStore, Commit, GroupConsumer
+from functions.recorder.changes import change_of
+from functions.store import Change, RequestStore
+
+POLL_S: Final = 0.25
+RETRY_S: Final = 0.5
+"""Pause before a transaction is tried again while the store is out of reach."""
+
+log = logging.getLogger(__name__)
+
+
+def recorded_topics(topics: Topics) -> tuple[str, ...]:
+    """What the recorder reads."""
+    return (topics.requests, topics.progress, topics.responses, topics.control)
+
+
+class Recorder:
+    """One member of the recorder group. Owned by the thread that runs it.
+
+    Args:
+        wait_s: deadline of requests that name none, in seconds after their time.
+    """
+
+    def __init__(
+        self, *, consumer: GroupConsumer, store: RequestStore, blobs: BlobStore, wait_s: float
+    ) -> None:
+        self._consumer = consumer
+        self._store = store
+        self._blobs = blobs
+        self._wait_s = wait_s
+
+    def run(self, stop: StopFlag) -> None:
+        """Records until `stop` is set."""
+        while not stop.is_set():
+            self.step(stop, POLL_S)
+
+    def step(self, stop: StopFlag, timeout_s: float) -> int:
+        """One poll, recorded and committed; returns how many records it had."""
+        records = self._consumer.poll(timeout_s).records
+        self._consumer.expect(soon=bool(records))
+        if not records:
+            return 0
+        changes = [
+            change
+            for record in records
+            if (change := change_of(record, self._blobs, wait_s=self._wait_s)) is not None
+        ]
+        if self._record(changes, stop):
+            # Only after the transaction; a refused commit means that another member repeats these records.
+            self._consumer.commit(next_offsets(records))
+        return len(records)
+
+    def _record(self, changes: Sequence[Change], stop: StopFlag) -> bool:
+        """False: stopped before the store could take them."""
+        while True:
+            try:
+                self._store.record_batch(changes)
+            except StoreFailed as error:
+                if not error.is_transient:
+                    return self._record_singly(changes, stop)
+                log.warning("store out of reach", extra={"reason": str(error)})
+                if stop.wait(RETRY_S):
+                    return False
+            else:
+                return True
+
+    def _record_singly(self, changes: Sequence[Change], stop: StopFlag) -> bool:
+        """One change that the store refuses must not hold up the others."""
+        if len(changes) == 1:
+            event = changes[0].event
+            log.error(
+                "event refused by the store", extra={"event_id": event.id, "type": event.type}
+            )
+            return True
+        return all(self._record([change], stop) for change in changes)
+
+
+def next_offsets(records: Iterable[Record]) -> dict[PartitionId, Commit]:
+    """What to commit once all these records are done."""
+    found: dict[PartitionId, Commit] = {}
+    for record in records:
+        known = found.get(record.partition_id)
+        if known is None or record.offset >= known.offset:
+            found[record.partition_id] = Commit(record.offset + 1)
+    return found

@@ -1,0 +1,106 @@
+"""What the reaper decides, purely: which requests end now and how, which records were dropped on the way."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from events import types
+from events.record import Event, PartitionId, Record
+from events.reply import Failure, PickspinData, failed
+from events.request import Origin, ReplyAddress, is_reply_topic_allowed
+from events.types import State, Topics
+from functions.errors import ApiError
+from functions.ports import Offsets
+from functions.store import RequestRow
+
+SOURCE = "/recorder"
+
+
+def ending(row: RequestRow, now: datetime, *, is_lost: bool = False) -> ApiError | None:
+    """Why an unfinished request ends now; None: it goes on.
+
+    `is_lost`: its volatile broker is gone, nothing will ever work on it.
+    """
+    if row.state.is_terminal:
+        return None
+    if row.cancel_reason is not None and row.cancel_reason != "deadline":
+        return ApiError("cancelled", "the request was cancelled")
+    if row.deadline <= now or row.cancel_reason == "deadline":
+        return ApiError(
+            "deadline_exceeded", "the request was not finished by its deadline: allow it more time"
+        )
+    if is_lost:
+        return ApiError(
+            "lost_on_restart",
+            "the in-memory broker was restarted and its queue is gone: send it again",
+        )
+    return None
+
+
+def terminal_of(row: RequestRow, error: ApiError, now: datetime) -> Event:
+    """The terminal of a request that ends here; its id is the same whoever writes it."""
+    failure = Failure(
+        code=error.code, message=error.message, type=error.row.type, status=error.status
+    )
+    pickspin = PickspinData(
+        request_id=row.id,
+        state="failed",
+        service=row.service,
+        model=row.model,
+        attempt=row.attempt,
+    )
+    return failed(origin_of(row), failure, source=SOURCE, now=now, pickspin=pickspin)
+
+
+def origin_of(row: RequestRow) -> Origin:
+    """What events that follow from the request carry on."""
+    carried = {
+        types.TENANT: row.tenant,
+        types.OPERATION: row.operation,
+        types.CALLBACK_ID: row.callback_id,
+        types.BATCH_ID: row.batch_id,
+        types.REPLY_EPOCH: row.reply_epoch,
+    }
+    return Origin(request_id=row.id, carried={name: v for name, v in carried.items() if v})
+
+
+def reply_of(row: RequestRow, topics: Topics, further: frozenset[str]) -> ReplyAddress | None:
+    """Where the caller listens; None where it does not, or asks for a topic that replies may not go to."""
+    if row.reply_topic is None or not is_reply_topic_allowed(row.reply_topic, topics, further):
+        return None
+    return ReplyAddress(topic=row.reply_topic, partition=row.reply_partition, epoch=row.reply_epoch)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Positions:
+    """Where router and recorder stood at one instant, and where the log ended."""
+
+    router: Mapping[PartitionId, Offsets]
+    recorder: Mapping[PartitionId, Offsets]
+
+
+def has_caught_up(then: Positions, now: Positions) -> bool:
+    """True once the recorder has read everything that was on the log `then`."""
+    return all(
+        offsets.end == offsets.start or (_committed(now.recorder, place) or 0) >= offsets.end
+        for place, offsets in then.recorder.items()
+    )
+
+
+def was_dropped(row: RequestRow, record: Record, then: Positions) -> bool:
+    """True where a request that is still `accepted` was passed over: not on the log, or read by the router's group.
+
+    `then` was taken before the recorder caught up with it, so that whatever the router made of the record would be
+    known by now. A record that the router's group has not committed is simply waiting.
+    """
+    if row.state is not State.ACCEPTED:
+        return False
+    if record.offset < 0:
+        return True
+    committed = _committed(then.router, record.partition_id)
+    return committed is not None and committed > record.offset
+
+
+def _committed(offsets: Mapping[PartitionId, Offsets], place: PartitionId) -> int | None:
+    found = offsets.get(place)
+    return None if found is None else found.committed

@@ -1,4 +1,4 @@
-"""Rows H12 and H24-H37 of the bad-input catalogue: OpenAI bodies that are valid JSON and still refused, or passed on."""
+"""Rows H12 and H24-H37 of the bad-input catalogue: OpenAI bodies that are JSON and still refused, or passed on."""
 
 import base64
 import math
@@ -51,7 +51,11 @@ CASES: list[tuple[str, dict[str, object], str]] = [
     ("H24-messages-object", {"messages": {}}, "messages"),
     ("H24-100001-messages", {"messages": [USER] * 100_001}, "messages"),
     ("H24-message-text", {"messages": ["hi"]}, "messages[0]"),
-    ("H25-role-unknown", {"messages": [USER, {"role": "wizard", "content": "hi"}]}, "messages[1].role"),
+    (
+        "H25-role-unknown",
+        {"messages": [USER, {"role": "wizard", "content": "hi"}]},
+        "messages[1].role",
+    ),
     ("H25-role-missing", {"messages": [{"content": "hi"}]}, "messages[0].role"),
     ("H25-content-null", message(content=None), "messages[0].content"),
     ("H25-content-missing", message(), "messages[0].content"),
@@ -93,28 +97,84 @@ CASES: list[tuple[str, dict[str, object], str]] = [
     ("H30-top_logprobs-without-logprobs", chat(top_logprobs=1), "top_logprobs"),
     ("H31-stream-text", chat(stream="yes"), "stream"),
     ("H31-stream-number", chat(stream=1), "stream"),
-    ("H32-stream_options-without-stream", chat(stream_options={"include_usage": True}), "stream_options"),
+    (
+        "H32-stream_options-without-stream",
+        chat(stream_options={"include_usage": True}),
+        "stream_options",
+    ),
     ("H32-stream_options-text", chat(stream=True, stream_options="x"), "stream_options"),
-    ("H33-format-unknown", chat(response_format={"type": "regex", "regex": "(a+)+$"}), "response_format.type"),
-    ("H33-format-without-schema", chat(response_format={"type": "json_schema"}), "response_format.json_schema"),
+    (
+        "H33-format-unknown",
+        chat(response_format={"type": "regex", "regex": "(a+)+$"}),
+        "response_format.type",
+    ),
+    (
+        "H33-format-without-schema",
+        chat(response_format={"type": "json_schema"}),
+        "response_format.json_schema",
+    ),
     ("H33-deep-schema", schema(nested(20)), SCHEMA_AT),
     ("H33-wide-schema", schema({"anyOf": [{"type": "string"}] * 2001}), SCHEMA_AT),
     ("H33-large-schema", schema({"description": "x" * 70_000}), SCHEMA_AT),
     ("H33-long-pattern", schema({"properties": {"a": {"pattern": "(a+)+" * 200}}}), SCHEMA_AT),
-    ("H33-deep-tool", chat(tools=[{"type": "function", "function": {"name": "f", "parameters": nested(20)}}]), "tools[0].function.parameters"),
-    ("tool-name", chat(tools=[{"type": "function", "function": {"name": "a b"}}]), "tools[0].function.name"),
+    (
+        "H33-deep-tool",
+        chat(tools=[{"type": "function", "function": {"name": "f", "parameters": nested(20)}}]),
+        "tools[0].function.parameters",
+    ),
+    (
+        "tool-name",
+        chat(tools=[{"type": "function", "function": {"name": "a b"}}]),
+        "tools[0].function.name",
+    ),
     ("tool-choice", chat(tool_choice="any"), "tool_choice"),
-    ("H34-image-inside", part(type="image_url", image_url={"url": "http://169.254.169.254/latest"}), "messages[0].content[1].image_url.url"),
-    ("H34-image-outside", part(type="image_url", image_url={"url": "https://example.com/a.png"}), "messages[0].content[1].image_url.url"),
-    ("H34-image-file", part(type="image_url", image_url={"url": "file:///etc/passwd"}), "messages[0].content[1].image_url.url"),
-    ("H34-image-leading-space", part(type="image_url", image_url={"url": " data:image/png;base64,x"}), "messages[0].content[1].image_url.url"),
-    ("H34-image-text", part(type="image_url", image_url="http://a"), "messages[0].content[1].image_url"),
-    ("H34-video", part(type="video_url", video_url={"url": "http://a/"}), "messages[0].content[1].video_url.url"),
-    ("H34-audio", part(type="audio_url", audio_url={"url": "http://a/"}), "messages[0].content[1].audio_url.url"),
-    ("H34-file-url", part(type="file", file={"file_url": "http://a/"}), "messages[0].content[1].file.file_url"),
-    ("H34-file-id", part(type="file", file={"file_id": "file-1"}), "messages[0].content[1].file.file_id"),
+    (
+        "H34-image-inside",
+        part(type="image_url", image_url={"url": "http://169.254.169.254/latest"}),
+        "messages[0].content[1].image_url.url",
+    ),
+    (
+        "H34-image-outside",
+        part(type="image_url", image_url={"url": "https://example.com/a.png"}),
+        "messages[0].content[1].image_url.url",
+    ),
+    (
+        "H34-image-file",
+        part(type="image_url", image_url={"url": "file:///etc/passwd"}),
+        "messages[0].content[1].image_url.url",
+    ),
+    (
+        "H34-image-leading-space",
+        part(type="image_url", image_url={"url": " data:image/png;base64,x"}),
+        "messages[0].content[1].image_url.url",
+    ),
+    (
+        "H34-image-text",
+        part(type="image_url", image_url="http://a"),
+        "messages[0].content[1].image_url",
+    ),
+    (
+        "H34-video",
+        part(type="video_url", video_url={"url": "http://a/"}),
+        "messages[0].content[1].video_url.url",
+    ),
+    (
+        "H34-audio",
+        part(type="audio_url", audio_url={"url": "http://a/"}),
+        "messages[0].content[1].audio_url.url",
+    ),
+    (
+        "H34-file-url",
+        part(type="file", file={"file_url": "http://a/"}),
+        "messages[0].content[1].file.file_url",
+    ),
+    (
+        "H34-file-id",
+        part(type="file", file={"file_id": "file-1"}),
+        "messages[0].content[1].file.file_id",
+    ),
     ("H34-file-nothing", part(type="file", file={}), "messages[0].content[1].file.file_data"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("body", "param"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
@@ -172,7 +232,7 @@ def test_a_bad_embeddings_body_is_refused(body: dict[str, object], param: str) -
 
 
 @pytest.mark.parametrize("name", sorted(REFUSED))
-def test_H35_extensions_that_pass_our_limits_are_refused(name: str) -> None:
+def test_row_h35_extensions_that_pass_our_limits_are_refused(name: str) -> None:
     with pytest.raises(EventRejected) as caught:
         check_body(Operation.CHAT, chat(**{name: 1}))
     assert (caught.value.code, caught.value.attribute) == ("unsupported_parameter", name)
@@ -182,29 +242,95 @@ GOOD: list[tuple[str, Operation, dict[str, object]]] = [
     ("plain", Operation.CHAT, chat()),
     ("H35-unknown-fields", Operation.CHAT, chat(top_k=40, future={"a": [1]}, mirostat=None)),
     ("H36-prototype-keys", Operation.CHAT, chat(__proto__={"a": 1}, __class__="x", constructor=1)),
-    ("H37-nulls", Operation.CHAT, chat(model=None, max_tokens=None, stop=None, tools=None, guided_json=None, stream_options=None)),
-    ("everything", Operation.CHAT, chat(
-        model="auto", n=16, stop=["a"] * 16, temperature=0, top_p=1, seed=-5, max_tokens=1_000_000_000, stream=True,
-        stream_options={"include_usage": True}, logit_bias={"50256": -100}, logprobs=True, top_logprobs=20,
-        tools=[{"type": "function", "function": {"name": "get_weather", "parameters": nested(3)}}],
-        tool_choice={"type": "function", "function": {"name": "get_weather"}}, metadata={"a": "b"}, store=False)),
-    ("tools-conversation", Operation.CHAT, {"messages": [
-        {"role": "developer", "content": "be brief"}, USER,
-        {"role": "assistant", "content": None, "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]},
-        {"role": "tool", "tool_call_id": "c1", "content": "4"}]}),
+    (
+        "H37-nulls",
+        Operation.CHAT,
+        chat(
+            model=None,
+            max_tokens=None,
+            stop=None,
+            tools=None,
+            guided_json=None,
+            stream_options=None,
+        ),
+    ),
+    (
+        "everything",
+        Operation.CHAT,
+        chat(
+            model="auto",
+            n=16,
+            stop=["a"] * 16,
+            temperature=0,
+            top_p=1,
+            seed=-5,
+            max_tokens=1_000_000_000,
+            stream=True,
+            stream_options={"include_usage": True},
+            logit_bias={"50256": -100},
+            logprobs=True,
+            top_logprobs=20,
+            tools=[
+                {"type": "function", "function": {"name": "get_weather", "parameters": nested(3)}}
+            ],
+            tool_choice={"type": "function", "function": {"name": "get_weather"}},
+            metadata={"a": "b"},
+            store=False,
+        ),
+    ),
+    (
+        "tools-conversation",
+        Operation.CHAT,
+        {
+            "messages": [
+                {"role": "developer", "content": "be brief"},
+                USER,
+                {
+                    "role": "assistant",
+                    "content": None,
+                    "tool_calls": [
+                        {
+                            "id": "c1",
+                            "type": "function",
+                            "function": {"name": "f", "arguments": "{}"},
+                        }
+                    ],
+                },
+                {"role": "tool", "tool_call_id": "c1", "content": "4"},
+            ]
+        },
+    ),
     ("json-schema", Operation.CHAT, schema(nested(5))),
-    ("H34-data-url", Operation.CHAT, part(type="image_url", image_url={"url": DATA_URL, "detail": "low"})),
-    ("inline-audio", Operation.CHAT, part(type="input_audio", input_audio={"data": "AAAA", "format": "wav"})),
-    ("inline-file", Operation.CHAT, part(type="file", file={"filename": "a.pdf", "file_data": "data:application/pdf;base64,AA"})),
+    (
+        "H34-data-url",
+        Operation.CHAT,
+        part(type="image_url", image_url={"url": DATA_URL, "detail": "low"}),
+    ),
+    (
+        "inline-audio",
+        Operation.CHAT,
+        part(type="input_audio", input_audio={"data": "AAAA", "format": "wav"}),
+    ),
+    (
+        "inline-file",
+        Operation.CHAT,
+        part(
+            type="file", file={"filename": "a.pdf", "file_data": "data:application/pdf;base64,AA"}
+        ),
+    ),
     ("H23-long-model-name-is-for-the-catalogue", Operation.CHAT, chat(model="m" * 10_000)),
     ("prompt", Operation.COMPLETIONS, {"prompt": "", "logprobs": 5, "echo": True, "best_of": 2}),
     ("prompts", Operation.COMPLETIONS, {"prompt": ["a", ""]}),
     ("tokens", Operation.COMPLETIONS, {"prompt": [1, 2]}),
     ("input", Operation.EMBEDDINGS, {"input": "a"}),
-    ("inputs", Operation.EMBEDDINGS, {"input": ["a"] * 2048, "encoding_format": "base64", "dimensions": 8}),
+    (
+        "inputs",
+        Operation.EMBEDDINGS,
+        {"input": ["a"] * 2048, "encoding_format": "base64", "dimensions": 8},
+    ),
     ("token-inputs", Operation.EMBEDDINGS, {"input": [[1, 2], [3]]}),
     ("one-long-token-input", Operation.EMBEDDINGS, {"input": list(range(8000))}),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("operation", "body"), [c[1:] for c in GOOD], ids=[c[0] for c in GOOD])
@@ -212,7 +338,7 @@ def test_a_good_body_passes(operation: Operation, body: dict[str, object]) -> No
     check_body(operation, body)
 
 
-def test_H37_nulls_are_dropped_and_nothing_else() -> None:
+def test_row_h37_nulls_are_dropped_and_nothing_else() -> None:
     body = {
         "a": None,
         "b": 0,

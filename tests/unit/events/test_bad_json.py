@@ -85,8 +85,18 @@ def test_a_body_that_is_no_object_is_refused(raw: bytes) -> None:
         (json.dumps(["[[[{{{" * 100]).encode(), ["[[[{{{" * 100]),
         (b' {"a":\t[1,\r\n2]} ', {"a": [1, 2]}),
     ],
-    ids=["H12-escaped-controls-are-kept", "H11-pair", "H7-64-arrays", "H8-64-digits", "number", "H36-inert", "bracket", "brackets-in-text", "white-space"],
-)  # fmt: skip
+    ids=[
+        "H12-escaped-controls-are-kept",
+        "H11-pair",
+        "H7-64-arrays",
+        "H8-64-digits",
+        "number",
+        "H36-inert",
+        "bracket",
+        "brackets-in-text",
+        "white-space",
+    ],
+)
 def test_valid_json_is_read_as_it_is(raw: bytes, expected: object) -> None:
     assert loads(raw) == (json.loads(raw) if expected is None else expected)
 
@@ -111,9 +121,12 @@ DOCUMENTS = st.recursive(
     | st.integers(-(10**60), 10**60)
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(st.characters(exclude_categories=["Cs"])),
-    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), inner, max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=5)
+        | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), inner, max_size=5)
+    ),
     max_leaves=20,
-)  # fmt: skip
+)
 
 
 @given(DOCUMENTS)

@@ -1,7 +1,7 @@
 """Rows K1-K35 of the bad-input catalogue: what a foreign producer may put on a topic, and what becomes of it here.
 
-A record is refused by the codec, refused by the parser of requests, or accepted; never anything else. Rows K36-K39 (late
-replies, aborted transactions, compressed bombs) belong to readers and to the broker and have no record of their own.
+A record is refused by the codec, refused by the parser of requests, or accepted; never anything else. Rows K36-K39
+(late replies, aborted transactions, compressed bombs) belong to readers and the broker and have no record of their own.
 """
 
 import gzip
@@ -15,9 +15,8 @@ import pytest
 from events import kafka_codec, types
 from events.errors import EventRejected
 from events.limits import DEFAULT_LIMITS
-from events.record import Event, Record
-from events.reply_reading import parse_chunk, parse_terminal
-from events.request import InferenceRequest, is_reply_topic_allowed, parse_request, parse_routed
+from events.record import Record
+from events.request import InferenceRequest, parse_request
 
 BODY = b'{"messages":[{"role":"user","content":"hi"}]}'
 HEADERS: dict[str, bytes] = {
@@ -34,7 +33,7 @@ RECEIVED = datetime(2026, 11, 21, 12, 0, 5, tzinfo=UTC)
 def record(
     value: bytes | None = BODY, *, without: str = "", key: bytes | None = None, **headers: object
 ) -> Record:
-    """A valid request record but for what is asked; header names by their attribute, None for a header without value."""
+    """A valid request but for what is asked; headers by their attribute, None for a header without value."""
     found: dict[str, object] = {k: v for k, v in HEADERS.items() if k != f"ce_{without}"}
     for name, given in headers.items():
         found["content-type" if name == "content_type" else f"ce_{name}"] = given
@@ -281,33 +280,95 @@ def parsed(found: Record) -> InferenceRequest:
     ("found", "holds"),
     [
         pytest.param(record(), lambda r: r.request_id == "req-1", id="a-valid-request"),
-        pytest.param(record(without="time", time=b"2026-11-21T13:00:00+01:00"), lambda r: r.event.time == "2026-11-21T12:00:00.000Z", id="K24-time-with-offset-becomes-UTC"),
-        pytest.param(record(time=b"2026-11-21T12:00:00.123456789Z"), lambda r: r.accepted_at.microsecond == 123_456, id="K24-nanoseconds"),
-        pytest.param(record(time=b"2026-11-21T13:00:00Z"), lambda r: r.accepted_at > RECEIVED, id="K24-future-by-1-h-is-the-readers-to-clamp"),
-        pytest.param(record(time=b"9999-12-31T00:00:00Z"), lambda r: r.accepted_at.year == 9999, id="K24-year-9999"),
-        pytest.param(record(expirytime=b"2020-01-01T00:00:00Z"), lambda r: r.deadline.year == 2020, id="K25-past-deadline-is-kept"),
-        pytest.param(record(), lambda r: (r.deadline - r.accepted_at).total_seconds() == 60, id="K25-absent-deadline-is-the-default"),
+        pytest.param(
+            record(without="time", time=b"2026-11-21T13:00:00+01:00"),
+            lambda r: r.event.time == "2026-11-21T12:00:00.000Z",
+            id="K24-time-with-offset-becomes-UTC",
+        ),
+        pytest.param(
+            record(time=b"2026-11-21T12:00:00.123456789Z"),
+            lambda r: r.accepted_at.microsecond == 123_456,
+            id="K24-nanoseconds",
+        ),
+        pytest.param(
+            record(time=b"2026-11-21T13:00:00Z"),
+            lambda r: r.accepted_at > RECEIVED,
+            id="K24-future-by-1-h-is-the-readers-to-clamp",
+        ),
+        pytest.param(
+            record(time=b"9999-12-31T00:00:00Z"),
+            lambda r: r.accepted_at.year == 9999,
+            id="K24-year-9999",
+        ),
+        pytest.param(
+            record(expirytime=b"2020-01-01T00:00:00Z"),
+            lambda r: r.deadline.year == 2020,
+            id="K25-past-deadline-is-kept",
+        ),
+        pytest.param(
+            record(),
+            lambda r: (r.deadline - r.accepted_at).total_seconds() == 60,
+            id="K25-absent-deadline-is-the-default",
+        ),
         pytest.param(record(key=None), lambda r: r.key == "req-1", id="K26-key-None"),
-        pytest.param(record(key=b"\xff\xfe"), lambda r: r.key == "req-1", id="K26-key-not-UTF-8-is-not-read"),
-        pytest.param(record(key=b"a", partitionkey=b"b"), lambda r: (r.key, r.session) == ("b", "b"), id="K26-partitionkey-wins"),
-        pytest.param(record(correlationid=b"foreign"), lambda r: r.request_id == "req-1", id="K29-foreign-correlationid-is-ignored"),
+        pytest.param(
+            record(key=b"\xff\xfe"), lambda r: r.key == "req-1", id="K26-key-not-UTF-8-is-not-read"
+        ),
+        pytest.param(
+            record(key=b"a", partitionkey=b"b"),
+            lambda r: (r.key, r.session) == ("b", "b"),
+            id="K26-partitionkey-wins",
+        ),
+        pytest.param(
+            record(correlationid=b"foreign"),
+            lambda r: r.request_id == "req-1",
+            id="K29-foreign-correlationid-is-ignored",
+        ),
         pytest.param(record(hops=b"7"), lambda r: r.hops == 7, id="K34-hops-are-counted"),
-        pytest.param(more(("x-trace", b"\xff"), ("other", None)), lambda r: r.request_id == "req-1", id="foreign-headers-are-ignored"),
-        pytest.param(record(content_type=b"application/json; charset=UTF-8"), lambda r: r.request_id == "req-1", id="charset-utf-8"),
-        pytest.param(replace(record(), headers=tuple(h for h in record().headers if h[0] != "content-type")), lambda r: r.event.datacontenttype == types.JSON, id="no-content-type-is-JSON"),
-        pytest.param(structured(event_document(sequence=5, isurgent=True)), lambda r: (r.event.get("sequence"), r.event.get("isurgent")) == ("5", "true"), id="structured-integers-and-booleans-become-text"),
-        pytest.param(structured(event_document(data=None, data_base64="eyJwcm9tcHQiOiJoaSJ9")), lambda r: r.body == {"prompt": "hi"}, id="K22-base64-data"),
-        pytest.param(record(BODY, operation=b"chat", dataschema=b"https://example.com/s"), lambda r: r.event.dataschema == "https://example.com/s", id="dataschema"),
-        pytest.param(record(futureattribute=b"x"), lambda r: r.event.get("futureattribute") == "x", id="unknown-attributes-are-kept"),
+        pytest.param(
+            more(("x-trace", b"\xff"), ("other", None)),
+            lambda r: r.request_id == "req-1",
+            id="foreign-headers-are-ignored",
+        ),
+        pytest.param(
+            record(content_type=b"application/json; charset=UTF-8"),
+            lambda r: r.request_id == "req-1",
+            id="charset-utf-8",
+        ),
+        pytest.param(
+            replace(record(), headers=tuple(h for h in record().headers if h[0] != "content-type")),
+            lambda r: r.event.datacontenttype == types.JSON,
+            id="no-content-type-is-JSON",
+        ),
+        pytest.param(
+            structured(event_document(sequence=5, isurgent=True)),
+            lambda r: (r.event.get("sequence"), r.event.get("isurgent")) == ("5", "true"),
+            id="structured-integers-and-booleans-become-text",
+        ),
+        pytest.param(
+            structured(event_document(data=None, data_base64="eyJwcm9tcHQiOiJoaSJ9")),
+            lambda r: r.body == {"prompt": "hi"},
+            id="K22-base64-data",
+        ),
+        pytest.param(
+            record(BODY, operation=b"chat", dataschema=b"https://example.com/s"),
+            lambda r: r.event.dataschema == "https://example.com/s",
+            id="dataschema",
+        ),
+        pytest.param(
+            record(futureattribute=b"x"),
+            lambda r: r.event.get("futureattribute") == "x",
+            id="unknown-attributes-are-kept",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_is_unusual_but_valid_is_read(
     found: Record, holds: Callable[[InferenceRequest], bool]
 ) -> None:
     assert holds(parsed(found))
 
 
-def test_K13_structured_content_wins_over_ce_headers_that_disagree() -> None:
+def test_row_k13_structured_content_wins_over_ce_headers_that_disagree() -> None:
     found = structured(event_document(id="inner"))
     found = replace(
         found, headers=(*found.headers, ("ce_id", b"outer"), ("ce_tenant", b"forged\n"))
@@ -317,59 +378,15 @@ def test_K13_structured_content_wins_over_ce_headers_that_disagree() -> None:
     assert event.get("tenant") is None
 
 
-def test_K15_a_tombstone_with_attributes_is_an_event_without_data() -> None:
+def test_row_k15_a_tombstone_with_attributes_is_an_event_without_data() -> None:
     assert kafka_codec.from_record(record(None)).data is None
 
 
-def test_K16_an_empty_value_is_not_a_tombstone() -> None:
+def test_row_k16_an_empty_value_is_not_a_tombstone() -> None:
     assert kafka_codec.from_record(record(b"")).data == b""
 
 
-@pytest.mark.parametrize(
-    ("topic", "is_allowed"),
-    [
-        ("infer.replies", True),
-        ("infer.responses", True),
-        ("partner.replies", True),
-        ("infer.requests", False),
-        ("infer.model.a", False),
-        ("infer.dlq", False),
-        ("other.tenant.replies", False),
-    ],
-)
-def test_K27_replies_go_to_listed_topics_only(topic: str, is_allowed: bool) -> None:
-    found = is_reply_topic_allowed(topic, types.Topics(), {"partner.replies"})
-    assert found is is_allowed
-
-
-def test_K29_a_routed_event_without_correlationid_is_refused(samples: dict[str, Event]) -> None:
-    event = samples[types.ROUTED]
-    extensions = {k: v for k, v in event.extensions.items() if k != types.CORRELATION_ID}
-    with pytest.raises(EventRejected) as caught:
-        parse_routed(replace(event, extensions=extensions))
-    assert caught.value.attribute == types.CORRELATION_ID
-
-
-@pytest.mark.parametrize("attempt", ["0", "-1", "one", "", "9999999999", "\u0663"])
-def test_K30_an_impossible_attempt_of_a_chunk_is_refused(
-    attempt: str, samples: dict[str, Event]
-) -> None:
-    event = samples[types.CHUNK]
-    with pytest.raises(EventRejected) as caught:
-        parse_chunk(replace(event, extensions={**event.extensions, types.ATTEMPT: attempt}))
-    assert caught.value.attribute == types.ATTEMPT
-
-
-@pytest.mark.parametrize("attempt", ["-1", "one"])
-def test_K30_an_impossible_attempt_of_a_terminal_is_refused(
-    attempt: str, samples: dict[str, Event]
-) -> None:
-    event = samples[types.COMPLETED]
-    with pytest.raises(EventRejected):
-        parse_terminal(replace(event, extensions={**event.extensions, types.ATTEMPT: attempt}))
-
-
-def test_K31_a_resolved_reference_with_another_hash_is_refused() -> None:
+def test_row_k31_a_resolved_reference_with_another_hash_is_refused() -> None:
     event = kafka_codec.from_record(record(None, dataref=b"blob:" + b"0" * 64, datahash=b"0" * 64))
     with pytest.raises(EventRejected) as caught:
         parse_request(event, default_wait_s=60, body=BODY)
@@ -377,7 +394,7 @@ def test_K31_a_resolved_reference_with_another_hash_is_refused() -> None:
 
 
 @pytest.mark.parametrize("missing", [1, 0])
-def test_K32_a_record_up_to_the_limit_is_read(missing: int) -> None:
+def test_row_k32_a_record_up_to_the_limit_is_read(missing: int) -> None:
     empty = record(b"", content_type=b"text/plain")
     size = DEFAULT_LIMITS.max_bytes - empty.size_bytes - missing
     found = replace(empty, value=b"x" * size)
@@ -385,17 +402,11 @@ def test_K32_a_record_up_to_the_limit_is_read(missing: int) -> None:
     assert kafka_codec.from_record(found).data == found.value
 
 
-def test_K33_the_same_id_with_other_data_has_another_content_hash() -> None:
+def test_row_k33_the_same_id_with_other_data_has_another_content_hash() -> None:
     first, second = record(BODY), record(BODY + b" ")
     events = [kafka_codec.from_record(found) for found in (first, second)]
     assert events[0].id == events[1].id
     assert events[0].data != events[1].data
-
-
-def test_K35_a_routed_event_names_its_service_for_the_reader_to_compare(
-    samples: dict[str, Event],
-) -> None:
-    assert parse_routed(samples[types.ROUTED]).service == "smollm2-135m"
 
 
 def test_a_request_without_time_takes_the_time_of_its_record() -> None:

@@ -1,5 +1,6 @@
 """What one codec writes every reader reads: ours, and the CloudEvents SDK's, in both directions."""
 
+import contextlib
 import json
 import string
 from collections.abc import Mapping
@@ -172,10 +173,8 @@ def test_no_record_raises_anything_but_a_rejection(
 def test_no_http_message_raises_anything_but_a_rejection(
     headers: list[tuple[str, str]], body: bytes
 ) -> None:
-    try:
+    with contextlib.suppress(EventRejected):
         http_codec.from_http(headers, body)
-    except EventRejected:
-        pass
 
 
 def sdk_attributes(event: Event) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Records of every released version stay readable: golden files of what was once written.
 
-`tests/golden/events/v1/<type>.json` holds one record of each type. They are never edited; a new form of the wire gets a new
-folder. The newest folder is also exactly what today's code writes.
+`tests/golden/events/v1/<type>.json` holds one record of each type. They are never edited; a new form of the wire gets
+a new folder. The newest folder is also exactly what today's code writes.
 """
 
 import json

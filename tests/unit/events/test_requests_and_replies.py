@@ -293,7 +293,15 @@ def test_a_status_without_time_zone_is_refused(samples: Mapping[str, Event]) -> 
 
 def test_every_reader_refuses_other_types(samples: Mapping[str, Event]) -> None:
     other = Event(id="a", source="/a", type="t", extensions={types.CORRELATION_ID: "x"})
-    for reader in (reply.parse_progress, reply.parse_chunk, reply.parse_terminal, reply.parse_cancel, reply.parse_status, reply.parse_decision, parse_routed):  # fmt: skip
+    for reader in (
+        reply.parse_progress,
+        reply.parse_chunk,
+        reply.parse_terminal,
+        reply.parse_cancel,
+        reply.parse_status,
+        reply.parse_decision,
+        parse_routed,
+    ):
         with pytest.raises(EventRejected) as caught:
             reader(other)
         assert caught.value.attribute == "type"

@@ -1,0 +1,111 @@
+"""Verbs that ask a running ingress: models, status, request."""
+
+from typing import Annotated, Any, Final
+from urllib.parse import quote
+
+import typer
+
+from functions.cli.saying import AsJson, Key, Url, base_url, say_json, say_rows
+from functions.errors import PickspinError, StartupFailed
+
+TIMEOUT_S: Final = 10.0
+RequestId = Annotated[str, typer.Argument(help="Id of the request (req_...).")]
+
+
+class IngressRefused(PickspinError):
+    """The ingress answered with an error; the message is its own."""
+
+
+def ask(app: typer.Typer) -> None:
+    """Adds the verbs that ask."""
+    app.command(epilog="Example: pickspin models --url http://127.0.0.1:9000")(models)
+    app.command(epilog="Example: pickspin status --json")(status)
+    request = typer.Typer(help="Look at one request, or cancel it.")
+    request.command("get", epilog="Example: pickspin request get req_0190...")(get_request)
+    request.command("cancel", epilog="Example: pickspin request cancel req_0190...")(cancel_request)
+    app.add_typer(request, name="request")
+
+
+def models(*, url: Url = None, key: Key = None, as_json: AsJson = False) -> None:
+    """List the models of an ingress, cold ones too."""
+    found = call("GET", "/v1/models", url, key)
+    if as_json:
+        say_json(found)
+        return
+    rows = [("MODEL", "STATE", "READY IN")]
+    rows += [_model_row(entry) for entry in found.get("data", [])]
+    say_rows(rows)
+
+
+def status(*, url: Url = None, key: Key = None, as_json: AsJson = False) -> int:
+    """Say whether an ingress is ready.
+
+    Lists the state of its models too. Exit status 1 when it is not ready.
+    """
+    import httpx  # noqa: PLC0415 - slow to import
+
+    base = base_url(url)
+    try:
+        is_ready = httpx.get(f"{base}/readyz", timeout=TIMEOUT_S).status_code == 200
+    except httpx.HTTPError:
+        is_ready = False
+    listed = call("GET", "/v1/models", url, key).get("data", []) if is_ready else []
+    if as_json:
+        say_json({"url": base, "ready": is_ready, "models": listed})
+    else:
+        typer.echo(f"{base} is {'ready' if is_ready else 'not ready'}")
+        say_rows([_model_row(entry) for entry in listed])
+    return 0 if is_ready else 1
+
+
+def get_request(request_id: RequestId, *, url: Url = None, key: Key = None) -> None:
+    """Print a request's state, and its answer once there is one (JSON)."""
+    say_json(call("GET", f"/v1/requests/{quote(request_id, safe='')}", url, key))
+
+
+def cancel_request(request_id: RequestId, *, url: Url = None, key: Key = None) -> None:
+    """Cancel a request; prints its state (JSON)."""
+    say_json(call("POST", f"/v1/requests/{quote(request_id, safe='')}/cancel", url, key))
+
+
+def call(method: str, path: str, url: str | None, key: str | None) -> Any:
+    """The JSON that an ingress answers.
+
+    Raises:
+        StartupFailed: nothing listens there.
+        IngressRefused: it answered with an error.
+    """
+    import httpx  # noqa: PLC0415 - slow to import
+
+    base = base_url(url)
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    try:
+        reply = httpx.request(method, f"{base}{path}", headers=headers, timeout=TIMEOUT_S)
+        found = reply.json()
+    except httpx.InvalidURL as error:
+        raise typer.BadParameter(f"--url {base}: {error}") from error
+    except httpx.HTTPError as error:
+        reason = type(error).__name__
+        raise StartupFailed(
+            f"no ingress answers at {base} ({reason}): start one with pickspin up"
+        ) from error
+    except ValueError as error:
+        raise IngressRefused(f"{base} answered something that is not JSON") from error
+    if reply.is_error:
+        raise IngressRefused(_message(found, reply.status_code))
+    return found
+
+
+def _message(found: Any, status_code: int) -> str:
+    error = found.get("error") if isinstance(found, dict) else None
+    if isinstance(error, dict) and isinstance(error.get("message"), str):
+        return f"{error.get('code')}: {error['message']}"
+    return f"the ingress answered status {status_code}"
+
+
+def _model_row(entry: dict[str, Any]) -> tuple[str, str, str]:
+    shown = entry.get("pickspin", {})
+    eta = shown.get("eta_s")
+    ready_in = "now" if eta == 0 else f"{eta:.1f} s" if isinstance(eta, int | float) else "-"
+    name = f"{entry.get('id')} (simulated)" if shown.get("simulated") else str(entry.get("id"))
+    return name, str(shown.get("state", "-")), ready_in

@@ -1,0 +1,143 @@
+"""`pickspin up` and the verbs of single processes."""
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Annotated
+
+import msgspec
+import typer
+
+from functions.entry import PROCESSES, run_process
+from functions.errors import StartupFailed
+from functions.settings import Settings, load_settings
+
+UP_EXAMPLES = """\b
+Examples:
+  pickspin up
+  pickspin up --fleet demo --port 9000
+  pickspin up --model tiny=./tiny.gguf --model big=http://127.0.0.1:8000/v1
+  pickspin up --broker kafka --data-dir ./data
+  pickspin up --bootstrap kafka-1:9092,kafka-2:9092
+"""
+
+
+class BrokerKind(StrEnum):
+    EMBEDDED = "embedded"
+    KAFKA = "kafka"
+
+
+class Fleet(StrEnum):
+    DEMO = "demo"
+
+
+class Binding(StrEnum):
+    HTTP = "http"
+    LOG = "log"
+
+
+def running(app: typer.Typer) -> None:
+    """Adds the verbs that run something."""
+    app.command(epilog=UP_EXAMPLES)(up)
+    for verb, process in PROCESSES.items():
+        if verb != "worker":
+            app.command(verb, help=process.help, rich_help_panel="Processes")(_runner(verb))
+    app.command(
+        "worker", help=PROCESSES["worker"].help, epilog="Example: pickspin worker --service tiny"
+    )(worker)
+
+
+def up(  # noqa: PLR0913 - each parameter is an option of the command line
+    *,
+    broker: Annotated[
+        BrokerKind | None,
+        typer.Option(help="embedded (in memory), or kafka (java and mvn needed)."),
+    ] = None,
+    bootstrap: Annotated[
+        str | None, typer.Option(help="host:port of a Kafka cluster that already runs.")
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="Add a model: name=path.gguf or name=http://host/v1. Repeatable."),
+    ] = None,
+    fleet: Annotated[Fleet | None, typer.Option(help="demo: three simulated models.")] = None,
+    catalogue: Annotated[str | None, typer.Option(help="Catalogue file.")] = None,
+    router_binding: Annotated[
+        Binding | None,
+        typer.Option(help="How the router is fed: http (function) or log (consumer)."),
+    ] = None,
+    idle_s: Annotated[
+        float | None, typer.Option(min=0, help="Seconds without work after which a model sleeps.")
+    ] = None,
+    data_dir: Annotated[str | None, typer.Option(help="Where store, files and logs lie.")] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Address to serve on. [default: 127.0.0.1]")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port to serve on; 0: any. [default: 8080]")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON line for each change of state.")
+    ] = False,
+) -> int:
+    """Serve on this machine, everything included.
+
+    Broker, doors, router, and models that start from zero when they are asked for.
+    """
+    from functions.local.main import run  # noqa: PLC0415 - rich, kafka: not needed by other verbs
+    from functions.local.preparing import BrokerChoice, UpOptions  # noqa: PLC0415
+
+    if bootstrap is not None and broker is not None:
+        raise typer.BadParameter("give --broker or --bootstrap, not both")
+    settings = _changed(
+        load_settings(),
+        {
+            "": {"catalogue": catalogue, "data_dir": data_dir},
+            "broker": {"bootstrap": bootstrap},
+            "ingress": {"host": host, "port": port},
+            "router": {"binding": router_binding and router_binding.value},
+            "spin": {"idle_s": idle_s},
+        },
+    )
+    is_external = settings.broker.bootstrap != Settings().broker.bootstrap or bootstrap is not None
+    chosen: BrokerChoice = "external" if is_external else "embedded"
+    if broker is not None:
+        chosen = "kafka" if broker is BrokerKind.KAFKA else "embedded"
+    options = UpOptions(
+        broker=chosen,
+        models=tuple(model or ()),
+        fleet=fleet and fleet.value,
+        is_json=as_json,
+    )
+    return run(settings, options)
+
+
+def worker(
+    service: Annotated[
+        str | None, typer.Option(help="Slug of the service. [default: $PICKSPIN_WORKER_SERVICE]")
+    ] = None,
+) -> int:
+    """Consumes one service's topics and calls its model."""
+    settings = _changed(load_settings(), {"worker": {"service": service}})
+    if not settings.worker.service:
+        raise StartupFailed("which service? give --service or set PICKSPIN_WORKER_SERVICE")
+    return run_process("worker", settings)
+
+
+def _runner(verb: str) -> Callable[[], int]:
+    def run_verb() -> int:
+        return run_process(verb, load_settings())
+
+    run_verb.__doc__ = PROCESSES[verb].help
+    return run_verb
+
+
+def _changed(settings: Settings, changes: dict[str, dict[str, object]]) -> Settings:
+    """Settings with every option that was given put in its group ("" is the top)."""
+    for group, options in changes.items():
+        given = {name: value for name, value in options.items() if value is not None}
+        if not given:
+            continue
+        if group:
+            given = {group: msgspec.structs.replace(getattr(settings, group), **given)}
+        settings = msgspec.structs.replace(settings, **given)
+    return settings

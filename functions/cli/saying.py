@@ -1,0 +1,42 @@
+"""How commands say what they found: as JSON when asked, else as text for a person."""
+
+import json
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from functions.local.probing import url_of
+from functions.settings import load_settings
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+Url = Annotated[
+    str | None, typer.Option(help="A running ingress. [default: http://127.0.0.1:$PICKSPIN_PORT]")
+]
+Key = Annotated[
+    str | None,
+    typer.Option(envvar="OPENAI_API_KEY", help="API key, where the ingress asks for one."),
+]
+
+
+def say_json(found: Any) -> None:
+    """Prints one JSON document."""
+    typer.echo(json.dumps(found, indent=2, ensure_ascii=False, default=str))
+
+
+def say_rows(rows: Sequence[tuple[str, ...]]) -> None:
+    """Prints columns padded to the widest cell; the last column is left as it is."""
+    if not rows:
+        return
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
+        typer.echo("  ".join([*cells, row[-1]]).rstrip())
+
+
+def base_url(url: str | None) -> str:
+    """The ingress to ask: the one named, else the one that the settings would start; without `/v1`."""
+    if url is not None:
+        return url.rstrip("/").removesuffix("/v1")
+    ingress = load_settings().ingress
+    return url_of(ingress.host, ingress.port)

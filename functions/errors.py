@@ -25,7 +25,9 @@ class PickspinError(Exception):
 class AppendFailed(PickspinError):
     """A record was refused or its outcome is unknown. `is_unknown` True: it may yet appear in the log."""
 
-    def __init__(self, reason: str, *, is_unknown: bool = False, is_too_large: bool = False) -> None:
+    def __init__(
+        self, reason: str, *, is_unknown: bool = False, is_too_large: bool = False
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.is_unknown = is_unknown

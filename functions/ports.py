@@ -116,7 +116,9 @@ class Offsets:
 class LagReader(Protocol):
     """Lag of many groups in two requests a broker (ListOffsets, OffsetFetch)."""
 
-    def lags(self, groups: Mapping[str, tuple[str, ...]]) -> Mapping[str, Mapping[PartitionId, Offsets]]:
+    def lags(
+        self, groups: Mapping[str, tuple[str, ...]]
+    ) -> Mapping[str, Mapping[PartitionId, Offsets]]:
         """`groups` maps a consumer group to its topics; the result maps it to offsets by partition."""
         ...
 
@@ -147,7 +149,12 @@ class RecordLog(Protocol):
     def group(self, *, group: str, topics: tuple[str, ...], client: str) -> GroupConsumer: ...
 
     def tail(
-        self, *, topics: tuple[str, ...], client: str, from_start: bool, partition: int | None = None
+        self,
+        *,
+        topics: tuple[str, ...],
+        client: str,
+        from_start: bool,
+        partition: int | None = None,
     ) -> RecordTail:
         """All partitions of `topics`, or the one given; from the start, or from the end as of now."""
         ...
@@ -169,4 +176,3 @@ class BlobStore(Protocol):
         ...
 
     def delete(self, ref: str) -> None: ...
-

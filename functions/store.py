@@ -168,9 +168,7 @@ class RequestStore(Protocol):
         """Unfinished rows whose deadline has come by `now` or whose cancel was asked for; oldest deadline first."""
         ...
 
-    def unrouted(
-        self, before: datetime, limit: int = 200
-    ) -> Sequence[tuple[RequestRow, Record]]:
+    def unrouted(self, before: datetime, limit: int = 200) -> Sequence[tuple[RequestRow, Record]]:
         """Rows still `accepted` and not published (again) since before that instant, with their request records.
 
         A record that was seen on the log carries the partition and offset of its newest copy; `offset` -1: never seen.

@@ -13,7 +13,22 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-LATENCY_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+LATENCY_S: Final = (
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+    60.0,
+    120.0,
+)
 
 
 class JsonLines(logging.Formatter):
@@ -53,31 +68,50 @@ class Metrics:
         self.registry = registry or CollectorRegistry()
         r = self.registry
         self.requests = Counter(
-            "pickspin_requests", "Requests by door, operation and outcome.",
-            ["door", "operation", "outcome"], registry=r,
+            "pickspin_requests",
+            "Requests by door, operation and outcome.",
+            ["door", "operation", "outcome"],
+            registry=r,
         )
         self.refusals = Counter("pickspin_refusals", "Refusals by code.", ["code"], registry=r)
         self.waiters = Gauge("pickspin_waiters", "Open synchronous calls and streams.", registry=r)
         self.e2e_latency = Histogram(
-            "pickspin_e2e_latency_seconds", "Accepted to answered.", ["operation"],
-            buckets=LATENCY_S, registry=r,
+            "pickspin_e2e_latency_seconds",
+            "Accepted to answered.",
+            ["operation"],
+            buckets=LATENCY_S,
+            registry=r,
         )
         self.ttft = Histogram(
-            "pickspin_ttft_seconds", "Accepted to the first streamed token.", ["service"],
-            buckets=LATENCY_S, registry=r,
+            "pickspin_ttft_seconds",
+            "Accepted to the first streamed token.",
+            ["service"],
+            buckets=LATENCY_S,
+            registry=r,
         )
         self.replies_dropped = Counter(
-            "pickspin_replies_dropped", "Reply events not delivered, by reason.", ["reason"], registry=r
+            "pickspin_replies_dropped",
+            "Reply events not delivered, by reason.",
+            ["reason"],
+            registry=r,
         )
         self.decisions = Counter(
-            "pickspin_decisions", "Routing decisions.", ["service", "route_class", "reason"], registry=r
+            "pickspin_decisions",
+            "Routing decisions.",
+            ["service", "route_class", "reason"],
+            registry=r,
         )
         self.decision_seconds = Histogram(
-            "pickspin_decision_seconds", "Time of one routing decision.",
-            buckets=(0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1), registry=r,
+            "pickspin_decision_seconds",
+            "Time of one routing decision.",
+            buckets=(0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1),
+            registry=r,
         )
         self.dead_letters = Counter(
-            "pickspin_dead_letters", "Records sent to the dead letter topic.", ["reason"], registry=r
+            "pickspin_dead_letters",
+            "Records sent to the dead letter topic.",
+            ["reason"],
+            registry=r,
         )
         self.append_failures = Counter(
             "pickspin_append_failures", "Appends that failed or are unknown.", ["topic"], registry=r
@@ -92,16 +126,26 @@ class Metrics:
             "pickspin_in_flight", "Model calls running.", ["service"], registry=r
         )
         self.model_seconds = Histogram(
-            "pickspin_model_seconds", "Duration of model calls.", ["service"],
-            buckets=LATENCY_S, registry=r,
+            "pickspin_model_seconds",
+            "Duration of model calls.",
+            ["service"],
+            buckets=LATENCY_S,
+            registry=r,
         )
         self.lag = Gauge("pickspin_lag_records", "Uncommitted records.", ["service"], registry=r)
-        self.replicas = Gauge("pickspin_replicas", "Replicas by state.", ["service", "state"], registry=r)
-        self.cold_start_seconds = Histogram(
-            "pickspin_cold_start_seconds", "Replica start to ready.", ["service"],
-            buckets=LATENCY_S, registry=r,
+        self.replicas = Gauge(
+            "pickspin_replicas", "Replicas by state.", ["service", "state"], registry=r
         )
-        self.reaped = Counter("pickspin_reaped", "Requests ended by the reaper.", ["state"], registry=r)
+        self.cold_start_seconds = Histogram(
+            "pickspin_cold_start_seconds",
+            "Replica start to ready.",
+            ["service"],
+            buckets=LATENCY_S,
+            registry=r,
+        )
+        self.reaped = Counter(
+            "pickspin_reaped", "Requests ended by the reaper.", ["state"], registry=r
+        )
         self.callbacks = Counter(
             "pickspin_callback_attempts", "Callback attempts by outcome.", ["outcome"], registry=r
         )

@@ -288,7 +288,8 @@ class MemoryLagReader:
             for partition in self._log.partitions_of(topic):
                 commit = commits.get(partition)
                 found[partition] = Offsets(
-                    end=self._log.end(partition), committed=None if commit is None else commit.offset
+                    end=self._log.end(partition),
+                    committed=None if commit is None else commit.offset,
                 )
         return found
 

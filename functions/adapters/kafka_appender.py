@@ -1,0 +1,183 @@
+"""`RecordAppender` with kafka-python's idempotent producer, supervised.
+
+One record that the broker refuses for good puts an idempotent producer into a state in which every later
+send fails (kafka-python classifies any non-retriable error as fatal). So the size cap lies strictly below the
+broker's, and when a producer turns fatal it is rebuilt once and the other records it took down are sent again:
+a duplicate is harmless (readers dedupe), silence is not.
+"""
+
+import logging
+import queue
+import threading
+import time
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from kafka import KafkaProducer
+from kafka.errors import (
+    KafkaError,
+    KafkaTimeoutError,
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+)
+
+from events.record import PartitionId, Record
+from functions.errors import AppendFailed
+from functions.settings import BrokerSettings
+
+log = logging.getLogger(__name__)
+
+MAX_SENDS: Final = 3
+MAX_PENDING_BYTES: Final = 64 * 1024 * 1024
+_BLOCK_MS: Final = 2000
+_TOO_LARGE: Final = (MessageSizeTooLargeError, RecordListTooLargeError)
+
+
+@dataclass(slots=True)
+class _Send:
+    record: Record
+    future: "Future[PartitionId]" = field(default_factory=Future)
+    sends: int = 0
+    producer: Any = None
+
+
+class KafkaAppender:
+    """Thread-safe, and `append` never blocks.
+
+    A topic's first record (whose metadata must be fetched) and every retry go through a thread of its own, later
+    ones straight into the producer's buffer.
+    """
+
+    def __init__(self, settings: BrokerSettings, options: dict[str, Any]) -> None:
+        self._settings = settings
+        self._options = options | {
+            "acks": "all",
+            "enable_idempotence": True,
+            "linger_ms": 0,
+            "max_request_size": settings.max_record_bytes,
+            "max_block_ms": _BLOCK_MS,
+            "delivery_timeout_ms": int(settings.delivery_timeout_s * 1000),
+            "request_timeout_ms": max(1000, int(settings.delivery_timeout_s * 500)),
+            "allow_auto_create_topics": False,
+        }
+        self._lock = threading.Lock()
+        self._producer: Any = None
+        self._warm: set[str] = set()
+        self._pending_bytes = 0
+        self._slow: queue.SimpleQueue[_Send | None] = queue.SimpleQueue()
+        self._is_closed = False
+        self.rebuilds = 0
+        self._thread = threading.Thread(target=self._run, name="appender", daemon=True)
+        self._thread.start()
+
+    def append(self, record: Record) -> "Future[PartitionId]":
+        send = _Send(record)
+        if record.size_bytes > self._settings.max_record_bytes:
+            limit = self._settings.max_record_bytes
+            send.future.set_exception(
+                AppendFailed(f"the record is larger than {limit} bytes", is_too_large=True)
+            )
+        elif self._is_closed:
+            send.future.set_exception(AppendFailed("the appender is closed"))
+        elif self._pending_bytes > MAX_PENDING_BYTES:
+            send.future.set_exception(AppendFailed("too many bytes wait for the broker"))
+        else:
+            with self._lock:
+                self._pending_bytes += record.size_bytes
+            if record.topic in self._warm and self._producer is not None:
+                self._send(send)
+            else:
+                self._slow.put(send)
+        return send.future
+
+    def close(self, timeout_s: float) -> None:
+        self._is_closed = True
+        self._slow.put(None)
+        self._thread.join(timeout_s)
+        producer = self._producer
+        if producer is not None:
+            producer.close(timeout=timeout_s)
+
+    def _run(self) -> None:
+        while (send := self._slow.get()) is not None:
+            deadline = time.monotonic() + self._settings.delivery_timeout_s
+            while self._producer is None and not self._connect():
+                if time.monotonic() > deadline or self._is_closed:
+                    break
+                time.sleep(0.1)
+            if self._producer is None:
+                self._fail(send, AppendFailed("Kafka cannot be reached"))
+            else:
+                self._send(send)
+
+    def _connect(self) -> bool:
+        try:
+            self._producer = KafkaProducer(**self._options)
+        except (KafkaError, OSError) as error:
+            log.warning("producer not connected", extra={"reason": type(error).__name__})
+            return False
+        return True
+
+    def _send(self, send: _Send) -> None:
+        record = send.record
+        send.sends += 1
+        send.producer = self._producer
+        try:
+            future = send.producer.send(
+                record.topic,
+                value=record.value,
+                key=record.key,
+                headers=list(record.headers),
+                partition=record.partition,
+            )
+        except (KafkaError, ValueError, AssertionError, AttributeError) as error:
+            self._failed(send, error)
+            return
+        self._warm.add(record.topic)
+        future.add_callback(self._succeeded, send)
+        future.add_errback(lambda error: self._failed(send, error))
+
+    def _succeeded(self, send: _Send, metadata: Any) -> None:
+        self._settle(send)
+        send.future.set_result(PartitionId(metadata.topic, metadata.partition))
+
+    def _failed(self, send: _Send, error: BaseException) -> None:
+        if isinstance(error, _TOO_LARGE):
+            self._rebuild(send.producer)
+            self._fail(
+                send, AppendFailed("the broker refuses the record's size", is_too_large=True)
+            )
+        elif isinstance(error, KafkaTimeoutError):
+            # The outcome is unknown, and the caller's own patience is over: no second try here.
+            self._fail(send, AppendFailed("not acknowledged in time", is_unknown=True))
+        elif send.sends < MAX_SENDS and not self._is_closed:
+            self._rebuild(send.producer)
+            self._slow.put(send)
+        else:
+            self._fail(send, AppendFailed(type(error).__name__, is_unknown=True))
+
+    def _rebuild(self, broken: Any) -> None:
+        with self._lock:
+            if self._producer is not broken or broken is None:
+                return
+            self._producer = None
+            self.rebuilds += 1
+        log.warning("producer rebuilt", extra={"rebuilds": self.rebuilds})
+        # Closing waits for the producer's own thread, which may be the caller: so elsewhere.
+        threading.Thread(target=_close_quietly, args=(broken,), daemon=True).start()
+
+    def _settle(self, send: _Send) -> None:
+        with self._lock:
+            self._pending_bytes -= send.record.size_bytes
+
+    def _fail(self, send: _Send, error: AppendFailed) -> None:
+        self._settle(send)
+        send.future.set_exception(error)
+
+
+def _close_quietly(producer: Any) -> None:
+    try:
+        producer.close(timeout=0)
+    except KafkaError as error:
+        log.debug("closing a broken producer", extra={"reason": type(error).__name__})

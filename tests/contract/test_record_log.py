@@ -1,0 +1,201 @@
+"""What every process relies on of a cluster, said once and run against memory, the embedded broker and Apache Kafka."""
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from events.record import PartitionId, Record
+from functions.errors import AppendFailed
+from functions.ports import Commit, GroupConsumer, Polled, RecordLog, RecordTail, TopicSpec
+
+PATIENCE_S = 20.0
+
+
+@pytest.fixture
+def topic(cluster: RecordLog) -> str:
+    name = f"contract.{uuid.uuid4().hex[:8]}"
+    cluster.admin(client="test").ensure_topics([TopicSpec(name=name, partitions=4)], 20.0)
+    return name
+
+
+def record(topic: str, value: bytes, **fields: object) -> Record:
+    return Record(topic=topic, value=value, **fields)  # type: ignore[arg-type]
+
+
+def append(cluster: RecordLog, *records: Record) -> list[PartitionId]:
+    appender = cluster.appender(client="test")
+    futures = [appender.append(one) for one in records]
+    places = [future.result(PATIENCE_S) for future in futures]
+    appender.close(2.0)
+    return places
+
+
+def read_until(consumer: GroupConsumer, enough: Callable[[list[Polled]], bool]) -> list[Polled]:
+    polls: list[Polled] = []
+    deadline = time.monotonic() + PATIENCE_S
+    while not enough(polls):
+        assert time.monotonic() < deadline, f"not seen in time: {polls}"
+        polls.append(consumer.poll(0.1))
+    return polls
+
+
+def values(polls: list[Polled]) -> list[bytes | None]:
+    return [one.value for poll in polls for one in poll.records]
+
+
+def held(polls: list[Polled]) -> int:
+    """How many partitions a member holds after these polls."""
+    mine: set[PartitionId] = set()
+    for poll in polls:
+        mine = (mine - poll.lost) | poll.gained
+    return len(mine)
+
+
+def tail_until(tail: RecordTail, count: int) -> list[Record]:
+    found: list[Record] = []
+    deadline = time.monotonic() + PATIENCE_S
+    while len(found) < count:
+        assert time.monotonic() < deadline, f"not seen in time: {found}"
+        found.extend(tail.poll(0.1))
+    return found
+
+
+@pytest.fixture
+def consumer(cluster: RecordLog, topic: str) -> Iterator[GroupConsumer]:
+    found = cluster.group(group=f"g-{topic}", topics=(topic,), client="test")
+    yield found
+    found.close()
+
+
+def test_what_is_appended_is_read_with_key_headers_and_order(
+    cluster: RecordLog, topic: str, consumer: GroupConsumer
+) -> None:
+    headers = (("ce_id", b"1"), ("content-type", b"application/json"))
+    append(cluster, *(record(topic, b"%d" % n, key=b"k", headers=headers) for n in range(20)))
+    polls = read_until(consumer, lambda seen: len(values(seen)) >= 20)
+    records = [one for poll in polls for one in poll.records]
+    assert [b"%d" % n for n in range(20)] == [one.value for one in records]
+    assert {(b"k", headers)} == {(one.key, one.headers) for one in records}
+    assert 1 == len({one.partition for one in records})
+
+
+def test_an_explicit_partition_is_honoured(cluster: RecordLog, topic: str) -> None:
+    assert [PartitionId(topic, 3)] == append(cluster, record(topic, b"x", partition=3))
+
+
+def test_gained_partitions_are_told_no_later_than_their_records(
+    cluster: RecordLog, topic: str, consumer: GroupConsumer
+) -> None:
+    append(cluster, record(topic, b"x", partition=2))
+    gained: set[PartitionId] = set()
+    for poll in read_until(consumer, lambda seen: b"x" in values(seen)):
+        gained |= poll.gained
+        assert {one.partition_id for one in poll.records} <= gained
+
+
+def test_a_commit_with_metadata_outlives_its_member(cluster: RecordLog, topic: str) -> None:
+    append(cluster, *(record(topic, b"%d" % n, partition=0) for n in range(3)))
+    first = cluster.group(group=f"g-{topic}", topics=(topic,), client="one")
+    read_until(first, lambda seen: len(values(seen)) >= 3)
+    place = PartitionId(topic, 0)
+    assert first.commit({place: Commit(2, '{"2":1}')})
+    first.close()
+    second = cluster.group(group=f"g-{topic}", topics=(topic,), client="two")
+    polls = read_until(second, lambda seen: len(values(seen)) >= 1)
+    assert [b"2"] == values(polls)
+    assert Commit(2, '{"2":1}') == second.committed([place])[place]
+    second.close()
+
+
+def test_a_partition_without_a_commit_has_none(topic: str, consumer: GroupConsumer) -> None:
+    read_until(consumer, lambda seen: any(poll.gained for poll in seen))
+    assert {} == consumer.committed([PartitionId(topic, 1)])
+
+
+def test_paused_partitions_give_nothing_and_lose_nothing(
+    cluster: RecordLog, topic: str, consumer: GroupConsumer
+) -> None:
+    read_until(consumer, lambda seen: len(frozenset().union(*(p.gained for p in seen))) == 4)
+    consumer.pause([PartitionId(topic, 0)])
+    append(cluster, record(topic, b"paused", partition=0), record(topic, b"free", partition=1))
+    assert [b"free"] == values(read_until(consumer, lambda seen: len(values(seen)) >= 1))
+    assert [] == values([consumer.poll(0.2)])
+    consumer.resume([PartitionId(topic, 0)])
+    assert [b"paused"] == values(read_until(consumer, lambda seen: len(values(seen)) >= 1))
+
+
+def test_two_members_share_the_partitions_and_the_second_takes_over(
+    cluster: RecordLog, topic: str
+) -> None:
+    group = f"g-{topic}"
+    one = cluster.group(group=group, topics=(topic,), client="one")
+    read_until(one, lambda seen: held(seen) == 4)
+    two = cluster.group(group=group, topics=(topic,), client="two")
+
+    polls: list[Polled] = []
+    is_enough = threading.Event()
+
+    def keep_polling() -> None:
+        # On a thread of its own, as a second process would: a rebalance needs both members' answers at once.
+        while not is_enough.is_set():
+            polls.append(two.poll(0.05))
+
+    thread = threading.Thread(target=keep_polling)
+    thread.start()
+    read_until(one, lambda seen: any(poll.lost for poll in seen) and held(polls) == 2)
+    is_enough.set()
+    thread.join()
+    assert one.assignment().isdisjoint(two.assignment())
+    one.close()
+    read_until(two, lambda seen: len(two.assignment()) == 4)
+    two.close()
+
+
+def test_a_tail_from_the_end_sees_only_what_comes_after(cluster: RecordLog, topic: str) -> None:
+    append(cluster, record(topic, b"before", partition=1))
+    tail = cluster.tail(topics=(topic,), client="t", from_start=False, partition=1)
+    append(cluster, record(topic, b"other", partition=0), record(topic, b"after", partition=1))
+    assert [b"after"] == [one.value for one in tail_until(tail, 1)]
+    tail.close()
+
+
+def test_a_tail_from_the_start_knows_when_it_has_caught_up(cluster: RecordLog, topic: str) -> None:
+    append(cluster, *(record(topic, b"%d" % n, partition=n % 4) for n in range(8)))
+    tail = cluster.tail(topics=(topic,), client="t", from_start=True)
+    assert not tail.is_caught_up()
+    assert 8 == len(tail_until(tail, 8))
+    assert tail.is_caught_up()
+    tail.close()
+
+
+def test_an_empty_topic_is_caught_up_at_once(cluster: RecordLog, topic: str) -> None:
+    tail = cluster.tail(topics=(topic,), client="t", from_start=True)
+    assert tail.is_caught_up()
+    tail.close()
+
+
+def test_lag_counts_what_is_not_committed_even_before_the_first_commit(
+    cluster: RecordLog, topic: str, consumer: GroupConsumer
+) -> None:
+    group = f"g-{topic}"
+    append(cluster, *(record(topic, b"x", partition=0) for _ in range(5)))
+    reader = cluster.lag_reader(client="lag")
+    assert 5 == sum(one.lag for one in reader.lags({group: (topic,)})[group].values())
+    read_until(consumer, lambda seen: len(values(seen)) >= 5)
+    consumer.commit({PartitionId(topic, 0): Commit(4)})
+    offsets = reader.lags({group: (topic,)})[group][PartitionId(topic, 0)]
+    assert (1, 5, 4) == (offsets.lag, offsets.end, offsets.committed)
+    reader.close()
+
+
+def test_an_oversize_record_fails_alone(cluster: RecordLog, topic: str) -> None:
+    appender = cluster.appender(client="test")
+    big = appender.append(record(topic, b"x" * 2_000_000))
+    small = appender.append(record(topic, b"small"))
+    if isinstance(big.exception(PATIENCE_S), AppendFailed):
+        assert big.exception().is_too_large  # type: ignore[union-attr]
+    assert topic == small.result(PATIENCE_S).topic
+    appender.close(2.0)

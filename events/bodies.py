@@ -26,7 +26,8 @@ Bias = Annotated[float, msgspec.Meta(ge=-100, le=100)]
 LogitBias = Annotated[dict[str, Bias], msgspec.Meta(max_length=limits.MAX_LOGIT_BIASES)]
 Tokens = list[int]
 Prompt = str | Annotated[list[str | int | Tokens], msgspec.Meta(min_length=1, max_length=65_536)]
-Name = Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_-]{1,64}$")]
+# `$` would let a last newline through; this end is the same in Python and in JSON Schema's dialect.
+Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}(?![\s\S])")]
 FreeObject = dict[str, object]
 
 

@@ -1,5 +1,6 @@
 """Request and routed events as typed, frozen requests: what router, ingress, recorder and workers decide on."""
 
+import math
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -331,6 +332,9 @@ def _whole(event: Event, name: str) -> int | None:
 
 def _score(event: Event) -> float:
     try:
-        return float(event.get(types.ROUTE_SCORE) or 0.0)
+        score = float(event.get(types.ROUTE_SCORE) or 0.0)
     except ValueError:
-        raise EventRejected("invalid_event", "must be a number", types.ROUTE_SCORE) from None
+        score = math.nan
+    if not math.isfinite(score):
+        raise EventRejected("invalid_event", "must be a number", types.ROUTE_SCORE)
+    return score

@@ -1,10 +1,15 @@
 """Rows H12 and H24-H37 of the bad-input catalogue: OpenAI bodies that are JSON and still refused, or passed on."""
 
 import base64
+import contextlib
 import math
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import fields
 
+from events import bodies
 from events.body_checks import REFUSED, check_body, without_nulls
 from events.errors import EventRejected
 from events.types import Operation
@@ -125,6 +130,11 @@ CASES: list[tuple[str, dict[str, object], str]] = [
     (
         "tool-name",
         chat(tools=[{"type": "function", "function": {"name": "a b"}}]),
+        "tools[0].function.name",
+    ),
+    (
+        "tool-name-newline",
+        chat(tools=[{"type": "function", "function": {"name": "f\n"}}]),
         "tools[0].function.name",
     ),
     ("tool-choice", chat(tool_choice="any"), "tool_choice"),
@@ -336,6 +346,38 @@ GOOD: list[tuple[str, Operation, dict[str, object]]] = [
 @pytest.mark.parametrize(("operation", "body"), [c[1:] for c in GOOD], ids=[c[0] for c in GOOD])
 def test_a_good_body_passes(operation: Operation, body: dict[str, object]) -> None:
     check_body(operation, body)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.text(max_size=4)
+            | st.sampled_from(
+                ["role", "content", "type", "text", "image_url", "url", "file", "schema"]
+            ),
+            inner,
+            max_size=4,
+        )
+        | st.sampled_from(["user", "assistant", "text", "image_url", "file", "json_schema"])
+    ),
+    max_leaves=20,
+)
+FIELDS = sorted(
+    {
+        f.name
+        for body in (bodies.ChatBody, bodies.CompletionsBody, bodies.EmbeddingsBody)
+        for f in fields(body)
+    }
+)
+
+
+@given(st.sampled_from(Operation), st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=5))
+@settings(deadline=None, max_examples=300)
+def test_any_body_passes_or_is_refused(operation: Operation, body: dict[str, object]) -> None:
+    with contextlib.suppress(EventRejected):
+        check_body(operation, body)
 
 
 def test_row_h37_nulls_are_dropped_and_nothing_else() -> None:

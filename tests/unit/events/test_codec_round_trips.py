@@ -259,6 +259,14 @@ def test_every_type_comes_back_identical_through_every_form(
         assert http_codec.from_http(headers.items(), body) == event
 
 
+def test_data_of_a_structured_event_keeps_its_bytes_even_under_an_escaped_name() -> None:
+    head = b'{"specversion":"1.0","id":"a","source":"/a","type":"t",'
+    for name in (b'"data"', b'"d\\u0061ta"'):
+        body = head + name + b' : {"a" : 1e5} }'
+        event = http_codec.from_http([("content-type", types.STRUCTURED_JSON)], body)
+        assert event.data == b'{"a" : 1e5}'
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [

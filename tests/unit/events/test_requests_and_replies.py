@@ -291,6 +291,63 @@ def test_a_status_without_time_zone_is_refused(samples: Mapping[str, Event]) -> 
         reply.parse_status(replace(event, data=data))
 
 
+@pytest.mark.parametrize(
+    ("event_type", "attribute", "value"),
+    [
+        (types.COMPLETED, types.CORRELATION_ID, "a b"),
+        (types.COMPLETED, types.OPERATION, "images"),
+        (types.CHUNK, types.GENERATION, ""),
+        (types.CHUNK, types.SEQUENCE, "x"),
+    ],
+)
+def test_a_malformed_attribute_of_a_reply_is_refused(
+    event_type: str, attribute: str, value: str, samples: Mapping[str, Event]
+) -> None:
+    reader = reply.parse_terminal if event_type == types.COMPLETED else reply.parse_chunk
+    with pytest.raises(EventRejected) as caught:
+        reader(having(samples[event_type], **{attribute: value}))
+    assert caught.value.attribute == attribute
+
+
+def test_a_failure_without_data_is_an_internal_one(samples: Mapping[str, Event]) -> None:
+    found = reply.parse_terminal(replace(samples[types.FAILED], data=None))
+    assert (found.state, found.status) == (State.FAILED, 500)
+
+
+def test_a_failure_that_calls_itself_completed_is_refused(samples: Mapping[str, Event]) -> None:
+    event = replace(
+        samples[types.FAILED], data=b'{"status": 502, "pickspin": {"state": "completed"}}'
+    )
+    with pytest.raises(EventRejected):
+        reply.parse_terminal(event)
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value"),
+    [
+        (types.CORRELATION_ID, "a b"),
+        (types.ROUTE_SCORE, "high"),
+        (types.ROUTE_SCORE, "nan"),
+        (types.OPERATION, "images"),
+    ],
+)
+def test_a_malformed_attribute_of_a_routed_event_is_refused(
+    attribute: str, value: str, samples: Mapping[str, Event]
+) -> None:
+    with pytest.raises(EventRejected) as caught:
+        parse_routed(having(samples[types.ROUTED], **{attribute: value}))
+    assert caught.value.attribute == attribute
+
+
+def test_a_deadline_beyond_the_calendar_is_refused() -> None:
+    event = Event(
+        id="x", source="/p", type=types.REQUEST, time="9999-12-31T23:59:59Z", data=b'{"input":"a"}'
+    )
+    with pytest.raises(EventRejected) as caught:
+        parse_request(event, default_wait_s=60)
+    assert caught.value.attribute == "time"
+
+
 def test_every_reader_refuses_other_types(samples: Mapping[str, Event]) -> None:
     other = Event(id="a", source="/a", type="t", extensions={types.CORRELATION_ID: "x"})
     for reader in (

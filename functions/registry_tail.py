@@ -124,8 +124,8 @@ class RegistryTail:
         while not self._stop.is_set():
             try:
                 self._follow()
-            except Exception as error:
-                # The loop boundary: whatever the client library raises, the registry must not stay behind for ever.
+            except Exception as error:  # noqa: BLE001 - the loop boundary: log and go on
+                # Whatever the client library raises, the registry must not stay behind for ever.
                 log.warning("status topic not readable", extra={"reason": type(error).__name__})
                 self._stop.wait(RETRY_S)
 

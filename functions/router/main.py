@@ -6,7 +6,7 @@ from typing import Any, Final
 from functions import wiring
 from functions.adapters.clock import SystemClock
 from functions.errors import StartupFailed
-from functions.lifecycle import StopFlag
+from functions.lifecycle import StopFlag, prefer_latency
 from functions.router.log_binding import IN_FLIGHT, LogBinding
 from functions.router.pumping import Pump
 from functions.router.wiring import build
@@ -24,6 +24,7 @@ def run(settings: Settings) -> int:
     Raises:
         StartupFailed: the catalogue is rejected, a setting is wrong, or the cluster is not usable.
     """
+    prefer_latency()
     catalogue = wiring.load_catalogue(settings)
     if settings.router.binding == "http":
         return _serve(settings, catalogue)

@@ -1,15 +1,17 @@
 """The source process of the local stack: request records in, HTTP calls of the router function out."""
 
+from typing import Final
+
 from events.types import Topics
 from functions import wiring
 from functions.adapters.clock import SystemClock
 from functions.errors import StartupFailed
-from functions.lifecycle import StopFlag
+from functions.lifecycle import StopFlag, prefer_latency
 from functions.router.pumping import Pump
 from functions.router.source import RouterAddress, Source
 from functions.settings import Settings
 
-CLOSE_S = 5.0
+CLOSE_S: Final = 5.0
 
 
 def run(settings: Settings) -> int:
@@ -18,6 +20,7 @@ def run(settings: Settings) -> int:
     Raises:
         StartupFailed: the router's port is not set, or the cluster is not usable.
     """
+    prefer_latency()
     router = settings.router
     if not router.port:
         raise StartupFailed("router.port is not set: the source must know where the router listens")

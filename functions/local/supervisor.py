@@ -117,7 +117,9 @@ class Supervisor:
         life = self.life = Life(
             with_broker(settings, broker.bootstrap, boot_id), broker, life_id[:8]
         )
-        self._journal.write("process", "broker", "running", broker.description)
+        self._journal.write(
+            "process", "broker", "running", broker.description, bootstrap=broker.bootstrap
+        )
         try:
             async with self._kept_broker(life), self._parts(life):
                 await self._await_ready(life)

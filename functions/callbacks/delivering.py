@@ -1,0 +1,246 @@
+"""The delivery loop: due deliveries are taken from the store, judged, sent, and marked with what came of it."""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from events import reply, types
+from events.kafka_codec import outgoing_record
+from events.record import Outgoing
+from events.request import Origin
+from events.types import Topics
+from functions.adapters.webhook_http import Resolver, WebhookClient, WebhookRequest
+from functions.callbacks.schedule import Delivered, GivenUp, Outcome, TryAgain, next_step
+from functions.callbacks.signing import signed_headers
+from functions.callbacks.targets import (
+    CallbackPolicy,
+    ParsedTarget,
+    judge_address,
+    judge_addresses,
+    judge_url,
+)
+from functions.errors import ApiError, AppendFailed, StoreFailed
+from functions.lifecycle import StopFlag
+from functions.ports import Clock, RecordAppender
+from functions.store import CallbackStore, CallbackTarget, Delivery
+from functions.telemetry import Metrics
+
+PER_TARGET: Final = 4
+"""Attempts out at once to one target."""
+PER_HOST: Final = 8
+"""Attempts out at once to one host, whoever's targets they are: many tenants must not aim at one victim."""
+PUT_BACK_S: Final = 1.0
+RESOLVE_S: Final = 5.0
+"""Longest wait for a name's addresses."""
+LEASE_SPARE_S: Final = 5.0
+POLL_S: Final = 0.25
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryLimits:
+    """`delays`: seconds before each attempt. `concurrency` attempts are out at once, each for `attempt_timeout_s`."""
+
+    delays: tuple[float, ...]
+    attempt_timeout_s: float
+    concurrency: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What the loop is given. `chance` returns a random number in [0, 1)."""
+
+    store: CallbackStore
+    client: WebhookClient
+    resolve: Resolver
+    appender: RecordAppender
+    clock: Clock
+    topics: Topics
+    policy: CallbackPolicy
+    metrics: Metrics
+    chance: Callable[[], float]
+
+
+class Deliverer:
+    """Runs in one event loop. Killed after a POST and before its mark, it sends the same webhook id again."""
+
+    def __init__(self, around: Surroundings, limits: DeliveryLimits) -> None:
+        self._around = around
+        self._limits = limits
+        self._running: set[asyncio.Task[None]] = set()
+        self._hosts: Counter[str] = Counter()
+
+    async def run(self, stop: StopFlag, wake: asyncio.Event) -> None:
+        """Delivers until `stop`; what is out then is finished or cut by its own timeout.
+
+        `wake` is set when something new is due.
+        """
+        while not stop.is_set():
+            wake.clear()
+            try:
+                started = await self.start_due()
+            except StoreFailed as error:
+                log.warning("store out of reach", extra={"reason": str(error)})
+                started = 0
+            if started == 0:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(POLL_S):
+                        await wake.wait()
+        await self.finish()
+
+    async def start_due(self) -> int:
+        """Takes what is due, as far as there is room, and starts sending; returns how many."""
+        room = self._limits.concurrency - len(self._running)
+        if room <= 0:
+            await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
+            return 1
+        due = await asyncio.to_thread(
+            self._around.store.due_deliveries,
+            self._around.clock.now(),
+            room,
+            lease_s=RESOLVE_S + self._limits.attempt_timeout_s + LEASE_SPARE_S,
+            per_target=PER_TARGET,
+        )
+        for delivery in due:
+            task = asyncio.create_task(self._guard(delivery))
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+        return len(due)
+
+    async def finish(self) -> None:
+        """Waits for what is out."""
+        if self._running:
+            await asyncio.wait(self._running)
+
+    async def _guard(self, delivery: Delivery) -> None:
+        try:
+            await self._deliver(delivery)
+        except (StoreFailed, AppendFailed) as error:
+            # Its lease runs out and it is due again, under the same id.
+            log.warning(
+                "callback not marked", extra={"delivery_id": delivery.id, "reason": str(error)}
+            )
+
+    async def _deliver(self, delivery: Delivery) -> None:
+        store = self._around.store
+        target = await asyncio.to_thread(store.target, delivery.target_id)
+        if target is None or target.is_disabled:
+            await self._mark(delivery, target, Outcome(failure="target_gone", is_final=True))
+            return
+        try:
+            parsed = judge_url(target.url, self._around.policy)
+        except ApiError as error:
+            await self._mark(delivery, target, Outcome(failure=error.code, is_final=True))
+            return
+        if self._hosts[parsed.host] >= PER_HOST:
+            later = self._around.clock.now() + timedelta(seconds=PUT_BACK_S)
+            await asyncio.to_thread(store.update_delivery, replace(delivery, due_at=later))
+            return
+        self._hosts[parsed.host] += 1
+        try:
+            outcome = await self._attempt(delivery, target, parsed)
+        finally:
+            self._hosts[parsed.host] -= 1
+            self._hosts += Counter()
+        await self._mark(delivery, target, outcome)
+
+    async def _attempt(
+        self, delivery: Delivery, target: CallbackTarget, parsed: ParsedTarget
+    ) -> Outcome:
+        try:
+            address = await self._address(parsed)
+        except TimeoutError:
+            return Outcome(failure="dns_timeout")
+        except ApiError as error:
+            # A name may resolve elsewhere next time; the verdict is spoken anew then.
+            return Outcome(failure=error.code)
+        if address is None:
+            return Outcome(failure="dns")
+        headers = signed_headers(
+            [target.secret],
+            webhook_id=delivery.id,
+            body=delivery.body,
+            now=self._around.clock.now(),
+        )
+        answer = await self._around.client.post(
+            WebhookRequest(
+                scheme=parsed.scheme,
+                address=address,
+                port=parsed.port,
+                path=parsed.path,
+                host_header=parsed.host_header,
+                server_name=parsed.host,
+                headers={**headers, "content-type": types.JSON},
+                body=delivery.body,
+            )
+        )
+        return Outcome(status=answer.status, failure=answer.failure, retry_after=answer.retry_after)
+
+    async def _address(self, parsed: ParsedTarget) -> str | None:
+        """The judged address that is connected to; None: the name has none."""
+        if parsed.address is not None:
+            return str(judge_address(parsed.address, self._around.policy))
+        async with asyncio.timeout(RESOLVE_S):
+            found = await self._around.resolve(parsed.host, parsed.port)
+        return str(judge_addresses(found, self._around.policy)) if found else None
+
+    async def _mark(
+        self, delivery: Delivery, target: CallbackTarget | None, outcome: Outcome
+    ) -> None:
+        attempts = delivery.attempt + 1
+        now = self._around.clock.now()
+        step = next_step(
+            outcome,
+            attempts=attempts,
+            delays=self._limits.delays,
+            chance=self._around.chance(),
+            now=now,
+        )
+        marked = replace(delivery, attempt=attempts, last_outcome=outcome.text)
+        match step:
+            case Delivered():
+                marked = replace(marked, state="delivered")
+            case TryAgain():
+                marked = replace(marked, due_at=step.due_at)
+            case GivenUp():
+                marked = replace(marked, state="failed")
+                # On the dead letter topic before it is marked: killed in between, both happen again.
+                await self._report(marked, target, now)
+                if step.is_target_gone:
+                    await asyncio.to_thread(self._around.store.disable_target, delivery.target_id)
+        await asyncio.to_thread(self._around.store.update_delivery, marked)
+        self._around.metrics.callbacks.labels(outcome=marked.state).inc()
+        log.info(
+            "callback attempt",
+            extra={
+                "delivery_id": delivery.id,
+                "request_id": delivery.request_id,
+                "attempt": attempts,
+                "outcome": outcome.text,
+                "state": marked.state,
+            },
+        )
+
+    async def _report(
+        self, delivery: Delivery, target: CallbackTarget | None, now: datetime
+    ) -> None:
+        carried = {} if target is None else {types.TENANT: target.tenant}
+        event = reply.callback_failed(
+            Origin(request_id=delivery.request_id, carried=carried),
+            reply.CallbackFailedData(
+                request_id=delivery.request_id,
+                target_id=delivery.target_id,
+                attempts=delivery.attempt,
+                last_outcome=delivery.last_outcome,
+            ),
+            now=now,
+        )
+        out = Outgoing(topic=self._around.topics.dlq, key=delivery.request_id, event=event)
+        future = self._around.appender.append(outgoing_record(out))
+        await asyncio.wrap_future(future)

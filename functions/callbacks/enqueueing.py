@@ -1,0 +1,116 @@
+"""The enqueueing loop: terminals with a callback become deliveries, committed only once they are in the store."""
+
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from events import types
+from events.errors import EventRejected
+from events.kafka_codec import from_record
+from events.record import Event, PartitionId, Record
+from events.reply import Terminal, parse_terminal
+from functions.callbacks.deliveries import delivery_of
+from functions.errors import BlobMissing, StoreFailed
+from functions.lifecycle import StopFlag
+from functions.ports import BlobStore, Clock, Commit, GroupConsumer
+from functions.store import CallbackStore
+
+POLL_S: Final = 0.25
+RETRY_S: Final = 0.5
+MAX_BLOB_BYTES: Final = 64 * 1024 * 1024
+
+log = logging.getLogger(__name__)
+
+
+class Enqueuer:
+    """One member of the callbacks group. `wake` is called after something was enqueued, from this thread."""
+
+    def __init__(
+        self,
+        *,
+        consumer: GroupConsumer,
+        store: CallbackStore,
+        blobs: BlobStore,
+        clock: Clock,
+        wake: Callable[[], None],
+    ) -> None:
+        self._consumer = consumer
+        self._store = store
+        self._blobs = blobs
+        self._clock = clock
+        self._wake = wake
+
+    def run(self, stop: StopFlag) -> None:
+        """Enqueues until `stop` is set."""
+        while not stop.is_set():
+            self.step(stop, POLL_S)
+
+    def step(self, stop: StopFlag, timeout_s: float) -> int:
+        """One poll, enqueued and committed; returns how many deliveries are new."""
+        records = self._consumer.poll(timeout_s).records
+        self._consumer.expect(soon=bool(records))
+        done: dict[PartitionId, Commit] = {}
+        new = 0
+        for record in records:
+            added = self._enqueue(record, stop)
+            if added is None:
+                break
+            new += added
+            done[record.partition_id] = Commit(record.offset + 1)
+        if new:
+            self._wake()
+        if done:
+            self._consumer.commit(done)
+        return new
+
+    def _enqueue(self, record: Record, stop: StopFlag) -> int | None:
+        """How many deliveries are new (0 or 1); None: stopped before the store could take it."""
+        try:
+            event = from_record(record)
+            if event.type not in types.TERMINAL_TYPES or event.get(types.CALLBACK_ID) is None:
+                return 0
+            data = self._data(event)
+            terminal = parse_terminal(_with_data(event, data))
+        except EventRejected as error:
+            log.warning(
+                "terminal not read", extra={"offset": record.offset, "reason": error.reason}
+            )
+            return 0
+        while True:
+            try:
+                return self._add(event, terminal, data)
+            except StoreFailed as error:
+                log.warning("store out of reach", extra={"reason": str(error)})
+                if not error.is_transient:
+                    return 0
+                if stop.wait(RETRY_S):
+                    return None
+
+    def _add(self, event: Event, terminal: Terminal, data: bytes | None) -> int:
+        target = self._store.target(terminal.callback_id or "")
+        if target is None:
+            log.warning("callback target unknown", extra={"request_id": terminal.request_id})
+            return 0
+        delivery = delivery_of(event, terminal, data, target, self._clock.now())
+        return 0 if delivery is None else int(self._store.enqueue_delivery(delivery))
+
+    def _data(self, event: Event) -> bytes | None:
+        ref = event.get(types.DATA_REF)
+        if ref is None or event.data is not None:
+            return event.data
+        try:
+            return self._blobs.get(ref, limit_bytes=MAX_BLOB_BYTES)
+        except BlobMissing as error:
+            log.warning("blob missing", extra={"event_id": event.id, "reason": str(error)})
+            return None
+
+
+def _with_data(event: Event, data: bytes | None) -> Event:
+    return Event(
+        id=event.id,
+        source=event.source,
+        type=event.type,
+        time=event.time,
+        data=data,
+        extensions=event.extensions,
+    )

@@ -1,0 +1,153 @@
+"""Wiring of the callbacks process: a thread that enqueues, an event loop that delivers."""
+
+import asyncio
+import logging
+import random
+import threading
+from typing import Final
+
+from events.types import Topics
+from functions.adapters.clock import SystemClock
+from functions.adapters.webhook_http import Resolver, SystemResolver, WebhookClient
+from functions.callbacks.delivering import Deliverer, DeliveryLimits, Surroundings
+from functions.callbacks.enqueueing import Enqueuer
+from functions.callbacks.schedule import parse_schedule
+from functions.callbacks.targets import CallbackPolicy
+from functions.lifecycle import StopFlag
+from functions.ports import BlobStore, Clock, RecordLog
+from functions.settings import Settings
+from functions.store import CallbackStore
+from functions.telemetry import Metrics, setup_logging
+from functions.wiring import open_blobs, open_log, open_store
+
+CLOSE_S: Final = 5.0
+
+log = logging.getLogger(__name__)
+
+
+def run(settings: Settings) -> int:
+    """Runs the callbacks process until SIGTERM or SIGINT; 0 after a drain, 1 when a part of it died.
+
+    Raises:
+        StartupFailed: bad schedule, or the store cannot be opened.
+    """
+    setup_logging("callbacks", settings.log_level)
+    stop = StopFlag.install()
+    store = open_store(settings)
+    resolver = SystemResolver()
+    process = CallbacksProcess(
+        settings=settings,
+        store=store,
+        log=open_log(settings),
+        blobs=open_blobs(settings),
+        clock=SystemClock(),
+        resolver=resolver,
+    )
+    try:
+        return process.run(stop)
+    finally:
+        resolver.close()
+        store.close()
+
+
+class CallbacksProcess:
+    """Both parts. Tests give it adapters in memory."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        store: CallbackStore,
+        log: RecordLog,
+        blobs: BlobStore,
+        clock: Clock,
+        resolver: Resolver,
+    ) -> None:
+        found = settings.callbacks
+        self._settings = settings
+        self._store = store
+        self._log = log
+        self._blobs = blobs
+        self._clock = clock
+        self._resolver = resolver
+        self._topics = Topics(settings.broker.prefix)
+        self._failed = threading.Event()
+        self._limits = DeliveryLimits(
+            delays=parse_schedule(found.schedule_s),
+            attempt_timeout_s=found.attempt_timeout_s,
+            concurrency=found.concurrency,
+        )
+
+    def run(self, stop: StopFlag) -> int:
+        """Blocks until `stop`."""
+        try:
+            asyncio.run(self._deliver(stop))
+        except Exception:
+            # The loop boundary: logged once; whoever keeps the process starts it again.
+            log.exception("deliveries died")
+            self._failed.set()
+        finally:
+            stop.set()
+        return 1 if self._failed.is_set() else 0
+
+    async def _deliver(self, stop: StopFlag) -> None:
+        loop = asyncio.get_running_loop()
+        wake = asyncio.Event()
+        appender = self._log.appender(client="callbacks")
+        client = WebhookClient(
+            timeout_s=self._settings.callbacks.attempt_timeout_s,
+            max_response_bytes=self._settings.callbacks.max_response_bytes,
+        )
+        around = Surroundings(
+            store=self._store,
+            client=client,
+            resolve=self._resolver,
+            appender=appender,
+            clock=self._clock,
+            topics=self._topics,
+            policy=CallbackPolicy.of(self._settings.ingress),
+            metrics=Metrics(),
+            chance=random.random,
+        )
+        enqueueing = threading.Thread(
+            target=self._enqueue,
+            args=(stop, loop, wake),
+            name="enqueue",
+        )
+        enqueueing.start()
+        try:
+            await Deliverer(around, self._limits).run(stop, wake)
+        finally:
+            stop.set()
+            await asyncio.to_thread(enqueueing.join)
+            await client.close()
+            await asyncio.to_thread(appender.close, CLOSE_S)
+
+    def _enqueue(
+        self, stop: StopFlag, loop: asyncio.AbstractEventLoop, wake: asyncio.Event
+    ) -> None:
+        def notify() -> None:
+            loop.call_soon_threadsafe(wake.set)
+
+        try:
+            consumer = self._log.group(
+                group=self._topics.callbacks_group,
+                topics=(self._topics.responses,),
+                client="callbacks",
+            )
+            try:
+                Enqueuer(
+                    consumer=consumer,
+                    store=self._store,
+                    blobs=self._blobs,
+                    clock=self._clock,
+                    wake=notify,
+                ).run(stop)
+            finally:
+                consumer.close()
+        except Exception:
+            # As above.
+            log.exception("enqueueing died")
+            self._failed.set()
+        finally:
+            stop.set()

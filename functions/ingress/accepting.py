@@ -53,7 +53,7 @@ def request_event(deps: Deps, call: Call, *, replies_here: bool) -> Event:
     )
 
 
-async def request_record(deps: Deps, event: Event) -> Record:
+async def record_of(deps: Deps, event: Event) -> Record:
     """The record of a request event; a large body goes to the blob store and travels by reference."""
     data = event.data or b""
     if len(data) > deps.settings.broker.inline_bytes:
@@ -106,7 +106,7 @@ async def accept(
         ApiError: `overloaded`, `not_accepted` or `request_too_large`; a claimed key is free again, unless the request
             may yet appear in the log: then the key keeps it, and another try joins it.
     """
-    record = await request_record(deps, request_event(deps, call, replies_here=replies_here))
+    record = await record_of(deps, request_event(deps, call, replies_here=replies_here))
     try:
         hold(deps, record, call.request_id, call.wait_s)
         if row is not None:
@@ -125,14 +125,14 @@ async def accept(
         raise refused(error) from error
 
 
-def hold(deps: Deps, record: Record, request_id: str, wait_s: float) -> None:
-    """Counts the record against the in-memory broker's room until the request ends.
+def hold(deps: Deps, record: Record, request_id: str, wait_s: float) -> bool:
+    """Counts the record against the in-memory broker's room until the request ends; whether it was not before.
 
     Raises:
         ApiError: `overloaded`.
     """
     now_s = deps.clock.monotonic_s()
-    deps.outstanding.hold(
+    return deps.outstanding.hold(
         request_id,
         record.key or b"",
         record.size_bytes,

@@ -67,14 +67,16 @@ class Outstanding:
     def total_bytes(self) -> int:
         return sum(self._sums.values())
 
-    def hold(self, request_id: str, key: bytes, size_bytes: int, *, until_s: float, now_s: float) -> None:
+    def hold(self, request_id: str, key: bytes, size_bytes: int, *, until_s: float, now_s: float) -> bool:
         """Counts a request until `release`, or until `until_s` (monotonic) if its end is never seen.
+
+        Returns whether it is counted now and was not before.
 
         Raises:
             ApiError: `overloaded` when its partition is full.
         """
         if self._limit_bytes is None or request_id in self._entries:
-            return
+            return False
         partition = self._partition_of(key)
         if self._sums.get(partition, 0) + size_bytes > self._limit_bytes:
             self._prune(now_s)
@@ -82,6 +84,7 @@ class Outstanding:
             raise ApiError("overloaded", "The in-memory broker is full of unfinished work; try again shortly.")
         self._entries[request_id] = _Entry(partition, size_bytes, until_s)
         self._sums[partition] = self._sums.get(partition, 0) + size_bytes
+        return True
 
     def release(self, request_id: str) -> None:
         """Its terminal was seen, or it was never appended. Unknown ids are fine."""

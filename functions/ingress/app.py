@@ -5,7 +5,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.types import Lifespan
 
-from functions.ingress import health, inference, models
+from functions.ingress import event_door, health, inference, models, requests, targets
 from functions.ingress.deps import Deps
 from functions.ingress.guarding import Guard, on_http_exception
 
@@ -16,6 +16,9 @@ def build_app(deps: Deps, *, lifespan: Lifespan[Starlette] | None = None) -> Sta
         routes=[
             *inference.routes(deps),
             *models.routes(deps),
+            *requests.routes(deps),
+            *targets.routes(deps),
+            *event_door.routes(deps),
             *health.routes(deps),
         ],
         middleware=[Middleware(Guard, deps=deps)],

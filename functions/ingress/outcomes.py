@@ -1,6 +1,7 @@
 """How a request ended, whichever way we learnt it, and what an HTTP caller is told."""
 
 from dataclasses import dataclass
+from typing import Final
 
 import msgspec
 from starlette.responses import Response
@@ -12,7 +13,7 @@ from functions.ingress.answering import answer, id_headers, info_headers, read_i
 from functions.ingress.deps import Deps
 from functions.store import RequestRow
 
-MAX_ANSWER_FACTOR = 32
+MAX_ANSWER_FACTOR: Final = 32
 """An answer that travelled by reference may be this many times larger than an inline body."""
 
 

@@ -1,12 +1,115 @@
-"""Callback targets at the door: registered ids and allowed URLs."""
+"""Callback targets at the door: registered ids, allowed URLs, and their secrets."""
 
+import base64
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from events import ids
+from events.json_codec import loads_object
+from functions.callbacks.targets import CallbackPolicy, judge_url
+from functions.errors import ApiError
+from functions.ingress import reading
+from functions.ingress.answering import answer
 from functions.ingress.deps import Deps
+from functions.ingress.owned import claim_made, not_found, tenant_of
 from functions.store import CallbackTarget
+
+SECRET_BYTES: Final = 24
+
+
+def routes(deps: Deps) -> list[Route]:
+    """`/v1/callbacks`: register, look at, disable."""
+
+    async def register(request: Request) -> Response:
+        tenant = tenant_of(deps, request)
+        reading.require_media_type(request)
+        raw = await reading.read_body(request, deps.settings.ingress)
+        url = _url(loads_object(raw))
+        judge_url(url, CallbackPolicy.of(deps.settings.ingress))
+        mine = f"cb_{deps.entropy(12).hex()}"
+        target_id = await claim_made(deps, request, tenant, ids.body_hash("callbacks", raw), mine)
+        target = await deps.offload(deps.store.target, target_id)
+        if target is None:
+            target = CallbackTarget(id=target_id, tenant=tenant, url=url, secret=_new_secret(deps))
+            await deps.offload(deps.store.add_target, target)
+        return answer(shown(target), 201, {"location": f"/v1/callbacks/{target.id}"})
+
+    async def one(request: Request) -> Response:
+        target = await _own(deps, request)
+        return answer({key: value for key, value in shown(target).items() if key != "secret"})
+
+    async def delete(request: Request) -> Response:
+        target = await _own(deps, request)
+        await deps.offload(deps.store.disable_target, target.id)
+        return answer({"id": target.id, "object": "callback.deleted", "deleted": True})
+
+    return [
+        Route("/v1/callbacks", register, methods=["POST"]),
+        Route("/v1/callbacks/{target_id}", one, methods=["GET"]),
+        Route("/v1/callbacks/{target_id}", delete, methods=["DELETE"]),
+    ]
 
 
 async def resolve(deps: Deps, tenant: str, callback: str) -> CallbackTarget:
-    raise NotImplementedError
+    """The target that a request names: a registered id of this tenant, or a URL that may be called.
+
+    A URL becomes a target of its own, the same for the same tenant and URL, so that its secret stays.
+
+    Raises:
+        ApiError: `callback_url_refused`.
+    """
+    if ":" not in callback and "/" not in callback:
+        target = await deps.offload(deps.store.target, callback)
+        if target is None or target.tenant != tenant or target.is_disabled:
+            raise ApiError("callback_url_refused", "No such callback is registered.", param="callback")
+        return target
+    judge_url(callback, CallbackPolicy.of(deps.settings.ingress))
+    target_id = f"cb_{ids.content_hash(f'{tenant} {callback}'.encode())[:32]}"
+    target = await deps.offload(deps.store.target, target_id)
+    if target is None:
+        target = CallbackTarget(
+            id=target_id, tenant=tenant, url=callback, secret=_new_secret(deps), is_ad_hoc=True
+        )
+        await deps.offload(deps.store.add_target, target)
+    return target
+
+
+async def require_registered(deps: Deps, tenant: str, target_id: str) -> None:
+    """Raises ApiError `callback_url_refused` unless that id is registered to the tenant."""
+    if ":" in target_id or "/" in target_id:
+        raise ApiError("callback_url_refused", "Name a registered callback.", param="callbackid")
+    await resolve(deps, tenant, target_id)
 
 
 def shown(target: CallbackTarget) -> dict[str, object]:
-    return {"id": target.id}
+    """A target with its secret: shown to whoever hands the URL in."""
+    return {
+        "id": target.id,
+        "object": "callback",
+        "url": target.url,
+        "enabled": not target.is_disabled,
+        "secret": target.secret,
+    }
+
+
+async def _own(deps: Deps, request: Request) -> CallbackTarget:
+    tenant = tenant_of(deps, request)
+    target_id = request.path_params["target_id"]
+    target = await deps.offload(deps.store.target, target_id) if ids.is_valid_id(target_id) else None
+    if target is None or target.tenant != tenant:
+        raise not_found()
+    return target
+
+
+def _url(fields: dict[str, object]) -> str:
+    url = fields.get("url")
+    if not isinstance(url, str):
+        raise ApiError("invalid_value", "url must be a string.", param="url")
+    return url
+
+
+def _new_secret(deps: Deps) -> str:
+    return "whsec_" + base64.b64encode(deps.entropy(SECRET_BYTES)).decode()

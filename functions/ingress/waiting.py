@@ -320,7 +320,9 @@ class ReplyTail:
         *,
         epoch: str,
         dropped: Callable[[str], None],
+        poll_s: float = POLL_S,
     ) -> None:
+        self._poll_s = poll_s
         self._open_tail = open_tail
         self._waiters = waiters
         self._epoch = epoch
@@ -359,7 +361,7 @@ class ReplyTail:
 
     def _follow(self, tail: RecordTail) -> None:
         while not self._stop.is_set():
-            records = tail.poll(POLL_S)
+            records = tail.poll(self._poll_s)
             if tail.is_caught_up():
                 self._caught_up.set()
             found = [one for one in map(self._read, records) if one is not None]

@@ -100,6 +100,7 @@ class Worker:
         self.clock = clock
         self.script: Script = complete
         self.seen: list[Event] = []
+        self.requests: dict[str, InferenceRequest] = {}
         self._stop = threading.Event()
         self._appender = log.appender(client="worker")
         tail_topics = (TOPICS.requests, TOPICS.progress, TOPICS.responses, TOPICS.control)
@@ -121,11 +122,14 @@ class Worker:
             for record in self._tail.poll(0.02):
                 event = kafka_codec.from_record(record)
                 if event.type == types.REQUEST:
+                    parsed = self.requests[event.id] = self._parsed(event)
                     self.seen.append(event)
                     self.store.record_batch([Change(event=event, record=record)])
-                    self.send(*self.script(self, self._parsed(event)))
+                    self.send(*self.script(self, parsed))
                 else:
                     self.store.record_batch([Change(event=event, record=record)])
+                if event.type == types.CANCEL and event.subject in self.requests:
+                    self.send(*self.failed(self.requests[event.subject], "cancelled"))
 
     def _parsed(self, event: Event) -> InferenceRequest:
         ref = event.get(types.DATA_REF)
@@ -229,6 +233,7 @@ class Rig:
             self.deps.waiters,
             epoch=self.deps.epoch,
             dropped=self.dropped.append,
+            poll_s=0.01,
         )
         self.tails.append(tail)
         tail.start(asyncio.get_running_loop())

@@ -1,0 +1,146 @@
+"""`POST /`: a CloudEvent, binary or structured, becomes a request. Its id is the request id, so sending it twice is safe."""
+
+from datetime import timedelta
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from events import http_codec, types
+from events.instants import from_rfc3339, to_rfc3339
+from events.record import Event
+from events.request import InferenceRequest, parse_request
+from functions.errors import ApiError, AppendFailed
+from functions.ingress import reading, targets
+from functions.ingress.accepting import admit_queued, append, hold, record_of, refused
+from functions.ingress.answering import answer, id_headers
+from functions.ingress.calls import asked_model, trace_parent, trace_state
+from functions.ingress.deps import Deps
+from functions.ingress.owned import tenant_of
+from functions.store import RequestRow
+
+_BINARY: Final = "application/json"
+_OURS: Final = frozenset(
+    {
+        types.TENANT, types.CORRELATION_ID, types.CAUSATION_ID, types.REPLY_EPOCH, types.ATTEMPT,
+        types.GENERATION, types.SEQUENCE, types.SERVICE, types.ROUTE_CLASS, types.ROUTE_SCORE,
+        types.ROUTE_VERSION, types.ROUTE_REASON, types.REQUEST_TIME, types.ROUTED_TIME,
+        types.BATCH_ID, types.HOPS, types.DEAD_LETTER_REASON, types.DATA_REF, types.DATA_HASH,
+    }
+)  # fmt: skip
+"""Attributes that only this product sets: from outside they are dropped."""
+
+
+def routes(deps: Deps) -> list[Route]:
+    """The one path."""
+
+    async def accept(request: Request) -> Response:
+        tenant = tenant_of(deps, request)
+        reading.require_media_type(request, (_BINARY, types.STRUCTURED_JSON))
+        body = await reading.read_body(request, deps.settings.ingress)
+        headers = [(k.decode("latin-1"), v.decode("latin-1")) for k, v in request.scope["headers"]]
+        event = cleaned(deps, http_codec.from_http(headers, body), tenant)
+        found = parse_request(event, default_wait_s=deps.settings.ingress.background_wait_s)
+        await _check(deps, found)
+        return await _accept(deps, found)
+
+    return [Route("/", accept, methods=["POST"])]
+
+
+def cleaned(deps: Deps, event: Event, tenant: str) -> Event:
+    """The event as it goes on the log: identity from the key, deadline bounded, nothing of ours from outside.
+
+    Raises:
+        ApiError, EventRejected: another type, a reply topic that is not allowed, a malformed `expirytime`.
+    """
+    if event.type != types.REQUEST:
+        raise ApiError("invalid_event", f"Only {types.REQUEST} is taken here.", param="type")
+    now = deps.clock.now()
+    kept = {name: value for name, value in event.extensions.items() if name not in _OURS}
+    latest = now + timedelta(seconds=deps.settings.ingress.background_wait_s)
+    asked = kept.get(types.EXPIRY_TIME)
+    deadline = latest if asked is None else min(latest, from_rfc3339(asked, types.EXPIRY_TIME))
+    if deadline <= now:
+        raise ApiError("deadline_exceeded", "The event's expirytime has passed.", param=types.EXPIRY_TIME)
+    kept[types.EXPIRY_TIME] = to_rfc3339(deadline)
+    kept[types.TENANT] = tenant
+    topic = kept.get(types.REPLY_TOPIC)
+    if topic is not None and topic not in reply_topics(deps):
+        raise ApiError("invalid_event", "This replytopic is not allowed.", param=types.REPLY_TOPIC)
+    if topic is None:
+        kept.pop(types.REPLY_PARTITION, None)
+    for name, check in ((types.TRACE_PARENT, trace_parent), (types.TRACE_STATE, trace_state)):
+        if name in kept and check(kept[name]) is None:
+            del kept[name]
+    return Event(
+        id=event.id,
+        source=event.source,
+        type=event.type,
+        subject=event.subject,
+        time=to_rfc3339(now),
+        datacontenttype=event.datacontenttype,
+        data=event.data,
+        extensions=kept,
+    )
+
+
+def reply_topics(deps: Deps) -> frozenset[str]:
+    """Where replies to events from outside may go. Reply partitions belong to ingresses, so not there."""
+    further = (part.strip() for part in deps.settings.ingress.reply_topics.split(","))
+    return frozenset({deps.topics.responses, *filter(None, further)}) - {deps.topics.replies}
+
+
+async def _check(deps: Deps, found: InferenceRequest) -> None:
+    asked_model(deps.catalogue, found.asked_model, found.operation, found.tenant)
+    if found.profile is not None and found.profile not in deps.catalogue.profiles:
+        raise ApiError("invalid_value", "There is no such profile.", param=types.PROFILE)
+    if found.callback_id is not None:
+        await targets.require_registered(deps, found.tenant, found.callback_id)
+    await admit_queued(deps, found.tenant)
+
+
+async def _accept(deps: Deps, found: InferenceRequest) -> Response:
+    row = RequestRow(
+        id=found.request_id,
+        tenant=found.tenant,
+        operation=found.operation,
+        state=types.State.ACCEPTED,
+        asked_model=found.asked_model,
+        accepted_at=found.accepted_at,
+        deadline=found.deadline,
+        is_background=True,
+        is_stored=found.is_stored,
+        callback_id=found.callback_id,
+        reply_topic=None if found.reply is None else found.reply.topic,
+        reply_partition=None if found.reply is None else found.reply.partition,
+    )
+    record = await record_of(deps, found.event)
+    is_new = hold(deps, record, row.id, (row.deadline - row.accepted_at).total_seconds())
+    if not await deps.offload(deps.store.accept, row, record):
+        if is_new:
+            deps.outstanding.release(row.id)
+        return await _known_already(deps, row)
+    try:
+        await append(deps, record, row.id)
+    except AppendFailed as error:
+        # The row stays: the sender will send the same id again, or the reaper publishes the record.
+        raise refused(error) from error
+    deps.metrics.requests.labels(
+        door="events", operation=found.operation, outcome=types.State.ACCEPTED.value
+    ).inc()
+    return _accepted(row)
+
+
+async def _known_already(deps: Deps, row: RequestRow) -> Response:
+    """The id was sent before: the first one counts."""
+    first = await deps.offload(deps.store.request, row.id)
+    if first is not None and first.tenant != row.tenant:
+        raise ApiError("key_reused", "This event id is taken.", param="id")
+    return _accepted(row if first is None else first)
+
+
+def _accepted(row: RequestRow) -> Response:
+    url = f"/v1/requests/{row.id}"
+    body = {"id": row.id, "object": "request", "state": row.state, "urls": {"self": url}}
+    return answer(body, 202, id_headers(row.id) | {"location": url})

@@ -1,0 +1,82 @@
+"""What belongs to whom: rows are only ever found by their own tenant; everybody else gets the same 404."""
+
+from typing import Final
+
+from starlette.requests import Request
+
+from events.ids import is_valid_id
+from functions.errors import ApiError
+from functions.ingress.calls import idempotency_key
+from functions.ingress.deps import Deps
+from functions.ingress.reading import header_values
+from functions.store import RequestRow
+
+MAX_LIMIT: Final = 100
+
+
+def tenant_of(deps: Deps, request: Request) -> str:
+    """The calling tenant.
+
+    Raises:
+        ApiError: `invalid_api_key`.
+    """
+    return deps.keys.tenant_of(header_values(request, b"authorization"))
+
+
+async def own_row(deps: Deps, request: Request) -> RequestRow:
+    """The row of the request named in the path.
+
+    Raises:
+        ApiError: `not_found`: unknown, malformed, deleted or another tenant's.
+    """
+    tenant = tenant_of(deps, request)
+    request_id = request.path_params["request_id"]
+    row = await deps.offload(deps.store.request, request_id) if is_valid_id(request_id) else None
+    if row is None or row.tenant != tenant:
+        raise not_found()
+    return row
+
+
+def not_found() -> ApiError:
+    return ApiError("not_found", "There is nothing with that id.")
+
+
+def limit_of(request: Request) -> int:
+    """The query's `limit`, 1 to 100.
+
+    Raises:
+        ApiError: `invalid_value`.
+    """
+    text = request.query_params.get("limit", str(MAX_LIMIT))
+    if not (text.isascii() and text.isdigit() and len(text) <= 3 and 1 <= int(text) <= MAX_LIMIT):
+        raise ApiError("invalid_value", f"limit is 1 to {MAX_LIMIT}.", param="limit")
+    return int(text)
+
+
+async def claim_made(deps: Deps, request: Request, tenant: str, body_hash: str, new_id: str) -> str:
+    """With an `Idempotency-Key`: the id of what the first call with it made; `new_id` when this is the first.
+
+    Raises:
+        ApiError: `key_reused` for another body.
+    """
+    key = idempotency_key(request)
+    if key is None:
+        return new_id
+    found = await deps.offload(
+        deps.store.claim_key,
+        tenant=tenant,
+        key=key,
+        body_hash=body_hash,
+        request_id=new_id,
+        now=deps.clock.now(),
+    )
+    if found.kind == "conflict":
+        raise ApiError("key_reused", "This Idempotency-Key was used with another body.")
+    return found.request_id
+
+
+async def release_made(deps: Deps, request: Request, tenant: str, new_id: str) -> None:
+    """Frees the key of a call that made nothing."""
+    key = idempotency_key(request)
+    if key is not None:
+        await deps.offload(deps.store.release_key, tenant=tenant, key=key, request_id=new_id)

@@ -1,0 +1,186 @@
+"""`/v1/requests`: what became of a request, its events from a cursor on, its cancellation and its deletion."""
+
+import asyncio
+from datetime import datetime
+from typing import Final
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from events.instants import to_rfc3339
+from events.types import State
+from functions.errors import ApiError, AppendFailed
+from functions.ingress import deadlines
+from functions.ingress.accepting import refused, send_cancel
+from functions.ingress.answering import answer, id_headers
+from functions.ingress.deps import Deps
+from functions.ingress.owned import limit_of, own_row, tenant_of
+from functions.ingress.request_events import RequestEvents
+from functions.ingress.streaming import derived_state
+from functions.store import RequestRow
+from router_model.registry import ServiceView
+
+CANCEL_WAIT_S: Final = 2.0
+"""A cancel waits this long for the request's end, so that its answer can say `cancelled`."""
+POLL_S: Final = 0.05
+ASK_AGAIN_S: Final = 1
+
+
+def routes(deps: Deps) -> list[Route]:
+    """Everything under `/v1/requests`."""
+    events = RequestEvents(deps)
+
+    async def listing(request: Request) -> Response:
+        rows = await deps.offload(
+            deps.store.requests,
+            tenant=tenant_of(deps, request),
+            states=_states(request.query_params.get("state")),
+            limit=limit_of(request),
+        )
+        shown = [show(row, view_of(deps, row)) for row in rows]
+        return answer({"object": "list", "data": shown, "has_more": False})
+
+    async def one(request: Request) -> Response:
+        row = await wait_for_end(deps, request, await own_row(deps, request))
+        return await _answer_row(deps, row)
+
+    async def cancel(request: Request) -> Response:
+        return await _answer_row(deps, await cancel_row(deps, await own_row(deps, request)))
+
+    async def delete(request: Request) -> Response:
+        row = await own_row(deps, request)
+        await delete_row(deps, row)
+        return answer({"id": row.id, "object": "request.deleted", "deleted": True})
+
+    path = "/v1/requests/{request_id}"
+    return [
+        Route("/v1/requests", listing, methods=["GET"]),
+        Route(path, one, methods=["GET"]),
+        Route(path, delete, methods=["DELETE"]),
+        Route(f"{path}/events", events.stream, methods=["GET"]),
+        Route(f"{path}/cancel", cancel, methods=["POST"]),
+    ]
+
+
+async def wait_for_end(deps: Deps, request: Request, row: RequestRow) -> RequestRow:
+    """The row, after `Prefer: wait=N` seconds at most when the request has not ended."""
+    longest_s = deps.settings.ingress.reply_wait_s
+    wait_s = deadlines.preference(request.headers.get("prefer"), longest_s=longest_s).wait_s
+    return row if wait_s is None else await _until_ended(deps, row, wait_s)
+
+
+async def cancel_row(deps: Deps, row: RequestRow) -> RequestRow:
+    """Cancels an unfinished request and gives its end a moment to show; cancelling twice is fine.
+
+    Raises:
+        ApiError: `not_cancellable` when it has ended otherwise, `not_accepted` when the log takes no writes.
+    """
+    if row.state is State.CANCELLED:
+        return row
+    if row.state.is_terminal:
+        raise ApiError("not_cancellable", f"The request has ended already: {row.state.value}.")
+    try:
+        await asyncio.wrap_future(send_cancel(deps, row.id, "client", row.tenant))
+    except AppendFailed as error:
+        raise refused(error) from error
+    return await _until_ended(deps, row, CANCEL_WAIT_S)
+
+
+async def delete_row(deps: Deps, row: RequestRow) -> None:
+    """Deletes prompt, answer and events; unfinished work is cancelled first."""
+    if not row.state.is_terminal:
+        send_cancel(deps, row.id, "client", row.tenant)
+    await deps.offload(deps.store.forget, row.id)
+
+
+def view_of(deps: Deps, row: RequestRow) -> ServiceView | None:
+    """What is known of the service of an unfinished request."""
+    if row.service is None or row.state.is_terminal:
+        return None
+    return deps.registry().view(row.service, deps.clock.now())
+
+
+def show(row: RequestRow, view: ServiceView | None) -> dict[str, object]:
+    """A request as every door shows it. Pure. `response` is the OpenAI object, `error` OpenAI's error object."""
+    is_over = row.state.is_terminal
+    is_good = row.state is State.COMPLETED
+    result = None if row.result is None else msgspec.Raw(row.result)
+    usage = {"prompt_tokens": row.usage_prompt, "completion_tokens": row.usage_completion}
+    return {
+        "id": row.id,
+        "object": "request",
+        "state": derived_state(row.state, view),
+        "operation": row.operation,
+        "asked_model": row.asked_model,
+        "model": row.model,
+        "service": row.service,
+        "attempt": row.attempt,
+        "accepted_at": to_rfc3339(row.accepted_at),
+        "routed_at": _time(row.routed_at),
+        "started_at": _time(row.started_at),
+        "finished_at": _time(row.finished_at),
+        "deadline": to_rfc3339(row.deadline),
+        "eta_s": None if view is None else view.eta_s,
+        "progress": None if view is None else view.progress,
+        "decision": None if row.decision is None else msgspec.Raw(row.decision),
+        "usage": usage if is_good else None,
+        "cost_usd": row.cost_usd,
+        "callback_id": row.callback_id,
+        "batch_id": row.batch_id,
+        "status": row.status,
+        "response": result if is_good else None,
+        "error": error_of(row.result) if is_over and not is_good else None,
+    }
+
+
+class _Failed(msgspec.Struct, frozen=True):
+    error: msgspec.Raw = msgspec.Raw(b"null")
+
+
+def error_of(result: bytes | None) -> msgspec.Raw | None:
+    """The OpenAI error object of a failed reply's data."""
+    try:
+        return None if result is None else msgspec.json.decode(result, type=_Failed).error
+    except (msgspec.MsgspecError, ValueError):
+        return None
+
+
+async def _answer_row(deps: Deps, row: RequestRow) -> Response:
+    headers = id_headers(row.id)
+    if not row.state.is_terminal:
+        headers["retry-after"] = str(ASK_AGAIN_S)
+    response = answer(show(row, view_of(deps, row)), headers=headers)
+    await forget_delivered(deps, row)
+    return response
+
+
+async def forget_delivered(deps: Deps, row: RequestRow) -> None:
+    """`store: false`: what was fetched is not kept."""
+    if row.state.is_terminal and not row.is_stored and row.result is not None:
+        await deps.offload(deps.store.forget, row.id)
+
+
+async def _until_ended(deps: Deps, row: RequestRow, wait_s: float) -> RequestRow:
+    loop = asyncio.get_running_loop()
+    until = loop.time() + wait_s
+    while not row.state.is_terminal and loop.time() < until:
+        await asyncio.sleep(POLL_S)
+        found = await deps.offload(deps.store.request, row.id)
+        row = row if found is None else found
+    return row
+
+
+def _states(text: str | None) -> list[State] | None:
+    if text is None:
+        return None
+    try:
+        return [State(part.strip()) for part in text.split(",")]
+    except ValueError:
+        allowed = ", ".join(State)
+        raise ApiError("invalid_value", f"state is any of: {allowed}.", param="state") from None
+
+
+def _time(instant: datetime | None) -> str | None:
+    return None if instant is None else to_rfc3339(instant)

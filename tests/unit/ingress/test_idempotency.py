@@ -1,0 +1,142 @@
+"""`Idempotency-Key`: one key, one piece of work, whoever asks again and however."""
+
+import asyncio
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from functions.errors import AppendFailed
+from functions.ingress.identity import Keys
+
+pytestmark = pytest.mark.anyio
+KEY = {"idempotency-key": "k-1"}
+
+
+async def test_the_same_call_again_replays_the_finished_answer(rig: Any, chat: Any) -> None:
+    async with rig.client() as client:
+        first = await client.post("/v1/chat/completions", json=chat, headers=KEY)
+        second = await client.post("/v1/chat/completions", json=chat, headers=KEY)
+    assert second.status_code == 200
+    assert second.content == first.content
+    assert len(rig.events_on("infer.requests")) == 1
+
+
+async def test_the_same_key_in_parallel_is_one_piece_of_work(rig: Any, chat: Any, eventually: Any) -> None:
+    held: list[Any] = []
+
+    def hold(worker: Any, request: Any) -> Any:
+        held.append(request)
+        return ()
+
+    rig.worker.script = hold
+    async with rig.client() as client:
+        calls = [
+            asyncio.ensure_future(client.post("/v1/chat/completions", json=chat, headers=KEY))
+            for _ in range(3)
+        ]
+        await eventually(lambda: held)
+        rig.worker.send(*rig.worker.completed(held[0], "once"))
+        answers = await asyncio.gather(*calls)
+    assert {answer.content for answer in answers} == {answers[0].content}
+    assert len(rig.events_on("infer.requests")) == 1
+
+
+async def test_another_body_under_the_same_key_is_refused_for_good(rig: Any, chat: Any) -> None:
+    async with rig.client() as client:
+        await client.post("/v1/chat/completions", json=chat, headers=KEY)
+        answer = await client.post("/v1/chat/completions", json=chat | {"n": 2}, headers=KEY)
+    assert answer.status_code == 409
+    assert answer.json()["error"]["code"] == "key_reused"
+    assert answer.headers["x-should-retry"] == "false"
+
+
+async def test_a_key_belongs_to_its_tenant(rig: Any, chat: Any) -> None:
+    rig.deps = replace(rig.deps, keys=Keys.parse("a=key-a,b=key-b"))
+    async with rig.client() as client:
+        for key in ("key-a", "key-b"):
+            answer = await client.post(
+                "/v1/chat/completions", json=chat, headers=KEY | {"authorization": f"Bearer {key}"}
+            )
+            assert answer.status_code == 200
+    assert len(rig.events_on("infer.requests")) == 2
+
+
+async def test_background_work_under_the_same_key_has_the_same_id(rig: Any, chat: Any) -> None:
+    async with rig.client() as client:
+        headers = KEY | {"prefer": "respond-async"}
+        first = await client.post("/v1/chat/completions", json=chat, headers=headers)
+        second = await client.post("/v1/chat/completions", json=chat, headers=headers)
+    assert second.status_code == 202
+    assert second.json()["id"] == first.json()["id"]
+    assert len(rig.events_on("infer.requests")) == 1
+
+
+async def test_a_stream_joins_as_a_stream(rig: Any, chat: Any, live: Any) -> None:
+    async with live(rig) as client:
+        body = chat | {"stream": True}
+        first = await client.post("/v1/chat/completions", json=body, headers=KEY)
+        second = await client.post("/v1/chat/completions", json=body, headers=KEY)
+    lines = [line for line in second.text.split("\n") if line.startswith("data: {")]
+    assert json.loads(lines[0][6:])["choices"][0]["delta"]["content"] == "hello"
+    assert first.text.endswith("data: [DONE]\n\n")
+    assert second.text.endswith("data: [DONE]\n\n")
+    assert len(rig.events_on("infer.requests")) == 1
+
+
+async def test_a_call_that_was_not_accepted_leaves_its_key_free(rig: Any, chat: Any) -> None:
+    rig.log.fail_next("infer.requests", AppendFailed("down"))
+    async with rig.client() as client:
+        first = await client.post("/v1/chat/completions", json=chat, headers=KEY)
+        second = await client.post("/v1/chat/completions", json=chat, headers=KEY)
+    assert (first.status_code, second.status_code) == (503, 200)
+
+
+async def test_a_call_that_was_shed_leaves_its_key_free(rig: Any, chat: Any) -> None:
+    rig.configure(max_waiters=0)
+    async with rig.client() as client:
+        assert (await client.post("/v1/chat/completions", json=chat, headers=KEY)).status_code == 503
+        assert (await client.post("/v1/chat/completions", json=chat, headers=KEY)).status_code == 503
+    claim = rig.deps.store.claim_key(
+        tenant="default", key="k-1", body_hash="h", request_id="r", now=rig.deps.clock.now()
+    )
+    assert claim.kind == "new"
+
+
+async def test_after_an_unknown_outcome_the_key_joins_what_may_have_been_written(rig: Any, chat: Any) -> None:
+    record: list[Any] = []
+
+    class Unsure:
+        """Writes the record, then says that it does not know."""
+
+        def __init__(self, inner: Any) -> None:
+            self.inner = inner
+
+        def append(self, found: Any) -> Any:
+            future = self.inner.append(found)
+            if found.topic == "infer.requests" and not record:
+                record.append(found)
+                from concurrent.futures import Future
+
+                future = Future()
+                future.set_exception(AppendFailed("timed out", is_unknown=True))
+            return future
+
+    rig.use(appender=Unsure(rig.deps.appender))
+    async with rig.client() as client:
+        first = await client.post("/v1/chat/completions", json=chat, headers=KEY)
+        second = await client.post("/v1/chat/completions", json=chat, headers=KEY)
+    assert first.status_code == 503
+    assert second.status_code == 200
+    assert len(rig.events_on("infer.requests")) == 1
+
+
+@pytest.mark.parametrize("key", ["", "x" * 10_000, "k\u00e9y", "a b"])
+async def test_a_key_that_is_none_is_refused(rig: Any, chat: Any, key: str) -> None:
+    async with rig.client() as client:
+        answer = await client.post(
+            "/v1/chat/completions", json=chat, headers={"idempotency-key": key.encode("latin-1")}
+        )
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "idempotency-key"

@@ -17,7 +17,7 @@ class Group(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """One concern's settings."""
 
 
-class BrokerSettings(Group):
+class BrokerSettings(Group, frozen=True, kw_only=True):
     """Which cluster, and how records travel."""
 
     bootstrap: str = "127.0.0.1:9092"
@@ -52,7 +52,7 @@ class BrokerSettings(Group):
     """Bodies above this travel by `dataref`."""
 
 
-class IngressSettings(Group):
+class IngressSettings(Group, frozen=True, kw_only=True):
     """The HTTP doors."""
 
     host: str = "127.0.0.1"
@@ -92,7 +92,7 @@ class IngressSettings(Group):
     """Further topics that a foreign producer may name in `replytopic` (comma-separated)."""
 
 
-class RouterSettings(Group):
+class RouterSettings(Group, frozen=True, kw_only=True):
     binding: str = "http"
     """`http`: Flask function fed by the source process (KafkaSource on a cluster); `log`: a consumer."""
     host: str = "127.0.0.1"
@@ -103,7 +103,7 @@ class RouterSettings(Group):
     max_hops: int = 4
 
 
-class WorkerSettings(Group):
+class WorkerSettings(Group, frozen=True, kw_only=True):
     service: str = ""
     replica: str = "0"
     host: str = "127.0.0.1"
@@ -120,7 +120,7 @@ class WorkerSettings(Group):
     """A model that sends nothing for this long has failed the attempt."""
 
 
-class SpinSettings(Group):
+class SpinSettings(Group, frozen=True, kw_only=True):
     idle_s: float | None = None
     """Overrides every service's idle time tau; None leaves the catalogue's."""
     poll_s: float = 0.1
@@ -130,7 +130,7 @@ class SpinSettings(Group):
     drain_goal_s: float = 10.0
 
 
-class StoreSettings(Group):
+class StoreSettings(Group, frozen=True, kw_only=True):
     url: str = ""
     """SQLAlchemy URL; empty: SQLite `store.sqlite3` in the data directory."""
     retention_days: float = 7.0
@@ -141,7 +141,7 @@ class StoreSettings(Group):
     """Set by the local stack: a new value means that an in-memory broker was lost with its records."""
 
 
-class CallbackSettings(Group):
+class CallbackSettings(Group, frozen=True, kw_only=True):
     schedule_s: str = "0,5,300,1800,7200,18000,36000,50400,72000,86400"
     """Delays between attempts (Standard Webhooks' example), jittered by 10 %."""
     attempt_timeout_s: float = 10.0
@@ -149,7 +149,7 @@ class CallbackSettings(Group):
     concurrency: int = 16
 
 
-class Settings(Group):
+class Settings(Group, frozen=True, kw_only=True):
     """All groups. A process takes the groups it needs from the one object its wiring receives."""
 
     broker: BrokerSettings = BrokerSettings()

@@ -41,10 +41,8 @@ explain(app)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command line (None: this process's) and returns its exit status. Never raises, never prints a trace."""
     given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    if not all(_is_utf8(text) for text in given):
-        return _complain("an argument is not UTF-8", USAGE)
-    if sys.stdout is None:
-        return _complain(CLOSED, USAGE)
+    if not all(_is_utf8(text) for text in given) or sys.stdout is None:
+        return _complain(CLOSED if sys.stdout is None else "an argument is not UTF-8", USAGE)
     try:
         status = typer.main.get_command(app).main(given, "pickspin", standalone_mode=False)
         sys.stdout.flush()

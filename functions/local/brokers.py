@@ -77,7 +77,7 @@ async def _start_kafka(settings: Settings, logs: Path) -> RunningBroker:
     spec = ChildSpec(
         name="kafka",
         command=broker_kafka.bound_command(launch),
-        environ=child_environ(settings) | launch.environ,
+        environ=child_environ(settings),
         logs=logs,
         stop_s=KAFKA_STOP_S,
     )

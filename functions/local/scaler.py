@@ -21,7 +21,9 @@ from functions.spin.window import RateWindow
 from router_model.catalogue import Catalogue, Service
 from router_model.registry import SCALER, Registry, ServiceView
 
-BLIND_WAIT_S: Final = 1.0
+RETRY_S: Final = 0.3
+BLIND_AFTER: Final = 10
+"""Failed readings in a row that are said: a new cluster fails a few while its coordinators start."""
 CLIENT: Final = "pickspin-local-scaler"
 CLOSE_S: Final = 1.0
 _T = TypeVar("_T")
@@ -69,7 +71,7 @@ class LocalScaler:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lag")
         self._reader: LagReader | None = None
         self._teller: StatusTeller | None = None
-        self._is_blind = False
+        self._failed_reads = 0
 
     async def run(self) -> None:
         """Rounds until cancelled. A round that cannot read lag changes nothing: waking and sleeping need a reading."""
@@ -81,7 +83,7 @@ class LocalScaler:
             except Exception as error:  # noqa: BLE001 - the loop's boundary: say it once, hold, try again
                 self._see(f"{type(error).__name__}: {error}")
                 await self._in_thread(self._drop_reader)
-                await asyncio.sleep(BLIND_WAIT_S)
+                await asyncio.sleep(RETRY_S)
 
     async def close(self) -> None:
         """Ends connections and thread; call after `run` has been cancelled."""
@@ -227,8 +229,9 @@ class LocalScaler:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     def _see(self, why: str | None = None) -> None:
-        if why is not None and not self._is_blind:
-            self._parts.journal.write("stack", "scaler", "blind", f"lag is unknown: {why}")
-        elif why is None and self._is_blind:
+        was_blind = self._failed_reads >= BLIND_AFTER
+        self._failed_reads = 0 if why is None else self._failed_reads + 1
+        if why is None and was_blind:
             self._parts.journal.write("stack", "scaler", "running", "lag is known again")
-        self._is_blind = why is not None
+        elif self._failed_reads == BLIND_AFTER:
+            self._parts.journal.write("stack", "scaler", "blind", f"lag is unknown: {why}")

@@ -134,8 +134,11 @@ class Recording:
         match fact:
             case Progressed() if not before.state.is_terminal:
                 self._append(tracked, "state", fact.event_id, fact.data)
-            case Streamed() if before.state in _STREAMABLE:
-                tracked.is_terminal_moved |= before.state.is_terminal
+            case Streamed() if not before.state.is_terminal:
+                self._append(tracked, "chunk", fact.event_id, fact.data)
+            case Streamed() if before.state is State.COMPLETED and not self._has_entry(fact):
+                # Read after the end of its own stream: it goes in before the end.
+                tracked.is_terminal_moved = True
                 self._append(tracked, "chunk", fact.event_id, fact.data)
             case Ended() if not before.state.is_terminal:
                 entry = state_entry(fact.state, {"status": fact.status})
@@ -144,6 +147,12 @@ class Recording:
             case _:
                 pass
         return False
+
+    def _has_entry(self, fact: Streamed) -> bool:
+        columns = request_events.c
+        query = select(columns.cursor).where(columns.request_id == fact.request_id)
+        query = query.where(columns.event_id == fact.event_id)
+        return self._connection.execute(query).first() is not None
 
     def _append(self, tracked: _Tracked, kind: str, event_id: str, data: bytes) -> None:
         is_full = tracked.cursor > MAX_ENTRIES and kind == "chunk"
@@ -192,12 +201,6 @@ class Recording:
         # The names of the first row's values become the SET clause.
         statement = update(requests).where(requests.c.id == bindparam("row_id"))
         self._connection.execute(statement, rows)
-
-
-_STREAMABLE: Final = frozenset(
-    {State.ACCEPTED, State.ROUTED, State.LOADING, State.RUNNING, State.COMPLETED}
-)
-"""A chunk read after the end of its own generation belongs to the stream; after any other end it does not."""
 
 
 def _key(tracked: _Tracked) -> dict[str, Any]:

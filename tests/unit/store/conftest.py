@@ -1,0 +1,129 @@
+"""Stores, rows and events for the tests of the store."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from events import reply
+from events.payloads import CancelData, PickspinData, ProgressData
+from events.record import Record
+from events.request import Origin
+from events.types import State
+from functions.adapters.clock import FakeClock
+from functions.adapters.sql_store import SqlStore
+from functions.store import Change, RequestRow
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class Facts:
+    """Builds rows and changes about requests, as the recorder does."""
+
+    def __init__(self, clock):
+        self.clock = clock
+
+    def row(self, request_id="r1", **fields):
+        now = self.clock.now()
+        values = {
+            "id": request_id,
+            "tenant": "default",
+            "operation": "chat",
+            "state": State.ACCEPTED,
+            "asked_model": "auto",
+            "accepted_at": now,
+            "deadline": now + timedelta(seconds=60),
+            "is_background": True,
+        }
+        return RequestRow(**{**values, **fields})
+
+    def record(self, offset=-1, partition=None):
+        return Record(
+            topic="infer.requests",
+            key=b"k",
+            value=b'{"messages":[]}',
+            headers=(("ce_id", b"r1"),),
+            offset=offset,
+            partition=partition,
+        )
+
+    def requested(self, request_id="r1", offset=0, **fields):
+        origin = Origin(request_id=request_id)
+        event = reply.cancel(
+            origin, CancelData(reason="duplicate"), source="/t", now=self.clock.now()
+        )
+        return Change(
+            event=event, record=self.record(offset, 0), row=self.row(request_id, **fields)
+        )
+
+    def progressed(self, state, request_id="r1", attempt=0):
+        data = ProgressData(state=state, service="slug", model="model", attempt=attempt)
+        event = reply.progress(
+            Origin(request_id=request_id), data, source="/t", now=self.clock.now()
+        )
+        return Change(event=event)
+
+    def streamed(self, sequence, request_id="r1", generation="g1", attempt=1):
+        event = reply.chunk(
+            Origin(request_id=request_id),
+            [{"n": sequence}],
+            generation=generation,
+            sequence=sequence,
+            attempt=attempt,
+            service="slug",
+            now=self.clock.now(),
+        )
+        return Change(event=event)
+
+    def completed(self, request_id="r1", text="hello", generation="g1"):
+        response = {"text": text, "usage": {"prompt_tokens": 3, "completion_tokens": 5}}
+        pickspin = PickspinData(
+            request_id=request_id,
+            state="completed",
+            service="slug",
+            model="model",
+            attempt=1,
+            cost=reply.Cost(usd=0.25),
+        )
+        event = reply.completed(
+            Origin(request_id=request_id),
+            response,
+            pickspin,
+            source="/t",
+            generation=generation,
+            now=self.clock.now(),
+        )
+        return Change(event=event)
+
+    def failed(self, code="backend_failed", status=502, request_id="r1"):
+        failure = reply.Failure(code=code, message="m", type="server_error", status=status)
+        event = reply.failed(
+            Origin(request_id=request_id), failure, source="/t", now=self.clock.now()
+        )
+        return Change(event=event)
+
+    def cancel(self, reason="client", request_id="r1"):
+        event = reply.cancel(
+            Origin(request_id=request_id),
+            CancelData(reason=reason),
+            source="/t",
+            now=self.clock.now(),
+        )
+        return Change(event=event)
+
+
+@pytest.fixture
+def clock():
+    return FakeClock(START)
+
+
+@pytest.fixture
+def facts(clock):
+    return Facts(clock)
+
+
+@pytest.fixture(params=["memory", "file"])
+def store(request, clock, tmp_path):
+    url = "sqlite://" if request.param == "memory" else f"sqlite:///{tmp_path / 'store.sqlite3'}"
+    found = SqlStore(url, clock)
+    yield found
+    found.close()

@@ -1,0 +1,151 @@
+import json
+from dataclasses import replace
+from datetime import timedelta
+
+from events.types import State
+
+
+def test_a_request_is_accepted_once(store, facts):
+    assert store.accept(facts.row(), facts.record())
+    assert not store.accept(facts.row(asked_model="other"), facts.record())
+    assert store.request("r1").asked_model == "auto"
+
+
+def test_an_unknown_request_is_none(store):
+    assert store.request("r1") is None
+
+
+def test_progress_moves_a_request_on(store, facts, clock):
+    store.accept(facts.row(meta={"door": "responses"}))
+    clock.advance(1)
+    store.record_batch([facts.progressed("routed")])
+    assert store.request("r1").state is State.ROUTED
+    store.record_batch([facts.progressed("running", attempt=1)])
+    row = store.request("r1")
+    assert (row.state, row.service, row.model, row.attempt) == (State.RUNNING, "slug", "model", 1)
+    assert row.started_at == clock.now()
+    assert row.meta == {"door": "responses"}
+
+
+def test_a_state_never_moves_back(store, facts):
+    store.accept(facts.row())
+    store.record_batch([facts.progressed("running", attempt=1), facts.progressed("routed")])
+    assert store.request("r1").state is State.RUNNING
+
+
+def test_the_first_terminal_wins(store, facts):
+    store.accept(facts.row())
+    assert store.record_batch([facts.completed()]) == ["r1"]
+    assert store.record_batch([facts.failed("deadline_exceeded", 504)]) == []
+    row = store.request("r1")
+    assert (row.state, row.status) == (State.COMPLETED, 200)
+    assert (row.usage_prompt, row.usage_completion, row.cost_usd) == (3, 5, 0.25)
+    assert json.loads(row.result)["text"] == "hello"
+
+
+def test_two_terminals_in_one_poll_are_taken_in_their_order(store, facts):
+    store.accept(facts.row())
+    assert store.record_batch([facts.failed("cancelled", 409), facts.completed()]) == ["r1"]
+    assert store.request("r1").state is State.CANCELLED
+
+
+def test_a_terminal_that_comes_before_its_request_is_kept(store, facts):
+    store.record_batch([facts.completed()])
+    assert store.request("r1") is None
+    assert store.overdue(facts.clock.now() + timedelta(days=1)) == []
+    store.record_batch([facts.requested()])
+    row = store.request("r1")
+    assert (row.state, row.asked_model) == (State.COMPLETED, "auto")
+    assert store.unfinished() == 0
+
+
+def test_a_request_read_again_after_its_end_stays_ended(store, facts):
+    store.record_batch([facts.requested(), facts.completed()])
+    store.record_batch([facts.requested(offset=7)])
+    assert store.request("r1").state is State.COMPLETED
+    assert store.unrouted(facts.clock.now() + timedelta(days=1)) == []
+
+
+def test_the_request_record_is_kept_until_the_end(store, facts, clock):
+    store.accept(facts.row(), facts.record())
+    clock.advance(31)
+    later = clock.now()
+    ((row, record),) = store.unrouted(later)
+    assert (row.id, record.value, record.offset) == ("r1", b'{"messages":[]}', -1)
+    assert record.headers == (("ce_id", b"r1"),)
+    store.record_batch([facts.requested(offset=5)])
+    clock.advance(31)
+    ((_, record),) = store.unrouted(clock.now())
+    assert (record.partition, record.offset) == (0, 5)
+    store.republished(["r1"], clock.now())
+    assert store.unrouted(clock.now()) == []
+    store.record_batch([facts.completed()])
+    clock.advance(31)
+    assert store.unrouted(clock.now()) == []
+
+
+def test_a_routed_request_is_not_unrouted(store, facts, clock):
+    store.accept(facts.row(), facts.record())
+    store.record_batch([facts.progressed("routed")])
+    clock.advance(31)
+    assert store.unrouted(clock.now()) == []
+
+
+def test_overdue_and_cancelled_requests_are_found(store, facts, clock):
+    store.accept(facts.row("late", deadline=clock.now() + timedelta(seconds=1)))
+    store.accept(facts.row("cancelled"))
+    store.accept(facts.row("going"))
+    store.record_batch([facts.cancel(request_id="cancelled"), facts.cancel("duplicate", "going")])
+    clock.advance(1)
+    assert [row.id for row in store.overdue(clock.now())] == ["late", "cancelled"]
+    assert store.request("cancelled").cancel_reason == "client"
+
+
+def test_a_cancel_that_comes_before_its_request_is_remembered(store, facts):
+    store.record_batch([facts.cancel()])
+    store.record_batch([facts.requested()])
+    assert [row.cancel_reason for row in store.overdue(facts.clock.now())] == ["client"]
+
+
+def test_what_cannot_be_read_is_skipped(store, facts):
+    store.accept(facts.row())
+    good = facts.progressed("routed")
+    bad = replace(good, event=replace(good.event, data=b"\xff{"))
+    store.record_batch([bad, facts.completed()])
+    assert store.request("r1").state is State.COMPLETED
+
+
+def test_unfinished_requests_are_counted_by_tenant(store, facts):
+    store.accept(facts.row("a", tenant="one"))
+    store.accept(facts.row("b", tenant="two"))
+    store.record_batch([facts.completed("b")])
+    assert (store.unfinished(), store.unfinished(tenant="one"), store.unfinished(tenant="two")) == (
+        1,
+        1,
+        0,
+    )
+
+
+def test_requests_are_listed_newest_first(store, facts, clock):
+    for number in range(3):
+        store.accept(facts.row(f"r{number}", tenant="one"))
+        clock.advance(1)
+    store.record_batch([facts.completed("r1")])
+    assert [row.id for row in store.requests(tenant="one", limit=2)] == ["r2", "r1"]
+    done = store.requests(tenant=None, states=[State.COMPLETED])
+    assert [row.id for row in done] == ["r1"]
+
+
+def test_everything_unfinished_fails_when_asked(store, facts, clock):
+    store.accept(facts.row("a"))
+    store.accept(facts.row("b"))
+    store.record_batch([facts.completed("b")])
+    failed = store.fail_unfinished(code="lost_on_restart", now=clock.now())
+    assert [row.id for row in failed] == ["a"]
+    row = store.request("a")
+    assert (row.state, row.status) == (State.FAILED, 502)
+    assert json.loads(row.result)["error"]["code"] == "lost_on_restart"
+
+
+def test_a_boot_is_new_once(store):
+    assert [store.boot("one"), store.boot("one"), store.boot("two")] == [True, False, True]

@@ -43,8 +43,6 @@ def slug_of(text: str) -> str:
 
 
 def _ids(catalogue: Catalogue) -> Iterator[Problem]:
-    if not catalogue.models:
-        yield Problem("models", "there must be at least one model")
     seen: dict[str, str] = {}
     for index, model in enumerate(catalogue.models):
         path = f"models[{index}].id"
@@ -192,6 +190,18 @@ def _slugs(catalogue: Catalogue) -> Iterator[Problem]:
             )
 
 
+def _cells(catalogue: Catalogue) -> Iterator[Problem]:
+    first: dict[tuple[str, str], int] = {}
+    for index, service in enumerate(catalogue.services):
+        kind = service.backend.kind
+        earlier = first.setdefault((service.model, kind), index)
+        if earlier != index and service.slug == f"{slug_of(service.model)}--{kind}":
+            yield Problem(
+                f"services[{index}].slug",
+                f"services[{earlier}] is the same model on the same backend: set a slug",
+            )
+
+
 def _profiles(catalogue: Catalogue) -> Iterator[Problem]:
     for name, profile in catalogue.profiles.items():
         path = f"profiles.{name}"
@@ -229,6 +239,8 @@ def _names(catalogue: Catalogue) -> Iterator[Problem]:
 
 
 def _service_references(catalogue: Catalogue) -> Iterator[Problem]:
+    if not catalogue.models:
+        yield Problem("models", "there must be at least one model")
     ids = {model.id for model in catalogue.models}
     for index, service in enumerate(catalogue.services):
         if service.model not in ids:
@@ -291,7 +303,7 @@ def _at_least(path: str, entry: object, least: Mapping[str, int]) -> Iterator[Pr
 
 
 _CHECKS: Final[tuple[Check, ...]] = (
-    _ids, _models, _services, _slugs, _profiles, _names, _repeated_models,
+    _ids, _models, _services, _slugs, _cells, _profiles, _names, _repeated_models,
 )  # fmt: skip
 _REFERENCE_CHECKS: Final[tuple[Check, ...]] = (
     _service_references, _alias_references, _fallback_references, _tenant_references,

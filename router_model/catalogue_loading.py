@@ -4,7 +4,8 @@ The same loader serves the local stack's file, the ConfigMap of a cluster and th
 together, each with its key path.
 """
 
-from typing import Any
+import re
+from typing import Any, Final
 
 import msgspec
 import yaml
@@ -14,7 +15,7 @@ from router_model.catalogue_checks import check, slug_of
 from router_model.catalogue_finishing import CatalogueRejected, finish, with_slugs, with_version
 from router_model.catalogue_merging import with_demo_fleet, with_model
 from router_model.type_checking import INVALID, check_tree
-from router_model.yaml_reading import Problem, read_yaml
+from router_model.yaml_reading import Problem, Reading, read_yaml
 
 __all__ = [
     "CatalogueRejected",
@@ -25,6 +26,8 @@ __all__ = [
     "with_demo_fleet",
     "with_model",
 ]
+
+_ENTRY: Final = re.compile(r"(models|services)\[(\d+)\](.*)")
 
 
 def load_catalogue(text: str) -> Catalogue:
@@ -48,12 +51,21 @@ def load_catalogue(text: str) -> Catalogue:
         raise CatalogueRejected(problems)
     catalogue = with_slugs(found)
     problems += [
-        Problem(problem.path, problem.message, reading.lines.get(problem.path))
-        for problem in check(catalogue, has_all_entries=not problems)
+        _located(problem, reading) for problem in check(catalogue, has_all_entries=not problems)
     ]
     if problems:
         raise CatalogueRejected(problems)
     return with_version(catalogue)
+
+
+def _located(problem: Problem, reading: Reading) -> Problem:
+    """The problem of a checked entry with its place in the document: unusable entries before it were left out."""
+    found = _ENTRY.match(problem.path)
+    path = problem.path
+    if found is not None:
+        name, index, rest = found.groups()
+        path = f"{name}[{reading.kept[name][int(index)]}]{rest}"
+    return Problem(path, problem.message, reading.lines.get(path))
 
 
 def dump_catalogue(catalogue: Catalogue) -> str:

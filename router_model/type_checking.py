@@ -78,7 +78,9 @@ class _Checker:
         if not isinstance(value, list):
             return self._wrong(path, "a list", value)
         found = [self.value(item, kind, f"{path}[{index}]") for index, item in enumerate(value)]
-        return tuple(item for item in found if item is not INVALID)
+        usable = [index for index, item in enumerate(found) if item is not INVALID]
+        self._reading.kept[path] = usable
+        return tuple(found[index] for index in usable)
 
     def _mapping(self, value: Any, key_kind: Any, kind: Any, path: str) -> Any:
         if not isinstance(value, dict):

@@ -61,6 +61,8 @@ class Reading:
     """Key path -> line (1-based)."""
     plain: dict[str, str] = field(default_factory=dict)
     """Key path -> text as written, for scalars without quotes."""
+    kept: dict[str, list[int]] = field(default_factory=dict)
+    """Key path of a list -> positions of the entries that could be used."""
 
 
 def read_yaml(text: str) -> Reading:

@@ -1,0 +1,69 @@
+"""`--model` and `--fleet demo` add to a catalogue."""
+
+import pytest
+
+from router_model.catalogue import Catalogue
+from router_model.catalogue_loading import (
+    CatalogueRejected,
+    dump_catalogue,
+    load_catalogue,
+    with_demo_fleet,
+    with_model,
+)
+
+
+@pytest.fixture
+def catalogue() -> Catalogue:
+    return load_catalogue("models: [{id: m, weights: {path: /m.gguf}}]\nservices: [{model: m}]")
+
+
+def test_a_weights_file_becomes_a_llamacpp_service(catalogue: Catalogue) -> None:
+    added = with_model(catalogue, "My/Own.1", "/w/own.gguf")
+    service = added.service("my-own-1")
+    assert service is not None
+    assert service.backend.kind == "llamacpp"
+    assert added.version != catalogue.version
+
+
+def test_a_url_becomes_an_openai_service(catalogue: Catalogue) -> None:
+    added = with_model(catalogue, "own", "http://127.0.0.1:8000/v1/")
+    model = added.model("own")
+    assert model is not None
+    assert model.weights.url == "http://127.0.0.1:8000/v1"
+    assert added.services_of("own")[0].backend.kind == "openai"
+
+
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("m", "/x.gguf"),
+        ("x", "/x.bin"),
+        ("x", "ftp://x"),
+        ("auto", "/x.gguf"),
+        ("x", "http://a:b@c"),
+    ],
+)
+def test_an_impossible_addition_is_refused(catalogue: Catalogue, name: str, source: str) -> None:
+    with pytest.raises(CatalogueRejected):
+        with_model(catalogue, name, source)
+
+
+def test_the_demo_fleet_is_simulated_and_one_model_a_tier(catalogue: Catalogue) -> None:
+    fleet = with_demo_fleet(catalogue)
+    added = fleet.models[len(catalogue.models) :]
+    assert [model.tier for model in added] == ["L1", "L2", "L3"]
+    assert all(model.simulated for model in added)
+    prices = [
+        service.price_per_hour_usd for model in added for service in fleet.services_of(model.id)
+    ]
+    assert prices == sorted(set(prices))
+
+
+def test_a_merged_catalogue_survives_being_written(catalogue: Catalogue) -> None:
+    fleet = with_model(with_demo_fleet(catalogue), "own", "/o.gguf")
+    assert load_catalogue(dump_catalogue(fleet)) == fleet
+
+
+def test_the_fleet_cannot_be_added_twice(catalogue: Catalogue) -> None:
+    with pytest.raises(CatalogueRejected, match="there twice"):
+        with_demo_fleet(with_demo_fleet(catalogue))

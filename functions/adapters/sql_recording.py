@@ -7,7 +7,6 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, select, update
 
-from events import types
 from events.record import Record
 from events.types import State
 from functions.adapters.sql_database import IN_LIST, Database, to_json
@@ -124,7 +123,8 @@ class Recording:
         if life.is_known:
             return False
         tracked.life = tracked.before = known
-        self._append(tracked, "state", types.State.ACCEPTED.value, state_entry(State.ACCEPTED))
+        if not life.state.is_terminal:
+            self._append(tracked, "state", State.ACCEPTED.value, state_entry(State.ACCEPTED))
         return True
 
     def _fold(self, fact: Fact) -> bool:

@@ -276,7 +276,10 @@ def _use_wal(engine: Engine) -> None:
     # Switching to WAL needs the file alone and does not honour the busy timeout: several starting processes retry.
     give_up = time.monotonic() + _START_WAIT_S
     while True:
-        connection = engine.raw_connection()
+        try:
+            connection = engine.raw_connection()
+        except engine.dialect.loaded_dbapi.Error as error:
+            raise OperationalError("connect", None, error) from error
         try:
             cursor = connection.cursor()
             cursor.execute("PRAGMA journal_mode = WAL")

@@ -7,23 +7,25 @@ has none: the start of what is still in the log. Usage: prepare_log.py <plan.jso
 
 import json
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
-from kafka.errors import CommitFailedError, KafkaError
+from kafka.errors import CommitFailedError, CoordinatorNotAvailableError, KafkaError
 from kafka.structs import OffsetAndMetadata
 
 from events.record import PartitionId
 from functions.adapters.kafka_log import client_options
 from functions.errors import StartupFailed
-from functions.ports import Offsets, TopicSpec
+from functions.ports import Offsets, RecordLog, TopicSpec
 from functions.settings import Settings, load_settings
 from functions.wiring import open_log
 
 CLIENT = "prepare-log"
 TIMEOUT_S = 120.0
+RETRY_S = 0.5
 
 
 def missing(offsets: Mapping[PartitionId, Offsets]) -> dict[PartitionId, int]:
@@ -47,18 +49,31 @@ def commit(settings: Settings, group: str, offsets: Mapping[PartitionId, int]) -
     return True
 
 
+def lags_of(
+    log: RecordLog, groups: Mapping[str, tuple[str, ...]]
+) -> Mapping[str, Mapping[PartitionId, Offsets]]:
+    """Offsets of every group. A new cluster has no coordinator for its first group until it is asked for one."""
+    deadline_s = time.monotonic() + TIMEOUT_S
+    while True:
+        reader = log.lag_reader(client=CLIENT)
+        try:
+            return reader.lags(groups)
+        except CoordinatorNotAvailableError:
+            if time.monotonic() > deadline_s:
+                raise
+            time.sleep(RETRY_S)
+        finally:
+            reader.close()
+
+
 def prepare(settings: Settings, plan: Mapping[str, Any]) -> None:
     """Topics first, then offsets, group by group."""
     log = open_log(settings)
     topics = [TopicSpec(**topic) for topic in plan["topics"]]
     log.admin(client=CLIENT).ensure_topics(topics, TIMEOUT_S)
     print(f"{len(topics)} topics are there")
-    reader = log.lag_reader(client=CLIENT)
-    try:
-        lags = reader.lags({group: tuple(names) for group, names in plan["groups"].items()})
-    finally:
-        reader.close()
-    for group, offsets in lags.items():
+    groups = {group: tuple(names) for group, names in plan["groups"].items()}
+    for group, offsets in lags_of(log, groups).items():
         wanted = missing(offsets)
         if not wanted:
             print(f"{group}: nothing missing on {len(offsets)} partitions")

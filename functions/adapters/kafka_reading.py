@@ -13,7 +13,7 @@ from typing import Any, Final
 from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, TopicPartition
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.coordinator.assignors.range import RangePartitionAssignor
-from kafka.errors import KafkaError
+from kafka.errors import CorruptRecordError, KafkaError
 
 from events.record import PartitionId, Record
 from functions.errors import StartupFailed
@@ -28,6 +28,7 @@ EMBEDDED_SESSION_S: Final = 3.0
 """The embedded broker ends every rebalance of a living group one second before the session timeout, never sooner."""
 _TOPIC_WAIT_S: Final = 15.0
 _POLL_FAILED_S: Final = 0.2
+_PROBE_MS: Final = 200
 _FETCH: Final = {
     "enable_auto_commit": False,
     "auto_offset_reset": "earliest",
@@ -87,6 +88,7 @@ class KafkaGroupConsumer:
         topics: tuple[str, ...],
     ) -> None:
         self._waits = _Waits(settings)
+        self._options = options
         is_embedded = settings.kind == "embedded"
         session_s = settings.session_timeout_s
         session_ms = int(1000 * (min(session_s, EMBEDDED_SESSION_S) if is_embedded else session_s))
@@ -111,6 +113,9 @@ class KafkaGroupConsumer:
     def poll(self, timeout_s: float) -> Polled:
         try:
             found = self._consumer.poll(timeout_ms=int(timeout_s * 1000))
+        except CorruptRecordError:
+            _skip_unreadable(self._consumer, self._options)
+            found = {}
         except KafkaError as error:
             # A rebalance that went wrong, a coordinator that moved: the next poll joins again. Nothing is lost
             # by waiting, and a broker that stays away shows as lag and as a replica that is not ready.
@@ -169,6 +174,7 @@ class KafkaTail:
         partition: int | None,
     ) -> None:
         self._waits = _Waits(settings)
+        self._options = options
         self._consumer: Any = KafkaConsumer(
             group_id=None, fetch_max_wait_ms=self._waits.idle_ms, **_FETCH, **options
         )
@@ -192,7 +198,11 @@ class KafkaTail:
         self._positions = {found: 0 if from_start else end for found, end in self._ends.items()}
 
     def poll(self, timeout_s: float) -> tuple[Record, ...]:
-        found = self._consumer.poll(timeout_ms=int(timeout_s * 1000))
+        try:
+            found = self._consumer.poll(timeout_ms=int(timeout_s * 1000))
+        except CorruptRecordError:
+            _skip_unreadable(self._consumer, self._options)
+            found = {}
         for partition, records in found.items():
             self._positions[partition] = records[-1].offset + 1
         return _records(found)
@@ -221,6 +231,27 @@ def _await_topics(consumer: Any, topics: tuple[str, ...]) -> None:
             consumer.close(autocommit=False)
             raise StartupFailed("no such topic: " + ", ".join(sorted(missing)))
         time.sleep(0.1)
+
+
+def _skip_unreadable(consumer: Any, options: dict[str, Any]) -> None:
+    """Steps over records that kafka-python cannot parse (a header name that is not UTF-8, a broken checksum).
+
+    It raises without saying where, and would raise for ever: one such record would hold its partition. So each
+    partition that has more to read is tried alone, by a reader of its own, and stepped one record further where that fails.
+    """
+    for partition in consumer.assignment() - consumer.paused():
+        position = consumer.position(partition)
+        probe = KafkaConsumer(group_id=None, **_FETCH, **options)
+        try:
+            probe.assign([partition])
+            probe.seek(partition, position)
+            probe.poll(timeout_ms=_PROBE_MS, max_records=1)
+        except CorruptRecordError:
+            place = {"topic": partition.topic, "partition": partition.partition, "offset": position}
+            log.error("unreadable record stepped over", extra=place)  # noqa: TRY400 - no trace needed
+            consumer.seek(partition, position + 1)
+        finally:
+            probe.close(autocommit=False)
 
 
 def _records(found: Mapping[TopicPartition, list[Any]]) -> tuple[Record, ...]:

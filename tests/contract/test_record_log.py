@@ -199,3 +199,22 @@ def test_an_oversize_record_fails_alone(cluster: RecordLog, topic: str) -> None:
         assert big.exception().is_too_large  # type: ignore[union-attr]
     assert topic == small.result(PATIENCE_S).topic
     appender.close(2.0)
+
+
+class _NotUtf8(str):
+    """A header name that no producer of ours can write, but others can."""
+
+    __slots__ = ()
+
+    def encode(self, *_: object) -> bytes:
+        return b"\xff\xfe"
+
+
+def test_a_record_that_cannot_be_parsed_is_stepped_over(
+    cluster: RecordLog, topic: str, consumer: GroupConsumer
+) -> None:
+    append(cluster, record(topic, b"before", partition=1))
+    append(cluster, record(topic, b"bad", partition=1, headers=((_NotUtf8("xx"), b"v"),)))
+    append(cluster, record(topic, b"after", partition=1))
+    polls = read_until(consumer, lambda seen: b"after" in values(seen))
+    assert [b"before", b"after"] == [one for one in values(polls) if one != b"bad"]

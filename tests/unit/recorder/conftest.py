@@ -1,0 +1,151 @@
+"""A recorder's surroundings in memory: one broker, one store, one clock that stands still."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from events import reply, types
+from events.instants import to_rfc3339
+from events.kafka_codec import from_record, outgoing_record, to_record
+from events.payloads import CancelData, PickspinData, ProgressData
+from events.record import Event
+from events.reply import parse_terminal
+from events.request import Origin, ReplyAddress
+from events.types import Topics
+from functions.adapters.clock import FakeClock
+from functions.adapters.memory import MemoryBlobs, MemoryLog
+from functions.adapters.sql_store import SqlStore
+from functions.lifecycle import StopFlag
+from functions.recorder.reaper import Reaper, ReaperLimits, Republisher
+from functions.recorder.recording import Recorder, recorded_topics
+from functions.telemetry import Metrics
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+TOPICS = Topics()
+LIMITS = ReaperLimits(route_bound_s=30.0, append_s=1.0)
+
+
+class Stage:
+    """Everything, with short words for what other processes do to the log."""
+
+    def __init__(self, url="sqlite://", boot_id=""):
+        self.clock = FakeClock(START)
+        self.log = MemoryLog(partitions=2)
+        self.blobs = MemoryBlobs()
+        self.store = SqlStore(url, self.clock, boot_id=boot_id)
+        self.appender = self.log.appender(client="test")
+        self.stop = StopFlag()
+        self.consumer = self.group()
+        self.recorder = self.new_recorder(self.consumer)
+        self.reaper = self.new_reaper(self.store)
+        self.republisher = Republisher(
+            store=self.store,
+            appender=self.appender,
+            lags=self.log.lag_reader(client="test"),
+            clock=self.clock,
+            topics=TOPICS,
+            limits=LIMITS,
+        )
+
+    def group(self):
+        return self.log.group(
+            group=TOPICS.recorder_group, topics=recorded_topics(TOPICS), client="recorder"
+        )
+
+    def new_recorder(self, consumer, store=None):
+        return Recorder(
+            consumer=consumer, store=store or self.store, blobs=self.blobs, wait_s=3600.0
+        )
+
+    def new_reaper(self, store):
+        return Reaper(
+            store=store,
+            appender=self.appender,
+            clock=self.clock,
+            topics=TOPICS,
+            limits=LIMITS,
+            metrics=Metrics(),
+        )
+
+    def send(self, out):
+        self.appender.append(outgoing_record(out)).result(0)
+
+    def request(self, request_id="r1", wait_s=60.0, **extensions):
+        """A producer's request, as a record on the log."""
+        extensions.setdefault(
+            types.EXPIRY_TIME, to_rfc3339(self.clock.now() + timedelta(seconds=wait_s))
+        )
+        body = extensions.pop("body", {"messages": [{"role": "user", "content": "hello"}]})
+        event = Event(
+            id=request_id,
+            source="/producer",
+            type=types.REQUEST,
+            subject="auto",
+            time=to_rfc3339(self.clock.now()),
+            data=json.dumps(body).encode(),
+            extensions=extensions,
+        )
+        record = to_record(event, topic=TOPICS.requests, key=request_id)
+        self.appender.append(record).result(0)
+        return record
+
+    def routed(self, request_id="r1"):
+        data = ProgressData(state="routed", service="slug", model="model")
+        event = reply.progress(
+            Origin(request_id=request_id), data, source="/router", now=self.clock.now()
+        )
+        (out,) = reply.progress_outgoing(event, topics=TOPICS, reply=None)
+        self.send(out)
+
+    def answered(self, request_id="r1", ref=False):
+        event = reply.completed(
+            Origin(request_id=request_id),
+            {"text": "hello"},
+            PickspinData(request_id=request_id, state="completed"),
+            source="/models/slug",
+            generation="g",
+            now=self.clock.now(),
+        )
+        if ref:
+            event = reply.by_reference(event, self.blobs.put(event.data))
+        (out,) = reply.terminal_outgoing(event, topics=TOPICS, reply=None)
+        self.send(out)
+
+    def cancelled(self, request_id="r1", reason="client"):
+        event = reply.cancel(
+            Origin(request_id=request_id),
+            CancelData(reason=reason),
+            source="/t",
+            now=self.clock.now(),
+        )
+        self.send(reply.cancel_outgoing(event, topics=TOPICS))
+
+    def record_all(self):
+        """Until nothing is left to read."""
+        while self.recorder.step(self.stop, 0.0) or self.consumer_lag():
+            pass
+
+    def consumer_lag(self):
+        reader = self.log.lag_reader(client="test")
+        group = TOPICS.recorder_group
+        lags = reader.lags({group: recorded_topics(TOPICS)})[group]
+        return sum(offsets.lag for offsets in lags.values())
+
+    def terminals(self, topic=None):
+        """(request id, state) of every terminal on a topic, in order within its partitions."""
+        records = self.log.records(topic or TOPICS.responses)
+        found = [parse_terminal(from_record(record)) for record in records]
+        return [(terminal.request_id, terminal.state.value) for terminal in found]
+
+
+@pytest.fixture
+def stage():
+    found = Stage()
+    yield found
+    found.store.close()
+
+
+@pytest.fixture
+def reply_address():
+    return ReplyAddress

@@ -360,3 +360,16 @@ def test_only_offsets_that_are_missing_are_committed():
         part("t", 1): program.Offsets(end=9, committed=3, start=4),
     }
     assert program.missing(found) == {part("t", 0): 4}
+
+
+def test_the_example_catalogue_renders(render):
+    text = (ROOT / "examples/catalogue.yaml").read_text(encoding="utf-8")
+    docs = render({"global": {"catalogue": yaml.safe_load(text)}})
+    for one in load_catalogue(text).services:
+        if one.enabled:
+            spec = scaling_of(docs, one.slug)
+            assert spec["maxReplicaCount"] == one.max_replicas
+            assert spec["minReplicaCount"] == load_catalogue(text).min_warm(one)
+    shown = named(docs, "ConfigMap", "ps-catalogue")["data"]["catalogue.yaml"]
+    loaded = load_catalogue(shown)
+    assert [s.slug for s in loaded.services] == [s.slug for s in load_catalogue(text).services]

@@ -1,0 +1,131 @@
+"""What router tests stand on: a small fleet, a request maker, and a router on an in-memory log with a still clock."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+import pytest
+
+from events import types
+from events.instants import to_rfc3339
+from events.record import Event
+from events.types import Topics
+from functions.adapters.clock import FakeClock
+from functions.adapters.memory import MemoryBlobs, MemoryLog
+from functions.router.handler import RouterPolicy
+from functions.router.routing import Router, RouterParts
+from functions.telemetry import Metrics
+from router_model.catalogue import Catalogue
+from router_model.catalogue_loading import load_catalogue, with_demo_fleet
+from router_model.classifier import KeywordClassifier
+from router_model.registry import Registry
+
+BODY = b'{"model":"auto","messages":[{"role":"user","content":"hello there"}]}'
+CATALOGUE = """
+models:
+  - {id: real, weights: {path: /m.gguf}}
+  - {id: vectors, capabilities: [embeddings], weights: {path: /v.gguf}}
+services:
+  - {model: real}
+  - {model: real, backend: {kind: vllm}, price_per_hour_usd: 2}
+  - {model: vectors}
+aliases: {nick: real}
+tasks:
+  nightly: {models: [real], priority: batch, timeout_s: 60}
+"""
+
+
+@pytest.fixture(scope="session")
+def catalogue() -> Catalogue:
+    return with_demo_fleet(load_catalogue(CATALOGUE))
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def now(clock: FakeClock) -> datetime:
+    return clock.now()
+
+
+@pytest.fixture
+def topics() -> Topics:
+    return Topics("t.")
+
+
+@pytest.fixture
+def policy(topics: Topics) -> RouterPolicy:
+    return RouterPolicy(topics=topics, classifier=KeywordClassifier())
+
+
+@pytest.fixture
+def request_event(now: datetime, topics: Topics) -> Callable[..., Event]:
+    """A valid request that waits on a reply partition; keyword arguments replace fields, `ext` adds attributes (None
+    removes one), `model` sets the body's model.
+    """
+
+    def make(
+        *, model: str | None = None, ext: dict[str, str | None] | None = None, **fields: object
+    ) -> Event:
+        extensions: dict[str, str | None] = {
+            types.EXPIRY_TIME: to_rfc3339(now + timedelta(seconds=100)),
+            types.REPLY_TOPIC: topics.replies,
+            types.REPLY_PARTITION: "1",
+            types.REPLY_EPOCH: "e1",
+            types.TENANT: "acme",
+            **(ext or {}),
+        }
+        event = Event(
+            id="req_1",
+            source="/ingress/0",
+            type=types.REQUEST,
+            subject="auto",
+            time=to_rfc3339(now),
+            data=BODY if model is None else BODY.replace(b"auto", model.encode()),
+            extensions={name: value for name, value in extensions.items() if value is not None},
+        )
+        return replace(event, **fields)  # type: ignore[arg-type]
+
+    return make
+
+
+@dataclass
+class Bench:
+    """A router on an in-memory log. `registry` may be replaced between events."""
+
+    log: MemoryLog
+    blobs: MemoryBlobs
+    metrics: Metrics
+    topics: Topics
+    registry: Registry
+    router: Router
+
+
+@pytest.fixture
+def make_bench(
+    catalogue: Catalogue, clock: FakeClock, topics: Topics, policy: RouterPolicy
+) -> Callable[[], Bench]:
+    def make() -> Bench:
+        log, blobs, metrics = MemoryLog(), MemoryBlobs(), Metrics()
+        bench = Bench(log, blobs, metrics, topics, Registry(), router=None)  # type: ignore[arg-type]
+        bench.router = Router(
+            RouterParts(
+                catalogue=catalogue,
+                registry=lambda: bench.registry,
+                clock=clock,
+                policy=policy,
+                appender=log.appender(client="router"),
+                blobs=blobs,
+                metrics=metrics,
+            )
+        )
+        return bench
+
+    return make
+
+
+@pytest.fixture
+def bench(make_bench: Callable[[], Bench]) -> Bench:
+    return make_bench()

@@ -1,0 +1,239 @@
+"""One event in, all that follows out: routed, progress, decision; or one terminal."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+
+from events import ids, types
+from events.kafka_codec import outgoing_record
+from events.record import Event, Outgoing
+from events.reply import parse_progress, parse_terminal
+from events.request import parse_routed
+from events.types import Priority, ReplicaState, State, Topics
+from functions.router.handler import RouterPolicy, handle
+from router_model.catalogue import Catalogue
+from router_model.registry import Registry, ReplicaStatus
+
+Make = Callable[..., Event]
+Handle = Callable[..., tuple[Outgoing, ...]]
+
+
+@pytest.fixture
+def routed(catalogue: Catalogue, now: datetime, policy: RouterPolicy) -> Handle:
+    def run(
+        event: Event, registry: Registry | None = None, at: datetime = now
+    ) -> tuple[Outgoing, ...]:
+        return handle(event, catalogue, registry or Registry(), at, policy=policy)
+
+    return run
+
+
+def destinations(outgoing: tuple[Outgoing, ...]) -> list[tuple[str, str | None, int | None]]:
+    return [(out.topic, out.key, out.partition) for out in outgoing]
+
+
+def test_a_request_gives_routed_progress_and_decision(
+    request_event: Make, routed: Handle, topics: Topics
+) -> None:
+    out = routed(request_event(model="real"))
+    assert destinations(out) == [
+        (topics.model("real"), "req_1", None),
+        (topics.progress, "req_1", None),
+        (topics.replies, "req_1", 1),
+        (topics.status, "decision/req_1", None),
+    ]
+
+
+def test_the_routed_event_is_the_contracts(
+    request_event: Make, routed: Handle, catalogue: Catalogue, now: datetime
+) -> None:
+    event = request_event(model="real")
+    made = routed(event)[0].event
+    request = parse_routed(made)
+    assert made.id == ids.derive("req_1", "routed")
+    assert made.source == "/router"
+    assert made.data == event.data
+    assert (request.request_id, request.service, request.model) == ("req_1", "real", "real")
+    assert (request.route_class, request.route_reason) == ("medium", "explicit")
+    assert request.route_version == catalogue.version
+    assert request.routed_at == now
+    assert request.reply is not None
+    assert (request.reply.partition, request.reply.epoch) == (1, "e1")
+    assert request.tenant == "acme"
+    assert made.get(types.CAUSATION_ID) == "req_1"
+
+
+def test_progress_says_where_and_when(request_event: Make, routed: Handle, now: datetime) -> None:
+    cold = parse_progress(routed(request_event(model="sim-large"))[1].event).data
+    assert (cold.state, cold.service, cold.attempt, cold.eta_s) == ("routed", "sim-large", 0, 7.0)
+    ready = ReplicaStatus(service="sim-large", replica="0", state=ReplicaState.READY, at=now)
+    warm = parse_progress(
+        routed(request_event(model="sim-large"), Registry().apply(ready))[1].event
+    )
+    assert warm.data.eta_s == 0.0
+    assert warm.epoch == "e1"
+
+
+def test_a_session_keeps_its_key(request_event: Make, routed: Handle) -> None:
+    out = routed(request_event(model="real", ext={types.PARTITION_KEY: "session-7"}))
+    assert out[0].key == "session-7"
+    assert out[1].key == "req_1"
+
+
+def test_a_request_without_reply_partition_tells_only_the_progress_topic(
+    request_event: Make, routed: Handle, topics: Topics
+) -> None:
+    ext = {types.REPLY_TOPIC: None, types.REPLY_PARTITION: None, types.REPLY_EPOCH: None}
+    assert topics.replies not in {out.topic for out in routed(request_event(ext=ext))}
+
+
+def test_batch_work_takes_the_batch_lane(
+    request_event: Make, routed: Handle, topics: Topics
+) -> None:
+    out = routed(request_event(model="real", ext={types.PRIORITY: "batch"}))
+    assert out[0].topic == topics.model_batch("real")
+
+
+def test_a_task_sets_lane_and_time_where_the_request_does_not(
+    request_event: Make, routed: Handle, topics: Topics, now: datetime
+) -> None:
+    first = routed(request_event(model="nightly"))[0]
+    assert first.topic == topics.model_batch("real")
+    request = parse_routed(first.event)
+    assert request.deadline == now + timedelta(seconds=60)
+    assert request.priority is Priority.BATCH
+    urgent = routed(request_event(model="nightly", ext={types.PRIORITY: "interactive"}))[0]
+    assert urgent.topic == topics.model("real")
+
+
+def test_an_absent_deadline_is_set(request_event: Make, routed: Handle, now: datetime) -> None:
+    made = routed(request_event(ext={types.EXPIRY_TIME: None}))[0].event
+    assert parse_routed(made).deadline == now + timedelta(seconds=3600)
+
+
+def test_a_foreign_producer_needs_no_time_operation_or_tenant(
+    request_event: Make, routed: Handle
+) -> None:
+    event = Event(id="order-7", source="urn:shop", type=types.REQUEST, data=request_event().data)
+    assert parse_routed(routed(event)[0].event).request_id == "order-7"
+
+
+def test_identical_input_gives_identical_bytes(request_event: Make, routed: Handle) -> None:
+    first, second = routed(request_event()), routed(request_event())
+    assert [outgoing_record(out) for out in first] == [outgoing_record(out) for out in second]
+
+
+def test_a_replay_repeats_the_decision_with_the_same_ids(
+    request_event: Make, routed: Handle, now: datetime
+) -> None:
+    first = routed(request_event())
+    chosen = first[0].event.get(types.SERVICE)
+    other = "sim-small" if chosen != "sim-small" else "sim-medium"
+    again = routed(request_event(), replace(Registry(), decisions={"req_1": other}))
+    assert again[0].event.get(types.SERVICE) == other
+    assert again[0].event.get(types.ROUTE_REASON) == "replay"
+    assert [out.event.id for out in again] == [out.event.id for out in first]
+
+
+def test_a_replay_goes_to_its_service_even_when_that_is_unhealthy(
+    request_event: Make, routed: Handle, now: datetime
+) -> None:
+    failed = ReplicaStatus(service="real", replica="0", state=ReplicaState.FAILED, at=now)
+    registry = replace(Registry().apply(failed), decisions={"req_1": "real"})
+    assert routed(request_event(model="real"), registry)[0].event.get(types.SERVICE) == "real"
+
+
+def test_a_profile_changes_the_choice(request_event: Make, routed: Handle) -> None:
+    hard = b'{"model":"auto","messages":[{"role":"user","content":"prove it"}]}'
+    chosen = {
+        profile: routed(request_event(data=hard, ext={types.PROFILE: profile}))[0].event.subject
+        for profile in ("quality", "cost")
+    }
+    assert chosen["quality"] == "sim-large"
+    assert chosen["cost"] == "sim-small"
+
+
+def test_a_passed_deadline_ends_expired(
+    request_event: Make, routed: Handle, now: datetime, topics: Topics
+) -> None:
+    out = routed(request_event(), at=now + timedelta(seconds=101))
+    assert destinations(out) == [(topics.responses, "req_1", None), (topics.replies, "req_1", 1)]
+    terminal = parse_terminal(out[0].event)
+    assert (terminal.state, terminal.status) == (State.EXPIRED, 504)
+    assert out[0].event.id == ids.derive("req_1", "terminal", "expired")
+
+
+@pytest.mark.parametrize(
+    ("model", "ext", "status", "code"),
+    [
+        ("nobody", {}, 404, "model_not_found"),
+        ("../etc", {}, 404, "model_not_found"),
+        ("vectors", {}, 400, "invalid_value"),
+        ("auto", {types.PROFILE: "best"}, 400, "invalid_value"),
+    ],
+)
+def test_what_cannot_be_routed_gets_a_failed_reply_and_no_dead_letter(
+    request_event: Make,
+    routed: Handle,
+    topics: Topics,
+    model: str,
+    ext: dict[str, str],
+    status: int,
+    code: str,
+) -> None:
+    out = routed(request_event(model=model, ext=ext))
+    assert [found.topic for found in out] == [topics.responses, topics.replies]
+    terminal = parse_terminal(out[1].event)
+    assert (terminal.state, terminal.status, terminal.epoch) == (State.FAILED, status, "e1")
+    assert json.loads(terminal.data or b"")["error"]["code"] == code
+
+
+def test_no_healthy_service_is_a_failed_reply(
+    request_event: Make, routed: Handle, now: datetime
+) -> None:
+    registry = Registry()
+    for slug in ("real", "real--vllm"):
+        failed = ReplicaStatus(service=slug, replica="0", state=ReplicaState.FAILED, at=now)
+        registry = registry.apply(failed)
+    out = routed(request_event(model="real"), registry)
+    assert parse_terminal(out[0].event).status == 503
+
+
+def test_a_reply_that_listens_on_the_response_topic_is_sent_once(
+    request_event: Make, routed: Handle, topics: Topics
+) -> None:
+    ext = {types.REPLY_TOPIC: topics.responses, types.REPLY_PARTITION: None}
+    out = routed(request_event(model="nobody", ext=ext))
+    assert [found.topic for found in out] == [topics.responses]
+
+
+def test_an_allowed_further_reply_topic_is_used(
+    request_event: Make, catalogue: Catalogue, now: datetime, policy: RouterPolicy
+) -> None:
+    ext = {types.REPLY_TOPIC: "shop.answers", types.REPLY_PARTITION: None}
+    event = request_event(model="nobody", ext=ext)
+    allowing = replace(policy, reply_topics=frozenset({"shop.answers"}))
+    out = handle(event, catalogue, Registry(), now, policy=allowing)
+    assert [found.topic for found in out] == ["t.infer.responses", "shop.answers"]
+
+
+def test_each_routing_counts_one_hop(request_event: Make, routed: Handle) -> None:
+    assert routed(request_event(ext={types.HOPS: "2"}))[0].event.get(types.HOPS) == "3"
+
+
+def test_a_resolved_body_is_decided_on_but_not_copied(
+    request_event: Make, catalogue: Catalogue, now: datetime, policy: RouterPolicy
+) -> None:
+    body = request_event(model="real").data
+    ext = {
+        types.DATA_REF: f"blob:{ids.content_hash(body)}",
+        types.DATA_HASH: ids.content_hash(body),
+    }
+    event = request_event(data=None, ext=ext)
+    made = handle(event, catalogue, Registry(), now, policy=policy, body=body)[0].event
+    assert made.subject == "real"
+    assert made.data is None
+    assert made.get(types.DATA_REF) == ext[types.DATA_REF]

@@ -1,0 +1,154 @@
+"""Bad events never raise: a failed reply where somebody can be told, a dead letter where something is worth keeping."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from events import types
+from events.kafka_codec import from_record, outgoing_record
+from events.record import Event
+from events.reply import parse_terminal
+from events.types import State, Topics
+from functions.router.handler import RouterPolicy, handle
+from router_model.catalogue import Catalogue
+from router_model.registry import Registry
+
+Make = Callable[..., Event]
+
+
+@pytest.mark.parametrize(
+    ("fields", "ext"),
+    [
+        ({"data": None}, {}),
+        ({"data": b""}, {}),
+        ({"data": b"hello"}, {}),
+        ({"data": b"[]"}, {}),
+        ({"data": b"5"}, {}),
+        ({"data": b'{"model":'}, {}),
+        ({"data": b'{"a":NaN}'}, {}),
+        ({"data": b'{"model":"a","model":"b"}'}, {}),
+        ({"data": b"[" * 3000}, {}),
+        ({"data": b"\xff\xfe{\x00}\x00"}, {}),
+        ({"data": b"{}"}, {}),
+        ({"datacontenttype": "application/protobuf"}, {}),
+        ({"time": "yesterday"}, {}),
+        ({}, {types.EXPIRY_TIME: "soon"}),
+        ({}, {types.REPLY_TOPIC: "__consumer_offsets"}),
+        ({}, {types.REPLY_TOPIC: "t.infer.requests"}),
+        ({}, {types.REPLY_TOPIC: "t.infer.dlq"}),
+        ({}, {types.REPLY_TOPIC: "t.infer.model.real"}),
+        ({}, {types.REPLY_PARTITION: "-1"}),
+        ({}, {types.REPLY_PARTITION: "1000000000"}),
+        ({}, {types.REPLY_PARTITION: "x"}),
+        ({}, {types.PRIORITY: "urgent"}),
+        ({}, {types.OPERATION: "painting"}),
+        ({}, {types.HOPS: "5"}),
+        ({}, {types.HOPS: "many"}),
+        ({"data": None}, {types.DATA_REF: "file:///etc/passwd"}),
+        ({"data": None}, {types.DATA_REF: "blob:" + "0" * 64}),
+        ({}, {f"extra{n}": "x" for n in range(55)}),
+        ({}, {f"extra{n}": "x" * 1500 for n in range(10)}),
+    ],
+)
+def test_a_malformed_request_fails_and_is_kept(
+    request_event: Make,
+    catalogue: Catalogue,
+    now: datetime,
+    policy: RouterPolicy,
+    topics: Topics,
+    fields: dict[str, object],
+    ext: dict[str, str],
+) -> None:
+    event = request_event(ext=ext, **fields)
+    out = handle(event, catalogue, Registry(), now, policy=policy)
+    terminal = parse_terminal(out[0].event)
+    assert out[0].topic == topics.responses
+    assert (terminal.request_id, terminal.state) == ("req_1", State.FAILED)
+    assert 400 <= terminal.status < 500
+    letter = out[-1]
+    assert letter.topic == topics.dlq
+    assert letter.event.data == event.data
+    assert letter.event.get(types.DEAD_LETTER_REASON)
+    allowed = {topics.responses, topics.dlq, topics.replies}
+    assert {found.topic for found in out} <= allowed
+    if types.REPLY_TOPIC in ext or types.REPLY_PARTITION in ext:
+        assert topics.replies not in {found.topic for found in out}
+
+
+def test_a_bad_field_is_told_and_not_kept(
+    request_event: Make, catalogue: Catalogue, now: datetime, policy: RouterPolicy, topics: Topics
+) -> None:
+    body = b'{"messages":[{"role":"user","content":"x"}],"temperature":99}'
+    out = handle(request_event(data=body), catalogue, Registry(), now, policy=policy)
+    assert [found.topic for found in out] == [topics.responses, topics.replies]
+    error = json.loads(out[0].event.data or b"")["error"]
+    assert (error["code"], error["param"]) == ("invalid_value", "temperature")
+
+
+@pytest.mark.parametrize(
+    "kind", [types.ROUTED, types.COMPLETED, "com.example.other.v1", types.STATUS]
+)
+def test_what_is_no_request_is_only_kept(
+    request_event: Make,
+    catalogue: Catalogue,
+    now: datetime,
+    policy: RouterPolicy,
+    topics: Topics,
+    kind: str,
+) -> None:
+    out = handle(request_event(type=kind), catalogue, Registry(), now, policy=policy)
+    assert [found.topic for found in out] == [topics.dlq]
+
+
+def test_a_failed_reply_can_be_read_whatever_the_request_held(
+    request_event: Make, catalogue: Catalogue, now: datetime, policy: RouterPolicy
+) -> None:
+    ext = {types.OPERATION: "painting", types.CALLBACK_ID: "a b", types.TENANT: "two words"}
+    out = handle(request_event(ext=ext), catalogue, Registry(), now, policy=policy)
+    terminal = parse_terminal(from_record(outgoing_record(out[0])))
+    assert (terminal.operation, terminal.callback_id) == (None, None)
+
+
+def test_a_request_that_no_longer_fits_is_refused_and_kept_without_its_data(
+    request_event: Make, catalogue: Catalogue, now: datetime, policy: RouterPolicy
+) -> None:
+    body = b'{"prompt":"%s"}' % (b"x " * 5000)
+    small = replace(policy, max_record_bytes=len(body) + 200)
+    out = handle(request_event(data=body), catalogue, Registry(), now, policy=small)
+    assert parse_terminal(out[0].event).status == 413
+    assert out[-1].event.data is None
+
+
+def test_prompts_never_show_in_a_refusal(
+    request_event: Make, catalogue: Catalogue, now: datetime, policy: RouterPolicy
+) -> None:
+    body = b'{"messages":[{"role":"user","content":"SECRET"}],"n":"SECRET"}'
+    out = handle(request_event(data=body), catalogue, Registry(), now, policy=policy)
+    assert b"SECRET" not in (out[0].event.data or b"")
+
+
+names = st.sampled_from(
+    [types.EXPIRY_TIME, types.REPLY_TOPIC, types.REPLY_PARTITION, types.TENANT, types.HOPS,
+     types.PRIORITY, types.PROFILE, types.PARTITION_KEY, types.DATA_REF, types.OPERATION]
+)  # fmt: skip
+values = st.text(st.characters(min_codepoint=32, max_codepoint=0x2FF), max_size=30)
+
+
+@given(ext=st.dictionaries(names, values), data=st.none() | st.binary(max_size=200))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_nothing_raises_and_a_request_always_ends_or_is_routed(
+    request_event: Make,
+    catalogue: Catalogue,
+    now: datetime,
+    policy: RouterPolicy,
+    ext: dict[str, str],
+    data: bytes | None,
+) -> None:
+    out = handle(request_event(data=data, ext=ext), catalogue, Registry(), now, policy=policy)
+    kinds = [found.event.type for found in out]
+    assert types.FAILED in kinds or types.ROUTED in kinds

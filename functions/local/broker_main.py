@@ -1,9 +1,8 @@
 """The process of the embedded broker: creates every topic the catalogue needs, says its address, waits for SIGTERM.
 
-The address goes to standard output as one line `bootstrap <host:port>` and to `broker.address` in the data directory.
+The address (`host:port`) goes to `broker.address` in the data directory.
 """
 
-import sys
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +13,6 @@ from functions.local.topics import topic_specs
 from functions.settings import Settings
 
 ADDRESS_FILE: Final = "broker.address"
-ANNOUNCE: Final = "bootstrap "
 WAIT_S: Final = 3600.0
 
 
@@ -24,8 +22,6 @@ def run(settings: Settings) -> int:
     address = wiring.data_dir(settings) / ADDRESS_FILE
     with MockCluster(topic_specs(settings, wiring.load_catalogue(settings))) as cluster:
         _write_whole(address, cluster.bootstrap)
-        sys.stdout.write(f"{ANNOUNCE}{cluster.bootstrap}\n")
-        sys.stdout.flush()
         while not stop.is_set():
             stop.wait(WAIT_S)
     address.unlink(missing_ok=True)

@@ -7,7 +7,7 @@ from typing import Final
 
 from functions import wiring
 from functions.errors import StartupFailed
-from functions.local.broker_main import ANNOUNCE
+from functions.local.broker_main import ADDRESS_FILE
 from functions.local.preparing import BrokerChoice
 from functions.local.processes import Child, ChildSpec, last_line, process_command
 from functions.local.topics import topic_specs
@@ -15,6 +15,7 @@ from functions.settings import Settings, child_environ
 from router_model.catalogue import Catalogue
 
 EMBEDDED_START_S: Final = 20.0
+ADDRESS_POLL_S: Final = 0.01
 EMBEDDED_STOP_S: Final = 2.0
 KAFKA_STOP_S: Final = 15.0
 TOPICS_STEP_S: Final = 5.0
@@ -57,16 +58,29 @@ async def start_broker(choice: BrokerChoice, settings: Settings, logs: Path) -> 
         environ=child_environ(settings),
         logs=logs,
         stop_s=EMBEDDED_STOP_S,
-        speaks=True,
     )
+    address = wiring.data_dir(settings) / ADDRESS_FILE
+    address.unlink(missing_ok=True)
     child = await Child.start(spec)
-    line = await child.read_line(EMBEDDED_START_S)
-    if not line.startswith(ANNOUNCE):
+    bootstrap = await _address_of(child, address)
+    if not bootstrap:
         child.kill()
         raise StartupFailed(
             f"the embedded broker did not start: {last_line(spec.log)} ({spec.log})"
         )
-    return RunningBroker(choice=choice, bootstrap=line.removeprefix(ANNOUNCE), child=child)
+    return RunningBroker(choice=choice, bootstrap=bootstrap, child=child)
+
+
+async def _address_of(child: Child, path: Path) -> str:
+    """What the broker writes once it listens; empty when it ended, or said nothing in time."""
+    for _ in range(int(EMBEDDED_START_S / ADDRESS_POLL_S)):
+        try:
+            return path.read_text(encoding="ascii")  # noqa: ASYNC240 - a few bytes, once
+        except FileNotFoundError:
+            if not child.is_running:
+                break
+            await asyncio.sleep(ADDRESS_POLL_S)
+    return ""
 
 
 async def _start_kafka(settings: Settings, logs: Path) -> RunningBroker:

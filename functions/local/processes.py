@@ -27,8 +27,6 @@ class ChildSpec:
     logs: Path
     stop_s: float
     """How long it may drain after SIGTERM before it is killed."""
-    speaks: bool = False
-    """True: its standard output is a pipe that the supervisor reads; else it goes to the log."""
 
     @property
     def log(self) -> Path:
@@ -63,7 +61,7 @@ class Child:
                 *spec.command,
                 env=dict(spec.environ),
                 stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE if spec.speaks else log,
+                stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
@@ -72,16 +70,6 @@ class Child:
     @property
     def is_running(self) -> bool:
         return self._process.returncode is None
-
-    async def read_line(self, timeout_s: float) -> str:
-        """The next line of a child that speaks; empty when it ended or said nothing in time."""
-        if self._process.stdout is None:
-            return ""
-        try:
-            line = await asyncio.wait_for(self._process.stdout.readline(), timeout_s)
-        except TimeoutError:
-            return ""
-        return line.decode("utf-8", "replace").strip()
 
     def terminate(self) -> None:
         """Asks it to drain and end."""

@@ -118,7 +118,12 @@ class Supervisor:
             with_broker(settings, broker.bootstrap, boot_id), broker, life_id[:8]
         )
         self._journal.write(
-            "process", "broker", "running", broker.description, bootstrap=broker.bootstrap
+            "process",
+            "broker",
+            "running",
+            broker.description,
+            bootstrap=broker.bootstrap,
+            pid=None if broker.child is None else broker.child.pid,
         )
         try:
             async with self._kept_broker(life), self._parts(life):

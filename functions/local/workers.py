@@ -36,6 +36,11 @@ class Replica:
     started_s: float
     is_ready: bool = False
 
+    @property
+    def name(self) -> str:
+        """As the status topic's keys: `<slug>/<replica>`."""
+        return f"{self.service.slug}/{self.id}"
+
 
 @dataclass(slots=True)
 class Fate:
@@ -146,6 +151,7 @@ class WorkerPool:
         child = await Child.start(self._spec(service, replica_id))
         replica = Replica(replica_id, service, child, self._clock.monotonic_s())
         self._replicas[replica_id] = replica
+        self._journal.write("process", replica.name, "running", pid=child.pid)
         self._watch(self._outlive(replica))
 
     def _spec(self, service: Service, replica_id: str) -> ChildSpec:
@@ -166,6 +172,7 @@ class WorkerPool:
         status = await replica.child.exited
         self._replicas.pop(replica.id, None)
         self._on_gone(replica.service.slug, replica.id)
+        self._journal.write("process", replica.name, "stopped", describe_exit(status))
         if not replica.child.is_stopping or (status == -signal.SIGKILL and not replica.is_ready):
             self._crashed(replica, status)
 

@@ -1,0 +1,51 @@
+"""Doubles of the local stack: a journal that remembers, and children that are tiny programs."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from functions.adapters.clock import SystemClock
+from functions.local.announcing import Change, Journal
+from functions.local.processes import ChildSpec
+
+
+class Heard:
+    """An announcer that remembers."""
+
+    def __init__(self) -> None:
+        self.changes: list[Change] = []
+
+    def announce(self, change: Change) -> None:
+        self.changes.append(change)
+
+    def states_of(self, name: str) -> list[str]:
+        return [change.state for change in self.changes if change.name == name]
+
+
+@pytest.fixture
+def heard() -> Heard:
+    return Heard()
+
+
+@pytest.fixture
+def journal(heard: Heard) -> Journal:
+    return Journal(heard, SystemClock())
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Callable[..., ChildSpec]:
+    """A child that runs the Python text given: `program("print(1)", stop_s=1.0)`."""
+
+    def spec(text: str, *, stop_s: float = 5.0) -> ChildSpec:
+        return ChildSpec(
+            name="child",
+            command=(sys.executable, "-S", "-c", text),
+            environ=dict(os.environ),
+            logs=tmp_path,
+            stop_s=stop_s,
+        )
+
+    return spec

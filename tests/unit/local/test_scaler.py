@@ -1,0 +1,275 @@
+"""The local scaler against a log in memory: what it reads, whom it starts, what it tells the status topic."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from events.kafka_codec import from_record
+from events.record import PartitionId, Record
+from events.reply_reading import StatusData, parse_status
+from events.types import ReplicaState, Topics
+from functions.adapters.clock import FakeClock
+from functions.adapters.memory import MemoryLog
+from functions.local.announcing import Journal
+from functions.local.scaler import BLIND_AFTER, LocalScaler, ScalerParts
+from functions.local.workers import Fate, Replica
+from functions.ports import Commit
+from functions.settings import SpinSettings
+from router_model.catalogue import Catalogue, Model, Service
+from router_model.registry import Registry, ReplicaStatus
+
+TOPICS = Topics()
+TINY = Service(
+    model="Tiny", slug="tiny", concurrency=1, max_replicas=3, idle_s=60.0, cold_start_s=4.0
+)
+CATALOGUE = Catalogue(models=(Model(id="Tiny"),), services=(TINY,))
+
+
+class PaperPool:
+    """Workers on paper: every scale is carried out at once."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.clock = clock
+        self.replicas: list[Replica] = []
+        self.the_fate = Fate()
+        self.is_failed = False
+
+    async def scale(self, service: Service, wanted: int) -> None:
+        while len(self.replicas) < wanted:
+            started_s = self.clock.monotonic_s()
+            self.replicas.append(Replica(f"r{len(self.replicas)}", service, None, started_s))
+        del self.replicas[wanted:]
+
+    def of(self, slug: str) -> list[Replica]:
+        return list(self.replicas)
+
+    def draining(self, slug: str) -> int:
+        return 0
+
+    def fate(self, slug: str) -> Fate:
+        return self.the_fate
+
+    def has_failed(self, slug: str) -> bool:
+        return self.is_failed
+
+    def note_ready(self, registry: Registry) -> None:
+        for replica in self.replicas:
+            status = registry.entries.get(("tiny", replica.id))
+            replica.is_ready = status is not None and status.state is ReplicaState.READY
+
+
+class World:
+    """A scaler with a log, a registry and a clock that the test moves."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.log, self.clock = MemoryLog(partitions=2), FakeClock()
+        self.pool, self.registry = PaperPool(self.clock), Registry()
+        self.scaler = LocalScaler(
+            ScalerParts(
+                log=self.log,
+                topics=TOPICS,
+                catalogue=CATALOGUE,
+                registry=lambda: self.registry,
+                pool=self.pool,
+                clock=self.clock,
+                journal=journal,
+                settings=SpinSettings(),
+            )
+        )
+
+    def enqueue(self, count: int = 1, topic: str = TOPICS.model("tiny")) -> None:
+        for _ in range(count):
+            self.log.store(Record(topic=topic, value=b"{}", key=b"k"))
+
+    def finish_all(self) -> None:
+        """The workers' group commits everything there is."""
+        consumer = self.log.group(
+            group=TOPICS.worker_group("tiny"), topics=TOPICS.of_service("tiny"), client="w"
+        )
+        consumer.poll(0.0)
+        ends = {tp: Commit(self.log.end(tp)) for tp in consumer.assignment()}
+        assert consumer.commit(ends)
+        consumer.close()
+
+    def report(self, state: ReplicaState, in_flight: int = 0) -> None:
+        status = ReplicaStatus(
+            service="tiny", replica="r0", state=state, at=self.clock.now(), in_flight=in_flight
+        )
+        self.registry = self.registry.apply(status)
+
+    def told(self) -> list[StatusData]:
+        return [parse_status(from_record(record)) for record in self.log.records(TOPICS.status)]
+
+    async def round(self, after_s: float = 0.0) -> int:
+        self.clock.advance(after_s)
+        await self.scaler._round()
+        return len(self.pool.replicas)
+
+
+@pytest.fixture
+def world(journal: Journal) -> World:
+    return World(journal)
+
+
+def play(world: World, scenario: Callable[[], Iterator[None]]) -> None:
+    async def run() -> None:
+        try:
+            await scenario()
+        finally:
+            await world.scaler.close()
+
+    asyncio.run(run())
+
+
+def test_an_enqueued_request_wakes_the_service_in_the_next_round(world: World, heard) -> None:
+    async def scenario() -> None:
+        assert await world.round() == 0
+        world.enqueue()
+        assert await world.round(0.1) == 1
+
+    play(world, scenario)
+
+    scaled = next(change for change in heard.changes if change.state == "scaled")
+    assert "0 -> 1 (activation" in scaled.detail
+
+
+@pytest.mark.parametrize("topic", [TOPICS.model_batch("tiny"), TOPICS.model_retry("tiny")])
+def test_batch_work_and_retries_wake_it_too(world: World, topic: str) -> None:
+    async def scenario() -> None:
+        world.enqueue(topic=topic)
+        assert await world.round() == 1
+
+    play(world, scenario)
+
+
+def test_it_sleeps_after_the_idle_time_and_not_while_anything_is_uncommitted(
+    world: World,
+) -> None:
+    async def scenario() -> None:
+        world.enqueue()
+        assert await world.round() == 1
+        assert await world.round(3600.0) == 1
+        world.finish_all()
+        assert await world.round(1.0) == 1
+        assert await world.round(58.0) == 1
+        assert await world.round(2.0) == 0
+
+    play(world, scenario)
+
+
+def test_it_stays_awake_while_a_call_is_in_flight_without_lag(world: World) -> None:
+    async def scenario() -> None:
+        world.enqueue()
+        await world.round()
+        world.finish_all()
+        for _ in range(20):
+            world.report(ReplicaState.READY, in_flight=1)
+            assert await world.round(10.0) == 1
+
+    play(world, scenario)
+
+
+def test_a_backlog_asks_for_more_replicas_up_to_the_limit(world: World) -> None:
+    async def scenario() -> None:
+        world.enqueue(500)
+        assert await world.round() == TINY.max_replicas
+
+    play(world, scenario)
+
+
+def test_the_status_says_cold_then_starting_then_ready_with_eta(world: World) -> None:
+    async def scenario() -> None:
+        await world.round()
+        world.enqueue()
+        await world.round(0.1)
+        await world.round(3.0)
+        world.report(ReplicaState.READY)
+        await world.round(1.0)
+
+    play(world, scenario)
+
+    told = world.told()
+    assert [(s.state, s.eta_s) for s in told] == [
+        (ReplicaState.COLD, 4.0),
+        (ReplicaState.STARTING, 4.0),
+        (ReplicaState.STARTING, pytest.approx(1.0)),
+        (ReplicaState.READY, 0.0),
+    ]
+    assert (told[1].lag, told[1].desired, told[1].replicas) == (1, 1, 1)
+
+
+def test_an_unchanged_status_is_repeated_every_two_seconds(world: World) -> None:
+    async def scenario() -> None:
+        for _ in range(101):
+            await world.round(0.1)
+
+    play(world, scenario)
+
+    assert 5 <= len(world.told()) <= 6
+
+
+def test_a_service_whose_start_failed_is_told_as_failed_with_the_reason(world: World) -> None:
+    async def scenario() -> None:
+        world.pool.is_failed, world.pool.the_fate.message = True, "start 1 ended with status 1"
+        await world.round()
+
+    play(world, scenario)
+
+    assert world.told()[0].state is ReplicaState.FAILED
+    assert world.told()[0].message == "start 1 ended with status 1"
+    assert world.told()[0].eta_s is None
+
+
+def test_a_measured_cold_start_replaces_the_catalogue_s_estimate(world: World) -> None:
+    async def scenario() -> None:
+        world.pool.the_fate.cold_start_s = 2.5
+        await world.round()
+
+    play(world, scenario)
+
+    assert world.told()[0].eta_s == pytest.approx(2.5)
+
+
+def test_an_ended_replica_is_taken_out_of_the_registry(world: World) -> None:
+    async def scenario() -> None:
+        await world.round()
+        world.scaler.tell_gone("tiny", "r7")
+
+    play(world, scenario)
+
+    gone = world.told()[-1]
+    assert (gone.replica, gone.state) == ("r7", ReplicaState.STOPPED)
+
+
+def test_a_lost_broker_changes_nothing_and_is_said_once(world: World, heard) -> None:
+    class Broken:
+        def lags(self, groups):
+            raise ConnectionError("no broker")
+
+        def close(self) -> None:
+            pass
+
+    async def scenario() -> None:
+        world.enqueue()
+        await world.round()
+        world.scaler._reader = Broken()
+        world.log.lag_reader = lambda client: Broken()
+        for _ in range(BLIND_AFTER + 5):
+            with pytest.raises(ConnectionError):
+                await world.round(600.0)
+            world.scaler._see("ConnectionError: no broker")
+        assert len(world.pool.replicas) == 1
+
+    play(world, scenario)
+
+    assert heard.states_of("scaler") == ["blind"]
+
+
+def test_a_partition_without_any_commit_counts_from_its_start() -> None:
+    log = MemoryLog(partitions=1)
+    log.store(Record(topic="t", value=b"1", key=b"k"))
+
+    found = log.lag_reader(client="x").lags({"g": ("t",)})
+
+    assert found["g"][PartitionId("t", 0)].lag == 1

@@ -1,0 +1,182 @@
+"""Worker processes of a service: started, noticed as ready, drained, and backed off when they cannot start."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from events.types import ReplicaState
+from functions.adapters.clock import FakeClock
+from functions.local import workers
+from functions.local.announcing import Journal
+from functions.local.workers import FAILED_HOLD_S, Launch, WorkerPool, describe_exit, start_delay_s
+from functions.settings import Settings
+from router_model.catalogue import Service
+from router_model.registry import Registry, ReplicaStatus
+
+pytestmark = pytest.mark.process
+TINY = Service(model="Tiny", slug="tiny", start_timeout_s=10.0)
+WAIT = "import signal; signal.pause()"
+CRASH = "import sys; sys.stderr.write('no weights\\n'); sys.exit(3)"
+
+
+class Scene:
+    """A pool whose workers run `program` instead of a worker."""
+
+    def __init__(self, tmp_path: Path, journal: Journal, command: list[str]) -> None:
+        self.clock, self.gone = FakeClock(), []
+        self._command = command
+        launch = Launch(settings=Settings(), logs=tmp_path, stack_id="life")
+        self.pool = WorkerPool(
+            launch, self.clock, journal, lambda slug, replica: self.gone.append((slug, replica))
+        )
+
+    def becomes(self, program: str) -> None:
+        self._command[-1] = program
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        async with asyncio.timeout(10.0):
+            while not condition():  # noqa: ASYNC110 - another process brings it about
+                await asyncio.sleep(0.005)
+
+    def report_ready(self) -> None:
+        registry = Registry()
+        for replica in self.pool.of("tiny"):
+            status = ReplicaStatus(
+                service="tiny", replica=replica.id, state=ReplicaState.READY, at=self.clock.now()
+            )
+            registry = registry.apply(status)
+        self.pool.note_ready(registry)
+
+
+@pytest.fixture
+def scene(tmp_path: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> Scene:
+    command = [sys.executable, "-S", "-c", WAIT]
+    monkeypatch.setattr(workers, "process_command", lambda verb: tuple(command))
+    return Scene(tmp_path, journal, command)
+
+
+def play(scene: Scene, scenario: Callable[[], Awaitable[None]]) -> None:
+    async def run() -> None:
+        try:
+            await scenario()
+        finally:
+            await scene.pool.stop()
+        assert scene.pool.all() == []
+
+    asyncio.run(run())
+
+
+def test_replicas_are_started_and_drained_to_the_wanted_number(scene: Scene) -> None:
+    async def scenario() -> None:
+        await scene.pool.scale(TINY, 3)
+        first, *others = scene.pool.of("tiny")
+        await scene.pool.scale(TINY, 1)
+        await scene.until(lambda: len(scene.pool.all()) == 1)
+        assert scene.pool.of("tiny") == [first]
+        assert sorted(scene.gone) == [("tiny", replica.id) for replica in others]
+
+    play(scene, scenario)
+
+
+def test_a_draining_replica_no_longer_counts(scene: Scene) -> None:
+    async def scenario() -> None:
+        await scene.pool.scale(TINY, 1)
+        await scene.pool.scale(TINY, 0)
+        await asyncio.sleep(0)
+        assert scene.pool.of("tiny") == []
+
+    play(scene, scenario)
+
+
+def test_the_worker_is_told_its_service_and_replica(scene: Scene) -> None:
+    async def scenario() -> None:
+        await scene.pool.scale(TINY, 1)
+        (replica,) = scene.pool.of("tiny")
+        assert replica.child.spec.environ["PICKSPIN_WORKER_SERVICE"] == "tiny"
+        assert replica.child.spec.environ["PICKSPIN_WORKER_REPLICA"] == replica.id == "life-1"
+
+    play(scene, scenario)
+
+
+def test_a_start_that_fails_backs_off_and_says_why(scene: Scene, heard) -> None:
+    async def scenario() -> None:
+        scene.becomes(CRASH)
+        await scene.pool.scale(TINY, 1)
+        await scene.until(lambda: scene.pool.fate("tiny").failures)
+        assert scene.pool.has_failed("tiny")
+        await scene.pool.scale(TINY, 1)
+        assert scene.pool.all() == [], "started again before its pause was over"
+        scene.clock.advance(start_delay_s(1))
+        await scene.pool.scale(TINY, 1)
+        assert len(scene.pool.all()) == 1
+        await scene.until(lambda: scene.pool.fate("tiny").failures == 2)
+
+    play(scene, scenario)
+
+    crash = next(change for change in heard.changes if change.state == "crashed")
+    assert "status 3: no weights" in crash.detail
+    assert "start 2 ended with status 3" in (scene.pool.fate("tiny").message or "")
+
+
+def test_a_failed_service_may_be_tried_again_after_a_while(scene: Scene) -> None:
+    async def scenario() -> None:
+        scene.becomes(CRASH)
+        await scene.pool.scale(TINY, 1)
+        await scene.until(lambda: scene.pool.fate("tiny").failures)
+        scene.clock.advance(start_delay_s(1) + FAILED_HOLD_S)
+        assert not scene.pool.has_failed("tiny")
+
+    play(scene, scenario)
+
+
+def test_a_ready_replica_that_dies_is_replaced_without_a_pause(scene: Scene) -> None:
+    async def scenario() -> None:
+        await scene.pool.scale(TINY, 1)
+        scene.clock.advance(2.0)
+        scene.report_ready()
+        assert scene.pool.fate("tiny").cold_start_s == pytest.approx(2.0)
+        (replica,) = scene.pool.of("tiny")
+        os.kill(replica.child.pid, 9)
+        await scene.until(lambda: not scene.pool.all())
+        assert not scene.pool.has_failed("tiny")
+        await scene.pool.scale(TINY, 1)
+        assert len(scene.pool.of("tiny")) == 1
+
+    play(scene, scenario)
+
+
+def test_becoming_ready_ends_a_row_of_failures(scene: Scene) -> None:
+    async def scenario() -> None:
+        scene.becomes(CRASH)
+        await scene.pool.scale(TINY, 1)
+        await scene.until(lambda: scene.pool.fate("tiny").failures)
+        scene.becomes(WAIT)
+        scene.clock.advance(60.0)
+        await scene.pool.scale(TINY, 1)
+        scene.report_ready()
+        assert scene.pool.fate("tiny").failures == 0
+        assert scene.pool.fate("tiny").message is None
+
+    play(scene, scenario)
+
+
+def test_a_replica_that_never_becomes_ready_is_killed_and_counts_as_failed(scene: Scene) -> None:
+    async def scenario() -> None:
+        await scene.pool.scale(TINY, 1)
+        scene.clock.advance(2 * TINY.start_timeout_s + 1)
+        scene.pool.note_ready(Registry())
+        await scene.until(lambda: scene.pool.fate("tiny").failures)
+
+    play(scene, scenario)
+
+
+def test_pauses_between_failed_starts_double_up_to_a_minute() -> None:
+    assert [start_delay_s(n) for n in (1, 2, 3, 50)] == pytest.approx([0.5, 1.0, 2.0, 60.0])
+
+
+def test_exit_statuses_are_words() -> None:
+    assert [describe_exit(3), describe_exit(-9)] == ["status 3", "SIGKILL"]

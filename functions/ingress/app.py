@@ -5,7 +5,18 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.types import Lifespan
 
-from functions.ingress import event_door, health, inference, models, requests, targets
+from functions.ingress import (
+    batches,
+    event_door,
+    files,
+    health,
+    inference,
+    models,
+    openapi,
+    requests,
+    responses,
+    targets,
+)
 from functions.ingress.deps import Deps
 from functions.ingress.guarding import Guard, on_http_exception
 
@@ -17,9 +28,13 @@ def build_app(deps: Deps, *, lifespan: Lifespan[Starlette] | None = None) -> Sta
             *inference.routes(deps),
             *models.routes(deps),
             *requests.routes(deps),
+            *responses.routes(deps),
+            *files.routes(deps),
+            *batches.routes(deps),
             *targets.routes(deps),
             *event_door.routes(deps),
             *health.routes(deps),
+            *openapi.routes(),
         ],
         middleware=[Middleware(Guard, deps=deps)],
         exception_handlers={HTTPException: on_http_exception},

@@ -39,7 +39,7 @@ class Call:
     accepted_s: float
     """The same instant by the clock that never jumps."""
     deadline: datetime
-    preference: deadlines.Preference = deadlines.Preference()
+    preference: deadlines.Preference
     key: str | None = None
     """Idempotency key."""
     key_hash: str = ""

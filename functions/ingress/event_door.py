@@ -1,4 +1,7 @@
-"""`POST /`: a CloudEvent, binary or structured, becomes a request. Its id is the request id, so sending it twice is safe."""
+"""`POST /`: a CloudEvent, binary or structured, becomes a request.
+
+Its id is the request id, so sending it twice is safe.
+"""
 
 from datetime import timedelta
 from typing import Final

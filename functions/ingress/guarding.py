@@ -50,15 +50,18 @@ class Guard:
         self._open += 1
         try:
             check_head(scope)
-            if self._open > self._cap and scope["path"] not in _PROBES:
-                raise ApiError("overloaded", "Too many calls are open here; try again shortly.")
+            self._check_room(scope)
             await self._app(scope, exchange.receive, exchange.send)
         except ClientGone:
             return
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the loop boundary: logged once, answered with the id only
             await self._refuse(error, exchange, request_id)
         finally:
             self._open -= 1
+
+    def _check_room(self, scope: Scope) -> None:
+        if self._open > self._cap and scope["path"] not in _PROBES:
+            raise ApiError("overloaded", "Too many calls are open here; try again shortly.")
 
     async def _refuse(self, error: Exception, exchange: "_Exchange", request_id: str) -> None:
         found = as_refusal(error)
@@ -132,5 +135,5 @@ class _Exchange:
 
 
 def _has_body(scope: Scope) -> bool:
-    names = {name: value for name, value in scope["headers"]}
+    names = dict(scope["headers"])
     return b"transfer-encoding" in names or names.get(b"content-length", b"0") != b"0"

@@ -13,7 +13,7 @@ from functions.ingress.deps import Deps
 def routes(deps: Deps) -> list[Route]:
     """The probes. None of them asks for a key."""
 
-    async def alive(request: Request) -> Response:
+    async def alive(_: Request) -> Response:
         return answer({"status": "ok"})
 
     async def ready(request: Request) -> Response:
@@ -25,7 +25,7 @@ def routes(deps: Deps) -> list[Route]:
         body = error.body(request.scope["state"]["request_id"]) | {"checks": shown}
         return answer(body, error.status, error.headers())
 
-    async def metrics(request: Request) -> Response:
+    async def metrics(_: Request) -> Response:
         deps.metrics.waiters.set(len(deps.waiters))
         return Response(generate_latest(deps.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 

@@ -17,7 +17,7 @@ import uvicorn
 
 from events import kafka_codec, reply, types
 from events.payloads import DecisionInfo, PickspinData, ProgressData
-from events.record import Event, Outgoing
+from events.record import Event, Outgoing, Record
 from events.request import InferenceRequest, parse_request
 from events.types import Topics
 from functions.adapters.clock import SystemClock
@@ -31,8 +31,8 @@ from functions.ingress.http_protocol import BoundedProtocol
 from functions.ingress.identity import Keys
 from functions.ingress.probing import Health
 from functions.ingress.waiting import ReplyTail, Waiters
+from functions.recorder.changes import change_of
 from functions.settings import IngressSettings, Settings
-from functions.store import Change
 from functions.telemetry import Metrics
 from router_model.catalogue import Backend, Catalogue, Model, Service, Task, Tenant
 from router_model.registry import Registry
@@ -124,12 +124,17 @@ class Worker:
                 if event.type == types.REQUEST:
                     parsed = self.requests[event.id] = self._parsed(event)
                     self.seen.append(event)
-                    self.store.record_batch([Change(event=event, record=record)])
+                    self._keep(record)
                     self.send(*self.script(self, parsed))
                 else:
-                    self.store.record_batch([Change(event=event, record=record)])
+                    self._keep(record)
                 if event.type == types.CANCEL and event.subject in self.requests:
                     self.send(*self.failed(self.requests[event.subject], "cancelled"))
+
+    def _keep(self, record: Record) -> None:
+        change = change_of(record, self.blobs, wait_s=60.0)
+        assert change is not None
+        self.store.record_batch([change])
 
     def _parsed(self, event: Event) -> InferenceRequest:
         ref = event.get(types.DATA_REF)

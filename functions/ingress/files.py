@@ -1,0 +1,157 @@
+"""`/v1/files`: bytes for batches. The rows are in the store, the bytes in the blob store."""
+
+import asyncio
+import re
+from typing import Final
+
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from events import ids
+from functions.errors import ApiError, BlobMissing
+from functions.ingress import reading
+from functions.ingress.answering import answer
+from functions.ingress.deps import Deps
+from functions.ingress.owned import claim_made, limit_of, not_found, tenant_of
+from functions.store import FileRow
+
+PURPOSES: Final = frozenset({"batch", "user_data", "assistants", "fine-tune", "evals", "vision"})
+UPLOADS_AT_ONCE: Final = 4
+FORM_SPARE_BYTES: Final = 64 * 1024
+"""Room for the form around the file."""
+MAX_FIELDS: Final = 8
+_NAME: Final = re.compile(r"[^\w .()+@-]")
+
+
+def routes(deps: Deps) -> list[Route]:
+    """Upload, list, retrieve, delete, content."""
+    uploads = asyncio.Semaphore(UPLOADS_AT_ONCE)
+
+    async def upload(request: Request) -> Response:
+        tenant = tenant_of(deps, request)
+        reading.require_media_type(request, ("multipart/form-data",))
+        async with uploads:
+            filename, purpose, data = await _read_form(deps, request)
+        return answer(show(await _keep(deps, request, tenant, filename, purpose, data)))
+
+    async def listing(request: Request) -> Response:
+        tenant = tenant_of(deps, request)
+        rows = await deps.offload(deps.store.files, tenant, limit_of(request))
+        wanted = request.query_params.get("purpose")
+        shown = [show(row) for row in rows if wanted in (None, row.purpose)]
+        return answer(
+            {
+                "object": "list",
+                "data": shown,
+                "has_more": False,
+                "first_id": shown[0]["id"] if shown else None,
+                "last_id": shown[-1]["id"] if shown else None,
+            }
+        )
+
+    async def one(request: Request) -> Response:
+        return answer(show(await own_file(deps, request)))
+
+    async def delete(request: Request) -> Response:
+        row = await own_file(deps, request)
+        # The bytes may be another file's too (blobs are named by content): retention removes them.
+        await deps.offload(deps.store.delete_file, row.id)
+        return answer({"id": row.id, "object": "file", "deleted": True})
+
+    async def content(request: Request) -> Response:
+        row = await own_file(deps, request)
+        try:
+            data = await deps.offload(deps.blobs.get, row.ref, limit_bytes=row.bytes)
+        except BlobMissing as error:
+            raise not_found() from error
+        # Never shown by a browser as a page of ours, whatever is in it.
+        headers = {"content-disposition": "attachment", "x-content-type-options": "nosniff"}
+        return Response(data, 200, headers, "application/octet-stream")
+
+    return [
+        Route("/v1/files", upload, methods=["POST"]),
+        Route("/v1/files", listing, methods=["GET"]),
+        Route("/v1/files/{file_id}", one, methods=["GET"]),
+        Route("/v1/files/{file_id}", delete, methods=["DELETE"]),
+        Route("/v1/files/{file_id}/content", content, methods=["GET"]),
+    ]
+
+
+async def own_file(deps: Deps, request: Request) -> FileRow:
+    """The file named in the path.
+
+    Raises:
+        ApiError: `not_found`.
+    """
+    return await file_of(deps, tenant_of(deps, request), request.path_params["file_id"])
+
+
+async def file_of(deps: Deps, tenant: str, file_id: str) -> FileRow:
+    """A tenant's file. Raises ApiError `not_found`."""
+    row = await deps.offload(deps.store.file, file_id) if ids.is_valid_id(file_id) else None
+    if row is None or row.tenant != tenant:
+        raise not_found()
+    return row
+
+
+def show(row: FileRow) -> dict[str, object]:
+    """A file in OpenAI's shape."""
+    return {
+        "id": row.id,
+        "object": "file",
+        "bytes": row.bytes,
+        "created_at": int(row.created_at.timestamp()),
+        "filename": row.filename,
+        "purpose": row.purpose,
+        "status": "processed",
+    }
+
+
+async def _read_form(deps: Deps, request: Request) -> tuple[str, str, bytes]:
+    limit = deps.settings.ingress.max_file_bytes
+    bounded = Request(
+        request.scope,
+        reading.BoundedReceive(
+            request.receive,
+            limit=limit + FORM_SPARE_BYTES,
+            idle_s=deps.settings.ingress.body_read_s,
+        ),
+    )
+    try:
+        async with bounded.form(max_files=1, max_fields=MAX_FIELDS) as form:
+            file, purpose = form.get("file"), form.get("purpose")
+            if not isinstance(file, UploadFile):
+                raise ApiError("invalid_value", "Send the file in the form field 'file'.", param="file")
+            if not isinstance(purpose, str) or purpose not in PURPOSES:
+                allowed = ", ".join(sorted(PURPOSES))
+                raise ApiError("invalid_value", f"purpose is one of: {allowed}.", param="purpose")
+            if (file.size or 0) > limit:
+                raise ApiError("request_too_large", f"The file is larger than {limit} bytes.")
+            return _NAME.sub("_", file.filename or "file")[:128], purpose, await file.read()
+    except MultiPartException as error:
+        raise ApiError("invalid_body", "This is not a valid multipart form.") from error
+
+
+async def _keep(
+    deps: Deps, request: Request, tenant: str, filename: str, purpose: str, data: bytes
+) -> FileRow:
+    mine = f"file-{deps.entropy(12).hex()}"
+    digest = ids.body_hash(f"files {purpose} {filename}", data)
+    file_id = await claim_made(deps, request, tenant, digest, mine)
+    known = await deps.offload(deps.store.file, file_id)
+    if known is not None:
+        return known
+    row = FileRow(
+        id=file_id,
+        tenant=tenant,
+        filename=filename,
+        purpose=purpose,
+        bytes=len(data),
+        created_at=deps.clock.now(),
+        ref=await deps.offload(deps.blobs.put, data),
+    )
+    await deps.offload(deps.store.add_file, row)
+    return row

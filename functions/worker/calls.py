@@ -1,0 +1,125 @@
+"""From a routed request to the body its model server gets, and what the client was promised. Pure."""
+
+import base64
+import re
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from events import ids
+from events.request import RoutedRequest, without_nulls
+from events.types import Operation
+from functions.backends.table import BackendRow
+from functions.worker.replies import Shape
+from router_model.catalogue import Model, Service
+
+_OURS: Final = frozenset(
+    {"callback", "store", "metadata", "profile", "priority", "background", "pickspin"}
+)
+"""Fields for this product or its doors: no model server needs them, some refuse them."""
+_LIMITS: Final = ("max_completion_tokens", "max_tokens")
+_REQUEST_ID: Final = re.compile(r"req_([0-9a-f]{32})")
+_PREFIXES: Final = {
+    Operation.CHAT: "chatcmpl",
+    Operation.COMPLETIONS: "cmpl",
+    Operation.EMBEDDINGS: "embd",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One request as its model server gets it."""
+
+    request_id: str
+    operation: Operation
+    body: Mapping[str, Any]
+    shape: Shape
+    is_stream: bool
+    has_usage: bool
+    is_base64: bool
+    max_tokens: int | None
+    traceparent: str | None = None
+
+
+def call_of(request: RoutedRequest, model: Model, service: Service, row: BackendRow) -> Call:
+    """The call for a request. As sent, but for the model's name, nulls, our own fields and the cap."""
+    body: dict[str, Any] = {
+        key: value for key, value in without_nulls(request.body).items() if key not in _OURS
+    }
+    body["model"] = str(service.backend.args.get("model", model.id))
+    is_embedding = request.operation is Operation.EMBEDDINGS
+    has_usage = bool(_object(body.get("stream_options")).get("include_usage"))
+    is_base64 = is_embedding and body.pop("encoding_format", "float") == "base64"
+    max_tokens = None if is_embedding else _cap_tokens(body, model.max_tokens, row)
+    body.pop("stream", None)
+    body.pop("stream_options", None)
+    is_stream = request.stream and not is_embedding
+    if is_stream:
+        body["stream"] = True
+        if row.has_stream_usage:
+            body["stream_options"] = {"include_usage": True}
+    return Call(
+        request_id=request.request_id,
+        operation=request.operation,
+        body=body,
+        shape=_shape(request, model, body),
+        is_stream=is_stream,
+        has_usage=has_usage,
+        is_base64=is_base64,
+        max_tokens=max_tokens,
+        traceparent=request.event.get("traceparent"),
+    )
+
+
+def reply_id(request_id: str, operation: Operation) -> str:
+    """The id of the OpenAI object: made from the request id, so that a replay repeats it."""
+    known = _REQUEST_ID.fullmatch(request_id)
+    text = known.group(1) if known else ids.derive(request_id, "reply").replace("-", "")
+    return f"{_PREFIXES[operation]}-{text}"
+
+
+def to_base64(reply: dict[str, Any]) -> dict[str, Any]:
+    """An embeddings reply with each vector as base64 of little-endian 32-bit floats, as OpenAI encodes it."""
+    data = [item | {"embedding": _packed(item["embedding"])} for item in reply["data"]]
+    return reply | {"data": data}
+
+
+def _packed(vector: Any) -> str:
+    if isinstance(vector, str):
+        return vector
+    return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
+
+
+def _cap_tokens(body: dict[str, Any], cap: int, row: BackendRow) -> int:
+    asked = [(name, body.pop(name)) for name in _LIMITS if name in body]
+    name, wanted = asked[0] if asked else ("max_tokens", cap)
+    limit = min(wanted, cap) if isinstance(wanted, int) else cap
+    body[row.limit_field or name] = limit
+    return limit
+
+
+def _shape(request: RoutedRequest, model: Model, body: Mapping[str, Any]) -> Shape:
+    choices = body.get("n", 1)
+    choices = choices if isinstance(choices, int) else 1
+    if request.operation is Operation.COMPLETIONS:
+        choices *= _inputs(body.get("prompt"))
+    return Shape(
+        operation=request.operation,
+        reply_id=reply_id(request.request_id, request.operation),
+        model=model.id,
+        created=int(request.accepted_at.timestamp()),
+        choices=choices,
+        inputs=_inputs(body.get("input")),
+    )
+
+
+def _inputs(found: Any) -> int:
+    """How many texts a `prompt` or `input` holds: a list of token numbers is one text."""
+    if not isinstance(found, list) or all(isinstance(item, int) for item in found):
+        return 1
+    return len(found)
+
+
+def _object(found: Any) -> Mapping[str, Any]:
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,86 @@
+"""The control tail: which requests were cancelled, known before their generation starts and while it runs."""
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final
+
+from events import kafka_codec, reply
+from events.errors import EventRejected
+from events.record import Record
+from events.types import CANCEL
+from functions.ports import RecordTail
+
+log = logging.getLogger(__name__)
+
+MOST_CANCELLED: Final = 100_000
+_POLL_S: Final = 0.05
+_BACKOFF_S: Final = 0.5
+
+
+class ControlTail(threading.Thread):
+    """Reads `infer.control` from its start. `on_cancel` gets each cancelled request id, in this thread."""
+
+    def __init__(
+        self, open_tail: Callable[[], RecordTail], on_cancel: Callable[[str], None]
+    ) -> None:
+        super().__init__(name="control", daemon=True)
+        self._open_tail = open_tail
+        self._on_cancel = on_cancel
+        self._cancelled: OrderedDict[str, None] = OrderedDict()
+        self._closing = threading.Event()
+        self._caught_up = threading.Event()
+
+    def is_cancelled(self, request_id: str) -> bool:
+        """Whether a cancel of that request was read; thread-safe."""
+        return request_id in self._cancelled
+
+    def is_caught_up(self) -> bool:
+        """Whether everything that was there at the start has been read."""
+        return self._caught_up.is_set()
+
+    def wait_until_caught_up(self, timeout_s: float) -> None:
+        """Waits until `is_caught_up`, at most that long."""
+        self._caught_up.wait(timeout_s)
+
+    def close(self, timeout_s: float) -> None:
+        self._closing.set()
+        self.join(timeout_s)
+
+    def run(self) -> None:
+        while not self._closing.is_set():
+            try:
+                self._follow()
+            except Exception:  # loop boundary: cancelling is a courtesy, work goes on without it
+                log.exception("the control tail is opened again")
+                self._closing.wait(_BACKOFF_S)
+
+    def _follow(self) -> None:
+        tail = self._open_tail()
+        try:
+            while not self._closing.is_set():
+                started_s = time.monotonic()
+                for record in tail.poll(_POLL_S):
+                    self._take(record)
+                if not self._caught_up.is_set() and tail.is_caught_up():
+                    self._caught_up.set()
+                if time.monotonic() - started_s < _POLL_S / 10:
+                    self._closing.wait(_POLL_S / 10)  # a tail that does not wait must not spin
+        finally:
+            tail.close()
+
+    def _take(self, record: Record) -> None:
+        try:
+            event = kafka_codec.from_record(record)
+            if event.type != CANCEL:
+                return
+            request_id = reply.parse_cancel(event).request_id
+        except EventRejected as error:
+            log.warning("not a control event", extra={"reason": error.reason})
+            return
+        self._cancelled[request_id] = None
+        if len(self._cancelled) > MOST_CANCELLED:
+            self._cancelled.popitem(last=False)
+        self._on_cancel(request_id)

@@ -1,0 +1,223 @@
+"""Calls of the model server over its OpenAI-compatible HTTP API: one call, one answer or one typed failure.
+
+Nothing a server sends is trusted: reads are bounded, answers are checked, error texts stay here.
+"""
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import httpx
+
+from events import json_codec
+from events.types import Operation
+from functions.backends.table import PATHS
+from functions.errors import ApiError
+from functions.worker import failures, replies
+from functions.worker.assembling import Assembler
+from functions.worker.calls import Call, to_base64
+from functions.worker.failures import BadReply
+from functions.worker.sse import SseParser
+
+OnChunk = Callable[[dict[str, Any], bool], Awaitable[None]]
+"""Gets each chunk for the client, and whether it holds content."""
+CONNECT_S: Final = 5.0
+WRITE_S: Final = 30.0
+_ERROR_BYTES: Final = 64 * 1024
+_STREAM_FACTOR: Final = 64
+_EMBEDDINGS_FACTOR: Final = 64
+_LOGPROBS_FACTOR: Final = 16
+_DONE: Final = b"[DONE]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallLimits:
+    """Bounds of one call. `idle_s` bounds a stream's silence, `timeout_s` the whole of any call."""
+
+    max_reply_bytes: int
+    idle_s: float
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generated:
+    """An answer. `first_s`: seconds from the call to the first content; None where it was not streamed."""
+
+    reply: dict[str, Any]
+    seconds: float
+    first_s: float | None = None
+    is_usage_estimated: bool = False
+
+    @property
+    def completion_tokens(self) -> int:
+        tokens = self.reply.get("usage", {}).get("completion_tokens", 0)
+        return tokens if isinstance(tokens, int) else 0
+
+
+def open_http(root: str, *, concurrency: int) -> httpx.AsyncClient:
+    """The HTTP client of one model server. Proxy settings of the environment do not apply."""
+    return httpx.AsyncClient(
+        base_url=root,
+        trust_env=False,
+        timeout=httpx.Timeout(WRITE_S, connect=CONNECT_S),
+        # Connections idle for long may just be closing at the server: a reset would cost an attempt.
+        limits=httpx.Limits(
+            max_connections=concurrency + 4,
+            max_keepalive_connections=concurrency,
+            keepalive_expiry=2.0,
+        ),
+    )
+
+
+class ModelCaller:
+    """Calls one model server. Owned by the event loop; `http` is closed by its owner."""
+
+    def __init__(self, http: httpx.AsyncClient, limits: CallLimits) -> None:
+        self._http = http
+        self._limits = limits
+
+    async def call(self, call: Call, on_chunk: OnChunk) -> Generated:
+        """One call.
+
+        Raises:
+            ApiError: the request is at fault; final.
+            CallFailed: no (valid) answer came.
+            NotNow: the server takes no call at the moment.
+        """
+        started = time.monotonic()
+        read_s = self._limits.idle_s if call.is_stream else self._limits.timeout_s
+        request = self._http.build_request(
+            "POST",
+            PATHS[call.operation],
+            content=json_codec.dumps(call.body),
+            headers=_headers(call),
+            timeout=httpx.Timeout(read_s, connect=CONNECT_S, write=WRITE_S, pool=CONNECT_S),
+        )
+        try:
+            response = await self._http.send(request, stream=True)
+            try:
+                if response.status_code != 200:
+                    raise await _refusal(response)
+                if call.is_stream:
+                    return await self._stream(response, call, on_chunk, started)
+                return await self._plain(response, call, started)
+            finally:
+                await response.aclose()
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            known = error if isinstance(error, httpx.HTTPError) else httpx.ConnectError("address")
+            raise failures.of_transport(known) from None
+
+    async def _plain(self, response: httpx.Response, call: Call, started: float) -> Generated:
+        limit = self._limits.max_reply_bytes
+        if call.operation is Operation.EMBEDDINGS:
+            limit *= _EMBEDDINGS_FACTOR
+        elif call.body.get("logprobs"):
+            limit *= _LOGPROBS_FACTOR
+        raw = await _read(response, limit)
+        if raw is None:
+            raise ApiError(
+                "reply_too_large", f"the answer is larger than {limit} bytes", src="model"
+            )
+        reply, is_estimated = replies.check_reply(replies.parse(raw), call.shape)
+        if call.is_base64:
+            reply = to_base64(reply)
+        return Generated(
+            reply=reply, seconds=time.monotonic() - started, is_usage_estimated=is_estimated
+        )
+
+    async def _stream(
+        self, response: httpx.Response, call: Call, on_chunk: OnChunk, started: float
+    ) -> Generated:
+        kind = response.headers.get("content-type", "")
+        if not kind.startswith("text/event-stream"):
+            raise await _not_a_stream(response, self._limits.max_reply_bytes)
+        _check_encoding(response)
+        assembler = Assembler(
+            call.shape,
+            max_bytes=self._limits.max_reply_bytes,
+            max_tokens=call.max_tokens,
+            has_usage=call.has_usage,
+        )
+        first_s: float | None = None
+        async for data in self._events(response):
+            if data == _DONE:
+                break
+            had_content = assembler.has_content
+            shown = assembler.add(replies.parse(data))
+            if assembler.has_content and first_s is None:
+                first_s = time.monotonic() - started
+            if shown is not None:
+                await on_chunk(shown, assembler.has_content and not had_content)
+            if assembler.is_cut:
+                break
+        else:
+            raise BadReply("no_done")
+        closing = assembler.closing()
+        reply, is_estimated = assembler.result()
+        if closing is not None:
+            has_new_content = False
+            await on_chunk(closing, has_new_content)
+        return Generated(
+            reply=reply,
+            seconds=time.monotonic() - started,
+            first_s=first_s,
+            is_usage_estimated=is_estimated,
+        )
+
+    async def _events(self, response: httpx.Response) -> Any:
+        parser = SseParser(max_event_bytes=self._limits.max_reply_bytes)
+        left = self._limits.max_reply_bytes * _STREAM_FACTOR
+        async for received in response.aiter_raw():
+            left -= len(received)
+            if left < 0:
+                raise BadReply("stream_too_long")
+            for data in parser.feed(received):
+                yield data
+
+
+def _headers(call: Call) -> dict[str, str]:
+    found = {
+        "content-type": "application/json",
+        # A compressed answer could be a bomb, and on loopback it saves nothing.
+        "accept-encoding": "identity",
+        "x-request-id": call.request_id,
+    }
+    if call.traceparent is not None:
+        found["traceparent"] = call.traceparent
+    return found
+
+
+def _check_encoding(response: httpx.Response) -> None:
+    if response.headers.get("content-encoding", "identity") != "identity":
+        raise BadReply("encoding")
+
+
+async def _read(response: httpx.Response, limit: int) -> bytes | None:
+    """The body; None where it is larger than `limit`."""
+    _check_encoding(response)
+    found = bytearray()
+    async for received in response.aiter_raw():
+        found += received
+        if len(found) > limit:
+            return None
+    return bytes(found)
+
+
+async def _refusal(response: httpx.Response) -> Exception:
+    body: Any = None
+    try:
+        raw = await _read(response, _ERROR_BYTES)
+        body = None if raw is None else replies.parse(raw)
+    except (BadReply, httpx.HTTPError):
+        body = None
+    return failures.of_status(response.status_code, response.headers, body)
+
+
+async def _not_a_stream(response: httpx.Response, limit: int) -> Exception:
+    """Why a 200 is no stream: an error object, or something unreadable."""
+    raw = await _read(response, limit)
+    found = {} if raw is None else replies.parse(raw)
+    if found.get("error") is not None:
+        return failures.of_error_object(found["error"])
+    return BadReply("not_a_stream")

@@ -1,0 +1,147 @@
+"""A record of the service's topics as the worker sees it: a job to run, or a reason why it cannot be."""
+
+import logging
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from events import kafka_codec
+from events.errors import EventRejected
+from events.ids import is_valid_id
+from events.record import Event, PartitionId, Record
+from events.request import (
+    Origin,
+    ReplyAddress,
+    RoutedRequest,
+    is_reply_topic_allowed,
+    parse_routed,
+    reply_address,
+)
+from events.types import CORRELATION_ID, DATA_REF, ROUTED, Topics
+from functions.errors import ApiError, BlobMissing
+from functions.ports import BlobStore
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a record is not run. `origin` None: nobody can be told, the record only goes to the dead letter topic."""
+
+    error: ApiError
+    dead_letter_reason: str | None
+    origin: Origin | None
+    reply: ReplyAddress | None = None
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Job:
+    """One record in work. The poll thread owns `prior` and `not_before_s`, the event loop only reads."""
+
+    record: Record = field(repr=False)
+    is_batch: bool
+    request: RoutedRequest | None = field(default=None, repr=False)
+    refusal: Refusal | None = None
+    prior: int = 0
+    """Attempts begun by earlier processes."""
+    attempt: int = 0
+    not_before_s: float = 0.0
+    """Monotonic instant before which a retry does not start."""
+
+    @property
+    def partition(self) -> PartitionId:
+        return self.record.partition_id
+
+    @property
+    def offset(self) -> int:
+        return self.record.offset
+
+    @property
+    def request_id(self) -> str | None:
+        return None if self.request is None else self.request.request_id
+
+    @property
+    def tenant(self) -> str:
+        return "" if self.request is None else self.request.tenant
+
+
+class JobReader:
+    """Reads records strictly: what is not a valid routed event of this service becomes a refusal, never an error."""
+
+    def __init__(
+        self,
+        *,
+        slug: str,
+        topics: Topics,
+        blobs: BlobStore,
+        further_reply_topics: Collection[str],
+        max_body_bytes: int,
+    ) -> None:
+        self._slug = slug
+        self._topics = topics
+        self._batch_topic = topics.model_batch(slug)
+        self._retry_topic = topics.model_retry(slug)
+        self._blobs = blobs
+        self._further = further_reply_topics
+        self._max_body_bytes = max_body_bytes
+
+    def read(self, record: Record) -> Job:
+        """The job of a record."""
+        is_batch = self.is_batch(record.topic)
+        event: Event | None = None
+        try:
+            event = kafka_codec.from_record(record)
+            request = self._request(event)
+        except EventRejected as error:
+            return Job(record=record, is_batch=is_batch, refusal=self._refusal(event, error))
+        except Exception as error:  # loop boundary: no record may stop the partition
+            log.exception("a record cannot be read")
+            refusal = Refusal(
+                ApiError("internal", "the record cannot be read"),
+                f"internal:{type(error).__name__}",
+                None,
+            )
+            return Job(record=record, is_batch=is_batch, refusal=refusal)
+        return Job(record=record, is_batch=is_batch, request=request)
+
+    def is_batch(self, topic: str) -> bool:
+        """Whether a topic is the service's batch lane."""
+        return topic == self._batch_topic
+
+    def is_retry(self, topic: str) -> bool:
+        """Whether a topic is the service's retry topic."""
+        return topic == self._retry_topic
+
+    def _request(self, event: Event) -> RoutedRequest:
+        ref = event.get(DATA_REF)
+        body: bytes | None = None
+        if ref is not None and event.type == ROUTED:
+            try:
+                body = self._blobs.get(ref, limit_bytes=self._max_body_bytes)
+            except BlobMissing as error:
+                raise EventRejected("invalid_event", str(error), DATA_REF) from error
+        request = parse_routed(event, body)
+        if request.service != self._slug:
+            raise EventRejected("invalid_event", "routed to another service", "service")
+        if request.reply is not None and not self._is_trusted(request.reply):
+            raise EventRejected("invalid_event", "replies may not go there", "replytopic")
+        return request
+
+    def _refusal(self, event: Event | None, error: EventRejected) -> Refusal:
+        api_error = ApiError(error.code, error.message, param=error.attribute)
+        origin, reply = None, None
+        if event is not None and event.type == ROUTED:
+            request_id = event.get(CORRELATION_ID)
+            if request_id is not None and is_valid_id(request_id):
+                origin = Origin.of(event)
+                reply = self._trusted_reply(event)
+        return Refusal(api_error, error.reason, origin, reply)
+
+    def _trusted_reply(self, event: Event) -> ReplyAddress | None:
+        try:
+            found = reply_address(event)
+        except EventRejected:
+            return None
+        return found if found is not None and self._is_trusted(found) else None
+
+    def _is_trusted(self, reply: ReplyAddress) -> bool:
+        return is_reply_topic_allowed(reply.topic, self._topics, self._further)

@@ -1,0 +1,248 @@
+"""The life of a worker: start the model, warm it, join the group, watch, drain. Reads top to bottom."""
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Coroutine
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+
+from events.types import ReplicaState
+from functions.errors import StartupFailed
+from functions.ports import Clock, RecordAppender
+from functions.telemetry import Metrics
+from functions.worker.control import ControlTail
+from functions.worker.measuring import Measured
+from functions.worker.model_server import ModelServer
+from functions.worker.polling import PollThread
+from functions.worker.probes import ProbeServer
+from functions.worker.running import Runner
+from functions.worker.status import StatusReporter
+from router_model.catalogue import Model, Service
+
+log = logging.getLogger(__name__)
+
+HEALTH_EVERY_S: Final = 5.0
+MOST_UNHEALTHY: Final = 3
+FAILURES_BEFORE_PROBE: Final = 3
+_PROBE_TIMEOUT_S: Final = 60.0
+_CONTROL_WAIT_S: Final = 5.0
+_DEAD_DRAIN_S: Final = 2.0
+_JOIN_S: Final = 5.0
+_STUCK_S: Final = 90.0
+_APPENDER_CLOSE_S: Final = 5.0
+
+
+@dataclass(slots=True, kw_only=True)
+class Parts:
+    """Everything a worker consists of, wired in `main`."""
+
+    service: Service
+    model: Model
+    backend_name: str
+    server: ModelServer
+    http: httpx.AsyncClient
+    appender: RecordAppender
+    poll: PollThread
+    control: ControlTail
+    runner: Runner
+    status: StatusReporter
+    measured: Measured
+    metrics: Metrics
+    clock: Clock
+    cold_start_file: Path
+    drain_s: float
+    host: str
+    port: int
+
+
+class Worker:
+    """One replica, from start to end. `stop` asks it to drain."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._stop = asyncio.Event()
+        self._poll_ended = asyncio.Event()
+        self._started_s = time.monotonic()
+        self.port = 0
+        self._probes = ProbeServer(
+            is_ready=self.is_ready, is_live=self.is_live, registry=parts.metrics.registry
+        )
+
+    def stop(self) -> None:
+        """Asks for a drain; called from the event loop."""
+        self._stop.set()
+
+    def is_ready(self) -> bool:
+        """A request can succeed now: warm, in the group, not draining."""
+        is_polling = self._parts.poll.is_alive() and not self._is_stuck()
+        return self._parts.status.state is ReplicaState.READY and is_polling
+
+    def is_live(self) -> bool:
+        """False only for what a restart cures: a dead or stuck poll thread."""
+        return self._parts.poll.failure is None and not self._is_stuck()
+
+    async def run(self) -> int:
+        """Runs to the end; returns the exit status."""
+        parts = self._parts
+        loop = asyncio.get_running_loop()
+
+        def on_poll_end() -> None:
+            loop.call_soon_threadsafe(self._poll_ended.set)
+
+        parts.poll.on_end = on_poll_end
+        self.port = await self._probes.start(parts.host, parts.port)
+        parts.control.start()
+        parts.poll.start()
+        repeating = asyncio.create_task(parts.status.repeat())
+        failure: str | None = None
+        try:
+            failure = await self._live()
+        finally:
+            repeating.cancel()
+            await self._end(failure)
+        return 0 if failure is None else 1
+
+    async def _live(self) -> str | None:
+        """Until told to stop (None) or something fails (why)."""
+        try:
+            await self._until_stop(self._warm())
+        except StartupFailed as error:
+            return str(error)
+        if self._stop.is_set():
+            return None
+        self._open()
+        failure = await self._until_stop(self._watch())
+        if failure is None:
+            self._parts.status.become(ReplicaState.DRAINING)
+            await self._drain(self._parts.drain_s)
+        else:
+            self._parts.status.become(ReplicaState.FAILED, failure)
+            await self._drain(_DEAD_DRAIN_S)
+        return failure
+
+    async def _until_stop(self, work: Coroutine[Any, Any, str | None]) -> str | None:
+        """What `work` returns, or None when the stop comes first."""
+        task = asyncio.create_task(work)
+        stopping = asyncio.create_task(self._stop.wait())
+        await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if task.done():
+            return task.result()
+        task.cancel()
+        with suppress(asyncio.CancelledError, StartupFailed):
+            await task
+        return None
+
+    async def _warm(self) -> None:
+        parts = self._parts
+        timeout_s = parts.service.start_timeout_s
+        deadline_s = self._started_s + timeout_s
+        parts.status.become(ReplicaState.LOADING)
+        await parts.server.wait_until_healthy(parts.http, deadline_s - time.monotonic())
+        parts.status.become(ReplicaState.WARMING)
+        left_s = max(1.0, deadline_s - time.monotonic())
+        await parts.server.generate_once(parts.http, parts.model, parts.backend_name, left_s)
+        await self._read_control()
+
+    async def _read_control(self) -> None:
+        """Cancels that came while this replica slept must be known before the first call, if they can be had."""
+        await asyncio.to_thread(self._parts.control.wait_until_caught_up, _CONTROL_WAIT_S)
+
+    def _open(self) -> None:
+        parts = self._parts
+        parts.measured.ready_at = parts.clock.now()
+        seconds = time.monotonic() - self._started_s
+        parts.metrics.cold_start_seconds.labels(parts.service.slug).observe(seconds)
+        remember_cold_start(parts.cold_start_file, seconds)
+        parts.poll.join_group()
+        parts.status.become(ReplicaState.READY)
+        log.info("ready", extra={"service": parts.service.slug, "seconds": round(seconds, 3)})
+
+    async def _watch(self) -> str | None:
+        """Returns why this replica cannot go on."""
+        parts = self._parts
+        unhealthy = 0
+        while True:
+            await self._wait_for_an_end(HEALTH_EVERY_S)
+            if not parts.server.is_running:
+                return "the model server ended"
+            if self._poll_ended.is_set() or not parts.poll.is_alive():
+                return "the poll thread ended"
+            unhealthy = 0 if await parts.server.is_healthy(parts.http) else unhealthy + 1
+            if unhealthy >= MOST_UNHEALTHY:
+                return "the model server is not healthy"
+            if (
+                parts.measured.failures_in_row >= FAILURES_BEFORE_PROBE
+                and not await self._can_generate()
+            ):
+                return "the model server answers probes but generates nothing"
+
+    async def _wait_for_an_end(self, timeout_s: float) -> None:
+        waits: set[asyncio.Future[Any]] = {asyncio.ensure_future(self._poll_ended.wait())}
+        ours = set(waits)
+        if self._parts.server.exited is not None:
+            waits.add(self._parts.server.exited)
+        await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        for wait in ours:
+            wait.cancel()
+
+    async def _can_generate(self) -> bool:
+        parts = self._parts
+        timeout_s = min(_PROBE_TIMEOUT_S, parts.service.timeout_s)
+        try:
+            await parts.server.generate_once(parts.http, parts.model, parts.backend_name, timeout_s)
+        except StartupFailed:
+            return False
+        parts.measured.failures_in_row = 0
+        return True
+
+    async def _drain(self, timeout_s: float) -> None:
+        """In-flight work may finish for `timeout_s`; what then is left stays uncommitted."""
+        self._parts.poll.quiet()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._poll_ended.wait()
+
+    async def _end(self, failure: str | None) -> None:
+        parts = self._parts
+        await parts.runner.stop()
+        parts.poll.abandon()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_JOIN_S):
+                await self._poll_ended.wait()
+        await parts.server.stop()
+        if failure is None:
+            parts.status.become(ReplicaState.STOPPED)
+        else:
+            log.error("worker failed", extra={"reason": failure})
+            parts.status.become(ReplicaState.FAILED, failure)
+        await asyncio.to_thread(parts.control.close, _JOIN_S)
+        await asyncio.to_thread(parts.appender.close, _APPENDER_CLOSE_S)
+        await parts.http.aclose()
+        await self._probes.close()
+
+    def _is_stuck(self) -> bool:
+        is_open = self._parts.measured.ready_at is not None
+        return is_open and time.monotonic() - self._parts.poll.last_turn_s > _STUCK_S
+
+
+def expected_cold_start_s(path: Path, prior_s: float) -> float:
+    """The last measured cold start of the service on this machine, else the catalogue's prior."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))["seconds"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return prior_s
+    return float(found) if isinstance(found, int | float) and found > 0 else prior_s
+
+
+def remember_cold_start(path: Path, seconds: float) -> None:
+    """Keeps a measured cold start for the next estimate; a failure to write costs only precision."""
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"seconds": round(seconds, 3)}), encoding="utf-8")

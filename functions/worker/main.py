@@ -1,0 +1,264 @@
+"""Wiring of a worker: settings in, one running replica out."""
+
+import asyncio
+import queue
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from events.types import Topics
+from functions import wiring
+from functions.adapters.clock import SystemClock
+from functions.backends.table import TABLE
+from functions.errors import StartupFailed
+from functions.ledger import MAX_SPAN
+from functions.ports import BlobStore, Clock, RecordAppender, RecordLog
+from functions.settings import Settings
+from functions.telemetry import Metrics
+from functions.worker.control import ControlTail
+from functions.worker.generate import CallLimits, ModelCaller, open_http
+from functions.worker.jobs import Job, JobReader
+from functions.worker.lifecycle import Parts, Worker, expected_cold_start_s
+from functions.worker.measuring import Measured
+from functions.worker.model_server import ModelServer
+from functions.worker.polling import Exchange, Outcome, PollLimits, PollThread
+from functions.worker.publishing import Publisher
+from functions.worker.running import Runner, Serving
+from functions.worker.scheduling import Schedule
+from functions.worker.status import StatusReporter
+from router_model.catalogue import Catalogue, Model, Service
+
+_MIN_HIGH_WATER: Final = 16
+_HIGH_WATER_FACTOR: Final = 4
+_MIN_SPAN: Final = 128
+_SPAN_FACTOR: Final = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What a worker is given from outside: adapters and the place for its files."""
+
+    log: RecordLog
+    blobs: BlobStore
+    clock: Clock
+    data_dir: Path
+
+
+def run(settings: Settings) -> int:
+    """Runs one replica of `settings.worker.service` until SIGTERM or SIGINT, or until its model fails (status 1).
+
+    Raises:
+        StartupFailed: no such service, its weights are missing, or its backend cannot be started.
+    """
+    import uvloop  # noqa: PLC0415 - tests run the worker on the loop they have
+
+    catalogue = wiring.load_catalogue(settings)
+    surroundings = Surroundings(
+        log=wiring.open_log(settings),
+        blobs=wiring.open_blobs(settings),
+        clock=SystemClock(),
+        data_dir=wiring.data_dir(settings),
+    )
+    status: int = uvloop.run(_run(settings, catalogue, surroundings))
+    return status
+
+
+async def _run(settings: Settings, catalogue: Catalogue, surroundings: Surroundings) -> int:
+    worker = await build_worker(settings, catalogue, surroundings)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, worker.stop)
+    return await worker.run()
+
+
+def find_service(catalogue: Catalogue, slug: str) -> tuple[Service, Model]:
+    """The service of that slug and its model.
+
+    Raises:
+        StartupFailed: there is none.
+    """
+    service = catalogue.service(slug)
+    if service is None:
+        known = ", ".join(sorted(s.slug for s in catalogue.services))
+        raise StartupFailed(
+            f"no service {slug!r} in the catalogue (PICKSPIN_WORKER_SERVICE); it has: {known}"
+        )
+    model = catalogue.model(service.model)
+    if model is None:
+        raise StartupFailed(f"service {slug}: no model {service.model!r} in the catalogue")
+    return service, model
+
+
+async def build_worker(
+    settings: Settings, catalogue: Catalogue, surroundings: Surroundings
+) -> Worker:
+    """Starts the model server and wires a worker around it; call in the main thread, inside a running loop."""
+    service, model = find_service(catalogue, settings.worker.service)
+    measured = Measured(surroundings.clock.now())
+    server = await ModelServer.start(service, model, surroundings.data_dir)
+    try:
+        return _wire(Base(settings, service, model, surroundings, server, measured))
+    except BaseException:
+        await server.stop()
+        raise
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """What all parts are made from."""
+
+    settings: Settings
+    service: Service
+    model: Model
+    surroundings: Surroundings
+    server: ModelServer
+    measured: Measured
+    metrics: Metrics = field(default_factory=Metrics)
+
+    @property
+    def topics(self) -> Topics:
+        return Topics(self.settings.broker.prefix)
+
+    @property
+    def client(self) -> str:
+        return f"worker-{self.service.slug}-{self.settings.worker.replica}"
+
+    @property
+    def cold_start_file(self) -> Path:
+        return self.surroundings.data_dir / "cold_start" / f"{self.service.slug}.json"
+
+
+def _wire(base: Base) -> Worker:
+    loop = asyncio.get_running_loop()
+    appender = base.surroundings.log.appender(client=base.client)
+    publisher = _publisher(base, appender)
+    status = _status(base, publisher)
+    status.publish()
+    outcomes: queue.SimpleQueue[Outcome | None] = queue.SimpleQueue()
+    http = open_http(base.server.root, concurrency=base.service.concurrency)
+    runner = _runner(base, ModelCaller(http, _call_limits(base)), publisher, outcomes)
+    status.in_flight = lambda: runner.in_flight
+    control = ControlTail(
+        lambda: base.surroundings.log.tail(
+            topics=(base.topics.control,), client=base.client, from_start=True
+        ),
+        lambda request_id: _in_loop(loop, lambda: runner.cancel(request_id)),
+    )
+    poll = _poll(base, outcomes, control, lambda jobs: _in_loop(loop, lambda: runner.start(jobs)))
+    return Worker(
+        Parts(
+            service=base.service,
+            model=base.model,
+            backend_name=str(base.service.backend.args.get("model", base.model.id)),
+            server=base.server,
+            http=http,
+            appender=appender,
+            poll=poll,
+            control=control,
+            runner=runner,
+            status=status,
+            measured=base.measured,
+            metrics=base.metrics,
+            clock=base.surroundings.clock,
+            cold_start_file=base.cold_start_file,
+            drain_s=base.settings.worker.drain_s,
+            host=base.settings.worker.host,
+            port=base.settings.worker.port,
+        )
+    )
+
+
+def _in_loop(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
+    """Hands a call of another thread to the loop; after the loop's end there is nobody left to hand it to."""
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(call)
+
+
+def _publisher(base: Base, appender: RecordAppender) -> Publisher:
+    return Publisher(
+        appender=appender,
+        blobs=base.surroundings.blobs,
+        topics=base.topics,
+        clock=base.surroundings.clock,
+        metrics=base.metrics,
+        inline_bytes=base.settings.broker.inline_bytes,
+    )
+
+
+def _status(base: Base, publisher: Publisher) -> StatusReporter:
+    return StatusReporter(
+        service=base.service,
+        replica=base.settings.worker.replica,
+        publisher=publisher,
+        clock=base.surroundings.clock,
+        measured=base.measured,
+        expected_s=expected_cold_start_s(base.cold_start_file, base.service.cold_start_s),
+    )
+
+
+def _runner(
+    base: Base,
+    caller: ModelCaller,
+    publisher: Publisher,
+    outcomes: "queue.SimpleQueue[Outcome | None]",
+) -> Runner:
+    serving = Serving(
+        service=base.service,
+        model=base.model,
+        row=TABLE[base.service.backend.kind],
+        max_attempts=base.settings.worker.max_attempts,
+        chunk_s=base.settings.worker.chunk_ms / 1000,
+    )
+    return Runner(
+        serving=serving,
+        caller=caller,
+        publisher=publisher,
+        report=outcomes.put,
+        clock=base.surroundings.clock,
+        metrics=base.metrics,
+        measured=base.measured,
+    )
+
+
+def _call_limits(base: Base) -> CallLimits:
+    worker = base.settings.worker
+    return CallLimits(
+        max_reply_bytes=worker.max_reply_bytes,
+        idle_s=worker.backend_idle_s,
+        timeout_s=base.service.timeout_s,
+    )
+
+
+def _poll(
+    base: Base,
+    outcomes: "queue.SimpleQueue[Outcome | None]",
+    control: ControlTail,
+    hand_over: Callable[[list[Job]], None],
+) -> PollThread:
+    settings, concurrency = base.settings, base.service.concurrency
+    topics, slug = base.topics, base.service.slug
+    further = {part.strip() for part in settings.ingress.reply_topics.split(",") if part.strip()}
+    return PollThread(
+        open_consumer=lambda: base.surroundings.log.group(
+            group=topics.worker_group(slug), topics=topics.of_service(slug), client=base.client
+        ),
+        reader=JobReader(
+            slug=slug,
+            topics=topics,
+            blobs=base.surroundings.blobs,
+            further_reply_topics=further,
+            max_body_bytes=settings.ingress.max_body_bytes,
+        ),
+        schedule=Schedule(concurrency=concurrency, max_attempts=settings.worker.max_attempts),
+        exchange=Exchange(outcomes=outcomes, hand_over=hand_over),
+        is_cancelled=control.is_cancelled,
+        clock=base.surroundings.clock,
+        limits=PollLimits(
+            max_attempts=settings.worker.max_attempts,
+            high_water=max(_MIN_HIGH_WATER, _HIGH_WATER_FACTOR * concurrency),
+            span=min(MAX_SPAN, max(_MIN_SPAN, _SPAN_FACTOR * concurrency)),
+        ),
+    )

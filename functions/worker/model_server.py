@@ -1,0 +1,186 @@
+"""The model server beside the worker: a child that dies with it, or one reached by URL; watched until the end."""
+
+import asyncio
+import asyncio.subprocess
+import contextlib
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import httpx
+
+from events import json_codec
+from functions.backends import table, weights
+from functions.backends.table import PATHS, BackendRow
+from functions.errors import StartupFailed
+from functions.worker import replies
+from functions.worker.failures import BadReply
+from router_model.catalogue import Model, Service
+
+_POLL_S: Final = 0.05
+_SLOW_POLL_S: Final = 0.5
+_PROBE_S: Final = 10.0
+_STOP_S: Final = 3.0
+_REPLY_BYTES: Final = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """How a local model server is started: its program and flags, without port and parent."""
+
+    module: str
+    flags: tuple[str, ...]
+
+
+def command_of(service: Service, model: Model, path: str | None) -> Command:
+    """The command of a local service. Pure.
+
+    `path` is the weights file (None for a simulated model). Catalogue `args` become flags: `n_ctx: 512` is
+    `--n-ctx 512`, true is a bare flag, false is left out.
+
+    Raises:
+        StartupFailed: the backend kind is not one that this machine can start.
+    """
+    row = table.TABLE[service.backend.kind]
+    if row.program is None:
+        raise StartupFailed(
+            f"service {service.slug}: a {service.backend.kind} server is not started here; "
+            "give its address as weights.url of the model"
+        )
+    flags: dict[str, str | int | float | bool] = {"model": path or model.id}
+    if service.backend.kind == "llamacpp":
+        flags |= {"context": model.context_length, "parallel": service.concurrency}
+    flags |= service.backend.args
+    return Command(row.program, tuple(_flags(flags)))
+
+
+def _flags(found: Mapping[str, str | int | float | bool]) -> list[str]:
+    flags: list[str] = []
+    for name, value in found.items():
+        flag = "--" + name.replace("_", "-")
+        if value is True:
+            flags.append(flag)
+        elif value is not False:
+            flags += [flag, str(value)]
+    return flags
+
+
+class ModelServer:
+    """One model server. `exited` completes when a local one ends by itself; a remote one has none."""
+
+    def __init__(self, root: str, row: BackendRow, process: Any = None) -> None:
+        self.root = root
+        self.row = row
+        self._process: asyncio.subprocess.Process | None = process
+        self.exited: asyncio.Task[int] | None = (
+            None if process is None else asyncio.create_task(process.wait())
+        )
+
+    @classmethod
+    async def start(cls, service: Service, model: Model, data_dir: Any) -> "ModelServer":
+        """Starts a local server on a loopback port of its own, or names the remote one.
+
+        Must run in the main thread: the kernel ties the child to the thread that starts it.
+
+        Raises:
+            StartupFailed: weights missing or wrong, or a kind that cannot be started here.
+        """
+        row = table.TABLE[service.backend.kind]
+        if model.weights.url is not None:
+            return cls(table.root_of(model.weights.url), row)
+        path: str | None = None
+        if service.backend.kind != "fake":
+            path = str(await asyncio.to_thread(weights.locate, model.weights, data_dir))
+        command = command_of(service, model, path)
+        port = _free_port()
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            command.module,
+            *command.flags,
+            "--port",
+            str(port),
+            "--parent",
+            str(os.getpid()),
+            stdin=asyncio.subprocess.DEVNULL,
+            start_new_session=True,  # a ctrl-C in the terminal lets the worker drain first
+        )
+        return cls(f"http://127.0.0.1:{port}", row, process)
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is None or self._process.returncode is None
+
+    async def wait_until_healthy(self, http: httpx.AsyncClient, timeout_s: float) -> None:
+        """Returns when the health path answers 200.
+
+        Raises:
+            StartupFailed: not within `timeout_s`, or the server ended.
+        """
+        deadline_s = time.monotonic() + timeout_s
+        pause_s = _POLL_S
+        while time.monotonic() < deadline_s:
+            if not self.is_running:
+                raise StartupFailed("the model server ended while it was starting; see its log")
+            if await self.is_healthy(http):
+                return
+            await asyncio.sleep(pause_s)
+            pause_s = min(_SLOW_POLL_S, pause_s * 1.1)
+        raise StartupFailed(f"the model server is not healthy after {timeout_s:.0f} s")
+
+    async def is_healthy(self, http: httpx.AsyncClient) -> bool:
+        """Whether the health path answers 200 now."""
+        try:
+            response = await http.get(self.row.health_path, timeout=_PROBE_S)
+        except httpx.HTTPError:
+            return False
+        return response.status_code == 200
+
+    async def generate_once(
+        self, http: httpx.AsyncClient, model: Model, name: str, timeout_s: float
+    ) -> None:
+        """One real call: the server can do what it is there for.
+
+        Raises:
+            StartupFailed: it cannot, or not in time.
+        """
+        operation, body = table.warm_up(model, name)
+        try:
+            response = await http.post(
+                PATHS[operation],
+                content=json_codec.dumps(body),
+                headers={"content-type": "application/json"},
+                timeout=timeout_s,
+            )
+            if response.status_code == 200 and len(response.content) <= _REPLY_BYTES:
+                found = replies.parse(response.content)
+                if found.get("choices") or found.get("data"):
+                    return
+            reason = f"status {response.status_code}"
+        except (httpx.HTTPError, BadReply) as error:
+            reason = type(error).__name__
+        raise StartupFailed(f"the model server did not answer the warm-up call ({reason})")
+
+    async def stop(self) -> None:
+        """Ends a local server: SIGTERM, then SIGKILL."""
+        process = self._process
+        if process is None or self.exited is None:
+            return
+        for number, wait_s in ((signal.SIGTERM, _STOP_S), (signal.SIGKILL, _STOP_S)):
+            if process.returncode is not None:
+                return
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(number)
+            await asyncio.wait({self.exited}, timeout=wait_s)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port

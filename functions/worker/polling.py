@@ -1,0 +1,365 @@
+"""The poll thread: the one owner of the group consumer, the ledger and the schedule.
+
+Each turn takes outcomes from the event loop, polls, chooses what starts, makes the attempts durable in one commit, and
+only then hands the jobs over. A call therefore never begins before its attempt is counted.
+"""
+
+import logging
+import queue
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from events.record import PartitionId, Record
+from functions.errors import ApiError
+from functions.ledger import Ledger
+from functions.ports import Clock, Commit, GroupConsumer, Polled
+from functions.worker.jobs import Job, JobReader, Refusal
+from functions.worker.scheduling import Schedule
+
+log = logging.getLogger(__name__)
+
+BUSY_POLL_S: Final = 0.005
+IDLE_POLL_S: Final = 0.05
+SATURATED_WAIT_S: Final = 0.02
+SWEEP_S: Final = 0.1
+COMMIT_S: Final = 0.02
+"""Outcomes are committed at least this often; with the next attempt, or when nothing is left, at once."""
+SOON_S: Final = 2.0
+"""After the last activity the next record is expected soon for this long."""
+_BACKOFF_S: Final = 0.2
+_GIVE_UP_S: Final = 60.0
+_KNOWN_REQUESTS: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The job's terminal is in the log."""
+
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """The attempt failed before anything was streamed; the job may be tried again from `not_before_s` (monotonic)."""
+
+    job: Job
+    not_before_s: float
+
+
+Outcome = Finished | Again
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PollLimits:
+    """`high_water`: fetched jobs that may wait; more pauses the partitions. `span`: see the ledger."""
+
+    max_attempts: int
+    high_water: int
+    span: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exchange:
+    """How thread and event loop talk.
+
+    `outcomes`: what became of jobs that were handed over; None only wakes. `hand_over` gets jobs to run or to refuse;
+    thread-safe, never blocks.
+    """
+
+    outcomes: "queue.SimpleQueue[Outcome | None]"
+    hand_over: Callable[[list[Job]], None]
+
+
+class PollThread(threading.Thread):
+    """Runs until `quiet` was called and nothing is running, or `abandon` was. `on_end` is called last.
+
+    Args:
+        open_consumer: makes the consumer, in this thread.
+        is_cancelled: whether a request id was cancelled; thread-safe.
+    """
+
+    def __init__(
+        self,
+        *,
+        open_consumer: Callable[[], GroupConsumer],
+        reader: JobReader,
+        schedule: Schedule,
+        exchange: Exchange,
+        is_cancelled: Callable[[str], bool],
+        clock: Clock,
+        limits: PollLimits,
+    ) -> None:
+        super().__init__(name="poll", daemon=True)
+        self.failure: BaseException | None = None
+        self.last_turn_s = time.monotonic()
+        self.on_end: Callable[[], None] = lambda: None
+        self._outcomes = exchange.outcomes
+        self._open_consumer = open_consumer
+        self._reader = reader
+        self._schedule = schedule
+        self._hand_over = exchange.hand_over
+        self._is_cancelled = is_cancelled
+        self._clock = clock
+        self._limits = limits
+        self._ledger = Ledger(span=limits.span)
+        self._may_join = threading.Event()
+        self._is_quiet = threading.Event()
+        self._is_abandoned = threading.Event()
+        self._paused: set[PartitionId] = set()
+        self._ending: set[int] = set()
+        self._known: OrderedDict[str, tuple[PartitionId, int]] = OrderedDict()
+        self._is_soon: bool | None = None
+        self._active_s = 0.0
+        self._swept_s = 0.0
+        self._committed_s = 0.0
+        self._troubled_s: float | None = None
+
+    def join_group(self) -> None:
+        """Lets the thread subscribe: the model is warm."""
+        self._may_join.set()
+
+    def quiet(self) -> None:
+        """No new record and no new attempt from now on; outcomes are still committed."""
+        self._is_quiet.set()
+        self._may_join.set()
+        self._outcomes.put(None)
+
+    def abandon(self) -> None:
+        """Leaves the group now; what is not finished stays uncommitted."""
+        self._is_abandoned.set()
+        self.quiet()
+
+    def run(self) -> None:
+        try:
+            consumer = self._open_consumer()
+            try:
+                self._may_join.wait()
+                self._loop(consumer)
+            finally:
+                consumer.close()
+        except Exception as error:
+            log.exception("the poll thread ends")
+            self.failure = error
+        finally:
+            self.on_end()
+
+    def _loop(self, consumer: GroupConsumer) -> None:
+        while not self._is_over():
+            self.last_turn_s = time.monotonic()
+            try:
+                self._turn(consumer)
+                self._troubled_s = None
+            except Exception as error:  # noqa: BLE001 - loop boundary: a broker outage is survived, bounded below
+                self._trouble(error)
+        self._commit(consumer, [])
+
+    def _is_over(self) -> bool:
+        if self._is_abandoned.is_set():
+            self._take_outcomes()
+            return True
+        return (
+            self._is_quiet.is_set()
+            and self._schedule.running == 0
+            and not self._ending
+            and self._outcomes.empty()
+        )
+
+    def _trouble(self, error: Exception) -> None:
+        now_s = time.monotonic()
+        if self._troubled_s is None:
+            self._troubled_s = now_s
+            log.warning("poll turn failed", extra={"reason": type(error).__name__}, exc_info=error)
+        if now_s - self._troubled_s > _GIVE_UP_S:
+            raise error
+        time.sleep(_BACKOFF_S)
+
+    def _turn(self, consumer: GroupConsumer) -> None:
+        self._take_outcomes()
+        polled = self._poll(consumer)
+        self._rebalance(consumer, polled)
+        over = self._receive(polled.records) + self._sweep()
+        starts = [] if self._is_quiet.is_set() else self._choose()
+        over += [job for job in starts if job.refusal is not None]
+        if over:
+            self._ending |= {id(job) for job in over}
+            self._hand_over(over)
+        starts = [job for job in starts if job.refusal is None]
+        if self._commit(consumer, starts) and starts:
+            self._hand_over(starts)
+        self._steer(consumer)
+
+    def _take_outcomes(self) -> None:
+        while True:
+            try:
+                outcome = self._outcomes.get_nowait()
+            except queue.Empty:
+                return
+            if outcome is not None:
+                self._take(outcome)
+
+    def _take(self, outcome: Outcome) -> None:
+        job = outcome.job
+        self._active_s = time.monotonic()
+        if isinstance(outcome, Again) and self._ledger.owns(job.partition):
+            job.not_before_s = outcome.not_before_s
+            self._schedule.put_back(job)
+            return
+        self._schedule.ended(job)
+        self._ending.discard(id(job))
+        if isinstance(outcome, Finished):
+            self._ledger.finished(job.partition, job.offset)
+
+    def _poll(self, consumer: GroupConsumer) -> Polled:
+        schedule = self._schedule
+        is_waiting = self._is_quiet.is_set() or (schedule.is_saturated and schedule.queued > 0)
+        if is_waiting:
+            # Nothing fetched could start: the next outcome is what matters, a poll only keeps the membership.
+            try:
+                outcome = self._outcomes.get(timeout=SATURATED_WAIT_S)
+            except queue.Empty:
+                outcome = None
+            if outcome is not None:
+                self._take(outcome)
+            return consumer.poll(0)
+        if not self._outcomes.empty():
+            return consumer.poll(0)
+        wait_s = BUSY_POLL_S if self._is_active() else IDLE_POLL_S
+        due_s = schedule.due_s(time.monotonic())
+        return consumer.poll(wait_s if due_s is None else min(wait_s, due_s))
+
+    def _rebalance(self, consumer: GroupConsumer, polled: Polled) -> None:
+        if polled.lost:
+            self._ledger.lost(polled.lost)
+            self._schedule.drop(polled.lost)
+            self._paused -= polled.lost
+        if polled.gained:
+            self._ledger.gained(polled.gained, consumer.committed(polled.gained))
+            self._paused -= polled.gained
+            log.info("partitions gained", extra={"count": len(polled.gained)})
+
+    def _receive(self, records: Iterable[Record]) -> list[Job]:
+        """Queues what is to be run; returns what is refused at once."""
+        refused: list[Job] = []
+        for record in records:
+            self._active_s = time.monotonic()
+            partition, offset = record.partition_id, record.offset
+            if not self._ledger.fetched(partition, offset) or self._schedule.is_running(
+                partition, offset
+            ):
+                continue
+            job = self._reader.read(record)
+            job.prior = self._ledger.attempts(partition, offset)
+            if job.refusal is not None:
+                refused.append(job)
+            elif self._is_duplicate(job):
+                self._ledger.finished(partition, offset)
+            else:
+                self._schedule.add(job)
+        return refused
+
+    def _is_duplicate(self, job: Job) -> bool:
+        """Whether another record of this request was seen here: routers may publish the same event again."""
+        request_id = job.request_id
+        if request_id is None or self._reader.is_retry(job.record.topic):
+            return False
+        place = (job.partition, job.offset)
+        known = self._known.setdefault(request_id, place)
+        if len(self._known) > _KNOWN_REQUESTS:
+            self._known.popitem(last=False)
+        return known != place
+
+    def _sweep(self) -> list[Job]:
+        now_s = time.monotonic()
+        if now_s - self._swept_s < SWEEP_S or self._schedule.queued == 0:
+            return []
+        self._swept_s = now_s
+        over = self._schedule.sweep(self._clock.now(), self._is_cancelled)
+        for job in over:
+            job.refusal = self._why_over(job)
+        return over
+
+    def _choose(self) -> list[Job]:
+        """Jobs that start now; one that may not be run any more carries its refusal."""
+        chosen: list[Job] = []
+        while (job := self._schedule.next(time.monotonic())) is not None:
+            job.refusal = self._why_over(job)
+            if job.refusal is not None:
+                self._schedule.ended(job)
+            else:
+                job.attempt = self._ledger.attempt_started(job.partition, job.offset)
+            chosen.append(job)
+        return chosen
+
+    def _why_over(self, job: Job) -> Refusal | None:
+        request = job.request
+        if request is None:
+            return job.refusal
+        if self._is_cancelled(request.request_id):
+            error = ApiError("cancelled", "the request was cancelled")
+        elif request.deadline <= self._clock.now():
+            error = ApiError("deadline_exceeded", "the deadline passed before a model was free")
+        elif self._ledger.attempts(job.partition, job.offset) >= self._limits.max_attempts:
+            error = ApiError(
+                "attempts_exhausted", f"no answer after {self._limits.max_attempts} attempts"
+            )
+            return Refusal(error, "attempts_exhausted", request.origin, request.reply)
+        else:
+            return None
+        return Refusal(error, None, request.origin, request.reply)
+
+    def _commit(self, consumer: GroupConsumer, starts: list[Job]) -> bool:
+        """Commits what is due. False: refused; the started attempts are taken back and the jobs wait again."""
+        now_s = time.monotonic()
+        is_drained = self._schedule.running == 0 and self._schedule.queued == 0
+        if not starts and not is_drained and now_s - self._committed_s < COMMIT_S:
+            return True
+        pending: dict[PartitionId, Commit] = self._ledger.pending()
+        if not pending:
+            return True
+        self._committed_s = now_s
+        is_accepted = False
+        try:
+            is_accepted = consumer.commit(pending)
+        finally:
+            if is_accepted:
+                self._ledger.committed(pending)
+            else:
+                self._withdraw(starts)
+        return is_accepted
+
+    def _withdraw(self, starts: list[Job]) -> None:
+        for job in starts:
+            self._ledger.attempt_withdrawn(job.partition, job.offset)
+            self._schedule.ended(job)
+            if self._ledger.owns(job.partition):
+                job.not_before_s = time.monotonic() + _BACKOFF_S
+                self._schedule.put_back(job)
+
+    def _steer(self, consumer: GroupConsumer) -> None:
+        """Pauses and resumes partitions, and tells how soon records are expected."""
+        is_soon = self._is_active()
+        if is_soon is not self._is_soon:
+            self._is_soon = is_soon
+            consumer.expect(soon=is_soon)
+        assigned = consumer.assignment()
+        wanted = {p for p in assigned if self._must_pause(p)} | (self._ledger.full() & assigned)
+        to_pause, to_resume = wanted - self._paused, (self._paused & assigned) - wanted
+        if to_pause:
+            consumer.pause(to_pause)
+        if to_resume:
+            consumer.resume(to_resume)
+        self._paused = wanted
+
+    def _must_pause(self, partition: PartitionId) -> bool:
+        if self._is_quiet.is_set():
+            return True
+        if self._reader.is_batch(partition.topic):
+            return not self._schedule.may_fetch_batch
+        return self._schedule.queued >= self._limits.high_water
+
+    def _is_active(self) -> bool:
+        return self._schedule.running > 0 or time.monotonic() - self._active_s < SOON_S

@@ -1,0 +1,73 @@
+"""/ready, /live and /metrics of a worker: a little HTTP on its own event loop, so that they tell the truth."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Final
+
+from prometheus_client import CollectorRegistry, generate_latest
+
+_READ_S: Final = 5.0
+_MAX_HEAD: Final = 16 * 1024
+
+
+class ProbeServer:
+    """Answers GET only.
+
+    Args:
+        is_ready: a request can be served now.
+        is_live: nothing is wrong that a restart would cure.
+    """
+
+    def __init__(
+        self,
+        *,
+        is_ready: Callable[[], bool],
+        is_live: Callable[[], bool],
+        registry: CollectorRegistry,
+    ) -> None:
+        self._is_ready = is_ready
+        self._is_live = is_live
+        self._registry = registry
+        self._server: asyncio.Server | None = None
+
+    async def start(self, host: str, port: int) -> int:
+        """Listens and returns the port (`port` 0: one that the system chose)."""
+        self._server = await asyncio.start_server(self._serve, host, port, limit=_MAX_HEAD)
+        bound: int = self._server.sockets[0].getsockname()[1]
+        return bound
+
+    async def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(
+            OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError
+        ):
+            async with asyncio.timeout(_READ_S):
+                head = await reader.readuntil(b"\r\n\r\n")
+                method, _, rest = head.partition(b" ")
+                status, kind, body = self.answer(method, rest.partition(b" ")[0].partition(b"?")[0])
+                writer.write(
+                    f"HTTP/1.1 {status}\r\ncontent-type: {kind}\r\n"
+                    f"content-length: {len(body)}\r\nconnection: close\r\n\r\n".encode()
+                    + body
+                )
+                await writer.drain()
+        writer.close()
+
+    def answer(self, method: bytes, path: bytes) -> tuple[str, str, bytes]:
+        """Status line, content type and body of one probe."""
+        if method != b"GET":
+            return "405 Method Not Allowed", "text/plain", b"GET only\n"
+        if path == b"/metrics":
+            return "200 OK", "text/plain; version=0.0.4", generate_latest(self._registry)
+        if path not in {b"/ready", b"/live"}:
+            return "404 Not Found", "text/plain", b"/ready, /live or /metrics\n"
+        is_fine = self._is_ready() if path == b"/ready" else self._is_live()
+        return (
+            ("200 OK", "text/plain", b"ok\n")
+            if is_fine
+            else ("503 Service Unavailable", "text/plain", b"not now\n")
+        )

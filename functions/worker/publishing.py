@@ -1,0 +1,197 @@
+"""Puts a request's events into the log: chunks in order without waiting, terminals until they are acknowledged."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any, Final
+
+from events import kafka_codec, reply
+from events.record import Event, Outgoing, PartitionId, Record
+from events.request import Origin, ReplyAddress
+from events.types import COMPLETED, GENERATION, Topics
+from functions.errors import ApiError, AppendFailed
+from functions.ports import BlobStore, Clock, RecordAppender
+from functions.telemetry import Metrics
+
+log = logging.getLogger(__name__)
+
+REPLY_TRIES: Final = 3
+"""A caller's own address may be impossible (a partition that does not exist): no more tries than this."""
+_FIRST_PAUSE_S: Final = 0.1
+_LONGEST_PAUSE_S: Final = 5.0
+
+
+class Undelivered(Exception):
+    """An append failed for good."""
+
+
+class Publisher:
+    """Appends events of one service. Owned by the event loop."""
+
+    def __init__(
+        self,
+        *,
+        appender: RecordAppender,
+        blobs: BlobStore,
+        topics: Topics,
+        clock: Clock,
+        metrics: Metrics,
+        inline_bytes: int,
+    ) -> None:
+        self._appender = appender
+        self._blobs = blobs
+        self.topics = topics
+        self._clock = clock
+        self._metrics = metrics
+        self._inline_bytes = inline_bytes
+
+    def send(self, out: Outgoing) -> "Future[PartitionId]":
+        """Appends without waiting; a failure is counted and stays in the future."""
+        future = self._appender.append(kafka_codec.outgoing_record(out))
+        future.add_done_callback(lambda done: self._count(out.topic, done))
+        return future
+
+    async def terminal(self, event: Event, address: ReplyAddress | None) -> None:
+        """Returns when the terminal is in `infer.responses` (tried until it is) and at the caller's address (tried
+        a few times). Data above the inline limit goes to the blob store.
+        """
+        if event.data is not None and len(event.data) > self._inline_bytes:
+            ref = await asyncio.to_thread(self._blobs.put, event.data)
+            event = reply.by_reference(event, ref)
+        outgoing = reply.terminal_outgoing(event, topics=self.topics, reply=address)
+        # The caller's record goes first, it is the one somebody waits for.
+        delivered = await asyncio.gather(*(self._deliver(out) for out in reversed(outgoing)))
+        if not delivered[-1] and event.type == COMPLETED:
+            error = ApiError("reply_too_large", "the answer is larger than a record may be")
+            origin, generation = Origin.of(event), event.get(GENERATION)
+            known = self.failed(origin, error, source=event.source, generation=generation)
+            await self.terminal(known, address)
+
+    async def dead_letter(self, record: Record, reason: str) -> None:
+        """Returns when the record is in the dead letter topic, as it was, with its reason."""
+        self._metrics.dead_letters.labels(reason.partition(":")[0]).inc()
+        letter = kafka_codec.dead_letter_record(record, reason, topic=self.topics.dlq)
+        await self._append(letter, tries=None)
+
+    def failed(self, origin: Origin, error: ApiError, **more: Any) -> Event:
+        """The failed terminal of an error (`source`, `pickspin`, `generation` as in `reply.failed`)."""
+        failure = reply.Failure(
+            code=error.code,
+            message=error.message,
+            type=error.row.type,
+            status=error.status,
+            param=error.param,
+            src=error.src,
+        )
+        return reply.failed(origin, failure, now=self._clock.now(), **more)
+
+    async def _deliver(self, out: Outgoing) -> bool:
+        is_public = out.topic == self.topics.responses and out.partition is None
+        record = kafka_codec.outgoing_record(out)
+        try:
+            await self._append(record, tries=None if is_public else REPLY_TRIES)
+        except Undelivered:
+            self._metrics.replies_dropped.labels("undeliverable").inc()
+            log.warning("a reply could not be delivered", extra={"topic": out.topic})
+            return False
+        return True
+
+    async def _append(self, record: Record, *, tries: int | None) -> None:
+        pause_s = _FIRST_PAUSE_S
+        count = 0
+        while True:
+            try:
+                await asyncio.wrap_future(self._appender.append(record))
+            except AppendFailed as error:
+                self._metrics.append_failures.labels(record.topic).inc()
+                count += 1
+                if error.is_too_large or (tries is not None and count >= tries):
+                    raise Undelivered from error
+                log.warning("append failed", extra={"topic": record.topic, "reason": error.reason})
+            else:
+                return
+            await asyncio.sleep(pause_s)
+            pause_s = min(_LONGEST_PAUSE_S, pause_s * 2)
+
+    def _count(self, topic: str, done: "Future[PartitionId]") -> None:
+        if not done.cancelled() and done.exception() is not None:
+            self._metrics.append_failures.labels(topic).inc()
+
+
+class ChunkSender:
+    """Chunks of one generation, coalesced: the first content goes at once, later ones at most every `window_s`.
+
+    Args:
+        publish: makes and appends the event of a sequence number and its chunks.
+        most_unacknowledged: appends in flight before `add` waits for the oldest.
+    """
+
+    def __init__(
+        self,
+        publish: Callable[[int, Sequence[dict[str, Any]]], "Future[PartitionId]"],
+        *,
+        window_s: float,
+        most_unacknowledged: int = 64,
+    ) -> None:
+        self._publish = publish
+        self._window_s = window_s
+        self._most = most_unacknowledged
+        self._loop = asyncio.get_running_loop()
+        self._waiting: list[dict[str, Any]] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._sent: list[Future[PartitionId]] = []
+        self._sequence = 0
+        self._last_s: float | None = None
+
+    @property
+    def has_sent(self) -> bool:
+        """True once something may have reached a reader: from then on this generation is the only one."""
+        return self._sequence > 0
+
+    async def add(self, chunk: dict[str, Any], is_first_content: bool) -> None:  # noqa: FBT001 - an OnChunk
+        """Queues a chunk; sends when it is time."""
+        self._waiting.append(chunk)
+        now_s = self._loop.time()
+        if is_first_content or (
+            self._last_s is not None and now_s - self._last_s >= self._window_s
+        ):
+            self.flush()
+        elif self._timer is None and self._last_s is not None:
+            self._timer = self._loop.call_at(self._last_s + self._window_s, self.flush)
+        elif self._timer is None:
+            self._timer = self._loop.call_later(self._window_s, self.flush)
+        if len(self._sent) >= self._most:
+            await self._settle()
+
+    def flush(self) -> None:
+        """Sends what waits."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._waiting:
+            chunks, self._waiting = self._waiting, []
+            self._last_s = self._loop.time()
+            self._sent.append(self._publish(self._sequence, chunks))
+            self._sequence += 1
+
+    async def finish(self) -> None:
+        """Sends the rest and returns when all of it is in the log.
+
+        Raises:
+            AppendFailed: a part is not; the stream has a gap.
+        """
+        self.flush()
+        await self._settle()
+
+    def drop(self) -> None:
+        """Forgets what waits; nothing more is sent."""
+        self._waiting.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    async def _settle(self) -> None:
+        sent, self._sent = self._sent, []
+        for future in sent:
+            await asyncio.wrap_future(future)

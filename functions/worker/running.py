@@ -1,0 +1,348 @@
+"""One job from its start to its terminal: progress, the model call with its waits, chunks, and the final answer."""
+
+import asyncio
+import logging
+import random
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, Literal
+
+from events import reply
+from events.payloads import Cost, DecisionInfo, PickspinData, ProgressData, Timings
+from events.record import PartitionId
+from events.request import RoutedRequest
+from functions.backends.table import BackendRow
+from functions.errors import ApiError, AppendFailed
+from functions.ports import Clock
+from functions.telemetry import Metrics
+from functions.worker.calls import call_of
+from functions.worker.failures import MAX_WAIT_S, BadReply, CallFailed, NotNow
+from functions.worker.generate import Generated, ModelCaller
+from functions.worker.jobs import Job, Refusal
+from functions.worker.measuring import Measured
+from functions.worker.polling import Again, Finished, Outcome
+from functions.worker.publishing import ChunkSender, Publisher
+from router_model.catalogue import Model, Service
+
+log = logging.getLogger(__name__)
+
+_FIRST_WAIT_S: Final = 0.1
+_RETRY_S: Final = 0.2
+_MAX_BAD_REPLIES: Final = 2
+"""Model calls after which an unreadable answer is final."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """What every job of this worker shares."""
+
+    service: Service
+    model: Model
+    row: BackendRow
+    max_attempts: int
+    chunk_s: float
+
+
+@dataclass(slots=True)
+class _Run:
+    """One attempt under way."""
+
+    job: Job
+    request: RoutedRequest
+    generation: str
+    started_at: datetime
+    sender: ChunkSender | None = None
+    is_cancelled: bool = False
+    task: "asyncio.Task[None] | None" = None
+    called_s: float | None = None
+    first_at: datetime | None = None
+
+
+class Runner:
+    """Runs jobs handed over by the poll thread, each as a task. Owned by the event loop."""
+
+    def __init__(
+        self,
+        *,
+        serving: Serving,
+        caller: ModelCaller,
+        publisher: Publisher,
+        report: Callable[[Outcome], None],
+        clock: Clock,
+        metrics: Metrics,
+        measured: Measured,
+    ) -> None:
+        self._serving = serving
+        self._caller = caller
+        self._publisher = publisher
+        self._report = report
+        self._clock = clock
+        self._metrics = metrics
+        self._measured = measured
+        self._runs: dict[str, _Run] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._in_flight = metrics.in_flight.labels(serving.service.slug)
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._tasks)
+
+    def start(self, jobs: list[Job]) -> None:
+        """Begins each job, or tells why it is refused."""
+        for job in jobs:
+            coroutine = self._run(job) if job.refusal is None else self._refuse(job, job.refusal)
+            task = asyncio.create_task(coroutine)
+            self._tasks.add(task)
+            task.add_done_callback(self._ended)
+
+    def cancel(self, request_id: str) -> None:
+        """Stops the model call of a request, if it runs here; its terminal is `cancelled`."""
+        run = self._runs.get(request_id)
+        if run is not None and run.task is not None and not run.is_cancelled:
+            run.is_cancelled = True
+            run.task.cancel()
+
+    async def stop(self) -> None:
+        """Ends what still runs without an outcome: it stays uncommitted and is run again elsewhere."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a job ended without an outcome", exc_info=error)
+
+    async def _refuse(self, job: Job, refusal: Refusal) -> None:
+        if refusal.dead_letter_reason is not None:
+            await self._publisher.dead_letter(job.record, refusal.dead_letter_reason)
+        if refusal.origin is not None:
+            known = PickspinData(
+                request_id=refusal.origin.request_id,
+                state="failed",
+                service=self._serving.service.slug,
+                model=self._serving.model.id,
+                attempt=job.attempt or job.prior,
+            )
+            event = self._publisher.failed(
+                refusal.origin, refusal.error, source=self._source, pickspin=known
+            )
+            await self._publisher.terminal(event, refusal.reply)
+        self._metrics.attempts.labels(self._serving.service.slug, refusal.error.code).inc()
+        self._report(Finished(job))
+
+    async def _run(self, job: Job) -> None:
+        request = job.request
+        if request is None:
+            return
+        run = _Run(job, request, str(uuid.uuid4()), self._clock.now())
+        run.task = asyncio.current_task()
+        self._runs[request.request_id] = run
+        self._in_flight.inc()
+        try:
+            outcome = await self._attempt(run)
+        finally:
+            self._in_flight.dec()
+            self._settle(run)
+        self._report(outcome)
+
+    async def _attempt(self, run: _Run) -> Outcome:
+        error: ApiError
+        try:
+            self._announce(run)
+            generated = await self._generate(run)
+        except asyncio.CancelledError:
+            if not run.is_cancelled:
+                raise
+            error = ApiError("cancelled", "the request was cancelled")
+        except TimeoutError:
+            error = ApiError("deadline_exceeded", "the deadline passed while the model was working")
+        except ApiError as final:
+            error = final
+        except CallFailed as failed:
+            self._settle(run)
+            self._count(failed.reason)
+            again = self._may_retry(run, failed)
+            if again is not None:
+                return again
+            return await self._exhausted(run, failed)
+        except Exception as bug:  # loop boundary: one request's bug is its own failed reply
+            self._settle(run)
+            log.exception("generation failed", extra={"request_id": run.request.request_id})
+            await self._publisher.dead_letter(run.job.record, f"internal:{type(bug).__name__}")
+            error = ApiError("internal", "an error inside the gateway")
+        else:
+            self._settle(run)
+            return await self._completed(run, generated)
+        self._settle(run)
+        return await self._failed(run, error)
+
+    def _settle(self, run: _Run) -> None:
+        """The outcome is decided: a cancel that comes now is too late."""
+        if self._runs.get(run.request.request_id) is run:
+            del self._runs[run.request.request_id]
+
+    def _announce(self, run: _Run) -> None:
+        data = ProgressData(
+            state="running",
+            service=self._serving.service.slug,
+            model=self._serving.model.id,
+            attempt=run.job.attempt,
+            decision=_decision(run.request),
+        )
+        event = reply.progress(run.request.origin, data, source=self._source, now=self._clock.now())
+        for out in reply.progress_outgoing(event, topics=self._publisher.topics, reply=None):
+            self._publisher.send(out)
+
+    async def _generate(self, run: _Run) -> Generated:
+        left_s = (run.request.deadline - self._clock.now()).total_seconds()
+        sender = ChunkSender(
+            lambda sequence, chunks: self._publish_chunk(run, sequence, chunks),
+            window_s=self._serving.chunk_s,
+        )
+        run.sender = sender
+        try:
+            async with asyncio.timeout(max(0.0, left_s)):
+                generated = await self._call(run, sender)
+            try:
+                await sender.finish()
+            except AppendFailed:
+                raise ApiError("internal", "a part of the stream could not be delivered") from None
+        finally:
+            sender.drop()
+        return generated
+
+    async def _call(self, run: _Run, sender: ChunkSender) -> Generated:
+        call = call_of(run.request, self._serving.model, self._serving.service, self._serving.row)
+
+        async def on_chunk(chunk: dict[str, Any], is_first: bool) -> None:  # noqa: FBT001
+            if is_first and run.first_at is None:
+                run.first_at = self._clock.now()
+            await sender.add(chunk, is_first)
+
+        wait_s = _FIRST_WAIT_S
+        while True:
+            run.called_s = time.monotonic()
+            try:
+                async with asyncio.timeout(self._serving.service.timeout_s) as bound:
+                    return await self._caller.call(call, on_chunk)
+            except NotNow as busy:
+                self._count(busy.reason)
+                pause_s = wait_s if busy.wait_s is None else max(wait_s, busy.wait_s)
+                await asyncio.sleep(min(MAX_WAIT_S, pause_s) * random.uniform(0.5, 1.0))  # noqa: S311
+                wait_s = min(MAX_WAIT_S, wait_s * 2)
+            except TimeoutError:
+                if bound.expired():
+                    raise CallFailed("timeout") from None
+                raise
+
+    def _publish_chunk(
+        self, run: _Run, sequence: int, chunks: Sequence[dict[str, Any]]
+    ) -> "Future[PartitionId]":
+        event = reply.chunk(
+            run.request.origin,
+            chunks,
+            generation=run.generation,
+            sequence=sequence,
+            attempt=run.job.attempt,
+            service=self._serving.service.slug,
+            now=self._clock.now(),
+        )
+        topics = self._publisher.topics
+        return self._publisher.send(
+            reply.chunk_outgoing(event, topics=topics, reply=run.request.reply)
+        )
+
+    def _may_retry(self, run: _Run, failed: CallFailed) -> Again | None:
+        """A further attempt, unless a reader has seen this one, or it was the last."""
+        attempt = run.job.attempt
+        has_streamed = run.sender is not None and run.sender.has_sent
+        is_hopeless = isinstance(failed, BadReply) and attempt >= _MAX_BAD_REPLIES
+        if has_streamed or is_hopeless or attempt >= self._serving.max_attempts:
+            return None
+        pause_s = _RETRY_S * 2 ** (attempt - 1) * random.uniform(0.5, 1.0)  # noqa: S311
+        return Again(run.job, time.monotonic() + pause_s)
+
+    async def _exhausted(self, run: _Run, failed: CallFailed) -> Outcome:
+        if run.job.attempt >= self._serving.max_attempts:
+            await self._publisher.dead_letter(run.job.record, f"{failed.code}:{failed.reason}")
+        return await self._failed(run, failed.final())
+
+    async def _completed(self, run: _Run, generated: Generated) -> Outcome:
+        self._measured.add(generated.seconds, generated.first_s, generated.completion_tokens)
+        self._metrics.model_seconds.labels(self._serving.service.slug).observe(generated.seconds)
+        self._count("completed")
+        event = reply.completed(
+            run.request.origin,
+            generated.reply,
+            self._pickspin(run, "completed", generated.seconds),
+            source=self._source,
+            generation=run.generation,
+            now=self._clock.now(),
+        )
+        await self._publisher.terminal(event, run.request.reply)
+        return Finished(run.job)
+
+    async def _failed(self, run: _Run, error: ApiError) -> Outcome:
+        self._count(error.code)
+        seconds = None if run.called_s is None else time.monotonic() - run.called_s
+        event = self._publisher.failed(
+            run.request.origin,
+            error,
+            source=self._source,
+            pickspin=self._pickspin(run, "failed", seconds),
+            generation=run.generation,
+        )
+        await self._publisher.terminal(event, run.request.reply)
+        return Finished(run.job)
+
+    def _pickspin(
+        self, run: _Run, state: Literal["completed", "failed"], seconds: float | None
+    ) -> PickspinData:
+        request, service = run.request, self._serving.service
+        load_ms = self._measured.load_ms(request.routed_at)
+        waited_ms = _ms(run.started_at, request.accepted_at)
+        share = (seconds or 0.0) / service.concurrency
+        return PickspinData(
+            request_id=request.request_id,
+            state=state,
+            service=service.slug,
+            model=self._serving.model.id,
+            decision=_decision(request),
+            timings=Timings(
+                queue_ms=max(0.0, round(waited_ms - load_ms, 3)),
+                load_ms=load_ms,
+                model_ms=None if seconds is None else round(seconds * 1000, 3),
+                ttft_ms=None if run.first_at is None else _ms(run.first_at, request.accepted_at),
+            ),
+            # A call is charged its share of the replica: one of `concurrency` places, for as long as it took.
+            cost=Cost(
+                usd=share / 3600 * service.price_per_hour_usd, gpu_s=share * service.gpu_share
+            ),
+            attempt=run.job.attempt,
+        )
+
+    def _count(self, outcome: str) -> None:
+        self._metrics.attempts.labels(self._serving.service.slug, outcome).inc()
+        self._measured.note(outcome)
+
+    @property
+    def _source(self) -> str:
+        return f"/models/{self._serving.service.slug}"
+
+
+def _decision(request: RoutedRequest) -> DecisionInfo:
+    return DecisionInfo(
+        route_class=request.route_class,
+        score=request.route_score,
+        reason=request.route_reason,
+        catalogue=request.route_version,
+    )
+
+
+def _ms(later: datetime, earlier: datetime) -> float:
+    return max(0.0, round((later - earlier).total_seconds() * 1000, 3))

@@ -1,0 +1,86 @@
+"""What the replica says of itself on the status topic: at every change, and every two seconds."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from events import reply
+from events.payloads import StatusData
+from events.types import ReplicaState
+from functions.ports import Clock
+from functions.worker.measuring import Measured
+from functions.worker.publishing import Publisher
+from router_model.catalogue import Service
+
+REPEAT_S: Final = 2.0
+_LOADING_REPEAT_S: Final = 0.5
+_MOST_PROGRESS: Final = 0.95
+"""Progress by elapsed time never says more than this before the model is really there."""
+
+
+class StatusReporter:
+    """Owned by the event loop. `expected_s`: how long the start should take."""
+
+    def __init__(
+        self,
+        *,
+        service: Service,
+        replica: str,
+        publisher: Publisher,
+        clock: Clock,
+        measured: Measured,
+        expected_s: float,
+    ) -> None:
+        self._service = service
+        self._replica = replica
+        self._publisher = publisher
+        self._clock = clock
+        self._measured = measured
+        self._expected_s = max(0.1, expected_s)
+        self.state = ReplicaState.STARTING
+        self.message: str | None = None
+        self.in_flight: Callable[[], int] = lambda: 0
+
+    def become(self, state: ReplicaState, message: str | None = None) -> None:
+        """Changes the state and says so at once."""
+        self.state, self.message = state, message
+        self.publish()
+
+    async def repeat(self) -> None:
+        """Says it again and again, until cancelled."""
+        while True:
+            is_coming = self.state in {ReplicaState.LOADING, ReplicaState.WARMING}
+            await asyncio.sleep(_LOADING_REPEAT_S if is_coming else REPEAT_S)
+            self.publish()
+
+    def publish(self) -> None:
+        """Appends one status event, without waiting."""
+        event = reply.status(self.data())
+        self._publisher.send(
+            reply.status_outgoing(event, topics=self._publisher.topics, replica=self._replica)
+        )
+
+    def data(self) -> StatusData:
+        """What is said now."""
+        now = self._clock.now()
+        elapsed_s = (now - self._measured.started_at).total_seconds()
+        progress: float | None = None
+        eta_s: float | None = None
+        if self.state in {ReplicaState.STARTING, ReplicaState.LOADING, ReplicaState.WARMING}:
+            progress = round(min(_MOST_PROGRESS, max(0.0, elapsed_s / self._expected_s)), 3)
+            eta_s = round(max(0.0, self._expected_s - elapsed_s), 3)
+        elif self.state is ReplicaState.READY:
+            progress, eta_s = 1.0, 0.0
+        return StatusData(
+            service=self._service.slug,
+            replica=self._replica,
+            state=self.state,
+            at=now,
+            progress=progress,
+            eta_s=eta_s,
+            in_flight=self.in_flight(),
+            concurrency=self._service.concurrency,
+            tokens_per_s=self._measured.tokens_per_s,
+            service_s=self._measured.service_s,
+            message=self.message,
+        )

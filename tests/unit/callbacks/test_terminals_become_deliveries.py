@@ -1,0 +1,212 @@
+import json
+from dataclasses import replace
+
+import pytest
+
+from events import reply, types
+from events.kafka_codec import outgoing_record
+from events.payloads import PickspinData
+from events.request import Origin
+from events.types import Topics
+from functions.adapters.clock import FakeClock
+from functions.adapters.memory import MemoryBlobs, MemoryLog
+from functions.adapters.sql_store import SqlStore
+from functions.callbacks.enqueueing import Enqueuer
+from functions.errors import StoreFailed
+from functions.lifecycle import StopFlag
+from functions.store import CallbackTarget
+
+TOPICS = Topics()
+
+
+class Desk:
+    """An enqueuer on a broker and a store in memory."""
+
+    def __init__(self):
+        self.clock = FakeClock()
+        self.log = MemoryLog(partitions=2)
+        self.blobs = MemoryBlobs()
+        self.store = SqlStore("sqlite://", self.clock)
+        self.stop = StopFlag()
+        self.woken = 0
+        self.start()
+        target = CallbackTarget(id="t1", tenant="one", url="https://a.example.com", secret="x")
+        self.store.add_target(target)
+
+    def start(self, store=None):
+        self.consumer = self.log.group(
+            group=TOPICS.callbacks_group, topics=(TOPICS.responses,), client="c"
+        )
+        self.enqueuer = Enqueuer(
+            consumer=self.consumer,
+            store=store or self.store,
+            blobs=self.blobs,
+            clock=self.clock,
+            wake=self.wake,
+        )
+
+    def wake(self):
+        self.woken += 1
+
+    def origin(self, request_id="r1", target="t1", tenant="one"):
+        carried = {types.TENANT: tenant, types.CALLBACK_ID: target}
+        return Origin(request_id=request_id, carried={k: v for k, v in carried.items() if v})
+
+    def completed(self, *, ref=None, **origin):
+        found = self.origin(**origin)
+        event = reply.completed(
+            found,
+            {"object": "chat.completion", "text": "hello"},
+            PickspinData(request_id=found.request_id, state="completed"),
+            source="/models/slug",
+            generation="g",
+            now=self.clock.now(),
+        )
+        if ref is not None:
+            event = reply.by_reference(event, ref or self.blobs.put(event.data))
+        self.send(event)
+        return event
+
+    def failed(self, code, status, **origin):
+        failure = reply.Failure(code=code, message="m", type="server_error", status=status)
+        self.send(
+            reply.failed(self.origin(**origin), failure, source="/recorder", now=self.clock.now())
+        )
+
+    def send(self, event):
+        (out,) = reply.terminal_outgoing(event, topics=TOPICS, reply=None)
+        self.log.appender(client="t").append(outgoing_record(out)).result(0)
+
+    def run(self):
+        total = 0
+        for _ in range(10):
+            total += self.enqueuer.step(self.stop, 0.0)
+        return total
+
+    def body(self, request_id="r1"):
+        (found,) = self.store.deliveries(request_id)
+        return json.loads(found.body)
+
+    def committed(self):
+        lags = self.log.lag_reader(client="t").lags({TOPICS.callbacks_group: (TOPICS.responses,)})
+        return sum(o.lag for o in lags[TOPICS.callbacks_group].values()) == 0
+
+
+@pytest.fixture
+def desk():
+    found = Desk()
+    yield found
+    found.store.close()
+
+
+def test_a_completed_request_becomes_one_delivery(desk):
+    event = desk.completed()
+    assert desk.run() == 1
+    (found,) = desk.store.deliveries("r1")
+    assert (found.id, found.target_id, found.attempt) == (event.id, "t1", 0)
+    body = desk.body()
+    assert (body["type"], body["timestamp"]) == ("inference.completed", event.time)
+    assert body["data"]["request_id"] == "r1"
+    assert body["data"]["response"]["text"] == "hello"
+    assert desk.woken == 1
+    assert desk.committed()
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "kind"),
+    [
+        ("backend_failed", 502, "inference.failed"),
+        ("deadline_exceeded", 504, "inference.expired"),
+        ("cancelled", 409, "inference.cancelled"),
+    ],
+)
+def test_an_unhappy_end_says_why(desk, code, status, kind):
+    desk.failed(code, status)
+    desk.run()
+    body = desk.body()
+    assert body["type"] == kind
+    assert (body["data"]["status"], body["data"]["error"]["code"]) == (status, code)
+
+
+def test_of_two_terminals_the_first_is_delivered(desk):
+    desk.completed()
+    desk.failed("deadline_exceeded", 504)
+    assert desk.run() == 1
+    assert desk.body()["type"] == "inference.completed"
+
+
+def test_read_twice_it_is_enqueued_once(desk):
+    desk.completed()
+    desk.consumer.commit = lambda commits: False
+    desk.run()
+    desk.consumer.crash()
+    desk.start()
+    assert desk.run() == 0
+    assert len(desk.store.deliveries("r1")) == 1
+
+
+@pytest.mark.parametrize(
+    "origin", [{"target": None}, {"target": "unknown"}, {"tenant": "two"}, {"tenant": None}]
+)
+def test_nobody_else_hears_of_it(desk, origin):
+    desk.completed(**origin)
+    assert desk.run() == 0
+    assert desk.committed()
+
+
+def test_a_disabled_target_hears_nothing(desk):
+    desk.store.disable_target("t1")
+    desk.completed()
+    assert desk.run() == 0
+
+
+def test_an_answer_by_reference_is_fetched_and_a_missing_one_is_said(desk):
+    desk.completed(ref="")
+    desk.completed(request_id="r2", ref="blob:" + "0" * 64)
+    assert desk.run() == 2
+    assert desk.body("r1")["data"]["response"]["text"] == "hello"
+    assert desk.body("r2")["data"]["error"]["code"] == "not_found"
+
+
+def test_a_record_that_cannot_be_read_holds_nothing_up(desk):
+    desk.completed()
+    (record,) = desk.log.records(TOPICS.responses)
+    desk.log.appender(client="t").append(replace(record, headers=(), partition=None)).result(0)
+    desk.completed(request_id="r2")
+    assert desk.run() == 2
+    assert desk.committed()
+
+
+class Down:
+    """A store that is out of reach."""
+
+    def __init__(self, store, outages):
+        self.store = store
+        self.outages = outages
+
+    def target(self, target_id):
+        return self.store.target(target_id)
+
+    def enqueue_delivery(self, delivery):
+        if self.outages:
+            self.outages -= 1
+            raise StoreFailed("down", is_transient=True)
+        return self.store.enqueue_delivery(delivery)
+
+
+def test_nothing_is_committed_before_it_is_in_the_store(desk, monkeypatch):
+    monkeypatch.setattr("functions.callbacks.enqueueing.RETRY_S", 0.0)
+    desk.consumer.close()
+    desk.start(Down(desk.store, 3))
+    desk.completed()
+    assert desk.run() == 1
+    assert desk.committed()
+
+
+def test_stopped_while_the_store_is_out_of_reach_it_is_left_on_the_log(desk):
+    desk.consumer.close()
+    desk.start(Down(desk.store, 99))
+    desk.completed()
+    desk.stop.set()
+    assert desk.run() == 0
+    assert not desk.committed()

@@ -1,0 +1,101 @@
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+from standardwebhooks import Webhook
+
+from events import reply, types
+from events.kafka_codec import outgoing_record
+from events.payloads import PickspinData
+from events.request import Origin
+from events.types import Topics
+from functions.adapters.clock import SystemClock
+from functions.adapters.memory import MemoryBlobs, MemoryLog
+from functions.adapters.sql_store import SqlStore
+from functions.adapters.webhook_http import SystemResolver
+from functions.callbacks.main import CallbacksProcess
+from functions.callbacks.signing import new_secret
+from functions.lifecycle import StopFlag
+from functions.settings import IngressSettings, Settings
+from functions.store import CallbackTarget
+
+TOPICS = Topics()
+SECRET = new_secret(b"s" * 32)
+
+
+class Receiver(BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["content-length"]))
+        self.server.received.append((dict(self.headers), body))
+        self.send_response(204)
+        self.end_headers()
+        self.server.got_one.set()
+
+    def log_message(self, *args):
+        pass
+
+
+def test_a_terminal_on_the_log_arrives_signed_and_the_process_drains():
+    server = HTTPServer(("127.0.0.1", 0), Receiver)
+    server.received, server.got_one = [], threading.Event()
+    serving = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    serving.start()
+    clock, log, stop = SystemClock(), MemoryLog(partitions=1), StopFlag()
+    store, resolver = SqlStore("sqlite://", clock), SystemResolver()
+    ingress = IngressSettings(callback_allow_http=True, callback_allow_private=True)
+    url = f"http://localhost:{server.server_port}/hook"
+    store.add_target(CallbackTarget(id="t1", tenant="one", url=url, secret=SECRET))
+    process = CallbacksProcess(
+        settings=Settings(ingress=ingress),
+        store=store,
+        log=log,
+        blobs=MemoryBlobs(),
+        clock=clock,
+        resolver=resolver,
+    )
+    outcome = []
+    running = threading.Thread(target=lambda: outcome.append(process.run(stop)))
+    running.start()
+    try:
+        event = reply.completed(
+            Origin(request_id="r1", carried={types.TENANT: "one", types.CALLBACK_ID: "t1"}),
+            {"text": "hello"},
+            PickspinData(request_id="r1", state="completed"),
+            source="/models/slug",
+            generation="g",
+            now=clock.now(),
+        )
+        (out,) = reply.terminal_outgoing(event, topics=TOPICS, reply=None)
+        log.appender(client="t").append(outgoing_record(out)).result(0)
+        assert server.got_one.wait(10)
+    finally:
+        stop.set()
+        running.join(10)
+        server.shutdown()
+        serving.join()
+        server.server_close()
+    assert outcome == [0]
+    headers, body = server.received[0]
+    assert Webhook(SECRET).verify(body, headers)["type"] == "inference.completed"
+    (found,) = store.deliveries("r1")
+    assert found.state == "delivered"
+    resolver.close()
+    store.close()
+
+
+def test_a_part_that_dies_ends_the_process_with_a_status():
+    class BrokenLog(MemoryLog):
+        def group(self, **options):
+            raise RuntimeError("no such group")
+
+    clock = SystemClock()
+    store = SqlStore("sqlite://", clock)
+    process = CallbacksProcess(
+        settings=Settings(),
+        store=store,
+        log=BrokenLog(),
+        blobs=MemoryBlobs(),
+        clock=clock,
+        resolver=None,
+    )
+    assert process.run(StopFlag()) == 1
+    store.close()

@@ -1,0 +1,80 @@
+import json
+import threading
+import time
+from datetime import timedelta
+
+from events import types
+from events.instants import to_rfc3339
+from events.kafka_codec import to_record
+from events.record import Event
+from events.types import State, Topics
+from functions.adapters.clock import SystemClock
+from functions.adapters.memory import MemoryBlobs, MemoryLog
+from functions.adapters.sql_store import SqlStore
+from functions.lifecycle import StopFlag
+from functions.recorder.main import RecorderProcess
+from functions.settings import Settings, StoreSettings
+
+TOPICS = Topics()
+
+
+def until(condition, seconds=10.0):
+    pause = threading.Event()
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it never came"
+        pause.wait(0.01)
+
+
+def test_a_foreign_request_for_a_service_that_never_wakes_expires_within_two_seconds():
+    clock, log, stop = SystemClock(), MemoryLog(partitions=2), StopFlag()
+    store = SqlStore("sqlite://", clock)
+    process = RecorderProcess(
+        settings=Settings(store=StoreSettings(reap_s=0.05)),
+        store=store,
+        log=log,
+        blobs=MemoryBlobs(),
+        clock=clock,
+    )
+    outcome = []
+    running = threading.Thread(target=lambda: outcome.append(process.run(stop)))
+    running.start()
+    try:
+        deadline = clock.now() + timedelta(seconds=0.5)
+        body = {"messages": [{"role": "user", "content": "hello"}]}
+        event = Event(
+            id="r1",
+            source="/producer",
+            type=types.REQUEST,
+            time=to_rfc3339(clock.now()),
+            data=json.dumps(body).encode(),
+            extensions={types.EXPIRY_TIME: to_rfc3339(deadline)},
+        )
+        record = to_record(event, topic=TOPICS.requests, key="r1")
+        log.appender(client="t").append(record).result(0)
+
+        def is_expired():
+            row = store.request("r1")
+            return row is not None and row.state is State.EXPIRED
+
+        until(is_expired)
+        assert clock.now() - deadline < timedelta(seconds=2)
+    finally:
+        stop.set()
+        running.join(10)
+        store.close()
+    assert outcome == [0]
+
+
+def test_a_part_that_dies_ends_the_process_with_a_status():
+    class BrokenLog(MemoryLog):
+        def group(self, **options):
+            raise RuntimeError("no such group")
+
+    clock = SystemClock()
+    store = SqlStore("sqlite://", clock)
+    process = RecorderProcess(
+        settings=Settings(), store=store, log=BrokenLog(), blobs=MemoryBlobs(), clock=clock
+    )
+    assert process.run(StopFlag()) == 1
+    store.close()

@@ -107,10 +107,11 @@ def _choose(snapshot: Snapshot, terms: Terms, target: int) -> tuple[int, Reason]
         return max(allowed if is_cool else 1, floor, 1), Reason.ACTIVATION
     if current < floor:
         return floor, Reason.WARM_POOL
+    if _is_idle(snapshot, terms):
+        # Before the rate is asked: a window longer than tau still remembers what came before the silence.
+        return floor, Reason.IDLE
     if allowed > current:
         return (max(allowed, floor), Reason.SCALE_UP) if is_cool else (current, Reason.COOLDOWN)
-    if current > floor and _is_idle(snapshot, terms):
-        return floor, Reason.IDLE
     return current, Reason.STEADY
 
 

@@ -99,6 +99,13 @@ def test_an_idle_service_goes_to_its_warm_pool_only_after_tau() -> None:
     assert decide(replace(snapshot, now_s=1000.1), replace(TERMS, min_warm=1)).replicas == 1
 
 
+def test_a_service_that_sleeps_is_not_woken_by_what_the_window_remembers() -> None:
+    snapshot = replace(QUIET, rate_per_s=3.0, last_busy_s=600.0, last_scale_up_s=500.0)
+
+    assert decide(snapshot, TERMS).replicas == 0
+    assert decide(replace(snapshot, replicas=1), replace(TERMS, min_warm=1)).replicas == 1
+
+
 def test_work_in_flight_keeps_a_service_awake_however_old_it_is() -> None:
     snapshot = replace(QUIET, replicas=1, in_flight=1, last_busy_s=0.0)
 

@@ -62,6 +62,11 @@ class SqlCallbacks:
     ) -> Sequence[Delivery]:
         columns = deliveries.c
         lease = now + timedelta(seconds=lease_s)
+        with self._db.read() as connection:
+            # Mostly nothing is due, and a look costs nobody the writer's place.
+            waiting = select(columns.id).where(columns.state == "pending", columns.due_at <= now)
+            if connection.execute(waiting.limit(1)).first() is None:
+                return ()
         with self._db.write() as connection:
             ids = list(connection.execute(_due_ids(now, limit, per_target)).scalars())
             if not ids:

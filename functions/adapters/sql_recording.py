@@ -29,6 +29,15 @@ from functions.store import Change, RequestRow
 MAX_ENTRIES: Final = 20_000
 """Entries of one request's event stream; further chunks are dropped (the terminal holds the whole answer)."""
 _TERMINAL: Final = "terminal"
+# Made once: building statements costs more than running them. Rows are locked in the order of their ids, so that two
+# recorders never wait for each other in a ring; the names of the values that come with an update are what it sets.
+_LOCK: Final = (
+    select(*LIFE_COLUMNS)
+    .where(requests.c.id.in_(bindparam("ids", expanding=True)))
+    .order_by(requests.c.id)
+    .with_for_update()
+)
+_UPDATE: Final = update(requests).where(requests.c.id == bindparam("row_id"))
 
 
 @dataclass(slots=True)
@@ -98,9 +107,7 @@ class Recording:
             self._db.insert_new(self._connection, requests, stubs)
         for start in range(0, len(ids), IN_LIST):
             some = ids[start : start + IN_LIST]
-            # Locked in the order of ids, so that two recorders never wait for each other in a ring.
-            query = select(*LIFE_COLUMNS).where(requests.c.id.in_(some)).order_by(requests.c.id)
-            for found in self._connection.execute(query.with_for_update()).mappings():
+            for found in self._connection.execute(_LOCK, {"ids": some}).mappings():
                 life, cursor = life_of(found), found["next_cursor"]
                 self._tracked[life.id] = _Tracked(life, life, cursor, cursor)
 
@@ -119,7 +126,7 @@ class Recording:
         known = _with_identity(life, row)
         if not known.keeps_result and life.state.is_terminal:
             values["result"] = None
-        self._connection.execute(update(requests).where(requests.c.id == row.id).values(**values))
+        self._connection.execute(_UPDATE, {**values, "row_id": row.id})
         if life.is_known:
             return False
         tracked.life = tracked.before = known
@@ -196,11 +203,8 @@ class Recording:
         tracked.cursor += 1
 
     def _update(self, rows: list[dict[str, Any]]) -> None:
-        if not rows:
-            return
-        # The names of the first row's values become the SET clause.
-        statement = update(requests).where(requests.c.id == bindparam("row_id"))
-        self._connection.execute(statement, rows)
+        if rows:
+            self._connection.execute(_UPDATE, rows)
 
 
 def _key(tracked: _Tracked) -> dict[str, Any]:

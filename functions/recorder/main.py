@@ -179,7 +179,7 @@ class Purger:
 
 
 def _patiently(step: Callable[[], int]) -> None:
-    """A store or broker that is out of reach is met again at the next tick."""
+    """A store that is out of reach is met again at the next tick."""
     try:
         step()
     except StoreFailed as error:

@@ -146,7 +146,7 @@ class Republisher:
             return 0
         self._checked_s = self._clock.monotonic_s()
         now = self._positions()
-        if self._then is None:
+        if self._then is None or now is None:
             self._then = now
             return 0
         if not has_caught_up(self._then, now):
@@ -154,14 +154,18 @@ class Republisher:
         then, self._then = self._then, now
         return self._publish(then)
 
-    def _positions(self) -> Positions:
+    def _positions(self) -> Positions | None:
         topics = self._topics
-        found = self._lags.lags(
-            {
-                topics.router_group: (topics.requests,),
-                topics.recorder_group: recorded_topics(topics),
-            }
-        )
+        groups = {
+            topics.router_group: (topics.requests,),
+            topics.recorder_group: recorded_topics(topics),
+        }
+        try:
+            found = self._lags.lags(groups)
+        except (RuntimeError, OSError) as error:
+            # What Kafka clients raise while a broker is away: asked again at the next check.
+            log.warning("lags not read", extra={"reason": type(error).__name__})
+            return None
         return Positions(router=found[topics.router_group], recorder=found[topics.recorder_group])
 
     def _publish(self, then: Positions) -> int:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from events import types
 from events.record import Event, PartitionId, Record
@@ -13,7 +14,7 @@ from functions.errors import ApiError
 from functions.ports import Offsets
 from functions.store import RequestRow
 
-SOURCE = "/recorder"
+SOURCE: Final = "/recorder"
 
 
 def ending(row: RequestRow, now: datetime, *, is_lost: bool = False) -> ApiError | None:
@@ -80,8 +81,8 @@ class Positions:
 
 
 def has_caught_up(then: Positions, now: Positions) -> bool:
-    """True once the recorder has read everything that was on the log `then`."""
-    return all(
+    """True once the recorder has read everything that was on the log `then`; False where the log was not known."""
+    return bool(then.recorder) and all(
         offsets.end == offsets.start or (_committed(now.recorder, place) or 0) >= offsets.end
         for place, offsets in then.recorder.items()
     )

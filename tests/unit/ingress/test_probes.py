@@ -1,0 +1,102 @@
+"""Probes tell the truth; the document of the doors lists them all."""
+
+from typing import Any
+
+import jsonschema
+import pytest
+
+from functions.adapters.clock import FakeClock
+from functions.errors import AppendFailed
+from functions.ingress.openapi import build
+from functions.ingress.probing import Check, Health
+from functions.ingress.running import probe
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_ready_means_every_check_is_met(rig: Any) -> None:
+    clock = FakeClock()
+    caught_up = [False]
+    rig.use(health=Health(clock, lambda: (Check("replies_followed", caught_up[0]),)), clock=clock)
+    async with rig.client() as client:
+        assert (await client.get("/healthz")).status_code == 200
+        answer = await client.get("/readyz")
+        assert answer.status_code == 503
+        assert answer.json()["error"]["code"] == "not_ready"
+        assert answer.json()["checks"] == {
+            "replies_followed": False,
+            "broker_writable": False,
+            "not_draining": True,
+        }
+        caught_up[0] = True
+        await probe(rig.deps)
+        assert (await client.get("/readyz")).status_code == 200
+        clock.advance(11)
+        assert (await client.get("/readyz")).status_code == 503
+        await probe(rig.deps)
+        rig.deps.health.drain()
+        assert (await client.get("/readyz")).json()["checks"]["not_draining"] is False
+
+
+async def test_a_failed_append_is_not_ready_until_one_succeeds(rig: Any, chat: Any) -> None:
+    async with rig.client() as client:
+        await probe(rig.deps)
+        assert (await client.get("/readyz")).status_code == 200
+        rig.log.fail_next("infer.requests", AppendFailed("down"))
+        await client.post("/v1/chat/completions", json=chat)
+        assert (await client.get("/readyz")).status_code == 503
+        await probe(rig.deps)
+        assert (await client.get("/readyz")).status_code == 200
+
+
+async def test_the_probe_reaches_no_waiter_and_is_not_counted_as_dropped(rig: Any, chat: Any) -> None:
+    async with rig.client() as client:
+        await probe(rig.deps)
+        assert (await client.post("/v1/chat/completions", json=chat)).status_code == 200
+    assert rig.dropped == []
+
+
+async def test_metrics_count_requests_and_refusals(rig: Any, chat: Any) -> None:
+    async with rig.client() as client:
+        await client.post("/v1/chat/completions", json=chat)
+        await client.post("/v1/chat/completions", json=chat | {"model": "none"})
+        text = (await client.get("/metrics")).text
+    assert 'pickspin_requests_total{door="sync",operation="chat",outcome="completed"} 1.0' in text
+    assert 'pickspin_refusals_total{code="model_not_found"} 1.0' in text
+    assert "pickspin_waiters 0.0" in text
+
+
+async def test_the_document_lists_exactly_what_is_served(rig: Any) -> None:
+    async with rig.client() as client:
+        document = (await client.get("/openapi.json")).json()
+    served = {
+        (method.lower(), route.path.replace(":path", ""))
+        for route in rig.app().routes
+        for method in route.methods - {"HEAD"}
+    }
+    listed = {(method, path) for path, found in document["paths"].items() for method in found}
+    assert listed == served
+    ids = [found["operationId"] for path in document["paths"].values() for found in path.values()]
+    assert len(ids) == len(set(ids))
+
+
+async def test_every_reference_of_the_document_resolves() -> None:
+    document = build()
+    schemas = document["components"]["schemas"]
+    for name in schemas:
+        jsonschema.Draft202012Validator.check_schema(schemas[name])
+
+    def references(node: Any) -> Any:
+        if isinstance(node, dict):
+            if isinstance(node.get("$ref"), str):
+                yield node["$ref"]
+            for child in node.values():
+                yield from references(child)
+        elif isinstance(node, list):
+            for child in node:
+                yield from references(child)
+
+    for reference in set(references(document)):
+        found: Any = document
+        for part in reference.removeprefix("#/").split("/"):
+            found = found[part]

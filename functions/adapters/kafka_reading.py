@@ -28,7 +28,7 @@ EMBEDDED_SESSION_S: Final = 3.0
 """The embedded broker ends every rebalance of a living group one second before the session timeout, never sooner."""
 _TOPIC_WAIT_S: Final = 15.0
 _POLL_FAILED_S: Final = 0.2
-_PROBE_MS: Final = 200
+_PROBE_S: Final = 5.0
 _FETCH: Final = {
     "enable_auto_commit": False,
     "auto_offset_reset": "earliest",
@@ -237,21 +237,32 @@ def _skip_unreadable(consumer: Any, options: dict[str, Any]) -> None:
     """Steps over records that kafka-python cannot parse (a header name that is not UTF-8, a broken checksum).
 
     It raises without saying where, and would raise for ever: one such record would hold its partition. So each
-    partition that has more to read is tried alone, by a reader of its own, and stepped one record further where that fails.
+    partition is tried alone, by a reader of its own, and stepped one record further where that fails.
     """
-    for partition in consumer.assignment() - consumer.paused():
+    candidates = consumer.assignment() - consumer.paused()
+    for partition, end in consumer.end_offsets(list(candidates)).items():
         position = consumer.position(partition)
-        probe = KafkaConsumer(group_id=None, **_FETCH, **options)
-        try:
-            probe.assign([partition])
-            probe.seek(partition, position)
-            probe.poll(timeout_ms=_PROBE_MS, max_records=1)
-        except CorruptRecordError:
+        if position < end and not _is_readable(partition, position, options):
             place = {"topic": partition.topic, "partition": partition.partition, "offset": position}
-            log.error("unreadable record stepped over", extra=place)  # noqa: TRY400 - no trace needed
+            log.error("unreadable record stepped over", extra=place)
             consumer.seek(partition, position + 1)
-        finally:
-            probe.close(autocommit=False)
+
+
+def _is_readable(partition: TopicPartition, offset: int, options: dict[str, Any]) -> bool:
+    probe = KafkaConsumer(group_id=None, **_FETCH, **options)
+    deadline = time.monotonic() + _PROBE_S
+    try:
+        probe.assign([partition])
+        probe.seek(partition, offset)
+        while time.monotonic() < deadline:
+            if probe.poll(timeout_ms=100, max_records=1):
+                return True
+    except CorruptRecordError:
+        return False
+    finally:
+        probe.close(autocommit=False)
+    # Neither read nor refused: nothing there yet that a reader may see (an open transaction).
+    return True
 
 
 def _records(found: Mapping[TopicPartition, list[Any]]) -> tuple[Record, ...]:

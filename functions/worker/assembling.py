@@ -121,7 +121,7 @@ class Assembler:
             if self._shape.is_chat
             else self._text(entry, choice, found)
         )
-        logprobs = check_logprobs(entry.get("logprobs"))
+        logprobs = check_logprobs(entry.get("logprobs"), self._shape)
         self._add_logprobs(choice, logprobs)
         reason = entry.get("finish_reason")
         if reason is not None:

@@ -21,6 +21,7 @@ _CONTEXT_WORDS: Final = (
     "context window",
     "maximum context",
     "max_model_len",
+    "too large to process",
 )
 _CONTEXT_CODES: Final = frozenset({"context_length_exceeded", "exceed_context_size_error"})
 
@@ -60,14 +61,13 @@ def of_status(status: int, headers: Mapping[str, str], body: Any) -> ApiError | 
     """What an HTTP status other than 200 means. Nothing of `body` reaches the caller: it may hold secrets."""
     if status in {429, 503}:
         return NotNow(f"http_{status}", _wait_s(headers))
-    if status in {400, 413, 422}:
-        if status == 413 or _is_context(body):
-            return ApiError(
-                "context_length_exceeded",
-                "the prompt and the wanted answer do not fit into the model's context",
-                param="messages",
-                src="model",
-            )
+    if status == 413 or (status >= 400 and _is_context(body)):
+        return ApiError(
+            "context_length_exceeded",
+            "the prompt and the wanted answer do not fit into the model's context",
+            src="model",
+        )
+    if status in {400, 422}:
         return ApiError(
             "invalid_value", "the model server does not accept a field of this request", src="model"
         )

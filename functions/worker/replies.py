@@ -145,13 +145,30 @@ def _check_choice(choice: Any, shape: Shape) -> dict[str, Any]:
         found["text"] = choice["text"]
     else:
         raise BadReply("text")
-    found["logprobs"] = check_logprobs(choice.get("logprobs"))
+    found["logprobs"] = check_logprobs(choice.get("logprobs"), shape)
     found["finish_reason"] = finish_of(choice.get("finish_reason"))
     return found
 
 
-def check_logprobs(found: Any) -> Any:
-    return found if isinstance(found, dict) else None
+def check_logprobs(found: Any, shape: Shape) -> dict[str, Any] | None:
+    """Logprobs in the form of the operation: llama.cpp gives completions the form of chat, which is translated."""
+    if not isinstance(found, dict):
+        return None
+    entries = found.get("content")
+    if shape.is_chat or not isinstance(entries, list):
+        return found
+    known = [entry for entry in entries if isinstance(entry, dict)]
+    return {
+        "tokens": [entry.get("token") for entry in known],
+        "token_logprobs": [entry.get("logprob") for entry in known],
+        "top_logprobs": [_top(entry.get("top_logprobs")) for entry in known],
+        "text_offset": [],
+    }
+
+
+def _top(found: Any) -> dict[str, Any]:
+    entries = found if isinstance(found, list) else []
+    return {str(e.get("token")): e.get("logprob") for e in entries if isinstance(e, dict)}
 
 
 def _check_message(message: Any) -> dict[str, Any]:

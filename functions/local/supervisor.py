@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 from events.types import Topics
 from functions import wiring
@@ -34,7 +34,6 @@ from router_model.catalogue import Catalogue
 READY_S: Final = 90.0
 PROBE_S: Final = 0.05
 TRIM_S: Final = 15.0
-Ending = Literal["stopped", "broker_lost"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,11 +80,7 @@ class Supervisor:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self._on_signal)
         while not self._stop.is_set():
-            ending = await self._live()
-            if ending == "broker_lost":
-                self._journal.write(
-                    "stack", "broker", "lost", "queued work is lost; starting everything again"
-                )
+            await self._live()
         self._journal.write("stack", "pickspin", "stopped")
         return 0
 
@@ -108,7 +103,7 @@ class Supervisor:
         if life.broker.child is not None:
             life.broker.child.kill()
 
-    async def _live(self) -> Ending:
+    async def _live(self) -> None:
         """One life. For the embedded broker it has a boot id of its own: what an earlier one held is lost."""
         life_id = uuid.uuid4().hex
         boot_id = life_id if self._stack.broker == "embedded" else ""
@@ -128,7 +123,7 @@ class Supervisor:
         try:
             async with self._kept_broker(life), self._parts(life):
                 await self._await_ready(life)
-                return await self._until_end(broker.child)
+                await self._until_end(broker.child)
         finally:
             if broker.child is not None:
                 await broker.child.stop()
@@ -217,12 +212,16 @@ class Supervisor:
                 )
             await asyncio.sleep(PROBE_S)
 
-    async def _until_end(self, broker: Child | None) -> Ending:
-        """Until a signal or the broker's death, whichever comes first."""
+    async def _until_end(self, broker: Child | None) -> None:
+        """Until a signal or the broker's death, whichever comes first. Without a broker there is nothing to drain."""
         async with _running((self._stop.wait(),)) as (stop,):
             watched = {stop} if broker is None else {stop, broker.exited}
             await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
-        return "stopped" if self._stop.is_set() else "broker_lost"
+        if not self._stop.is_set():
+            self._journal.write(
+                "stack", "broker", "lost", "queued work is lost; starting everything again"
+            )
+            self._kill()
 
     async def _unless_stopped(self, work: Coroutine[None, None, None]) -> None:
         """Runs `work` until it ends or a signal comes."""

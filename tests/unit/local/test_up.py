@@ -1,0 +1,181 @@
+"""`pickspin up` as a whole: what it leaves behind (nothing), what it restarts, what it refuses."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from examples.local_stack import LocalStack, free_port
+
+pytestmark = [pytest.mark.process, pytest.mark.timeout(120)]
+CATALOGUE = """
+models: [{id: steady, simulated: true}]
+services: [{model: steady, backend: {kind: fake, args: {load_s: 0.1}}, min_warm: 1}]
+"""
+
+
+def processes_of(data_dir: Path) -> list[int]:
+    """Every process that was started for this data directory, wherever it hangs in the tree now."""
+    wanted = str(data_dir).encode()
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            is_ours = entry.name.isdigit() and wanted in (entry / "environ").read_bytes()
+            if is_ours and (entry / "stat").read_text().rpartition(")")[2].split()[0] != "Z":
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
+
+
+def await_true(condition: Callable[[], object], timeout_s: float = 20.0) -> bool:
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.02)
+    return False
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Iterator[LocalStack]:
+    """A ready stack with one warm fake model, so that every kind of process is there."""
+    catalogue = tmp_path / "catalogue.yaml"
+    catalogue.write_text(CATALOGUE)
+    data_dir = tmp_path / "data"
+    data_dir.mkdir()
+    running = LocalStack(["--catalogue", str(catalogue)], {}, data_dir)
+    try:
+        running.await_ready()
+        running.await_change(lambda c: c["name"] == "steady" and c["state"] == "ready", 30.0)
+        yield running
+    finally:
+        running.stop()
+
+
+def test_ctrl_c_stops_in_order_and_leaves_no_process(stack: LocalStack) -> None:
+    assert len(processes_of(stack.data_dir)) >= 8
+
+    assert stack.stop(signal.SIGINT) == 0
+
+    assert processes_of(stack.data_dir) == []
+    stopped = [c["name"].split("/")[0] for c in stack.changes if c["state"] == "stopped"]
+    for earlier, later in (("ingress", "steady"), ("steady", "router"), ("router", "recorder")):
+        assert stopped.index(earlier) < stopped.index(later)
+
+
+def test_a_second_signal_stops_at_once(stack: LocalStack) -> None:
+    for pid in processes_of(stack.data_dir):
+        if pid != stack.process.pid:
+            os.kill(pid, signal.SIGSTOP)  # so that none of them can drain
+    stack.process.send_signal(signal.SIGINT)
+    stack.await_change(lambda c: c["state"] == "stopping", 10.0)
+    began = time.monotonic()
+
+    assert stack.stop() == 0
+
+    assert time.monotonic() - began < 4.0
+    assert await_true(lambda: not processes_of(stack.data_dir))
+
+
+def test_nothing_outlives_a_killed_supervisor(stack: LocalStack) -> None:
+    stack.process.kill()
+    stack.process.wait(5)
+
+    assert await_true(lambda: not processes_of(stack.data_dir))
+
+
+def test_what_dies_is_started_again(stack: LocalStack) -> None:
+    names = ["ingress", "router", "source", "recorder", "callbacks", "steady"]
+    seen = len(stack.changes)
+    for name in names:
+        os.kill(stack.pid(name), signal.SIGKILL)
+    for name in names:
+        stack.await_change(
+            lambda c, name=name: c["name"].split("/")[0] == name and c.get("pid"), 20.0, after=seen
+        )
+
+    seen, before = len(stack.changes), stack.bootstrap
+    os.kill(stack.pid("broker"), signal.SIGKILL)
+    lost = stack.await_change(lambda c: c["state"] == "lost", 5.0, after=seen)
+    stack.await_change(lambda c: (c["name"], c["state"]) == ("pickspin", "ready"), 30.0, after=seen)
+    assert "queued work is lost" in lost["detail"]
+    assert stack.bootstrap != before
+
+
+def up(*arguments: str, environ: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if "PICKSPIN" not in name}
+    return subprocess.run(
+        [sys.executable, "-m", "functions", "up", *arguments],
+        env=clean | (environ or {}),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def test_a_second_stack_is_refused_before_anything_starts(
+    stack: LocalStack, tmp_path: Path
+) -> None:
+    same_data = up("--data-dir", str(stack.data_dir), "--port", "0")
+    same_port = up("--data-dir", str(tmp_path / "other"), "--port", str(stack.port))
+
+    assert (same_data.returncode, same_port.returncode) == (1, 1)
+    assert f"pid {stack.process.pid}" in same_data.stderr
+    assert f"port {stack.port}" in same_port.stderr
+    assert [len(each.stderr.splitlines()) for each in (same_data, same_port)] == [1, 1]
+    assert processes_of(tmp_path / "other") == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environ", "said"),
+    [
+        (["--host", "0.0.0.0"], {}, "PICKSPIN_API_KEYS"),
+        (["--catalogue", "/no/such.yaml"], {}, "/no/such.yaml"),
+        (["--model", "tiny"], {}, "name=path.gguf"),
+        ([], {"PICKSPIN_PORTT": "1"}, "PICKSPIN_PORTT: no such setting"),
+        (["--data-dir", "/proc/none"], {}, "/proc/none"),
+    ],
+)
+def test_what_cannot_work_is_one_line_and_status_one(
+    arguments: list[str], environ: dict[str, str], said: str, tmp_path: Path
+) -> None:
+    given = ["--data-dir", str(tmp_path), "--port", str(free_port()), *arguments]
+
+    found = up(*given, environ=environ)
+
+    assert found.returncode == 1
+    assert said in found.stderr
+    assert len(found.stderr.splitlines()) == 1
+    assert found.stdout == ""
+
+
+def test_without_a_terminal_it_writes_plain_lines_and_the_banner(tmp_path: Path) -> None:
+    catalogue = tmp_path / "catalogue.yaml"
+    catalogue.write_text(CATALOGUE)
+    out = tmp_path / "out"
+    with out.open("wb") as file:
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "functions", "up", "--port", "0"),
+                *("--catalogue", str(catalogue), "--data-dir", str(tmp_path / "data")),
+            ],
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+        is_ready = await_true(lambda: "is ready at" in out.read_text(), 60.0)
+        process.send_signal(signal.SIGINT)
+        status = process.wait(30)
+
+    text = out.read_text()
+    assert is_ready, text
+    assert status == 0
+    assert "in memory: queued work is lost" in text
+    assert "steady (simulated)" in text
+    assert "\x1b[" not in text

@@ -75,14 +75,16 @@ class Deliverer:
         self._limits = limits
         self._running: set[asyncio.Task[None]] = set()
         self._hosts: Counter[str] = Counter()
+        self._wake = asyncio.Event()
 
-    async def run(self, stop: StopFlag, wake: asyncio.Event) -> None:
-        """Delivers until `stop`; what is out then is finished or cut by its own timeout.
+    def wake(self) -> None:
+        """Something new is due, or there is room again. Only from the loop's own thread."""
+        self._wake.set()
 
-        `wake` is set when something new is due.
-        """
+    async def run(self, stop: StopFlag) -> None:
+        """Delivers until `stop`; what is out then is finished or cut by its own timeout."""
         while not stop.is_set():
-            wake.clear()
+            self._wake.clear()
             try:
                 started = await self.start_due()
             except StoreFailed as error:
@@ -91,7 +93,7 @@ class Deliverer:
             if started == 0:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(POLL_S):
-                        await wake.wait()
+                        await self._wake.wait()
         await self.finish()
 
     async def start_due(self) -> int:
@@ -110,8 +112,16 @@ class Deliverer:
         for delivery in due:
             task = asyncio.create_task(self._guard(delivery))
             self._running.add(task)
-            task.add_done_callback(self._running.discard)
+            task.add_done_callback(self._ended)
         return len(due)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        self.wake()
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            # A bug: the lease runs out and the delivery is due again, others go on.
+            log.error("callback attempt died", exc_info=error)
 
     async def finish(self) -> None:
         """Waits for what is out."""

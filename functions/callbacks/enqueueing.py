@@ -32,7 +32,7 @@ class Enqueuer:
         store: CallbackStore,
         blobs: BlobStore,
         clock: Clock,
-        wake: Callable[[], None],
+        wake: Callable[[], object],
     ) -> None:
         self._consumer = consumer
         self._store = store

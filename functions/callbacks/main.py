@@ -4,6 +4,7 @@ import asyncio
 import logging
 import random
 import threading
+from collections.abc import Callable
 from typing import Final
 
 from events.types import Topics
@@ -92,7 +93,6 @@ class CallbacksProcess:
 
     async def _deliver(self, stop: StopFlag) -> None:
         loop = asyncio.get_running_loop()
-        wake = asyncio.Event()
         appender = self._log.appender(client="callbacks")
         client = WebhookClient(
             timeout_s=self._settings.callbacks.attempt_timeout_s,
@@ -109,26 +109,22 @@ class CallbacksProcess:
             metrics=Metrics(),
             chance=random.random,
         )
+        deliverer = Deliverer(around, self._limits)
         enqueueing = threading.Thread(
             target=self._enqueue,
-            args=(stop, loop, wake),
+            args=(stop, lambda: loop.call_soon_threadsafe(deliverer.wake)),
             name="enqueue",
         )
         enqueueing.start()
         try:
-            await Deliverer(around, self._limits).run(stop, wake)
+            await deliverer.run(stop)
         finally:
             stop.set()
             await asyncio.to_thread(enqueueing.join)
             await client.close()
             await asyncio.to_thread(appender.close, CLOSE_S)
 
-    def _enqueue(
-        self, stop: StopFlag, loop: asyncio.AbstractEventLoop, wake: asyncio.Event
-    ) -> None:
-        def notify() -> None:
-            loop.call_soon_threadsafe(wake.set)
-
+    def _enqueue(self, stop: StopFlag, wake: Callable[[], object]) -> None:
         try:
             consumer = self._log.group(
                 group=self._topics.callbacks_group,
@@ -141,7 +137,7 @@ class CallbacksProcess:
                     store=self._store,
                     blobs=self._blobs,
                     clock=self._clock,
-                    wake=notify,
+                    wake=wake,
                 ).run(stop)
             finally:
                 consumer.close()

@@ -168,7 +168,9 @@ async def release_key(deps: Deps, call: Call) -> None:
 
 def refused(error: AppendFailed) -> ApiError:
     """The answer to a call whose request could not be written. The reason stays in our logs."""
-    log.warning("a request was not accepted", extra={"reason": error.reason, "unknown": error.is_unknown})
+    log.warning(
+        "a request was not accepted", extra={"reason": error.reason, "unknown": error.is_unknown}
+    )
     if error.is_too_large:
         return ApiError("request_too_large", "The request does not fit into one record.")
     return ApiError("not_accepted", "The request could not be written down; try again.")
@@ -196,7 +198,9 @@ def _log_cancel(future: "Future[PartitionId]") -> None:
         log.warning("a cancel was not written", extra={"reason": str(error)})
 
 
-def row_of(deps: Deps, call: Call, *, replies_here: bool, meta: Mapping[str, object] | None = None) -> RequestRow:
+def row_of(
+    deps: Deps, call: Call, *, replies_here: bool, meta: Mapping[str, object] | None = None
+) -> RequestRow:
     """The store's row of a call that somebody may ask for again."""
     return RequestRow(
         id=call.request_id,

@@ -37,7 +37,9 @@ def admit(load: Load, caps: Caps, *, waits: bool, is_stream: bool) -> None:
     if waits and load.waiters >= caps.max_waiters:
         raise ApiError("overloaded", "Too many requests wait here; try again shortly.")
     if is_stream and load.tenant_streams >= caps.tenant_streams:
-        raise ApiError("tenant_rate", f"More than {caps.tenant_streams} streams are open for this key.")
+        raise ApiError(
+            "tenant_rate", f"More than {caps.tenant_streams} streams are open for this key."
+        )
     if load.tenant_queue >= caps.tenant_queue:
         raise ApiError(
             "tenant_queue", f"More than {caps.tenant_queue} requests of this key are unfinished."
@@ -67,7 +69,9 @@ class Outstanding:
     def total_bytes(self) -> int:
         return sum(self._sums.values())
 
-    def hold(self, request_id: str, key: bytes, size_bytes: int, *, until_s: float, now_s: float) -> bool:
+    def hold(
+        self, request_id: str, key: bytes, size_bytes: int, *, until_s: float, now_s: float
+    ) -> bool:
         """Counts a request until `release`, or until `until_s` (monotonic) if its end is never seen.
 
         Returns whether it is counted now and was not before.
@@ -81,7 +85,9 @@ class Outstanding:
         if self._sums.get(partition, 0) + size_bytes > self._limit_bytes:
             self._prune(now_s)
         if self._sums.get(partition, 0) + size_bytes > self._limit_bytes:
-            raise ApiError("overloaded", "The in-memory broker is full of unfinished work; try again shortly.")
+            raise ApiError(
+                "overloaded", "The in-memory broker is full of unfinished work; try again shortly."
+            )
         self._entries[request_id] = _Entry(partition, size_bytes, until_s)
         self._sums[partition] = self._sums.get(partition, 0) + size_bytes
         return True

@@ -66,7 +66,11 @@ def answer(
 
 def id_headers(request_id: str | None) -> dict[str, str]:
     """`x-pickspin-request-id`, and `x-request-id` where the official client looks for it."""
-    return {} if request_id is None else {"x-pickspin-request-id": request_id, "x-request-id": request_id}
+    return (
+        {}
+        if request_id is None
+        else {"x-pickspin-request-id": request_id, "x-request-id": request_id}
+    )
 
 
 def read_info(data: bytes) -> PickspinInfo:

@@ -111,7 +111,9 @@ def window_of(text: object) -> timedelta:
     window = None if found is None else int(found[1]) * _UNIT[found[2]]
     if window is None or window > MAX_WINDOW:
         raise ApiError(
-            "invalid_value", "completion_window reads like 24h, 90m or 2d, up to 7d.", param="completion_window"
+            "invalid_value",
+            "completion_window reads like 24h, 90m or 2d, up to 7d.",
+            param="completion_window",
         )
     return window
 

@@ -20,7 +20,9 @@ from router_model.refusals import NoRoute
 from router_model.resolving import AUTO, allowed_to, resolve
 
 CALLBACK_FIELD: Final = "callback"
-_TRACE_PARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+_TRACE_PARENT: Final = re.compile(
+    r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
+)
 _MAX_TRACE_STATE_CHARS: Final = 512
 _MAX_TRACE_STATE_ITEMS: Final = 32
 
@@ -132,15 +134,15 @@ def with_deadline(
         ours_s = settings.background_wait_s
     elif call.is_stream:
         ours_s = settings.stream_wait_s
-    wait_s = deadlines.wait_s(headers, ours_s=ours_s, reads_at_once=not (outlives or call.is_stream))
+    wait_s = deadlines.wait_s(
+        headers, ours_s=ours_s, reads_at_once=not (outlives or call.is_stream)
+    )
     return replace(
         call, deadline=call.accepted_at + timedelta(seconds=wait_s), is_background=background
     )
 
 
-def asked_model(
-    catalogue: Catalogue, found: object, operation: Operation, tenant: str
-) -> str:
+def asked_model(catalogue: Catalogue, found: object, operation: Operation, tenant: str) -> str:
     """The model, alias, task or `auto` that a body names; an absent one means `auto`. The router has the same rule.
 
     Raises:
@@ -195,7 +197,9 @@ def _callback(request: Request, fields: Mapping[str, object]) -> str | None:
 def _id_header(request: Request, name: str) -> str | None:
     text = reading.single_header(request, name)
     if text is not None and not ids.is_valid_id(text):
-        raise ApiError("invalid_value", f"{name} must be 1 to 128 visible ASCII characters.", param=name)
+        raise ApiError(
+            "invalid_value", f"{name} must be 1 to 128 visible ASCII characters.", param=name
+        )
     return text
 
 
@@ -213,5 +217,7 @@ def _profile(request: Request, catalogue: Catalogue) -> str | None:
     text = reading.single_header(request, "x-pickspin-profile")
     if text is not None and text not in catalogue.profiles:
         allowed = ", ".join(sorted(catalogue.profiles))
-        raise ApiError("invalid_value", f"The profile is one of: {allowed}.", param="x-pickspin-profile")
+        raise ApiError(
+            "invalid_value", f"The profile is one of: {allowed}.", param="x-pickspin-profile"
+        )
     return text

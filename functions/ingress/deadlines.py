@@ -37,7 +37,9 @@ def wait_s(headers: Mapping[str, str], *, ours_s: float, reads_at_once: bool) ->
         seconds = _number(asked)
         if seconds is None or seconds <= 0:
             raise ApiError(
-                "invalid_value", "The deadline must be a positive number of seconds.", param=DEADLINE_HEADER
+                "invalid_value",
+                "The deadline must be a positive number of seconds.",
+                param=DEADLINE_HEADER,
             )
         bound = min(bound, seconds)
     read_timeout = _number(headers.get(READ_TIMEOUT_HEADER, "")) if reads_at_once else None

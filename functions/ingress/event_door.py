@@ -65,7 +65,9 @@ def cleaned(deps: Deps, event: Event, tenant: str) -> Event:
     asked = kept.get(types.EXPIRY_TIME)
     deadline = latest if asked is None else min(latest, from_rfc3339(asked, types.EXPIRY_TIME))
     if deadline <= now:
-        raise ApiError("deadline_exceeded", "The event's expirytime has passed.", param=types.EXPIRY_TIME)
+        raise ApiError(
+            "deadline_exceeded", "The event's expirytime has passed.", param=types.EXPIRY_TIME
+        )
     kept[types.EXPIRY_TIME] = to_rfc3339(deadline)
     kept[types.TENANT] = tenant
     topic = kept.get(types.REPLY_TOPIC)

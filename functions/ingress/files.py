@@ -38,19 +38,7 @@ def routes(deps: Deps) -> list[Route]:
         return answer(show(await _keep(deps, request, tenant, filename, purpose, data)))
 
     async def listing(request: Request) -> Response:
-        tenant = tenant_of(deps, request)
-        rows = await deps.offload(deps.store.files, tenant, limit_of(request))
-        wanted = request.query_params.get("purpose")
-        shown = [show(row) for row in rows if wanted in (None, row.purpose)]
-        return answer(
-            {
-                "object": "list",
-                "data": shown,
-                "has_more": False,
-                "first_id": shown[0]["id"] if shown else None,
-                "last_id": shown[-1]["id"] if shown else None,
-            }
-        )
+        return answer(await _list(deps, request))
 
     async def one(request: Request) -> Response:
         return answer(show(await own_file(deps, request)))
@@ -78,6 +66,19 @@ def routes(deps: Deps) -> list[Route]:
         Route("/v1/files/{file_id}", delete, methods=["DELETE"]),
         Route("/v1/files/{file_id}/content", content, methods=["GET"]),
     ]
+
+
+async def _list(deps: Deps, request: Request) -> dict[str, object]:
+    rows = await deps.offload(deps.store.files, tenant_of(deps, request), limit_of(request))
+    wanted = request.query_params.get("purpose")
+    shown = [show(row) for row in rows if wanted in (None, row.purpose)]
+    return {
+        "object": "list",
+        "data": shown,
+        "has_more": False,
+        "first_id": shown[0]["id"] if shown else None,
+        "last_id": shown[-1]["id"] if shown else None,
+    }
 
 
 async def own_file(deps: Deps, request: Request) -> FileRow:
@@ -124,7 +125,9 @@ async def _read_form(deps: Deps, request: Request) -> tuple[str, str, bytes]:
         async with bounded.form(max_files=1, max_fields=MAX_FIELDS) as form:
             file, purpose = form.get("file"), form.get("purpose")
             if not isinstance(file, UploadFile):
-                raise ApiError("invalid_value", "Send the file in the form field 'file'.", param="file")
+                raise ApiError(
+                    "invalid_value", "Send the file in the form field 'file'.", param="file"
+                )
             if not isinstance(purpose, str) or purpose not in PURPOSES:
                 allowed = ", ".join(sorted(PURPOSES))
                 raise ApiError("invalid_value", f"purpose is one of: {allowed}.", param="purpose")

@@ -24,7 +24,9 @@ SPARE_CALLS: Final = 256
 """Open calls beyond `max_waiters`: polls, listings, uploads. The next is shed."""
 _PROBES: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 _BY_STATUS: Final[Mapping[int, ApiError]] = {
-    HTTPStatus.NOT_FOUND: ApiError("not_found", "Nothing is here; /openapi.json lists what there is."),
+    HTTPStatus.NOT_FOUND: ApiError(
+        "not_found", "Nothing is here; /openapi.json lists what there is."
+    ),
     HTTPStatus.METHOD_NOT_ALLOWED: ApiError(
         "method_not_allowed", "This path does not take that method."
     ),
@@ -68,7 +70,9 @@ class Guard:
         if found is None:
             # The one catch-all of this process: the caller gets the request id only.
             log.error("a call failed", exc_info=error, extra={"request_id": request_id})
-            found = ApiError("internal", "Something went wrong here; the request id helps us find it.")
+            found = ApiError(
+                "internal", "Something went wrong here; the request id helps us find it."
+            )
         self._deps.metrics.refusals.labels(code=found.code).inc()
         if exchange.has_started:
             return
@@ -90,7 +94,9 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else HTTPStatus.BAD_REQUEST
     found = _BY_STATUS.get(status) or ApiError("invalid_body", "The request is not valid.")
     response = refusal(found, request.scope["state"]["request_id"])
-    allow = error.headers.get("Allow") if isinstance(error, HTTPException) and error.headers else None
+    allow = (
+        error.headers.get("Allow") if isinstance(error, HTTPException) and error.headers else None
+    )
     if allow is not None:
         response.headers["allow"] = allow
     return response

@@ -21,7 +21,9 @@ def routes(deps: Deps) -> list[Route]:
         shown = {check.name: check.is_met for check in checks}
         if all(shown.values()):
             return answer({"status": "ready", "checks": shown})
-        error = ApiError("not_ready", "Not ready: " + ", ".join(n for n, ok in shown.items() if not ok))
+        error = ApiError(
+            "not_ready", "Not ready: " + ", ".join(n for n, ok in shown.items() if not ok)
+        )
         body = error.body(request.scope["state"]["request_id"]) | {"checks": shown}
         return answer(body, error.status, error.headers())
 

@@ -25,7 +25,9 @@ class Keys:
             StartupFailed: an entry has no tenant or no key. The message never shows a key.
         """
         found: dict[bytes, str] = {}
-        for number, entry in enumerate((part.strip() for part in text.split(",") if part.strip()), 1):
+        for number, entry in enumerate(
+            (part.strip() for part in text.split(",") if part.strip()), 1
+        ):
             tenant, equals, key = entry.partition("=")
             if not (tenant.strip() and equals and key.strip()):
                 raise StartupFailed(f"api_keys: entry {number} is not tenant=key")

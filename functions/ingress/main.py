@@ -26,8 +26,9 @@ from functions.ingress.http_protocol import BoundedProtocol
 from functions.ingress.identity import Keys
 from functions.ingress.partitioning import partition_of
 from functions.ingress.probing import Check, Health
+from functions.ingress.reply_tail import ReplyTail
 from functions.ingress.running import Running
-from functions.ingress.waiting import ReplyTail, Waiters
+from functions.ingress.waiting import Waiters
 from functions.lifecycle import StopFlag
 from functions.ports import RecordLog
 from functions.registry_tail import RegistryTail
@@ -101,7 +102,6 @@ def build(settings: Settings, cluster: RecordLog, catalogue: Catalogue, keys: Ke
             Check("catalogue_loaded", bool(catalogue.models)),
         ),
     )
-    is_embedded = settings.broker.kind == "embedded"
     deps = Deps(
         settings=settings,
         topics=topics,
@@ -110,10 +110,7 @@ def build(settings: Settings, cluster: RecordLog, catalogue: Catalogue, keys: Ke
         registry=lambda: registry.registry,
         appender=cluster.appender(client=f"ingress-{instance}"),
         waiters=waiters,
-        outstanding=Outstanding(
-            settings.ingress.embedded_partition_bytes if is_embedded else None,
-            partial(partition_of, partitions=settings.broker.partitions),
-        ),
+        outstanding=_outstanding(settings),
         store=wiring.open_store(settings, clock),
         blobs=wiring.open_blobs(settings),
         executor=ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="store"),
@@ -125,6 +122,12 @@ def build(settings: Settings, cluster: RecordLog, catalogue: Catalogue, keys: Ke
         entropy=os.urandom,
     )
     return Running(deps, cluster, reply_tail, registry)
+
+
+def _outstanding(settings: Settings) -> Outstanding:
+    is_embedded = settings.broker.kind == "embedded"
+    limit = settings.ingress.embedded_partition_bytes if is_embedded else None
+    return Outstanding(limit, partial(partition_of, partitions=settings.broker.partitions))
 
 
 def check_exposure(settings: Settings, *, has_keys: bool) -> None:
@@ -144,7 +147,9 @@ def check_exposure(settings: Settings, *, has_keys: bool) -> None:
         )
 
 
-def _lifespan(parts: Running) -> Callable[[Starlette], contextlib.AbstractAsyncContextManager[None]]:
+def _lifespan(
+    parts: Running,
+) -> Callable[[Starlette], contextlib.AbstractAsyncContextManager[None]]:
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         parts.start(asyncio.get_running_loop())

@@ -121,11 +121,16 @@ def build() -> dict[str, Any]:
     }
 
 
-_DESCRIPTION: Final = "OpenAI-compatible inference over an event log. A cold model is woken by its first request."
+_DESCRIPTION: Final = (
+    "OpenAI-compatible inference over an event log. A cold model is woken by its first request."
+)
 
 
 def _operation(operation: Operation) -> dict[str, Any]:
-    good = {str(s): _content("As asked.", operation.gives, operation.gives_types) for s in operation.statuses}
+    good = {
+        str(s): _content("As asked.", operation.gives, operation.gives_types)
+        for s in operation.statuses
+    }
     found: dict[str, Any] = {
         "operationId": _operation_id(operation),
         "summary": operation.summary,
@@ -153,7 +158,10 @@ def _parameters(operation: Operation) -> list[dict[str, Any]]:
     return [
         *({"name": n, "in": "path", "required": True, "schema": text} for n in in_path),
         *({"name": n, "in": "query", "required": False, "schema": text} for n in operation.query),
-        *({"name": n, "in": "header", "required": False, "schema": text} for n in operation.headers),
+        *(
+            {"name": n, "in": "header", "required": False, "schema": text}
+            for n in operation.headers
+        ),
     ]
 
 
@@ -177,9 +185,16 @@ def _schemas() -> dict[str, Any]:
 
 
 def _error_schema() -> dict[str, Any]:
-    fields = {name: {"type": ["string", "null"]} for name in ("message", "type", "param", "src", "request_id")}
+    fields = {
+        name: {"type": ["string", "null"]}
+        for name in ("message", "type", "param", "src", "request_id")
+    }
     code = {"type": "string", "enum": sorted(CODES)}
-    error = {"type": "object", "required": ["message", "type", "code"], "properties": {**fields, "code": code}}
+    error = {
+        "type": "object",
+        "required": ["message", "type", "code"],
+        "properties": {**fields, "code": code},
+    }
     return {"type": "object", "required": ["error"], "properties": {"error": error}}
 
 
@@ -188,7 +203,9 @@ def _object(*required: str, **properties: Any) -> dict[str, Any]:
 
 
 def _list_of(name: str) -> dict[str, Any]:
-    return _object("object", "data", object={"const": "list"}, data={"type": "array", "items": _ref(name)})
+    return _object(
+        "object", "data", object={"const": "list"}, data={"type": "array", "items": _ref(name)}
+    )
 
 
 _TEXT: Final = {"type": "string"}

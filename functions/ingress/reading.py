@@ -41,10 +41,15 @@ def require_media_type(request: Request, allowed: Sequence[str] = (JSON_TYPE,)) 
     Raises:
         ApiError: `unsupported_media_type`.
     """
-    if any(value.strip().lower() != b"identity" for value in header_values(request, b"content-encoding")):
+    if any(
+        value.strip().lower() != b"identity"
+        for value in header_values(request, b"content-encoding")
+    ):
         raise ApiError("unsupported_media_type", "Send the body without a content encoding.")
     values = header_values(request, b"content-type")
-    media_type, _, parameters = (values[0] if len(values) == 1 else b"").decode("latin-1").partition(";")
+    media_type, _, parameters = (
+        (values[0] if len(values) == 1 else b"").decode("latin-1").partition(";")
+    )
     if media_type.strip().lower() not in allowed:
         raise ApiError("unsupported_media_type", f"Send content-type: {' or '.join(allowed)}.")
     for parameter in parameters.split(";"):

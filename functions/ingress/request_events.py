@@ -108,5 +108,7 @@ def cursor_of(request: Request) -> int:
     """
     text = request.query_params.get("after") or request.headers.get("last-event-id") or "0"
     if not (text.isascii() and text.isdigit() and len(text) <= 12):
-        raise ApiError("invalid_value", "The cursor is the id of an event of this stream.", param="after")
+        raise ApiError(
+            "invalid_value", "The cursor is the id of an event of this stream.", param="after"
+        )
     return int(text)

@@ -78,9 +78,7 @@ async def _create(deps: Deps, request: Request) -> Response:
     return _answered(row, outcome)
 
 
-def _call(
-    deps: Deps, request: Request, body: dict[str, object], raw: bytes, tenant: str
-) -> Call:
+def _call(deps: Deps, request: Request, body: dict[str, object], raw: bytes, tenant: str) -> Call:
     if not isinstance(body.get("background"), bool | None):
         raise ApiError("invalid_value", "background is true or false.", param="background")
     chat = to_chat(body)

@@ -11,7 +11,13 @@ from typing import Any, Final
 from events.types import State
 from functions.errors import ApiError
 
-REFUSED: Final = ("previous_response_id", "conversation", "prompt", "max_tool_calls", "context_management")
+REFUSED: Final = (
+    "previous_response_id",
+    "conversation",
+    "prompt",
+    "max_tool_calls",
+    "context_management",
+)
 """They need state of earlier responses, or tools that run on our side."""
 IGNORED: Final = frozenset(
     {
@@ -150,9 +156,15 @@ def _item(at: str, item: object) -> dict[str, object]:
             call = {"id": item.get("call_id"), "type": "function", "function": function}
             return {"role": "assistant", "content": None, "tool_calls": [call]}
         case "function_call_output":
-            return {"role": "tool", "tool_call_id": item.get("call_id"), "content": item.get("output")}
+            return {
+                "role": "tool",
+                "tool_call_id": item.get("call_id"),
+                "content": item.get("output"),
+            }
         case _:
-            raise ApiError("unsupported_parameter", "This kind of input is not supported.", param=at)
+            raise ApiError(
+                "unsupported_parameter", "This kind of input is not supported.", param=at
+            )
 
 
 def _content(at: str, content: object) -> object:
@@ -172,7 +184,9 @@ def _part(at: str, part: object) -> dict[str, object]:
 def _tool(number: int, tool: object) -> dict[str, object]:
     if not isinstance(tool, dict) or tool.get("type") != "function":
         raise ApiError(
-            "unsupported_parameter", "Only function tools are supported.", param=f"tools[{number}].type"
+            "unsupported_parameter",
+            "Only function tools are supported.",
+            param=f"tools[{number}].type",
         )
     function = {k: v for k, v in tool.items() if k != "type" and v is not None}
     return {"type": "function", "function": function}

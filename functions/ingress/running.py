@@ -12,7 +12,7 @@ from events.instants import to_rfc3339
 from events.record import Event
 from functions.errors import ApiError, AppendFailed
 from functions.ingress.deps import Deps
-from functions.ingress.waiting import POLL_S, RETRY_S, ReplyTail
+from functions.ingress.reply_tail import POLL_S, RETRY_S, ReplyTail
 from functions.ports import RecordLog, RecordTail
 from functions.registry_tail import RegistryTail
 

@@ -115,7 +115,12 @@ def chunks_of(body: Mapping[str, object], object_kind: str) -> list[bytes]:
 
     For a stream that joins work which was, or is, answered in one piece.
     """
-    base = {"id": body.get("id"), "object": object_kind, "created": body.get("created"), "model": body.get("model")}
+    base = {
+        "id": body.get("id"),
+        "object": object_kind,
+        "created": body.get("created"),
+        "model": body.get("model"),
+    }
     choices = body.get("choices")
     parts = [_chunk_choice(choice) for choice in choices] if isinstance(choices, list) else []
     frames = [dumps({**base, "choices": parts})]

@@ -64,7 +64,9 @@ async def resolve(deps: Deps, tenant: str, callback: str) -> CallbackTarget:
     if ":" not in callback and "/" not in callback:
         target = await deps.offload(deps.store.target, callback)
         if target is None or target.tenant != tenant or target.is_disabled:
-            raise ApiError("callback_url_refused", "No such callback is registered.", param="callback")
+            raise ApiError(
+                "callback_url_refused", "No such callback is registered.", param="callback"
+            )
         return target
     judge_url(callback, CallbackPolicy.of(deps.settings.ingress))
     target_id = f"cb_{ids.content_hash(f'{tenant} {callback}'.encode())[:32]}"
@@ -98,7 +100,9 @@ def shown(target: CallbackTarget) -> dict[str, object]:
 async def _own(deps: Deps, request: Request) -> CallbackTarget:
     tenant = tenant_of(deps, request)
     target_id = request.path_params["target_id"]
-    target = await deps.offload(deps.store.target, target_id) if ids.is_valid_id(target_id) else None
+    target = (
+        await deps.offload(deps.store.target, target_id) if ids.is_valid_id(target_id) else None
+    )
     if target is None or target.tenant != tenant:
         raise not_found()
     return target

@@ -1,69 +1,20 @@
-"""Waiters: who waits for which request, and the thread that reads this replica's reply partition for them.
+"""Waiters: who waits for which request, and what has come for them. Event loop only.
 
-A waiter is registered *before* its request is appended, so that no reply can come too early. The tail thread
-decodes records, drops what is not for us (other epoch, nobody waiting, malformed) and hands the rest to the event
-loop in batches. Everything else here runs on the loop only.
+A waiter is registered *before* its request is appended, so that no reply can come too early.
 """
 
 import asyncio
-import logging
-import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Final
 
-import msgspec
-
-from events import kafka_codec, reply
-from events.errors import EventRejected
-from events.record import Event, Record
-from events.types import (
-    ATTEMPT,
-    CHUNK,
-    CORRELATION_ID,
-    GENERATION,
-    PROGRESS,
-    REPLY_EPOCH,
-    SEQUENCE,
-    STATUS,
-    TERMINAL_TYPES,
-    State,
-)
-from functions.errors import ApiError, PickspinError
-from functions.ports import RecordTail
-
-log = logging.getLogger(__name__)
+from events import reply
+from events.types import State
+from functions.errors import ApiError
+from functions.ingress.replies import ChunkReply, ProgressReply, Reply
 
 BUFFER_BYTES: Final = 1024 * 1024
 """Chunks kept for one reader that is slower than the model; above, the reader is dropped."""
-POLL_S: Final = 0.25
-RETRY_S: Final = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class ChunkReply:
-    """Streamed parts: each of `parts` is one OpenAI chunk object as JSON bytes."""
-
-    request_id: str
-    generation: str
-    attempt: int
-    sequence: int
-    parts: tuple[bytes, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ProgressReply:
-    """The request was routed, or is running."""
-
-    request_id: str
-    state: State
-    service: str | None
-    model: str | None
-    reason: str | None
-
-
-Reply = ChunkReply | ProgressReply | reply.Terminal
 
 
 class Waiter:
@@ -245,143 +196,3 @@ class Waiters:
         """Ends every wait: shutdown."""
         for waiter in tuple(self._open.values()):
             waiter.fail(error)
-
-
-class _ChunkData(msgspec.Struct, frozen=True):
-    chunks: list[msgspec.Raw]
-
-
-class _Decision(msgspec.Struct, frozen=True):
-    reason: str | None = None
-
-
-class _ProgressData(msgspec.Struct, frozen=True):
-    state: State
-    service: str | None = None
-    model: str | None = None
-    decision: _Decision | None = None
-
-
-_CHUNK_DATA: Final = msgspec.json.Decoder(_ChunkData)
-_PROGRESS_DATA: Final = msgspec.json.Decoder(_ProgressData)
-
-
-def read_reply(event: Event, epoch: str) -> Reply | str:
-    """What a reply event means here, or why it is dropped. Pure.
-
-    Chunk objects are kept as the JSON the worker wrote: they are forwarded, never looked into.
-    """
-    if event.get(REPLY_EPOCH) not in (None, epoch):
-        return "other_epoch"
-    try:
-        if event.type == CHUNK:
-            return _read_chunk(event)
-        if event.type == PROGRESS:
-            data = _PROGRESS_DATA.decode(event.data or b"")
-            reason = None if data.decision is None else data.decision.reason
-            return ProgressReply(_about(event), data.state, data.service, data.model, reason)
-        if event.type in TERMINAL_TYPES:
-            return reply.parse_terminal(event)
-    except (EventRejected, msgspec.MsgspecError, ValueError):
-        return "malformed"
-    return "other_type"
-
-
-def _read_chunk(event: Event) -> ChunkReply:
-    raws = (bytes(raw) for raw in _CHUNK_DATA.decode(event.data or b"").chunks)
-    # A line break between tokens is legal JSON, but would cut an SSE frame.
-    parts = tuple(msgspec.json.format(raw, indent=-1) if b"\n" in raw or b"\r" in raw else raw for raw in raws)
-    return ChunkReply(
-        request_id=_about(event),
-        generation=event.get(GENERATION) or "",
-        attempt=int(event.get(ATTEMPT) or "1"),
-        sequence=int(event.get(SEQUENCE) or ""),
-        parts=parts,
-    )
-
-
-def _about(event: Event) -> str:
-    request_id = event.get(CORRELATION_ID) or event.subject
-    if not request_id:
-        raise ValueError("no request id")
-    return request_id
-
-
-class ReplyTail:
-    """The thread over this replica's partition of `infer.replies`.
-
-    `open_tail` opens the tail at the end of the partition (called in the thread, again after a failure).
-    """
-
-    def __init__(
-        self,
-        open_tail: Callable[[], RecordTail],
-        waiters: Waiters,
-        *,
-        epoch: str,
-        dropped: Callable[[str], None],
-        poll_s: float = POLL_S,
-    ) -> None:
-        self._poll_s = poll_s
-        self._open_tail = open_tail
-        self._waiters = waiters
-        self._epoch = epoch
-        self._dropped = dropped
-        self._stop = threading.Event()
-        self._caught_up = threading.Event()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread = threading.Thread(target=self._run, name="replies", daemon=True)
-
-    def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._thread.start()
-
-    def is_caught_up(self) -> bool:
-        """The tail stands where it was opened or later, and its thread lives."""
-        return self._caught_up.is_set() and self._thread.is_alive()
-
-    def close(self) -> None:
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout=5.0)
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            try:
-                tail = self._open_tail()
-                try:
-                    self._follow(tail)
-                finally:
-                    self._caught_up.clear()
-                    tail.close()
-            except Exception:
-                # A loop boundary: whatever the client library raised, the tail is opened again.
-                log.warning("the reply tail failed and is opened again", exc_info=True)
-                self._stop.wait(RETRY_S)
-
-    def _follow(self, tail: RecordTail) -> None:
-        while not self._stop.is_set():
-            records = tail.poll(self._poll_s)
-            if tail.is_caught_up():
-                self._caught_up.set()
-            found = [one for one in map(self._read, records) if one is not None]
-            if found and self._loop is not None:
-                self._loop.call_soon_threadsafe(self._waiters.deliver, found)
-            tail.expect(soon=len(self._waiters) > 0)
-
-    def _read(self, record: Record) -> Reply | None:
-        try:
-            event = kafka_codec.from_record(record)
-        except (EventRejected, PickspinError):
-            self._dropped("malformed")
-            return None
-        if event.type == STATUS:
-            return None  # our own probe (functions.ingress.running.probe)
-        found = read_reply(event, self._epoch)
-        if isinstance(found, str):
-            self._dropped(found)
-            return None
-        if found.request_id not in self._waiters:
-            self._dropped("nobody_waits")
-            return None
-        return found

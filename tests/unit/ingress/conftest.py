@@ -30,7 +30,8 @@ from functions.ingress.deps import Deps
 from functions.ingress.http_protocol import BoundedProtocol
 from functions.ingress.identity import Keys
 from functions.ingress.probing import Health
-from functions.ingress.waiting import ReplyTail, Waiters
+from functions.ingress.reply_tail import ReplyTail
+from functions.ingress.waiting import Waiters
 from functions.recorder.changes import change_of
 from functions.settings import IngressSettings, Settings
 from functions.telemetry import Metrics
@@ -61,12 +62,26 @@ Script = Callable[["Worker", InferenceRequest], Sequence[Outgoing]]
 def answer_of(request: InferenceRequest, text: str = "hello") -> dict[str, Any]:
     """The OpenAI object that the scripted worker answers with."""
     if request.operation is types.Operation.EMBEDDINGS:
-        return {"object": "list", "model": "org/embed-1", "data": [{"object": "embedding", "index": 0, "embedding": [0.5]}], "usage": {"prompt_tokens": 1, "total_tokens": 1}}
+        return {
+            "object": "list",
+            "model": "org/embed-1",
+            "data": [{"object": "embedding", "index": 0, "embedding": [0.5]}],
+            "usage": {"prompt_tokens": 1, "total_tokens": 1},
+        }
     if request.operation is types.Operation.COMPLETIONS:
-        choice: dict[str, Any] = {"index": 0, "text": text, "finish_reason": "stop", "logprobs": None}
+        choice: dict[str, Any] = {
+            "index": 0,
+            "text": text,
+            "finish_reason": "stop",
+            "logprobs": None,
+        }
         kind = "text_completion"
     else:
-        choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+        choice = {
+            "index": 0,
+            "message": {"role": "assistant", "content": text},
+            "finish_reason": "stop",
+        }
         kind = "chat.completion"
     return {
         "id": f"chatcmpl-{request.request_id}",
@@ -148,7 +163,13 @@ class Worker:
         return reply.progress_outgoing(event, topics=TOPICS, reply=request.reply)
 
     def chunk(
-        self, request: InferenceRequest, text: str, sequence: int, *, generation: str = "g1", attempt: int = 1
+        self,
+        request: InferenceRequest,
+        text: str,
+        sequence: int,
+        *,
+        generation: str = "g1",
+        attempt: int = 1,
     ) -> tuple[Outgoing, ...]:
         event = reply.chunk(
             request.origin,
@@ -183,9 +204,13 @@ class Worker:
         )
         return reply.terminal_outgoing(event, topics=TOPICS, reply=request.reply)
 
-    def failed(self, request: InferenceRequest, code: str, message: str = "it went wrong") -> tuple[Outgoing, ...]:
+    def failed(
+        self, request: InferenceRequest, code: str, message: str = "it went wrong"
+    ) -> tuple[Outgoing, ...]:
         error = ApiError(code, message)
-        failure = reply.Failure(code=code, message=message, type=error.row.type, status=error.status)
+        failure = reply.Failure(
+            code=code, message=message, type=error.row.type, status=error.status
+        )
         event = reply.failed(request.origin, failure, source="/models/smol", now=self.clock.now())
         return reply.terminal_outgoing(event, topics=TOPICS, reply=request.reply)
 
@@ -234,7 +259,9 @@ class Rig:
     def start(self) -> None:
         """Starts the reply tail on the running loop."""
         tail = ReplyTail(
-            lambda: self.log.tail(topics=(TOPICS.replies,), client="t", from_start=False, partition=0),
+            lambda: self.log.tail(
+                topics=(TOPICS.replies,), client="t", from_start=False, partition=0
+            ),
             self.deps.waiters,
             epoch=self.deps.epoch,
             dropped=self.dropped.append,
@@ -248,7 +275,9 @@ class Rig:
         """An HTTP client straight to the application."""
         self.start()
         transport = httpx.ASGITransport(self.app(), raise_app_exceptions=True)
-        async with httpx.AsyncClient(transport=transport, base_url="http://t", headers=headers) as client:
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://t", headers=headers
+        ) as client:
             yield client
 
     def events_on(self, topic: str) -> list[Event]:
@@ -260,7 +289,7 @@ class Rig:
 async def _eventually(condition: Callable[[], Any], timeout_s: float = 5.0) -> Any:
     """Waits until `condition()` is true and returns what it returned."""
     async with asyncio.timeout(timeout_s):
-        while not (found := condition()):
+        while not (found := condition()):  # noqa: ASYNC110 - it happens in other threads
             await asyncio.sleep(0.005)
     return found
 
@@ -268,12 +297,17 @@ async def _eventually(condition: Callable[[], Any], timeout_s: float = 5.0) -> A
 @contextlib.asynccontextmanager
 async def _live(rig: Rig) -> AsyncIterator[httpx.AsyncClient]:
     config = uvicorn.Config(
-        rig.app(), http=BoundedProtocol, ws="none", lifespan="off", access_log=False, log_config=None
+        rig.app(),
+        http=BoundedProtocol,
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
     )
     server = uvicorn.Server(config)
     listener = socket.create_server(("127.0.0.1", 0))
     rig.start()
-    task = asyncio.create_task(server._serve([listener]))  # noqa: SLF001 - `serve` takes the signals over
+    task = asyncio.create_task(server._serve([listener]))  # `serve` would take the signals over
     await _eventually(lambda: server.started)
     host, port = listener.getsockname()
     try:
@@ -289,6 +323,22 @@ async def _live(rig: Rig) -> AsyncIterator[httpx.AsyncClient]:
 def live() -> Callable[[Rig], contextlib.AbstractAsyncContextManager[httpx.AsyncClient]]:
     """`live(rig)`: the application behind uvicorn on a port of its own, and a client to it."""
     return _live
+
+
+@pytest.fixture
+def ended() -> Callable[..., Any]:
+    """`await ended(client, url, key)`: polls until the `state` (or `key`) is a final one; the last body."""
+
+    async def poll(client: httpx.AsyncClient, url: str, key: str = "state") -> Any:
+        final = {"completed", "failed", "cancelled", "expired"}
+        async with asyncio.timeout(5.0):
+            while True:
+                body = (await client.get(url)).json()
+                if body[key] in final:
+                    return body
+                await asyncio.sleep(0.01)
+
+    return poll
 
 
 @pytest.fixture

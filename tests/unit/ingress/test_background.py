@@ -16,15 +16,6 @@ pytestmark = pytest.mark.anyio
 ASYNC = {"prefer": "respond-async"}
 
 
-async def ended(client: Any, url: str) -> Any:
-    async with asyncio.timeout(5):
-        while True:
-            body = (await client.get(url)).json()
-            if body["state"] in {"completed", "failed", "cancelled", "expired"}:
-                return body
-            await asyncio.sleep(0.01)
-
-
 async def test_background_work_is_accepted_at_once_and_found_at_once(rig: Any, chat: Any) -> None:
     rig.worker.script = lambda worker, request: ()
     async with rig.client() as client:
@@ -50,9 +41,13 @@ async def test_the_event_of_background_work_names_no_reply_partition(rig: Any, c
     assert wait == timedelta(seconds=3600)
 
 
-async def test_a_poll_shows_the_answer_as_the_sync_door_would(rig: Any, chat: Any) -> None:
+async def test_a_poll_shows_the_answer_as_the_sync_door_would(
+    rig: Any, chat: Any, ended: Any
+) -> None:
     async with rig.client() as client:
-        url = (await client.post("/v1/chat/completions", json=chat, headers=ASYNC)).headers["location"]
+        url = (await client.post("/v1/chat/completions", json=chat, headers=ASYNC)).headers[
+            "location"
+        ]
         body = await ended(client, url)
     assert body["state"] == "completed"
     assert body["status"] == 200
@@ -62,10 +57,12 @@ async def test_a_poll_shows_the_answer_as_the_sync_door_would(rig: Any, chat: An
     assert body["error"] is None
 
 
-async def test_a_poll_of_failed_work_shows_the_error(rig: Any, chat: Any) -> None:
+async def test_a_poll_of_failed_work_shows_the_error(rig: Any, chat: Any, ended: Any) -> None:
     rig.worker.script = lambda worker, request: worker.failed(request, "backend_failed")
     async with rig.client() as client:
-        url = (await client.post("/v1/chat/completions", json=chat, headers=ASYNC)).headers["location"]
+        url = (await client.post("/v1/chat/completions", json=chat, headers=ASYNC)).headers[
+            "location"
+        ]
         body = await ended(client, url)
     assert body["state"] == "failed"
     assert body["error"]["code"] == "backend_failed"
@@ -75,22 +72,30 @@ async def test_a_poll_of_failed_work_shows_the_error(rig: Any, chat: Any) -> Non
 async def test_loading_is_shown_while_no_replica_is_ready(rig: Any, chat: Any) -> None:
     rig.worker.script = lambda worker, request: worker.progress(request)
     async with rig.client() as client:
-        url = (await client.post("/v1/chat/completions", json=chat, headers=ASYNC)).headers["location"]
+        url = (await client.post("/v1/chat/completions", json=chat, headers=ASYNC)).headers[
+            "location"
+        ]
         async with asyncio.timeout(5):
-            while (body := (await client.get(url)).json())["state"] == "accepted":
+            body = (await client.get(url)).json()
+            while body["state"] == "accepted":
                 await asyncio.sleep(0.01)
+                body = (await client.get(url)).json()
     assert body["state"] == "loading"
     assert body["service"] == "smol"
 
 
 async def test_a_poll_may_wait(rig: Any, chat: Any) -> None:
     async with rig.client() as client:
-        url = (await client.post("/v1/chat/completions", json=chat, headers=ASYNC)).headers["location"]
+        url = (await client.post("/v1/chat/completions", json=chat, headers=ASYNC)).headers[
+            "location"
+        ]
         body = (await client.get(url, headers={"prefer": "wait=5"})).json()
     assert body["state"] == "completed"
 
 
-async def test_prefer_wait_answers_202_when_it_runs_out_and_cancels_nothing(rig: Any, chat: Any) -> None:
+async def test_prefer_wait_answers_202_when_it_runs_out_and_cancels_nothing(
+    rig: Any, chat: Any, ended: Any
+) -> None:
     held: list[Any] = []
 
     def hold(worker: Any, request: Any) -> Any:
@@ -99,7 +104,9 @@ async def test_prefer_wait_answers_202_when_it_runs_out_and_cancels_nothing(rig:
 
     rig.worker.script = hold
     async with rig.client() as client:
-        answer = await client.post("/v1/chat/completions", json=chat, headers={"prefer": "wait=0.1"})
+        answer = await client.post(
+            "/v1/chat/completions", json=chat, headers={"prefer": "wait=0.1"}
+        )
         assert answer.status_code == 202
         assert answer.headers["preference-applied"] == "wait=0.1"
         rig.worker.send(*rig.worker.completed(held[0], "late"))
@@ -115,7 +122,9 @@ async def test_prefer_wait_is_a_plain_answer_when_it_is_enough(rig: Any, chat: A
     assert answer.json()["object"] == "chat.completion"
 
 
-async def test_events_come_from_the_cursor_on_and_end_with_the_terminal(rig: Any, chat: Any, live: Any) -> None:
+async def test_events_come_from_the_cursor_on_and_end_with_the_terminal(
+    rig: Any, chat: Any, live: Any, ended: Any
+) -> None:
     async with live(rig) as client:
         url = (
             await client.post("/v1/chat/completions", json=chat | {"stream": True}, headers=ASYNC)
@@ -146,7 +155,9 @@ async def test_events_follow_running_work(rig: Any, chat: Any, live: Any) -> Non
 
     rig.worker.script = hold
     async with live(rig) as client:
-        url = (await client.post("/v1/chat/completions", json=chat, headers=ASYNC)).headers["location"]
+        url = (await client.post("/v1/chat/completions", json=chat, headers=ASYNC)).headers[
+            "location"
+        ]
         seen: list[str] = []
         async with client.stream("GET", f"{url}/events") as answer:
             async for line in answer.aiter_lines():
@@ -159,7 +170,9 @@ async def test_events_follow_running_work(rig: Any, chat: Any, live: Any) -> Non
 async def test_cancelling_queued_work_ends_it_as_cancelled(rig: Any, chat: Any) -> None:
     rig.worker.script = lambda worker, request: ()
     async with rig.client() as client:
-        url = (await client.post("/v1/chat/completions", json=chat, headers=ASYNC)).headers["location"]
+        url = (await client.post("/v1/chat/completions", json=chat, headers=ASYNC)).headers[
+            "location"
+        ]
         answer = await client.post(f"{url}/cancel")
         assert answer.status_code == 200
         assert answer.json()["state"] == "cancelled"
@@ -168,16 +181,20 @@ async def test_cancelling_queued_work_ends_it_as_cancelled(rig: Any, chat: Any) 
     assert b"client" in rig.events_on("infer.control")[0].data
 
 
-async def test_finished_work_cannot_be_cancelled(rig: Any, chat: Any) -> None:
+async def test_finished_work_cannot_be_cancelled(rig: Any, chat: Any, ended: Any) -> None:
     async with rig.client() as client:
-        url = (await client.post("/v1/chat/completions", json=chat, headers=ASYNC)).headers["location"]
+        url = (await client.post("/v1/chat/completions", json=chat, headers=ASYNC)).headers[
+            "location"
+        ]
         await ended(client, url)
         answer = await client.post(f"{url}/cancel")
     assert answer.status_code == 409
     assert answer.json()["error"]["code"] == "not_cancellable"
 
 
-async def test_cancelling_from_elsewhere_ends_a_waiting_call(rig: Any, chat: Any, eventually: Any) -> None:
+async def test_cancelling_from_elsewhere_ends_a_waiting_call(
+    rig: Any, chat: Any, eventually: Any
+) -> None:
     rig.worker.script = lambda worker, request: ()
     async with rig.client() as client:
         waiting = asyncio.ensure_future(client.post("/v1/chat/completions", json=chat))
@@ -189,16 +206,20 @@ async def test_cancelling_from_elsewhere_ends_a_waiting_call(rig: Any, chat: Any
     assert answer.json()["error"]["code"] == "cancelled"
 
 
-async def test_a_deleted_request_is_gone(rig: Any, chat: Any) -> None:
+async def test_a_deleted_request_is_gone(rig: Any, chat: Any, ended: Any) -> None:
     async with rig.client() as client:
-        url = (await client.post("/v1/chat/completions", json=chat, headers=ASYNC)).headers["location"]
+        url = (await client.post("/v1/chat/completions", json=chat, headers=ASYNC)).headers[
+            "location"
+        ]
         await ended(client, url)
         assert (await client.delete(url)).json()["deleted"] is True
         assert (await client.get(url)).status_code == 404
         assert (await client.delete(url)).status_code == 404
 
 
-async def test_store_false_keeps_the_answer_until_it_was_fetched(rig: Any, chat: Any) -> None:
+async def test_store_false_keeps_the_answer_until_it_was_fetched(
+    rig: Any, chat: Any, ended: Any
+) -> None:
     async with rig.client() as client:
         url = (
             await client.post("/v1/chat/completions", json=chat | {"store": False}, headers=ASYNC)
@@ -208,9 +229,11 @@ async def test_store_false_keeps_the_answer_until_it_was_fetched(rig: Any, chat:
         assert (await client.get(url)).status_code == 404
 
 
-async def test_requests_are_listed_by_state(rig: Any, chat: Any) -> None:
+async def test_requests_are_listed_by_state(rig: Any, chat: Any, ended: Any) -> None:
     async with rig.client() as client:
-        url = (await client.post("/v1/chat/completions", json=chat, headers=ASYNC)).headers["location"]
+        url = (await client.post("/v1/chat/completions", json=chat, headers=ASYNC)).headers[
+            "location"
+        ]
         await ended(client, url)
         assert len((await client.get("/v1/requests?state=completed,failed")).json()["data"]) == 1
         assert (await client.get("/v1/requests?state=running")).json()["data"] == []
@@ -222,10 +245,15 @@ async def test_a_foreign_id_is_404_and_a_foreign_list_is_empty(rig: Any, chat: A
     rig.deps = replace(rig.deps, keys=Keys.parse("a=key-a,b=key-b"))
     async with rig.client() as client:
         mine, other = {"authorization": "Bearer key-a"}, {"authorization": "Bearer key-b"}
-        url = (
-            await client.post("/v1/chat/completions", json=chat, headers=ASYNC | mine)
-        ).headers["location"]
-        for method, path in (("GET", url), ("DELETE", url), ("POST", f"{url}/cancel"), ("GET", f"{url}/events")):
+        url = (await client.post("/v1/chat/completions", json=chat, headers=ASYNC | mine)).headers[
+            "location"
+        ]
+        for method, path in (
+            ("GET", url),
+            ("DELETE", url),
+            ("POST", f"{url}/cancel"),
+            ("GET", f"{url}/events"),
+        ):
             answer = await client.request(method, path, headers=other)
             assert answer.status_code == 404, method
             assert answer.json()["error"]["code"] == "not_found"
@@ -233,7 +261,9 @@ async def test_a_foreign_id_is_404_and_a_foreign_list_is_empty(rig: Any, chat: A
         assert (await client.get(url, headers=mine)).status_code == 200
 
 
-async def test_background_work_that_could_not_be_written_is_refused_and_not_listed(rig: Any, chat: Any) -> None:
+async def test_background_work_that_could_not_be_written_is_refused_and_not_listed(
+    rig: Any, chat: Any
+) -> None:
     rig.log.fail_next("infer.requests", AppendFailed("down"))
     async with rig.client() as client:
         answer = await client.post("/v1/chat/completions", json=chat, headers=ASYNC)
@@ -241,7 +271,9 @@ async def test_background_work_that_could_not_be_written_is_refused_and_not_list
         assert (await client.get("/v1/requests")).json()["data"] == []
 
 
-async def test_unfinished_work_of_a_tenant_is_bounded_over_all_replicas(rig: Any, chat: Any) -> None:
+async def test_unfinished_work_of_a_tenant_is_bounded_over_all_replicas(
+    rig: Any, chat: Any
+) -> None:
     rig.deps = replace(rig.deps, keys=Keys.parse("narrow=k"))
     rig.worker.script = lambda worker, request: ()
     async with rig.client(authorization="Bearer k") as client:

@@ -45,7 +45,9 @@ def assert_refused(received: bytes, statuses: set[int]) -> None:
     assert set(body["error"]) == {"message", "type", "code", "param", "src", "request_id"}
 
 
-async def test_an_honest_length_over_the_limit_is_refused_at_once_and_closed(rig: Any, live: Any) -> None:
+async def test_an_honest_length_over_the_limit_is_refused_at_once_and_closed(
+    rig: Any, live: Any
+) -> None:
     """H16: the answer comes before the body."""
     async with live(rig) as client:
         received, is_closed = await exchange(client, HEAD + b"content-length: 9000000\r\n\r\n")
@@ -75,7 +77,9 @@ async def test_a_chunked_body_over_the_limit_is_cut(rig: Any, live: Any) -> None
         pytest.param(b"content-length: 0x2d\r\n", id="H18-hex"),
         pytest.param(b"content-length: 45\r\ntransfer-encoding: chunked\r\n", id="H44-cl-te"),
         pytest.param(b"transfer-encoding: chunked\r\ncontent-length: 45\r\n", id="H44-te-cl"),
-        pytest.param(b"transfer-encoding: chunked\r\ntransfer-encoding: identity\r\n", id="H44-te-te"),
+        pytest.param(
+            b"transfer-encoding: chunked\r\ntransfer-encoding: identity\r\n", id="H44-te-te"
+        ),
         pytest.param(b"transfer-encoding: xchunked\r\n", id="H44-te-unknown"),
         pytest.param(b"transfer-encoding : chunked\r\n", id="H44-space"),
         pytest.param(b" folded: x\r\n", id="H44-folded"),
@@ -104,7 +108,9 @@ async def test_a_body_shorter_than_its_length_is_cut_off_in_time(rig: Any, live:
     assert rig.events_on("infer.requests") == []
 
 
-async def test_a_body_longer_than_its_length_never_becomes_a_second_request(rig: Any, live: Any) -> None:
+async def test_a_body_longer_than_its_length_never_becomes_a_second_request(
+    rig: Any, live: Any
+) -> None:
     """H18: the length lies (short): the rest is garbage, and the connection closes."""
     smuggled = b"GET /v1/models HTTP/1.1 x\r\n\r\n"
     async with live(rig) as client:
@@ -128,7 +134,9 @@ async def test_a_client_that_leaves_inside_its_body_is_forgotten(rig: Any, live:
 async def test_a_head_without_end_is_431(rig: Any, live: Any) -> None:
     """H19."""
     async with live(rig) as client:
-        received, is_closed = await exchange(client, HEAD, *[b"x-pad: " + b"x" * 8000 + b"\r\n"] * 8)
+        received, is_closed = await exchange(
+            client, HEAD, *[b"x-pad: " + b"x" * 8000 + b"\r\n"] * 8
+        )
     assert is_closed
     if received:
         assert_refused(received, {431})

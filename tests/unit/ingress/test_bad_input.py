@@ -45,15 +45,24 @@ def assert_refused(rig: Any, answer: httpx.Response, status: int, code: str | No
         pytest.param(b'{"model":"smol",' + MESSAGES, id="H3-truncated"),
         pytest.param(b'{"model":"smol",' + MESSAGES + b"}x", id="H4-trailing"),
         pytest.param(b'{"model":"smol","temperature":NaN,' + MESSAGES + b"}", id="H5-nan"),
-        pytest.param(b'{"model":"smol","temperature":Infinity,' + MESSAGES + b"}", id="H5-infinity"),
+        pytest.param(
+            b'{"model":"smol","temperature":Infinity,' + MESSAGES + b"}", id="H5-infinity"
+        ),
         pytest.param(b'{"model":"smol","temperature":1e400,' + MESSAGES + b"}", id="H5-1e400"),
         pytest.param(b'{"model":"smol","model":"big",' + MESSAGES + b"}", id="H6-duplicate-key"),
-        pytest.param(b'{"model":"smol","x":' + b"[" * 2000 + b"]" * 2000 + b"," + MESSAGES + b"}", id="H7-deep"),
-        pytest.param(b'{"model":"smol","seed":' + b"9" * 5000 + b"," + MESSAGES + b"}", id="H8-digits"),
+        pytest.param(
+            b'{"model":"smol","x":' + b"[" * 2000 + b"]" * 2000 + b"," + MESSAGES + b"}",
+            id="H7-deep",
+        ),
+        pytest.param(
+            b'{"model":"smol","seed":' + b"9" * 5000 + b"," + MESSAGES + b"}", id="H8-digits"
+        ),
         pytest.param(b'{"model":"smol","x":"\xff",' + MESSAGES + b"}", id="H9-utf8"),
         pytest.param('{"model":"smol","messages":[]}'.encode("utf-16"), id="H10-utf16"),
         pytest.param(b"\xef\xbb\xbf{" + MESSAGES + b"}", id="H10-bom"),
-        pytest.param(b'{"model":"smol","messages":[{"role":"user","content":"\\ud800"}]}', id="H11-surrogate"),
+        pytest.param(
+            b'{"model":"smol","messages":[{"role":"user","content":"\\ud800"}]}', id="H11-surrogate"
+        ),
         pytest.param(b'{"model":"sm\\u0000ol",' + MESSAGES + b"}", id="H12-nul-in-model"),
         pytest.param(b'{"model":"",' + MESSAGES + b"}", id="H12-empty-model"),
         pytest.param(b'{"model":5,' + MESSAGES + b"}", id="H12-model-type"),
@@ -148,7 +157,13 @@ async def test_too_many_headers_are_431(rig: Any, chat: Any, headers: dict[str, 
 )
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("POST", CHAT), ("GET", "/v1/models"), ("GET", "/v1/requests/req_1"), ("POST", "/"), ("GET", "/v1/files")],
+    [
+        ("POST", CHAT),
+        ("GET", "/v1/models"),
+        ("GET", "/v1/requests/req_1"),
+        ("POST", "/"),
+        ("GET", "/v1/files"),
+    ],
 )
 async def test_without_a_good_key_everything_is_401(
     rig: Any, chat: Any, values: list[str], method: str, path: str
@@ -171,7 +186,9 @@ async def test_two_keys_are_401_even_where_no_key_is_needed(rig: Any, chat: Any)
 @pytest.mark.parametrize(
     "model", ["none", "../smol", "smol/../big", "x" * 10_000, "sm ol", "smol;drop", "modèle"]
 )
-async def test_an_unknown_model_is_404_without_touching_the_log(rig: Any, chat: Any, model: str) -> None:
+async def test_an_unknown_model_is_404_without_touching_the_log(
+    rig: Any, chat: Any, model: str
+) -> None:
     """H22, H23."""
     async with rig.client() as client:
         answer = await client.post(CHAT, json=chat | {"model": model})
@@ -192,7 +209,9 @@ USER = {"role": "user", "content": "hi"}
         pytest.param({"messages": [{"role": "boss", "content": "x"}]}, id="H25-role"),
         pytest.param({"messages": [{"role": "user", "content": None}]}, id="H25-null"),
         pytest.param({"messages": [{"role": "user", "content": 5}]}, id="H25-number"),
-        pytest.param({"messages": [{"role": "user", "content": [{"type": "dance"}]}]}, id="H25-part"),
+        pytest.param(
+            {"messages": [{"role": "user", "content": [{"type": "dance"}]}]}, id="H25-part"
+        ),
         pytest.param({"max_tokens": 0}, id="H26-0"),
         pytest.param({"max_tokens": -1}, id="H26-negative"),
         pytest.param({"max_tokens": "5"}, id="H26-text"),
@@ -211,7 +230,16 @@ USER = {"role": "user", "content": "hi"}
         pytest.param({"stream": "yes"}, id="H31"),
         pytest.param({"stream_options": {"include_usage": True}}, id="H32"),
         pytest.param(
-            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://10.0.0.1/"}}]}]},
+            {
+                "messages": [
+                    {
+                        "role": "user",
+                        "content": [
+                            {"type": "image_url", "image_url": {"url": "http://10.0.0.1/"}}
+                        ],
+                    }
+                ]
+            },
             id="H34",
         ),
     ],
@@ -268,7 +296,9 @@ async def test_headers_from_outside_forge_nothing(rig: Any, chat: Any) -> None:
         {"tracestate": ",".join(f"k{n}=v" for n in range(1000))},
     ],
 )
-async def test_a_malformed_trace_begins_a_new_one(rig: Any, chat: Any, headers: dict[str, str]) -> None:
+async def test_a_malformed_trace_begins_a_new_one(
+    rig: Any, chat: Any, headers: dict[str, str]
+) -> None:
     """H43."""
     async with rig.client() as client:
         assert (await client.post(CHAT, json=chat, headers=headers)).status_code == 200
@@ -319,7 +349,9 @@ async def test_a_query_of_a_megabyte_is_refused(rig: Any) -> None:
     assert_refused(rig, answer, 431)
 
 
-@pytest.mark.parametrize("request_id", ["req_none", "x" * 5000, "%00", "a%20b", "%0a", "..%2f..", "é"])
+@pytest.mark.parametrize(
+    "request_id", ["req_none", "x" * 5000, "%00", "a%20b", "%0a", "..%2f..", "é"]
+)
 async def test_an_id_nobody_has_is_404_everywhere(rig: Any, request_id: str) -> None:
     """H21, H50."""
     async with rig.client() as client:

@@ -65,7 +65,9 @@ async def test_an_event_sent_twice_is_one_request(rig: Any, chat: Any) -> None:
 
 
 async def test_what_is_ours_cannot_be_set_from_outside(rig: Any, chat: Any) -> None:
-    forged = binary(tenant="root", attempt="9", service="big", batchid="b", hops="3", correlationid="x")
+    forged = binary(
+        tenant="root", attempt="9", service="big", batchid="b", hops="3", correlationid="x"
+    )
     async with rig.client() as client:
         assert (await client.post("/", json=chat, headers=forged)).status_code == 202
     event = rig.events_on("infer.requests")[0]
@@ -75,7 +77,8 @@ async def test_what_is_ours_cannot_be_set_from_outside(rig: Any, chat: Any) -> N
 
 
 @pytest.mark.parametrize(
-    "topic", ["infer.replies", "infer.requests", "infer.dlq", "__consumer_offsets", "infer.model.smol"]
+    "topic",
+    ["infer.replies", "infer.requests", "infer.dlq", "__consumer_offsets", "infer.model.smol"],
 )
 async def test_a_reply_topic_outside_the_list_is_refused(rig: Any, chat: Any, topic: str) -> None:
     async with rig.client() as client:
@@ -127,7 +130,9 @@ async def test_another_tenants_event_id_is_taken(rig: Any, chat: Any) -> None:
     async with rig.client() as client:
         codes = [
             (
-                await client.post("/", json=chat, headers=binary() | {"authorization": f"Bearer {key}"})
+                await client.post(
+                    "/", json=chat, headers=binary() | {"authorization": f"Bearer {key}"}
+                )
             ).status_code
             for key in ("key-a", "key-b")
         ]
@@ -161,9 +166,13 @@ async def test_a_registered_callback_shows_its_secret_once(rig: Any) -> None:
     assert refused.json()["error"]["code"] == "callback_url_refused"
 
 
-async def test_work_with_a_registered_callback_is_background_work_that_names_it(rig: Any, chat: Any) -> None:
+async def test_work_with_a_registered_callback_is_background_work_that_names_it(
+    rig: Any, chat: Any
+) -> None:
     async with rig.client() as client:
-        target = (await client.post("/v1/callbacks", json={"url": "https://hooks.example.org/x"})).json()
+        target = (
+            await client.post("/v1/callbacks", json={"url": "https://hooks.example.org/x"})
+        ).json()
         answer = await client.post("/v1/chat/completions", json=chat | {"callback": target["id"]})
         assert answer.status_code == 202
     event = rig.events_on("infer.requests")[0]
@@ -221,7 +230,9 @@ async def test_another_tenants_callback_cannot_be_used_or_seen(rig: Any, chat: A
     async with rig.client() as client:
         a, b = {"authorization": "Bearer key-a"}, {"authorization": "Bearer key-b"}
         target = (
-            await client.post("/v1/callbacks", json={"url": "https://hooks.example.org/"}, headers=a)
+            await client.post(
+                "/v1/callbacks", json={"url": "https://hooks.example.org/"}, headers=a
+            )
         ).json()
         assert (await client.get(f"/v1/callbacks/{target['id']}", headers=b)).status_code == 404
         used = await client.post(

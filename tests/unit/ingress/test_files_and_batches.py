@@ -52,7 +52,9 @@ async def test_a_form_that_is_none_is_refused(rig: Any) -> None:
         assert (await upload(client, purpose="nonsense")).status_code == 400
         assert (await client.post("/v1/files", json={})).status_code == 415
         broken = await client.post(
-            "/v1/files", content=b"garbage", headers={"content-type": "multipart/form-data; boundary=x"}
+            "/v1/files",
+            content=b"garbage",
+            headers={"content-type": "multipart/form-data; boundary=x"},
         )
         assert broken.status_code == 400
         unbounded = await client.post(
@@ -126,7 +128,9 @@ async def test_a_batch_with_the_same_key_is_one_batch(rig: Any) -> None:
         file = (await upload(client)).json()
         asked = {"input_file_id": file["id"], "endpoint": "/v1/embeddings"}
         ids = [
-            (await client.post("/v1/batches", json=asked, headers={"idempotency-key": "b"})).json()["id"]
+            (await client.post("/v1/batches", json=asked, headers={"idempotency-key": "b"})).json()[
+                "id"
+            ]
             for _ in range(2)
         ]
     assert ids[0] == ids[1]
@@ -138,7 +142,9 @@ async def test_files_and_batches_of_others_are_404(rig: Any) -> None:
         file = (await upload(client, authorization="Bearer key-a")).json()
         other = {"authorization": "Bearer key-b"}
         assert (await client.get(f"/v1/files/{file['id']}", headers=other)).status_code == 404
-        assert (await client.get(f"/v1/files/{file['id']}/content", headers=other)).status_code == 404
+        assert (
+            await client.get(f"/v1/files/{file['id']}/content", headers=other)
+        ).status_code == 404
         assert (await client.delete(f"/v1/files/{file['id']}", headers=other)).status_code == 404
         asked = {"input_file_id": file["id"], "endpoint": "/v1/embeddings"}
         assert (await client.post("/v1/batches", json=asked, headers=other)).status_code == 404

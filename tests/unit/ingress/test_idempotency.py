@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
 
@@ -23,7 +24,9 @@ async def test_the_same_call_again_replays_the_finished_answer(rig: Any, chat: A
     assert len(rig.events_on("infer.requests")) == 1
 
 
-async def test_the_same_key_in_parallel_is_one_piece_of_work(rig: Any, chat: Any, eventually: Any) -> None:
+async def test_the_same_key_in_parallel_is_one_piece_of_work(
+    rig: Any, chat: Any, eventually: Any
+) -> None:
     held: list[Any] = []
 
     def hold(worker: Any, request: Any) -> Any:
@@ -96,15 +99,21 @@ async def test_a_call_that_was_not_accepted_leaves_its_key_free(rig: Any, chat: 
 async def test_a_call_that_was_shed_leaves_its_key_free(rig: Any, chat: Any) -> None:
     rig.configure(max_waiters=0)
     async with rig.client() as client:
-        assert (await client.post("/v1/chat/completions", json=chat, headers=KEY)).status_code == 503
-        assert (await client.post("/v1/chat/completions", json=chat, headers=KEY)).status_code == 503
+        assert (
+            await client.post("/v1/chat/completions", json=chat, headers=KEY)
+        ).status_code == 503
+        assert (
+            await client.post("/v1/chat/completions", json=chat, headers=KEY)
+        ).status_code == 503
     claim = rig.deps.store.claim_key(
         tenant="default", key="k-1", body_hash="h", request_id="r", now=rig.deps.clock.now()
     )
     assert claim.kind == "new"
 
 
-async def test_after_an_unknown_outcome_the_key_joins_what_may_have_been_written(rig: Any, chat: Any) -> None:
+async def test_after_an_unknown_outcome_the_key_joins_what_may_have_been_written(
+    rig: Any, chat: Any
+) -> None:
     record: list[Any] = []
 
     class Unsure:
@@ -117,8 +126,6 @@ async def test_after_an_unknown_outcome_the_key_joins_what_may_have_been_written
             future = self.inner.append(found)
             if found.topic == "infer.requests" and not record:
                 record.append(found)
-                from concurrent.futures import Future
-
                 future = Future()
                 future.set_exception(AppendFailed("timed out", is_unknown=True))
             return future

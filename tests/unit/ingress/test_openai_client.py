@@ -57,8 +57,9 @@ async def test_responses_in_the_background_are_retrieved_and_cancelled(
         later = await ai.responses.create(model="smol", input="hi", background=True)
         assert later.status == "queued"
         async with asyncio.timeout(5):
-            while (later := await ai.responses.retrieve(later.id)).status != "completed":
+            while later.status != "completed":
                 await asyncio.sleep(0.01)
+                later = await ai.responses.retrieve(later.id)
         assert later.output_text == "hello"
         rig.worker.script = lambda worker, request: ()
         held = await ai.responses.create(model="smol", input="hi", background=True)
@@ -67,7 +68,9 @@ async def test_responses_in_the_background_are_retrieved_and_cancelled(
 
 
 async def test_files_and_batches(rig: Any, live: Any, official: Any) -> None:
-    line = json.dumps({"custom_id": "1", "method": "POST", "url": "/v1/chat/completions", "body": {}})
+    line = json.dumps(
+        {"custom_id": "1", "method": "POST", "url": "/v1/chat/completions", "body": {}}
+    )
     async with live(rig) as client, official(client) as ai:
         file = await ai.files.create(file=("in.jsonl", line.encode()), purpose="batch")
         assert [one.id async for one in ai.files.list()] == [file.id]

@@ -49,7 +49,9 @@ async def test_a_failed_append_is_not_ready_until_one_succeeds(rig: Any, chat: A
         assert (await client.get("/readyz")).status_code == 200
 
 
-async def test_the_probe_reaches_no_waiter_and_is_not_counted_as_dropped(rig: Any, chat: Any) -> None:
+async def test_the_probe_reaches_no_waiter_and_is_not_counted_as_dropped(
+    rig: Any, chat: Any
+) -> None:
     async with rig.client() as client:
         await probe(rig.deps)
         assert (await client.post("/v1/chat/completions", json=chat)).status_code == 200

@@ -23,10 +23,14 @@ async def lines_of(client: httpx.AsyncClient, body: Any, **headers: str) -> list
 
 def texts(lines: list[str]) -> str:
     found = [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
-    return "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in found if chunk["choices"])
+    return "".join(
+        chunk["choices"][0]["delta"].get("content", "") for chunk in found if chunk["choices"]
+    )
 
 
-async def test_a_stream_carries_every_chunk_and_ends_with_done(rig: Any, chat: Any, live: Any) -> None:
+async def test_a_stream_carries_every_chunk_and_ends_with_done(
+    rig: Any, chat: Any, live: Any
+) -> None:
     async with live(rig) as client:
         lines = await lines_of(client, chat | {"stream": True})
     assert texts(lines) == "hello"
@@ -144,9 +148,7 @@ async def test_a_stream_ends_at_its_deadline_with_an_error_event(
 ) -> None:
     rig.worker.script = lambda worker, request: worker.chunk(request, "a", 0)
     async with live(rig) as client:
-        lines = await lines_of(
-            client, chat | {"stream": True}, **{"x-pickspin-deadline-s": "0.3"}
-        )
+        lines = await lines_of(client, chat | {"stream": True}, **{"x-pickspin-deadline-s": "0.3"})
     assert json.loads(lines[-1][6:])["error"]["code"] == "deadline_exceeded"
     await eventually(lambda: rig.events_on("infer.control"))
 
@@ -198,7 +200,7 @@ async def test_a_reader_that_does_not_read_is_dropped(
     rig.worker.script = flood
     async with live(rig) as client:
         host, port = client.base_url.host, client.base_url.port
-        reader, writer = await asyncio.open_connection(host, port, limit=1024)
+        _, writer = await asyncio.open_connection(host, port, limit=1024)
         body = json.dumps(chat | {"stream": True}).encode()
         writer.write(
             b"POST /v1/chat/completions HTTP/1.1\r\nhost: t\r\ncontent-type: application/json\r\n"

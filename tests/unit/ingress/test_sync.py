@@ -34,7 +34,11 @@ async def test_the_request_event_says_what_the_wire_page_says(rig: Any, chat: An
         await client.post(
             "/v1/chat/completions",
             json=chat,
-            headers={"x-pickspin-session": "s1", "x-pickspin-profile": "cost", "x-pickspin-priority": "batch"},
+            headers={
+                "x-pickspin-session": "s1",
+                "x-pickspin-profile": "cost",
+                "x-pickspin-priority": "batch",
+            },
         )
     event = rig.worker.seen[0]
     assert event.type == types.REQUEST
@@ -73,7 +77,9 @@ async def test_fields_that_only_the_model_understands_pass_unchanged(rig: Any, c
         b'"logprobs":true,"response_format":{"type":"json_object"},"some_new_field":[1]}'
     )
     async with rig.client() as client:
-        await client.post("/v1/chat/completions", content=raw, headers={"content-type": "application/json"})
+        await client.post(
+            "/v1/chat/completions", content=raw, headers={"content-type": "application/json"}
+        )
     assert rig.worker.seen[0].data == raw
 
 
@@ -94,7 +100,9 @@ async def test_a_failed_reply_is_the_answer_with_its_own_status(rig: Any, chat: 
     assert answer.json()["error"]["request_id"] == rig.worker.seen[0].id
 
 
-async def test_the_deadline_answers_504_that_is_not_retried_and_cancels_the_work(rig: Any, chat: Any) -> None:
+async def test_the_deadline_answers_504_that_is_not_retried_and_cancels_the_work(
+    rig: Any, chat: Any
+) -> None:
     rig.worker.script = lambda worker, request: ()
     async with rig.client() as client:
         answer = await client.post(
@@ -111,7 +119,9 @@ async def test_the_deadline_answers_504_that_is_not_retried_and_cancels_the_work
 
 async def test_the_clients_own_read_timeout_bounds_the_deadline(rig: Any, chat: Any) -> None:
     async with rig.client() as client:
-        await client.post("/v1/chat/completions", json=chat, headers={"x-stainless-read-timeout": "10"})
+        await client.post(
+            "/v1/chat/completions", json=chat, headers={"x-stainless-read-timeout": "10"}
+        )
     event = rig.worker.seen[0]
     wait = from_rfc3339(event.get("expirytime")) - from_rfc3339(event.time)
     assert timedelta(seconds=9) <= wait < timedelta(seconds=10)

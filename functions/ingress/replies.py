@@ -1,0 +1,108 @@
+"""Reply events as the ingress understands them: parts of streams, progress, ends. Pure."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from events import reply
+from events.errors import EventRejected
+from events.record import Event
+from events.types import (
+    ATTEMPT,
+    CHUNK,
+    CORRELATION_ID,
+    GENERATION,
+    PROGRESS,
+    REPLY_EPOCH,
+    SEQUENCE,
+    TERMINAL_TYPES,
+    State,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkReply:
+    """Streamed parts: each of `parts` is one OpenAI chunk object as JSON bytes."""
+
+    request_id: str
+    generation: str
+    attempt: int
+    sequence: int
+    parts: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressReply:
+    """The request was routed, or is running."""
+
+    request_id: str
+    state: State
+    service: str | None
+    model: str | None
+    reason: str | None
+
+
+Reply = ChunkReply | ProgressReply | reply.Terminal
+
+
+class _ChunkData(msgspec.Struct, frozen=True):
+    chunks: list[msgspec.Raw]
+
+
+class _Decision(msgspec.Struct, frozen=True):
+    reason: str | None = None
+
+
+class _ProgressData(msgspec.Struct, frozen=True):
+    state: State
+    service: str | None = None
+    model: str | None = None
+    decision: _Decision | None = None
+
+
+_CHUNK_DATA: Final = msgspec.json.Decoder(_ChunkData)
+_PROGRESS_DATA: Final = msgspec.json.Decoder(_ProgressData)
+
+
+def read_reply(event: Event, epoch: str) -> Reply | str:
+    """What a reply event means here, or why it is dropped. Pure.
+
+    Chunk objects are kept as the JSON the worker wrote: they are forwarded, never looked into.
+    """
+    if event.get(REPLY_EPOCH) not in (None, epoch):
+        return "other_epoch"
+    try:
+        if event.type == CHUNK:
+            return _read_chunk(event)
+        if event.type == PROGRESS:
+            data = _PROGRESS_DATA.decode(event.data or b"")
+            reason = None if data.decision is None else data.decision.reason
+            return ProgressReply(_about(event), data.state, data.service, data.model, reason)
+        if event.type in TERMINAL_TYPES:
+            return reply.parse_terminal(event)
+    except (EventRejected, msgspec.MsgspecError, ValueError):
+        return "malformed"
+    return "other_type"
+
+
+def _read_chunk(event: Event) -> ChunkReply:
+    raws = (bytes(raw) for raw in _CHUNK_DATA.decode(event.data or b"").chunks)
+    # A line break between tokens is legal JSON, but would cut an SSE frame.
+    parts = tuple(
+        msgspec.json.format(raw, indent=-1) if b"\n" in raw or b"\r" in raw else raw for raw in raws
+    )
+    return ChunkReply(
+        request_id=_about(event),
+        generation=event.get(GENERATION) or "",
+        attempt=int(event.get(ATTEMPT) or "1"),
+        sequence=int(event.get(SEQUENCE) or ""),
+        parts=parts,
+    )
+
+
+def _about(event: Event) -> str:
+    request_id = event.get(CORRELATION_ID) or event.subject
+    if not request_id:
+        raise ValueError("no request id")
+    return request_id

@@ -1,0 +1,105 @@
+"""The thread that reads this replica's reply partition for its waiters.
+
+It decodes records, drops what is not for us (other epoch, nobody waiting, malformed) and hands the rest to the event
+loop in batches.
+"""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from events import kafka_codec
+from events.errors import EventRejected
+from events.record import Record
+from events.types import STATUS
+from functions.errors import PickspinError
+from functions.ingress.replies import Reply, read_reply
+from functions.ingress.waiting import Waiters
+from functions.ports import RecordTail
+
+log = logging.getLogger(__name__)
+
+POLL_S: Final = 0.25
+RETRY_S: Final = 0.5
+
+
+class ReplyTail:
+    """The thread over this replica's partition of `infer.replies`.
+
+    `open_tail` opens the tail at the end of the partition (called in the thread, again after a failure).
+    """
+
+    def __init__(
+        self,
+        open_tail: Callable[[], RecordTail],
+        waiters: Waiters,
+        *,
+        epoch: str,
+        dropped: Callable[[str], None],
+        poll_s: float = POLL_S,
+    ) -> None:
+        self._poll_s = poll_s
+        self._open_tail = open_tail
+        self._waiters = waiters
+        self._epoch = epoch
+        self._dropped = dropped
+        self._stop = threading.Event()
+        self._caught_up = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = threading.Thread(target=self._run, name="replies", daemon=True)
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._thread.start()
+
+    def is_caught_up(self) -> bool:
+        """The tail stands where it was opened or later, and its thread lives."""
+        return self._caught_up.is_set() and self._thread.is_alive()
+
+    def close(self) -> None:
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=5.0)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                tail = self._open_tail()
+                try:
+                    self._follow(tail)
+                finally:
+                    self._caught_up.clear()
+                    tail.close()
+            except Exception:
+                # A loop boundary: whatever the client library raised, the tail is opened again.
+                log.warning("the reply tail failed and is opened again", exc_info=True)
+                self._stop.wait(RETRY_S)
+
+    def _follow(self, tail: RecordTail) -> None:
+        while not self._stop.is_set():
+            records = tail.poll(self._poll_s)
+            if tail.is_caught_up():
+                self._caught_up.set()
+            found = [one for one in map(self._read, records) if one is not None]
+            if found and self._loop is not None:
+                self._loop.call_soon_threadsafe(self._waiters.deliver, found)
+            tail.expect(soon=len(self._waiters) > 0)
+
+    def _read(self, record: Record) -> Reply | None:
+        try:
+            event = kafka_codec.from_record(record)
+        except (EventRejected, PickspinError):
+            self._dropped("malformed")
+            return None
+        if event.type == STATUS:
+            return None  # our own probe (functions.ingress.running.probe)
+        found = read_reply(event, self._epoch)
+        if isinstance(found, str):
+            self._dropped(found)
+            return None
+        if found.request_id not in self._waiters:
+            self._dropped("nobody_waits")
+            return None
+        return found

@@ -1,0 +1,128 @@
+"""What runs beside the doors: room on the in-memory broker, large answers, shutdown."""
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from events import ids, reply
+from events.record import Record
+from functions.errors import AppendFailed
+from functions.ingress.admission import Outstanding
+from functions.ingress.running import EndsTail, Running
+
+pytestmark = pytest.mark.anyio
+CHAT = "/v1/chat/completions"
+ASYNC = {"prefer": "respond-async"}
+
+
+async def test_room_on_the_broker_is_held_until_the_end_was_seen(
+    rig: Any, chat: Any, eventually: Any
+) -> None:
+    held: list[Any] = []
+
+    def hold(worker: Any, request: Any) -> Any:
+        held.append(request)
+        return ()
+
+    rig.worker.script = hold
+    outstanding = Outstanding(1500, lambda key: 0)
+    rig.use(outstanding=outstanding)
+    ends = EndsTail(rig.deps, rig.log)
+    ends.start(asyncio.get_running_loop())
+    try:
+        async with rig.client() as client:
+            first = await client.post(CHAT, json=chat, headers=ASYNC)
+            assert first.status_code == 202
+            assert outstanding.total_bytes > 400
+            codes = [
+                (await client.post(CHAT, json=chat, headers=ASYNC)).status_code for _ in range(4)
+            ]
+            assert codes[-1] == 503
+            listed = (await client.get("/v1/requests")).json()["data"]
+            assert len(listed) == 1 + codes.count(202)
+            await eventually(lambda: len(held) == len(listed))
+            rig.worker.send(*(out for request in held for out in rig.worker.completed(request)))
+            await eventually(lambda: outstanding.total_bytes == 0)
+            assert (await client.post(CHAT, json=chat, headers=ASYNC)).status_code == 202
+    finally:
+        ends.close()
+
+
+async def test_a_refused_append_gives_its_room_back(rig: Any, chat: Any) -> None:
+    outstanding = Outstanding(1500, lambda key: 0)
+    rig.use(outstanding=outstanding)
+    rig.log.fail_next("infer.requests", AppendFailed("down"))
+    async with rig.client() as client:
+        assert (await client.post(CHAT, json=chat)).status_code == 503
+    assert outstanding.total_bytes == 0
+
+
+async def test_an_answer_that_travelled_by_reference_is_fetched(rig: Any, chat: Any) -> None:
+    def by_reference(worker: Any, request: Any) -> Any:
+        found = []
+        for out in worker.completed(request, "x" * 400_000):
+            ref = rig.deps.blobs.put(out.event.data)
+            found.append(replace(out, event=reply.by_reference(out.event, ref)))
+        return found
+
+    rig.worker.script = by_reference
+    async with rig.client() as client:
+        answer = await client.post(CHAT, json=chat)
+    assert answer.status_code == 200
+    assert len(answer.json()["choices"][0]["message"]["content"]) == 400_000
+    assert answer.headers["x-pickspin-service"] == "smol"
+
+
+async def test_an_answer_whose_reference_leads_nowhere_is_a_typed_failure(
+    rig: Any, chat: Any
+) -> None:
+    def lost(worker: Any, request: Any) -> Any:
+        ref = f"blob:{ids.content_hash(b'lost')}"
+        out = worker.completed(request)[-1]
+        return [replace(out, event=reply.by_reference(out.event, ref))]
+
+    rig.worker.script = lost
+    async with rig.client() as client:
+        answer = await client.post(CHAT, json=chat)
+    assert answer.status_code == 502
+    assert answer.json()["error"]["code"] == "reply_too_large"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_after_the_grace_of_a_shutdown_open_calls_get_a_typed_answer(
+    rig: Any, chat: Any, live: Any, eventually: Any, stream: bool
+) -> None:
+    rig.configure(drain_s=0.05)
+    rig.worker.script = lambda worker, request: worker.progress(request)
+    running = Running(rig.deps, rig.log, None, None)  # type: ignore[arg-type]
+    running._loop = asyncio.get_running_loop()
+    async with live(rig) as client:
+        call = asyncio.ensure_future(client.post(CHAT, json=chat | {"stream": stream}))
+        await eventually(lambda: len(rig.deps.waiters))
+        await asyncio.sleep(0.1 if stream else 0)
+        running.drain()
+        answer = await call
+    assert not rig.deps.health.is_ready()
+    if stream:
+        assert answer.status_code == 200
+        assert '"code":"not_ready"' in answer.text.split("\n\n")[-2]
+    else:
+        assert answer.status_code == 503
+        assert answer.json()["error"]["code"] == "not_ready"
+
+
+async def test_a_malformed_reply_is_counted_and_harms_nobody(rig: Any, chat: Any) -> None:
+    def garbage(worker: Any, request: Any) -> Any:
+        worker._appender.append(
+            Record(topic="infer.replies", value=b"\xff", headers=(("ce_id", b"\xff"),), partition=0)
+        ).result()
+        out = worker.chunk(request, "x", 0)[0]
+        worker.send(replace(out, event=replace(out.event, data=b"{")))
+        return worker.completed(request)
+
+    rig.worker.script = garbage
+    async with rig.client() as client:
+        assert (await client.post(CHAT, json=chat)).status_code == 200
+    assert rig.dropped.count("malformed") == 2

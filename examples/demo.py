@@ -6,6 +6,7 @@ client has (httpx, a plain Kafka client, the Standard Webhooks verifier).
 
 import argparse
 import json
+import signal
 import sys
 import threading
 import time
@@ -311,7 +312,10 @@ def run(console: Console, broker: str) -> int:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--broker", choices=("embedded", "kafka"), default="embedded")
-    failed = run(Console(), parser.parse_args().broker)
+    broker = parser.parse_args().broker
+    # So that the stack is stopped too when someone terminates the demo.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    failed = run(Console(), broker)
     return 1 if failed else 0
 
 

@@ -1,6 +1,7 @@
 """`pickspin up`: the wiring of the local stack. Checks, locks, writes the effective catalogue, runs the supervisor."""
 
 import asyncio
+import contextlib
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -119,5 +120,7 @@ def _banner(stack: Stack, life: Life, ready_s: float) -> str:
 
 
 def _write(line: str) -> None:
-    sys.stdout.write(line)
-    sys.stdout.flush()
+    """Best effort: whoever closed the pipe no longer wants to know, and serving and stopping go on without them."""
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.write(line)
+        sys.stdout.flush()

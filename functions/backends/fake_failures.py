@@ -16,7 +16,7 @@ _SILENCE_S: Final = 3600.0
 _ENDLESS_EVENTS: Final = 1_000_000
 _LONG_LINE: Final = 2 * 1024 * 1024
 _SSE_HEAD: Final = (
-    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 )
 
 
@@ -41,8 +41,8 @@ class Failing:
             self._reply(200, _BODIES[mode])
         elif mode in _STREAM_TAILS:
             self._stream(2)
-            self._transport.write(_STREAM_TAILS[mode])
-            self._transport.close()
+            tail = _STREAM_TAILS[mode]
+            self._write((_chunked(tail) if tail else b"") + b"0\r\n\r\n")
         else:
             await _ACTS[mode](self)
         return True
@@ -59,7 +59,7 @@ class Failing:
         self._write(_SSE_HEAD)
         for token in (answers.SIMULATED, *[" token"] * (tokens - 1)):
             data = answers.part(self._asked, self._call, 0, token, None)
-            self._write(b"data: " + _encode(data) + b"\n\n")
+            self._write(_chunked(b"data: " + _encode(data) + b"\n\n"))
 
     def _abort(self) -> None:
         if self._transport is not None:
@@ -87,7 +87,7 @@ class Failing:
         self._write(_SSE_HEAD)
         for _ in range(_ENDLESS_EVENTS):
             data = answers.part(self._asked, self._call, 0, " again" * 50, None)
-            self._write(b"data: " + _encode(data) + b"\n\n")
+            self._write(_chunked(b"data: " + _encode(data) + b"\n\n"))
             await asyncio.sleep(0)
 
     async def huge(self) -> None:
@@ -99,6 +99,10 @@ class Failing:
         for _ in range(1600):
             self._write(b"x" * 65_536)
             await asyncio.sleep(0.001)
+
+
+def _chunked(data: bytes) -> bytes:
+    return f"{len(data):x}\r\n".encode() + data + b"\r\n"
 
 
 _STATUSES: Final[MappingProxyType[str, tuple[int, dict[str, Any]]]] = MappingProxyType(

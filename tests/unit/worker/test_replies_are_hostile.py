@@ -1,0 +1,218 @@
+"""Whatever a model server answers becomes a safe object or a typed failure."""
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from events.types import Operation
+from functions.errors import ApiError
+from functions.worker import failures, replies
+from functions.worker.failures import BadReply, CallFailed, NotNow
+from functions.worker.replies import Shape
+
+CHAT = Shape(operation=Operation.CHAT, reply_id="chatcmpl-1", model="small", created=7)
+GOOD: dict[str, Any] = {
+    "id": "reused",
+    "model": "/path",
+    "choices": [
+        {"index": 0, "message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}
+    ],
+    "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
+}
+
+
+def changed(**more: Any) -> dict[str, Any]:
+    return GOOD | more
+
+
+def choice(**more: Any) -> dict[str, Any]:
+    return changed(choices=[GOOD["choices"][0] | more])
+
+
+def test_a_good_reply_passes_under_our_names() -> None:
+    reply, is_estimated = replies.check_reply(GOOD, CHAT)
+    assert (reply["id"], reply["model"], reply["object"]) == (
+        "chatcmpl-1",
+        "small",
+        "chat.completion",
+    )
+    assert reply["choices"][0]["message"]["content"] == "hi"
+    assert not is_estimated
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"<html></html>",
+        b"plain",
+        b'{"choices": [',
+        b"[]",
+        b"null",
+        b'"x"',
+        b"\xff\xfe",
+        b"[" * 100_000,
+    ],
+)
+def test_what_is_not_an_object_is_refused(raw: bytes) -> None:
+    with pytest.raises(BadReply):
+        replies.parse(raw)
+
+
+def test_sloppy_numbers_and_surrogates_are_made_safe() -> None:
+    found = replies.parse(
+        b'{"a": NaN, "b": -Infinity, "c": 1e999, "d": "x\\ud800y", "e": ["\\udfff"]}'
+    )
+    assert found == {"a": None, "b": None, "c": None, "d": "x\ufffdy", "e": ["\ufffd"]}
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        {},
+        changed(choices=[]),
+        changed(choices=GOOD["choices"] * 2),
+        changed(choices="x"),
+        changed(choices=["x"]),
+        choice(index=1),
+        choice(index="0"),
+        choice(message=None),
+        choice(message={"content": 5}),
+        choice(message={"content": None, "tool_calls": "x"}),
+        choice(message={"content": None, "tool_calls": [{"function": {}}]}),
+        {"error": {"message": "boom", "code": 500}},
+    ],
+)
+def test_what_is_not_the_answer_is_refused(reply: dict[str, Any]) -> None:
+    with pytest.raises(BadReply):
+        replies.check_reply(reply, CHAT)
+
+
+def test_content_and_tool_calls_both_null_reads_empty() -> None:
+    reply, _ = replies.check_reply(choice(message={"content": None, "tool_calls": None}), CHAT)
+    assert reply["choices"][0]["message"] == {"role": "assistant", "content": ""}
+
+
+def test_arguments_that_are_not_json_stay_text() -> None:
+    call = {"id": "c", "function": {"name": "f", "arguments": "{{{ not json"}}
+    reply, _ = replies.check_reply(choice(message={"content": None, "tool_calls": [call]}), CHAT)
+    assert (
+        reply["choices"][0]["message"]["tool_calls"][0]["function"]["arguments"] == "{{{ not json"
+    )
+
+
+@pytest.mark.parametrize("reason", [None, "eos", 5, "unknown"])
+def test_an_unknown_finish_reason_reads_stop(reason: Any) -> None:
+    reply, _ = replies.check_reply(choice(finish_reason=reason), CHAT)
+    assert reply["choices"][0]["finish_reason"] == "stop"
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        None,
+        "x",
+        {},
+        {"prompt_tokens": -1},
+        {"completion_tokens": "5"},
+        {"prompt_tokens": 10**18},
+        {"prompt_tokens": True},
+    ],
+)
+def test_unbelievable_usage_is_estimated_and_flagged(usage: Any) -> None:
+    reply, is_estimated = replies.check_reply(changed(usage=usage), CHAT)
+    assert is_estimated == (usage != {})
+    assert all(0 <= n < 10_000 for n in reply["usage"].values())
+
+
+def test_embeddings_are_checked_and_ordered() -> None:
+    shape = Shape(operation=Operation.EMBEDDINGS, reply_id="e", model="small", created=0, inputs=2)
+    data = [{"index": 1, "embedding": [2.0]}, {"index": 0, "embedding": [1.0]}]
+    reply, _ = replies.check_reply({"data": data}, shape)
+    assert [item["embedding"] for item in reply["data"]] == [[1.0], [2.0]]
+    for bad in ([], data[:1], [data[0], data[0]], [{"index": 0, "embedding": ["x"]}, data[0]]):
+        with pytest.raises(BadReply):
+            replies.check_reply({"data": bad}, shape)
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(
+                    ["choices", "index", "message", "content", "usage", "error", "code"]
+                ),
+                inner,
+                max_size=4,
+            )
+        ),
+        max_leaves=20,
+    )
+)
+def test_no_reply_crashes_the_check(found: Any) -> None:
+    reply = found if isinstance(found, dict) else {"choices": found}
+    try:
+        checked, _ = replies.check_reply(reply, CHAT)
+    except (BadReply, ApiError):
+        return
+    json.dumps(checked)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "expected"),
+    [
+        (400, {"error": {"message": "your prompt was secret"}}, "invalid_value"),
+        (422, None, "invalid_value"),
+        (413, None, "context_length_exceeded"),
+        (400, {"error": {"type": "exceed_context_size_error"}}, "context_length_exceeded"),
+        (
+            400,
+            {"error": {"message": "This model's maximum context length is 8"}},
+            "context_length_exceeded",
+        ),
+        (500, {"error": {"message": "input is too large to process"}}, "context_length_exceeded"),
+        (401, None, "backend_failed"),
+        (404, None, "backend_failed"),
+    ],
+)
+def test_refusals_become_our_codes_without_upstream_text(
+    status: int, body: Any, expected: str
+) -> None:
+    found = failures.of_status(status, {}, body)
+    assert isinstance(found, ApiError)
+    assert found.code == expected
+    assert found.src == "model"
+    assert "secret" not in str(found)
+
+
+@pytest.mark.parametrize(
+    ("header", "wait_s"),
+    [
+        ("2", 2.0),
+        ("-1", None),
+        ("1e20", failures.MAX_WAIT_S),
+        ("nan", None),
+        ("soon", None),
+        (None, None),
+    ],
+)
+def test_not_now_is_waited_for_with_a_bound(header: str | None, wait_s: float | None) -> None:
+    headers = {} if header is None else {"retry-after": header}
+    for status in (429, 503):
+        found = failures.of_status(status, headers, None)
+        assert isinstance(found, NotNow)
+        assert found.wait_s == wait_s
+
+
+def test_transport_errors_tell_not_begun_from_lost() -> None:
+    assert isinstance(failures.of_transport(httpx.ConnectError("x")), NotNow)
+    assert isinstance(failures.of_transport(httpx.PoolTimeout("x")), NotNow)
+    for error in (httpx.ReadError("x"), httpx.RemoteProtocolError("x"), httpx.ReadTimeout("x")):
+        assert isinstance(failures.of_transport(error), CallFailed)
+    assert isinstance(failures.of_status(500, {}, None), CallFailed)

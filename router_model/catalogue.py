@@ -131,9 +131,7 @@ class Catalogue(Entry, frozen=True):
     services: tuple[Service, ...]
     profiles: Mapping[str, Profile] = msgspec.field(default_factory=lambda: dict(PROFILES))
     default_profile: str = "balanced"
-    warm_pool: Mapping[Tier, int] = msgspec.field(
-        default_factory=lambda: dict.fromkeys(TIERS, 0)
-    )
+    warm_pool: Mapping[Tier, int] = msgspec.field(default_factory=lambda: dict.fromkeys(TIERS, 0))
     tasks: Mapping[str, Task] = {}
     aliases: Mapping[str, str] = {}
     fallbacks: Mapping[str, tuple[str, ...]] = {}

@@ -121,7 +121,9 @@ class Registry:
             progress=None if best is None else best.progress,
             tokens_per_s=sum(speeds) / len(speeds) if speeds else None,
             service_s=sum(durations) / len(durations) if durations else None,
-            message=next((s.message for s in fresh if s.message), scaler.message if scaler else None),
+            message=next(
+                (s.message for s in fresh if s.message), scaler.message if scaler else None
+            ),
             starting=len(coming),
             desired=None if scaler is None else scaler.desired,
         )

@@ -60,6 +60,12 @@ def create_app(
             return Response(status=AGAIN, headers={"Retry-After": "1"})
         return Response(status=HANDLED)
 
+    _add_probes(app, is_ready, metrics)
+    app.register_error_handler(HTTPException, _refuse)
+    return app
+
+
+def _add_probes(app: Flask, is_ready: Callable[[], bool], metrics: Metrics) -> None:
     @app.get("/healthz")
     def healthz() -> Response:
         return Response("ok\n", mimetype="text/plain")
@@ -74,12 +80,10 @@ def create_app(
     def show_metrics() -> Response:
         return Response(generate_latest(metrics.registry), content_type=CONTENT_TYPE_LATEST)
 
-    @app.errorhandler(HTTPException)
-    def refuse(error: HTTPException) -> Response:
-        body = f'{{"error":{{"message":"{error.name}","code":{error.code}}}}}\n'
-        return Response(body, error.code, mimetype="application/json")
 
-    return app
+def _refuse(error: HTTPException) -> Response:
+    body = f'{{"error":{{"message":"{error.name}","code":{error.code}}}}}\n'
+    return Response(body, error.code, mimetype="application/json")
 
 
 def _start(router: Router, requests_topic: str) -> "Future[None]":

@@ -107,8 +107,6 @@ class WorkerSettings(Group, frozen=True, kw_only=True):
     service: str = ""
     replica: str = "0"
     host: str = "127.0.0.1"
-    """Address of /ready, /live and /metrics; a pod needs 0.0.0.0 for its probes."""
-    host: str = "127.0.0.1"
     """Address of /ready, /live and /metrics; a pod binds 0.0.0.0."""
     port: int = 0
     """Port of /ready, /live and /metrics; 0 lets the system choose."""

@@ -15,6 +15,8 @@ from events.limits import DEFAULT_LIMITS, Limits
 from functions.errors import PickspinError
 
 PATHS: Final = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings"})
+OUR_START: Final = b'{"id":"batch-'
+"""What every line that we write begins with: nobody else's file is ever cut off."""
 WRAPPER_KEYS: Final = frozenset({"custom_id", "method", "url", "body"})
 
 
@@ -166,10 +168,12 @@ def read_written(lines: Iterable[bytes]) -> Written:
     good_bytes, torn = 0, None
     for number, raw in enumerate(lines, start=1):
         if torn is not None:
-            raise BadLine(f"line {torn} of an earlier result is not ours: is it another file?")
+            raise _another_file(torn)
         found = _read_written_line(raw)
         if found is None:
             torn = number
+            if raw[: len(OUR_START)] != OUR_START[: len(raw)]:
+                raise _another_file(torn)
             continue
         retries[found[0]] = found[1]
         good_bytes += len(raw)
@@ -183,6 +187,10 @@ def remaining(asks: Iterable[Ask], done: Written, failed: Written) -> tuple[Ask,
         for ask in asks
         if ask.key not in done.retries
     )
+
+
+def _another_file(number: int) -> BadLine:
+    return BadLine(f"line {number} of an earlier result is not ours: is it another file?")
 
 
 def _read_written_line(raw: bytes) -> tuple[str, int] | None:

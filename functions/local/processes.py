@@ -14,6 +14,7 @@ from typing import Final
 LOG_BYTES: Final = 4 * 1024 * 1024
 """A log larger than this is moved to `<name>.log.1`, replacing the one there."""
 TAIL_BYTES: Final = 4096
+LINE_CHARS: Final = 300
 KILL_WAIT_S: Final = 5.0
 
 
@@ -126,7 +127,8 @@ def last_line(path: Path) -> str:
             lines = log.read().decode("utf-8", "replace").split("\n")
     except OSError:
         return ""
-    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+    found = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    return found[:LINE_CHARS]
 
 
 def resident_bytes(pid: int) -> int:

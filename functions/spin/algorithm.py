@@ -71,7 +71,8 @@ class Decision:
 
 def decide(snapshot: Snapshot, terms: Terms) -> Decision:
     """Algorithm 1 for one service. The result is in 0..max_replicas, and above zero whenever anything is uncommitted
-    or in flight and max_replicas allows it."""
+    or in flight and max_replicas allows it.
+    """
     by_rate, by_backlog = rate_target(snapshot, terms), backlog_target(snapshot, terms)
     wanted, reason = _choose(snapshot, terms, max(by_rate, by_backlog))
     return Decision(

@@ -86,10 +86,8 @@ def most_direction_changes(moves: list[tuple[float, int]], within_s: float) -> i
 @given(st.integers(0, 10_000))
 def test_a_bursty_trace_changes_direction_at_most_once_per_tau(seed: int) -> None:
     service = SimulatedService()
-    moves = []
-    for arrivals in bursts(seed, 400.0):
-        if change := service.step(arrivals):
-            moves.append((service.now_s, change))
+    steps = ((service.step(arrivals), service.now_s) for arrivals in bursts(seed, 400.0))
+    moves = [(at_s, change) for change, at_s in steps if change]
 
     assert moves
     assert most_direction_changes(moves, TAU_S) <= 1

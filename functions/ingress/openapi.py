@@ -1,6 +1,7 @@
 """`/openapi.json`: every door in one document, made from the same types and tables that check the calls."""
 
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
@@ -94,13 +95,18 @@ OPERATIONS: Final = (
 
 
 def routes() -> list[Route]:
-    """The one path; the document is made once."""
-    document = dumps(build())
+    """The one path."""
 
     async def show(_: Request) -> Response:
-        return answer(document)
+        return answer(document())
 
     return [Route("/openapi.json", show, methods=["GET"])]
+
+
+@cache
+def document() -> bytes:
+    """The document as JSON; it never changes while a process runs."""
+    return dumps(build())
 
 
 def build() -> dict[str, Any]:

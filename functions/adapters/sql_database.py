@@ -65,6 +65,8 @@ class Database:
             statement = postgresql.insert(table).on_conflict_do_nothing()
         else:
             statement = sqlite.insert(table).on_conflict_do_nothing()
+        # Without the option a driver that returns rows has no count of them.
+        statement = statement.execution_options(preserve_rowcount=True)
         found = connection.execute(statement, rows if len(rows) > 1 else rows[0])
         return max(0, found.rowcount)
 

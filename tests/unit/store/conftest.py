@@ -1,8 +1,10 @@
 """Stores, rows and events for the tests of the store."""
 
+import os
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import create_engine, text
 
 from events import reply
 from events.payloads import CancelData, PickspinData, ProgressData
@@ -121,9 +123,29 @@ def facts(clock):
     return Facts(clock)
 
 
-@pytest.fixture(params=["memory", "file"])
-def store(request, clock, tmp_path):
-    url = "sqlite://" if request.param == "memory" else f"sqlite:///{tmp_path / 'store.sqlite3'}"
+POSTGRES = os.environ.get("TEST_POSTGRES_URL")
+"""A database that tests may empty; where it is set, every test of a store runs on PostgreSQL too."""
+
+
+def emptied(url):
+    """The URL of a PostgreSQL database, its tables dropped."""
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(text("DROP SCHEMA public CASCADE"))
+        connection.execute(text("CREATE SCHEMA public"))
+    engine.dispose()
+    return url
+
+
+@pytest.fixture(params=["memory", "file", *(["postgresql"] if POSTGRES else [])])
+def url(request, tmp_path):
+    if request.param == "postgresql":
+        return emptied(POSTGRES)
+    return "sqlite://" if request.param == "memory" else f"sqlite:///{tmp_path / 'store.sqlite3'}"
+
+
+@pytest.fixture
+def store(url, clock):
     found = SqlStore(url, clock)
     yield found
     found.close()

@@ -8,6 +8,7 @@ from sqlalchemy import create_engine, text
 from functions.adapters.clock import SystemClock
 from functions.adapters.sql_store import SqlStore
 from functions.errors import StartupFailed
+from tests.unit.store.conftest import POSTGRES, emptied
 
 WRITER = """
 import sys
@@ -37,8 +38,9 @@ print(fresh, flush=True)
 COUNT = 60
 
 
-def test_processes_that_start_at_once_make_one_schema_and_lose_no_write(tmp_path):
-    url = f"sqlite:///{tmp_path / 'store.sqlite3'}"
+@pytest.mark.parametrize("kind", ["file", *(["postgresql"] if POSTGRES else [])])
+def test_processes_that_start_at_once_make_one_schema_and_lose_no_write(tmp_path, kind):
+    url = f"sqlite:///{tmp_path / 'store.sqlite3'}" if kind == "file" else emptied(POSTGRES)
     names = ("a", "b", "c")
     writers = [
         subprocess.Popen(

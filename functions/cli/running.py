@@ -53,7 +53,12 @@ def up(  # noqa: PLR0913 - each parameter is an option of the command line
         typer.Option(help="embedded (in memory), or kafka (java and mvn needed)."),
     ] = None,
     bootstrap: Annotated[
-        str | None, typer.Option(help="host:port of a Kafka cluster that already runs.")
+        str | None,
+        typer.Option(
+            envvar=["PICKSPIN_BOOTSTRAP", "PICKSPIN_BROKER_BOOTSTRAP"],
+            show_envvar=False,
+            help="host:port of a Kafka cluster that already runs.",
+        ),
     ] = None,
     model: Annotated[
         list[str] | None,
@@ -87,7 +92,7 @@ def up(  # noqa: PLR0913 - each parameter is an option of the command line
     from functions.local.preparing import BrokerChoice, UpOptions  # noqa: PLC0415
 
     if bootstrap is not None and broker is not None:
-        raise typer.BadParameter("give --broker or --bootstrap, not both")
+        raise typer.BadParameter("--broker and --bootstrap (PICKSPIN_BOOTSTRAP) exclude each other")
     settings = _changed(
         load_settings(),
         {
@@ -98,8 +103,7 @@ def up(  # noqa: PLR0913 - each parameter is an option of the command line
             "spin": {"idle_s": idle_s},
         },
     )
-    is_external = settings.broker.bootstrap != Settings().broker.bootstrap or bootstrap is not None
-    chosen: BrokerChoice = "external" if is_external else "embedded"
+    chosen: BrokerChoice = "embedded" if bootstrap is None else "external"
     if broker is not None:
         chosen = "kafka" if broker is BrokerKind.KAFKA else "embedded"
     options = UpOptions(

@@ -142,9 +142,17 @@ class LocalScaler:
         status = self._status(sight, replicas)
         if self._states.get(slug) is not status.state:
             self._states[slug] = status.state
-            self._parts.journal.write("model", slug, status.state, status.message or "")
+            self._announce_state(slug, status)
         if self._teller is not None:
             self._teller.tell(status)
+
+    def _announce_state(self, slug: str, status: StatusData) -> None:
+        cold_s = self._parts.pool.fate(slug).cold_start_s
+        if status.state is not ReplicaState.READY or cold_s is None:
+            self._parts.journal.write("model", slug, status.state, status.message or "")
+            return
+        detail = f"cold start {cold_s:.1f} s"
+        self._parts.journal.write("model", slug, status.state, detail, cold_start_s=cold_s)
 
     def _announce_scaling(self, sight: Sight, replicas: int) -> None:
         decision = sight.decision

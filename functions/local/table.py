@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -65,7 +66,7 @@ def render(board: Board) -> RenderableType:
 
 
 def _processes(rows: Iterable[ProcessRow]) -> Table:
-    table = Table(expand=True, pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("process")
     for name in ("pid", "state", "restarts", "memory"):
         table.add_column(name, justify="left" if name == "state" else "right")
@@ -81,7 +82,7 @@ def _processes(rows: Iterable[ProcessRow]) -> Table:
 
 
 def _models(rows: Iterable[ModelRow]) -> Table:
-    table = Table(expand=True, pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("model")
     table.add_column("state")
     for name in ("replicas", "lag", "in flight", "requests/s", "ready in"):

@@ -122,13 +122,6 @@ class WorkerPool:
                 replica.is_ready = True
                 fate = self.fate(replica.service.slug)
                 fate.failures, fate.message, fate.cold_start_s = 0, None, age_s
-                self._journal.write(
-                    "model",
-                    replica.service.slug,
-                    "ready",
-                    f"cold start {age_s:.1f} s",
-                    cold_start_s=age_s,
-                )
             elif age_s > STUCK_START_FACTOR * replica.service.start_timeout_s:
                 replica.child.kill()
 

@@ -106,8 +106,9 @@ async def accept(
         ApiError: `overloaded`, `not_accepted` or `request_too_large`; a claimed key is free again, unless the request
             may yet appear in the log: then the key keeps it, and another try joins it.
     """
-    record = await record_of(deps, request_event(deps, call, replies_here=replies_here))
     try:
+        require_writable(deps)
+        record = await record_of(deps, request_event(deps, call, replies_here=replies_here))
         hold(deps, record, call.request_id, call.wait_s)
         if row is not None:
             await deps.offload(deps.store.accept, row, record)
@@ -123,6 +124,12 @@ async def accept(
                 await deps.offload(deps.store.forget, call.request_id)
             await release_key(deps, call)
         raise refused(error) from error
+
+
+def require_writable(deps: Deps) -> None:
+    """Raises ApiError `not_accepted` while the cluster is known to take no writes: nobody waits for a timeout."""
+    if deps.health.is_down():
+        raise ApiError("not_accepted", "The request could not be written down; try again.")
 
 
 def hold(deps: Deps, record: Record, request_id: str, wait_s: float) -> bool:
@@ -148,14 +155,20 @@ async def append(deps: Deps, record: Record, request_id: str) -> None:
         AppendFailed: it was not, or its fate is unknown. `refused` makes the answer.
     """
     try:
-        await asyncio.wrap_future(deps.appender.append(record))
+        await acknowledged(deps.appender.append(record))
     except AppendFailed as error:
-        deps.health.failed()
+        if not error.is_too_large:
+            deps.health.failed()
         deps.metrics.append_failures.labels(topic=record.topic).inc()
         if not error.is_unknown:
             deps.outstanding.release(request_id)
         raise
     deps.health.appended()
+
+
+async def acknowledged(future: "Future[PartitionId]") -> PartitionId:
+    """Waits for an append. A caller that is cancelled leaves the append alone: it belongs to the appender's thread."""
+    return await asyncio.shield(asyncio.wrap_future(future))
 
 
 async def release_key(deps: Deps, call: Call) -> None:

@@ -16,7 +16,14 @@ from events.record import Event
 from events.request import InferenceRequest, parse_request
 from functions.errors import ApiError, AppendFailed
 from functions.ingress import reading, targets
-from functions.ingress.accepting import admit_queued, append, hold, record_of, refused
+from functions.ingress.accepting import (
+    admit_queued,
+    append,
+    hold,
+    record_of,
+    refused,
+    require_writable,
+)
 from functions.ingress.answering import answer, id_headers
 from functions.ingress.calls import asked_model, trace_parent, trace_state
 from functions.ingress.deps import Deps
@@ -103,6 +110,7 @@ async def _check(deps: Deps, found: InferenceRequest) -> None:
     if found.callback_id is not None:
         await targets.require_registered(deps, found.tenant, found.callback_id)
     await admit_queued(deps, found.tenant)
+    require_writable(deps)
 
 
 async def _accept(deps: Deps, found: InferenceRequest) -> Response:

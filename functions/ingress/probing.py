@@ -8,7 +8,9 @@ from typing import Final
 from functions.ports import Clock
 
 LOOP_FRESH_S: Final = 10.0
-"""A probe event must have come back through the broker, or an append have succeeded, within this long."""
+"""An append, a request's or the probe's, must have succeeded within this long."""
+DOWN_S: Final = 2.0
+"""Appends that have failed for this long are not tried again for a caller: the probe finds out when they may be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,14 @@ class Health:
     @property
     def is_draining(self) -> bool:
         return self._is_draining
+
+    def is_down(self) -> bool:
+        """The cluster takes no writes, and has not for a while: a caller is told at once instead of being kept."""
+        with self._lock:
+            at = self._good_at_s
+            if at is None:
+                return True
+            return self._is_failing and self._clock.monotonic_s() - at > DOWN_S
 
     def is_quiet(self, for_s: float) -> bool:
         """Nothing was appended for that long (so a probe is due), or the last append failed."""

@@ -13,7 +13,7 @@ from events.instants import to_rfc3339
 from events.types import State
 from functions.errors import ApiError, AppendFailed
 from functions.ingress import deadlines
-from functions.ingress.accepting import refused, send_cancel
+from functions.ingress.accepting import acknowledged, refused, require_writable, send_cancel
 from functions.ingress.answering import answer, id_headers
 from functions.ingress.deps import Deps
 from functions.ingress.owned import limit_of, own_row, tenant_of
@@ -81,8 +81,9 @@ async def cancel_row(deps: Deps, row: RequestRow) -> RequestRow:
         return row
     if row.state.is_terminal:
         raise ApiError("not_cancellable", f"The request has ended already: {row.state.value}.")
+    require_writable(deps)
     try:
-        await asyncio.wrap_future(send_cancel(deps, row.id, "client", row.tenant))
+        await acknowledged(send_cancel(deps, row.id, "client", row.tenant))
     except AppendFailed as error:
         raise refused(error) from error
     return await _until_ended(deps, row, CANCEL_WAIT_S)

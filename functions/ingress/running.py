@@ -11,6 +11,7 @@ from events.errors import EventRejected
 from events.instants import to_rfc3339
 from events.record import Event
 from functions.errors import ApiError, AppendFailed
+from functions.ingress.accepting import acknowledged
 from functions.ingress.deps import Deps
 from functions.ingress.reply_tail import POLL_S, RETRY_S, ReplyTail
 from functions.ports import RecordLog, RecordTail
@@ -20,6 +21,8 @@ log = logging.getLogger(__name__)
 
 PROBE_S: Final = 2.0
 """A quiet ingress proves this often that it can write."""
+PROBE_ANSWER_S: Final = 2.0
+"""A probe that is not acknowledged by then has failed: well before a request's own append would give up."""
 
 
 class Running:
@@ -89,10 +92,13 @@ async def probe(deps: Deps) -> None:
         event, topic=deps.topics.replies, key=None, partition=deps.settings.ingress.partition
     )
     try:
-        await asyncio.wrap_future(deps.appender.append(record))
-    except AppendFailed as error:
+        async with asyncio.timeout(PROBE_ANSWER_S):
+            await acknowledged(deps.appender.append(record))
+    except (AppendFailed, TimeoutError) as error:
         deps.health.failed()
-        log.warning("the cluster takes no writes", extra={"reason": error.reason})
+        log.warning(
+            "the cluster takes no writes", extra={"reason": str(error) or "no answer in time"}
+        )
     else:
         deps.health.appended()
 

@@ -378,6 +378,7 @@ def rig() -> Iterator[Rig]:
         epoch="epoch-1",
         entropy=os.urandom,
     )
+    deps.health.appended()
     found = Rig(deps=deps, log=log, worker=worker, registry=registry)
     try:
         yield found

@@ -1,5 +1,6 @@
 """Probes tell the truth; the document of the doors lists them all."""
 
+from concurrent.futures import Future
 from typing import Any
 
 import jsonschema
@@ -7,6 +8,7 @@ import pytest
 
 from functions.adapters.clock import FakeClock
 from functions.errors import AppendFailed
+from functions.ingress import running
 from functions.ingress.openapi import build
 from functions.ingress.probing import Check, Health
 from functions.ingress.running import probe
@@ -47,6 +49,40 @@ async def test_a_failed_append_is_not_ready_until_one_succeeds(rig: Any, chat: A
         assert (await client.get("/readyz")).status_code == 503
         await probe(rig.deps)
         assert (await client.get("/readyz")).status_code == 200
+
+
+async def test_while_the_cluster_is_down_nobody_waits_for_a_timeout(rig: Any, chat: Any) -> None:
+    clock = FakeClock()
+    rig.use(health=Health(clock, tuple))
+    calls = ({}, {"prefer": "respond-async"}, {"idempotency-key": "k"})
+    async with rig.client() as client:
+        for headers in calls:
+            answer = await client.post("/v1/chat/completions", json=chat, headers=headers)
+            assert answer.status_code == 503
+            assert answer.json()["error"]["code"] == "not_accepted"
+            assert int(answer.headers["retry-after"]) >= 1
+        assert rig.log.records("infer.requests") == ()
+        await probe(rig.deps)
+        for headers in calls:
+            answer = await client.post("/v1/chat/completions", json=chat, headers=headers)
+            assert answer.is_success
+        rig.deps.health.failed()
+        assert not rig.deps.health.is_down()
+        clock.advance(3)
+        assert rig.deps.health.is_down()
+
+
+async def test_a_probe_that_is_not_acknowledged_in_time_has_failed(
+    rig: Any, monkeypatch: Any
+) -> None:
+    class Silent:
+        def append(self, record: Any) -> Any:
+            return Future()
+
+    monkeypatch.setattr(running, "PROBE_ANSWER_S", 0.05)
+    rig.use(appender=Silent())
+    await probe(rig.deps)
+    assert not rig.deps.health.is_ready()
 
 
 async def test_the_probe_reaches_no_waiter_and_is_not_counted_as_dropped(

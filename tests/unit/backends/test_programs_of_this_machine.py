@@ -1,0 +1,116 @@
+"""Model servers that the worker starts itself: their commands, their flags, and that they die with their parent."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from events.types import Operation
+from functions.backends import fake_answers, llama_server, table
+from functions.errors import StartupFailed
+from functions.worker.model_server import command_of
+from router_model.catalogue import Backend, Model, Service
+
+MODEL = Model(id="m", context_length=512)
+
+
+def service(kind: str, **args: str | float | bool) -> Service:
+    return Service(model="m", slug="m", concurrency=3, backend=Backend(kind=kind, args=args))  # type: ignore[arg-type]
+
+
+def test_catalogue_arguments_become_flags() -> None:
+    command = command_of(
+        service("llamacpp", embedding=True, threads=2, gpu_layers=0), MODEL, "/m.gguf"
+    )
+    assert command.module == "functions.backends.llama_server"
+    flags = llama_server.parse_flags([*command.flags, "--port", "1"])
+    assert (flags.model, flags.context, flags.parallel) == (Path("/m.gguf"), 512, 3)
+    assert (flags.embedding, flags.threads) == (True, 2)
+
+
+def test_a_simulated_model_needs_no_weights() -> None:
+    command = command_of(service("fake", ttft_s=0.5, ignore_limit=False), MODEL, None)
+    assert command.flags == ("--model", "m", "--ttft-s", "0.5")
+
+
+def test_a_server_of_another_kind_must_have_an_address() -> None:
+    with pytest.raises(StartupFailed, match=r"weights\.url"):
+        command_of(service("vllm"), MODEL, None)
+
+
+def test_threads_never_exceed_the_cores() -> None:
+    cores = len(os.sched_getaffinity(0))
+    assert llama_server.threads_of(0) == max(1, cores - 1)
+    assert llama_server.threads_of(10_000) == cores
+
+
+def test_the_warm_up_fits_the_model() -> None:
+    expected = {
+        ("chat", "completions"): Operation.CHAT,
+        ("completions",): Operation.COMPLETIONS,
+        ("embeddings",): Operation.EMBEDDINGS,
+    }
+    for capabilities, operation in expected.items():
+        model = Model(id="m", capabilities=capabilities)  # type: ignore[arg-type]
+        assert table.warm_up(model, "m")[0] is operation
+
+
+def test_a_base_address_is_taken_with_or_without_version() -> None:
+    assert {table.root_of(f"http://h:1{end}") for end in ("", "/", "/v1", "/v1/")} == {"http://h:1"}
+
+
+def test_simulated_answers_say_so() -> None:
+    body = {"messages": [{"role": "user", "content": "hi nonce:n1"}], "max_tokens": 3}
+    asked = fake_answers.read_body("/v1/chat/completions", body, tokens=9, ignores_limit=False)
+    content = fake_answers.whole(asked, 1, 9)["choices"][0]["message"]["content"]
+    assert content.startswith("[simulated] nonce:n1")
+    assert asked.tokens == 3
+
+
+def test_a_model_server_dies_with_its_worker() -> None:
+    program = (
+        "import os, subprocess, sys, time\n"
+        "command = [sys.executable, '-m', 'functions.backends.fake_model', '--parent', str(os.getpid())]\n"
+        "child = subprocess.Popen(command, start_new_session=True)\n"
+        "print(child.pid, flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    with parent.stdout as out:
+        child = int(out.readline())
+        bound_by = time.monotonic() + 10
+        while b"fake_model" not in Path(f"/proc/{child}/cmdline").read_bytes():
+            assert time.monotonic() < bound_by
+        wait_until_bound(child, bound_by)
+        parent.send_signal(signal.SIGKILL)
+        parent.wait(5)
+        while Path(f"/proc/{child}").exists() and "State:\tZ" not in status_of(child):
+            assert time.monotonic() < bound_by
+
+
+def wait_until_bound(pid: int, deadline: float) -> None:
+    """The program is bound once it listens: a socket among its files."""
+    while not any("socket:" in target for target in open_files(pid)):
+        assert time.monotonic() < deadline
+
+
+def open_files(pid: int) -> list[str]:
+    found: list[str] = []
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            found.append(str(entry.readlink()))
+        except OSError:
+            continue
+    return found
+
+
+def status_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return "State:\tZ"

@@ -1,0 +1,157 @@
+"""From nothing to ready and back: the local model server, its failures, the probes, the status events."""
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from events import kafka_codec
+from events.types import ReplicaState, Topics
+from functions.adapters.clock import SystemClock
+from functions.adapters.memory import MemoryBlobs, MemoryLog
+from functions.errors import StartupFailed
+from functions.settings import Settings, WorkerSettings
+from functions.worker.lifecycle import Worker, expected_cold_start_s, remember_cold_start
+from functions.worker.main import Surroundings, build_worker, find_service
+from router_model.catalogue import Backend, Catalogue, Model, Service
+
+TOPICS = Topics()
+
+
+def catalogue(start_timeout_s: float = 10.0, **args: float) -> Catalogue:
+    return Catalogue(
+        models=(Model(id="m", simulated=True),),
+        services=(
+            Service(
+                model="m",
+                slug="m",
+                backend=Backend(kind="fake", args=args),
+                start_timeout_s=start_timeout_s,
+                cold_start_s=1.0,
+            ),
+        ),
+    )
+
+
+async def build(log: MemoryLog, tmp_path: Path, found: Catalogue) -> Worker:
+    surroundings = Surroundings(
+        log=log, blobs=MemoryBlobs(), clock=SystemClock(), data_dir=tmp_path
+    )
+    settings = Settings(worker=WorkerSettings(service="m", replica="7", drain_s=1.0))
+    return await build_worker(settings, found, surroundings)
+
+
+def statuses(log: MemoryLog) -> list[dict[str, Any]]:
+    return [
+        json.loads(kafka_codec.from_record(record).data or b"null")
+        for record in log.records(TOPICS.status)
+    ]
+
+
+def test_a_local_model_goes_from_starting_to_ready_to_stopped(
+    tmp_path: Path, wait_until: Callable[..., Any]
+) -> None:
+    async def scenario() -> None:
+        log = MemoryLog()
+        worker = await build(log, tmp_path, catalogue(load_s=0.3))
+        running = asyncio.create_task(worker.run())
+        await wait_until(lambda: worker.port)
+        async with httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{worker.port}", trust_env=False
+        ) as http:
+            assert (await http.get("/ready")).status_code == 503
+            assert (await http.get("/live")).status_code == 200
+            await wait_until(worker.is_ready)
+            assert (await http.get("/ready")).status_code == 200
+            assert "pickspin_in_flight" in (await http.get("/metrics")).text
+            assert (await http.get("/other")).status_code == 404
+            assert (await http.post("/ready")).status_code == 405
+        worker.stop()
+        assert await running == 0
+        said = statuses(log)
+        states = [entry["state"] for entry in said]
+        assert states[0] == "starting"
+        assert [s for i, s in enumerate(states) if i == 0 or states[i - 1] != s] == [
+            "starting",
+            "loading",
+            "warming",
+            "ready",
+            "draining",
+            "stopped",
+        ]
+        assert {(entry["service"], entry["replica"]) for entry in said} == {("m", "7")}
+        progress = [entry["progress"] for entry in said if entry["state"] == "loading"]
+        assert progress == sorted(progress)
+        assert all(entry["eta_s"] is not None for entry in said if entry["state"] == "loading")
+        assert {record.key for record in log.records(TOPICS.status)} == {b"m/7"}
+
+    asyncio.run(scenario())
+
+
+def test_a_model_server_that_dies_takes_its_worker_out_of_the_group(
+    tmp_path: Path, wait_until: Callable[..., Any]
+) -> None:
+    async def scenario() -> None:
+        log = MemoryLog()
+        worker = await build(log, tmp_path, catalogue())
+        running = asyncio.create_task(worker.run())
+        await wait_until(worker.is_ready)
+        process = worker._parts.server._process
+        assert process is not None
+        os.kill(process.pid, signal.SIGKILL)
+        assert await asyncio.wait_for(running, 10) == 1
+        assert statuses(log)[-1]["state"] == ReplicaState.FAILED
+        assert "model server" in statuses(log)[-1]["message"]
+        assert log.groups[TOPICS.worker_group("m")].topics == {}
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("args", [{"load_s": 60.0}, {"no_such_flag": 1.0}])
+def test_a_model_that_does_not_come_up_fails_the_worker(
+    tmp_path: Path, args: dict[str, float]
+) -> None:
+    async def scenario() -> None:
+        log = MemoryLog()
+        worker = await build(log, tmp_path, catalogue(1.0, **args))
+        assert await asyncio.wait_for(worker.run(), 15) == 1
+        assert statuses(log)[-1]["state"] == ReplicaState.FAILED
+        assert (
+            TOPICS.worker_group("m") not in log.groups
+            or not log.groups[TOPICS.worker_group("m")].commits
+        )
+
+    asyncio.run(scenario())
+
+
+def test_a_stop_while_loading_ends_at_once(tmp_path: Path, wait_until: Callable[..., Any]) -> None:
+    async def scenario() -> None:
+        log = MemoryLog()
+        worker = await build(log, tmp_path, catalogue(load_s=60.0))
+        running = asyncio.create_task(worker.run())
+        await wait_until(lambda: statuses(log)[-1]["state"] == "loading")
+        worker.stop()
+        assert await asyncio.wait_for(running, 5) == 0
+        assert statuses(log)[-1]["state"] == "stopped"
+
+    asyncio.run(scenario())
+
+
+def test_an_unknown_service_says_what_there_is() -> None:
+    with pytest.raises(StartupFailed, match="it has: m"):
+        find_service(catalogue(), "other")
+
+
+def test_the_measured_cold_start_replaces_the_prior(tmp_path: Path) -> None:
+    path = tmp_path / "cold_start" / "m.json"
+    assert expected_cold_start_s(path, 5.0) == 5.0
+    remember_cold_start(path, 2.25)
+    assert expected_cold_start_s(path, 5.0) == 2.25
+    path.write_text('{"seconds": "x"}')
+    assert expected_cold_start_s(path, 5.0) == 5.0

@@ -1,0 +1,145 @@
+"""Which job runs next: lanes, tenants, retries, and crash suspects. Pure."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from events.record import Event, PartitionId, Record
+from events.request import RoutedRequest
+from events.types import Operation
+from functions.worker.jobs import Job
+from functions.worker.scheduling import Schedule
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+EVENT = Event(id="e", source="/router", type="x")
+
+
+def job(offset: int, tenant: str = "a", **more: Any) -> Job:
+    request = RoutedRequest(
+        event=EVENT,
+        request_id=f"r{offset}",
+        operation=Operation.CHAT,
+        body={},
+        asked_model="auto",
+        stream=False,
+        deadline=NOW + timedelta(seconds=10),
+        accepted_at=NOW,
+        routed_at=NOW,
+        tenant=tenant,
+        service="small",
+        model="small",
+        route_class="",
+        route_score=0.0,
+        route_version="",
+        route_reason="",
+    )
+    record = Record(topic="t", value=b"", partition=0, offset=offset)
+    return Job(**({"record": record, "is_batch": False, "request": request} | more))
+
+
+def offsets_of(schedule: Schedule, count: int) -> list[int]:
+    found: list[int] = []
+    for _ in range(count):
+        chosen = schedule.next(0.0)
+        if chosen is not None:
+            found.append(chosen.offset)
+            schedule.ended(chosen)
+    return found
+
+
+def test_tenants_take_turns_however_many_records_one_has() -> None:
+    schedule = Schedule(concurrency=1, max_attempts=3)
+    for offset in range(10):
+        schedule.add(job(offset, "loud"))
+    schedule.add(job(10, "quiet"))
+    schedule.add(job(11, "quiet"))
+    assert offsets_of(schedule, 4) == [0, 10, 1, 11]
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=60), st.integers(1, 5))
+def test_every_job_is_started_once_and_never_more_than_fit(
+    arrivals: list[tuple[str, bool]], concurrency: int
+) -> None:
+    schedule = Schedule(concurrency=concurrency, max_attempts=3)
+    for offset, (tenant, is_batch) in enumerate(arrivals):
+        schedule.add(job(offset, tenant, is_batch=is_batch))
+    running: list[Job] = []
+    started: list[int] = []
+    while schedule.queued or running:
+        while (found := schedule.next(0.0)) is not None:
+            running.append(found)
+            started.append(found.offset)
+        assert 0 < len(running) <= concurrency
+        assert schedule.running == len(running)
+        schedule.ended(running.pop(0))
+    assert sorted(started) == list(range(len(arrivals)))
+
+
+def test_batch_leaves_a_place_for_interactive() -> None:
+    schedule = Schedule(concurrency=2, max_attempts=3)
+    for offset in range(3):
+        schedule.add(job(offset, is_batch=True))
+    first = schedule.next(0.0)
+    assert first is not None
+    assert schedule.next(0.0) is None
+    schedule.add(job(9))
+    found = schedule.next(0.0)
+    assert found is not None
+    assert found.offset == 9
+
+
+def test_a_retry_waits_for_its_time_and_goes_first() -> None:
+    schedule = Schedule(concurrency=1, max_attempts=3)
+    first = job(0)
+    schedule.add(first)
+    assert schedule.next(0.0) is first
+    schedule.add(job(1))
+    first.not_before_s = 5.0
+    schedule.put_back(first)
+    assert schedule.due_s(2.0) == 3.0
+    other = schedule.next(2.0)
+    assert other is not None
+    assert other.offset == 1
+    schedule.ended(other)
+    schedule.add(job(2))
+    assert schedule.next(5.0) is first
+
+
+def test_a_crash_suspect_runs_alone() -> None:
+    schedule = Schedule(concurrency=3, max_attempts=3)
+    neighbour = job(0)
+    schedule.add(neighbour)
+    assert schedule.next(0.0) is neighbour
+    suspect = job(1, prior=2)
+    schedule.add(suspect)
+    schedule.add(job(2))
+    assert schedule.next(0.0) is None
+    schedule.ended(neighbour)
+    assert schedule.next(0.0) is suspect
+    assert schedule.next(0.0) is None
+    schedule.ended(suspect)
+    last = schedule.next(0.0)
+    assert last is not None
+    assert last.offset == 2
+
+
+def test_what_is_over_is_swept_out_wherever_it_waits() -> None:
+    schedule = Schedule(concurrency=1, max_attempts=3)
+    for offset in range(3):
+        schedule.add(job(offset))
+    delayed = schedule.next(0.0)
+    assert delayed is not None
+    delayed.not_before_s = 9.0
+    schedule.put_back(delayed)
+    assert {j.offset for j in schedule.sweep(NOW, lambda rid: rid in {"r0", "r2"})} == {0, 2}
+    assert schedule.queued == 1
+    assert [j.offset for j in schedule.sweep(NOW + timedelta(seconds=10), lambda _: False)] == [1]
+
+
+def test_jobs_of_a_lost_partition_are_forgotten() -> None:
+    schedule = Schedule(concurrency=1, max_attempts=3)
+    schedule.add(job(0))
+    schedule.drop(frozenset({PartitionId("t", 0)}))
+    assert schedule.queued == 0

@@ -17,7 +17,10 @@ class StopFlag:
     """Set once, never cleared. `install` ties it to SIGTERM and SIGINT of this process (main thread only)."""
 
     def __init__(self) -> None:
-        self._event = threading.Event()
+        # Not an Event: its lock is not reentrant, and a signal that lands while the main thread holds it would wait
+        # for itself. A Condition's default lock is.
+        self._condition = threading.Condition()
+        self._is_set = False
 
     @classmethod
     def install(cls) -> "StopFlag":
@@ -27,17 +30,20 @@ class StopFlag:
         return flag
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        self._event.set()
+        self.set()
 
     def set(self) -> None:
-        self._event.set()
+        with self._condition:
+            self._is_set = True
+            self._condition.notify_all()
 
     def is_set(self) -> bool:
-        return self._event.is_set()
+        return self._is_set
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Waits until set, at most `timeout_s` (None: for ever); returns whether it is set."""
-        return self._event.wait(timeout_s)
+        with self._condition:
+            return self._condition.wait_for(lambda: self._is_set, timeout_s)
 
 
 def die_with_parent(parent_pid: int, number: int = signal.SIGTERM) -> None:

@@ -95,12 +95,15 @@ def test_unknown_model_is_the_clients_not_found_error(client: openai.OpenAI) -> 
 
 
 def test_a_background_response_is_retrieved(client: openai.OpenAI) -> None:
-    made = client.responses.create(model=MODEL, input="Say hello.", background=True)
+    made = client.responses.create(
+        model=MODEL, input="Say hello.", background=True, max_output_tokens=24
+    )
     done = until(
         lambda: client.responses.retrieve(made.id),
-        lambda found: found.status in ("completed", "failed"),
+        lambda found: found.status in ("completed", "incomplete", "failed"),
     )
-    assert "completed" == done.status
+    # "incomplete" is what the API says of an answer that was cut by max_output_tokens.
+    assert done.status in ("completed", "incomplete")
     assert done.output_text
 
 

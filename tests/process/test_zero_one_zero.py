@@ -58,7 +58,7 @@ def test_the_model_wakes_on_the_first_request_and_sleeps_when_idle(
                         first_token_s = time.monotonic() - began
         assert first_token_s is not None
         assert comments[0][0] < 1.5, "the first comment comes within a second"
-        assert "eta_s=" in comments[-1][1]
+        assert any("eta_s=" in comment for _, comment in comments)
         assert "warm" == state(http)
         woken = set(stack.descendants()) - before
         assert woken

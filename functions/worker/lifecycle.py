@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +34,7 @@ _PROBE_TIMEOUT_S: Final = 60.0
 _CONTROL_WAIT_S: Final = 5.0
 _DEAD_DRAIN_S: Final = 2.0
 _JOIN_S: Final = 5.0
+_ASSIGNED_S: Final = 10.0
 _STUCK_S: Final = 90.0
 _APPENDER_CLOSE_S: Final = 5.0
 
@@ -67,6 +68,7 @@ class Worker:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._stop = asyncio.Event()
+        self._joined = asyncio.Event()
         self._poll_ended = asyncio.Event()
         self._started_s = time.monotonic()
         self.port = 0
@@ -92,10 +94,10 @@ class Worker:
         parts = self._parts
         loop = asyncio.get_running_loop()
 
-        def on_poll_end() -> None:
-            loop.call_soon_threadsafe(self._poll_ended.set)
+        def tell(event: asyncio.Event) -> Callable[[], None]:
+            return lambda: _in_loop(loop, event.set)
 
-        parts.poll.on_end = on_poll_end
+        parts.poll.on_joined, parts.poll.on_end = tell(self._joined), tell(self._poll_ended)
         self.port = await self._probes.start(parts.host, parts.port)
         parts.control.start()
         parts.poll.start()
@@ -114,9 +116,8 @@ class Worker:
             await self._until_stop(self._warm())
         except StartupFailed as error:
             return str(error)
-        if self._stop.is_set():
-            return None
-        self._open()
+        if not self._stop.is_set():
+            await self._until_stop(self._open())
         failure = await self._until_stop(self._watch())
         if failure is None:
             self._parts.status.become(ReplicaState.DRAINING)
@@ -154,13 +155,17 @@ class Worker:
         """Cancels that came while this replica slept must be known before the first call, if they can be had."""
         await asyncio.to_thread(self._parts.control.wait_until_caught_up, _CONTROL_WAIT_S)
 
-    def _open(self) -> None:
+    async def _open(self) -> None:
+        """Joins the group; ready is who has partitions (or waited long: there may be more replicas than partitions)."""
         parts = self._parts
+        parts.poll.join_group()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_ASSIGNED_S):
+                await self._joined.wait()
         parts.measured.ready_at = parts.clock.now()
         seconds = time.monotonic() - self._started_s
         parts.metrics.cold_start_seconds.labels(parts.service.slug).observe(seconds)
         remember_cold_start(parts.cold_start_file, seconds)
-        parts.poll.join_group()
         parts.status.become(ReplicaState.READY)
         log.info("ready", extra={"service": parts.service.slug, "seconds": round(seconds, 3)})
 
@@ -230,6 +235,11 @@ class Worker:
     def _is_stuck(self) -> bool:
         is_open = self._parts.measured.ready_at is not None
         return is_open and time.monotonic() - self._parts.poll.last_turn_s > _STUCK_S
+
+
+def _in_loop(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
+    with suppress(RuntimeError):  # the loop has ended: nobody waits any more
+        loop.call_soon_threadsafe(call)
 
 
 def expected_cold_start_s(path: Path, prior_s: float) -> float:

@@ -75,7 +75,8 @@ class Exchange:
 
 
 class PollThread(threading.Thread):
-    """Runs until `quiet` was called and nothing is running, or `abandon` was. `on_end` is called last.
+    """Runs until `quiet` was called and nothing is running, or `abandon` was. `on_joined` is called whenever
+    partitions were assigned, `on_end` last; both in this thread.
 
     Args:
         open_consumer: makes the consumer, in this thread.
@@ -96,6 +97,7 @@ class PollThread(threading.Thread):
         super().__init__(name="poll", daemon=True)
         self.failure: BaseException | None = None
         self.last_turn_s = time.monotonic()
+        self.on_joined: Callable[[], None] = lambda: None
         self.on_end: Callable[[], None] = lambda: None
         self._outcomes = exchange.outcomes
         self._open_consumer = open_consumer
@@ -240,6 +242,7 @@ class PollThread(threading.Thread):
             self._ledger.gained(polled.gained, consumer.committed(polled.gained))
             self._paused -= polled.gained
             log.info("partitions gained", extra={"count": len(polled.gained)})
+            self.on_joined()
 
     def _receive(self, records: Iterable[Record]) -> list[Job]:
         """Queues what is to be run; returns what is refused at once."""

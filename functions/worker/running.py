@@ -153,7 +153,8 @@ class Runner:
     async def _attempt(self, run: _Run) -> Outcome:
         error: ApiError
         try:
-            self._announce(run)
+            # Said while the model already works: nobody waits for it.
+            asyncio.get_running_loop().call_soon(self._announce, run)
             generated = await self._generate(run)
         except asyncio.CancelledError:
             if not run.is_cancelled:

@@ -150,19 +150,21 @@ class ModelServer:
             StartupFailed: it cannot, or not in time.
         """
         operation, body = table.warm_up(model, name)
+        request = http.build_request(
+            "POST",
+            PATHS[operation],
+            content=json_codec.dumps(body),
+            headers={"content-type": "application/json", "accept-encoding": "identity"},
+            timeout=timeout_s,
+        )
         try:
-            response = await http.post(
-                PATHS[operation],
-                content=json_codec.dumps(body),
-                headers={"content-type": "application/json"},
-                timeout=timeout_s,
-            )
-            if response.status_code == 200 and len(response.content) <= _REPLY_BYTES:
-                found = replies.parse(response.content)
-                if found.get("choices") or found.get("data"):
-                    return
-            reason = f"status {response.status_code}"
-        except (httpx.HTTPError, BadReply) as error:
+            async with asyncio.timeout(timeout_s):
+                status, raw = await _fetch(http, request)
+            found = replies.parse(raw) if status == 200 else {}
+            if found.get("choices") or found.get("data"):
+                return
+            reason = f"status {status}"
+        except (httpx.HTTPError, BadReply, TimeoutError) as error:
             reason = type(error).__name__
         raise StartupFailed(f"the model server did not answer the warm-up call ({reason})")
 
@@ -177,6 +179,20 @@ class ModelServer:
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(number)
             await asyncio.wait({self.exited}, timeout=wait_s)
+
+
+async def _fetch(http: httpx.AsyncClient, request: httpx.Request) -> tuple[int, bytes]:
+    """Status and at most so many bytes of the body: a server is not trusted before it is warm either."""
+    response = await http.send(request, stream=True)
+    try:
+        raw = bytearray()
+        async for part in response.aiter_raw():
+            raw += part
+            if len(raw) > _REPLY_BYTES:
+                raise BadReply("too_long")
+        return response.status_code, bytes(raw)
+    finally:
+        await response.aclose()
 
 
 def _free_port() -> int:

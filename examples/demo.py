@@ -161,6 +161,7 @@ def cloud_event(demo: Demo) -> str:
         bootstrap_servers=demo.bootstrap, auto_offset_reset="earliest", client_id="demo", **version
     )
     consumer.subscribe(["infer.responses"])
+    consumer.topics()  # kafka-python may miss a subscription made while it still fetches its first metadata
     producer = KafkaProducer(bootstrap_servers=demo.bootstrap, **version)
     headers = {
         "ce_specversion": "1.0",

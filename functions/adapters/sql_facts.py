@@ -32,7 +32,7 @@ _NOT_A_CANCEL: Final = "duplicate"
 class _Pickspin(msgspec.Struct):
     service: str | None = None
     model: str | None = None
-    decision: msgspec.Raw | None = None
+    decision: msgspec.Raw = msgspec.Raw(b"null")
     cost: dict[str, object] | None = None
 
 

@@ -63,7 +63,10 @@ class Load:
 
     def _over_kafka(self) -> None:
         producer = KafkaProducer(
-            bootstrap_servers=self._bootstrap, delivery_timeout_ms=20_000, **self._options
+            bootstrap_servers=self._bootstrap,
+            delivery_timeout_ms=20_000,
+            request_timeout_ms=5_000,
+            **self._options,
         )
         while not self._stop.wait(0.05):
             request_id = f"kill-{uuid.uuid4().hex[:12]}"
@@ -113,6 +116,7 @@ def seen_on_the_log(stack: LocalStack, broker: str, wanted: set[str]) -> dict[st
         bootstrap_servers=stack.bootstrap, auto_offset_reset="earliest", **options
     )
     consumer.subscribe(["infer.responses"])
+    consumer.topics()  # kafka-python may miss a subscription made while it still fetches its first metadata
     found: dict[str, set[Any]] = {}
     deadline = time.monotonic() + 30.0
     while wanted - found.keys() and time.monotonic() < deadline:

@@ -44,9 +44,11 @@ def run_process(verb: str, settings: Settings) -> int:
     Raises:
         StartupFailed: it cannot start.
     """
+    from functions.lifecycle import prefer_latency  # noqa: PLC0415
     from functions.telemetry import setup_logging  # noqa: PLC0415 - not needed to list the verbs
 
     setup_logging(verb, settings.log_level)
+    prefer_latency()
     module = importlib.import_module(PROCESSES[verb].module)
     status: int = module.run(settings)
     return status

@@ -80,7 +80,10 @@ class GroupConsumer(Protocol):
     def assignment(self) -> frozenset[PartitionId]: ...
 
     def expect(self, *, soon: bool) -> None:
-        """Hint: records are expected soon (poll short) or not (poll long). See ADR 0003."""
+        """Hint: records are expected soon (poll short) or not (poll long). See ADR 0003.
+
+        A consumer that is never told is one that no waiting caller depends on: it polls longest.
+        """
         ...
 
     def close(self) -> None: ...

@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 MAX_DECISIONS: Final = 100_000
 """Recent decisions kept for replays; the oldest go first."""
 POLL_S: Final = 0.5
+GATHER_S: Final = 0.05
+"""Between two polls: every routed request writes here, and states this fresh are fresh enough."""
 RETRY_S: Final = 1.0
 CLOSE_S: Final = 5.0
 
@@ -136,5 +138,7 @@ class RegistryTail:
                 self._fold.fold(tail.poll(POLL_S))
                 if not self._is_caught_up:
                     self._is_caught_up = tail.is_caught_up()
+                else:
+                    self._stop.wait(GATHER_S)
         finally:
             tail.close()

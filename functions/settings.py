@@ -46,6 +46,8 @@ class BrokerSettings(Group, frozen=True, kw_only=True):
     """Longest empty fetch on the embedded broker while work is in flight (ADR 0003)."""
     poll_idle_ms: int = 50
     """Longest empty fetch on the embedded broker while idle."""
+    poll_lazy_ms: int = 150
+    """Longest empty fetch on the embedded broker of readers that no waiting caller depends on (recorder, registry)."""
     max_record_bytes: int = 900 * 1024
     """Producer cap; strictly below the broker's topic limit (1 MiB) so that one record never poisons a producer."""
     inline_bytes: int = 256 * 1024
@@ -123,7 +125,7 @@ class WorkerSettings(Group, frozen=True, kw_only=True):
 class SpinSettings(Group, frozen=True, kw_only=True):
     idle_s: float | None = None
     """Overrides every service's idle time tau; None leaves the catalogue's."""
-    poll_s: float = 0.1
+    poll_s: float = 0.2
     """How often lag is read; bounds activation latency."""
     window_s: float = 300.0
     """Window of Algorithm 1."""

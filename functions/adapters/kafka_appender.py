@@ -23,6 +23,7 @@ from kafka.errors import (
 )
 
 from events.record import PartitionId, Record
+from functions.adapters.doorbell import Bell, bell_directory
 from functions.errors import AppendFailed
 from functions.settings import BrokerSettings
 
@@ -60,6 +61,7 @@ class KafkaAppender:
             "delivery_timeout_ms": int(settings.delivery_timeout_s * 1000),
             "request_timeout_ms": max(1000, int(settings.delivery_timeout_s * 500)),
             "allow_auto_create_topics": False,
+            "metrics_enabled": False,
         }
         self._lock = threading.Lock()
         self._producer: Any = None
@@ -68,6 +70,8 @@ class KafkaAppender:
         self._slow: queue.SimpleQueue[_Send | None] = queue.SimpleQueue()
         self._is_closed = False
         self.rebuilds = 0
+        is_embedded = settings.kind == "embedded"
+        self._bell = Bell(bell_directory(settings.bootstrap)) if is_embedded else None
         self._thread = threading.Thread(target=self._run, name="appender", daemon=True)
         self._thread.start()
 
@@ -98,6 +102,8 @@ class KafkaAppender:
         producer = self._producer
         if producer is not None:
             producer.close(timeout=timeout_s)
+        if self._bell is not None:
+            self._bell.close()
 
     def _run(self) -> None:
         while (send := self._slow.get()) is not None:
@@ -140,6 +146,8 @@ class KafkaAppender:
 
     def _succeeded(self, send: _Send, metadata: Any) -> None:
         self._settle(send)
+        if self._bell is not None:
+            self._bell.ring(metadata.topic)
         send.future.set_result(PartitionId(metadata.topic, metadata.partition))
 
     def _failed(self, send: _Send, error: BaseException) -> None:

@@ -1,8 +1,9 @@
 """`GroupConsumer` and `RecordTail` with kafka-python.
 
 Empty fetches: Apache Kafka answers a waiting fetch the moment data arrives; the embedded broker only after the
-whole wait. So the wait is short while records are expected and long while idle (`expect`, ADR 0003); kafka-python
-reads `fetch_max_wait_ms` at every fetch, and this is the one place that changes it.
+whole wait. So there a reader fetches when the doorbell rings, with almost no wait, and otherwise at intervals that
+depend on what it expects (`expect`, ADR 0003). kafka-python reads `fetch_max_wait_ms` at every fetch, and this is
+the one place that changes it.
 """
 
 import logging
@@ -16,6 +17,7 @@ from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.errors import CorruptRecordError, KafkaError
 
 from events.record import PartitionId, Record
+from functions.adapters.doorbell import Ear, bell_directory
 from functions.errors import StartupFailed
 from functions.ports import Commit, Polled
 from functions.settings import BrokerSettings
@@ -24,11 +26,16 @@ log = logging.getLogger(__name__)
 
 KAFKA_BUSY_MS: Final = 20
 KAFKA_IDLE_MS: Final = 250
+KAFKA_LAZY_MS: Final = 500
 EMBEDDED_SESSION_S: Final = 3.0
 """The embedded broker ends every rebalance of a living group one second before the session timeout, never sooner."""
 _TOPIC_WAIT_S: Final = 15.0
 _POLL_FAILED_S: Final = 0.2
 _PROBE_S: Final = 5.0
+_RUNG_WAIT_MS: Final = 1
+_RUNG_POLL_MS: Final = 4
+_REGULAR_MS: Final = 50
+"""Never more often than this without a ring."""
 _FETCH: Final = {
     "enable_auto_commit": False,
     "auto_offset_reset": "earliest",
@@ -36,20 +43,73 @@ _FETCH: Final = {
     "allow_auto_create_topics": False,
     "fetch_max_bytes": 8 * 1024 * 1024,
     "max_poll_records": 100,
+    # Nobody reads the client's own metrics, and they are a third of what a fetch costs.
+    "metrics_enabled": False,
 }
 
 
 class _Waits:
-    """The two fetch waits of a broker kind, and the switch between them."""
+    """The fetch waits of a broker kind, and the switch between them. Who never says what it expects stays lazy."""
 
     def __init__(self, settings: BrokerSettings) -> None:
         is_embedded = settings.kind == "embedded"
         self.busy_ms = settings.poll_busy_ms if is_embedded else KAFKA_BUSY_MS
         self.idle_ms = settings.poll_idle_ms if is_embedded else KAFKA_IDLE_MS
+        self.lazy_ms = settings.poll_lazy_ms if is_embedded else KAFKA_LAZY_MS
+
+        self.now_ms = self.lazy_ms
 
     def apply(self, consumer: Any, *, soon: bool) -> None:
-        wait_ms = self.busy_ms if soon else self.idle_ms
-        consumer._fetcher.config["fetch_max_wait_ms"] = wait_ms  # noqa: SLF001 - no public way: ADR 0003
+        self.now_ms = self.busy_ms if soon else self.idle_ms
+        set_wait(consumer, self.now_ms)
+
+
+def set_wait(consumer: Any, wait_ms: int) -> None:
+    """How long the broker may hold the next empty fetch."""
+    consumer._fetcher.config["fetch_max_wait_ms"] = wait_ms  # noqa: SLF001 - no public way: ADR 0003
+
+
+class _Fetching:
+    """Polls the client: plainly on Apache Kafka, by doorbell on the embedded broker."""
+
+    def __init__(self, settings: BrokerSettings, consumer: Any, topics: tuple[str, ...]) -> None:
+        self.waits = _Waits(settings)
+        self._consumer = consumer
+        self._ear: Ear | None = None
+        self._has_more = True
+        if settings.kind == "embedded":
+            self._ear = Ear(bell_directory(settings.bootstrap), topics)
+
+    def expect(self, *, soon: bool) -> None:
+        if self._ear is None:
+            self.waits.apply(self._consumer, soon=soon)
+        else:
+            self.waits.now_ms = self.waits.busy_ms if soon else self.waits.idle_ms
+
+    def look_again(self) -> None:
+        """Something may be there without a ring: partitions gained or resumed."""
+        self._has_more = True
+
+    def poll(self, timeout_s: float) -> Any:
+        """One poll of the client's own kind: partition to records."""
+        if self._ear is None or self._is_joining():
+            # Then a poll drives the joining of the group, which takes its time.
+            self._has_more = True
+            return self._consumer.poll(timeout_ms=int(timeout_s * 1000))
+        if not self._has_more:
+            # Regular fetches find what did not ring: a plain producer's records.
+            self._ear.wait(min(timeout_s, max(self.waits.now_ms, _REGULAR_MS) / 1000))
+        found = self._consumer.poll(timeout_ms=_RUNG_POLL_MS)
+        self._has_more = sum(map(len, found.values())) >= _FETCH["max_poll_records"]
+        return found
+
+    def _is_joining(self) -> bool:
+        coordinator = self._consumer._coordinator  # noqa: SLF001 - no public way to know of a rebalance
+        return not self._consumer.assignment() or bool(coordinator.need_rejoin())
+
+    def close(self) -> None:
+        if self._ear is not None:
+            self._ear.close()
 
 
 class _Assigned(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -87,7 +147,7 @@ class KafkaGroupConsumer:
         group: str,
         topics: tuple[str, ...],
     ) -> None:
-        self._waits = _Waits(settings)
+        wait_ms = _first_wait_ms(settings)
         self._options = options
         is_embedded = settings.kind == "embedded"
         session_s = settings.session_timeout_s
@@ -100,7 +160,7 @@ class KafkaGroupConsumer:
             partition_assignment_strategy=(
                 (RangePartitionAssignor,) if is_embedded else (CooperativeStickyAssignor,)
             ),
-            fetch_max_wait_ms=self._waits.idle_ms,
+            fetch_max_wait_ms=wait_ms,
             **_FETCH,
             **options,
         )
@@ -109,10 +169,11 @@ class KafkaGroupConsumer:
         # Metadata first, joining after: a group leader that joins before it knows a topic's partitions assigns none of
         # them, and the metadata that then arrives costs a second rebalance.
         _await_topics(self._consumer, topics)
+        self._fetching = _Fetching(settings, self._consumer, topics)
 
     def poll(self, timeout_s: float) -> Polled:
         try:
-            found = self._consumer.poll(timeout_ms=int(timeout_s * 1000))
+            found = self._fetching.poll(timeout_s)
         except CorruptRecordError:
             _skip_unreadable(self._consumer, self._options)
             found = {}
@@ -123,6 +184,8 @@ class KafkaGroupConsumer:
             time.sleep(min(timeout_s, _POLL_FAILED_S))
             found = {}
         gained, lost = self._listener.take()
+        if gained:
+            self._fetching.look_again()
         return Polled(records=_records(found), gained=gained, lost=lost)
 
     def commit(self, commits: Mapping[PartitionId, Commit]) -> bool:
@@ -149,15 +212,17 @@ class KafkaGroupConsumer:
         self._consumer.pause(*(TopicPartition(*partition) for partition in partitions))
 
     def resume(self, partitions: Iterable[PartitionId]) -> None:
+        self._fetching.look_again()
         self._consumer.resume(*(TopicPartition(*partition) for partition in partitions))
 
     def assignment(self) -> frozenset[PartitionId]:
         return frozenset(PartitionId(*tp) for tp in self._consumer.assignment())
 
     def expect(self, *, soon: bool) -> None:
-        self._waits.apply(self._consumer, soon=soon)
+        self._fetching.expect(soon=soon)
 
     def close(self) -> None:
+        self._fetching.close()
         self._consumer.close(autocommit=False, timeout_ms=3000)
 
 
@@ -173,10 +238,10 @@ class KafkaTail:
         from_start: bool,
         partition: int | None,
     ) -> None:
-        self._waits = _Waits(settings)
+        wait_ms = _first_wait_ms(settings)
         self._options = options
         self._consumer: Any = KafkaConsumer(
-            group_id=None, fetch_max_wait_ms=self._waits.idle_ms, **_FETCH, **options
+            group_id=None, fetch_max_wait_ms=wait_ms, **_FETCH, **options
         )
         _await_topics(self._consumer, topics)
         partitions = [
@@ -196,10 +261,11 @@ class KafkaTail:
             for found, end in self._ends.items():
                 self._consumer.seek(found, end)
         self._positions = {found: 0 if from_start else end for found, end in self._ends.items()}
+        self._fetching = _Fetching(settings, self._consumer, topics)
 
     def poll(self, timeout_s: float) -> tuple[Record, ...]:
         try:
-            found = self._consumer.poll(timeout_ms=int(timeout_s * 1000))
+            found = self._fetching.poll(timeout_s)
         except CorruptRecordError:
             _skip_unreadable(self._consumer, self._options)
             found = {}
@@ -217,10 +283,15 @@ class KafkaTail:
         )
 
     def expect(self, *, soon: bool) -> None:
-        self._waits.apply(self._consumer, soon=soon)
+        self._fetching.expect(soon=soon)
 
     def close(self) -> None:
+        self._fetching.close()
         self._consumer.close(autocommit=False, timeout_ms=2000)
+
+
+def _first_wait_ms(settings: BrokerSettings) -> int:
+    return _RUNG_WAIT_MS if settings.kind == "embedded" else KAFKA_LAZY_MS
 
 
 def _await_topics(consumer: Any, topics: tuple[str, ...]) -> None:

@@ -16,6 +16,8 @@ from functions.ports import BlobStore, Clock, Commit, GroupConsumer
 from functions.store import CallbackStore
 
 POLL_S: Final = 0.25
+GATHER_S: Final = 0.1
+"""Between two polls: answers of this moment share one commit."""
 RETRY_S: Final = 0.5
 MAX_BLOB_BYTES: Final = 64 * 1024 * 1024
 
@@ -44,11 +46,11 @@ class Enqueuer:
         """Enqueues until `stop` is set."""
         while not stop.is_set():
             self.step(stop, POLL_S)
+            stop.wait(GATHER_S)
 
     def step(self, stop: StopFlag, timeout_s: float) -> int:
         """One poll, enqueued and committed; returns how many deliveries are new."""
         records = self._consumer.poll(timeout_s).records
-        self._consumer.expect(soon=bool(records))
         done: dict[PartitionId, Commit] = {}
         new = 0
         for record in records:

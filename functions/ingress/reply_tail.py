@@ -7,6 +7,7 @@ loop in batches.
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 
 POLL_S: Final = 0.25
 RETRY_S: Final = 0.5
+WARM_S: Final = 2.0
+"""After the last waiter a long fetch would still be out when the next one comes: the embedded broker holds it."""
 
 
 class ReplyTail:
@@ -78,6 +81,7 @@ class ReplyTail:
                 self._stop.wait(RETRY_S)
 
     def _follow(self, tail: RecordTail) -> None:
+        busy_until_s = 0.0
         while not self._stop.is_set():
             records = tail.poll(self._poll_s)
             if tail.is_caught_up():
@@ -85,7 +89,9 @@ class ReplyTail:
             found = [one for one in map(self._read, records) if one is not None]
             if found and self._loop is not None:
                 self._loop.call_soon_threadsafe(self._waiters.deliver, found)
-            tail.expect(soon=len(self._waiters) > 0)
+            if len(self._waiters) > 0:
+                busy_until_s = time.monotonic() + WARM_S
+            tail.expect(soon=time.monotonic() < busy_until_s)
 
     def _read(self, record: Record) -> Reply | None:
         try:

@@ -19,6 +19,9 @@ from functions.registry_tail import RegistryTail
 
 log = logging.getLogger(__name__)
 
+GATHER_S: Final = 0.2
+"""Between two polls of the ends: room that is free this late is free soon enough."""
+
 PROBE_S: Final = 2.0
 """A quiet ingress proves this often that it can write."""
 PROBE_ANSWER_S: Final = 2.0
@@ -146,6 +149,7 @@ class EndsTail:
                     ended.append(event.get(types.CORRELATION_ID) or "")
             if ended and self._loop is not None:
                 self._loop.call_soon_threadsafe(self._release, ended)
+            self._stop.wait(GATHER_S)
 
     def _release(self, request_ids: list[str]) -> None:
         for request_id in request_ids:

@@ -13,6 +13,9 @@ from functions.recorder.changes import change_of
 from functions.store import Change, RequestStore
 
 POLL_S: Final = 0.25
+GATHER_S: Final = 0.1
+FULL: Final = 100
+"""A poll with this many records has more behind it."""
 RETRY_S: Final = 0.5
 """Pause before a transaction is tried again while the store is out of reach."""
 
@@ -42,12 +45,13 @@ class Recorder:
     def run(self, stop: StopFlag) -> None:
         """Records until `stop` is set."""
         while not stop.is_set():
-            self.step(stop, POLL_S)
+            if 0 < self.step(stop, POLL_S) < FULL:
+                # Nobody waits for the store: what gathers in this moment shares one transaction and one commit.
+                stop.wait(GATHER_S)
 
     def step(self, stop: StopFlag, timeout_s: float) -> int:
         """One poll, recorded and committed; returns how many records it had."""
         records = self._consumer.poll(timeout_s).records
-        self._consumer.expect(soon=bool(records))
         if not records:
             return 0
         changes = [

@@ -22,12 +22,12 @@ from functions.worker.scheduling import Schedule
 
 log = logging.getLogger(__name__)
 
-BUSY_POLL_S: Final = 0.005
+BUSY_POLL_S: Final = 0.02
 IDLE_POLL_S: Final = 0.05
 SATURATED_WAIT_S: Final = 0.02
 SWEEP_S: Final = 0.1
-COMMIT_S: Final = 0.02
-"""Outcomes are committed at least this often; with the next attempt, or when nothing is left, at once."""
+COMMIT_S: Final = 0.05
+"""Outcomes are committed this often, and with the next attempt: a commit of its own for each would hold up the next call."""
 SOON_S: Final = 2.0
 """After the last activity the next record is expected soon for this long."""
 _BACKOFF_S: Final = 0.2
@@ -157,7 +157,7 @@ class PollThread(threading.Thread):
                 self._troubled_s = None
             except Exception as error:  # noqa: BLE001 - loop boundary: a broker outage is survived, bounded below
                 self._trouble(error)
-        self._commit(consumer, [])
+        self._commit(consumer, [], is_last=True)
 
     def _is_over(self) -> bool:
         if self._is_abandoned.is_set():
@@ -314,11 +314,10 @@ class PollThread(threading.Thread):
             return None
         return Refusal(error, None, request.origin, request.reply)
 
-    def _commit(self, consumer: GroupConsumer, starts: list[Job]) -> bool:
+    def _commit(self, consumer: GroupConsumer, starts: list[Job], *, is_last: bool = False) -> bool:
         """Commits what is due. False: refused; the started attempts are taken back and the jobs wait again."""
         now_s = time.monotonic()
-        is_drained = self._schedule.running == 0 and self._schedule.queued == 0
-        if not starts and not is_drained and now_s - self._committed_s < COMMIT_S:
+        if not starts and not is_last and now_s - self._committed_s < COMMIT_S:
             return True
         pending: dict[PartitionId, Commit] = self._ledger.pending()
         if not pending:

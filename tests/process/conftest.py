@@ -50,9 +50,7 @@ def broker(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def real_stack(
-    broker: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[LocalStack]:
+def real_stack(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
     """One stack with the real models, shared: tests must not care whether a model is warm already."""
     with local_stack("--broker", broker, data_dir=tmp_path_factory.mktemp("real")) as stack:
         yield stack
@@ -65,15 +63,11 @@ def http(real_stack: LocalStack) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture
-def fake_stack(
-    broker: str, tmp_path: Path
-) -> Iterator[Callable[..., LocalStack]]:
+def fake_stack(broker: str, tmp_path: Path) -> Iterator[Callable[..., LocalStack]]:
     """Starts stacks of fake models: `fake_stack(warm={"ttft_s": 0.05}, environ={...})`."""
     opened: list[LocalStack] = []
 
-    def start(
-        environ: dict[str, str] | None = None, **models: dict[str, object]
-    ) -> LocalStack:
+    def start(environ: dict[str, str] | None = None, **models: dict[str, object]) -> LocalStack:
         catalogue = fake_catalogue(tmp_path / "catalogue.yaml", **models)
         data_dir = tmp_path / "data"
         data_dir.mkdir(exist_ok=True)

@@ -16,9 +16,7 @@ HELLO = [{"role": "user", "content": "hello"}]
 def test_a_warm_model_answers_while_another_is_loading_behind_a_long_queue(
     fake_stack: Callable[..., LocalStack],
 ) -> None:
-    stack = fake_stack(
-        warm={"ttft_s": 0.05, "tokens": 2, "min_warm": 1}, loading={"load_s": 600}
-    )
+    stack = fake_stack(warm={"ttft_s": 0.05, "tokens": 2, "min_warm": 1}, loading={"load_s": 600})
     with httpx.Client(base_url=stack.url, timeout=60.0) as http:
         warm = {"model": "warm", "messages": HELLO}
         http.post("/v1/chat/completions", json=warm).raise_for_status()

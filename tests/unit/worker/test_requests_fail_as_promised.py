@@ -26,10 +26,11 @@ def test_expired_work_is_answered_without_a_call(stand: Any) -> None:
     asyncio.run(scenario())
 
 
-def test_work_that_expires_in_the_queue_is_answered_in_time(stand: Any) -> None:
+def test_work_that_expires_in_the_queue_is_answered_in_time(stand: Any, wait_until: Any) -> None:
     async def scenario() -> None:
         async with stand(service={"concurrency": 1}) as found, found.worker():
-            found.send("[[fake:ttft=1.5]]")
+            running = found.send("[[fake:ttft=1.5]]")
+            await wait_until(lambda: found.calls(running))
             waiting = found.send(wait_s=0.4)
             assert await found.code(waiting) == "deadline_exceeded"
             assert found.calls(waiting) == []

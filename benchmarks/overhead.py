@@ -100,7 +100,15 @@ def bench(broker: str, calls: int, concurrencies: Sequence[int]) -> list[Figures
     """Starts the fake model and a stack that knows it, and measures."""
     port = free_port()
     model = subprocess.Popen(  # noqa: S603 - our own program
-        [sys.executable, "-m", "functions.backends.fake_model", "--port", str(port), "--tokens", "4"],
+        [
+            sys.executable,
+            "-m",
+            "functions.backends.fake_model",
+            "--port",
+            str(port),
+            "--tokens",
+            "4",
+        ],
         cwd=Path(__file__).parent.parent,
     )
     try:

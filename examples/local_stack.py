@@ -30,7 +30,9 @@ def free_port() -> int:
 class LocalStack:
     """One running stack. `changes` are the JSON lines so far; `url` is the ingress, `bootstrap` the broker."""
 
-    def __init__(self, arguments: Sequence[str], environ: Mapping[str, str], data_dir: Path) -> None:
+    def __init__(
+        self, arguments: Sequence[str], environ: Mapping[str, str], data_dir: Path
+    ) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.data_dir = data_dir

@@ -1,0 +1,1 @@
+"""Measurements of the running product; each module is a program."""

@@ -1,4 +1,4 @@
-"""Does a model that is loading slow down a warm one? `python -m benchmarks.isolation`
+"""How much a model that is loading slows down a warm one: `python -m benchmarks.isolation`.
 
 A warm fake model that takes 50 ms answers 1,000 requests, first alone, then again while another fake model is held
 loading for 60 s with 500 requests queued behind it. Printed: p50, p95, p99 of both runs and how far p95 moved.
@@ -122,7 +122,7 @@ def show(console: Console, runs: Sequence[Run], *, is_json: bool) -> None:
     alone, beside = runs
     moved = 100 * (beside.p95 - alone.p95) / alone.p95
     if is_json:
-        print(json.dumps({"runs": [asdict(run) for run in runs], "p95_moved_percent": moved}))  # noqa: T201
+        print(json.dumps({"runs": [asdict(run) for run in runs], "p95_moved_percent": moved}))
         return
     table = Table(title=f"a warm model of {1000 * WARM_S:.0f} ms (ms)")
     for column in ("run", "calls", "p50", "p95", "p99"):

@@ -99,7 +99,7 @@ async def measure(
 def bench(broker: str, calls: int, concurrencies: Sequence[int]) -> list[Figures]:
     """Starts the fake model and a stack that knows it, and measures."""
     port = free_port()
-    model = subprocess.Popen(  # noqa: S603 - our own program
+    model = subprocess.Popen(
         [
             sys.executable,
             "-m",
@@ -163,7 +163,7 @@ def main() -> int:
         found += bench(broker, options.calls, options.concurrency)
     machine: dict[str, Any] = {"machine": platform.platform(), "cpus": os.cpu_count()}
     if options.json:
-        print(json.dumps(machine | {"figures": [asdict(one) for one in found]}))  # noqa: T201
+        print(json.dumps(machine | {"figures": [asdict(one) for one in found]}))
     else:
         console.print(f"{machine['machine']}, {machine['cpus']} CPUs")
         show(console, found)

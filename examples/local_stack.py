@@ -2,7 +2,6 @@
 
 import json
 import os
-import queue
 import signal
 import socket
 import subprocess
@@ -41,7 +40,7 @@ class LocalStack:
         clean = {name: value for name, value in os.environ.items() if "PICKSPIN" not in name}
         self._errors = data_dir.joinpath("up.stderr").open("w+b")
         self.started_s = time.monotonic()
-        self.process = subprocess.Popen(  # noqa: S603 - our own program, fixed arguments
+        self.process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "functions", "up", "--json"),
                 *("--port", str(self.port), "--data-dir", str(data_dir), *arguments),

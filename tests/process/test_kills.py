@@ -7,9 +7,9 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import pytest
@@ -38,7 +38,7 @@ class Load:
             threading.Thread(target=self._over_kafka, daemon=True),
         ]
 
-    def __enter__(self) -> "Load":
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         return self
@@ -129,8 +129,8 @@ def seen_on_the_log(stack: LocalStack, broker: str, wanted: set[str]) -> dict[st
 
 
 @pytest.fixture
-def stack(fake_stack: Callable[..., LocalStack]) -> Iterator[LocalStack]:
-    yield fake_stack(steady={"ttft_s": 0.05, "tokens": 4, "concurrency": 4, "min_warm": 1})
+def stack(fake_stack: Callable[..., LocalStack]) -> LocalStack:
+    return fake_stack(steady={"ttft_s": 0.05, "tokens": 4, "concurrency": 4, "min_warm": 1})
 
 
 def kill(stack: LocalStack, name: str) -> None:

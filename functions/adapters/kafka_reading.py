@@ -36,7 +36,7 @@ _RUNG_WAIT_MS: Final = 1
 _RUNG_POLL_MS: Final = 4
 _REGULAR_MS: Final = 50
 """Never more often than this without a ring."""
-_FETCH: Final = {
+_FETCH: Final[dict[str, Any]] = {
     "enable_auto_commit": False,
     "auto_offset_reset": "earliest",
     "isolation_level": "read_committed",

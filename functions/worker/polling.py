@@ -27,7 +27,7 @@ IDLE_POLL_S: Final = 0.05
 SATURATED_WAIT_S: Final = 0.02
 SWEEP_S: Final = 0.1
 COMMIT_S: Final = 0.05
-"""Outcomes are committed this often, and with the next attempt: a commit of its own for each would hold up the next call."""
+"""Outcomes are committed this often, and with the next attempt: a commit each would hold up the next call."""
 SOON_S: Final = 2.0
 """After the last activity the next record is expected soon for this long."""
 _BACKOFF_S: Final = 0.2

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 MAX_DECISIONS: Final = 100_000
 """Recent decisions kept for replays; the oldest go first."""
 POLL_S: Final = 0.5
-GATHER_S: Final = 0.2
+GATHER_S: Final = 0.1
 """Between two polls: every routed request writes here, and states this fresh are fresh enough."""
 RETRY_S: Final = 1.0
 CLOSE_S: Final = 5.0

@@ -42,12 +42,10 @@ class BrokerSettings(Group, frozen=True, kw_only=True):
     """An append that is not acknowledged by then fails as unknown; below the ingress's own wait."""
     session_timeout_s: float = 10.0
     """A killed group member's partitions move after this long (a broker's minimum is 6 s)."""
-    poll_busy_ms: int = 2
-    """Longest empty fetch on the embedded broker while work is in flight (ADR 0003)."""
     poll_idle_ms: int = 50
-    """Longest empty fetch on the embedded broker while idle."""
+    """Embedded broker: readers that callers wait for fetch at least this often without a ring (ADR 0003)."""
     poll_lazy_ms: int = 150
-    """Longest empty fetch on the embedded broker of readers that no waiting caller depends on (recorder, registry)."""
+    """Embedded broker: the same for readers that no caller waits for (recorder, callbacks, registry)."""
     max_record_bytes: int = 900 * 1024
     """Producer cap; strictly below the broker's topic limit (1 MiB) so that one record never poisons a producer."""
     inline_bytes: int = 256 * 1024

@@ -12,10 +12,13 @@ import itertools
 import os
 import select
 import socket
+import stat
 import tempfile
 import time
 from pathlib import Path
 from typing import Final
+
+from functions.errors import StartupFailed
 
 _RING: Final = b"!"
 _LISTED_S: Final = 0.25
@@ -28,6 +31,9 @@ def bell_directory(bootstrap: str) -> Path:
     port = bootstrap.rsplit(":", 1)[-1]
     directory = Path(tempfile.gettempdir()) / f"pickspin-bell-{os.getuid()}-{port}"
     directory.mkdir(mode=0o700, exist_ok=True)
+    found = directory.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise StartupFailed(f"{directory} is not a directory of this user alone: remove it")
     return directory
 
 

@@ -34,8 +34,6 @@ _POLL_FAILED_S: Final = 0.2
 _PROBE_S: Final = 5.0
 _RUNG_WAIT_MS: Final = 1
 _RUNG_POLL_MS: Final = 4
-_REGULAR_MS: Final = 50
-"""Never more often than this without a ring."""
 _FETCH: Final[dict[str, Any]] = {
     "enable_auto_commit": False,
     "auto_offset_reset": "earliest",
@@ -48,43 +46,24 @@ _FETCH: Final[dict[str, Any]] = {
 }
 
 
-class _Waits:
-    """The fetch waits of a broker kind, and the switch between them. Who never says what it expects stays lazy."""
-
-    def __init__(self, settings: BrokerSettings) -> None:
-        is_embedded = settings.kind == "embedded"
-        self.busy_ms = settings.poll_busy_ms if is_embedded else KAFKA_BUSY_MS
-        self.idle_ms = settings.poll_idle_ms if is_embedded else KAFKA_IDLE_MS
-        self.lazy_ms = settings.poll_lazy_ms if is_embedded else KAFKA_LAZY_MS
-
-        self.now_ms = self.lazy_ms
-
-    def apply(self, consumer: Any, *, soon: bool) -> None:
-        self.now_ms = self.busy_ms if soon else self.idle_ms
-        set_wait(consumer, self.now_ms)
-
-
-def set_wait(consumer: Any, wait_ms: int) -> None:
-    """How long the broker may hold the next empty fetch."""
-    consumer._fetcher.config["fetch_max_wait_ms"] = wait_ms  # noqa: SLF001 - no public way: ADR 0003
-
-
 class _Fetching:
     """Polls the client: plainly on Apache Kafka, by doorbell on the embedded broker."""
 
     def __init__(self, settings: BrokerSettings, consumer: Any, topics: tuple[str, ...]) -> None:
-        self.waits = _Waits(settings)
         self._consumer = consumer
+        self._idle_ms = settings.poll_idle_ms
+        self._regular_ms = settings.poll_lazy_ms
         self._ear: Ear | None = None
         self._has_more = True
         if settings.kind == "embedded":
             self._ear = Ear(bell_directory(settings.bootstrap), topics)
 
     def expect(self, *, soon: bool) -> None:
+        """Who never says what it expects stays lazy."""
+        self._regular_ms = self._idle_ms
         if self._ear is None:
-            self.waits.apply(self._consumer, soon=soon)
-        else:
-            self.waits.now_ms = self.waits.busy_ms if soon else self.waits.idle_ms
+            wait_ms = KAFKA_BUSY_MS if soon else KAFKA_IDLE_MS
+            self._consumer._fetcher.config["fetch_max_wait_ms"] = wait_ms  # noqa: SLF001 - ADR 0003
 
     def look_again(self) -> None:
         """Something may be there without a ring: partitions gained or resumed."""
@@ -98,7 +77,7 @@ class _Fetching:
             return self._consumer.poll(timeout_ms=int(timeout_s * 1000))
         if not self._has_more:
             # Regular fetches find what did not ring: a plain producer's records.
-            self._ear.wait(min(timeout_s, max(self.waits.now_ms, _REGULAR_MS) / 1000))
+            self._ear.wait(min(timeout_s, self._regular_ms / 1000))
         found = self._consumer.poll(timeout_ms=_RUNG_POLL_MS)
         self._has_more = sum(map(len, found.values())) >= _FETCH["max_poll_records"]
         return found

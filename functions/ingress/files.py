@@ -45,7 +45,7 @@ def routes(deps: Deps) -> list[Route]:
 
     async def delete(request: Request) -> Response:
         row = await own_file(deps, request)
-        # The bytes may be another file's too (blobs are named by content): retention removes them.
+        # The bytes may be another file's too (blobs are named by content): they stay.
         await deps.offload(deps.store.delete_file, row.id)
         return answer({"id": row.id, "object": "file", "deleted": True})
 

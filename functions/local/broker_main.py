@@ -3,10 +3,12 @@
 The address (`host:port`) goes to `broker.address` in the data directory.
 """
 
+import shutil
 from pathlib import Path
 from typing import Final
 
 from functions import wiring
+from functions.adapters.doorbell import bell_directory
 from functions.lifecycle import StopFlag
 from functions.local.mock_cluster import MockCluster
 from functions.local.topics import topic_specs
@@ -24,7 +26,9 @@ def run(settings: Settings) -> int:
         _write_whole(address, cluster.bootstrap)
         while not stop.is_set():
             stop.wait(WAIT_S)
+        bells = bell_directory(cluster.bootstrap)
     address.unlink(missing_ok=True)
+    shutil.rmtree(bells, ignore_errors=True)
     return 0
 
 

@@ -21,7 +21,7 @@ from examples.local_stack import LocalStack
 pytestmark = [pytest.mark.process, pytest.mark.timeout(280)]
 HELLO = [{"role": "user", "content": "hello"}]
 TERMINAL = ("completed", "failed", "expired", "cancelled")
-LOAD_S = 6.0
+LOAD_S = 4.5
 SETTLE_S = 60.0
 
 

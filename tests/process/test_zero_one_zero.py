@@ -59,7 +59,7 @@ def test_the_model_wakes_on_the_first_request_and_sleeps_when_idle(
         assert first_token_s is not None
         assert comments[0][0] < 1.5, "the first comment comes within a second"
         assert any("eta_s=" in comment for _, comment in comments)
-        assert "warm" == state(http)
+        await_state(http, "warm", 2.0)
         woken = set(stack.descendants()) - before
         assert woken
         await_state(http, "cold", 30.0)

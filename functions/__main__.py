@@ -3,13 +3,20 @@
 `python -m functions <process> --parent <pid>` skips the CLI's imports and dies with the process that started it.
 """
 
+import os
 import signal
 import sys
+from typing import Final
 
 from functions.entry import PROCESSES, run_process
 from functions.errors import StartupFailed
 from functions.lifecycle import die_with_parent
 from functions.settings import load_settings
+
+
+_YIELDING: Final = frozenset({"recorder", "callbacks"})
+"""No caller waits for these: on one machine they give way to the processes that one waits for."""
+_NICE: Final = 10
 
 
 def main(arguments: list[str]) -> int:
@@ -23,6 +30,8 @@ def main(arguments: list[str]) -> int:
 
 def _supervised(verb: str, parent_pid: int) -> int:
     die_with_parent(parent_pid, signal.SIGKILL)
+    if verb in _YIELDING:
+        os.nice(_NICE)
     try:
         return run_process(verb, load_settings())
     except StartupFailed as error:

@@ -9,7 +9,7 @@ from types import FrameType
 from typing import Final
 
 _PR_SET_PDEATHSIG: Final = 1
-SWITCH_S: Final = 0.0001
+SWITCH_S: Final = 0.001
 """How long a thread may hold the interpreter while another waits; Python's own 5 ms is a whole hop of a request."""
 
 

@@ -29,7 +29,7 @@ START_S: Final = 60.0
 STOP_S: Final = 20.0
 CLUSTER_ID: Final = "cGlja3NwaW4tbG9jYWwtMQ"
 """22 characters of URL-safe base64: what the storage tool accepts. One data directory is one cluster."""
-HEAP: Final = ("-Xms256m", "-Xmx512m", "-XX:+UseSerialGC")
+HEAP: Final = ("-Xms256m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 LOOPBACK: Final = "127.0.0.1"
 
 _POM: Final = Template("""\
@@ -81,6 +81,7 @@ num.network.threads=2
 num.io.threads=4
 log.cleaner.dedupe.buffer.size=16777216
 group.initial.rebalance.delay.ms=0
+group.coordinator.append.linger.ms=0
 group.min.session.timeout.ms=1000
 offsets.topic.num.partitions=4
 offsets.topic.replication.factor=1

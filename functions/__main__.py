@@ -13,7 +13,6 @@ from functions.errors import StartupFailed
 from functions.lifecycle import die_with_parent
 from functions.settings import load_settings
 
-
 _YIELDING: Final = frozenset({"recorder", "callbacks"})
 """No caller waits for these: on one machine they give way to the processes that one waits for."""
 _NICE: Final = 10

@@ -116,9 +116,6 @@ class Metrics:
         self.append_failures = Counter(
             "pickspin_append_failures", "Appends that failed or are unknown.", ["topic"], registry=r
         )
-        self.producer_rebuilds = Counter(
-            "pickspin_producer_rebuilds", "Producers rebuilt after a fatal state.", registry=r
-        )
         self.attempts = Counter(
             "pickspin_attempts", "Model calls by outcome.", ["service", "outcome"], registry=r
         )
@@ -131,10 +128,6 @@ class Metrics:
             ["service"],
             buckets=LATENCY_S,
             registry=r,
-        )
-        self.lag = Gauge("pickspin_lag_records", "Uncommitted records.", ["service"], registry=r)
-        self.replicas = Gauge(
-            "pickspin_replicas", "Replicas by state.", ["service", "state"], registry=r
         )
         self.cold_start_seconds = Histogram(
             "pickspin_cold_start_seconds",

@@ -123,7 +123,7 @@ def seen_on_the_log(stack: LocalStack, broker: str, wanted: set[str]) -> dict[st
         for records in consumer.poll(timeout_ms=300).values():
             for record in records:
                 headers = {name: value.decode() for name, value in record.headers}
-                found.setdefault(headers["ce_subject"], set()).add(headers["ce_type"])
+                found.setdefault(headers["ce_subject"], set()).add(headers["ce_id"])
     consumer.close()
     return found
 
@@ -166,4 +166,4 @@ def test_every_accepted_request_ends_exactly_once_whoever_is_killed(
     assert {"completed": len(accepted)} == states
     on_the_log = seen_on_the_log(stack, broker, set(accepted))
     assert set(accepted) <= on_the_log.keys()
-    assert all(len(types) == 1 for types in on_the_log.values())
+    assert all(len(ids) == 1 for ids in on_the_log.values())

@@ -46,8 +46,14 @@ class Model(Entry, frozen=True):
     quality: Mapping[str, float] = {}
     max_tokens: int = 1024
     """Default and cap of output tokens."""
+    learned_as: str | None = None
+    """Name under which the router's weights know the model; None: its id."""
     simulated: bool = False
     """Answers are made up by the `fake-model` program; said wherever the model is listed."""
+
+    @property
+    def learned_name(self) -> str:
+        return self.id if self.learned_as is None else self.learned_as
 
 
 class Backend(Entry, frozen=True):

@@ -5,8 +5,8 @@ the same Protocol.
 """
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol
 
 from router_model.catalogue import Tier
@@ -26,10 +26,20 @@ MORE_HIGH_WORDS: Final = ("proof", "step by step", "derivation", "analyse", "ana
 
 @dataclass(frozen=True, slots=True)
 class Classification:
-    """A class and why. `reason` is one of a few fixed words (it is a metric label)."""
+    """A class and why. `reason` is one of a few fixed words (it is a metric label).
+
+    `success` is the calibrated chance in [0, 1] that a model answers this prompt well, by learned name
+    (`Model.learned_as`); a model that is not in it is not known to the classifier. `tier_success` is the same for an
+    average model of a tier; empty where the classifier does not know or abstains. `answer_tokens` is the expected
+    length of each known model's answer, `typical_answer_tokens` that of any other's; None: not predicted.
+    """
 
     route_class: RouteClass
     reason: str
+    success: Mapping[str, float] = field(default_factory=dict)
+    tier_success: Mapping[Tier, float] = field(default_factory=dict)
+    answer_tokens: Mapping[str, float] = field(default_factory=dict)
+    typical_answer_tokens: float | None = None
 
     @property
     def tier(self) -> Tier:
@@ -37,9 +47,12 @@ class Classification:
 
 
 class Classifier(Protocol):
-    """Pure: the same features give the same class."""
+    """Pure: the same features and models give the same classification.
 
-    def classify(self, features: PromptFeatures) -> Classification: ...
+    `models` are the learned names of the models that may answer; what is known of others may be left out.
+    """
+
+    def classify(self, features: PromptFeatures, models: Sequence[str] = ()) -> Classification: ...
 
 
 class KeywordClassifier:
@@ -53,7 +66,7 @@ class KeywordClassifier:
         self._low = _any_of(low)
         self._high = _any_of(high)
 
-    def classify(self, features: PromptFeatures) -> Classification:
+    def classify(self, features: PromptFeatures, models: Sequence[str] = ()) -> Classification:
         text = features.text.lower()
         if self._high.search(text):
             return Classification("high", "keyword")

@@ -5,24 +5,70 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import httpx
 import pytest
 
+from examples.demo import Received, receiver
 from examples.local_stack import LocalStack
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(120)]
 WAIT_S = 3.0
 LATE_S = 2.0
+DEADLINE = {"x-pickspin-deadline-s": str(WAIT_S)}
 HELLO = [{"role": "user", "content": "hello"}]
 NEVER = {"model": "never", "messages": HELLO}
 
 
+BATCH_ENDS = ("completed", "failed", "expired", "cancelled")
+
+
 @pytest.fixture
 def http(fake_stack: Callable[..., LocalStack]) -> Iterator[httpx.Client]:
-    stack = fake_stack(never={"load_s": 600})
+    """Lines of a batch name no deadline: they get the setting's."""
+    environ = {
+        "PICKSPIN_INGRESS_BACKGROUND_WAIT_S": str(WAIT_S),
+        "PICKSPIN_INGRESS_CALLBACK_ALLOW_HTTP": "true",
+        "PICKSPIN_INGRESS_CALLBACK_ALLOW_PRIVATE": "true",
+    }
+    stack = fake_stack(environ=environ, never={"load_s": 600})
     with httpx.Client(base_url=stack.url, timeout=30.0) as client:
         yield client
+
+
+@pytest.fixture
+def received() -> Iterator[tuple[Received, str]]:
+    """What a callback receiver on loopback got, and its URL."""
+    found = Received()
+    server = receiver(found)
+    yield found, f"http://127.0.0.1:{server.server_address[1]}/hook"
+    server.shutdown()
+    server.server_close()
+
+
+def batch_of(http: httpx.Client, lines: int) -> str:
+    """The place of a new batch of requests for the model that never wakes."""
+    line = {"method": "POST", "url": "/v1/chat/completions", "body": NEVER}
+    content = "\n".join(json.dumps({"custom_id": str(n), **line}) for n in range(lines)).encode()
+    files = {"file": ("in.jsonl", content)}
+    uploaded = http.post("/v1/files", files=files, data={"purpose": "batch"}).raise_for_status()
+    asked = {
+        "input_file_id": uploaded.json()["id"],
+        "endpoint": "/v1/chat/completions",
+        "completion_window": "24h",
+    }
+    made = http.post("/v1/batches", json=asked).raise_for_status()
+    return f"/v1/batches/{made.json()['id']}"
+
+
+def until(http: httpx.Client, place: str, statuses: tuple[str, ...], timeout_s: float) -> Any:
+    """The batch once it has one of the statuses."""
+    began = time.monotonic()
+    while (batch := http.get(place).raise_for_status().json())["status"] not in statuses:
+        assert time.monotonic() - began < timeout_s, batch
+        time.sleep(0.05)
+    return batch
 
 
 def ended(http: httpx.Client, place: str, timeout_s: float) -> tuple[str, float]:
@@ -36,12 +82,18 @@ def ended(http: httpx.Client, place: str, timeout_s: float) -> tuple[str, float]
         time.sleep(0.05)
 
 
-def test_every_door_expires_in_time_and_cancels_at_once(http: httpx.Client) -> None:
+def test_every_door_expires_in_time_and_cancels_at_once(
+    http: httpx.Client, received: tuple[Received, str]
+) -> None:
     """One stack for all doors: what is tested is the ending, and each door's own clock."""
-    deadline = {"x-pickspin-deadline-s": str(WAIT_S)}
+    answers_expire(http)
+    background_work_expires(http, *received)
+    cancelled_work_ends_at_once(http, *received)
 
+
+def answers_expire(http: httpx.Client) -> None:
     began = time.monotonic()
-    sync = http.post("/v1/chat/completions", json=NEVER, headers=deadline)
+    sync = http.post("/v1/chat/completions", json=NEVER, headers=DEADLINE)
     assert 504 == sync.status_code
     assert "deadline_exceeded" == sync.json()["error"]["code"]
     assert "false" == sync.headers["x-should-retry"]
@@ -49,20 +101,40 @@ def test_every_door_expires_in_time_and_cancels_at_once(http: httpx.Client) -> N
 
     began = time.monotonic()
     with http.stream(
-        "POST", "/v1/chat/completions", json={**NEVER, "stream": True}, headers=deadline
+        "POST", "/v1/chat/completions", json={**NEVER, "stream": True}, headers=DEADLINE
     ) as answer:
         lines = list(answer.iter_lines())
     assert WAIT_S - 0.2 < time.monotonic() - began < WAIT_S + LATE_S
     errors = [json.loads(line[5:])["error"] for line in lines if line.startswith("data: {")]
     assert ["deadline_exceeded"] == [error["code"] for error in errors]
 
+
+def background_work_expires(http: httpx.Client, posts: Received, url: str) -> None:
+    """The callback, the batch and the background call wait side by side."""
+    called_s = time.monotonic()
+    called = http.post(
+        "/v1/chat/completions", json=NEVER, headers={**DEADLINE, "x-pickspin-callback": url}
+    )
+    assert 202 == called.status_code, called.text
+    batched_s = time.monotonic()
+    batch = batch_of(http, lines=2)
     background = http.post(
-        "/v1/chat/completions", json=NEVER, headers={**deadline, "Prefer": "respond-async"}
+        "/v1/chat/completions", json=NEVER, headers={**DEADLINE, "Prefer": "respond-async"}
     )
     assert 202 == background.status_code
     state, after_s = ended(http, background.headers["location"], WAIT_S + LATE_S + 1)
     assert "expired" == state
     assert after_s < WAIT_S + LATE_S
+
+    assert posts.arrived.wait(max(0.0, called_s + WAIT_S + LATE_S - time.monotonic()))
+    assert "inference.expired" == json.loads(posts.posts[0][1])["type"]
+
+    done = until(http, batch, BATCH_ENDS, batched_s + WAIT_S + LATE_S + 1 - time.monotonic())
+    assert time.monotonic() - batched_s < WAIT_S + LATE_S
+    assert {"total": 2, "completed": 0, "failed": 2} == done["request_counts"]
+    lines = http.get(f"/v1/files/{done['error_file_id']}/content").raise_for_status().text
+    codes = [json.loads(line)["error"]["code"] for line in lines.splitlines()]
+    assert ["batch_expired"] * 2 == codes
 
     event_id = f"never-{uuid.uuid4().hex[:8]}"
     event = {
@@ -82,6 +154,8 @@ def test_every_door_expires_in_time_and_cancels_at_once(http: httpx.Client) -> N
     assert 202 == made.status_code, made.text
     assert "expired" == ended(http, f"/v1/requests/{event_id}", WAIT_S + LATE_S + 1)[0]
 
+
+def cancelled_work_ends_at_once(http: httpx.Client, posts: Received, url: str) -> None:
     queued = http.post("/v1/chat/completions", json=NEVER, headers={"Prefer": "respond-async"})
     place = queued.headers["location"]
     http.post(f"{place}/cancel").raise_for_status()
@@ -96,3 +170,16 @@ def test_every_door_expires_in_time_and_cancels_at_once(http: httpx.Client) -> N
     while http.get(place).json()["status"] != "cancelled":
         assert time.monotonic() - began < 1.5
         time.sleep(0.05)
+
+    batch = batch_of(http, lines=2)
+    until(http, batch, ("in_progress",), WAIT_S)
+    began = time.monotonic()
+    http.post(f"{batch}/cancel").raise_for_status()
+    assert "cancelled" == until(http, batch, BATCH_ENDS, WAIT_S)["status"]
+    assert time.monotonic() - began < 1.5
+
+    posts.arrived.clear()
+    called = http.post("/v1/chat/completions", json=NEVER, headers={"x-pickspin-callback": url})
+    http.post(f"{called.headers['location']}/cancel").raise_for_status()
+    assert posts.arrived.wait(1.5)
+    assert "inference.cancelled" == json.loads(posts.posts[-1][1])["type"]

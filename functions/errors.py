@@ -76,6 +76,8 @@ CODES: Final[Mapping[str, CodeRow]] = MappingProxyType(
         "key_reused": CodeRow(409, "idempotency_error", should_retry=False),
         "in_progress": CodeRow(409, "idempotency_error", should_retry=True, retry_after_s=1),
         "not_cancellable": CodeRow(409, "invalid_request_error", should_retry=False),
+        "not_finished": CodeRow(409, "invalid_request_error", should_retry=True, retry_after_s=1),
+        "not_rateable": CodeRow(409, "invalid_request_error", should_retry=False),
         "request_too_large": CodeRow(413, "invalid_request_error"),
         "unsupported_media_type": CodeRow(415, "invalid_request_error"),
         "header_too_large": CodeRow(431, "invalid_request_error"),

@@ -134,6 +134,8 @@ class StoreSettings(Group, frozen=True, kw_only=True):
     url: str = ""
     """SQLAlchemy URL; empty: SQLite `store.sqlite3` in the data directory."""
     retention_days: float = 7.0
+    keep_prompts: bool = True
+    """What requests asked is kept as long as their answers, for learning and replaying; false: until their end."""
     route_bound_s: float = 30.0
     """Accepted but not routed for this long: published again."""
     reap_s: float = 0.25

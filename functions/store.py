@@ -3,13 +3,13 @@
 `functions.adapters.sql_store.SqlStore` implements it with SQLAlchemy Core (SQLite file by default, PostgreSQL by URL;
 `sqlite://` in memory is the in-memory adapter). Every method is synchronous, thread-safe and one transaction; the
 ingress calls them from an executor. The log is the truth of what happened to requests: rows here can be rebuilt
-from it.
+from it. Files, callback targets and feedback are only here.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 from events.record import Event, Record
 from events.types import State
@@ -141,11 +141,54 @@ class BatchRow:
     cancelled_at: datetime | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedbackRow:
+    """One opinion about one answer. `judge` is empty for a user's. `score` is in [0, 1], higher is better."""
+
+    request_id: str
+    source: Literal["user", "judge"]
+    model: str
+    """Id of the model that is rated: the one that answered, or one that a judge tried on the same prompt."""
+    score: float
+    at: datetime
+    judge: str = ""
+    comment: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishedRequest:
+    """A request that has ended, with what later learning and replaying need."""
+
+    row: RequestRow
+    """`result` None where it is not kept, or larger than `MAX_RESULT_BYTES`."""
+    record: Record | None
+    """The request as it was sent; None where prompts are not kept. Its body may lie in the blob store."""
+    feedback: "Sequence[FeedbackRow]" = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishedQuery:
+    """Which ended requests to read, newest first. None: no bound. `before` is a row's place: what comes after it."""
+
+    tenant: str | None = None
+    since: datetime | None = None
+    is_rated: bool = False
+    """True: only requests with feedback."""
+    before: tuple[datetime, str] | None = None
+    """`finished_at` and id of the last row that was read."""
+
+
+MAX_RESULT_BYTES: Final = 1024 * 1024
+"""Results above this are left out of `FinishedRequest`, which come many at a time."""
+
+
 class RequestStore(Protocol):
     """Requests, results, idempotency keys, event streams."""
 
     def accept(self, row: RequestRow, record: Record | None = None) -> bool:
-        """Inserts the row if the id is new (True); `record` is kept until the terminal, for publishing again."""
+        """Inserts the row if the id is new (True). `record` is kept for publishing again until the terminal, and
+        after it as the prompt, unless the caller said `store: false` or the store keeps no prompts.
+        """
         ...
 
     def request(self, request_id: str) -> RequestRow | None: ...
@@ -275,7 +318,26 @@ class BatchStore(Protocol):
         ...
 
 
-class Store(RequestStore, CallbackStore, BatchStore, Protocol):
-    """All three; processes take only the part they use."""
+class FeedbackStore(Protocol):
+    """What people and judges say about answers, and ended requests with it."""
+
+    def add_feedback(self, row: FeedbackRow, *, limit: int) -> bool:
+        """Writes it in place of an earlier one with the same request, source, judge and model.
+
+        False: the request is unknown or deleted, or has `limit` others already.
+        """
+        ...
+
+    def feedback(self, request_id: str) -> Sequence[FeedbackRow]:
+        """Oldest first."""
+        ...
+
+    def finished(self, query: FinishedQuery, limit: int = 32) -> Sequence[FinishedRequest]:
+        """One page of ended requests that can be read, newest first."""
+        ...
+
+
+class Store(RequestStore, CallbackStore, BatchStore, FeedbackStore, Protocol):
+    """All four; processes take only the part they use."""
 
     def close(self) -> None: ...

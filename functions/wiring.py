@@ -54,7 +54,12 @@ def open_store(settings: Settings, clock: Clock | None = None) -> "Store":
     from functions.adapters.clock import SystemClock  # noqa: PLC0415
     from functions.adapters.sql_store import SqlStore  # noqa: PLC0415 - sqlalchemy is slow to import
 
-    return SqlStore(store_url(settings), clock or SystemClock(), boot_id=settings.store.boot_id)
+    return SqlStore(
+        store_url(settings),
+        clock or SystemClock(),
+        boot_id=settings.store.boot_id,
+        keeps_prompts=settings.store.keep_prompts,
+    )
 
 
 def load_catalogue(settings: Settings) -> "Catalogue":

@@ -53,12 +53,19 @@ class Recording:
     """Lives as long as one write transaction."""
 
     def __init__(
-        self, database: Database, connection: Connection, boot_id: str, now: datetime
+        self,
+        database: Database,
+        connection: Connection,
+        boot_id: str,
+        now: datetime,
+        *,
+        keeps_prompts: bool = True,
     ) -> None:
         self._db = database
         self._connection = connection
         self._boot_id = boot_id
         self._now = now
+        self._keeps_prompts = keeps_prompts
         self._tracked: dict[str, _Tracked] = {}
         self._entries: list[dict[str, Any]] = []
 
@@ -119,7 +126,7 @@ class Recording:
             values |= {"log_partition": record.partition, "log_offset": record.offset}
         if not life.is_known:
             values |= identity(row, self._boot_id, self._now)
-            if record is not None and not life.state.is_terminal and not life.is_forgotten:
+            if record is not None and self._keeps_record(_with_identity(life, row)):
                 values["record"] = pack_record(record)
         elif life.state.is_terminal:
             return False
@@ -133,6 +140,11 @@ class Recording:
         if not life.state.is_terminal:
             self._append(tracked, "state", State.ACCEPTED.value, state_entry(State.ACCEPTED))
         return True
+
+    def _keeps_record(self, life: Life) -> bool:
+        if not life.state.is_terminal:
+            return not life.is_forgotten
+        return self._keeps_prompts and life.is_stored and not life.is_forgotten
 
     def _fold(self, fact: Fact) -> bool:
         tracked = self._tracked[fact.request_id]
@@ -186,8 +198,12 @@ class Recording:
         ended = [t for t in changed if t.life.finished_at != t.before.finished_at]
         going = [t for t in changed if t.life.finished_at == t.before.finished_at]
         self._update([life_columns(t.life, CHANGING) | _key(t) for t in going])
-        last = [life_columns(t.life, CHANGING + ENDING) | _key(t) for t in ended]
-        self._update([{**values, "record": None} for values in last])
+        last = [(t, life_columns(t.life, CHANGING + ENDING) | _key(t)) for t in ended]
+        # Two statements at most: the names that come with an update are what it sets.
+        self._update([values for t, values in last if self._keeps_record(t.life)])
+        self._update(
+            [{**values, "record": None} for t, values in last if not self._keeps_record(t.life)]
+        )
         moved = [t for t in self._tracked.values() if t.cursor != t.first_cursor]
         self._update([{"next_cursor": t.cursor} | _key(t) for t in moved])
         for tracked in self._tracked.values():

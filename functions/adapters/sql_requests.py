@@ -13,6 +13,7 @@ from functions.adapters.sql_recording import Recording
 from functions.adapters.sql_rows import ROW_COLUMNS, request_row, unpack_record
 from functions.adapters.sql_schema import (
     deliveries,
+    feedback,
     idempotency_keys,
     request_events,
     requests,
@@ -35,24 +36,34 @@ T = TypeVar("T")
 
 
 class SqlRequests:
-    """Implements `functions.store.RequestStore`. `boot_id` marks rows of a volatile broker; empty: a durable one."""
+    """Implements `functions.store.RequestStore`. `boot_id` marks rows of a volatile broker; empty: a durable one.
 
-    def __init__(self, database: Database, clock: Clock, boot_id: str = "") -> None:
+    `keeps_prompts` False: the record of a request goes with its end.
+    """
+
+    def __init__(
+        self, database: Database, clock: Clock, boot_id: str = "", *, keeps_prompts: bool = True
+    ) -> None:
         self._db = database
         self._clock = clock
         self._boot_id = boot_id
+        self._keeps_prompts = keeps_prompts
 
     def accept(self, row: RequestRow, record: Record | None = None) -> bool:
         with self._db.write() as connection:
-            recording = Recording(self._db, connection, self._boot_id, self._clock.now())
+            recording = self._recording(connection, self._clock.now())
             return row.id in recording.accept([(row, record)])
 
     def record_batch(self, changes: Sequence[Change]) -> Sequence[str]:
         if not changes:
             return ()
         with self._db.write() as connection:
-            recording = Recording(self._db, connection, self._boot_id, self._clock.now())
-            return recording.apply(changes)
+            return self._recording(connection, self._clock.now()).apply(changes)
+
+    def _recording(self, connection: Connection, now: datetime) -> Recording:
+        return Recording(
+            self._db, connection, self._boot_id, now, keeps_prompts=self._keeps_prompts
+        )
 
     def request(self, request_id: str) -> RequestRow | None:
         query = (
@@ -162,7 +173,7 @@ class SqlRequests:
         with self._db.write() as connection:
             found = connection.execute(_open_rows().with_for_update()).mappings().all()
             rows = [request_row(one) for one in found]
-            recording = Recording(self._db, connection, self._boot_id, now)
+            recording = self._recording(connection, now)
             recording.fail([row.id for row in rows], error)
             return rows
 
@@ -271,6 +282,7 @@ def _open_rows() -> Any:
 def _delete_traces(connection: Connection, ids: list[str]) -> None:
     for some in in_lists(ids):
         connection.execute(delete(request_events).where(request_events.c.request_id.in_(some)))
+        connection.execute(delete(feedback).where(feedback.c.request_id.in_(some)))
         connection.execute(
             delete(deliveries)
             .where(deliveries.c.request_id.in_(some))

@@ -33,6 +33,7 @@ from sqlalchemy.pool import StaticPool
 from functions.errors import StartupFailed
 
 SCHEMA_VERSION: Final = 1
+"""Grows when an older program could not use the database any more; tables that are only added do not change it."""
 BUSY_TIMEOUT_S: Final = 10.0
 """How long a writer waits for another process's transaction."""
 WRITE: Final = "pickspin_write"
@@ -200,6 +201,18 @@ batches = Table(
 )
 Index("batches_tenant", batches.c.tenant, batches.c.created_at)
 
+feedback = Table(
+    "feedback",
+    metadata,
+    Column("request_id", String(128), primary_key=True),
+    Column("source", String(16), primary_key=True),
+    Column("judge", String(128), primary_key=True),
+    Column("model", String(256), primary_key=True),
+    Column("score", Float, nullable=False),
+    Column("at", Instant, nullable=False),
+    Column("comment", Text),
+)
+
 
 def open_engine(url: str) -> Engine:
     """An engine for `url` with the schema in place.
@@ -249,7 +262,7 @@ def _on_sqlite_begin(connection: Connection) -> None:
 def _prepare(engine: Engine) -> None:
     if engine.dialect.name == "sqlite":
         _use_wal(engine)
-    if _version(engine) == SCHEMA_VERSION:
+    if _version(engine) == SCHEMA_VERSION and _has_all_tables(engine):
         return
     with engine.connect().execution_options(**{WRITE: True}) as connection, connection.begin():
         if engine.dialect.name == "postgresql":
@@ -270,6 +283,11 @@ def _version(engine: Engine) -> int | None:
             f"the store has schema version {found}, this program knows {SCHEMA_VERSION}: use a newer program"
         )
     return found
+
+
+def _has_all_tables(engine: Engine) -> bool:
+    with engine.connect() as connection:
+        return metadata.tables.keys() <= set(inspect(connection).get_table_names())
 
 
 def _use_wal(engine: Engine) -> None:

@@ -3,25 +3,29 @@
 from functions.adapters.sql_batches import SqlBatches
 from functions.adapters.sql_callbacks import SqlCallbacks
 from functions.adapters.sql_database import Database
+from functions.adapters.sql_feedback import SqlFeedback
 from functions.adapters.sql_requests import SqlRequests
 from functions.ports import Clock
 
 
-class SqlStore(SqlRequests, SqlCallbacks, SqlBatches):
+class SqlStore(SqlRequests, SqlCallbacks, SqlBatches, SqlFeedback):
     """Implements `functions.store.Store`: thread-safe, every method one transaction, for several processes at once.
 
     `url` is a SQLAlchemy URL. `boot_id` names the life of a volatile broker (empty: the broker is durable); rows that
-    were accepted under another one are `lost`.
+    were accepted under another one are `lost`. `keeps_prompts` False: what a request asked goes with its end.
 
     Raises:
         StartupFailed: the URL cannot be used, the database is out of reach, or its schema is newer than this program.
     """
 
-    def __init__(self, url: str, clock: Clock, *, boot_id: str = "") -> None:
+    def __init__(
+        self, url: str, clock: Clock, *, boot_id: str = "", keeps_prompts: bool = True
+    ) -> None:
         database = Database(url)
-        SqlRequests.__init__(self, database, clock, boot_id)
+        SqlRequests.__init__(self, database, clock, boot_id, keeps_prompts=keeps_prompts)
         SqlCallbacks.__init__(self, database)
         SqlBatches.__init__(self, database)
+        SqlFeedback.__init__(self, database)
 
     def close(self) -> None:
         self._db.close()

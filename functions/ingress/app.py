@@ -8,6 +8,7 @@ from starlette.types import Lifespan
 from functions.ingress import (
     batches,
     event_door,
+    feedback,
     files,
     health,
     inference,
@@ -28,6 +29,7 @@ def build_app(deps: Deps, *, lifespan: Lifespan[Starlette] | None = None) -> Sta
             *inference.routes(deps),
             *models.routes(deps),
             *requests.routes(deps),
+            *feedback.routes(deps),
             *responses.routes(deps),
             *files.routes(deps),
             *batches.routes(deps),

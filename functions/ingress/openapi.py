@@ -67,6 +67,10 @@ OPERATIONS: Final = (
     Operation(method="get", path="/v1/requests/{request_id}/events", summary="States, chunks and the end, resumable.",
               gives_types=(_SSE,), query=("after",), headers=("Last-Event-ID",)),
     Operation(method="post", path="/v1/requests/{request_id}/cancel", summary="Cancels a request.", gives="Request"),
+    Operation(method="post", path="/v1/requests/{request_id}/feedback", summary="Says how good an answer was.",
+              takes="FeedbackBody", gives="Feedback"),
+    Operation(method="get", path="/v1/requests/{request_id}/feedback", summary="What was said about an answer.",
+              gives="FeedbackList"),
     Operation(method="post", path="/v1/files", summary="Uploads a file.", takes="Upload",
               takes_type="multipart/form-data", gives="File", headers=("Idempotency-Key",)),
     Operation(method="get", path="/v1/files", summary="Files of this key.", gives="FileList",
@@ -226,6 +230,19 @@ _HAND_WRITTEN: Final[dict[str, Any]] = {
         "id", "state", id=_TEXT, object={"const": "request"}, state=_TEXT, response={}, error={}
     ),
     "RequestList": _list_of("Request"),
+    "FeedbackBody": {
+        **_object(
+            score={"type": "number", "minimum": 0, "maximum": 1}, rating={"enum": ["up", "down"]},
+            source={"enum": ["user", "judge"]}, judge=_TEXT, model=_TEXT, comment=_TEXT,
+        ),
+        "oneOf": [{"required": ["score"]}, {"required": ["rating"]}],
+    },
+    "Feedback": _object(
+        "object", "request_id", "source", "model", "score", object={"const": "request.feedback"}, request_id=_TEXT,
+        source={"enum": ["user", "judge"]}, model=_TEXT, score={"type": "number"}, created_at=_TEXT,
+        judge={"type": ["string", "null"]}, comment={"type": ["string", "null"]},
+    ),
+    "FeedbackList": _list_of("Feedback"),
     "ResponseBody": _object(
         "input", model=_TEXT, input={"type": ["string", "array"]}, instructions=_TEXT,
         background={"type": "boolean"}, max_output_tokens={"type": "integer"},

@@ -78,6 +78,7 @@ CODES: Final[Mapping[str, CodeRow]] = MappingProxyType(
         "not_cancellable": CodeRow(409, "invalid_request_error", should_retry=False),
         "not_finished": CodeRow(409, "invalid_request_error", should_retry=True, retry_after_s=1),
         "not_rateable": CodeRow(409, "invalid_request_error", should_retry=False),
+        "constraints_unmet": CodeRow(422, "invalid_request_error"),
         "request_too_large": CodeRow(413, "invalid_request_error"),
         "unsupported_media_type": CodeRow(415, "invalid_request_error"),
         "header_too_large": CodeRow(431, "invalid_request_error"),

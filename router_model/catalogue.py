@@ -14,6 +14,7 @@ TIERS: Final[tuple[Tier, ...]] = ("L1", "L2", "L3")
 Capability = Literal["chat", "completions", "embeddings", "code", "long_context", "tools", "vision"]
 BackendKind = Literal["llamacpp", "vllm", "tgi", "trtllm", "sglang", "openai", "fake"]
 Workload = Literal["knative", "deployment"]
+Norm = Literal["minmax", "distributional"]
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -79,6 +80,9 @@ class Service(Entry, frozen=True):
     tokens_per_s: float = 50.0
     """Decode speed prior of one request, until the registry has measured it."""
     ttft_s: float = 0.2
+    """To the first token of a short prompt; a longer one adds its reading (prefill)."""
+    prefill_tokens_per_s: float = 2000.0
+    """Speed at which a prompt is read: a few hundred on CPUs, thousands on a GPU."""
     min_warm: int | None = None
     """Replicas never slept; None: the tier's warm pool size."""
     max_replicas: int = 1
@@ -137,6 +141,9 @@ class Catalogue(Entry, frozen=True):
     services: tuple[Service, ...]
     profiles: Mapping[str, Profile] = msgspec.field(default_factory=lambda: dict(PROFILES))
     default_profile: str = "balanced"
+    norm: Norm = "minmax"
+    """How T and C are put into [0, 1] (docs/adr/0012): between the least and the most of the candidates, or by their
+    position in the distribution of candidates and recent history."""
     warm_pool: Mapping[Tier, int] = msgspec.field(default_factory=lambda: dict.fromkeys(TIERS, 0))
     tasks: Mapping[str, Task] = {}
     aliases: Mapping[str, str] = {}

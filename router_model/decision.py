@@ -1,25 +1,49 @@
 """A routing decision with its reasons: what travels in event attributes and can be explained afterwards."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from router_model.catalogue import Tier
 from router_model.classifier import RouteClass
+from router_model.constraints import Bound
+from router_model.estimating import Basis, FinishEstimate
+
+DropReason = Bound | Literal["unhealthy", "no_capacity"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CandidateTerms:
-    """One candidate: T in seconds, C in dollars, the three normalised terms of Eq. 2, and its score."""
+    """One candidate: raw T in seconds, C in dollars and R, the three normalised terms of Eq. 2, and its score.
+
+    `relevance` is both: R is a chance in [0, 1] already; `basis` says where it comes from. `parts` are those of T.
+    """
 
     service: str
     model: str
     finish_s: float
     cost_usd: float
     relevance: float
+    basis: Basis
     latency: float
     cost: float
     score: float
-    start_eta_s: float = 0.0
-    """Seconds until the model would start on the request."""
+    parts: FinishEstimate
+
+    @property
+    def start_eta_s(self) -> float:
+        """Seconds until the model would start on the request."""
+        return self.parts.start_eta_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dropped:
+    """A service that was not scored. `value` and `limit` are those of a broken limit, else None."""
+
+    service: str
+    model: str
+    reason: DropReason
+    value: float | None = None
+    limit: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,8 +51,9 @@ class Decision:
     """The chosen service.
 
     `tier` is the tier that the class asks for; the model chosen may be of another one. `reason` is how the model was
-    named (`explicit`, `alias`, `task`, `auto`), or `replay` for a repeated decision. `candidates` lists every service
-    that was scored, best first.
+    named (`explicit`, `alias`, `task`, `auto`), or `replay` for a repeated decision; `stage` is what of the classifier
+    found the class. `candidates` lists every service that was scored, best first; `dropped` those that were not, in
+    catalogue order. `unusable` counts values of the classifier that were no chance or length and counted as unknown.
     """
 
     service: str
@@ -40,6 +65,9 @@ class Decision:
     profile: str
     catalogue: str
     candidates: tuple[CandidateTerms, ...]
+    stage: str = ""
+    dropped: tuple[Dropped, ...] = ()
+    unusable: int = 0
 
     @property
     def chosen(self) -> CandidateTerms:

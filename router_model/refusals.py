@@ -6,7 +6,8 @@ NoRoute
 ├── CapabilityMissing    it cannot do what is asked (`embeddings` of a chat model)
 ├── ContextTooLong       the prompt certainly exceeds every candidate's context
 ├── ProfileUnknown       no such preference profile
-└── NoHealthyService     candidates exist, none is healthy with capacity
+├── NoHealthyService     candidates exist, none is healthy with capacity
+└── ConstraintsUnmet     healthy candidates exist, each breaks a limit of the request
 """
 
 from typing import ClassVar
@@ -16,7 +17,7 @@ class NoRoute(Exception):
     """Root. `message` is for a person and holds no prompt text; `param` is the request field at fault."""
 
     code: ClassVar[str] = "internal"
-    param: ClassVar[str | None] = "model"
+    param: str | None = "model"
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -48,3 +49,13 @@ class ProfileUnknown(NoRoute):
 class NoHealthyService(NoRoute):
     code = "no_healthy_service"
     param = None
+
+
+class ConstraintsUnmet(NoRoute):
+    """`param` is the event attribute of the limit that the nearest candidate breaks."""
+
+    code = "constraints_unmet"
+
+    def __init__(self, message: str, *, param: str) -> None:
+        super().__init__(message)
+        self.param = param

@@ -2,14 +2,18 @@
 
     f = w_R R^ + w_T T^ + w_C C^      T^ = 1 - norm(T)      C^ = 1 - norm(C)
 
-with (w_R, w_T, w_C) = (alpha, lambda, mu) / (alpha + lambda + mu) and norm the min-max over the candidates and, where
-given, history. R^ is a chance in [0, 1] already. Each score lies in [0, 1].
+with (w_R, w_T, w_C) = (alpha, lambda, mu) / (alpha + lambda + mu) and norm over the candidates and, where given,
+history: min-max (`Range`) or the position in their distribution (`Positions`). R^ is a chance in [0, 1] already. Each
+score lies in [0, 1]. Since the divisor is the same for every candidate, raising alpha alone never lowers the R of the
+best, raising lambda never raises its T, and raising mu never raises its C.
 """
 
-from collections.abc import Iterable
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-from router_model.catalogue import Profile
+from router_model.catalogue import Norm, Profile
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +23,12 @@ class ScoreWeights:
     relevance: float
     latency: float
     cost: float
+
+
+class Scale(Protocol):
+    """Puts a quantity (seconds or dollars) into [0, 1]: more is never lower, and the unit does not matter."""
+
+    def norm(self, value: float) -> float: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +46,33 @@ class Range:
         return min(1.0, max(0.0, (value - self.low) / width))
 
 
+@dataclass(frozen=True, slots=True)
+class Positions:
+    """Every value seen of a quantity, ascending. One far-off value moves the others by one place only."""
+
+    ordered: Sequence[float]
+
+    def norm(self, value: float) -> float:
+        """The share of the other values that lie below `value`, equal ones counting half. A single value is at 0."""
+        others = len(self.ordered) - 1
+        if others <= 0:
+            return 0.0
+        below, upto = bisect_left(self.ordered, value), bisect_right(self.ordered, value)
+        return min(1.0, max(0.0, (below + upto - 1) / 2 / others))
+
+
+def scale_of(norm: Norm, values: Iterable[float], history: Sequence[float] = ()) -> Scale:
+    """The scale of the candidates' values and of history, which is in ascending order.
+
+    Raises:
+        ValueError: there is neither a value nor history.
+    """
+    if norm == "distributional":
+        return Positions(sorted((*history, *values)))
+    found = [*values, *history[:1], *history[-1:]]
+    return Range(min(found), max(found))
+
+
 def weights_of(profile: Profile) -> ScoreWeights:
     """The normalised weights of a profile.
 
@@ -46,18 +83,6 @@ def weights_of(profile: Profile) -> ScoreWeights:
     if total <= 0 or min(profile.alpha, profile.latency, profile.cost) < 0:
         raise ValueError("alpha, lambda and mu must not be negative, nor all zero")
     return ScoreWeights(profile.alpha / total, profile.latency / total, profile.cost / total)
-
-
-def range_of(values: Iterable[float], history: Range | None = None) -> Range:
-    """The range of the candidates' values, widened by history.
-
-    Raises:
-        ValueError: there is neither a value nor history.
-    """
-    found = list(values)
-    if history is not None:
-        found += [history.low, history.high]
-    return Range(min(found), max(found))
 
 
 def score(weights: ScoreWeights, relevance: float, latency: float, cost: float) -> float:

@@ -3,33 +3,21 @@
 `decide` is the whole of Pick for one prompt: name, classify, filter, score, choose. Pure.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from router_model.catalogue import Catalogue, Model, Service
-from router_model.classifier import Classification, Classifier, RouteClass
-from router_model.decision import CandidateTerms, Decision
-from router_model.estimating import FinishEstimate, expected_cost_usd, expected_finish, relevance
+from router_model.candidates import Candidate, Estimate, candidates_of, estimate
+from router_model.catalogue import Catalogue, Norm
+from router_model.classifier import Classification, Classifier
+from router_model.constraints import NO_CONSTRAINTS, Constraints, Miss, unmet, worst_miss
+from router_model.decision import CandidateTerms, Decision, Dropped
 from router_model.features import PromptFeatures
+from router_model.history import NO_HISTORY, History
 from router_model.refusals import NoHealthyService, ProfileUnknown
-from router_model.registry import Registry, ServiceView
+from router_model.registry import Registry
 from router_model.resolving import allowed_to, fitting, resolve
-from router_model.scoring import Range, ScoreWeights, range_of, score, weights_of
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """One cell of the service matrix with what the registry knows of it."""
-
-    model: Model
-    service: Service
-    view: ServiceView
-
-    @property
-    def is_eligible(self) -> bool:
-        """Healthy (cold counts) and, when warm, with slots at all."""
-        return self.view.is_healthy and (not self.view.is_warm or self.view.capacity > 0)
+from router_model.scoring import ScoreWeights, scale_of, score, weights_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,17 +31,17 @@ class Ask:
     tenant: str = ""
     profile: str | None = None
     repeat: str | None = None
+    limits: Constraints = NO_CONSTRAINTS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class History:
-    """Ranges of T and C seen before; None: the candidates alone."""
+class Shortlist:
+    """What may be chosen among, with estimates, and what may not."""
 
-    finish_s: Range | None = None
-    cost_usd: Range | None = None
-
-
-NO_HISTORY = History()
+    estimates: tuple[Estimate, ...]
+    dropped: tuple[Dropped, ...]
+    unusable: int
+    is_repeat: bool = False
 
 
 def decide(
@@ -76,81 +64,10 @@ def decide(
     resolution = resolve(catalogue, ask.model, ask.features.operation)
     models = fitting(resolution, ask.features)
     models = allowed_to(models, catalogue, ask.tenant)
-    found = classifier.classify(ask.features)
-    candidates = candidates_of(catalogue, registry, models, now)
-    repeated = [one for one in candidates if one.service.slug == ask.repeat]
-    eligible = repeated or [one for one in candidates if one.is_eligible]
-    ranked = rank(eligible, found.route_class, ask.features, weights_of(profile), history)
-    reason = "replay" if repeated else resolution.asked_by
-    return _decision(ranked, found, reason, name, catalogue.version)
-
-
-def candidates_of(
-    catalogue: Catalogue, registry: Registry, models: Iterable[Model], now: datetime
-) -> list[Candidate]:
-    """Every enabled service of the models, with its view at `now`."""
-    return [
-        Candidate(model, service, registry.view(service.slug, now))
-        for model in models
-        for service in catalogue.services_of(model.id)
-    ]
-
-
-def rank(
-    candidates: Iterable[Candidate],
-    route_class: RouteClass,
-    features: PromptFeatures,
-    weights: ScoreWeights,
-    history: History = NO_HISTORY,
-) -> tuple[CandidateTerms, ...]:
-    """All candidates with their terms, best first; equal scores: cheaper, then sooner, then by slug.
-
-    Raises:
-        NoHealthyService: there is no candidate.
-    """
-    finishes = [(one, expected_finish(one.service, one.view, features)) for one in candidates]
-    if not finishes:
-        raise NoHealthyService("no service of the model is healthy now")
-    raw = [(one, finish, expected_cost_usd(one.service, finish)) for one, finish in finishes]
-    seconds = range_of((finish.total_s for _, finish, _ in raw), history.finish_s)
-    dollars = range_of((cost for _, _, cost in raw), history.cost_usd)
-    terms = [
-        _terms(one, finish, cost, (1 - seconds.norm(finish.total_s), 1 - dollars.norm(cost)),
-               relevance(one.model, route_class), weights)
-        for one, finish, cost in raw
-    ]  # fmt: skip
-    return tuple(sorted(terms, key=lambda t: (-t.score, t.cost_usd, t.finish_s, t.service)))
-
-
-def _terms(
-    candidate: Candidate,
-    finish: FinishEstimate,
-    cost_usd: float,
-    normed: tuple[float, float],
-    chance: float,
-    weights: ScoreWeights,
-) -> CandidateTerms:
-    latency, cost = normed
-    return CandidateTerms(
-        service=candidate.service.slug,
-        model=candidate.model.id,
-        finish_s=finish.total_s,
-        cost_usd=cost_usd,
-        relevance=chance,
-        latency=latency,
-        cost=cost,
-        score=score(weights, chance, latency, cost),
-        start_eta_s=finish.start_eta_s,
-    )
-
-
-def _decision(
-    ranked: tuple[CandidateTerms, ...],
-    found: Classification,
-    reason: str,
-    profile: str,
-    version: str,
-) -> Decision:
+    learned = tuple(dict.fromkeys(model.learned_name for model in models))
+    found = classifier.classify(ask.features, learned)
+    listed = shortlist(candidates_of(catalogue, registry, models, now), ask, found)
+    ranked = rank(listed.estimates, weights_of(profile), catalogue.norm, history)
     best = ranked[0]
     return Decision(
         service=best.service,
@@ -158,8 +75,99 @@ def _decision(
         route_class=found.route_class,
         tier=found.tier,
         score=best.score,
-        reason=reason,
-        profile=profile,
-        catalogue=version,
+        reason="replay" if listed.is_repeat else resolution.asked_by,
+        profile=name,
+        catalogue=catalogue.version,
         candidates=ranked,
+        stage=found.reason,
+        dropped=listed.dropped,
+        unusable=listed.unusable,
+    )
+
+
+def shortlist(candidates: Iterable[Candidate], ask: Ask, found: Classification) -> Shortlist:
+    """The candidates that are healthy, have capacity and keep the limits of the request.
+
+    A service that was decided on before is taken again whatever became of it: its request may be there already.
+
+    Raises:
+        NoHealthyService: there is no candidate, or none that could take the request.
+        ConstraintsUnmet: each of those that could breaks a limit.
+    """
+    listed = list(candidates)
+    repeated = [one for one in listed if one.service.slug == ask.repeat]
+    if repeated:
+        again = tuple(estimate(one, ask.features, found) for one in repeated)
+        unusable = sum(one.unusable for one in again)
+        return Shortlist(estimates=again, dropped=(), unusable=unusable, is_repeat=True)
+    kept, dropped, misses, unusable = [], [], [], 0
+    for one in listed:
+        slug, model, obstacle = one.service.slug, one.model.id, one.obstacle
+        if obstacle is not None:
+            dropped.append(Dropped(service=slug, model=model, reason=obstacle))
+            continue
+        expected = estimate(one, ask.features, found)
+        unusable += expected.unusable
+        miss = _miss(ask.limits, expected)
+        if miss is None:
+            kept.append(expected)
+            continue
+        misses.append(miss)
+        dropped.append(
+            Dropped(
+                service=slug, model=model, reason=miss.bound, value=miss.value, limit=miss.limit
+            )
+        )
+    if misses and not kept:
+        raise unmet(misses)
+    return Shortlist(estimates=tuple(kept), dropped=tuple(dropped), unusable=unusable)
+
+
+def rank(
+    estimates: Sequence[Estimate],
+    weights: ScoreWeights,
+    norm: Norm = "minmax",
+    history: History = NO_HISTORY,
+) -> tuple[CandidateTerms, ...]:
+    """All candidates with their terms, best first; equal scores: cheaper, then sooner, then by slug.
+
+    Raises:
+        NoHealthyService: there is no candidate.
+    """
+    if not estimates:
+        raise NoHealthyService("no service of the model is healthy now")
+    seconds = scale_of(norm, (one.finish_s for one in estimates), history.finish_s.ordered)
+    dollars = scale_of(norm, (one.cost_usd for one in estimates), history.cost_usd.ordered)
+    terms = [
+        _terms(one, 1 - seconds.norm(one.finish_s), 1 - dollars.norm(one.cost_usd), weights)
+        for one in estimates
+    ]
+    return tuple(sorted(terms, key=lambda t: (-t.score, t.cost_usd, t.finish_s, t.service)))
+
+
+def _miss(limits: Constraints, expected: Estimate) -> Miss | None:
+    if limits is NO_CONSTRAINTS:
+        return None
+    return worst_miss(
+        limits,
+        expected.candidate.service.slug,
+        finish_s=expected.finish_s,
+        cost_usd=expected.cost_usd,
+        relevance=expected.relevance.chance,
+    )
+
+
+def _terms(one: Estimate, latency: float, cost: float, weights: ScoreWeights) -> CandidateTerms:
+    chance, basis, _ = one.relevance
+    return CandidateTerms(
+        service=one.candidate.service.slug,
+        model=one.candidate.model.id,
+        finish_s=one.finish_s,
+        cost_usd=one.cost_usd,
+        relevance=chance,
+        basis=basis,
+        latency=latency,
+        cost=cost,
+        score=score(weights, chance, latency, cost),
+        parts=one.finish,
     )

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router_model.catalogue import PROFILES, Profile
-from router_model.scoring import Range, range_of, score, weights_of
+from router_model.scoring import Positions, Range, scale_of, score, weights_of
 
 amounts = st.floats(0, 1e9, allow_nan=False)
 unit = st.floats(0, 1)
@@ -38,7 +38,7 @@ def test_the_score_is_the_weighted_sum_of_the_paper() -> None:
 
 @given(st.lists(amounts, min_size=1, max_size=8))
 def test_norm_is_min_max_and_bounded(values: list[float]) -> None:
-    found = range_of(values)
+    found = scale_of("minmax", values)
     normed = [found.norm(value) for value in values]
     assert all(0 <= value <= 1 for value in normed)
     if max(values) > min(values):
@@ -48,22 +48,53 @@ def test_norm_is_min_max_and_bounded(values: list[float]) -> None:
 
 @given(st.lists(st.floats(0.01, 1e6), min_size=2, max_size=8), st.sampled_from([0.5, 2.0, 1024.0]))
 def test_norm_does_not_depend_on_the_unit(values: list[float], factor: float) -> None:
-    plain, scaled = range_of(values), range_of([factor * value for value in values])
-    for value in values:
-        assert scaled.norm(factor * value) == pytest.approx(plain.norm(value))
+    for norm in ("minmax", "distributional"):
+        plain, scaled = scale_of(norm, values), scale_of(norm, [factor * v for v in values])
+        assert [scaled.norm(factor * value) for value in values] == pytest.approx(
+            [plain.norm(value) for value in values]
+        )
 
 
 @given(st.permutations([3.0, 1.0, 2.0, 2.0]))
 def test_norm_does_not_depend_on_order(values: list[float]) -> None:
-    assert range_of(values) == Range(1.0, 3.0)
+    assert scale_of("minmax", values) == Range(1.0, 3.0)
+    assert scale_of("distributional", values) == Positions([1.0, 2.0, 2.0, 3.0])
 
 
 def test_equal_values_do_not_discriminate() -> None:
-    assert range_of([2.0, 2.0]).norm(2.0) == 0.0
+    assert scale_of("minmax", [2.0, 2.0]).norm(2.0) == 0.0
+    assert scale_of("distributional", [2.0, 2.0]).norm(2.0) == 0.5
+    assert scale_of("distributional", [2.0]).norm(2.0) == 0.0
 
 
 def test_history_widens_the_range() -> None:
-    assert range_of([2.0], Range(0.0, 8.0)).norm(2.0) == 0.25
+    assert scale_of("minmax", [2.0], (0.0, 1.0, 8.0)).norm(2.0) == 0.25
+
+
+@given(st.lists(amounts, min_size=1, max_size=8), st.lists(amounts, max_size=20))
+def test_a_position_is_bounded_and_keeps_the_order(
+    values: list[float], history: list[float]
+) -> None:
+    found = scale_of("distributional", values, sorted(history))
+    ascending = sorted(values)
+    normed = [found.norm(value) for value in ascending]
+    assert normed == sorted(normed)
+    assert all(0 <= value <= 1 for value in normed)
+    assert len(set(normed)) == len(set(values))
+
+
+def test_a_far_off_value_leaves_the_others_apart() -> None:
+    values = [1.0, 2.0, 3.0, 1e6]
+    minmax, positions = scale_of("minmax", values), scale_of("distributional", values)
+    assert minmax.norm(2.0) < 1e-5
+    assert positions.norm(2.0) == pytest.approx(1 / 3)
+
+
+def test_values_in_history_count_as_rivals() -> None:
+    found = scale_of("distributional", [5.0], (1.0, 2.0, 3.0, 9.0))
+    assert found.norm(5.0) == 0.75
+    assert found.norm(0.0) == 0.0
+    assert found.norm(10.0) == 1.0
 
 
 def test_a_value_outside_is_clipped() -> None:

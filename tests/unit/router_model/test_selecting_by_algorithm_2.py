@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events.types import Operation, ReplicaState
+from router_model.candidates import Candidate, Estimate, estimate
 from router_model.catalogue import PROFILES, Catalogue, Model, Service, Task, Tenant
 from router_model.catalogue_loading import finish, load_catalogue, with_demo_fleet
-from router_model.classifier import KeywordClassifier, RouteClass
+from router_model.classifier import Classification, KeywordClassifier, RouteClass
 from router_model.decision import Decision
-from router_model.estimating import expected_cost_usd, expected_finish, relevance
 from router_model.features import PromptFeatures
 from router_model.refusals import (
     CapabilityMissing,
@@ -26,7 +26,7 @@ from router_model.refusals import (
 )
 from router_model.registry import Registry, ReplicaStatus, ServiceView
 from router_model.scoring import weights_of
-from router_model.selection import Ask, Candidate, decide, rank
+from router_model.selection import Ask, decide, rank
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 QUESTION = PromptFeatures(operation=Operation.CHAT, text="hello", tokens=10, least_tokens=2)
@@ -106,28 +106,20 @@ classes = st.sampled_from(["low", "medium", "high"])
 profiles = st.sampled_from(sorted(PROFILES))
 
 
-@given(candidates, classes, profiles, st.randoms(use_true_random=False))
-def test_the_ranking_does_not_depend_on_the_order(
-    found, route_class: RouteClass, profile: str, random
-) -> None:  # type: ignore[no-untyped-def]
-    weights = weights_of(PROFILES[profile])
-    shuffled = random.sample(found, len(found))
-    first = rank(found, route_class, QUESTION, weights)
-    assert rank(shuffled, route_class, QUESTION, weights) == first
-    assert all(0 <= terms.score <= 1 for terms in first)
+def estimates_of(found: list[Candidate], route_class: RouteClass) -> list[Estimate]:
+    known = Classification(route_class, "test")
+    return [estimate(one, QUESTION, known) for one in found]
 
 
 @given(candidates, classes, profiles)
 def test_the_choice_is_the_argmax_of_brute_force(
-    found, route_class: RouteClass, profile: str
-) -> None:  # type: ignore[no-untyped-def]
+    found: list[Candidate], route_class: RouteClass, profile: str
+) -> None:
     chosen = PROFILES[profile]
     total = chosen.alpha + chosen.latency + chosen.cost
-    seconds, dollars = [], []
-    for one in found:
-        finish_of = expected_finish(one.service, one.view, QUESTION)
-        seconds.append(finish_of.total_s)
-        dollars.append(expected_cost_usd(one.service, finish_of))
+    expected = estimates_of(found, route_class)
+    seconds = [one.finish_s for one in expected]
+    dollars = [one.cost_usd for one in expected]
 
     def norm(value: float, values: list[float]) -> float:
         width = max(values) - min(values)
@@ -135,14 +127,14 @@ def test_the_choice_is_the_argmax_of_brute_force(
 
     best = max(
         (
-            chosen.alpha * relevance(one.model, route_class)
-            + chosen.latency * (1 - norm(seconds[n], seconds))
-            + chosen.cost * (1 - norm(dollars[n], dollars))
+            chosen.alpha * one.relevance.chance
+            + chosen.latency * (1 - norm(one.finish_s, seconds))
+            + chosen.cost * (1 - norm(one.cost_usd, dollars))
         )
         / total
-        for n, one in enumerate(found)
+        for one in expected
     )
-    ranked = rank(found, route_class, QUESTION, weights_of(chosen))
+    ranked = rank(expected, weights_of(chosen))
     assert ranked[0].score == pytest.approx(best)
 
 
@@ -151,11 +143,12 @@ def test_dearer_rivals_never_worsen_the_cost_term_of_the_best(
     found: list[Candidate], route_class: RouteClass
 ) -> None:
     weights = weights_of(PROFILES["cost"])
-    best = rank(found, route_class, QUESTION, weights)[0]
+    best = rank(estimates_of(found, route_class), weights)[0]
     dearer = [
         one if one.service.slug == best.service else at_three_times_the_price(one) for one in found
     ]
-    again = {terms.service: terms.cost for terms in rank(dearer, route_class, QUESTION, weights)}
+    ranked = rank(estimates_of(dearer, route_class), weights)
+    again = {terms.service: terms.cost for terms in ranked}
     assert again[best.service] >= best.cost - 1e-9
 
 
@@ -168,7 +161,7 @@ def at_three_times_the_price(one: Candidate) -> Candidate:
 
 def test_no_candidate_is_a_typed_refusal() -> None:
     with pytest.raises(NoHealthyService):
-        rank([], "low", QUESTION, weights_of(PROFILES["balanced"]))
+        rank([], weights_of(PROFILES["balanced"]))
 
 
 def test_equal_scores_are_broken_by_slug() -> None:

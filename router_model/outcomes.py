@@ -6,6 +6,8 @@ file, so that a cut by `part_of` puts it, and its copies, on one side only.
 
 import gzip
 import hashlib
+import re
+import unicodedata
 import zlib
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -34,6 +36,8 @@ EVALUATION_ONLY: Final = frozenset(
 DEV_SHARE: Final = 0.15
 TUNE_SHARE: Final = 0.10
 _SUFFIX: Final = ".jsonl.gz"
+_OPTIONS: Final = re.compile(r"\nA\. .*\nB\. ", re.DOTALL)
+_NO_WORD: Final = re.compile(r"\W+|_")
 
 
 class OutcomeRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,6 +84,18 @@ def part_of(qkey: str) -> Part:
     if share < DEV_SHARE:
         return "dev"
     return "tune" if share < DEV_SHARE + TUNE_SHARE else "train"
+
+
+def question_key(prompt: str) -> str:
+    """The `qkey` of a question: 16 hex digits of the SHA-256 of its stem, so that reworded options make no difference.
+
+    The stem is what comes before lettered options (A. B. ... each on a line), in NFKC and lower case, every run of
+    non-word characters and every underscore a blank.
+    """
+    options = _OPTIONS.search(prompt)
+    stem = prompt if options is None else prompt[: options.start()]
+    normal = _NO_WORD.sub(" ", unicodedata.normalize("NFKC", stem).lower()).strip()
+    return hashlib.sha256(normal.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def outcome_files(directory: Path) -> dict[str, Path]:

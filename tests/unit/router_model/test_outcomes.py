@@ -3,7 +3,13 @@ import json
 
 import pytest
 
-from router_model.outcomes import BadOutcomes, outcome_files, part_of, read_outcomes
+from router_model.outcomes import (
+    BadOutcomes,
+    outcome_files,
+    part_of,
+    question_key,
+    read_outcomes,
+)
 
 ROW = {
     "id": "gsm8k/0",
@@ -81,3 +87,30 @@ def test_the_parts_are_fixed_and_of_the_stated_size():
     assert parts.count("tune") / 20_000 == pytest.approx(0.10, abs=0.01)
     # Weights are trained without the questions of this part: the cut must never move.
     assert [part_of(key) for key in ("0", "4", "19")] == ["train", "tune", "dev"]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "key"),
+    [
+        (
+            "Find the degree for the given field extension Q(sqrt(2), sqrt(3), sqrt(18)) over Q.\n"
+            "A. 0\nB. 4\nC. 2\nD. 6\nAnswer:",
+            "04d472f5bf05b719",
+        ),
+        (
+            "Write a function to remove all elements from a given list present in another list.",
+            "514dd2a46bbcfe12",
+        ),
+    ],
+)
+def test_a_question_has_the_key_that_published_data_gives_it(prompt: str, key: str) -> None:
+    assert question_key(prompt) == key
+
+
+def test_a_key_ignores_case_punctuation_width_and_options() -> None:
+    plain = question_key("What is a monad?")
+    assert question_key("  what is ... a MONAD_\n") == plain
+    assert question_key("\uff37hat is a monad") == plain, "W in full width"
+    assert question_key("What is a monad?\nA. a burrito\nB. a monoid") == plain
+    assert question_key("What is a monoid?") != plain
+    assert len(question_key("\ud800")) == 16

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from events import json_codec, types
+from events.amounts import read_amount
 from events.attributes import is_json
 from events.body_checks import check_body, without_nulls
 from events.errors import EventRejected
@@ -98,6 +99,11 @@ class InferenceRequest:
     """As asked for; `is_reply_topic_allowed` judges it."""
     is_stored: bool = True
     profile: str | None = None
+    max_cost_usd: float | None = None
+    """What the answer may cost, `max_latency_s` how long the whole of it may take, `min_quality` the least chance in
+    [0, 1] of a good one, all as expected when it is routed."""
+    max_latency_s: float | None = None
+    min_quality: float | None = None
     batch_id: str | None = None
     hops: int = 0
 
@@ -239,6 +245,9 @@ def _shared(event: Event, operation: Operation, body: dict[str, object]) -> dict
         "reply": reply_address(event),
         "is_stored": body.get("store") is not False,
         "profile": _id(event, types.PROFILE),
+        "max_cost_usd": _amount(event, types.MAX_COST),
+        "max_latency_s": _amount(event, types.MAX_LATENCY),
+        "min_quality": _amount(event, types.MIN_QUALITY, most=1.0),
         "batch_id": _id(event, types.BATCH_ID),
         "hops": _whole(event, types.HOPS) or 0,
     }
@@ -328,6 +337,11 @@ def _whole(event: Event, name: str) -> int | None:
     if _WHOLE.fullmatch(text) is None:
         raise EventRejected("invalid_event", "must be a whole number", name)
     return int(text)
+
+
+def _amount(event: Event, name: str, *, most: float | None = None) -> float | None:
+    text = event.get(name)
+    return None if text is None else read_amount(text, name, most=most)
 
 
 def _score(event: Event) -> float:

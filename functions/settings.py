@@ -101,6 +101,9 @@ class RouterSettings(Group, frozen=True, kw_only=True):
     source_in_flight: int = 32
     request_timeout_s: float = 10.0
     max_hops: int = 4
+    history: int | None = None
+    """Recent values of T and of C that count in scores beside the candidates (docs/adr/0012). None: 512 where the
+    catalogue's `norm` is distributional, else 0. With several routers each has its own."""
 
 
 class WorkerSettings(Group, frozen=True, kw_only=True):

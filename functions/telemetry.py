@@ -101,6 +101,11 @@ class Metrics:
             ["service", "route_class", "reason"],
             registry=r,
         )
+        self.unusable_scores = Counter(
+            "pickspin_unusable_scores",
+            "Values of the classifier that were no chance or length, and counted as unknown.",
+            registry=r,
+        )
         self.decision_seconds = Histogram(
             "pickspin_decision_seconds",
             "Time of one routing decision.",

@@ -34,6 +34,7 @@ def request_event(deps: Deps, call: Call, *, replies_here: bool) -> Event:
         types.PRIORITY: call.priority,
         types.PARTITION_KEY: call.session,
         types.PROFILE: call.profile,
+        **call.limits,
         types.CALLBACK_ID: call.callback_id,
         types.TRACE_PARENT: call.trace_parent or _new_trace(deps),
         types.TRACE_STATE: call.trace_state if call.trace_parent else None,

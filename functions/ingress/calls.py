@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
 from starlette.requests import Request
 
-from events import ids
+from events import ids, types
+from events.amounts import read_amount
 from events.body_checks import check_body
 from events.json_codec import dumps, loads_object
 from events.types import Operation, Priority
@@ -20,6 +21,13 @@ from router_model.refusals import NoRoute
 from router_model.resolving import AUTO, allowed_to, resolve
 
 CALLBACK_FIELD: Final = "callback"
+LIMIT_HEADERS: Final[Mapping[str, tuple[str, float | None]]] = {
+    # header: (event attribute, the most it may be)
+    "x-pickspin-max-cost": (types.MAX_COST, None),
+    "x-pickspin-max-latency": (types.MAX_LATENCY, None),
+    "x-pickspin-min-quality": (types.MIN_QUALITY, 1.0),
+}
+"""Limits of one request: US dollars, seconds to the whole answer, chance of a good one."""
 _TRACE_PARENT: Final = re.compile(
     r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
 )
@@ -53,6 +61,8 @@ class Call:
     priority: Priority = Priority.INTERACTIVE
     session: str | None = None
     profile: str | None = None
+    limits: Mapping[str, str] = field(default_factory=dict)
+    """Limits on cost, latency and quality, as sent, by event attribute."""
     trace_parent: str | None = None
     trace_state: str | None = None
 
@@ -113,6 +123,7 @@ def make_call(
         priority=_priority(request),
         session=_id_header(request, "x-pickspin-session"),
         profile=_profile(request, deps.catalogue),
+        limits=_limits(request),
         trace_parent=trace_parent(request.headers.get("traceparent")),
         trace_state=trace_state(request.headers.get("tracestate")),
         preference=deadlines.preference(
@@ -221,3 +232,14 @@ def _profile(request: Request, catalogue: Catalogue) -> str | None:
             "invalid_value", f"The profile is one of: {allowed}.", param="x-pickspin-profile"
         )
     return text
+
+
+def _limits(request: Request) -> dict[str, str]:
+    """Raises EventRejected `invalid_value`, naming the header, where a limit is no plain decimal number."""
+    found: dict[str, str] = {}
+    for header, (attribute, most) in LIMIT_HEADERS.items():
+        text = reading.single_header(request, header)
+        if text is not None:
+            read_amount(text, header, most=most)
+            found[attribute] = text
+    return found

@@ -20,6 +20,7 @@ _SSE: Final = "text/event-stream"
 _WAITING: Final = ("Prefer", "X-Pickspin-Deadline-S", "X-Pickspin-Callback")
 _CALL_HEADERS: Final = (
     *_WAITING, "Idempotency-Key", "X-Pickspin-Session", "X-Pickspin-Profile", "X-Pickspin-Priority", "traceparent",
+    "X-Pickspin-Max-Cost", "X-Pickspin-Max-Latency", "X-Pickspin-Min-Quality",
 )  # fmt: skip
 
 

@@ -25,8 +25,10 @@ from events.types import Operation, Priority, Topics
 from functions.errors import CODES
 from router_model.catalogue import Catalogue
 from router_model.classifier import Classifier
+from router_model.constraints import Constraints
 from router_model.decision import Decision
 from router_model.features import prompt_features
+from router_model.history import NO_HISTORY, History
 from router_model.refusals import NoRoute
 from router_model.registry import Registry
 from router_model.selection import Ask, decide
@@ -57,6 +59,14 @@ class RouterPolicy:
     max_record_bytes: int = 900 * 1024
 
 
+@dataclass(frozen=True, slots=True)
+class Handled:
+    """What follows from one event: records to append, in order, and the decision where one was made."""
+
+    outgoing: tuple[Outgoing, ...]
+    decision: Decision | None = None
+
+
 def handle(
     event: Event,
     catalogue: Catalogue,
@@ -66,23 +76,41 @@ def handle(
     policy: RouterPolicy,
     body: bytes | None = None,
 ) -> tuple[Outgoing, ...]:
-    """Everything that follows from one event, in the order in which it is to be appended.
+    """Everything that follows from one event, in the order in which it is to be appended. See `handled`."""
+    return handled(event, catalogue, registry, now, policy=policy, body=body).outgoing
+
+
+def handled(
+    event: Event,
+    catalogue: Catalogue,
+    registry: Registry,
+    now: datetime,
+    *,
+    policy: RouterPolicy,
+    body: bytes | None = None,
+    history: History = NO_HISTORY,
+) -> Handled:
+    """What follows from one event.
 
     `body` is what the event's `dataref` stands for, resolved by the caller; None where there is none. A request whose
-    decision is known (`registry.decisions`) goes to the same service again, with the same event ids.
+    decision is known (`registry.decisions`) goes to the same service again, with the same event ids. `history` is of
+    earlier decisions; the caller folds this one in.
     """
     try:
         request = _accepted(event, policy, now, body)
         if now >= request.deadline:
-            return _ended(
-                request, "deadline_exceeded", "the deadline passed in the queue", policy, now
+            return Handled(
+                _ended(
+                    request, "deadline_exceeded", "the deadline passed in the queue", policy, now
+                )
             )
-        return _routed(request, catalogue, registry, now, policy)
+        return _routed(request, catalogue, registry, now, policy, history)
     except NoRoute as refusal:
         failure = _failure(refusal.code, refusal.message, refusal.param)
-        return _terminal(Origin.of(event), failure, _reply_of(event, policy), policy, now)
+        address = _reply_of(event, policy)
+        return Handled(_terminal(Origin.of(event), failure, address, policy, now))
     except EventRejected as rejection:
-        return refused(event, rejection, policy, now)
+        return Handled(refused(event, rejection, policy, now))
 
 
 def refused(
@@ -137,19 +165,25 @@ def _routed(
     registry: Registry,
     now: datetime,
     policy: RouterPolicy,
-) -> tuple[Outgoing, ...]:
+    history: History,
+) -> Handled:
     ask = Ask(
         model=request.asked_model,
         features=prompt_features(request.operation, request.body),
         tenant=request.tenant,
         profile=request.profile,
+        limits=Constraints(
+            max_cost_usd=request.max_cost_usd,
+            max_latency_s=request.max_latency_s,
+            min_quality=request.min_quality,
+        ),
         repeat=registry.decisions.get(request.request_id),
     )
-    decision = decide(ask, catalogue, registry, now, policy.classifier)
+    decision = decide(ask, catalogue, registry, now, policy.classifier, history)
     request = _within_task(request, catalogue)
     if now >= request.deadline:
-        return _ended(
-            request, "deadline_exceeded", "the task's time passed in the queue", policy, now
+        return Handled(
+            _ended(request, "deadline_exceeded", "the task's time passed in the queue", policy, now)
         )
     made = _public(decision)
     event = _stamped(reply.routed(request, made, now), request)
@@ -167,11 +201,12 @@ def _routed(
     )
     told = reply.progress(request.origin, progress, source=reply.ROUTER, now=now)
     remembered = reply.decision(request.request_id, decision.service, now=now)
-    return (
+    outgoing = (
         routed,
         *reply.progress_outgoing(told, topics=policy.topics, reply=_own_partition(request, policy)),
         reply.decision_outgoing(remembered, topics=policy.topics),
     )
+    return Handled(outgoing, decision)
 
 
 def _within_task(request: InferenceRequest, catalogue: Catalogue) -> InferenceRequest:

@@ -17,9 +17,11 @@ from events.kafka_codec import dead_letter_record, outgoing_record
 from events.record import Event, Outgoing, PartitionId, Record
 from functions.errors import AppendFailed, BlobMissing
 from functions.ports import BlobStore, Clock, RecordAppender
-from functions.router.handler import RouterPolicy, given_up, handle, outcome, refused
+from functions.router.handler import RouterPolicy, given_up, handled, outcome, refused
 from functions.telemetry import Metrics
 from router_model.catalogue import Catalogue
+from router_model.decision import Decision
+from router_model.history import NO_HISTORY, History
 from router_model.registry import Registry
 
 log = logging.getLogger(__name__)
@@ -39,6 +41,8 @@ class RouterParts:
     appender: RecordAppender
     blobs: BlobStore
     metrics: Metrics
+    history: History = NO_HISTORY
+    """Empty, with the limit that applies; the router folds its decisions into it."""
 
 
 class Router:
@@ -46,6 +50,7 @@ class Router:
 
     def __init__(self, parts: RouterParts) -> None:
         self._parts = parts
+        self._history = parts.history
 
     def route(self, event: Event) -> "Future[None]":
         """Routes one event. Resolves when every record that follows from it is durable; fails with `AppendFailed`
@@ -63,9 +68,12 @@ class Router:
         now, started = parts.clock.now(), time.perf_counter()
         try:
             body = self._resolved(event)
-            outgoing = handle(
-                event, parts.catalogue, parts.registry(), now, policy=parts.policy, body=body
-            )
+            found = handled(
+                event, parts.catalogue, parts.registry(), now,
+                policy=parts.policy, body=body, history=self._history,
+            )  # fmt: skip
+            outgoing = found.outgoing
+            self._remember(found.decision)
         except BlobMissing:
             missing = EventRejected("invalid_event", "the data cannot be found", types.DATA_REF)
             outgoing = refused(event, missing, parts.policy, now)
@@ -75,6 +83,12 @@ class Router:
             outgoing = given_up(event, type(error).__name__, parts.policy, now)
         self._count(outgoing, time.perf_counter() - started)
         return outgoing
+
+    def _remember(self, decision: Decision | None) -> None:
+        """Threads may overwrite each other's step: history is a sample, one decision more or less is the same."""
+        if decision is not None:
+            self._history = self._history.observe(decision.candidates)
+            self._parts.metrics.unusable_scores.inc(decision.unusable)
 
     def reject(self, record: Record, reason: str) -> "Future[None]":
         """Puts a record that holds no event on the dead letter topic, as it was; its content is left out where that

@@ -13,6 +13,7 @@ from functions.settings import Settings
 from functions.telemetry import Metrics
 from router_model.catalogue import Catalogue
 from router_model.classifier import KeywordClassifier
+from router_model.history import new_history
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +51,7 @@ def build(settings: Settings, catalogue: Catalogue) -> Built:
             appender=appender,
             blobs=wiring.open_blobs(settings),
             metrics=metrics,
+            history=new_history(catalogue.norm, settings.router.history),
         )
     )
     return Built(

@@ -21,12 +21,16 @@ class Payload(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DecisionInfo(Payload, frozen=True, rename={"route_class": "class"}):
-    """Why this model: the class, the score, the reason, and the catalogue version that decided."""
+    """Why this model: the class, the score, the reason, and the catalogue version that decided.
+
+    `asked_model` is the model that was named, where another one answers for it (reason `fallback`).
+    """
 
     route_class: str
     score: float
     reason: str
     catalogue: str
+    asked_model: str | None = None
 
 
 class Timings(Payload, frozen=True):
@@ -45,8 +49,52 @@ class Cost(Payload, frozen=True):
     gpu_s: float = 0.0
 
 
+class CascadePlace(Payload, frozen=True):
+    """One step of a cascade: a service, and the confidence from which its answer is taken (unused at the last step)."""
+
+    service: str
+    model: str
+    min_confidence: Share = 0.0
+
+
+class CascadeUsed(Payload, frozen=True):
+    """What one step of a cascade did and used. `confidence` None: not judged, or the model server said too little."""
+
+    service: str
+    model: str
+    outcome: Literal["answered", "unsure", "failed"]
+    confidence: Share | None = None
+    reason: str | None = None
+    """Of a step that failed: a short word."""
+    cost: Cost = Cost()
+    prompt_tokens: Count = 0
+    completion_tokens: Count = 0
+    model_ms: float = 0.0
+    attempts: Count = 1
+
+
+class CascadeState(Payload, frozen=True):
+    """The attribute `cascade` of a routed event: all steps in order, and what the earlier ones used.
+
+    The step under way is `plan[len(used)]`.
+    """
+
+    name: str
+    plan: tuple[CascadePlace, ...]
+    used: tuple[CascadeUsed, ...] = ()
+
+
+class CascadeInfo(Payload, frozen=True):
+    """How a cascade answered: every step that was called, and the confidence of the answer that was taken."""
+
+    name: str
+    steps: tuple[CascadeUsed, ...]
+    confidence: Share | None = None
+    escalated: bool = False
+
+
 class PickspinData(Payload, frozen=True):
-    """The `pickspin` object of a terminal's data."""
+    """The `pickspin` object of a terminal's data. `cost` is that of all steps of a cascade together."""
 
     request_id: str
     state: Literal["completed", "failed", "expired", "cancelled"]
@@ -56,6 +104,8 @@ class PickspinData(Payload, frozen=True):
     timings: Timings | None = None
     cost: Cost | None = None
     attempt: int = 0
+    cascade: CascadeInfo | msgspec.UnsetType = msgspec.UNSET
+    """Absent where no cascade was asked for."""
 
 
 class ErrorData(Payload, frozen=True):

@@ -1,0 +1,85 @@
+"""A cascade on the wire: the attribute that goes from step to step with a request, and the event that hands it on.
+
+A small model answers first; the worker that judged its answer too unsure emits a routed event for the next step. All
+that this needs travels with the request: the steps the router chose, in order, and what the earlier ones have used.
+"""
+
+from dataclasses import replace
+from datetime import datetime
+
+import msgspec
+
+from events import ids, json_codec, types
+from events.errors import EventRejected
+from events.instants import to_rfc3339
+from events.payloads import CascadePlace, CascadeState, CascadeUsed
+from events.record import Event
+
+_DECODER = msgspec.json.Decoder(CascadeState)
+
+
+def attribute(state: CascadeState) -> str:
+    """The state as the text of the attribute `cascade`: JSON on one line."""
+    return json_codec.dumps(state).decode()
+
+
+def parse_cascade(event: Event) -> CascadeState | None:
+    """The cascade that a routed event is a step of, or None.
+
+    Raises:
+        EventRejected: the attribute is malformed, or its present step is another service's.
+    """
+    text = event.get(types.CASCADE)
+    if text is None:
+        return None
+    try:
+        state = _DECODER.decode(text.encode())
+    except (msgspec.MsgspecError, ValueError):
+        raise EventRejected("invalid_event", "not a cascade", types.CASCADE) from None
+    if len(state.used) >= len(state.plan):
+        raise EventRejected("invalid_event", "the cascade is over", types.CASCADE)
+    if present(state).service != event.get(types.SERVICE):
+        raise EventRejected("invalid_event", "another service's step", types.CASCADE)
+    return state
+
+
+def present(state: CascadeState) -> CascadePlace:
+    """The step under way."""
+    return state.plan[len(state.used)]
+
+
+def following(state: CascadeState) -> CascadePlace | None:
+    """The step after the one under way, or None."""
+    place = len(state.used) + 1
+    return state.plan[place] if place < len(state.plan) else None
+
+
+def escalated(event: Event, used: CascadeUsed, *, now: datetime) -> Event:
+    """The routed event of the next step, from the one of this step and what this step used.
+
+    The same bytes of the request, deadline, session and reply address; caused by the event of this step. Its id follows
+    from the request and the step's number alone, so that a step that is run again hands on under the same id.
+
+    Raises:
+        EventRejected: the event is of no cascade, or of its last step.
+    """
+    state = parse_cascade(event)
+    after = None if state is None else following(state)
+    request_id = event.get(types.CORRELATION_ID)
+    if state is None or after is None or request_id is None:
+        raise EventRejected("invalid_event", "there is no further step", types.CASCADE)
+    state = msgspec.structs.replace(state, used=(*state.used, used))
+    further = {
+        types.CAUSATION_ID: event.id,
+        types.SERVICE: after.service,
+        types.ROUTED_TIME: to_rfc3339(now),
+        types.CASCADE: attribute(state),
+    }
+    return replace(
+        event,
+        id=ids.derive(request_id, "routed", len(state.used)),
+        source=f"/models/{used.service}",
+        subject=after.model,
+        time=to_rfc3339(now),
+        extensions={**event.extensions, **further},
+    )

@@ -92,7 +92,8 @@ def of_transport(error: httpx.HTTPError) -> CallFailed | NotNow:
 def of_error_object(error: Any) -> ApiError | CallFailed:
     """What an error object inside a 200 answer, or in the middle of a stream, means."""
     status = error.get("code") if isinstance(error, dict) else None
-    if status in {400, 413, 422} or _is_context({"error": error}):
+    # A list has no hash: only numbers are looked up.
+    if (isinstance(status, int) and status in {400, 413, 422}) or _is_context({"error": error}):
         found = of_status(400, {}, {"error": error})
         if isinstance(found, ApiError):
             return found

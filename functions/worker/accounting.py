@@ -1,0 +1,114 @@
+"""What a request took and cost, as its terminal says it: decision, timings, cost, steps of a cascade. Pure."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+import msgspec
+
+from events.payloads import CascadeUsed, Cost, DecisionInfo, PickspinData, Timings
+from events.request import RoutedRequest
+from functions.worker.cascading import StepEnd, used_of
+from router_model.cascade import told, total
+from router_model.catalogue import Service
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """One attempt that ended its request.
+
+    `seconds` is how long the model worked, None: it was not called. `attempts` are those at this service, `attempt`
+    counts over all steps of a cascade. `confidence` None: the answer was not judged. `reason` is the code of a failure.
+    """
+
+    request: RoutedRequest
+    service: Service
+    state: Literal["completed", "failed"]
+    seconds: float | None
+    started_at: datetime
+    first_at: datetime | None
+    load_ms: float
+    attempts: int
+    attempt: int
+    reply: dict[str, Any] | None = None
+    confidence: float | None = None
+    reason: str | None = None
+
+    def pickspin(self) -> PickspinData:
+        """The `pickspin` object of the terminal."""
+        request, cascade = self.request, self.request.cascade
+        cost = cost_of(self.service, self.seconds or 0.0)
+        found = PickspinData(
+            request_id=request.request_id,
+            state=self.state,
+            service=self.service.slug,
+            model=self.service.model,
+            decision=decision_of(request),
+            timings=self._timings(),
+            cost=total(cascade, cost),
+            attempt=self.attempt,
+        )
+        if cascade is None:
+            return found
+        return _with(found, cascade=told(cascade, self._used(cost)))
+
+    def _timings(self) -> Timings:
+        request, cascade = self.request, self.request.cascade
+        earlier_ms = 0.0 if cascade is None else sum(used.model_ms for used in cascade.used)
+        waited_ms = ms_between(self.started_at, request.accepted_at) - earlier_ms
+        return Timings(
+            queue_ms=max(0.0, round(waited_ms - self.load_ms, 3)),
+            load_ms=self.load_ms,
+            model_ms=None if self.seconds is None else round(self.seconds * 1000, 3),
+            ttft_ms=(
+                None if self.first_at is None else ms_between(self.first_at, request.accepted_at)
+            ),
+        )
+
+    def _used(self, cost: Cost) -> CascadeUsed:
+        end = StepEnd(
+            outcome="answered" if self.state == "completed" else "failed",
+            confidence=self.confidence,
+            reason=self.reason,
+            reply=self.reply,
+        )
+        return used_of(
+            end,
+            service=self.service,
+            cost=cost,
+            seconds=self.seconds or 0.0,
+            attempts=self.attempts,
+        )
+
+
+def refused(request: RoutedRequest | None, known: PickspinData) -> PickspinData:
+    """What is known of a request whose step was never called, with what the steps before it used."""
+    if request is None or request.cascade is None:
+        return known
+    return _with(known, cascade=told(request.cascade), cost=total(request.cascade, Cost()))
+
+
+def cost_of(service: Service, seconds: float) -> Cost:
+    """A call is charged its share of the replica: one of `concurrency` places, for as long as it took."""
+    share = seconds / service.concurrency
+    return Cost(usd=share / 3600 * service.price_per_hour_usd, gpu_s=share * service.gpu_share)
+
+
+def decision_of(request: RoutedRequest) -> DecisionInfo:
+    """The router's decision as the caller is told it."""
+    return DecisionInfo(
+        route_class=request.route_class,
+        score=request.route_score,
+        reason=request.route_reason,
+        catalogue=request.route_version,
+        asked_model=request.named_model or msgspec.UNSET,
+    )
+
+
+def ms_between(later: datetime, earlier: datetime) -> float:
+    """Milliseconds, never below 0: clocks of two machines may disagree."""
+    return max(0.0, round((later - earlier).total_seconds() * 1000, 3))
+
+
+def _with(known: PickspinData, **more: Any) -> PickspinData:
+    return msgspec.structs.replace(known, **more)

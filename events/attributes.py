@@ -192,8 +192,9 @@ KNOWN: Final = CORE - _RESERVED | frozenset(
         types.TENANT, types.PRIORITY, types.ATTEMPT, types.GENERATION, types.CALLBACK_ID,
         types.ROUTE_CLASS, types.ROUTE_SCORE, types.ROUTE_VERSION, types.ROUTE_REASON,
         types.OPERATION, types.PROFILE, types.SERVICE, types.REQUEST_TIME, types.ROUTED_TIME,
-        types.BATCH_ID, types.HOPS, types.DEAD_LETTER_REASON,
-        types.MAX_COST, types.MAX_LATENCY, types.MIN_QUALITY,
+        types.BATCH_ID, types.HOPS, types.CASCADE, types.DEAD_LETTER_REASON,
+        types.MAX_COST, types.MAX_LATENCY, types.MIN_QUALITY, types.ASKED_MODEL, types.MAX_TOKENS,
+        types.FALLBACK,
     }
 )  # fmt: skip
 """Names that need no check: every one this product writes."""

@@ -23,14 +23,14 @@ class Payload(msgspec.Struct, frozen=True, kw_only=True):
 class DecisionInfo(Payload, frozen=True, rename={"route_class": "class"}):
     """Why this model: the class, the score, the reason, and the catalogue version that decided.
 
-    `asked_model` is the model that was named, where another one answers for it (reason `fallback`).
+    `asked_model` is the model that was named, where another one answers for it; else absent.
     """
 
     route_class: str
     score: float
     reason: str
     catalogue: str
-    asked_model: str | None = None
+    asked_model: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class Timings(Payload, frozen=True):

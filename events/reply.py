@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from events import ids, json_codec, types
+from events.cascading import attribute
 from events.destinations import (
     cancel_outgoing,
     chunk_outgoing,
@@ -25,6 +26,7 @@ from events.instants import to_rfc3339
 from events.payloads import (
     CallbackFailedData,
     CancelData,
+    CascadeState,
     Cost,
     DecisionData,
     DecisionInfo,
@@ -102,7 +104,10 @@ _STATE_OF_CODE: Final[Mapping[str, State]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """The router's choice. `score` is Eq. 2's value; `reason` is short printable text; `catalogue` its version."""
+    """The router's choice. `score` is Eq. 2's value; `reason` is short printable text; `catalogue` its version.
+
+    `asked_model` is the model that was named, where another one answers.
+    """
 
     service: str
     model: str
@@ -110,6 +115,8 @@ class Decision:
     score: float
     reason: str
     catalogue: str
+    asked_model: str | None = None
+    cascade: CascadeState | None = None
 
     @property
     def info(self) -> DecisionInfo:
@@ -119,6 +126,7 @@ class Decision:
             score=self.score,
             reason=self.reason,
             catalogue=self.catalogue,
+            asked_model=self.asked_model or msgspec.UNSET,
         )
 
 
@@ -156,6 +164,9 @@ def routed(request: InferenceRequest, decision: Decision, now: datetime) -> Even
         types.ROUTE_VERSION: decision.catalogue,
         types.ROUTE_REASON: decision.reason,
     }
+    extensions.pop(types.CASCADE, None)  # no caller's business
+    if decision.cascade is not None:
+        extensions[types.CASCADE] = attribute(decision.cascade)
     return Event(
         id=ids.derive(request_id, "routed"),
         source=ROUTER,

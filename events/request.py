@@ -5,21 +5,24 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, Literal
 
 from events import json_codec, types
 from events.amounts import read_amount
 from events.attributes import is_json
 from events.body_checks import check_body, without_nulls
+from events.cascading import parse_cascade
 from events.errors import EventRejected
 from events.ids import content_hash, is_valid_id
 from events.instants import from_rfc3339
 from events.limits import MAX_PARTITION
+from events.payloads import CascadeState
 from events.record import NO_EXTENSIONS, Event
 from events.types import Operation, Priority, Topics
 
 __all__ = [
     "AUTO",
+    "Fallback",
     "InferenceRequest",
     "Origin",
     "ReplyAddress",
@@ -32,6 +35,8 @@ __all__ = [
     "without_nulls",
 ]
 
+Fallback = Literal["none", "allow"]
+"""Whether another model may answer for one that was named: never; or, after the catalogue's chain, any."""
 AUTO: Final = "auto"
 """The asked model when a request names none."""
 _TOPIC: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
@@ -104,6 +109,8 @@ class InferenceRequest:
     [0, 1] of a good one, all as expected when it is routed."""
     max_latency_s: float | None = None
     min_quality: float | None = None
+    fallback: Fallback | None = None
+    """None: the catalogue's chain, where it has one."""
     batch_id: str | None = None
     hops: int = 0
 
@@ -135,6 +142,12 @@ class RoutedRequest(InferenceRequest):
     route_version: str
     route_reason: str
     routed_at: datetime
+    named_model: str | None = None
+    """The model that was asked for, where another one answers."""
+    max_tokens: int | None = None
+    """Limit of answer tokens that the task sets; None: no task was named."""
+    cascade: CascadeState | None = None
+    """The cascade that this is a step of."""
 
 
 def parse_request(
@@ -197,6 +210,9 @@ def parse_routed(event: Event, body: bytes | None = None) -> RoutedRequest:
         route_score=_score(event),
         route_version=event.get(types.ROUTE_VERSION) or "",
         route_reason=event.get(types.ROUTE_REASON) or "",
+        named_model=event.get(types.ASKED_MODEL),
+        max_tokens=_whole(event, types.MAX_TOKENS) or None,
+        cascade=parse_cascade(event),
         **_shared(event, _operation(event, parsed), parsed),  # type: ignore[arg-type]
     )
 
@@ -245,6 +261,7 @@ def _shared(event: Event, operation: Operation, body: dict[str, object]) -> dict
         "reply": reply_address(event),
         "is_stored": body.get("store") is not False,
         "profile": _id(event, types.PROFILE),
+        "fallback": _fallback(event),
         "max_cost_usd": _amount(event, types.MAX_COST),
         "max_latency_s": _amount(event, types.MAX_LATENCY),
         "min_quality": _amount(event, types.MIN_QUALITY, most=1.0),
@@ -298,6 +315,18 @@ def _priority(event: Event) -> Priority:
         return Priority(event.get(types.PRIORITY) or Priority.INTERACTIVE)
     except ValueError:
         raise EventRejected("invalid_event", "not interactive or batch", types.PRIORITY) from None
+
+
+def _fallback(event: Event) -> Fallback | None:
+    match event.get(types.FALLBACK):
+        case None:
+            return None
+        case "none":
+            return "none"
+        case "allow":
+            return "allow"
+        case _:
+            raise EventRejected("invalid_event", "not none or allow", types.FALLBACK)
 
 
 def _required(event: Event, name: str) -> str:

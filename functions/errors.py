@@ -65,6 +65,7 @@ CODES: Final[Mapping[str, CodeRow]] = MappingProxyType(
         "invalid_body": CodeRow(400, "invalid_request_error"),
         "invalid_value": CodeRow(400, "invalid_request_error"),
         "unsupported_parameter": CodeRow(400, "invalid_request_error"),
+        "capability_missing": CodeRow(400, "invalid_request_error"),
         "context_length_exceeded": CodeRow(400, "invalid_request_error"),
         "callback_url_refused": CodeRow(400, "invalid_request_error"),
         "invalid_event": CodeRow(400, "invalid_request_error"),

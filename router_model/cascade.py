@@ -6,13 +6,13 @@ at all, the request goes on to the next step. The last step always answers. Sour
 2023); of confidence as the rule of deferral: see `router_model.confidence`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from events.cascading import present
 from events.payloads import CascadeInfo, CascadePlace, CascadeState, CascadeUsed, Cost
-from router_model.catalogue import Cascade, Catalogue, Judging
+from router_model.catalogue import Cascade, Judging
 from router_model.confidence import Measure, Points, TokenConfidence, calibrated
 from router_model.decision import CandidateTerms
 
@@ -70,16 +70,16 @@ def planned(
     return CascadeState(name=name, plan=tuple(places))
 
 
-def judge_of(state: CascadeState | None, catalogue: Catalogue) -> Judge | None:
+def judge_of(state: CascadeState | None, cascades: Mapping[str, Cascade]) -> Judge | None:
     """How the step under way judges; None at the last step and outside cascades.
 
-    The threshold travels with the request; measure and calibration are those of the worker's own catalogue, whose
-    model it is.
+    The threshold travels with the request; measure and calibration are those of the worker's own catalogue
+    (`cascades`), whose model it is.
     """
     if state is None or len(state.used) + 1 >= len(state.plan):
         return None
     place = present(state)
-    cascade = catalogue.cascades.get(state.name)
+    cascade = cascades.get(state.name)
     if cascade is None:
         return Judge(min_confidence=place.min_confidence)
     own = cascade.judging.get(place.model, _NO_JUDGING)
@@ -91,12 +91,13 @@ def judge_of(state: CascadeState | None, catalogue: Catalogue) -> Judge | None:
     )
 
 
-def told(state: CascadeState, last: CascadeUsed) -> CascadeInfo:
-    """What the caller is told when `last` has ended the request."""
+def told(state: CascadeState, last: CascadeUsed | None = None) -> CascadeInfo:
+    """What the caller is told when `last` has ended the request; None: it ended before its step was called."""
+    is_answer = last is not None and last.outcome == "answered"
     return CascadeInfo(
         name=state.name,
-        steps=(*state.used, last),
-        confidence=last.confidence if last.outcome == "answered" else None,
+        steps=state.used if last is None else (*state.used, last),
+        confidence=last.confidence if last is not None and is_answer else None,
         escalated=bool(state.used),
     )
 

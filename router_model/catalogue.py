@@ -9,9 +9,13 @@ from typing import Final, Literal
 
 import msgspec
 
+from router_model.confidence import Measure
+
 Tier = Literal["L1", "L2", "L3"]
 TIERS: Final[tuple[Tier, ...]] = ("L1", "L2", "L3")
 Capability = Literal["chat", "completions", "embeddings", "code", "long_context", "tools", "vision"]
+TRAITS: Final[frozenset[Capability]] = frozenset({"code", "long_context", "tools", "vision"})
+"""Capabilities beyond the operations. A model that lists none says nothing about them."""
 BackendKind = Literal["llamacpp", "vllm", "tgi", "trtllm", "sglang", "openai", "fake"]
 Workload = Literal["knative", "deployment"]
 Norm = Literal["minmax", "distributional"]
@@ -108,10 +112,35 @@ class Task(Entry, frozen=True):
     """A kind of work that may be named as `model`."""
 
     models: tuple[str, ...] = ()
-    """Allowed model ids; empty: every model with the capability."""
+    """Allowed model ids; empty: every model that can do it."""
     max_tokens: int = 1024
+    """Upper limit of answer tokens, beside the model's own."""
     timeout_s: float = 120.0
     priority: Literal["interactive", "batch"] = "interactive"
+
+
+class Judging(Entry, frozen=True):
+    """How one step of a cascade is judged; None: as the cascade says."""
+
+    min_confidence: float | None = None
+    measure: Measure | None = None
+    hold_tokens: int | None = None
+    calibration: tuple[tuple[float, ...], ...] = ()
+    """(raw, chance) pairs that turn this model's raw confidence into a chance; empty: taken as it is."""
+
+
+class Cascade(Entry, frozen=True):
+    """Models that answer one after the other until one is sure enough. May be named as `model`."""
+
+    steps: tuple[str, ...]
+    """Model ids, the cheapest first; the last one always answers."""
+    min_confidence: float = 0.7
+    """An answer below it goes on to the next step."""
+    measure: Measure = "geometric_mean"
+    hold_tokens: int | None = None
+    """A stream is let through once this many tokens were sure enough; None: once all of it was."""
+    judging: Mapping[str, Judging] = {}
+    """By model id, for steps that differ."""
 
 
 class Tenant(Entry, frozen=True):
@@ -146,8 +175,14 @@ class Catalogue(Entry, frozen=True):
     position in the distribution of candidates and recent history."""
     warm_pool: Mapping[Tier, int] = msgspec.field(default_factory=lambda: dict.fromkeys(TIERS, 0))
     tasks: Mapping[str, Task] = {}
+    auto_tasks: bool = False
+    """`auto` prefers the models of the task that a prompt looks like."""
     aliases: Mapping[str, str] = {}
+    cascades: Mapping[str, Cascade] = {}
     fallbacks: Mapping[str, tuple[str, ...]] = {}
+    """Models that answer, in order, when one that was named cannot."""
+    affinity_margin: float = 0.05
+    """How much worse than the best a service may be and still be a session's own; 0: sessions have none."""
     tenants: Mapping[str, Tenant] = {}
     version: str = ""
 

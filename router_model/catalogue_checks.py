@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
+from router_model.cascade_checks import check_cascades
 from router_model.catalogue import RESERVED_SLUGS, Catalogue, Model, Service, Weights
 from router_model.yaml_reading import Problem
 
@@ -215,6 +216,8 @@ def _profiles(catalogue: Catalogue) -> Iterator[Problem]:
             "default_profile",
             f"{catalogue.default_profile!r} is not a profile: {', '.join(catalogue.profiles)}",
         )
+    if not 0 <= catalogue.affinity_margin <= 1:
+        yield Problem("affinity_margin", "must be between 0 and 1")
     for tier, count in catalogue.warm_pool.items():
         if count < 0:
             yield Problem(f"warm_pool.{tier}", "must be at least 0")
@@ -234,6 +237,11 @@ def _names(catalogue: Catalogue) -> Iterator[Problem]:
         yield from _at_least(path, task, {"max_tokens": 1})
         if task.timeout_s <= 0:
             yield Problem(f"{path}.timeout_s", "must be above 0")
+    for name in catalogue.cascades:
+        path = f"cascades.{name}"
+        yield from _name(path, name)
+        if name in ids or name in catalogue.aliases or name in catalogue.tasks:
+            yield Problem(path, "hides a model, alias or task of the same name")
     for name, tenant in catalogue.tenants.items():
         yield from _at_least(f"tenants.{name}", tenant, {"max_queue": 1, "max_streams": 1})
 
@@ -257,6 +265,8 @@ def _alias_references(catalogue: Catalogue) -> Iterator[Problem]:
             yield from _served(catalogue, f"aliases.{alias}", (target,))
     for name, task in catalogue.tasks.items():
         yield from _served(catalogue, f"tasks.{name}.models", task.models)
+    for name, cascade in catalogue.cascades.items():
+        yield from _served(catalogue, f"cascades.{name}.steps", cascade.steps)
 
 
 def _fallback_references(catalogue: Catalogue) -> Iterator[Problem]:
@@ -304,6 +314,7 @@ def _at_least(path: str, entry: object, least: Mapping[str, int]) -> Iterator[Pr
 
 _CHECKS: Final[tuple[Check, ...]] = (
     _ids, _models, _services, _slugs, _cells, _profiles, _names, _repeated_models,
+    check_cascades,
 )  # fmt: skip
 _REFERENCE_CHECKS: Final[tuple[Check, ...]] = (
     _service_references, _alias_references, _fallback_references, _tenant_references,

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from events.payloads import CascadeState
 from router_model.catalogue import Tier
 from router_model.classifier import RouteClass
 from router_model.constraints import Bound
@@ -51,9 +52,10 @@ class Decision:
     """The chosen service.
 
     `tier` is the tier that the class asks for; the model chosen may be of another one. `reason` is how the model was
-    named (`explicit`, `alias`, `task`, `auto`), or `replay` for a repeated decision; `stage` is what of the classifier
-    found the class. `candidates` lists every service that was scored, best first; `dropped` those that were not, in
-    catalogue order. `unusable` counts values of the classifier that were no chance or length and counted as unknown.
+    named (`explicit`, `alias`, `task`, `cascade`, `auto`), `fallback` where another model stands in for the one that was
+    named, or `replay` for a repeated decision; `stage` is what of the classifier found the class. `candidates` lists every
+    service that was scored, best first (the session's own may be chosen before the best); `dropped` those that were
+    not. `unusable` counts values of the classifier that were no chance or length and counted as unknown.
     """
 
     service: str
@@ -68,6 +70,10 @@ class Decision:
     stage: str = ""
     dropped: tuple[Dropped, ...] = ()
     unusable: int = 0
+    stands_in_for: str | None = None
+    """Id of the model that was named, where another one was chosen for it."""
+    cascade: CascadeState | None = None
+    """The steps of a cascade; the chosen service is the first."""
 
     @property
     def chosen(self) -> CandidateTerms:

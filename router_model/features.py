@@ -1,18 +1,26 @@
-"""What the router may know of a prompt cheaply: its text for classification, and how many tokens it may be."""
+"""What the router may know of a prompt cheaply: its text, how many tokens it may be, what it asks of a model."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Final, Literal
 
 from events.types import Operation
 
+Need = Literal["tools", "vision"]
+"""A capability that a body asks for beyond its operation."""
+
 MAX_CLASSIFIED_CHARS: Final = 8_000
 """A classifier reads this much of the question: bounds the time of a decision."""
+TAIL_CHARS: Final = 400
+"""Of a longer question the end is kept too: instructions often follow the text that they are about."""
 CHARS_PER_TOKEN: Final = 4
 MESSAGE_TOKENS: Final = 4
 """Role and separators of one chat message."""
 DEFAULT_ANSWER_TOKENS: Final = 256
 """Expected length of an answer whose length is not limited below it."""
+_IMAGES: Final = frozenset({"image_url", "input_image", "video_url"})
+_SPACES: Final = bytes(32 if chr(code).isspace() and code < 128 else 120 for code in range(256))
+"""Every byte as a space or an x; white space beyond ASCII counts as part of a word."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +30,7 @@ class PromptFeatures:
     `text` is the question (last user message, prompt or input), cut to `MAX_CLASSIFIED_CHARS`. `tokens` is an estimate
     of the whole prompt. `least_tokens` is a lower bound: tokens given as numbers plus words, since tokenisers do not
     join words. `answer_limit` is the caller's own limit of answer tokens, None where absent.
+    `tail` is the end of a question that was cut, else empty. `needs` are the capabilities that the body asks for.
     """
 
     operation: Operation
@@ -29,6 +38,8 @@ class PromptFeatures:
     tokens: int
     least_tokens: int
     answer_limit: int | None = None
+    tail: str = ""
+    needs: tuple[Need, ...] = ()
 
     @property
     def answer_tokens(self) -> int:
@@ -62,7 +73,32 @@ def prompt_features(operation: Operation, body: Mapping[str, object]) -> PromptF
         tokens=max(1, tokens),
         least_tokens=least,
         answer_limit=answer_limit,
+        tail=text[-TAIL_CHARS:] if len(text) > MAX_CLASSIFIED_CHARS else "",
+        needs=tuple(_needs(operation, body)),
     )
+
+
+def within(features: PromptFeatures, answer_tokens: int) -> PromptFeatures:
+    """The features with a further limit of answer tokens."""
+    limit = min(answer_tokens, features.answer_limit or answer_tokens)
+    return replace(features, answer_limit=limit)
+
+
+def _needs(operation: Operation, body: Mapping[str, object]) -> Iterator[Need]:
+    if operation is not Operation.CHAT:
+        return
+    if (body.get("tools") or body.get("functions")) and body.get("tool_choice") != "none":
+        yield "tools"
+    messages = body.get("messages")
+    if isinstance(messages, list) and any(_has_image(message) for message in messages):
+        yield "vision"
+
+
+def _has_image(message: object) -> bool:
+    content = message.get("content") if isinstance(message, Mapping) else None
+    if not isinstance(content, list):
+        return False
+    return any(isinstance(part, Mapping) and part.get("type") in _IMAGES for part in content)
 
 
 def _question(texts: tuple[tuple[str, str], ...]) -> str:
@@ -113,4 +149,8 @@ def _tokens(part: str | int) -> int:
 
 
 def _words(part: str | int) -> int:
-    return part if isinstance(part, int) else len(part.split())
+    """Words between ASCII white space: at most what `split` finds, in a third of its time on a long text."""
+    if isinstance(part, int):
+        return part
+    marks = part.encode("utf-8", "surrogatepass").translate(_SPACES)
+    return marks.count(b" x") + marks.startswith(b"x")

@@ -3,7 +3,7 @@
 NoRoute
 ├── ModelNotFound        no model, alias or task of that name
 ├── ModelNotAllowed      the tenant may not use it
-├── CapabilityMissing    it cannot do what is asked (`embeddings` of a chat model)
+├── CapabilityMissing    it cannot do what is asked (`embeddings` of a chat model, `tools`, `vision`)
 ├── ContextTooLong       the prompt certainly exceeds every candidate's context
 ├── ProfileUnknown       no such preference profile
 ├── NoHealthyService     candidates exist, none is healthy with capacity
@@ -33,7 +33,7 @@ class ModelNotAllowed(NoRoute):
 
 
 class CapabilityMissing(NoRoute):
-    code = "invalid_value"
+    code = "capability_missing"
 
 
 class ContextTooLong(NoRoute):

@@ -1,31 +1,37 @@
 """What `model` in a request means: a model id, an alias, a task, or `auto`; and which models that allows."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from events.ids import is_valid_id
 from events.types import Operation
-from router_model.catalogue import Catalogue, Model, Task
+from router_model.catalogue import Cascade, Catalogue, Model, Task
 from router_model.features import PromptFeatures
 from router_model.refusals import CapabilityMissing, ContextTooLong, ModelNotAllowed, ModelNotFound
 
 AUTO: Final = "auto"
-AskedBy = Literal["explicit", "alias", "task", "auto"]
+AskedBy = Literal["explicit", "alias", "task", "cascade", "auto"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolution:
-    """Models that may answer, in catalogue order, and how they were named. `task` is set for a task only."""
+    """Models that may answer, in catalogue order (a cascade's: in order of its steps), and how they were named. The
+    task's fields are set for one only, `cascade` for a cascade.
+    """
 
     asked_by: AskedBy
     models: tuple[Model, ...]
     task: Task | None = None
+    task_name: str | None = None
+    cascade: Cascade | None = None
 
 
 def resolve(catalogue: Catalogue, asked: str, operation: Operation) -> Resolution:
     """The models that `asked` stands for and that can do `operation`.
 
-    An exact id wins over an alias, an alias over a task (the catalogue refuses such clashes anyway).
+    An exact id wins over an alias, an alias over a task, a task over a cascade (the catalogue refuses such clashes
+    anyway). A cascade offers no embeddings: there is nothing in them to judge.
 
     Raises:
         ModelNotFound: nothing has that name, or nothing enabled.
@@ -36,10 +42,12 @@ def resolve(catalogue: Catalogue, asked: str, operation: Operation) -> Resolutio
     if not served:
         raise ModelNotFound(_not_found(asked))
     able = tuple(model for model in served if operation.value in model.capabilities)
-    if not able:
+    if not able or (asked_by == "cascade" and operation is Operation.EMBEDDINGS):
         shown = asked if is_valid_id(asked) else "this model"
         raise CapabilityMissing(f"{shown} does not offer {operation.value}")
-    return Resolution(asked_by=asked_by, models=able, task=task)
+    name = None if task is None else asked
+    cascade = catalogue.cascades[asked] if asked_by == "cascade" else None
+    return Resolution(asked_by=asked_by, models=able, task=task, task_name=name, cascade=cascade)
 
 
 def allowed_to(models: tuple[Model, ...], catalogue: Catalogue, tenant: str) -> tuple[Model, ...]:
@@ -57,7 +65,9 @@ def allowed_to(models: tuple[Model, ...], catalogue: Catalogue, tenant: str) -> 
     return allowed
 
 
-def fitting(resolution: Resolution, features: PromptFeatures) -> tuple[Model, ...]:
+def fitting(
+    models: Sequence[Model], features: PromptFeatures, *, is_named: bool
+) -> tuple[Model, ...]:
     """The models whose context holds the prompt.
 
     A model that was named is left out only when the prompt certainly does not fit (the model server has the last word);
@@ -66,15 +76,13 @@ def fitting(resolution: Resolution, features: PromptFeatures) -> tuple[Model, ..
     Raises:
         ContextTooLong: the prompt certainly fits none.
     """
-    certain = tuple(
-        model for model in resolution.models if features.least_tokens <= model.context_length
-    )
+    certain = tuple(m for m in models if features.least_tokens <= m.context_length)
     if not certain:
-        longest = max(model.context_length for model in resolution.models)
+        longest = max(model.context_length for model in models)
         raise ContextTooLong(
             f"the prompt has at least {features.least_tokens} tokens; the limit is {longest}"
         )
-    if resolution.asked_by in {"explicit", "alias"}:
+    if is_named:
         return certain
     needed = features.tokens + features.answer_tokens
     likely = tuple(model for model in certain if needed <= model.context_length)
@@ -92,6 +100,10 @@ def _named(catalogue: Catalogue, asked: str) -> tuple[AskedBy, tuple[Model, ...]
     if task is not None:
         allowed = tuple(m for m in catalogue.models if not task.models or m.id in task.models)
         return "task", allowed, task
+    cascade = catalogue.cascades.get(asked)
+    if cascade is not None:
+        steps = (catalogue.model(step) for step in cascade.steps)
+        return "cascade", tuple(model for model in steps if model is not None), None
     if asked == AUTO:
         return "auto", catalogue.models, None
     raise ModelNotFound(_not_found(asked))

@@ -4,26 +4,34 @@
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Final
 
+from events.request import Fallback
+from router_model.affinity import session_choice
 from router_model.candidates import Candidate, Estimate, candidates_of, estimate
+from router_model.cascade import planned
 from router_model.catalogue import Catalogue, Norm
 from router_model.classifier import Classification, Classifier
 from router_model.constraints import NO_CONSTRAINTS, Constraints, Miss, unmet, worst_miss
 from router_model.decision import CandidateTerms, Decision, Dropped
-from router_model.features import PromptFeatures
+from router_model.features import PromptFeatures, within
 from router_model.history import NO_HISTORY, History
-from router_model.refusals import NoHealthyService, ProfileUnknown
+from router_model.options import Option, options_of, usable
+from router_model.refusals import NoHealthyService, NoRoute, ProfileUnknown
 from router_model.registry import Registry
-from router_model.resolving import allowed_to, fitting, resolve
+from router_model.resolving import Resolution, allowed_to, resolve
 from router_model.scoring import ScoreWeights, scale_of, score, weights_of
+
+_NONE_HEALTHY: Final = "no service of the model is healthy now"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
     """What a request wants of Pick. `profile` None: the catalogue's default. `repeat`: the service of an earlier
-    decision about the same request, which is repeated while it still exists.
+    decision about the same request, which is repeated while it still exists. `fallback` None: as the catalogue says.
     """
 
     model: str
@@ -31,6 +39,8 @@ class Ask:
     tenant: str = ""
     profile: str | None = None
     repeat: str | None = None
+    session: str | None = None
+    fallback: Fallback | None = None
     limits: Constraints = NO_CONSTRAINTS
 
 
@@ -62,27 +72,78 @@ def decide(
     if profile is None:
         raise ProfileUnknown(f"no such profile; there are: {', '.join(catalogue.profiles)}")
     resolution = resolve(catalogue, ask.model, ask.features.operation)
-    models = fitting(resolution, ask.features)
-    models = allowed_to(models, catalogue, ask.tenant)
-    learned = tuple(dict.fromkeys(model.learned_name for model in models))
-    found = classifier.classify(ask.features, learned)
-    listed = shortlist(candidates_of(catalogue, registry, models, now), ask, found)
+    allowed_to(resolution.models, catalogue, ask.tenant)
+    if resolution.task is not None:
+        ask = replace(ask, features=within(ask.features, resolution.task.max_tokens))
+    options = options_of(catalogue, resolution, ask.features, ask.fallback)
+    learned = dict.fromkeys(model.learned_name for one in options for model in one.models)
+    found = classifier.classify(ask.features, tuple(learned))
+    option, listed = _open_option(options, ask, catalogue, registry, now, found)
     ranked = rank(listed.estimates, weights_of(profile), catalogue.norm, history)
-    best = ranked[0]
+    margin = catalogue.affinity_margin
+    chosen = session_choice(ranked, ask.session, tenant=ask.tenant, margin=margin)
+    steps = [chosen]
+    for later in options[options.index(option) + 1 :] if resolution.cascade is not None else ():
+        with suppress(NoRoute):
+            _, further = _open_option([later], ask, catalogue, registry, now, found)
+            steps += rank(further.estimates, weights_of(profile), catalogue.norm, history)[:1]
     return Decision(
-        service=best.service,
-        model=best.model,
+        service=chosen.service,
+        model=chosen.model,
         route_class=found.route_class,
         tier=found.tier,
-        score=best.score,
-        reason="replay" if listed.is_repeat else resolution.asked_by,
+        score=chosen.score,
+        reason="replay" if listed.is_repeat else option.reason,
         profile=name,
         catalogue=catalogue.version,
         candidates=ranked,
         stage=found.reason,
         dropped=listed.dropped,
         unusable=listed.unusable,
+        stands_in_for=_replaced(resolution, chosen.model),
+        cascade=planned(ask.model, resolution.cascade, steps),
     )
+
+
+def _replaced(resolution: Resolution, chosen: str) -> str | None:
+    named = resolution.models[0].id
+    return named if resolution.asked_by in {"explicit", "alias"} and chosen != named else None
+
+
+def _open_option(
+    options: Sequence[Option],
+    ask: Ask,
+    catalogue: Catalogue,
+    registry: Registry,
+    now: datetime,
+    found: Classification,
+) -> tuple[Option, Shortlist]:
+    """The first option with a service that can take the request; an earlier decision's comes before all.
+
+    Raises:
+        NoRoute: there is none; why the last one that was no stand-in could not.
+    """
+    refusal: NoRoute = NoHealthyService(_NONE_HEALTHY)
+    dropped: dict[str, Dropped] = {}
+    for option in sorted(options, key=lambda one: not _holds(one, ask.repeat, catalogue)):
+        try:
+            models = usable(option, catalogue, ask.features, ask.tenant)
+            listed = shortlist(candidates_of(catalogue, registry, models, now), ask, found)
+        except NoRoute as why:
+            if option.reason != "fallback":
+                refusal = why
+            continue
+        dropped |= {one.service: one for one in listed.dropped}
+        if listed.estimates:
+            return option, replace(listed, dropped=tuple(dropped.values()))
+        if option.reason != "fallback":
+            refusal = NoHealthyService(_NONE_HEALTHY)
+    raise refusal
+
+
+def _holds(option: Option, slug: str | None, catalogue: Catalogue) -> bool:
+    service = None if slug is None else catalogue.service(slug)
+    return service is not None and any(model.id == service.model for model in option.models)
 
 
 def shortlist(candidates: Iterable[Candidate], ask: Ask, found: Classification) -> Shortlist:
@@ -135,7 +196,7 @@ def rank(
         NoHealthyService: there is no candidate.
     """
     if not estimates:
-        raise NoHealthyService("no service of the model is healthy now")
+        raise NoHealthyService(_NONE_HEALTHY)
     seconds = scale_of(norm, (one.finish_s for one in estimates), history.finish_s.ordered)
     dollars = scale_of(norm, (one.cost_usd for one in estimates), history.cost_usd.ordered)
     terms = [

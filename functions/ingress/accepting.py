@@ -34,6 +34,7 @@ def request_event(deps: Deps, call: Call, *, replies_here: bool) -> Event:
         types.PRIORITY: call.priority,
         types.PARTITION_KEY: call.session,
         types.PROFILE: call.profile,
+        types.FALLBACK: call.fallback,
         **call.limits,
         types.CALLBACK_ID: call.callback_id,
         types.TRACE_PARENT: call.trace_parent or _new_trace(deps),

@@ -12,11 +12,12 @@ from events import ids, types
 from events.amounts import read_amount
 from events.body_checks import check_body
 from events.json_codec import dumps, loads_object
+from events.request import Fallback
 from events.types import Operation, Priority
 from functions.errors import ApiError
 from functions.ingress import deadlines, reading
 from functions.ingress.deps import Deps
-from router_model.catalogue import Catalogue
+from router_model.catalogue import Catalogue, Task
 from router_model.refusals import NoRoute
 from router_model.resolving import AUTO, allowed_to, resolve
 
@@ -61,6 +62,7 @@ class Call:
     priority: Priority = Priority.INTERACTIVE
     session: str | None = None
     profile: str | None = None
+    fallback: Fallback | None = None
     limits: Mapping[str, str] = field(default_factory=dict)
     """Limits on cost, latency and quality, as sent, by event attribute."""
     trace_parent: str | None = None
@@ -120,9 +122,10 @@ def make_call(
         key=idempotency_key(request),
         key_hash=ids.body_hash(operation, raw),
         callback=callback,
-        priority=_priority(request),
+        priority=_priority(request, deps.catalogue.tasks.get(asked)),
         session=_id_header(request, "x-pickspin-session"),
         profile=_profile(request, deps.catalogue),
+        fallback=_fallback(request),
         limits=_limits(request),
         trace_parent=trace_parent(request.headers.get("traceparent")),
         trace_state=trace_state(request.headers.get("tracestate")),
@@ -145,6 +148,10 @@ def with_deadline(
         ours_s = settings.background_wait_s
     elif call.is_stream:
         ours_s = settings.stream_wait_s
+    task = deps.catalogue.tasks.get(call.asked_model)
+    if task is not None:
+        # The router has the same rule; here everyone who waits knows it, also while the service sleeps.
+        ours_s = min(ours_s, task.timeout_s)
     wait_s = deadlines.wait_s(
         headers, ours_s=ours_s, reads_at_once=not (outlives or call.is_stream)
     )
@@ -214,14 +221,30 @@ def _id_header(request: Request, name: str) -> str | None:
     return text
 
 
-def _priority(request: Request) -> Priority:
+def _priority(request: Request, task: Task | None) -> Priority:
     text = reading.single_header(request, "x-pickspin-priority")
+    if text is None:
+        text = Priority.INTERACTIVE if task is None else task.priority
     try:
-        return Priority.INTERACTIVE if text is None else Priority(text)
+        return Priority(text)
     except ValueError:
         raise ApiError(
             "invalid_value", "The priority is interactive or batch.", param="x-pickspin-priority"
         ) from None
+
+
+def _fallback(request: Request) -> Fallback | None:
+    match reading.single_header(request, "x-pickspin-fallback"):
+        case None:
+            return None
+        case "none":
+            return "none"
+        case "allow":
+            return "allow"
+        case _:
+            raise ApiError(
+                "invalid_value", "The fallback is none or allow.", param="x-pickspin-fallback"
+            )
 
 
 def _profile(request: Request, catalogue: Catalogue) -> str | None:

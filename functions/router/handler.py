@@ -167,18 +167,7 @@ def _routed(
     policy: RouterPolicy,
     history: History,
 ) -> Handled:
-    ask = Ask(
-        model=request.asked_model,
-        features=prompt_features(request.operation, request.body),
-        tenant=request.tenant,
-        profile=request.profile,
-        limits=Constraints(
-            max_cost_usd=request.max_cost_usd,
-            max_latency_s=request.max_latency_s,
-            min_quality=request.min_quality,
-        ),
-        repeat=registry.decisions.get(request.request_id),
-    )
+    ask = _ask(request, registry)
     decision = decide(ask, catalogue, registry, now, policy.classifier, history)
     request = _within_task(request, catalogue)
     if now >= request.deadline:
@@ -186,7 +175,7 @@ def _routed(
             _ended(request, "deadline_exceeded", "the task's time passed in the queue", policy, now)
         )
     made = _public(decision)
-    event = _stamped(reply.routed(request, made, now), request)
+    event = _stamped(reply.routed(request, made, now), request, decision, catalogue)
     routed = reply.routed_outgoing(event, request, policy.topics)
     if not _fits(routed, policy):
         raise EventRejected("request_too_large", "the request does not fit a record when routed")
@@ -209,6 +198,23 @@ def _routed(
     return Handled(outgoing, decision)
 
 
+def _ask(request: InferenceRequest, registry: Registry) -> Ask:
+    return Ask(
+        model=request.asked_model,
+        features=prompt_features(request.operation, request.body),
+        tenant=request.tenant,
+        profile=request.profile,
+        limits=Constraints(
+            max_cost_usd=request.max_cost_usd,
+            max_latency_s=request.max_latency_s,
+            min_quality=request.min_quality,
+        ),
+        repeat=registry.decisions.get(request.request_id),
+        session=request.session,
+        fallback=request.fallback,
+    )
+
+
 def _within_task(request: InferenceRequest, catalogue: Catalogue) -> InferenceRequest:
     """A task's own time limit and, where the request names no lane, its lane."""
     task = catalogue.tasks.get(request.asked_model)
@@ -221,9 +227,19 @@ def _within_task(request: InferenceRequest, catalogue: Catalogue) -> InferenceRe
     return replace(request, deadline=min(request.deadline, limit), priority=lane)
 
 
-def _stamped(event: Event, request: InferenceRequest) -> Event:
-    stamps = {types.HOPS: str(request.hops + 1), types.PRIORITY: request.priority.value}
-    return replace(event, extensions={**event.extensions, **stamps})
+def _stamped(
+    event: Event, request: InferenceRequest, decision: Decision, catalogue: Catalogue
+) -> Event:
+    """The routed event with what the router alone may say: hops, lane, the task's limit, the model that was named."""
+    task = catalogue.tasks.get(request.asked_model)
+    stamps = {
+        types.HOPS: str(request.hops + 1),
+        types.PRIORITY: request.priority.value,
+        types.MAX_TOKENS: None if task is None else str(task.max_tokens),
+        types.ASKED_MODEL: decision.stands_in_for,
+    }
+    every = {**event.extensions, **stamps}
+    return replace(event, extensions={n: v for n, v in every.items() if v is not None})
 
 
 def _own_partition(request: InferenceRequest, policy: RouterPolicy) -> ReplyAddress | None:
@@ -287,6 +303,8 @@ def _public(decision: Decision) -> reply.Decision:
         score=decision.score,
         reason=decision.reason,
         catalogue=decision.catalogue,
+        asked_model=decision.stands_in_for,
+        cascade=decision.cascade,
     )
 
 
@@ -299,6 +317,7 @@ def _fits(out: Outgoing, policy: RouterPolicy) -> bool:
 def _is_readable(event: Event) -> bool:
     """Whether the next reader's limits hold what the request brought plus what routing added."""
     size = sum(len(name) + len(value) + _HEADER_BYTES for name, value in event.extensions.items())
+    size += len(event.get(types.CASCADE) or "")  # what the steps used is added on the way
     return (
         len(event.extensions) + _CORE_HEADERS <= DEFAULT_LIMITS.max_headers
         and size + _CORE_BYTES <= DEFAULT_LIMITS.max_header_bytes

@@ -43,7 +43,9 @@ class Call:
 
 
 def call_of(request: RoutedRequest, model: Model, service: Service, row: BackendRow) -> Call:
-    """The call for a request. As sent, but for the model's name, nulls, our own fields and the cap."""
+    """The call for a request. As sent, but for the model's name, nulls, our own fields and the cap: the least of what
+    the caller, the task and the model allow.
+    """
     body: dict[str, Any] = {
         key: value for key, value in without_nulls(request.body).items() if key not in _OURS
     }
@@ -51,7 +53,8 @@ def call_of(request: RoutedRequest, model: Model, service: Service, row: Backend
     is_embedding = request.operation is Operation.EMBEDDINGS
     has_usage = bool(_object(body.get("stream_options")).get("include_usage"))
     is_base64 = is_embedding and body.pop("encoding_format", "float") == "base64"
-    max_tokens = None if is_embedding else _cap_tokens(body, model.max_tokens, row)
+    cap = min(model.max_tokens, request.max_tokens or model.max_tokens)
+    max_tokens = None if is_embedding else _cap_tokens(body, cap, row)
     body.pop("stream", None)
     body.pop("stream_options", None)
     is_stream = request.stream and not is_embedding

@@ -171,7 +171,7 @@ def test_a_passed_deadline_ends_expired(
     [
         ("nobody", {}, 404, "model_not_found"),
         ("../etc", {}, 404, "model_not_found"),
-        ("vectors", {}, 400, "invalid_value"),
+        ("vectors", {}, 400, "capability_missing"),
         ("auto", {types.PROFILE: "best"}, 400, "invalid_value"),
     ],
 )

@@ -1,0 +1,221 @@
+"""Fallback chains, task preferences and capabilities: who is asked first, and who answers when that one cannot."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import pytest
+
+from events.types import Operation, ReplicaState
+from router_model.catalogue import Task, Tenant
+from router_model.catalogue_loading import finish, load_catalogue
+from router_model.classifier import KeywordClassifier
+from router_model.constraints import Constraints
+from router_model.decision import Decision
+from router_model.features import PromptFeatures, prompt_features
+from router_model.refusals import (
+    CapabilityMissing,
+    ConstraintsUnmet,
+    ContextTooLong,
+    ModelNotAllowed,
+    NoHealthyService,
+)
+from router_model.registry import Registry, ReplicaStatus
+from router_model.selection import Ask, decide
+
+NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
+FLEET = load_catalogue(
+    """
+models:
+  - {id: plain, weights: {path: /p.gguf}, quality: {low: 0.9, medium: 0.9, high: 0.9}}
+  - {id: coder, weights: {path: /c.gguf}, capabilities: [chat, completions, code, tools],
+     quality: {low: 0.2, medium: 0.2, high: 0.2}}
+  - {id: seer, weights: {path: /s.gguf}, capabilities: [chat, vision, long_context], context_length: 100000,
+     quality: {low: 0.1, medium: 0.1, high: 0.1}}
+  - {id: vectors, weights: {path: /v.gguf}, capabilities: [embeddings]}
+services:
+  - {model: plain}
+  - {model: coder, price_per_hour_usd: 1}
+  - {model: seer, price_per_hour_usd: 1}
+  - {model: vectors}
+aliases: {nick: plain}
+fallbacks: {plain: [vectors, coder, seer], coder: [seer]}
+tasks:
+  coding: {}
+  chores: {models: [plain]}
+  summarize: {models: [coder]}
+"""
+)
+HELLO = "hello there"
+TOOLS = [{"type": "function", "function": {"name": "f"}}]
+IMAGE = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:"}}]}]
+
+
+def features(text: str = HELLO, **body: Any) -> PromptFeatures:
+    messages = [{"role": "user", "content": text}]
+    return prompt_features(Operation.CHAT, {"messages": messages, **body})
+
+
+def failed(*services: str) -> Registry:
+    registry = Registry()
+    for service in services:
+        registry = registry.apply(
+            ReplicaStatus(service=service, replica="0", state=ReplicaState.FAILED, at=NOW)
+        )
+    return registry
+
+
+def choose(
+    model: str,
+    registry: Registry | None = None,
+    asked: PromptFeatures | None = None,
+    catalogue: Any = FLEET,
+    **more: Any,
+) -> Decision:
+    ask = Ask(model=model, features=features() if asked is None else asked, **more)
+    return decide(ask, catalogue, registry or Registry(), NOW, KeywordClassifier())
+
+
+@pytest.mark.parametrize("named", ["plain", "nick"])
+def test_the_first_healthy_model_of_the_chain_answers_and_says_so(named: str) -> None:
+    healthy = choose(named)
+    assert (healthy.model, healthy.stands_in_for) == ("plain", None)
+    found = choose(named, failed("plain"))
+    assert (found.model, found.reason, found.stands_in_for) == ("coder", "fallback", "plain")
+    found = choose(named, failed("plain", "coder"))
+    assert (found.model, found.reason) == ("seer", "fallback")
+    assert {"plain", "coder"} == {one.service for one in found.dropped}
+
+
+def test_a_chain_is_followed_one_way_and_not_beyond_its_end() -> None:
+    with pytest.raises(NoHealthyService):
+        choose("coder", failed("coder", "seer"))
+
+
+def test_without_a_chain_an_explicit_model_stays_explicit() -> None:
+    with pytest.raises(NoHealthyService):
+        choose("seer", failed("seer"))
+
+
+def test_a_request_may_refuse_the_chain() -> None:
+    with pytest.raises(NoHealthyService):
+        choose("plain", failed("plain"), fallback="none")
+
+
+def test_a_request_may_allow_any_model_that_can_do_the_operation() -> None:
+    found = choose("seer", failed("seer"), fallback="allow")
+    assert (found.model, found.reason, found.stands_in_for) == ("plain", "fallback", "seer")
+    assert "vectors" not in {terms.model for terms in found.candidates}
+
+
+def test_allowing_any_model_asks_the_chain_first() -> None:
+    assert "seer" == choose("coder", failed("coder"), fallback="allow").model
+
+
+def test_a_replay_of_a_stand_in_goes_to_it_again() -> None:
+    found = choose("plain", repeat="coder")
+    assert (found.model, found.reason, found.stands_in_for) == ("coder", "replay", "plain")
+
+
+def test_what_a_tenant_may_not_use_never_stands_in() -> None:
+    fleet = msgspec.structs.replace(
+        FLEET,
+        tenants={"few": Tenant(models=("plain", "seer")), "other": Tenant(models=("coder",))},
+    )
+    assert "seer" == choose("plain", failed("plain"), catalogue=fleet, tenant="few").model
+    with pytest.raises(ModelNotAllowed):
+        choose("plain", catalogue=fleet, tenant="other")
+
+
+def test_a_chain_also_serves_prompts_too_long_for_the_model_named() -> None:
+    long = features("word " * 3000)
+    found = choose("plain", asked=long)
+    assert (found.model, found.reason) == ("seer", "fallback")
+    with pytest.raises(ContextTooLong):
+        choose("plain", asked=long, fallback="none")
+
+
+def test_a_limit_that_the_named_model_breaks_is_a_reason_to_go_on_too() -> None:
+    demanding = Constraints(min_quality=0.15)
+    assert "coder" == choose("coder", limits=demanding).model
+    with pytest.raises(ConstraintsUnmet):
+        choose("coder", limits=Constraints(min_quality=0.5))
+
+
+def test_the_refusal_is_the_one_of_the_model_that_was_named() -> None:
+    with pytest.raises(ContextTooLong):
+        choose("plain", failed("coder", "seer"), features("word " * 3000))
+
+
+def test_a_model_that_lists_traits_is_taken_at_its_word() -> None:
+    assert "coder" == choose("coder", asked=features(tools=TOOLS)).model
+    with pytest.raises(CapabilityMissing, match="tools"):
+        choose("seer", asked=features(tools=TOOLS))
+    with pytest.raises(CapabilityMissing, match="vision"):
+        choose("coder", asked=features(messages=IMAGE), fallback="none")
+    assert "seer" == choose("coder", asked=features(messages=IMAGE)).model
+
+
+def test_a_model_that_lists_no_trait_gets_tools_when_it_is_named() -> None:
+    found = choose("plain", asked=features(tools=TOOLS))
+    assert (found.model, found.reason) == ("plain", "explicit")
+
+
+def test_auto_prefers_models_that_have_what_is_asked_for() -> None:
+    assert "plain" == choose("auto", profile="quality").model
+    assert "coder" == choose("auto", asked=features(tools=TOOLS), profile="quality").model
+    assert "seer" == choose("auto", asked=features(messages=IMAGE), profile="quality").model
+
+
+def test_tools_that_may_not_be_called_need_no_capability() -> None:
+    assert "seer" == choose("seer", asked=features(tools=TOOLS, tool_choice="none")).model
+
+
+def test_nobody_with_both_capabilities_falls_to_those_that_say_nothing() -> None:
+    both = features(tools=TOOLS, messages=IMAGE)
+    assert "plain" == choose("auto", asked=both).model
+    silent = finish(msgspec.structs.replace(
+        FLEET, services=FLEET.services[1:], tasks={}, aliases={}, fallbacks={}
+    ))  # fmt: skip
+    with pytest.raises(CapabilityMissing, match="tools and vision"):
+        choose("auto", asked=both, catalogue=silent)
+
+
+def test_a_task_without_models_prefers_those_made_for_it() -> None:
+    found = choose("coding", profile="quality")
+    assert (found.model, found.reason) == ("coder", "task")
+    again = choose("coding", failed("coder"), profile="quality")
+    assert (again.model, again.reason, again.stands_in_for) == ("plain", "task", None)
+
+
+def test_a_task_with_models_has_no_others() -> None:
+    with pytest.raises(NoHealthyService):
+        choose("chores", failed("plain"))
+
+
+def test_a_tasks_limit_bounds_the_expected_answer() -> None:
+    short = finish(msgspec.structs.replace(FLEET, tasks={"chores": Task(max_tokens=5)}))
+    assert 5 == choose("chores", catalogue=short).chosen.parts.answer_tokens
+    asked = features(max_tokens=3)
+    assert 3 == choose("chores", asked=asked, catalogue=short).chosen.parts.answer_tokens
+
+
+def test_auto_looks_for_a_task_only_where_the_catalogue_says_so() -> None:
+    code = features("Write a Python function that adds two numbers.")
+    tldr = features("Summarize: the cat sat on the mat.")
+    knowing = msgspec.structs.replace(FLEET, auto_tasks=True)
+    assert "plain" == choose("auto", asked=code, profile="quality").model
+    for asked in (code, tldr):
+        found = choose("auto", asked=asked, profile="quality", catalogue=knowing)
+        assert (found.model, found.reason) == ("coder", "auto")
+    hello = choose("auto", profile="quality", catalogue=knowing)
+    assert "plain" == hello.model
+
+
+def test_auto_goes_to_any_model_when_those_of_the_task_cannot() -> None:
+    knowing = msgspec.structs.replace(FLEET, auto_tasks=True)
+    code = features("Write a Python function that adds two numbers.")
+    found = choose("auto", failed("coder"), code, knowing, profile="quality")
+    assert (found.model, found.reason) == ("plain", "auto")
+    with pytest.raises(ContextTooLong):
+        choose("auto", None, features("word " * 200_000), knowing)

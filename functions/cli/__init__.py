@@ -15,6 +15,7 @@ from functions.cli.asking import ask
 from functions.cli.batching import batch
 from functions.cli.explaining import explain
 from functions.cli.running import running
+from functions.cli.tuning import tuning
 from functions.errors import PickspinError
 
 USAGE: Final = 2
@@ -36,6 +37,7 @@ running(app)
 app.command()(batch)
 ask(app)
 explain(app)
+tuning(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

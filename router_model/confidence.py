@@ -14,6 +14,7 @@ map fitted on graded answers (isotonic regression, Zadrozny and Elkan 2002): `is
 
 import itertools
 import math
+import operator
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, Literal
 
@@ -96,25 +97,19 @@ def isotonic_points(
 
     `raws` and `grades` (0 wrong to 1 right) belong together, one pair for each answer.
     """
-    blocks: list[list[float]] = []  # weight, sum of grades, sum of raws
-    seen: float | None = None
-    for raw, grade in sorted(zip(raws, grades, strict=True)):
-        if raw == seen:
-            _merge(blocks, [1.0, grade, raw])
-        else:
-            blocks.append([1.0, grade, raw])
-        seen = raw
+    ordered = sorted(zip(raws, grades, strict=True))
+    blocks: list[list[float]] = []  # answers, sum of raws, sum of grades
+    for raw, same in itertools.groupby(ordered, key=operator.itemgetter(0)):
+        found = [grade for _, grade in same]
+        blocks.append([len(found), raw * len(found), sum(found)])
         while len(blocks) > 1 and _level(blocks[-2]) >= _level(blocks[-1]):
-            _merge(blocks, blocks.pop(-1), at=-1)
-    return tuple((block[2] / block[0], _level(block)) for block in blocks)
+            last = blocks.pop()
+            blocks[-1] = [one + other for one, other in zip(blocks[-1], last, strict=True)]
+    return tuple((block[1] / block[0], _level(block)) for block in blocks)
 
 
 def _level(block: list[float]) -> float:
-    return block[1] / block[0]
-
-
-def _merge(blocks: list[list[float]], further: list[float], at: int = -1) -> None:
-    blocks[at] = [one + other for one, other in zip(blocks[at], further, strict=True)]
+    return block[2] / block[0]
 
 
 def choice_logprobs(logprobs: Any) -> list[float] | None:

@@ -15,6 +15,7 @@ _NONCE: Final = re.compile(r"nonce[:=]([\w.-]{1,64})")
 _DIRECTIVE: Final = re.compile(r"\[\[fake:([a-z0-9-]+)(?:=([\w.-]{1,32}))?\]\]")
 _WORDS: Final = (" the", " quick", " brown", " fox", " jumps", " over", " a", " lazy", " dog", ".")
 _DIMENSIONS: Final = 384
+_LOGPROB: Final = -0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +38,11 @@ class Asked:
         found = _NONCE.search(self.prompt)
         return None if found is None else found.group(1)
 
+    @property
+    def logprob(self) -> float:
+        """That of every token: `[[fake:logprob=-2]]` in the prompt, or -0.1."""
+        return float(self.directives.get("logprob") or _LOGPROB)
+
 
 def read_body(path: str, body: Mapping[str, Any], *, tokens: int, ignores_limit: bool) -> Asked:
     """Reads a body of one of the three operations; `tokens` is the answer's length unless the body limits it."""
@@ -56,7 +62,7 @@ def read_body(path: str, body: Mapping[str, Any], *, tokens: int, ignores_limit:
         is_stream=bool(body.get("stream")),
         has_usage=bool(options.get("include_usage")) if isinstance(options, dict) else False,
         choices=int(body.get("n") or 1),
-        has_logprobs=bool(body.get("logprobs")),
+        has_logprobs=bool(body.get("logprobs")) and "no-logprobs" not in directives,
         directives=directives,
         inputs=(inputs,) if isinstance(inputs, str) else tuple(str(item) for item in inputs),
     )
@@ -159,13 +165,18 @@ def _logprobs(asked: Asked, tokens: list[str]) -> dict[str, Any]:
     if not asked.is_chat:
         return {
             "tokens": tokens,
-            "token_logprobs": [-0.1] * len(tokens),
-            "top_logprobs": [{token: -0.1} for token in tokens],
+            "token_logprobs": [asked.logprob] * len(tokens),
+            "top_logprobs": [{token: asked.logprob} for token in tokens],
             "text_offset": [0] * len(tokens),
         }
     return {
         "content": [
-            {"token": token, "logprob": -0.1, "bytes": list(token.encode()), "top_logprobs": []}
+            {
+                "token": token,
+                "logprob": asked.logprob,
+                "bytes": list(token.encode()),
+                "top_logprobs": [],
+            }
             for token in tokens
         ]
     }

@@ -12,6 +12,12 @@ from functions.settings import Settings
 if TYPE_CHECKING:
     from functions.store import Store
     from router_model.catalogue import Catalogue
+    from router_model.classifier import Classifier
+
+
+def data_path(settings: Settings) -> Path:
+    """Where the data directory is, or would be."""
+    return Path(settings.data_dir or Path.home() / ".local" / "share" / "pickspin").expanduser()
 
 
 def data_dir(settings: Settings) -> Path:
@@ -20,7 +26,7 @@ def data_dir(settings: Settings) -> Path:
     Raises:
         StartupFailed: it cannot be created or written.
     """
-    path = Path(settings.data_dir or Path.home() / ".local" / "share" / "pickspin").expanduser()
+    path = data_path(settings)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -81,3 +87,10 @@ def load_catalogue(settings: Settings) -> "Catalogue":
         raise StartupFailed(f"cannot read the catalogue {settings.catalogue}: {error}") from error
     except CatalogueRejected as error:
         raise StartupFailed(f"the catalogue is rejected: {error}") from error
+
+
+def load_classifier(settings: Settings) -> "Classifier":  # noqa: ARG001 - there is one only
+    """The classifier that routing uses."""
+    from router_model.classifier import KeywordClassifier  # noqa: PLC0415
+
+    return KeywordClassifier()

@@ -76,7 +76,7 @@ class Summary:
     `measured` compares what the recording has for both choices, `expected` what is predicted for both. `answered` takes
     the measured answer where there is one, else the prediction, for each choice by itself; `measured_was` and
     `measured_would` say how many of those were measured. `recorded` is all that was measured of the recorded choices,
-    `replayed` all that is expected of the new ones.
+    `replayed_measured` and `replayed` all that was measured, and is expected, of the new ones.
     """
 
     requests: int = 0
@@ -86,6 +86,7 @@ class Summary:
     without_choice: int = 0
     recorded: Totals = Totals()
     replayed: Totals = Totals()
+    replayed_measured: Totals = Totals()
     measured: Comparison = Comparison()
     expected: Comparison = Comparison()
     answered: Pair = Pair()
@@ -109,7 +110,11 @@ class Summary:
         if was is not None:
             counted = replace(counted, recorded=counted.recorded.add(was.measured))
         if would is not None:
-            counted = replace(counted, replayed=counted.replayed.add(would.expected))
+            counted = replace(
+                counted,
+                replayed=counted.replayed.add(would.expected),
+                replayed_measured=counted.replayed_measured.add(would.measured),
+            )
         if was is None or would is None:
             return counted
         both = was.answered is not None and would.answered is not None

@@ -14,6 +14,8 @@ import typer
 from functions.cli.asking import ask
 from functions.cli.batching import batch
 from functions.cli.explaining import explain
+from functions.cli.exporting import exporting
+from functions.cli.replaying import replaying
 from functions.cli.running import running
 from functions.cli.tuning import tuning
 from functions.errors import PickspinError
@@ -37,6 +39,8 @@ running(app)
 app.command()(batch)
 ask(app)
 explain(app)
+replaying(app)
+exporting(app)
 tuning(app)
 
 

@@ -12,7 +12,6 @@ from functions.router.routing import Router, RouterParts
 from functions.settings import Settings
 from functions.telemetry import Metrics
 from router_model.catalogue import Catalogue
-from router_model.classifier import KeywordClassifier
 from router_model.history import new_history
 
 
@@ -64,7 +63,7 @@ def policy_of(settings: Settings, topics: Topics) -> RouterPolicy:
     further = (name.strip() for name in settings.ingress.reply_topics.split(","))
     return RouterPolicy(
         topics=topics,
-        classifier=KeywordClassifier(),
+        classifier=wiring.load_classifier(settings),
         reply_topics=frozenset(name for name in further if name),
         max_hops=settings.router.max_hops,
         background_wait_s=settings.ingress.background_wait_s,

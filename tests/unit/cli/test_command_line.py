@@ -120,7 +120,18 @@ def test_nothing_at_all_prints_the_help(capsys) -> None:
 
 @pytest.mark.parametrize(
     "verb",
-    ["up", "worker", "batch", "models", "status", "route", "settings", "version", "ingress"],
+    [
+        "up",
+        "worker",
+        "batch",
+        "models",
+        "status",
+        "route",
+        "replay",
+        "settings",
+        "version",
+        "ingress",
+    ],
 )
 def test_every_verb_has_help(verb, capsys) -> None:
     assert main([verb, "--help"]) == 0

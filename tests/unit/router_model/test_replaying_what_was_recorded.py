@@ -157,6 +157,7 @@ def test_a_summary_compares_only_what_both_choices_have():
     assert found.recorded.cost_usd.count == 3
     assert found.recorded.cost_usd.total == pytest.approx(1.5)
     assert found.replayed.seconds.count == 3
+    assert (found.replayed_measured.answered.count, found.replayed_measured.seconds.total) == (1, 3)
     assert found.measured.cost_usd.count == 1
     assert found.measured.answered.would == 1.0
     assert found.expected.answered.count == 2

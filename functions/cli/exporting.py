@@ -1,0 +1,84 @@
+"""`pickspin outcomes export`: rated answers of a store as a file to learn from."""
+
+import gzip
+import os
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Final
+
+import msgspec
+import typer
+
+from functions.cli.recorded_options import (
+    DataDir,
+    Since,
+    StoreUrl,
+    Tenant,
+    chosen,
+    instant_of,
+    open_recorded,
+)
+from functions.cli.saying import AsJson, say_json
+from functions.settings import load_settings
+from router_model.outcomes import OutcomeRow
+
+FILE_NAME: Final = "store.jsonl.gz"
+
+
+def exporting(app: typer.Typer) -> None:
+    """Adds the verb."""
+    outcomes = typer.Typer(help="Work on recorded outcomes.")
+    outcomes.callback()(lambda: None)
+    outcomes.command("export", epilog="Example: pickspin outcomes export --out ./outcomes")(export)
+    app.add_typer(outcomes, name="outcomes")
+
+
+def export(
+    out: Annotated[Path, typer.Option(help="Directory to write to.", file_okay=False)],
+    *,
+    store: StoreUrl = None,
+    data_dir: DataDir = None,
+    tenant: Tenant = None,
+    since: Since = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write every rated answer as an outcome: prompt, model, score, length, cost, time.
+
+    The file holds prompts of your users: treat it as you treat the store.
+    """
+    from functions import wiring  # noqa: PLC0415 - needed by this verb alone
+    from functions.cli.recorded import outcomes_from_store  # noqa: PLC0415
+    from functions.store import FinishedQuery  # noqa: PLC0415
+
+    settings = chosen(load_settings(), store=store, data_dir=data_dir)
+    query = FinishedQuery(tenant=tenant, since=instant_of(since, datetime.now(UTC)))
+    opened = open_recorded(settings)
+    try:
+        rows = outcomes_from_store(
+            opened, wiring.open_blobs(settings), wiring.load_catalogue(settings), query=query
+        )
+        path = out / FILE_NAME
+        count = write_outcomes(path, rows)
+    finally:
+        opened.close()
+    if as_json:
+        say_json({"path": str(path), "rows": count})
+    else:
+        typer.echo(f"{count} rated answers in {path}")
+
+
+def write_outcomes(path: Path, rows: Iterable[OutcomeRow]) -> int:
+    """Writes the rows as gzip JSON Lines, in place of an earlier file when all is written; returns their number."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    encoder, count = msgspec.json.Encoder(), 0
+    try:
+        with unfinished.open("wb") as raw, gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as file:
+            for row in rows:
+                count += 1
+                file.write(encoder.encode(row) + b"\n")
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return count

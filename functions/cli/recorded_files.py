@@ -1,0 +1,116 @@
+"""Requests to decide again out of a file: outcome rows, batch lines or bare bodies, one JSON object a line."""
+
+import gzip
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from events.body_checks import check_body
+from events.errors import EventRejected
+from events.json_codec import loads_object
+from events.types import Operation
+from functions.errors import PickspinError
+from router_model.features import prompt_features
+from router_model.outcomes import OutcomeRow
+from router_model.replaying import Figures, Recorded, Seen
+from router_model.resolving import AUTO
+from router_model.selection import Ask
+
+MAX_LINE_BYTES: Final = 4 * 1024 * 1024
+_PATHS: Final = {
+    "/v1/chat/completions": Operation.CHAT,
+    "/v1/completions": Operation.COMPLETIONS,
+    "/v1/embeddings": Operation.EMBEDDINGS,
+}
+
+
+class _Readable(Protocol):
+    def readline(self, size: int, /) -> bytes: ...
+
+
+class BadRecording(PickspinError):
+    """A line cannot be replayed; the message names file and line."""
+
+
+def read_recorded_file(path: Path) -> Iterator[Recorded]:
+    """One request a line; empty lines are skipped. A name that ends in `.gz` is decompressed.
+
+    Raises:
+        BadRecording: with the number of the first line that is neither outcome row, batch line nor body.
+    """
+    number = 0
+    try:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+            for number, line in enumerate(_lines(file), 1):
+                if line.strip():
+                    yield read_recorded_line(line, f"line-{number}")
+    except (EventRejected, msgspec.ValidationError, ValueError) as error:
+        reason = error.message if isinstance(error, EventRejected) else str(error)
+        raise BadRecording(f"{path}, line {number}: {reason}") from error
+    except (OSError, EOFError) as error:
+        raise BadRecording(f"{path} cannot be read after line {number}: {error}") from error
+
+
+def read_recorded_line(line: bytes, name: str) -> Recorded:
+    """The request of one line; `name` is its id where it has none.
+
+    Raises:
+        EventRejected, ValueError: what it is not.
+    """
+    found = loads_object(line)
+    if "outcomes" in found:
+        return of_outcome(msgspec.convert(found, OutcomeRow))
+    body = found.get("body", found)
+    if not isinstance(body, dict):
+        raise ValueError("body is not a JSON object")  # noqa: TRY004 - of the file, not of a caller
+    operation = _operation(found.get("url"), body)
+    check_body(operation, body)
+    asked = body.get("model")
+    custom_id = found.get("custom_id")
+    return Recorded(
+        id=custom_id if isinstance(custom_id, str) else name,
+        ask=Ask(
+            model=asked if isinstance(asked, str) else AUTO,
+            features=prompt_features(operation, body),
+        ),
+    )
+
+
+def of_outcome(row: OutcomeRow) -> Recorded:
+    """An outcome row as a chat that names no model; nothing was chosen, all models' outcomes are known."""
+    body = {"messages": [{"role": "user", "content": row.prompt}]}
+    models = {*row.outcomes, *row.cost, *row.latency_ms}
+    return Recorded(
+        id=row.id,
+        ask=Ask(model=AUTO, features=prompt_features(Operation.CHAT, body)),
+        seen={model: Seen(figures=_figures(row, model)) for model in models},
+    )
+
+
+def _figures(row: OutcomeRow, model: str) -> Figures:
+    latency_ms = row.latency_ms.get(model)
+    return Figures(
+        cost_usd=row.cost.get(model),
+        seconds=None if latency_ms is None else latency_ms / 1000,
+        answered=row.outcomes.get(model),
+    )
+
+
+def _operation(url: object, body: Mapping[str, Any]) -> Operation:
+    if url is not None:
+        found = _PATHS.get(str(url))
+        if found is None:
+            raise ValueError(f"url is not one of {', '.join(_PATHS)}")
+        return found
+    if "messages" in body:
+        return Operation.CHAT
+    return Operation.EMBEDDINGS if "input" in body else Operation.COMPLETIONS
+
+
+def _lines(file: _Readable) -> Iterable[bytes]:
+    while line := file.readline(MAX_LINE_BYTES + 1):
+        if len(line) > MAX_LINE_BYTES:
+            raise ValueError(f"a line is longer than {MAX_LINE_BYTES} bytes")
+        yield line

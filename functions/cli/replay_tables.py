@@ -1,0 +1,96 @@
+"""The text of a replay: one line a request, and the summary's table. Pure."""
+
+from typing import Final
+
+from router_model.replay_summary import Comparison, Pair, Summary, Total, Totals
+from router_model.replaying import Choice, Redecided
+
+ABSENT: Final = "-"
+_WIDTHS: Final = (36, 24, 24, 24, 20)
+_HEAD: Final = ("REQUEST", "WAS", "WOULD BE", "USD (was > would)", "SECONDS", "ANSWERED")
+_DECIMALS: Final = {"cost_usd": 6, "seconds": 2, "answered": 3}
+_NAMES: Final = {"cost_usd": "USD", "seconds": "seconds", "answered": "answered well"}
+
+
+def request_lines_head() -> str:
+    """The head above `line_of`, with what its marks mean."""
+    return _padded(_HEAD) + "\n(= measured, ~ expected, - not known)"
+
+
+def line_of(found: Redecided) -> str:
+    """One request: both services, and of each quantity both values: measured (=) where it was, else expected (~)."""
+    if found.would is None:
+        return _padded((found.id, _service(found.was), f"refused: {found.refusal}"))
+    cells = (found.id, _service(found.was), _service(found.would))
+    values = (f"{_value(found.was, q)} > {_value(found.would, q)}" for q in _DECIMALS)
+    return _padded((*cells, *values))
+
+
+def summary_rows(summary: Summary) -> list[tuple[str, ...]]:
+    """The summary: each comparison over the requests that have it for both choices, and how many those are."""
+    rows: list[tuple[str, ...]] = [("", "REQUESTS", "WAS", "WOULD BE", "CHANGE")]
+    rows += _compared("expected of both", summary.expected)
+    rows += _compared("measured of both", summary.measured)
+    if summary.answered.count:
+        measured = f"{summary.measured_was} and {summary.measured_would} measured"
+        rows.append(
+            _pair(f"answered well, {measured}, else expected", "answered", summary.answered)
+        )
+    rows += _one_sided("measured, wherever it was", summary.recorded, is_would=False)
+    rows += _one_sided("measured, wherever it was", summary.replayed_measured, is_would=True)
+    rows += _one_sided("expected of all", summary.replayed, is_would=True)
+    for service, (was, would) in sorted(summary.services.items()):
+        rows.append((f"requests to {service}", "", str(was), str(would), f"{would - was:+d}"))
+    return rows
+
+
+def _compared(label: str, comparison: Comparison) -> list[tuple[str, ...]]:
+    pairs = ((name, getattr(comparison, name)) for name in _DECIMALS)
+    return [_pair(_named(label, name), name, pair) for name, pair in pairs if pair.count]
+
+
+def _one_sided(label: str, totals: Totals, *, is_would: bool) -> list[tuple[str, ...]]:
+    found: list[tuple[str, ...]] = []
+    for name in _DECIMALS:
+        one: Total = getattr(totals, name)
+        if one.count:
+            shown = _shown(name, one.total, one.count)
+            cells = ("", shown) if is_would else (shown, "")
+            found.append((_named(label, name), str(one.count), *cells, ""))
+    return found
+
+
+def _pair(label: str, name: str, pair: Pair) -> tuple[str, ...]:
+    was, would = (_shown(name, value, pair.count) for value in (pair.was, pair.would))
+    change = ABSENT if pair.was == 0 else f"{(pair.would - pair.was) / pair.was:+.1%}"
+    return (label, str(pair.count), was, would, change)
+
+
+def _named(label: str, name: str) -> str:
+    return f"{_NAMES[name]}, {label}"
+
+
+def _shown(name: str, total: float, count: int) -> str:
+    """Money as a sum, the others as a mean."""
+    if name == "cost_usd":
+        return f"{total:.6f} in all"
+    return f"{total / count:.3f} on average"
+
+
+def _service(choice: Choice | None) -> str:
+    return ABSENT if choice is None else choice.service
+
+
+def _value(choice: Choice | None, name: str) -> str:
+    if choice is None:
+        return ABSENT
+    for mark, figures in (("=", choice.measured), ("~", choice.expected)):
+        value = getattr(figures, name)
+        if value is not None:
+            return f"{mark}{value:.{_DECIMALS[name]}f}"
+    return ABSENT
+
+
+def _padded(cells: tuple[str, ...]) -> str:
+    widths = (*_WIDTHS, 0)
+    return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=False)).rstrip()

@@ -1,0 +1,185 @@
+"""`pickspin replay`: recorded requests decided again, and what that would come to."""
+
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+import typer
+
+from functions.cli.recorded_options import (
+    DataDir,
+    Since,
+    StoreUrl,
+    Tenant,
+    chosen,
+    instant_of,
+    open_recorded,
+)
+from functions.cli.saying import AsJson, say_rows
+from functions.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from functions.store import FinishedQuery
+    from router_model.replay_summary import Summary
+    from router_model.replaying import Recorded, Redecided, Scenario
+
+EXAMPLES = """\b
+Examples:
+  pickspin replay --profile cost
+  pickspin replay --data-dir ./data --catalogue next.yaml --since 7d --json
+  pickspin replay --file outcomes.jsonl.gz --profile quality --limit 0
+"""
+
+
+def replaying(app: typer.Typer) -> None:
+    """Adds the verb."""
+    app.command(epilog=EXAMPLES)(replay)
+
+
+def replay(  # noqa: PLR0913 - each parameter is an option of the command line
+    *,
+    store: StoreUrl = None,
+    data_dir: DataDir = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            help="Outcome rows, batch lines or bodies (.jsonl, .jsonl.gz) instead of a store.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
+    profile: Annotated[str | None, typer.Option(help="Decide with this profile.")] = None,
+    model: Annotated[str | None, typer.Option(help="As if each had named this.")] = None,
+    catalogue: Annotated[str | None, typer.Option(help="Decide with this catalogue file.")] = None,
+    since: Since = None,
+    tenant: Tenant = None,
+    limit: Annotated[int, typer.Option(min=0, help="Newest this many; 0: all.")] = 1000,
+    cold: Annotated[bool, typer.Option("--cold", help="As if every model slept.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Decide recorded requests again, to see what they would have cost, taken and answered.
+
+    Each is decided as if it were alone, with every model idle (or asleep, with --cold). What was measured and what is
+    expected stand apart.
+    """
+    if file is not None and (store or data_dir or since or tenant):
+        raise typer.BadParameter(
+            "--file goes without --store, --data-dir, --since and --tenant", param_hint="--file"
+        )
+    settings = chosen(load_settings(), store=store, data_dir=data_dir, catalogue=catalogue)
+    now = datetime.now(UTC)
+    scenario = _scenario(settings, now, is_cold=cold, profile=profile, model=model)
+    with _requests(settings, file, since=instant_of(since, now), tenant=tenant) as requests:
+        some = islice(requests, limit or None)
+        _say(some, scenario, as_json=as_json, assumed="asleep" if cold else "idle")
+
+
+def _scenario(
+    settings: Settings, now: datetime, *, is_cold: bool, profile: str | None, model: str | None
+) -> "Scenario":
+    from functions import wiring  # noqa: PLC0415 - needed by this verb alone
+    from router_model.replaying import Scenario, assumed_registry  # noqa: PLC0415
+
+    catalogue = wiring.load_catalogue(settings)
+    return Scenario(
+        catalogue=catalogue,
+        classifier=wiring.load_classifier(settings),
+        registry=assumed_registry(catalogue, "cold" if is_cold else "warm", now),
+        now=now,
+        profile=profile,
+        model=model,
+    )
+
+
+@contextmanager
+def _requests(
+    settings: Settings, file: Path | None, *, since: datetime | None, tenant: str | None
+) -> Iterator[Iterator["Recorded"]]:
+    from functions.store import FinishedQuery  # noqa: PLC0415
+
+    if file is not None:
+        from functions.cli.recorded_files import read_recorded_file  # noqa: PLC0415
+
+        yield read_recorded_file(file)
+        return
+    opened = open_recorded(settings)
+    try:
+        yield _of_store(settings, opened, FinishedQuery(since=since, tenant=tenant))
+    finally:
+        opened.close()
+
+
+def _of_store(settings: Settings, opened: Any, query: "FinishedQuery") -> Iterator["Recorded"]:
+    from functions import wiring  # noqa: PLC0415
+    from functions.cli.recorded import read_finished, read_requests, recorded_of  # noqa: PLC0415
+
+    for one in read_requests(read_finished(opened, query), wiring.open_blobs(settings)):
+        yield recorded_of(one)
+
+
+def _say(
+    requests: Iterable["Recorded"], scenario: "Scenario", *, as_json: bool, assumed: str
+) -> None:
+    """One line a request as it is decided, then the summary: nothing but the summary grows in memory."""
+    from functions.cli.replay_tables import line_of, request_lines_head  # noqa: PLC0415
+    from router_model.replay_summary import Summary  # noqa: PLC0415
+    from router_model.replaying import replay as redecide_all  # noqa: PLC0415
+
+    summary = Summary()
+    about = {"catalogue": scenario.catalogue.version, "models_are": assumed}
+    if as_json:
+        typer.echo(json.dumps(about)[:-1] + ', "requests": [')
+    else:
+        typer.echo(request_lines_head())
+    for found in redecide_all(requests, scenario):
+        if as_json:
+            comma = "," if summary.requests else ""
+            typer.echo(comma + json.dumps(_plain(found), ensure_ascii=False))
+        else:
+            typer.echo(line_of(found))
+        summary = summary.add(found)
+    if as_json:
+        typer.echo(f'], "summary": {json.dumps(msgspec.to_builtins(summary))}}}')
+    else:
+        _say_summary(summary, scenario, assumed)
+
+
+def _say_summary(summary: "Summary", scenario: "Scenario", assumed: str) -> None:
+    from functions.cli.replay_tables import summary_rows  # noqa: PLC0415
+
+    typer.echo("")
+    typer.echo(
+        f"{summary.requests} requests under catalogue {scenario.catalogue.version}, every model {assumed}: "
+        f"{summary.changed} would go elsewhere, {summary.refused} would be refused; "
+        f"{summary.failed} failed when they were made"
+    )
+    typer.echo("")
+    say_rows(summary_rows(summary))
+
+
+def _plain(found: "Redecided") -> dict[str, Any]:
+    decision = found.decision
+    return {
+        "id": found.id,
+        "asked_model": found.asked_model,
+        "changed": found.is_changed,
+        "failed": found.is_failed,
+        "was": msgspec.to_builtins(found.was),
+        "would": msgspec.to_builtins(found.would),
+        "refusal": found.refusal,
+        "decision": None
+        if decision is None
+        else {
+            "class": decision.route_class,
+            "tier": decision.tier,
+            "stage": decision.stage,
+            "score": decision.score,
+            "profile": decision.profile,
+            "reason": decision.reason,
+        },
+    }

@@ -1,0 +1,88 @@
+"""The shipped router under test: the classifiers of `router_model`, asked as the router function asks them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.routebench.questions import Questions
+from events.types import Operation
+from router_model.classifier import TIER_OF, Classification, Classifier, KeywordClassifier
+from router_model.features import PromptFeatures, prompt_features
+
+Array = NDArray[np.float64]
+UNKNOWN = 0.5
+"""Chance of a model that the weights do not know."""
+
+
+class ShippedRouter:
+    """Nothing is fitted here: what is scored is what is installed.
+
+    `models` are all models of all cases, so that each prompt is classified once.
+    """
+
+    is_honest = True
+
+    def __init__(self, name: str, classifier: Classifier, models: Sequence[str]) -> None:
+        self.name = name
+        self._classifier = classifier
+        self._models = tuple(models)
+        self._known: dict[str, Classification] = {}
+
+    def fit(self, train: Questions) -> None:
+        """Nothing: the weights are those that are shipped."""
+
+    def classified(self, prompts: Sequence[str]) -> list[Classification]:
+        for prompt in prompts:
+            if prompt not in self._known:
+                self._known[prompt] = self._classifier.classify(chat_features(prompt), self._models)
+        return [self._known[prompt] for prompt in prompts]
+
+    def pair_scores(self, prompts: Sequence[str], weak: str, strong: str) -> Array:
+        """Difference of the chances where both are known, else the class (low, medium, high)."""
+        chances = self.success(prompts, (weak, strong))
+        if chances is not None:
+            return chances[:, 1] - chances[:, 0]
+        classes = tuple(TIER_OF)
+        return np.array(
+            [classes.index(found.route_class) for found in self.classified(prompts)], float
+        )
+
+    def success(self, prompts: Sequence[str], models: Sequence[str]) -> Array | None:
+        """None when not one model is known on any prompt: a classifier without success heads."""
+        found = self.classified(prompts)
+        if not any(model in item.success for item in found for model in models):
+            return None
+        return np.array([[item.success.get(model, UNKNOWN) for model in models] for item in found])
+
+    def unknown_share(self, prompts: Sequence[str], models: Sequence[str]) -> float:
+        """Share of (question, model) pairs without a learned chance."""
+        found = self.classified(prompts)
+        return float(np.mean([[model not in item.success for model in models] for item in found]))
+
+    def reasons(self, prompts: Sequence[str]) -> dict[str, float]:
+        """Share of each reason the classifier gave."""
+        names, counts = np.unique(
+            [item.reason for item in self.classified(prompts)], return_counts=True
+        )
+        return {
+            str(name): float(count / len(prompts))
+            for name, count in zip(names, counts, strict=True)
+        }
+
+    def encoder_share(self, prompts: Sequence[str]) -> float:
+        """Share of prompts that the encoder decided."""
+        return sum(share for reason, share in self.reasons(prompts).items() if "encoder" in reason)
+
+    def abstained_share(self, prompts: Sequence[str]) -> float:
+        """Share of prompts on which no model's chance was given: the decision falls back to what the catalogue says."""
+        return float(np.mean([not item.success for item in self.classified(prompts)]))
+
+
+def chat_features(prompt: str) -> PromptFeatures:
+    body = {"messages": [{"role": "user", "content": prompt}]}
+    return prompt_features(Operation.CHAT, body)
+
+
+def shipped_routers(models: Sequence[str]) -> list[ShippedRouter]:
+    return [ShippedRouter("ours", KeywordClassifier(), models)]

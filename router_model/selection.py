@@ -46,12 +46,18 @@ class Ask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shortlist:
-    """What may be chosen among, with estimates, and what may not."""
+    """What may be chosen among, with estimates, and what may not. `misses`: the limits that candidates break."""
 
     estimates: tuple[Estimate, ...]
     dropped: tuple[Dropped, ...]
     unusable: int
+    misses: tuple[Miss, ...] = ()
     is_repeat: bool = False
+
+    @property
+    def refusal(self) -> NoRoute:
+        """Why nothing may be chosen, where nothing may."""
+        return unmet(self.misses) if self.misses else NoHealthyService(_NONE_HEALTHY)
 
 
 def decide(
@@ -120,6 +126,8 @@ def _open_option(
 ) -> tuple[Option, Shortlist]:
     """The first option with a service that can take the request; an earlier decision's comes before all.
 
+    A model that was named and breaks a limit of the request is not replaced, unless the request allows stand-ins.
+
     Raises:
         NoRoute: there is none; why the last one that was no stand-in could not.
     """
@@ -137,7 +145,9 @@ def _open_option(
         if listed.estimates:
             return option, replace(listed, dropped=tuple(dropped.values()))
         if option.reason != "fallback":
-            refusal = NoHealthyService(_NONE_HEALTHY)
+            refusal = listed.refusal
+        if listed.misses and option.reason in {"explicit", "alias"} and ask.fallback != "allow":
+            break
     raise refusal
 
 
@@ -150,10 +160,6 @@ def shortlist(candidates: Iterable[Candidate], ask: Ask, found: Classification) 
     """The candidates that are healthy, have capacity and keep the limits of the request.
 
     A service that was decided on before is taken again whatever became of it: its request may be there already.
-
-    Raises:
-        NoHealthyService: there is no candidate, or none that could take the request.
-        ConstraintsUnmet: each of those that could breaks a limit.
     """
     listed = list(candidates)
     repeated = [one for one in listed if one.service.slug == ask.repeat]
@@ -179,9 +185,9 @@ def shortlist(candidates: Iterable[Candidate], ask: Ask, found: Classification) 
                 service=slug, model=model, reason=miss.bound, value=miss.value, limit=miss.limit
             )
         )
-    if misses and not kept:
-        raise unmet(misses)
-    return Shortlist(estimates=tuple(kept), dropped=tuple(dropped), unusable=unusable)
+    return Shortlist(
+        estimates=tuple(kept), dropped=tuple(dropped), unusable=unusable, misses=tuple(misses)
+    )
 
 
 def rank(

@@ -23,13 +23,15 @@ class Payload(msgspec.Struct, frozen=True, kw_only=True):
 class DecisionInfo(Payload, frozen=True, rename={"route_class": "class"}):
     """Why this model: the class, the score, the reason, and the catalogue version that decided.
 
-    `asked_model` is the model that was named, where another one answers for it; else absent.
+    `asked_model` is the model that was named, where another one answers for it; else absent. `stage` is what of the
+    classifier found the class; absent where nothing says.
     """
 
     route_class: str
     score: float
     reason: str
     catalogue: str
+    stage: str | msgspec.UnsetType = msgspec.UNSET
     asked_model: str | msgspec.UnsetType = msgspec.UNSET
 
 

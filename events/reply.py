@@ -106,7 +106,8 @@ _STATE_OF_CODE: Final[Mapping[str, State]] = {
 class Decision:
     """The router's choice. `score` is Eq. 2's value; `reason` is short printable text; `catalogue` its version.
 
-    `asked_model` is the model that was named, where another one answers.
+    `asked_model` is the model that was named, where another one answers. `stage` is what of the classifier found the
+    class: short printable text, empty where nothing says.
     """
 
     service: str
@@ -115,6 +116,7 @@ class Decision:
     score: float
     reason: str
     catalogue: str
+    stage: str = ""
     asked_model: str | None = None
     cascade: CascadeState | None = None
 
@@ -126,6 +128,7 @@ class Decision:
             score=self.score,
             reason=self.reason,
             catalogue=self.catalogue,
+            stage=self.stage or msgspec.UNSET,
             asked_model=self.asked_model or msgspec.UNSET,
         )
 
@@ -164,7 +167,10 @@ def routed(request: InferenceRequest, decision: Decision, now: datetime) -> Even
         types.ROUTE_VERSION: decision.catalogue,
         types.ROUTE_REASON: decision.reason,
     }
-    extensions.pop(types.CASCADE, None)  # no caller's business
+    for name in (types.CASCADE, types.ROUTE_STAGE):  # no caller's business
+        extensions.pop(name, None)
+    if decision.stage:
+        extensions[types.ROUTE_STAGE] = decision.stage
     if decision.cascade is not None:
         extensions[types.CASCADE] = attribute(decision.cascade)
     return Event(

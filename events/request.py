@@ -141,6 +141,7 @@ class RoutedRequest(InferenceRequest):
     route_score: float
     route_version: str
     route_reason: str
+    route_stage: str = ""
     routed_at: datetime
     named_model: str | None = None
     """The model that was asked for, where another one answers."""
@@ -210,6 +211,7 @@ def parse_routed(event: Event, body: bytes | None = None) -> RoutedRequest:
         route_score=_score(event),
         route_version=event.get(types.ROUTE_VERSION) or "",
         route_reason=event.get(types.ROUTE_REASON) or "",
+        route_stage=event.get(types.ROUTE_STAGE) or "",
         named_model=event.get(types.ASKED_MODEL),
         max_tokens=_whole(event, types.MAX_TOKENS) or None,
         cascade=parse_cascade(event),

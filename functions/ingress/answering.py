@@ -9,10 +9,7 @@ from starlette.responses import Response
 from events.errors import EventRejected
 from events.json_codec import dumps
 from functions.errors import CODES, ApiError
-
-
-class Decision(msgspec.Struct, frozen=True):
-    reason: str | None = None
+from functions.ingress.replies import Decision
 
 
 class Timings(msgspec.Struct, frozen=True):
@@ -85,19 +82,37 @@ def info_headers(info: PickspinInfo) -> dict[str, str]:
     """The `x-pickspin-*` headers of a decision and its timings; what is not known is left out."""
     timings, cost = info.timings or Timings(), info.cost or Cost()
     found = {
-        "x-pickspin-model": info.model,
-        "x-pickspin-service": info.service,
-        "x-pickspin-reason": None if info.decision is None else info.decision.reason,
         "x-pickspin-queue-ms": _number(timings.queue_ms),
         "x-pickspin-load-ms": _number(timings.load_ms),
         "x-pickspin-cost": _number(cost.usd),
     }
-    return {name: header_safe(value) for name, value in found.items() if value}
+    return decision_headers(info.service, info.model, info.decision) | _present(found)
+
+
+def decision_headers(
+    service: str | None, model: str | None, decision: Decision | None
+) -> dict[str, str]:
+    """The `x-pickspin-*` headers that say who answers and why; what is not known is left out."""
+    known = decision or Decision()
+    return _present(
+        {
+            "x-pickspin-model": model,
+            "x-pickspin-service": service,
+            "x-pickspin-reason": known.reason,
+            "x-pickspin-class": known.route_class,
+            "x-pickspin-stage": known.stage,
+            "x-pickspin-score": _number(known.score),
+        }
+    )
 
 
 def header_safe(text: str) -> str:
     """Text without what a header must not carry: control characters, and anything beyond ASCII."""
     return "".join(char if " " <= char <= "~" else "?" for char in text)[:256]
+
+
+def _present(found: Mapping[str, str | None]) -> dict[str, str]:
+    return {name: header_safe(value) for name, value in found.items() if value}
 
 
 def _number(value: float | None) -> str | None:

@@ -37,7 +37,7 @@ _OURS: Final = frozenset(
         types.GENERATION, types.SEQUENCE, types.SERVICE, types.ROUTE_CLASS, types.ROUTE_SCORE,
         types.ROUTE_VERSION, types.ROUTE_REASON, types.REQUEST_TIME, types.ROUTED_TIME,
         types.BATCH_ID, types.HOPS, types.DEAD_LETTER_REASON, types.DATA_REF, types.DATA_HASH,
-        types.ASKED_MODEL, types.MAX_TOKENS,
+        types.ASKED_MODEL, types.MAX_TOKENS, types.ROUTE_STAGE,
     }
 )  # fmt: skip
 """Attributes that only this product sets: from outside they are dropped."""

@@ -32,6 +32,15 @@ class ChunkReply:
     parts: tuple[bytes, ...]
 
 
+class Decision(msgspec.Struct, frozen=True, rename={"route_class": "class"}):
+    """What progress and terminals say of the decision that is repeated in headers; None: not said."""
+
+    reason: str | None = None
+    route_class: str | None = None
+    stage: str | None = None
+    score: float | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class ProgressReply:
     """The request was routed, or is running."""
@@ -40,7 +49,7 @@ class ProgressReply:
     state: State
     service: str | None
     model: str | None
-    reason: str | None
+    decision: Decision | None
 
 
 Reply = ChunkReply | ProgressReply | reply.Terminal
@@ -50,15 +59,11 @@ class _ChunkData(msgspec.Struct, frozen=True):
     chunks: list[msgspec.Raw]
 
 
-class _Decision(msgspec.Struct, frozen=True):
-    reason: str | None = None
-
-
 class _ProgressData(msgspec.Struct, frozen=True):
     state: State
     service: str | None = None
     model: str | None = None
-    decision: _Decision | None = None
+    decision: Decision | None = None
 
 
 _CHUNK_DATA: Final = msgspec.json.Decoder(_ChunkData)
@@ -77,8 +82,9 @@ def read_reply(event: Event, epoch: str) -> Reply | str:
             return _read_chunk(event)
         if event.type == PROGRESS:
             data = _PROGRESS_DATA.decode(event.data or b"")
-            reason = None if data.decision is None else data.decision.reason
-            return ProgressReply(_about(event), data.state, data.service, data.model, reason)
+            return ProgressReply(
+                _about(event), data.state, data.service, data.model, data.decision
+            )
         if event.type in TERMINAL_TYPES:
             return reply.parse_terminal(event)
     except (EventRejected, msgspec.MsgspecError, ValueError):

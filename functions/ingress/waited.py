@@ -11,7 +11,7 @@ from starlette.types import Receive
 from events.types import Operation, State
 from functions.errors import ApiError
 from functions.ingress.accepting import CancelReason, accept, admit_waiting, send_cancel
-from functions.ingress.answering import header_safe, id_headers, refusal
+from functions.ingress.answering import decision_headers, id_headers, refusal
 from functions.ingress.calls import Call
 from functions.ingress.deps import Deps, cancelling
 from functions.ingress.outcomes import Outcome, of_terminal, to_response
@@ -100,7 +100,7 @@ async def wait_as_stream(deps: Deps, call: Call, row: RequestRow | None = None) 
 
     return EventStream(
         _frames(deps, call, waiter),
-        id_headers(call.request_id) | _routed_headers(waiter),
+        id_headers(call.request_id) | decision_headers(waiter.service, waiter.model, waiter.decision),
         gone=waiter.disconnect,
         finished=finished,
         write_s=deps.settings.ingress.stream_idle_s,
@@ -198,15 +198,6 @@ def service_view(deps: Deps, waiter: Waiter) -> ServiceView | None:
     if waiter.service is None:
         return None
     return deps.registry().view(waiter.service, deps.clock.now())
-
-
-def _routed_headers(waiter: Waiter) -> dict[str, str]:
-    found = {
-        "x-pickspin-model": waiter.model,
-        "x-pickspin-service": waiter.service,
-        "x-pickspin-reason": waiter.reason,
-    }
-    return {name: header_safe(value) for name, value in found.items() if value}
 
 
 def _observe_first_token(deps: Deps, call: Call, waiter: Waiter) -> None:

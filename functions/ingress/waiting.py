@@ -11,7 +11,7 @@ from typing import Final
 from events import reply
 from events.types import State
 from functions.errors import ApiError
-from functions.ingress.replies import ChunkReply, ProgressReply, Reply
+from functions.ingress.replies import ChunkReply, Decision, ProgressReply, Reply
 
 BUFFER_BYTES: Final = 1024 * 1024
 """Chunks kept for one reader that is slower than the model; above, the reader is dropped."""
@@ -27,7 +27,7 @@ class Waiter:
         self.state = State.ACCEPTED
         self.service: str | None = None
         self.model: str | None = None
-        self.reason: str | None = None
+        self.decision: Decision | None = None
         self.terminal: reply.Terminal | None = None
         self.failure: ApiError | None = None
         """Set when the wait ends without a terminal: restarted generation, full buffer, shutdown."""
@@ -64,7 +64,7 @@ class Waiter:
             self.state = found.state
             self.service = found.service or self.service
             self.model = found.model or self.model
-            self.reason = found.reason or self.reason
+            self.decision = found.decision or self.decision
             return None
         foreign = self.generation is not None and found.generation not in (None, self.generation)
         if foreign and found.state is State.COMPLETED:

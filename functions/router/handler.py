@@ -303,6 +303,7 @@ def _public(decision: Decision) -> reply.Decision:
         score=decision.score,
         reason=decision.reason,
         catalogue=decision.catalogue,
+        stage=decision.stage,
         asked_model=decision.stands_in_for,
         cascade=decision.cascade,
     )

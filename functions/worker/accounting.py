@@ -101,6 +101,7 @@ def decision_of(request: RoutedRequest) -> DecisionInfo:
         score=request.route_score,
         reason=request.route_reason,
         catalogue=request.route_version,
+        stage=request.route_stage or msgspec.UNSET,
         asked_model=request.named_model or msgspec.UNSET,
     )
 

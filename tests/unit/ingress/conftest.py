@@ -219,7 +219,9 @@ def _as_tuple(found: Any) -> tuple[Outgoing, ...]:
     return found if isinstance(found, tuple) else (found,)
 
 
-DECISION = DecisionInfo(route_class="low", score=0.7, reason="explicit", catalogue="cafe00000000")
+DECISION = DecisionInfo(
+    route_class="low", score=0.7, reason="explicit", catalogue="cafe00000000", stage="keyword"
+)
 
 
 def complete(worker: Worker, request: InferenceRequest) -> Sequence[Outgoing]:

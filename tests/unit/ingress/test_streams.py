@@ -74,6 +74,7 @@ async def test_a_cold_model_is_announced_in_comments_with_its_eta(
     comments = [line for line in lines if "state=loading" in line]
     assert comments[0] == ": pickspin state=loading service=smol eta_s=3.2 progress=0.40"
     assert answer.headers["x-pickspin-service"] == "smol"
+    assert answer.headers["x-pickspin-stage"] == "keyword"
     assert texts(lines) == "hi"
 
 

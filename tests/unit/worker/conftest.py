@@ -110,7 +110,13 @@ class Stand:
     def routed(self, event: Event, *, service: str = SLUG) -> Record:
         request = parse_request(event, default_wait_s=10)
         decision = Decision(
-            service=service, model=SLUG, route_class="low", score=0.5, reason="only", catalogue="v1"
+            service=service,
+            model=SLUG,
+            route_class="low",
+            score=0.5,
+            reason="only",
+            catalogue="v1",
+            stage="keyword",
         )
         routed = reply.routed(request, decision, datetime.now(UTC))
         out = reply.routed_outgoing(routed, request, TOPICS)

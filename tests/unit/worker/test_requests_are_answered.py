@@ -29,6 +29,7 @@ def test_a_plain_call_is_answered_once_and_everything_is_committed(stand: Any) -
                 "score": 0.5,
                 "reason": "only",
                 "catalogue": "v1",
+                "stage": "keyword",
             }
             assert known["timings"]["model_ms"] > 0
             assert len(found.terminals(request_id)) == 1

@@ -119,6 +119,8 @@ class WorkerSettings(Group, frozen=True, kw_only=True):
     """Streamed parts are coalesced for this long."""
     drain_s: float = 20.0
     max_reply_bytes: int = 512 * 1024
+    hold_bytes: int = 256 * 1024
+    """A cascade's stream that is not sure is held up to this size; then the next step answers."""
     backend_idle_s: float = 60.0
     """A model that sends nothing for this long has failed the attempt."""
 

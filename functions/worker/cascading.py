@@ -42,13 +42,19 @@ class StepEnd:
 
 
 def with_logprobs(call: Call) -> Call:
-    """The call with log probabilities, as the least that every model server gives: one alternative a token."""
+    """The call with log probabilities: one alternative a token, since llama.cpp gives nothing at all for none."""
     if call.body.get("logprobs"):
         return call
     asked: dict[str, Any] = {"logprobs": 1}
     if call.operation is Operation.CHAT:
         asked = {"logprobs": True, "top_logprobs": 1}
     return replace(call, body={**call.body, **asked})
+
+
+def asks_logprobs(call: Call) -> bool:
+    """Whether the caller wants to see log probabilities (0 alternatives of a completion included)."""
+    asked = call.body.get("logprobs")
+    return asked is not None and asked is not False
 
 
 def used_of(

@@ -3,7 +3,7 @@
 import asyncio
 import queue
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +29,7 @@ from functions.worker.publishing import Publisher
 from functions.worker.running import Runner, Serving
 from functions.worker.scheduling import Schedule
 from functions.worker.status import StatusReporter
-from router_model.catalogue import Catalogue, Model, Service
+from router_model.catalogue import Cascade, Catalogue, Model, Service
 
 _MIN_HIGH_WATER: Final = 16
 _HIGH_WATER_FACTOR: Final = 4
@@ -100,7 +100,9 @@ async def build_worker(
     measured = Measured(surroundings.clock.now())
     server = await ModelServer.start(service, model, surroundings.data_dir)
     try:
-        return _wire(Base(settings, service, model, surroundings, server, measured))
+        return _wire(
+            Base(settings, service, model, surroundings, server, measured, catalogue.cascades)
+        )
     except BaseException:
         await server.stop()
         raise
@@ -116,6 +118,7 @@ class Base:
     surroundings: Surroundings
     server: ModelServer
     measured: Measured
+    cascades: Mapping[str, Cascade] = field(default_factory=dict)
     metrics: Metrics = field(default_factory=Metrics)
 
     @property
@@ -211,6 +214,8 @@ def _runner(
         row=TABLE[base.service.backend.kind],
         max_attempts=base.settings.worker.max_attempts,
         chunk_s=base.settings.worker.chunk_ms / 1000,
+        cascades=base.cascades,
+        hold_bytes=base.settings.worker.hold_bytes,
     )
     return Runner(
         serving=serving,

@@ -68,6 +68,14 @@ class Publisher:
             known = self.failed(origin, error, source=event.source, generation=generation)
             await self.terminal(known, address)
 
+    async def hand_on(self, out: Outgoing) -> bool:
+        """Returns True when a routed event is in the log (tried until it is); False: it is too large for a record."""
+        try:
+            await self._append(kafka_codec.outgoing_record(out), tries=None)
+        except Undelivered:
+            return False
+        return True
+
     async def dead_letter(self, record: Record, reason: str) -> None:
         """Returns when the record is in the dead letter topic, as it was, with its reason."""
         self._metrics.dead_letters.labels(reason.partition(":")[0]).inc()

@@ -5,28 +5,43 @@ import logging
 import random
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Literal
 
 from events import reply
-from events.payloads import Cost, DecisionInfo, PickspinData, ProgressData, Timings
-from events.record import PartitionId
+from events.cascading import escalated
+from events.destinations import routed_outgoing
+from events.payloads import PickspinData, ProgressData
+from events.record import Event, PartitionId
 from events.request import RoutedRequest
+from events.types import SERVICE
 from functions.backends.table import BackendRow
 from functions.errors import ApiError, AppendFailed
 from functions.ports import Clock
 from functions.telemetry import Metrics
-from functions.worker.calls import call_of
+from functions.worker.accounting import Account, cost_of, decision_of, refused
+from functions.worker.calls import Call, call_of
+from functions.worker.cascading import (
+    Held,
+    OnChunk,
+    StepEnd,
+    Unsure,
+    asks_logprobs,
+    tokens_of,
+    used_of,
+    with_logprobs,
+)
 from functions.worker.failures import MAX_WAIT_S, BadReply, CallFailed, NotNow
 from functions.worker.generate import Generated, ModelCaller
 from functions.worker.jobs import Job, Refusal
 from functions.worker.measuring import Measured
 from functions.worker.polling import Again, Finished, Outcome
 from functions.worker.publishing import ChunkSender, Publisher
-from router_model.catalogue import Model, Service
+from router_model.cascade import Judge, judge_of
+from router_model.catalogue import Cascade, Model, Service
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +60,8 @@ class Serving:
     row: BackendRow
     max_attempts: int
     chunk_s: float
+    cascades: Mapping[str, Cascade] = field(default_factory=dict)
+    hold_bytes: int = 256 * 1024
 
 
 @dataclass(slots=True)
@@ -60,6 +77,17 @@ class _Run:
     task: "asyncio.Task[None] | None" = None
     called_s: float | None = None
     first_at: datetime | None = None
+    judge: Judge | None = None
+    """Set where the answer is judged: at a step of a cascade that is not the last."""
+    held: Held | None = None
+    confidence: float | None = None
+
+    @property
+    def attempt(self) -> int:
+        """Counted over all steps of a cascade, so that no two model calls of a request have the same number."""
+        cascade = self.request.cascade
+        earlier = 0 if cascade is None else sum(used.attempts for used in cascade.used)
+        return self.job.attempt + earlier
 
 
 class Runner:
@@ -128,6 +156,7 @@ class Runner:
                 model=self._serving.model.id,
                 attempt=job.attempt or job.prior,
             )
+            known = refused(job.request, known)
             event = self._publisher.failed(
                 refusal.origin, refusal.error, source=self._source, pickspin=known
             )
@@ -140,6 +169,7 @@ class Runner:
         if request is None:
             return
         run = _Run(job, request, str(uuid.uuid4()), self._clock.now())
+        run.judge = judge_of(request.cascade, self._serving.cascades)
         run.task = asyncio.current_task()
         self._runs[request.request_id] = run
         self._in_flight.inc()
@@ -162,15 +192,17 @@ class Runner:
             error = ApiError("cancelled", "the request was cancelled")
         except TimeoutError:
             error = ApiError("deadline_exceeded", "the deadline passed while the model was working")
-        except ApiError as final:
-            error = final
-        except CallFailed as failed:
-            self._settle(run)
-            self._count(failed.reason)
-            again = self._may_retry(run, failed)
-            if again is not None:
-                return again
-            return await self._exhausted(run, failed)
+        except Unsure as unsure:
+            parts = 0 if run.held is None else run.held.parts
+            unsure_end = StepEnd("unsure", unsure.confidence, reply=unsure.reply, parts=parts)
+            return await self._hand_on(run, unsure_end)
+        except (ApiError, CallFailed) as ended:
+            end = _failed_step(run, ended)
+            if end is not None:
+                return await self._hand_on(run, end)
+            if isinstance(ended, CallFailed):
+                return await self._after_failure(run, ended)
+            error = ended
         except Exception as bug:  # loop boundary: one request's bug is its own failed reply
             self._settle(run)
             log.exception("generation failed", extra={"request_id": run.request.request_id})
@@ -192,8 +224,8 @@ class Runner:
             state="running",
             service=self._serving.service.slug,
             model=self._serving.model.id,
-            attempt=run.job.attempt,
-            decision=_decision(run.request),
+            attempt=run.attempt,
+            decision=decision_of(run.request),
         )
         event = reply.progress(run.request.origin, data, source=self._source, now=self._clock.now())
         for out in reply.progress_outgoing(event, topics=self._publisher.topics, reply=None):
@@ -225,6 +257,20 @@ class Runner:
                 run.first_at = self._clock.now()
             await sender.add(chunk, is_first)
 
+        if run.judge is None:
+            return await self._called(run, call, on_chunk)
+        run.held = held = Held(
+            run.judge,
+            on_chunk,
+            choices=call.shape.choices,
+            shows_logprobs=asks_logprobs(call),
+            most_bytes=self._serving.hold_bytes,
+        )
+        generated = await self._called(run, with_logprobs(call), held.add)
+        run.confidence = await held.settle(generated.reply, is_stream=call.is_stream)
+        return generated
+
+    async def _called(self, run: _Run, call: Call, on_chunk: OnChunk) -> Generated:
         wait_s = _FIRST_WAIT_S
         while True:
             run.called_s = time.monotonic()
@@ -249,7 +295,7 @@ class Runner:
             chunks,
             generation=run.generation,
             sequence=sequence,
-            attempt=run.job.attempt,
+            attempt=run.attempt,
             service=self._serving.service.slug,
             now=self._clock.now(),
         )
@@ -257,6 +303,54 @@ class Runner:
         return self._publisher.send(
             reply.chunk_outgoing(event, topics=topics, reply=run.request.reply)
         )
+
+    async def _hand_on(self, run: _Run, end: StepEnd) -> Outcome:
+        """Gives the request to the next step; where that cannot be written, this step's answer has to do."""
+        self._settle(run)
+        self._count(end.reason or "escalated")
+        seconds = 0.0 if run.called_s is None else time.monotonic() - run.called_s
+        if end.reply is not None:
+            self._measured.add(seconds, None, tokens_of(end.reply)[1])
+        used = used_of(
+            end,
+            service=self._serving.service,
+            cost=cost_of(self._serving.service, seconds),
+            seconds=seconds,
+            attempts=run.job.attempt,
+        )
+        event = escalated(run.request.event, used, now=self._clock.now())
+        if await self._publisher.hand_on(
+            routed_outgoing(event, run.request, self._publisher.topics)
+        ):
+            self._announce_next(run, event)
+            return Finished(run.job)
+        if end.reply is None:
+            return await self._failed(run, ApiError("internal", "the next step was out of reach"))
+        run.confidence = end.confidence
+        return await self._completed(run, Generated(reply=end.reply, seconds=seconds))
+
+    def _announce_next(self, run: _Run, event: Event) -> None:
+        """Whoever waits sees which service it waits for now."""
+        address, topics = run.request.reply, self._publisher.topics
+        data = ProgressData(
+            state="routed",
+            service=event.extensions[SERVICE],
+            model=event.subject or "",
+            attempt=run.attempt,
+            decision=decision_of(run.request),
+        )
+        told_of = reply.progress(
+            run.request.origin, data, source=self._source, now=self._clock.now()
+        )
+        own = address if address is not None and address.topic == topics.replies else None
+        for out in reply.progress_outgoing(told_of, topics=topics, reply=own):
+            self._publisher.send(out)
+
+    async def _after_failure(self, run: _Run, failed: CallFailed) -> Outcome:
+        self._settle(run)
+        self._count(failed.reason)
+        again = self._may_retry(run, failed)
+        return again if again is not None else await self._exhausted(run, failed)
 
     def _may_retry(self, run: _Run, failed: CallFailed) -> Again | None:
         """A further attempt, unless a reader has seen this one, or it was the last."""
@@ -280,7 +374,7 @@ class Runner:
         event = reply.completed(
             run.request.origin,
             generated.reply,
-            self._pickspin(run, "completed", generated.seconds),
+            self._pickspin(run, "completed", generated.seconds, generated.reply),
             source=self._source,
             generation=run.generation,
             now=self._clock.now(),
@@ -295,37 +389,34 @@ class Runner:
             run.request.origin,
             error,
             source=self._source,
-            pickspin=self._pickspin(run, "failed", seconds),
+            pickspin=self._pickspin(run, "failed", seconds, reason=error.code),
             generation=run.generation,
         )
         await self._publisher.terminal(event, run.request.reply)
         return Finished(run.job)
 
     def _pickspin(
-        self, run: _Run, state: Literal["completed", "failed"], seconds: float | None
+        self,
+        run: _Run,
+        state: Literal["completed", "failed"],
+        seconds: float | None,
+        answer: dict[str, Any] | None = None,
+        reason: str | None = None,
     ) -> PickspinData:
-        request, service = run.request, self._serving.service
-        load_ms = self._measured.load_ms(request.routed_at)
-        waited_ms = _ms(run.started_at, request.accepted_at)
-        share = (seconds or 0.0) / service.concurrency
-        return PickspinData(
-            request_id=request.request_id,
+        return Account(
+            request=run.request,
+            service=self._serving.service,
             state=state,
-            service=service.slug,
-            model=self._serving.model.id,
-            decision=_decision(request),
-            timings=Timings(
-                queue_ms=max(0.0, round(waited_ms - load_ms, 3)),
-                load_ms=load_ms,
-                model_ms=None if seconds is None else round(seconds * 1000, 3),
-                ttft_ms=None if run.first_at is None else _ms(run.first_at, request.accepted_at),
-            ),
-            # A call is charged its share of the replica: one of `concurrency` places, for as long as it took.
-            cost=Cost(
-                usd=share / 3600 * service.price_per_hour_usd, gpu_s=share * service.gpu_share
-            ),
-            attempt=run.job.attempt,
-        )
+            seconds=seconds,
+            started_at=run.started_at,
+            first_at=run.first_at,
+            load_ms=self._measured.load_ms(run.request.routed_at),
+            attempts=run.job.attempt,
+            attempt=run.attempt,
+            reply=answer,
+            confidence=run.confidence,
+            reason=reason,
+        ).pickspin()
 
     def _count(self, outcome: str) -> None:
         self._metrics.attempts.labels(self._serving.service.slug, outcome).inc()
@@ -336,14 +427,11 @@ class Runner:
         return f"/models/{self._serving.service.slug}"
 
 
-def _decision(request: RoutedRequest) -> DecisionInfo:
-    return DecisionInfo(
-        route_class=request.route_class,
-        score=request.route_score,
-        reason=request.route_reason,
-        catalogue=request.route_version,
-    )
-
-
-def _ms(later: datetime, earlier: datetime) -> float:
-    return max(0.0, round((later - earlier).total_seconds() * 1000, 3))
+def _failed_step(run: _Run, ended: ApiError | CallFailed) -> StepEnd | None:
+    """The failure of a step after which the next one is to answer; None: this one has the last word, a reader has seen
+    of it already, or the fault is not the model's.
+    """
+    is_gone = run.judge is None or (run.sender is not None and run.sender.has_sent)
+    if is_gone or (isinstance(ended, ApiError) and ended.src != "model"):
+        return None
+    return StepEnd("failed", reason=ended.code if isinstance(ended, ApiError) else ended.reason)

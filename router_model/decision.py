@@ -52,10 +52,10 @@ class Decision:
     """The chosen service.
 
     `tier` is the tier that the class asks for; the model chosen may be of another one. `reason` is how the model was
-    named (`explicit`, `alias`, `task`, `cascade`, `auto`), `fallback` where another model stands in for the one that was
-    named, or `replay` for a repeated decision; `stage` is what of the classifier found the class. `candidates` lists every
-    service that was scored, best first (the session's own may be chosen before the best); `dropped` those that were
-    not. `unusable` counts values of the classifier that were no chance or length and counted as unknown.
+    named (`explicit`, `alias`, `task`, `cascade`, `auto`), `fallback` where another model stands in for the one that
+    was named, or `replay` for a repeated decision; `stage` is what of the classifier found the class. `candidates`
+    lists every service that was scored, best first (the session's own may be chosen before the best); `dropped` those
+    that were not. `unusable` counts values of the classifier that were no chance or length and counted as unknown.
     """
 
     service: str

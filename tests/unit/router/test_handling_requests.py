@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
+from msgspec.structs import replace as replace_in
 
 from events import ids, types
 from events.kafka_codec import outgoing_record
@@ -107,6 +108,96 @@ def test_a_task_sets_lane_and_time_where_the_request_does_not(
     assert request.priority is Priority.BATCH
     urgent = routed(request_event(model="nightly", ext={types.PRIORITY: "interactive"}))[0]
     assert urgent.topic == topics.model("real")
+
+
+def test_a_task_caps_the_answer_and_nobody_else_does(request_event: Make, routed: Handle) -> None:
+    """The body goes on as sent: the cap is an attribute."""
+    event = request_event(model="nightly", ext={types.MAX_TOKENS: "9999"})
+    made = routed(event)[0].event
+    assert parse_routed(made).max_tokens == 1024
+    assert made.data == event.data
+    explicit = routed(request_event(model="real", ext={types.MAX_TOKENS: "1"}))[0].event
+    assert parse_routed(explicit).max_tokens is None
+
+
+@pytest.fixture
+def failing(now: datetime) -> Registry:
+    registry = Registry()
+    for slug in ("real", "real--vllm"):
+        failed = ReplicaStatus(service=slug, replica="0", state=ReplicaState.FAILED, at=now)
+        registry = registry.apply(failed)
+    return registry
+
+
+def test_a_stand_in_says_for_whom(
+    request_event: Make,
+    catalogue: Catalogue,
+    now: datetime,
+    policy: RouterPolicy,
+    failing: Registry,
+) -> None:
+    chained = replace_in(catalogue, fallbacks={"real": ("sim-large", "sim-small")})
+    event = request_event(model="nick", ext={types.ASKED_MODEL: "forged"})
+    out = handle(event, chained, failing, now, policy=policy)
+    request = parse_routed(out[0].event)
+    assert (request.service, request.model, request.named_model) == ("sim-large",) * 2 + ("real",)
+    assert request.route_reason == "fallback"
+    told = parse_progress(out[1].event).data.decision
+    assert told is not None
+    assert (told.reason, told.asked_model) == ("fallback", "real")
+    healthy = handle(event, chained, Registry(), now, policy=policy)
+    assert parse_routed(healthy[0].event).named_model is None
+    assert b"asked_model" not in (healthy[1].event.data or b"")
+
+
+@pytest.mark.parametrize(("attribute", "status"), [("none", 503), (None, 503), ("allow", None)])
+def test_a_request_says_whether_another_model_may_answer(
+    request_event: Make,
+    routed: Handle,
+    failing: Registry,
+    attribute: str | None,
+    status: int | None,
+) -> None:
+    out = routed(request_event(model="real", ext={types.FALLBACK: attribute}), failing)
+    if status is None:
+        assert parse_routed(out[0].event).route_reason == "fallback"
+    else:
+        assert parse_terminal(out[0].event).status == status
+
+
+def test_requests_of_one_session_go_to_one_service(
+    request_event: Make, catalogue: Catalogue, now: datetime, policy: RouterPolicy
+) -> None:
+    wide = replace_in(catalogue, affinity_margin=1.0)
+
+    def service(session: str, request_id: str) -> str | None:
+        event = request_event(model="real", id=request_id, ext={types.PARTITION_KEY: session})
+        made = handle(event, wide, Registry(), now, policy=policy)
+        return made[0].event.get(types.SERVICE)
+
+    first = {f"s{n}": service(f"s{n}", f"req_{n}") for n in range(20)}
+    assert {"real", "real--vllm"} == set(first.values())
+    assert first == {session: service(session, "another") for session in first}
+
+
+def test_a_body_that_asks_for_tools_is_refused_by_a_model_that_lists_traits_without_them(
+    request_event: Make, catalogue: Catalogue, now: datetime, policy: RouterPolicy
+) -> None:
+    body = (
+        b'{"model":"real","messages":[{"role":"user","content":"hi"}],'
+        b'"tools":[{"type":"function","function":{"name":"f"}}]}'
+    )
+    passed = handle(request_event(data=body), catalogue, Registry(), now, policy=policy)
+    assert passed[0].event.data == body
+    models = tuple(
+        replace_in(model, capabilities=("chat", "code")) if model.id == "real" else model
+        for model in catalogue.models
+    )
+    strict = replace_in(catalogue, models=models)
+    out = handle(request_event(data=body), strict, Registry(), now, policy=policy)
+    error = json.loads(out[0].event.data or b"")["error"]
+    assert (error["code"], error["param"]) == ("capability_missing", "model")
+    assert "tools" in error["message"]
 
 
 def test_an_absent_deadline_is_set(request_event: Make, routed: Handle, now: datetime) -> None:

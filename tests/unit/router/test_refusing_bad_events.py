@@ -1,7 +1,7 @@
 """Bad events never raise: a failed reply where somebody can be told, a dead letter where something is worth keeping."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -9,13 +9,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from events import types
+from events import ids, types
 from events.kafka_codec import from_record, outgoing_record
 from events.record import Event
 from events.reply import parse_terminal
 from events.types import State, Topics
 from functions.router.handler import RouterPolicy, handle
 from router_model.catalogue import Catalogue
+from router_model.classifier import Classification, KeywordClassifier
+from router_model.features import MAX_CLASSIFIED_CHARS, TAIL_CHARS, PromptFeatures
 from router_model.registry import Registry
 
 Make = Callable[..., Event]
@@ -152,3 +154,91 @@ def test_nothing_raises_and_a_request_always_ends_or_is_routed(
     out = handle(request_event(data=data, ext=ext), catalogue, Registry(), now, policy=policy)
     kinds = [found.event.type for found in out]
     assert types.FAILED in kinds or types.ROUTED in kinds
+
+
+def refusal_of(
+    event: Event, catalogue: Catalogue, now: datetime, policy: RouterPolicy
+) -> tuple[int, str]:
+    """Status and code of the one terminal."""
+    out = handle(event, catalogue, Registry(), now, policy=policy)
+    terminal = parse_terminal(out[0].event)
+    return terminal.status, json.loads(terminal.data or b"")["error"]["code"]
+
+
+def chat_of(content: str, **fields: object) -> bytes:
+    messages = [{"role": "user", "content": content}]
+    return json.dumps({"model": "auto", "messages": messages} | fields).encode()
+
+
+def test_an_empty_catalogue_has_no_model(
+    request_event: Make, now: datetime, policy: RouterPolicy
+) -> None:
+    empty = Catalogue(models=(), services=())
+    for model in ("auto", "real", "coding"):
+        found = refusal_of(request_event(model=model), empty, now, policy)
+        assert found == (404, "model_not_found")
+
+
+def test_a_prompt_of_a_megabyte_is_refused_and_of_the_largest_only_the_ends_are_read(
+    request_event: Make, catalogue: Catalogue, now: datetime, policy: RouterPolicy
+) -> None:
+    read: list[int] = []
+
+    class Reading(KeywordClassifier):
+        def classify(self, features: PromptFeatures, models: Sequence[str] = ()) -> Classification:
+            read.append(len(features.text) + len(features.tail))
+            return super().classify(features, models)
+
+    reading = replace(policy, classifier=Reading())
+    megabyte = request_event(data=chat_of("word " * 200_000))
+    assert refusal_of(megabyte, catalogue, now, reading) == (413, "request_too_large")
+    words = request_event(data=chat_of("word " * 180_000, model="real"))
+    assert refusal_of(words, catalogue, now, reading) == (400, "context_length_exceeded")
+    one_word = chat_of("x" * 920_000)
+    ext = {
+        types.DATA_REF: f"blob:{ids.content_hash(one_word)}",
+        types.DATA_HASH: ids.content_hash(one_word),
+    }
+    out = handle(
+        request_event(data=None, ext=ext),
+        catalogue,
+        Registry(),
+        now,
+        policy=reading,
+        body=one_word,
+    )
+    assert out[0].event.type == types.ROUTED
+    assert read
+    assert max(read) <= MAX_CLASSIFIED_CHARS + TAIL_CHARS
+
+
+def test_a_prompt_with_control_characters_is_text_like_any_other(
+    request_event: Make, catalogue: Catalogue, now: datetime, policy: RouterPolicy
+) -> None:
+    data = chat_of("".join(chr(code) for code in range(256)) + "\x00\ufffe\U0010ffff" * 50)
+    made = handle(request_event(data=data), catalogue, Registry(), now, policy=policy)[0].event
+    assert made.type == types.ROUTED
+    assert made.data == data
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        bytes(range(256)) * 16,
+        b'{"model":"auto","messages":[{"role":"user","content":"\xff\xfe\x00"}]}',
+        b'{"model":"auto","messages":[{"role":"user","content":"\x00"}]}',
+        chat_of("\ud800 alone"),
+        chat_of("alone \udfff"),
+    ],
+)
+def test_bytes_that_are_no_text_are_refused(
+    request_event: Make, catalogue: Catalogue, now: datetime, policy: RouterPolicy, data: bytes
+) -> None:
+    assert refusal_of(request_event(data=data), catalogue, now, policy) == (400, "invalid_body")
+
+
+def test_an_unknown_fallback_is_refused(
+    request_event: Make, catalogue: Catalogue, now: datetime, policy: RouterPolicy
+) -> None:
+    event = request_event(ext={types.FALLBACK: "maybe"})
+    assert refusal_of(event, catalogue, now, policy) == (400, "invalid_event")

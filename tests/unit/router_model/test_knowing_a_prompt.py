@@ -1,10 +1,12 @@
 """Features: the question, an estimate of its tokens, a lower bound, the length of the answer."""
 
+import re
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from events.types import Operation
-from router_model.features import MAX_CLASSIFIED_CHARS, prompt_features
+from router_model.features import MAX_CLASSIFIED_CHARS, TAIL_CHARS, prompt_features
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
@@ -53,6 +55,7 @@ def test_the_callers_limit_bounds_the_expected_answer() -> None:
 def test_a_classifier_reads_a_bounded_part() -> None:
     found = prompt_features(Operation.COMPLETIONS, {"prompt": "word " * 100_000})
     assert len(found.text) == MAX_CLASSIFIED_CHARS
+    assert len(found.tail) == TAIL_CHARS
     assert found.least_tokens == 100_000
 
 
@@ -64,3 +67,22 @@ def test_no_shape_of_body_raises(operation: Operation, body: dict[str, object]) 
     found = prompt_features(operation, body)
     assert found.tokens >= 1
     assert found.least_tokens >= 0
+
+
+@given(st.text())
+def test_the_lower_bound_counts_what_stands_between_white_space(text: str) -> None:
+    """Only that of ASCII: anything else between two blanks is a token at least."""
+    found = prompt_features(Operation.COMPLETIONS, {"prompt": text})
+    pieces = re.split(r"[\t-\r\x1c-\x1f ]+", text)
+    assert found.least_tokens == len([piece for piece in pieces if piece])
+    if text.isascii():
+        assert found.least_tokens == len(text.split())
+
+
+def test_tools_and_images_are_needs() -> None:
+    image = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:"}}]}
+    plain = {"role": "user", "content": "hi"}
+    assert prompt_features(Operation.CHAT, {"messages": [plain]}).needs == ()
+    body = {"messages": [image, plain], "functions": [{"name": "f"}]}
+    assert prompt_features(Operation.CHAT, body).needs == ("tools", "vision")
+    assert prompt_features(Operation.COMPLETIONS, body).needs == ()

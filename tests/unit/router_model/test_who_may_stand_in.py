@@ -135,11 +135,13 @@ def test_a_chain_also_serves_prompts_too_long_for_the_model_named() -> None:
         choose("plain", asked=long, fallback="none")
 
 
-def test_a_limit_that_the_named_model_breaks_is_a_reason_to_go_on_too() -> None:
-    demanding = Constraints(min_quality=0.15)
-    assert "coder" == choose("coder", limits=demanding).model
+def test_a_named_model_that_breaks_a_limit_is_replaced_only_where_the_request_allows_it() -> None:
+    costly = Constraints(max_cost_usd=0.0)
+    chained = msgspec.structs.replace(FLEET, fallbacks={"coder": ("plain",)})
     with pytest.raises(ConstraintsUnmet):
-        choose("coder", limits=Constraints(min_quality=0.5))
+        choose("coder", limits=costly, catalogue=chained)
+    allowed = choose("coder", limits=costly, catalogue=chained, fallback="allow")
+    assert (allowed.model, allowed.reason) == ("plain", "fallback")
 
 
 def test_the_refusal_is_the_one_of_the_model_that_was_named() -> None:

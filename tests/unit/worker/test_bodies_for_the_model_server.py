@@ -20,6 +20,7 @@ def call(
     body: dict[str, Any],
     operation: Operation = Operation.CHAT,
     kind: BackendKind = "vllm",
+    task_tokens: int | None = None,
     **args: str,
 ) -> Any:
     request = RoutedRequest(
@@ -38,6 +39,7 @@ def call(
         route_score=0.0,
         route_version="",
         route_reason="",
+        max_tokens=task_tokens,
     )
     service = Service(model="Small/1", slug="small", backend=Backend(kind=kind, args=args))
     return call_of(request, Model(id="Small/1", max_tokens=100), service, TABLE[kind])
@@ -63,6 +65,19 @@ def test_tokens_are_capped(body: dict[str, Any], limit: int) -> None:
     assert found.body["max_tokens"] == limit
     assert found.max_tokens == limit
     assert "max_completion_tokens" not in found.body
+
+
+@pytest.mark.parametrize(
+    ("body", "task_tokens", "limit"),
+    [
+        ({}, 64, 64),
+        ({}, 5000, 100),
+        ({"max_tokens": 5}, 64, 5),
+        ({"max_completion_tokens": 5000}, 64, 64),
+    ],
+)
+def test_a_task_caps_tokens_too(body: dict[str, Any], task_tokens: int, limit: int) -> None:
+    assert call(body, task_tokens=task_tokens).body["max_tokens"] == limit
 
 
 def test_a_remote_server_keeps_the_name_of_the_limit() -> None:

@@ -51,7 +51,10 @@ CATALOGUE = Catalogue(
         Service(model="big", slug="big", cold_start_s=30.0),
     ),
     aliases={"gpt-4o": "smol"},
-    tasks={"summarize": Task(models=("smol",))},
+    tasks={
+        "summarize": Task(models=("smol",)),
+        "nightly": Task(models=("smol",), timeout_s=60.0, priority="batch"),
+    },
     tenants={"narrow": Tenant(models=("smol",), max_queue=2, max_streams=1)},
     version="cafe00000000",
 )

@@ -94,6 +94,31 @@ async def test_alias_task_and_auto_are_models_too(rig: Any, chat: Any, model: st
     assert rig.worker.seen[0].subject == (model or "auto")
 
 
+async def test_a_task_has_its_own_time_and_lane(rig: Any, chat: Any) -> None:
+    """Known to everyone who waits, and to the reaper, from the start."""
+    async with rig.client() as client:
+        for headers in ({}, {"x-pickspin-priority": "interactive"}):
+            await client.post(
+                "/v1/chat/completions", json={**chat, "model": "nightly"}, headers=headers
+            )
+    event, urgent = rig.worker.seen
+    assert event.get("priority") == "batch"
+    assert urgent.get("priority") == "interactive"
+    wait = from_rfc3339(event.get("expirytime")) - from_rfc3339(event.time)
+    assert wait == timedelta(seconds=60)
+
+
+async def test_a_request_says_whether_another_model_may_answer(rig: Any, chat: Any) -> None:
+    async with rig.client() as client:
+        for said in ("none", "allow", "perhaps"):
+            headers = {"x-pickspin-fallback": said}
+            answer = await client.post("/v1/chat/completions", json=chat, headers=headers)
+        await client.post("/v1/chat/completions", json=chat)
+    assert [event.get("fallback") for event in rig.worker.seen] == ["none", "allow", None]
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "x-pickspin-fallback"
+
+
 async def test_a_failed_reply_is_the_answer_with_its_own_status(rig: Any, chat: Any) -> None:
     rig.worker.script = lambda worker, request: worker.failed(request, "context_length_exceeded")
     async with rig.client() as client:

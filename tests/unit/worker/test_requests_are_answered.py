@@ -46,6 +46,19 @@ def test_a_plain_call_is_answered_once_and_everything_is_committed(stand: Any) -
     asyncio.run(scenario())
 
 
+def test_a_stand_in_names_whom_it_stands_in_for_and_keeps_the_tasks_cap(stand: Any) -> None:
+    async def scenario() -> None:
+        async with stand("--tokens", "10") as found, found.worker():
+            request_id = found.send(askedmodel="big", maxtokens="3")
+            _, data = await found.terminal(request_id)
+            assert data["pickspin"]["model"] == "small"
+            assert data["pickspin"]["decision"]["asked_model"] == "big"
+            assert data["usage"]["completion_tokens"] == 3
+            assert data["choices"][0]["finish_reason"] == "length"
+
+    asyncio.run(scenario())
+
+
 def test_a_stream_comes_in_chunks_of_one_generation_and_ends_in_the_whole(stand: Any) -> None:
     async def scenario() -> None:
         async with stand("--tokens-per-s", "50", "--tokens", "10") as found, found.worker():

@@ -21,6 +21,15 @@ class Cost(msgspec.Struct, frozen=True):
     usd: float | None = None
 
 
+class CascadeStep(msgspec.Struct, frozen=True):
+    service: str = ""
+
+
+class CascadeSteps(msgspec.Struct, frozen=True):
+    steps: tuple[CascadeStep, ...] = ()
+    confidence: float | None = None
+
+
 class PickspinInfo(msgspec.Struct, frozen=True):
     """What a terminal's `pickspin` object says that is repeated in headers."""
 
@@ -30,6 +39,7 @@ class PickspinInfo(msgspec.Struct, frozen=True):
     decision: Decision | None = None
     timings: Timings | None = None
     cost: Cost | None = None
+    cascade: CascadeSteps | None = None
 
 
 class _Envelope(msgspec.Struct, frozen=True):
@@ -81,7 +91,10 @@ def read_info(data: bytes) -> PickspinInfo:
 def info_headers(info: PickspinInfo) -> dict[str, str]:
     """The `x-pickspin-*` headers of a decision and its timings; what is not known is left out."""
     timings, cost = info.timings or Timings(), info.cost or Cost()
+    cascade = info.cascade or CascadeSteps()
     found = {
+        "x-pickspin-cascade": ",".join(step.service for step in cascade.steps),
+        "x-pickspin-confidence": _number(cascade.confidence),
         "x-pickspin-queue-ms": _number(timings.queue_ms),
         "x-pickspin-load-ms": _number(timings.load_ms),
         "x-pickspin-cost": _number(cost.usd),

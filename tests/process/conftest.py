@@ -23,8 +23,8 @@ FAKE = """
 """
 
 
-def fake_catalogue(path: Path, **models: dict[str, object]) -> Path:
-    """Writes a catalogue of fake models: name -> args of the fake program, and concurrency, min_warm."""
+def fake_catalogue(path: Path, further: str = "", **models: dict[str, object]) -> Path:
+    """Writes a catalogue of fake models (args of the fake program, and concurrency, min_warm), then `further`."""
     lines = ["models:"]
     lines += [
         f"  - {{id: {name}, simulated: true, capabilities: [chat, completions, embeddings]}}"
@@ -36,7 +36,7 @@ def fake_catalogue(path: Path, **models: dict[str, object]) -> Path:
         concurrency, min_warm = options.pop("concurrency", 4), options.pop("min_warm", 0)
         args = ", ".join(f"{key}: {value}" for key, value in options.items())
         lines.append(FAKE.format(id=name, args=args, concurrency=concurrency, min_warm=min_warm))
-    path.write_text("\n".join(lines), encoding="utf-8")
+    path.write_text("\n".join([*lines, further]), encoding="utf-8")
     return path
 
 
@@ -67,8 +67,10 @@ def fake_stack(broker: str, tmp_path: Path) -> Iterator[Callable[..., LocalStack
     """Starts stacks of fake models: `fake_stack(warm={"ttft_s": 0.05}, environ={...})`."""
     opened: list[LocalStack] = []
 
-    def start(environ: dict[str, str] | None = None, **models: dict[str, object]) -> LocalStack:
-        catalogue = fake_catalogue(tmp_path / "catalogue.yaml", **models)
+    def start(
+        environ: dict[str, str] | None = None, further: str = "", **models: dict[str, object]
+    ) -> LocalStack:
+        catalogue = fake_catalogue(tmp_path / "catalogue.yaml", further, **models)
         data_dir = tmp_path / "data"
         data_dir.mkdir(exist_ok=True)
         stack = LocalStack(

@@ -31,10 +31,23 @@ Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}(?![\s\S])")]
 FreeObject = dict[str, object]
 
 
+class Wishes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a request wants of the router, for callers that cannot set headers or attributes: lines of a batch."""
+
+    profile: ModelName | None = None
+    max_cost: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    """US dollars for the answer."""
+    max_latency: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    """Seconds to the whole answer."""
+    min_quality: Unit | None = None
+    """Least chance of a good answer."""
+
+
 class Body(msgspec.Struct, frozen=True, kw_only=True):
-    """Fields that every operation has."""
+    """Fields that every operation has. `pickspin` is ours and is not sent to a model server."""
 
     model: ModelName | None = None
+    pickspin: Wishes | None = None
     user: Text | None = None
     store: bool | None = None
     metadata: FreeObject | None = None

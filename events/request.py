@@ -262,11 +262,11 @@ def _shared(event: Event, operation: Operation, body: dict[str, object]) -> dict
         "callback_id": _id(event, types.CALLBACK_ID),
         "reply": reply_address(event),
         "is_stored": body.get("store") is not False,
-        "profile": _id(event, types.PROFILE),
+        "profile": _id(event, types.PROFILE) or _wished_profile(body),
         "fallback": _fallback(event),
-        "max_cost_usd": _amount(event, types.MAX_COST),
-        "max_latency_s": _amount(event, types.MAX_LATENCY),
-        "min_quality": _amount(event, types.MIN_QUALITY, most=1.0),
+        "max_cost_usd": _amount(event, types.MAX_COST, _wished(body, "max_cost")),
+        "max_latency_s": _amount(event, types.MAX_LATENCY, _wished(body, "max_latency")),
+        "min_quality": _amount(event, types.MIN_QUALITY, _wished(body, "min_quality"), most=1.0),
         "batch_id": _id(event, types.BATCH_ID),
         "hops": _whole(event, types.HOPS) or 0,
     }
@@ -370,9 +370,28 @@ def _whole(event: Event, name: str) -> int | None:
     return int(text)
 
 
-def _amount(event: Event, name: str, *, most: float | None = None) -> float | None:
+def _amount(
+    event: Event, name: str, wished: float | None, *, most: float | None = None
+) -> float | None:
+    """The attribute, else what the body wishes."""
     text = event.get(name)
-    return None if text is None else read_amount(text, name, most=most)
+    return wished if text is None else read_amount(text, name, most=most)
+
+
+def _wished(body: Mapping[str, object], name: str) -> float | None:
+    found = _wishes(body).get(name)
+    return float(found) if isinstance(found, int | float) else None
+
+
+def _wished_profile(body: Mapping[str, object]) -> str | None:
+    found = _wishes(body).get("profile")
+    return found if isinstance(found, str) else None
+
+
+def _wishes(body: Mapping[str, object]) -> Mapping[str, object]:
+    """The body's `pickspin`, which `check_body` has judged."""
+    found = body.get("pickspin")
+    return found if isinstance(found, dict) else {}
 
 
 def _score(event: Event) -> float:

@@ -1,0 +1,112 @@
+"""Limits of a request in the router: kept, or one failed reply that says what came nearest; scores keep a history."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+import msgspec
+import pytest
+
+from events import types
+from events.kafka_codec import to_record
+from events.record import Event
+from functions.router.handler import RouterPolicy, handle
+from functions.router.routing import Router
+from router_model.catalogue import Catalogue
+from router_model.classifier import Classification
+from router_model.features import PromptFeatures
+from router_model.history import new_history
+from router_model.registry import Registry
+
+Make = Callable[..., Event]
+
+
+def test_a_limit_moves_the_request(
+    request_event: Make, catalogue: Catalogue, now: datetime, policy: RouterPolicy
+) -> None:
+    hard = b'{"model":"auto","messages":[{"role":"user","content":"Prove it."}]}'
+    found = {}
+    for limit in (None, "0.001"):
+        event = request_event(data=hard, ext={types.PROFILE: "quality", types.MAX_COST: limit})
+        found[limit] = handle(event, catalogue, Registry(), now, policy=policy)[0].event.subject
+    assert found[None] == "sim-large"
+    assert found["0.001"] != "sim-large"
+
+
+def test_what_nobody_keeps_is_a_failed_reply_to_the_caller(
+    request_event: Make, catalogue: Catalogue, now: datetime, policy: RouterPolicy
+) -> None:
+    event = request_event(model="sim-large", ext={types.MAX_LATENCY: "0.5"})
+    out = handle(event, catalogue, Registry(), now, policy=policy)
+    assert {one.event.type for one in out} == {types.FAILED}
+    assert any(one.topic.endswith("infer.replies") and one.partition == 1 for one in out)
+    failure = json.loads(out[0].event.data)
+    assert (failure["status"], failure["error"]["code"]) == (422, "constraints_unmet")
+    assert failure["error"]["param"] == "maxlatency"
+    assert "nearest is sim-large" in failure["error"]["message"]
+
+
+def test_a_limit_that_is_no_number_is_a_failed_reply_and_no_dead_letter(
+    request_event: Make, catalogue: Catalogue, now: datetime, policy: RouterPolicy
+) -> None:
+    out = handle(
+        request_event(ext={types.MAX_COST: "cheap"}), catalogue, Registry(), now, policy=policy
+    )
+    assert {one.event.type for one in out} == {types.FAILED}
+    assert json.loads(out[0].event.data)["error"]["code"] == "invalid_value"
+
+
+def test_limits_go_on_with_the_routed_event(
+    request_event: Make, catalogue: Catalogue, now: datetime, policy: RouterPolicy
+) -> None:
+    event = request_event(ext={types.MAX_COST: "5"})
+    routed = handle(event, catalogue, Registry(), now, policy=policy)[0].event
+    assert routed.get(types.MAX_COST) == "5"
+
+
+class SaysNothingUsable:
+    def classify(self, features: PromptFeatures, models: Sequence[str] = ()) -> Classification:
+        return Classification("low", "test", success=dict.fromkeys(models, float("nan")))
+
+
+def test_scores_that_are_no_numbers_still_route_and_are_counted(
+    make_bench: Callable[[], Any], request_event: Make
+) -> None:
+    bench = make_bench()
+    parts = bench.router._parts
+    policy = replace(parts.policy, classifier=SaysNothingUsable())
+    router = Router(replace(parts, policy=policy))
+    assert router.decide(request_event())[0].event.type == types.ROUTED
+    assert bench.metrics.unusable_scores._value.get() >= 4
+
+
+@pytest.mark.parametrize("norm", ["minmax", "distributional"])
+def test_the_router_remembers_recent_terms_where_norm_asks_for_it(
+    make_bench: Callable[[], Any], request_event: Make, norm: str
+) -> None:
+    bench = make_bench()
+    parts = bench.router._parts
+    catalogue = msgspec.structs.replace(parts.catalogue, norm=norm)
+    router = Router(replace(parts, catalogue=catalogue, history=new_history(norm)))
+    for number in range(3):
+        router.decide(request_event(id=f"req_{number}", model="real"))
+    seen = router._history.finish_s.recent
+    assert len(seen) == (6 if norm == "distributional" else 0)
+
+
+def test_the_same_events_give_the_same_bytes_with_history_too(
+    make_bench: Callable[[], Any], request_event: Make, topics: Any
+) -> None:
+    written = []
+    for _ in range(2):
+        parts = make_bench().router._parts
+        catalogue = msgspec.structs.replace(parts.catalogue, norm="distributional")
+        router = Router(replace(parts, catalogue=catalogue, history=new_history("distributional")))
+        events = [request_event(id=f"req_{number}") for number in range(5)]
+        written.append(
+            [to_record(out.event, topic=out.topic, key=out.key)
+             for event in events for out in router.decide(event)]
+        )  # fmt: skip
+    assert written[0] == written[1]

@@ -16,6 +16,7 @@ from functions.cli.batching import batch
 from functions.cli.explaining import explain
 from functions.cli.exporting import exporting
 from functions.cli.replaying import replaying
+from functions.cli.routing import routing
 from functions.cli.running import running
 from functions.cli.tuning import tuning
 from functions.errors import PickspinError
@@ -38,6 +39,7 @@ app = typer.Typer(
 running(app)
 app.command()(batch)
 ask(app)
+routing(app)
 explain(app)
 replaying(app)
 exporting(app)

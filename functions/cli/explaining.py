@@ -1,6 +1,5 @@
-"""Verbs that need no ingress: route (explain a decision), catalogue check, settings, version."""
+"""Verbs that need no ingress: catalogue check, settings, version."""
 
-from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,21 +8,13 @@ import msgspec
 import typer
 
 from functions.cli.saying import AsJson, say_json, say_rows
-from functions.errors import PickspinError
 from functions.settings import Settings, load_settings, masked
 
 PACKAGE = "pick-and-spin"
 
 
-class NotRouted(PickspinError):
-    """The router would refuse this; the message says why."""
-
-
 def explain(app: typer.Typer) -> None:
     """Adds the verbs that explain."""
-    app.command(epilog='Example: pickspin route "Prove that there are infinitely many primes."')(
-        route
-    )
     catalogue = typer.Typer(help="Work on a catalogue file.")
     catalogue.callback()(lambda: None)
     catalogue.command("check", epilog="Example: pickspin catalogue check my-catalogue.yaml")(
@@ -32,56 +23,6 @@ def explain(app: typer.Typer) -> None:
     app.add_typer(catalogue, name="catalogue")
     app.command("settings", epilog="Example: PICKSPIN_IDLE_S=20 pickspin settings")(show_settings)
     app.command(epilog="Example: pickspin version --json")(version)
-
-
-def route(
-    prompt: Annotated[str, typer.Argument(help="The question.")],
-    *,
-    model: Annotated[str, typer.Option(help="What the request would name.")] = "auto",
-    profile: Annotated[str | None, typer.Option(help="quality, cost, speed, balanced, ...")] = None,
-    catalogue: Annotated[str | None, typer.Option(help="Catalogue file.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Explain where a prompt would be sent.
-
-    As if every model were asleep; needs nothing that runs.
-    """
-    from events.types import Operation  # noqa: PLC0415
-    from router_model.classifier import KeywordClassifier  # noqa: PLC0415
-    from router_model.features import prompt_features  # noqa: PLC0415
-    from router_model.refusals import NoRoute  # noqa: PLC0415
-    from router_model.registry import Registry  # noqa: PLC0415
-    from router_model.selection import Ask, decide  # noqa: PLC0415
-
-    body = {"messages": [{"role": "user", "content": prompt}]}
-    asked = Ask(model=model, features=prompt_features(Operation.CHAT, body), profile=profile)
-    try:
-        decision = decide(
-            asked, _catalogue(catalogue), Registry(), datetime.now(UTC), KeywordClassifier()
-        )
-    except NoRoute as refusal:
-        raise NotRouted(f"{refusal.code}: {refusal.message}") from refusal
-    if as_json:
-        say_json(msgspec.to_builtins(decision))
-        return
-    typer.echo(
-        f"{decision.service}  (class {decision.route_class}, tier {decision.tier}, "
-        f"profile {decision.profile}, {decision.reason}, catalogue {decision.catalogue})"
-    )
-    rows = [("SERVICE", "SCORE", "RELEVANCE", "LATENCY", "COST", "FINISH", "USD")]
-    rows += [
-        (
-            each.service,
-            f"{each.score:.3f}",
-            f"{each.relevance:.3f}",
-            f"{each.latency:.3f}",
-            f"{each.cost:.3f}",
-            f"{each.finish_s:.1f} s",
-            f"{each.cost_usd:.6f}",
-        )
-        for each in decision.candidates
-    ]
-    say_rows(rows)
 
 
 def check_catalogue(

@@ -14,12 +14,12 @@ from events.request import InferenceRequest, parse_request
 from events.types import Operation, State
 from functions.errors import BlobMissing
 from functions.ports import BlobStore
+from functions.router.handler import ask_of
 from functions.store import FeedbackRow, FeedbackStore, FinishedQuery, FinishedRequest
-from router_model.constraints import Constraints
 from router_model.features import prompt_features
 from router_model.outcomes import OutcomeRow, question_key
+from router_model.registry import Registry
 from router_model.replaying import Figures, Recorded, Seen
-from router_model.selection import Ask
 
 if TYPE_CHECKING:
     from router_model.catalogue import Catalogue
@@ -97,21 +97,6 @@ def read_requests(finished: Iterable[FinishedRequest], blobs: BlobStore) -> Iter
         yield Readable(finished=one, request=request)
 
 
-def ask_of(request: InferenceRequest) -> Ask:
-    """What the request wants of Pick."""
-    return Ask(
-        model=request.asked_model,
-        features=prompt_features(request.operation, request.body),
-        tenant=request.tenant,
-        profile=request.profile,
-        limits=Constraints(
-            max_cost_usd=request.max_cost_usd,
-            max_latency_s=request.max_latency_s,
-            min_quality=request.min_quality,
-        ),
-    )
-
-
 def recorded_of(one: Readable) -> Recorded:
     """As a request to decide again. Money and time are those of the recorded service, queue and cold start included."""
     row = one.finished.row
@@ -124,7 +109,7 @@ def recorded_of(one: Readable) -> Recorded:
         seen[row.model] = Seen(figures=figures, service=row.service)
     return Recorded(
         id=row.id,
-        ask=ask_of(one.request),
+        ask=ask_of(one.request, Registry()),
         service=row.service,
         model=row.model,
         seen=seen,

@@ -167,7 +167,7 @@ def _routed(
     policy: RouterPolicy,
     history: History,
 ) -> Handled:
-    ask = _ask(request, registry)
+    ask = ask_of(request, registry)
     decision = decide(ask, catalogue, registry, now, policy.classifier, history)
     request = _within_task(request, catalogue)
     if now >= request.deadline:
@@ -198,7 +198,8 @@ def _routed(
     return Handled(outgoing, decision)
 
 
-def _ask(request: InferenceRequest, registry: Registry) -> Ask:
+def ask_of(request: InferenceRequest, registry: Registry) -> Ask:
+    """What a request wants of Pick; a decision about it that the registry knows is to be repeated."""
     return Ask(
         model=request.asked_model,
         features=prompt_features(request.operation, request.body),

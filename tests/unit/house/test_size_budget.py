@@ -16,6 +16,7 @@ ALLOWED: dict[str, str] = {
     # "<path>" or "<path>::<function>": why it may be larger.
     "functions/cli/batching.py::batch": "each parameter is an option of the command line",
     "functions/cli/replaying.py::replay": "each parameter is an option of the command line",
+    "functions/cli/routing.py::route": "each parameter is a word of the command line",
     "functions/cli/running.py::up": "each parameter is an option of the command line",
     "functions/cli/tuning.py::tune": "each parameter is an option of the command line",
     "functions/telemetry.py::Metrics.__init__": "the table of every metric name, one a line",

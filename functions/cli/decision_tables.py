@@ -1,0 +1,199 @@
+"""A decision as text, tables and plain data. Pure: what was decided is not judged again, only shown."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from rich.box import SIMPLE_HEAD
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from router_model.catalogue import Catalogue, Model
+from router_model.decision import Decision, Dropped
+from router_model.estimating import Basis
+from router_model.features import PromptFeatures
+from router_model.refusals import NoRoute
+from router_model.replaying import Readiness
+from router_model.resolving import fitting, resolve
+from router_model.scoring import ScoreWeights, weights_of
+from router_model.selection import Ask
+
+BASES: dict[Basis, str] = {
+    "learned": "learned of the model",
+    "stated": "stated in the catalogue",
+    "tier": "learned of its tier",
+    "default": "default of its tier",
+}
+_DROPPED: dict[str, str] = {
+    "unhealthy": "its last start failed",
+    "no_capacity": "it has no slots",
+    "max_cost": "USD expected",
+    "max_latency": "seconds expected",
+    "min_quality": "chance of a good answer",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explained:
+    """A decision and what it was made from. Times are milliseconds: median of warm decisions, and the first one."""
+
+    ask: Ask
+    catalogue: Catalogue
+    decision: Decision
+    readiness: Readiness
+    decision_ms: float
+    first_ms: float
+
+    @property
+    def weights(self) -> ScoreWeights:
+        return weights_of(self.catalogue.profiles[self.decision.profile])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOut:
+    """A service of the catalogue that was never a candidate."""
+
+    service: str
+    model: str
+    reason: str
+
+
+def short_lines(found: Explained) -> Iterator[str]:
+    """Service, class, stage, score, and why."""
+    decision, chosen = found.decision, found.decision.chosen
+    yield f"{decision.service}  (model {decision.model}, score {decision.score:.3f})"
+    yield (
+        f"class {decision.route_class} by {decision.stage or 'an unnamed stage'}, which asks for tier "
+        f"{decision.tier}; {_named(found)}; profile {decision.profile}, catalogue {decision.catalogue}"
+    )
+    yield (
+        f"{chosen.relevance:.2f} chance of a good answer ({BASES[chosen.basis]}), {chosen.finish_s:.2f} s, "
+        f"{chosen.cost_usd:.6f} USD expected; every model {_assumed(found.readiness)}"
+    )
+    if decision.cascade is not None:
+        plan = ", then ".join(place.service for place in decision.cascade.plan)
+        yield f"cascade {decision.cascade.name}: {plan}"
+
+
+def tables(found: Explained) -> Iterator[RenderableType]:
+    """Everything: features, weights, candidates with every term, and who was not one."""
+    features, weights = found.ask.features, found.weights
+    yield Text(
+        f"\ndecided in {found.decision_ms:.3f} ms (the first time {found.first_ms:.1f} ms); prompt of about "
+        f"{features.tokens} tokens{_wants(features)}; norm {found.catalogue.norm}\n"
+        f"score = {weights.relevance:.3f} R + {weights.latency:.3f} T^ + {weights.cost:.3f} C^"
+    )
+    yield _candidates(found.decision)
+    others = [*_dropped_rows(found.decision.dropped), *_left_out_rows(found)]
+    if others:
+        table = Table(box=SIMPLE_HEAD, pad_edge=False)
+        for name in ("not chosen from", "model", "why"):
+            table.add_column(name, overflow="fold")
+        for row in others:
+            table.add_row(*map(Text, row))
+        yield table
+    if found.decision.unusable:
+        yield Text(f"{found.decision.unusable} values of the classifier could not be used")
+
+
+def as_plain(found: Explained) -> dict[str, Any]:
+    """The decision and everything around it as plain data."""
+    plain: dict[str, Any] = msgspec.to_builtins(found.decision)
+    return plain | {
+        "asked_model": found.ask.model,
+        "models_are": _assumed(found.readiness),
+        "prompt_tokens": found.ask.features.tokens,
+        "needs": list(found.ask.features.needs),
+        "limits": msgspec.to_builtins(found.ask.limits),
+        "weights": msgspec.to_builtins(found.weights),
+        "norm": found.catalogue.norm,
+        "left_out": [msgspec.to_builtins(one) for one in left_out(found)],
+        "decision_ms": round(found.decision_ms, 4),
+        "first_decision_ms": round(found.first_ms, 4),
+    }
+
+
+def left_out(found: Explained) -> Iterator[LeftOut]:
+    """Every service that was neither scored nor dropped, and why it never came that far."""
+    known = {one.service for one in found.decision.candidates}
+    known |= {one.service for one in found.decision.dropped}
+    for service in found.catalogue.services:
+        if service.slug in known:
+            continue
+        model = found.catalogue.model(service.model)
+        reason = "it is disabled"
+        if service.enabled and model is not None:
+            reason = _obstacle(model, found)
+        yield LeftOut(service=service.slug, model=service.model, reason=reason)
+
+
+def _obstacle(model: Model, found: Explained) -> str:
+    features = found.ask.features
+    if features.operation.value not in model.capabilities:
+        return f"it does not offer {features.operation.value}"
+    missing = [need for need in features.needs if need not in model.capabilities]
+    if missing:
+        return f"it does not offer {' and '.join(missing)}"
+    try:
+        named = resolve(found.catalogue, found.ask.model, features.operation)
+        if model not in named.models:
+            return f"{found.ask.model} does not stand for it"
+        if model not in fitting((model, *named.models), features, is_named=False):
+            return f"its context of {model.context_length} tokens is too short"
+    except NoRoute as refusal:
+        return refusal.message
+    return "others come first"
+
+
+def _candidates(decision: Decision) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("service", overflow="fold")
+    for name in ("score", "R", "from", "T^", "C^", "T s", "queue", "cold", "prefill", "first", "decode",
+                 "tokens", "C USD"):  # fmt: skip
+        table.add_column(name, justify="left" if name == "from" else "right", no_wrap=True)
+    for one in decision.candidates:
+        parts = one.parts
+        seconds = (one.finish_s, parts.queue_s, parts.cold_s, parts.prefill_s, parts.first_token_s)
+        table.add_row(
+            one.service,
+            f"{one.score:.3f}",
+            f"{one.relevance:.3f}",
+            one.basis,
+            f"{one.latency:.3f}",
+            f"{one.cost:.3f}",
+            *(f"{value:.2f}" for value in (*seconds, parts.decode_s)),
+            f"{parts.answer_tokens:.0f}",
+            f"{one.cost_usd:.6f}",
+            style="bold" if one.service == decision.service else None,
+        )
+    return table
+
+
+def _dropped_rows(dropped: tuple[Dropped, ...]) -> Iterator[tuple[str, str, str]]:
+    for one in dropped:
+        why = _DROPPED[one.reason]
+        if one.value is not None and one.limit is not None:
+            why = f"{one.reason} is {one.limit:g}: {one.value:.4g} {why}"
+        yield one.service, one.model, why
+
+
+def _left_out_rows(found: Explained) -> Iterator[tuple[str, str, str]]:
+    for one in left_out(found):
+        yield one.service, one.model, one.reason
+
+
+def _named(found: Explained) -> str:
+    stands_in = found.decision.stands_in_for
+    if stands_in is not None:
+        return f"stands in for {stands_in} ({found.decision.reason})"
+    return f"asked for as {found.ask.model} ({found.decision.reason})"
+
+
+def _wants(features: PromptFeatures) -> str:
+    return f", needs {' and '.join(features.needs)}" if features.needs else ""
+
+
+def _assumed(readiness: Readiness) -> str:
+    return "idle" if readiness == "warm" else "asleep"

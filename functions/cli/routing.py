@@ -1,0 +1,134 @@
+"""`pickspin route`: where a prompt would be sent, and why."""
+
+import statistics
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import msgspec
+import typer
+
+from functions.cli.saying import AsJson, say_json
+from functions.errors import PickspinError
+from functions.settings import load_settings
+
+if TYPE_CHECKING:
+    from functions.cli.decision_tables import Explained
+    from router_model.catalogue import Catalogue
+    from router_model.classifier import Classifier
+    from router_model.replaying import Readiness
+    from router_model.selection import Ask
+
+EXAMPLES: Final = """\b
+Examples:
+  pickspin route "Prove that there are infinitely many primes."
+  pickspin route "What is 2 + 2?" --explain --profile cost --warm
+  pickspin route "Hello" --max-latency-s 2 --explain --json
+"""
+TIMES: Final = 21
+"""Decisions made to time one: the first reads weights and fills caches."""
+
+
+class NotRouted(PickspinError):
+    """The router would refuse this; the message says why."""
+
+
+def routing(app: typer.Typer) -> None:
+    """Adds the verb."""
+    app.command(epilog=EXAMPLES)(route)
+
+
+def route(  # noqa: PLR0913 - each parameter is a word of the command line
+    prompt: Annotated[str, typer.Argument(help="The question.")],
+    *,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Every candidate, every term, every reason.")
+    ] = False,
+    model: Annotated[str, typer.Option(help="What the request would name.")] = "auto",
+    profile: Annotated[str | None, typer.Option(help="quality, cost, speed, balanced, ...")] = None,
+    catalogue: Annotated[str | None, typer.Option(help="Catalogue file.")] = None,
+    max_cost_usd: Annotated[float | None, typer.Option(min=0, help="Limit of its cost.")] = None,
+    max_latency_s: Annotated[float | None, typer.Option(min=0, help="Limit of its time.")] = None,
+    min_quality: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Least chance of a good answer.")
+    ] = None,
+    warm: Annotated[bool, typer.Option("--warm", help="As if every model were idle.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say where a prompt would be sent, and why.
+
+    As if every model were asleep (or idle, with --warm); needs nothing that runs.
+    """
+    from events.types import Operation  # noqa: PLC0415 - what routes is not needed by other verbs
+    from functions import wiring  # noqa: PLC0415
+    from router_model.constraints import Constraints  # noqa: PLC0415
+    from router_model.features import prompt_features  # noqa: PLC0415
+    from router_model.selection import Ask  # noqa: PLC0415
+
+    settings = load_settings()
+    if catalogue is not None:
+        settings = msgspec.structs.replace(settings, catalogue=catalogue)
+    limits = Constraints(
+        max_cost_usd=max_cost_usd, max_latency_s=max_latency_s, min_quality=min_quality
+    )
+    body = {"messages": [{"role": "user", "content": prompt}]}
+    features = prompt_features(Operation.CHAT, body)
+    asked = Ask(model=model, features=features, profile=profile, limits=limits)
+    found = _explained(
+        asked,
+        wiring.load_catalogue(settings),
+        wiring.load_classifier(settings),
+        "warm" if warm else "cold",
+    )
+    _say(found, is_full=explain, as_json=as_json)
+
+
+def _explained(
+    ask: "Ask", catalogue: "Catalogue", classifier: "Classifier", readiness: "Readiness"
+) -> "Explained":
+    from functions.cli.decision_tables import Explained  # noqa: PLC0415
+    from router_model.refusals import NoRoute  # noqa: PLC0415
+    from router_model.replaying import assumed_registry  # noqa: PLC0415
+    from router_model.selection import decide  # noqa: PLC0415
+
+    now = datetime.now(UTC)
+    registry = assumed_registry(catalogue, readiness, now)
+    took_ms: list[float] = []
+    try:
+        for _ in range(TIMES):
+            start = time.perf_counter()
+            decision = decide(ask, catalogue, registry, now, classifier)
+            took_ms.append((time.perf_counter() - start) * 1000)
+    except NoRoute as refusal:
+        raise NotRouted(f"{refusal.code}: {refusal.message}") from refusal
+    return Explained(
+        ask=ask,
+        catalogue=catalogue,
+        decision=decision,
+        readiness=readiness,
+        decision_ms=statistics.median(took_ms),
+        first_ms=took_ms[0],
+    )
+
+
+def _say(found: "Explained", *, is_full: bool, as_json: bool) -> None:
+    from functions.cli.decision_tables import as_plain, short_lines, tables  # noqa: PLC0415
+
+    if as_json:
+        say_json(as_plain(found))
+        return
+    for line in short_lines(found):
+        typer.echo(line)
+    if is_full:
+        _print(tables(found))
+
+
+def _print(parts: Any) -> None:
+    from rich.console import Console  # noqa: PLC0415
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        # A file or a pipe has no width: nothing is cut there.
+        console = Console(highlight=False, width=200)
+    for part in parts:
+        console.print(part)

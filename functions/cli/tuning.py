@@ -110,7 +110,7 @@ class _Report(msgspec.Struct, frozen=True, kw_only=True):
 def _replay(
     data: Path, sources: list[str] | None, catalogue: "Catalogue", prompts: int, seed: int
 ) -> "Replay":
-    from router_model.classifier import KeywordClassifier  # noqa: PLC0415
+    from functions import wiring  # noqa: PLC0415 - the loader is not needed by other verbs
     from router_model.history import new_history  # noqa: PLC0415
     from router_model.outcomes import EVALUATION_ONLY, BadOutcomes, outcome_files, read_outcomes  # noqa: PLC0415
     from router_model.tuning import replay, tuning_rows  # noqa: PLC0415
@@ -124,7 +124,8 @@ def _replay(
         rows = tuning_rows(read_outcomes(data, sources=wanted), catalogue, limit=prompts, seed=seed)
     except BadOutcomes as error:
         raise TuneFailed(str(error)) from error
-    return replay(rows, catalogue, KeywordClassifier(), new_history(catalogue.norm))
+    classifier = wiring.load_classifier(load_settings())
+    return replay(rows, catalogue, classifier, new_history(catalogue.norm))
 
 
 def _say(report: _Report, *, as_json: bool) -> None:

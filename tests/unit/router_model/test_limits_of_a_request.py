@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
+from events.request import Fallback
 from events.types import Operation, ReplicaState
 from router_model.catalogue import Catalogue
 from router_model.catalogue_loading import load_catalogue
@@ -43,9 +44,16 @@ def choose(
     registry: Registry | None = None,
     catalogue: Catalogue = FLEET,
     repeat: str | None = None,
+    fallback: Fallback | None = None,
     **limits: float,
 ) -> Decision:
-    ask = Ask(model=model, features=QUESTION, repeat=repeat, limits=Constraints(**limits))
+    ask = Ask(
+        model=model,
+        features=QUESTION,
+        repeat=repeat,
+        fallback=fallback,
+        limits=Constraints(**limits),
+    )
     return decide(ask, catalogue, registry or Registry(), NOW, KeywordClassifier())
 
 
@@ -98,6 +106,12 @@ def test_a_model_that_is_named_obeys_too_and_is_not_replaced(name: str) -> None:
     assert "large: expected time 65" in caught.value.message
     assert "max_latency is 30 s" in caught.value.message
     assert (caught.value.code, caught.value.param) == ("constraints_unmet", "maxlatency")
+
+
+def test_a_request_that_allows_stand_ins_gets_one_within_its_limits() -> None:
+    found = choose("large", fallback="allow", max_latency_s=30.0)
+    assert (found.service, found.reason) == ("small", "fallback")
+    assert [(one.service, one.reason) for one in found.dropped] == [("large", "max_latency")]
 
 
 def test_the_nearest_miss_is_named() -> None:

@@ -6,7 +6,7 @@ from router_model.replay_summary import Comparison, Pair, Summary, Total, Totals
 from router_model.replaying import Choice, Redecided
 
 ABSENT: Final = "-"
-_WIDTHS: Final = (36, 24, 24, 24, 20)
+_WIDTHS: Final = (36, 24, 24, 34, 22)
 _HEAD: Final = ("REQUEST", "WAS", "WOULD BE", "USD (was > would)", "SECONDS", "ANSWERED")
 _DECIMALS: Final = {"cost_usd": 6, "seconds": 2, "answered": 3}
 _NAMES: Final = {"cost_usd": "USD", "seconds": "seconds", "answered": "answered well"}
@@ -18,12 +18,14 @@ def request_lines_head() -> str:
 
 
 def line_of(found: Redecided) -> str:
-    """One request: both services, and of each quantity both values: measured (=) where it was, else expected (~)."""
+    """One request: both services, and of each quantity the measured values (=) of both choices where both have one.
+
+    Else what is expected (~) of both, after what was measured of the recorded one: only the same kinds compare.
+    """
     if found.would is None:
         return _padded((found.id, _service(found.was), f"refused: {found.refusal}"))
     cells = (found.id, _service(found.was), _service(found.would))
-    values = (f"{_value(found.was, q)} > {_value(found.would, q)}" for q in _DECIMALS)
-    return _padded((*cells, *values))
+    return _padded((*cells, *(_both(found.was, found.would, name) for name in _DECIMALS)))
 
 
 def summary_rows(summary: Summary) -> list[tuple[str, ...]]:
@@ -81,14 +83,21 @@ def _service(choice: Choice | None) -> str:
     return ABSENT if choice is None else choice.service
 
 
-def _value(choice: Choice | None, name: str) -> str:
+def _both(was: Choice | None, would: Choice, name: str) -> str:
+    old, new = _values(was, name), _values(would, name)
+    measured = [value for value in (old[:1] + new[:1]) if value.startswith("=")]
+    if len(measured) == 2:
+        return " > ".join(measured)
+    return f"{' '.join(old) or ABSENT} > {' '.join(new) or ABSENT}"
+
+
+def _values(choice: Choice | None, name: str) -> list[str]:
+    """What was measured, then what is expected; what is not known is left out."""
     if choice is None:
-        return ABSENT
-    for mark, figures in (("=", choice.measured), ("~", choice.expected)):
-        value = getattr(figures, name)
-        if value is not None:
-            return f"{mark}{value:.{_DECIMALS[name]}f}"
-    return ABSENT
+        return []
+    kinds = (("=", choice.measured), ("~", choice.expected))
+    known = ((mark, getattr(figures, name)) for mark, figures in kinds)
+    return [f"{mark}{value:.{_DECIMALS[name]}f}" for mark, value in known if value is not None]
 
 
 def _padded(cells: tuple[str, ...]) -> str:

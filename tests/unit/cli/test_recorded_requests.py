@@ -159,9 +159,15 @@ def test_a_replay_is_text_for_people(past: Any, capsys: Any) -> None:
     past.answered("r1")
     assert main(["replay", "--model", "small"]) == 0
     said = capsys.readouterr().out
-    assert "=0.250000 > ~0.000" in said
+    (line,) = (line for line in said.splitlines() if line.startswith("r1 "))
+    assert line.split()[1:3] == ["large", "small"]
+    assert line.split()[3].startswith("=0.250000")
+    assert [cell[0] for cell in line.split()[3:]] == list("=~>~=~>~~>~")
     assert "1 would go elsewhere" in said
     assert "USD, expected of both" in said
+
+    assert main(["replay"]) == 0
+    assert "=0.250000 > =0.250000" in capsys.readouterr().out
 
     assert main(["replay", "--model", "nobody"]) == 0
     assert "refused: model_not_found" in capsys.readouterr().out

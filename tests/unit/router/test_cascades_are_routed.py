@@ -1,0 +1,65 @@
+"""A cascade that is asked for as `model`: one routed event, with the plan of the steps that follow."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+import pytest
+
+from events import types
+from events.record import Event
+from events.request import parse_routed
+from functions.router.handler import RouterPolicy, handle
+from router_model.catalogue import Catalogue
+from router_model.catalogue_loading import dump_catalogue, load_catalogue, with_demo_fleet
+from router_model.registry import Registry
+
+CATALOGUE = """
+models: [{id: real, weights: {path: /m.gguf}}]
+services: [{model: real}]
+"""
+CASCADE = "cascades: {frugal: {steps: [sim-small, sim-large], min_confidence: 0.8}}\n"
+
+
+@pytest.fixture
+def fleet() -> Catalogue:
+    plain = dump_catalogue(with_demo_fleet(load_catalogue(CATALOGUE)))
+    return load_catalogue(plain.replace("cascades: {}\n", CASCADE))
+
+
+def test_the_first_step_gets_the_request_and_the_plan(
+    request_event: Callable[..., Event], fleet: Catalogue, now: datetime, policy: RouterPolicy
+) -> None:
+    out = handle(request_event(model="frugal"), fleet, Registry(), now, policy=policy)
+    assert out[0].topic == policy.topics.model("sim-small")
+    routed = parse_routed(out[0].event)
+    assert routed.route_reason == "cascade"
+    assert routed.cascade is not None
+    assert [(place.service, place.min_confidence) for place in routed.cascade.plan] == [
+        ("sim-small", 0.8),
+        ("sim-large", 0.8),
+    ]
+
+
+def test_a_plan_of_the_callers_own_is_dropped(
+    request_event: Callable[..., Event], fleet: Catalogue, now: datetime, policy: RouterPolicy
+) -> None:
+    forged = '{"name":"x","plan":[{"service":"sim-large","model":"sim-large"}]}'
+    event = request_event(model="sim-large", ext={types.CASCADE: forged})
+    out = handle(event, fleet, Registry(), now, policy=policy)
+    assert out[0].event.type == types.ROUTED
+    assert types.CASCADE not in out[0].event.extensions
+
+
+def test_room_is_kept_for_what_the_steps_will_add(
+    request_event: Callable[..., Event], fleet: Catalogue, now: datetime, policy: RouterPolicy
+) -> None:
+    def fits(padding: int, model: str) -> bool:
+        event = request_event(
+            model=model, ext={f"pad{n}": "x" * (padding // 10) for n in range(10)}
+        )
+        out = handle(event, fleet, Registry(), now, policy=policy)
+        return out[0].event.type == types.ROUTED
+
+    most = max(size for size in range(11_000, 13_500, 50) if fits(size, "sim-large"))
+    assert fits(most, "sim-large")
+    assert not fits(most - 100, "frugal")

@@ -100,7 +100,8 @@ async def wait_as_stream(deps: Deps, call: Call, row: RequestRow | None = None) 
 
     return EventStream(
         _frames(deps, call, waiter),
-        id_headers(call.request_id) | decision_headers(waiter.service, waiter.model, waiter.decision),
+        id_headers(call.request_id)
+        | decision_headers(waiter.service, waiter.model, waiter.decision),
         gone=waiter.disconnect,
         finished=finished,
         write_s=deps.settings.ingress.stream_idle_s,

@@ -82,9 +82,7 @@ def read_reply(event: Event, epoch: str) -> Reply | str:
             return _read_chunk(event)
         if event.type == PROGRESS:
             data = _PROGRESS_DATA.decode(event.data or b"")
-            return ProgressReply(
-                _about(event), data.state, data.service, data.model, data.decision
-            )
+            return ProgressReply(_about(event), data.state, data.service, data.model, data.decision)
         if event.type in TERMINAL_TYPES:
             return reply.parse_terminal(event)
     except (EventRejected, msgspec.MsgspecError, ValueError):

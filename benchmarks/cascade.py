@@ -109,7 +109,7 @@ class Graded:
 
 @dataclass(frozen=True)
 class Figures:
-    """Calibration of one measure, raw and mapped; `points`: the map of all answers. `auroc` None: all right or wrong."""
+    """Calibration of one measure, raw and mapped; `points`: the map of all answers. `auroc` None: not both kinds."""
 
     suite: str
     measure: str

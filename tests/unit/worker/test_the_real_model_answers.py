@@ -4,12 +4,20 @@ import asyncio
 import importlib.util
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from events import kafka_codec
+from events import kafka_codec, reply
+from events.cascading import parse_cascade
+from events.payloads import CascadePlace, CascadeState, CascadeUsed
+from events.record import Event, Record
+from events.reply import Decision
+from events.request import parse_request
+from events.types import Topics
 from functions import wiring
 from functions.adapters.clock import SystemClock
 from functions.adapters.memory import MemoryBlobs, MemoryLog
@@ -49,6 +57,7 @@ def test_smollm2_streams_an_answer_through_a_worker(
             assert data["model"] == SERVICE
             assert 0 < data["usage"]["completion_tokens"] <= 8
             assert len(found.chunks(event.id)) >= 1
+            await sure_and_unsure(found, wait_until)
             worker.stop()
             assert await running == 0
             states = {
@@ -58,3 +67,50 @@ def test_smollm2_streams_an_answer_through_a_worker(
             assert states >= {"loading", "warming", "ready", "stopped"}
 
     asyncio.run(scenario())
+
+
+async def sure_and_unsure(found: Any, wait_until: Callable[..., Any]) -> None:
+    """The first step of a cascade, judged by real log probabilities, in one piece and streamed."""
+    for threshold, stream in ((0.0, False), (0.0, True), (1.0, True)):
+        body = {
+            "messages": [{"role": "user", "content": "Say hello."}],
+            "stream": stream,
+            "max_tokens": 8,
+            "temperature": 0,
+        }
+        event = found.request(body=body, wait_s=30.0)
+        found.log.store(as_first_step(event, threshold))
+        if threshold == 1.0:
+            await wait_until(lambda event=event: found.events("infer.model.large", event.id), 30.0)
+            (handed_on,) = found.events("infer.model.large", event.id)
+            state = parse_cascade(handed_on)
+            assert state is not None
+            (used,) = state.used
+            assert not found.chunks(event.id)
+        else:
+            await wait_until(lambda event=event: found.terminals(event.id), 30.0)
+            data = json.loads(found.terminals(event.id)[0].data)
+            assert data["choices"][0]["logprobs"] is None
+            used = msgspec.convert(data["pickspin"]["cascade"]["steps"][0], CascadeUsed)
+        assert used.confidence is not None
+        assert 0.0 < used.confidence < 1.0
+        assert 0 < used.completion_tokens <= 8
+
+
+def as_first_step(event: Event, threshold: float) -> Record:
+    plan = (
+        CascadePlace(service=SERVICE, model=SERVICE, min_confidence=threshold),
+        CascadePlace(service="large", model="large"),
+    )
+    decision = Decision(
+        service=SERVICE,
+        model=SERVICE,
+        route_class="low",
+        score=0.5,
+        reason="cascade",
+        catalogue="v1",
+        cascade=CascadeState(name="frugal", plan=plan),
+    )
+    request = parse_request(event, default_wait_s=30)
+    routed = reply.routed(request, decision, datetime.now(UTC))
+    return kafka_codec.outgoing_record(reply.routed_outgoing(routed, request, Topics()))

@@ -22,7 +22,6 @@ from benchmarks.routebench.embedding import Embedder
 from benchmarks.routebench.learned import TfidfRouter
 from benchmarks.routebench.litellm_router import litellm_router
 from benchmarks.routebench.neighbours import NeighbourRouter
-from benchmarks.routebench.ours import shipped_routers
 from benchmarks.routebench.picture import draw_suites
 from benchmarks.routebench.predictors import Predictor
 from benchmarks.routebench.reporting import report
@@ -35,6 +34,7 @@ from benchmarks.routebench.running import (
     load,
     score_all,
 )
+from benchmarks.routebench.stages import shipped_routers
 from benchmarks.routebench.suites import Suites, load_suites
 from benchmarks.routebench.writing import write_results
 from router_model.outcomes import BadOutcomes

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from benchmarks.routebench.questions import Questions
 from events.types import Operation
-from router_model.classifier import TIER_OF, Classification, Classifier, KeywordClassifier
+from router_model.classifier import TIER_OF, Classification, Classifier
 from router_model.features import PromptFeatures, prompt_features
 
 Array = NDArray[np.float64]
@@ -82,7 +82,3 @@ class ShippedRouter:
 def chat_features(prompt: str) -> PromptFeatures:
     body = {"messages": [{"role": "user", "content": prompt}]}
     return prompt_features(Operation.CHAT, body)
-
-
-def shipped_routers(models: Sequence[str]) -> list[ShippedRouter]:
-    return [ShippedRouter("ours", KeywordClassifier(), models)]

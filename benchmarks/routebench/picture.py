@@ -15,6 +15,23 @@ from benchmarks.routebench.scoring import Score
 from benchmarks.routebench.suites import Case, Suites
 from benchmarks.routebench.verdicts import OURS
 
+COLOURS = dict(
+    zip(
+        (
+            "hull of singles",
+            "TF-IDF + LR",
+            "kNN MiniLM",
+            "LiteLLM complexity",
+            "prompt length",
+            "keyword",
+            "random",
+            "category mean",
+            "oracle",
+        ),
+        mpl.color_sequences["tab10"],
+        strict=False,
+    )
+)
 SINGLES = ("always small", "always large", "best single")
 
 
@@ -74,7 +91,8 @@ def _pool(case: Case, scores: Sequence[Score], axis: Axes) -> None:
 def _style(score: Score) -> dict[str, object]:
     if score.router == OURS:
         return {"linewidth": 2.6, "color": "black", "zorder": 4}
-    return {"linewidth": 1.2, "linestyle": "-" if score.is_honest else ":"}
+    colour = COLOURS.get(score.router)
+    return {"linewidth": 1.2, "linestyle": "-" if score.is_honest else ":", "color": colour}
 
 
 def _label(score: Score) -> str:

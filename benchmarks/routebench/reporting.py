@@ -1,5 +1,6 @@
 """Results on the terminal: one table of routers by case, then verdicts in words."""
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -36,8 +37,12 @@ def report(results: Results, suites: Suites, console: Console) -> None:
 
 def _table(results: Results, suites: Suites) -> Table:
     cases = [case for case in suites.cases if case.name in results.questions]
-    table = Table(title="primary metric: APGR of a pair, AIQ of a pool (higher is better)")
-    table.add_column("router")
+    table = Table(
+        title="primary metric: APGR of a pair, AIQ of a pool (higher is better)",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("router", no_wrap=True)
     for case in cases:
         kind = "APGR" if case.kind == "pair" else "AIQ"
         table.add_column(

@@ -21,9 +21,17 @@ class Heads:
         return Classification("low", "linear", {"small": 1 - chance, "large": 0.9})
 
 
+def questions():
+    scores = np.array([[0.0, 1.0], [0.5, 1.0]])
+    return Questions(
+        ("p", "q"), ("p", "q"), ("b", "b"), ("", ""), ("small", "large"), scores, scores
+    )
+
+
 def test_each_prompt_is_classified_once_and_the_gap_of_chances_is_the_score():
     heads = Heads()
     router = ShippedRouter("ours", heads, ["small", "large"])
+    router.fit(questions())
     prompts = ["easy", "e" * 50]
     gaps = router.pair_scores(prompts, "small", "large")
     router.success(prompts, ["large"])
@@ -31,10 +39,11 @@ def test_each_prompt_is_classified_once_and_the_gap_of_chances_is_the_score():
     assert heads.asked == prompts
 
 
-def test_a_model_without_a_chance_counts_as_even_and_is_reported():
+def test_a_model_without_a_chance_has_what_a_catalogue_would_state_and_is_reported():
     router = ShippedRouter("ours", Heads(), ["small"])
+    router.fit(questions())
     prompts = ["easy", "no"]
-    assert router.success(prompts, ["small"])[1, 0] == 0.5
+    assert router.success(prompts, ["small"])[1, 0] == 0.25
     assert router.unknown_share(prompts, ["small"]) == 0.5
     assert router.abstained_share(prompts) == 0.5
     assert router.reasons(prompts) == {"linear": 0.5, "off_distribution": 0.5}

@@ -17,10 +17,10 @@ COMPILE = CUSTOM_COMPILE_COMMAND="make lock" $(TOOLS)/bin/pip-compile --quiet --
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up demo test test-kafka lint fmt bench routebench routebench-speed routebench-data schemas docs lock clean
+.PHONY: help setup up demo test test-kafka lint fmt bench routebench routebench-speed routebench-data table3 schemas docs lock clean
 
 help: ## print this
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMPS)/test $(STAMPS)/lint ## everything a contributor needs, in .venv
 
@@ -58,6 +58,9 @@ routebench: routebench-data $(BENCH)/stamp ## score the shipped router beside ba
 
 routebench-speed: $(STAMPS)/test ## time one routing decision of every classifier (TRAIN=DIR ARGS=...)
 	@exec $(BIN)/python -m benchmarks.routebench.speed --train "$(TRAIN)" $(ARGS)
+
+table3: $(STAMPS)/test ## strategies side by side through the service, real outcomes (TRAIN=DIR ARGS=...)
+	@exec $(BIN)/python -m benchmarks.table3 --data "$(TRAIN)" $(ARGS)
 
 routebench-data:
 	@for folder in "$(TRAIN)" $(if $(TEST),"$(TEST)"); do test -d "$$folder" || { \

@@ -17,7 +17,7 @@ from rich.console import Console
 from benchmarks.table3.pool import Pool, load_pool, wrong_prices
 from benchmarks.table3.questions import arrivals, questions
 from benchmarks.table3.reporting import find, show, write
-from benchmarks.table3.running import Load, run_all, tuned_profile
+from benchmarks.table3.running import Load, run_all, tuned_profiles
 from benchmarks.table3.strategies import Strategy, alone, strategies
 from router_model.outcomes import BadOutcomes
 from router_model.tuning import NothingToTune
@@ -36,7 +36,7 @@ def main() -> None:
     if wrong:
         sys.exit(f"table3: prices in pool.json are not those of the list: {', '.join(wrong)}")
     try:
-        tuned = tuned_profile(pool, tune, options.scale)
+        tuned = tuned_profiles(pool, tune, options.scale)
     except NothingToTune as error:
         sys.exit(f"table3: {error}")
     requests = arrivals(dev, per_s=pool.arrivals_per_s, passes=pool.passes, seed=pool.seed)

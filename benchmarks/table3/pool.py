@@ -13,6 +13,7 @@ from router_model.classifier import RouteClass
 FILE: Final = Path(__file__).with_name("pool.json")
 PRICES: Final = "model_prices.json"
 MAX_TOKENS: Final = 4096
+START_TIMEOUT_S: Final = 600.0
 _MILLION: Final = 1e6
 _SECONDS_PER_HOUR: Final = 3600.0
 
@@ -64,7 +65,8 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     best_single: str
     cheapest: str
     static: Mapping[RouteClass, str]
-    tuned_limits: Limits
+    tuned_limits: Mapping[str, Limits]
+    """By name of the profile that is tuned under them."""
 
     def model(self, model_id: str) -> PoolModel:
         """Raises KeyError for a model that is not in the pool."""
@@ -134,6 +136,7 @@ def _service(model: PoolModel, places: int, scale: float) -> dict[str, Any]:
         "concurrency": places,
         "price_per_hour_usd": model.price_per_hour_usd() * places * scale,
         "cold_start_s": model.cold_start_s / scale,
+        "start_timeout_s": START_TIMEOUT_S,
         "tokens_per_s": model.tokens_per_s * scale,
         "ttft_s": model.ttft_s / scale,
         "prefill_tokens_per_s": model.prefill_tokens_per_s * scale,

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from benchmarks.table3.driving import Answered
 from benchmarks.table3.figures import COLUMNS, Change, Column, Draws, Row, row_of
-from benchmarks.table3.running import Runs
+from benchmarks.table3.running import Profiles, Runs
 from benchmarks.table3.strategies import LATENCY_ONLY, MULTI_OBJECTIVE, RANDOM, Strategy
 from benchmarks.table3.tuned import Tuned
 
@@ -71,13 +71,22 @@ def write(findings: Findings, runs: Runs, about: Mapping[str, Any], out: Path) -
             lines.writerows([name, *asdict(one).values()] for one in run)
 
 
-def show(findings: Findings, tuned: Tuned, console: Console) -> None:
+def show(findings: Findings, tuned: Profiles, console: Console) -> None:
     """The table, the differences, and whether the promise is kept."""
     console.print(_table(findings))
-    console.print(_said_of_tuned(tuned))
-    console.print("classifier stages of the router's rows: " + _stages(findings))
+    for other, found in (
+        (RANDOM, findings.against_random),
+        (LATENCY_ONLY, findings.against_latency_only),
+    ):
+        if found:
+            console.print(_changes_table(f"against {other}, with the 95 % interval", found))
     if findings.above_hull:
         console.print(_hull_table(findings))
+    for row in findings.rows:
+        console.print(f"{row.name}: " + _listed(row.shares))
+    for name, one in tuned.items():
+        console.print(_said_of_tuned(name, one))
+    console.print("what decided the class, in the multi-objective row: " + _stages(findings))
     ours = findings.against_random.get(MULTI_OBJECTIVE)
     if ours is not None:
         for column, change in ours.items():
@@ -88,30 +97,31 @@ def show(findings: Findings, tuned: Tuned, console: Console) -> None:
 
 
 def _table(findings: Findings) -> Table:
-    table = Table(
-        title="success, latency and cost of a request; changes against random, 95 % interval"
-    )
+    table = Table(title="means of a request")
     for column in (
         "strategy",
         "success %",
         "latency s",
         "p95 s",
-        "USD / 1k",
-        "busy USD / 1k",
+        "USD/1k",
+        "busy USD/1k",
         "failed",
     ):
         table.add_column(column, justify="left" if column == "strategy" else "right")
-    for name in ("success", "latency", "cost"):
-        table.add_column(f"{name} vs random", justify="right")
-    table.add_column("models")
     for row in findings.rows:
-        changes = findings.against_random.get(row.name)
-        said = ("", "", "") if changes is None else (_said(c, changes[c]) for c in COLUMNS)
-        shares = ", ".join(f"{name} {share:.0%}" for name, share in list(row.shares.items())[:3])
         table.add_row(
             row.name, f"{100 * row.success:.1f}", f"{row.seconds:.2f}", f"{row.p95_s:.1f}",
-            f"{1000 * row.usd:.4f}", f"{1000 * row.busy_usd:.4f}", str(row.failed), *said, shares,
+            f"{1000 * row.usd:.3f}", f"{1000 * row.busy_usd:.3f}", str(row.failed),
         )  # fmt: skip
+    return table
+
+
+def _changes_table(title: str, found: Mapping[str, Mapping[Column, Change]]) -> Table:
+    table = Table(title=title)
+    for column in ("strategy", "success, points", "latency", "cost"):
+        table.add_column(column)
+    for name, changes in found.items():
+        table.add_row(name, *(_said(column, changes[column]) for column in COLUMNS))
     return table
 
 
@@ -132,14 +142,18 @@ def _said(column: Column, change: Change) -> str:
     return f"{value}{unit} [{low}, {high}]"
 
 
-def _said_of_tuned(tuned: Tuned) -> str:
+def _said_of_tuned(name: str, tuned: Tuned) -> str:
     profile = tuned.trial.profile
     return (
-        f"tuned on {tuned.prompts} questions of the tune part: alpha {profile.alpha:.3g}, lambda {profile.latency:.3g},"
-        f" mu {profile.cost:.3g}; there it got {100 * tuned.trial.accuracy:.1f} %"
+        f"{name}, on {tuned.prompts} questions of the tune part: alpha {profile.alpha:.3g},"
+        f" lambda {profile.latency:.3g}, mu {profile.cost:.3g}; there it got {100 * tuned.trial.accuracy:.1f} %"
     )
 
 
 def _stages(findings: Findings) -> str:
     routed = next((row for row in findings.rows if row.name == MULTI_OBJECTIVE), findings.rows[0])
-    return ", ".join(f"{name} {share:.0%}" for name, share in routed.stages.items())
+    return _listed(routed.stages)
+
+
+def _listed(shares: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {share:.0%}" for name, share in shares.items())

@@ -16,7 +16,7 @@ import msgspec
 from benchmarks.table3.driving import Answered, drive
 from benchmarks.table3.pool import Pool, catalogue_text
 from benchmarks.table3.questions import Arrival, lengths
-from benchmarks.table3.strategies import TUNED, Strategy
+from benchmarks.table3.strategies import Strategy
 from benchmarks.table3.tuned import Tuned, tune
 from examples.local_stack import local_stack
 from functions import wiring
@@ -31,6 +31,7 @@ SETTLE_S = 3.0
 
 Say = Callable[[str], None]
 Runs = dict[str, list[Answered]]
+Profiles = Mapping[str, Tuned]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +43,8 @@ class Load:
     scale: float
 
 
-def tuned_profile(pool: Pool, rows: Sequence[OutcomeRow], scale: float) -> Tuned:
-    """The profile of the multi-objective row, for the classifier that the settings name.
+def tuned_profiles(pool: Pool, rows: Sequence[OutcomeRow], scale: float) -> Profiles:
+    """The profiles of the multi-objective rows, for the classifier that the settings name.
 
     Raises:
         NothingToTune: no profile keeps the limits.
@@ -54,7 +55,7 @@ def tuned_profile(pool: Pool, rows: Sequence[OutcomeRow], scale: float) -> Tuned
     return tune(rows, load_catalogue(text), classifier, pool.tuned_limits)
 
 
-def run_all(load: Load, tuned: Tuned, chosen: Sequence[Strategy], say: Say) -> Runs:
+def run_all(load: Load, tuned: Profiles, chosen: Sequence[Strategy], say: Say) -> Runs:
     """Every strategy through a running service; those alone through a second one, with the places of the whole pool."""
     runs: Runs = {}
     with simulated_models(load) as urls:
@@ -66,7 +67,7 @@ def run_all(load: Load, tuned: Tuned, chosen: Sequence[Strategy], say: Say) -> R
 
 
 def _through_service(
-    load: Load, tuned: Tuned, urls: Mapping[str, str], group: Sequence[Strategy], say: Say
+    load: Load, tuned: Profiles, urls: Mapping[str, str], group: Sequence[Strategy], say: Say
 ) -> Runs:
     pool, is_alone = load.pool, group[0].is_alone
     text = catalogue_text(
@@ -74,7 +75,7 @@ def _through_service(
         urls,
         places=pool.single_places if is_alone else pool.places,
         scale=load.scale,
-        profiles={TUNED: tuned.trial.profile},
+        profiles={name: one.trial.profile for name, one in tuned.items()},
     )
     with tempfile.TemporaryDirectory() as directory:
         catalogue = Path(directory, "catalogue.yaml")

@@ -10,7 +10,6 @@ from events.types import Operation
 from router_model.classifier import KeywordClassifier, RouteClass
 from router_model.features import prompt_features
 
-TUNED: Final = "tuned"
 MULTI_OBJECTIVE: Final = "multi-objective (tuned)"
 RANDOM: Final = "random"
 LATENCY_ONLY: Final = "latency only"
@@ -33,7 +32,8 @@ class Strategy:
 def strategies(pool: Pool) -> list[Strategy]:
     """All that share the pool: the router's profiles, then those that name a model themselves."""
     routed = {
-        MULTI_OBJECTIVE: TUNED,
+        MULTI_OBJECTIVE: "tuned",
+        "multi-objective (tuned-tight)": "tuned-tight",
         "balanced (default)": "balanced",
         "quality": "quality",
         "cost": "cost",

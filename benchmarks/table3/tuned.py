@@ -1,6 +1,6 @@
-"""The profile of the multi-objective row: found on the tune part, never on the questions that are reported."""
+"""Profiles of the multi-objective rows: found on the tune part, never on the questions that are reported."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,37 +12,39 @@ from router_model.outcomes import OutcomeRow
 from router_model.tuning import Objective, Replay, Trial, best, grid, replay, search
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Tuned:
-    """The most accurate profile within the limits (USD for 1,000 prompts, seconds of the service's clock)."""
+    """The most accurate profile within limits, and the limits, in seconds of the service's clock."""
 
     trial: Trial
-    max_cost_usd_per_1k: float
-    max_latency_s: float
+    objective: Objective
     prompts: int
 
 
 def tune(
-    rows: Sequence[OutcomeRow], catalogue: Catalogue, classifier: Classifier, limits: Limits
-) -> Tuned:
-    """As `pickspin tune --max-cost-usd-per-1k .. --max-latency-s ..`; limits are shares of random allocation's means.
+    rows: Sequence[OutcomeRow],
+    catalogue: Catalogue,
+    classifier: Classifier,
+    limits: Mapping[str, Limits],
+) -> dict[str, Tuned]:
+    """A profile for each set of limits, which are shares of random allocation's means.
+
+    As `pickspin tune --max-cost-usd-per-1k .. --max-latency-s ..`.
 
     Raises:
         NothingToTune: no profile keeps the limits.
     """
     found = replay(rows, catalogue, classifier)
     cost, latency = means_of_random(found)
-    objective = Objective(
-        max_cost_usd_per_1k=1000 * cost * limits.cost_of_random,
-        max_latency_s=latency * limits.latency_of_random,
-    )
-    trial = best(search(found, grid()), objective)
-    return Tuned(
-        trial=trial,
-        max_cost_usd_per_1k=1000 * cost * limits.cost_of_random,
-        max_latency_s=latency * limits.latency_of_random,
-        prompts=found.prompts,
-    )
+    trials = search(found, grid())
+    tuned = {}
+    for name, limit in limits.items():
+        objective = Objective(
+            max_cost_usd_per_1k=1000 * cost * limit.cost_of_random,
+            max_latency_s=latency * limit.latency_of_random,
+        )
+        tuned[name] = Tuned(best(trials, objective), objective, found.prompts)
+    return tuned
 
 
 def means_of_random(found: Replay) -> tuple[float, float]:

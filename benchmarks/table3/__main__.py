@@ -22,10 +22,13 @@ from benchmarks.table3.strategies import Strategy, alone, strategies
 from router_model.outcomes import BadOutcomes
 from router_model.tuning import NothingToTune
 
+WIDTH = 120
+"""Of tables that no terminal shows."""
+
 
 def main() -> None:
     options = _options()
-    console, pool, began_s = Console(), load_pool(), time.monotonic()
+    console, pool, began_s = _console(), load_pool(), time.monotonic()
     try:
         dev, tune = (questions(pool, options.data, part) for part in ("dev", "tune"))
         wrong = wrong_prices(pool, options.data)
@@ -61,6 +64,11 @@ def main() -> None:
     }
     write(findings, runs, about, options.out)
     console.print(f"{about['seconds']} s; results.json and requests.csv are in {options.out}")
+
+
+def _console() -> Console:
+    found = Console()
+    return found if found.is_terminal else Console(width=WIDTH)
 
 
 def _chosen(pool: Pool, only: list[str] | None) -> list[Strategy]:

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Final
 
 import httpx
@@ -20,15 +21,20 @@ SLACK_S: Final = 30.0
 class Answered:
     """One request and what it came to. `seconds` are of simulated time, from arrival to the whole answer.
 
-    `usd` is list price x tokens, `busy_usd` what the service charged for the place while it was busy. `model` None: no
-    model answered, and `success` is 0.
+    `model_s` is what the model itself takes of it; the rest is queueing and the service. `usd` is list price x tokens,
+    `busy_usd` what the service charged for the place while it was busy. `model` None: no model answered, and `success`
+    is 0. `expected_success` and `expected_usd` are means over the models of the pool: what random allocation gets of
+    this question on average.
     """
 
     qkey: str
     success: float
     seconds: float
+    model_s: float
     usd: float
     busy_usd: float
+    expected_success: float
+    expected_usd: float
     model: str | None
     stage: str | None
     status: int
@@ -75,17 +81,24 @@ async def _ask(
 def answered(pool: Pool, one: Arrival, answer: httpx.Response, seconds: float) -> Answered:
     """What an answer says: the recorded outcome of whoever answered, if it did in time."""
     model_id = answer.headers.get("x-pickspin-model") if answer.status_code == 200 else None
-    success = usd = 0.0
+    success = usd = model_s = 0.0
     if model_id is not None:
         model = pool.model(model_id)
-        usd = model.usd(tokens_in(one.row), tokens_out(one.row, model.learned_as))
+        tokens = tokens_in(one.row), tokens_out(one.row, model.learned_as)
+        usd, model_s = model.usd(*tokens), model.alone_s(*tokens)
         success = one.row.outcomes[model.learned_as] if seconds <= pool.deadline_s else 0.0
     return Answered(
         qkey=one.row.qkey,
         success=success,
         seconds=seconds,
+        model_s=model_s,
         usd=usd,
         busy_usd=float(answer.headers.get("x-pickspin-cost", 0.0)),
+        expected_success=fmean(one.row.outcomes[each.learned_as] for each in pool.models),
+        expected_usd=fmean(
+            each.usd(tokens_in(one.row), tokens_out(one.row, each.learned_as))
+            for each in pool.models
+        ),
         model=model_id,
         stage=answer.headers.get("x-pickspin-stage"),
         status=answer.status_code,

@@ -15,18 +15,20 @@ from benchmarks.table3.driving import Answered
 Array = NDArray[np.float64]
 Column = Literal["success", "seconds", "usd"]
 COLUMNS: Final[tuple[Column, ...]] = ("success", "seconds", "usd")
+EXPECTED: Final[tuple[Column, ...]] = ("success", "usd")
 DRAWS: Final = 2000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One line of the table. `success` is a share, `seconds` and `usd` means; `shares` of requests by model."""
+    """One line of the table. `success` is a share, `seconds` (of which `model_s` the model) and `usd` means."""
 
     name: str
     requests: int
     success: float
     seconds: float
     p95_s: float
+    model_s: float
     usd: float
     busy_usd: float
     failed: int
@@ -54,6 +56,7 @@ def row_of(name: str, run: Sequence[Answered]) -> Row:
         success=_mean(one.success for one in run),
         seconds=_mean(one.seconds for one in run),
         p95_s=float(np.quantile([one.seconds for one in run], 0.95)),
+        model_s=_mean(one.model_s for one in run),
         usd=_mean(one.usd for one in run),
         busy_usd=_mean(one.busy_usd for one in run),
         failed=sum(one.model is None for one in run),
@@ -70,17 +73,29 @@ class Draws:
         drawn = sorted(set(qkeys))
         self._weights = row_weights(draw_counts(len(drawn), draws, seed), drawn, qkeys)
 
-    def means(self, run: Sequence[Answered], column: Column) -> Array:
+    def means(self, run: Sequence[Answered], column: str) -> Array:
         """The mean of a column in each draw."""
         values = np.array([getattr(one, column) for one in run])
         return np.asarray(self._weights @ values / self._weights.sum(axis=1))
 
     def change(self, ours: Sequence[Answered], other: Sequence[Answered], column: Column) -> Change:
         """Ours against another run of the same requests, question by question."""
-        mine, theirs = self.means(ours, column), self.means(other, column)
         found = _change(_column_mean(ours, column), _column_mean(other, column), column)
-        per_draw = np.array([_change(a, b, column) for a, b in zip(mine, theirs, strict=True)])
-        return Change(found, *interval(per_draw))
+        return _with_interval(found, self.means(ours, column), self.means(other, column), column)
+
+    def against_expected(self, ours: Sequence[Answered]) -> dict[Column, Change]:
+        """Ours against the mean of all draws of random allocation, where the outcomes alone tell it: success, cost."""
+        return {
+            column: _with_interval(
+                _change(
+                    _column_mean(ours, column), _column_mean(ours, f"expected_{column}"), column
+                ),
+                self.means(ours, column),
+                self.means(ours, f"expected_{column}"),
+                column,
+            )
+            for column in EXPECTED
+        }
 
     def above_hull(
         self,
@@ -118,7 +133,12 @@ def _change(mine: float, other: float, column: Column) -> float:
     return mine - other if column == "success" else mine / other - 1
 
 
-def _column_mean(run: Sequence[Answered], column: Column) -> float:
+def _with_interval(found: float, mine: Array, other: Array, column: Column) -> Change:
+    per_draw = [_change(a, b, column) for a, b in zip(mine, other, strict=True)]
+    return Change(found, *interval(np.array(per_draw)))
+
+
+def _column_mean(run: Sequence[Answered], column: str) -> float:
     return _mean(getattr(one, column) for one in run)
 
 

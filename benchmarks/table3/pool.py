@@ -38,6 +38,10 @@ class PoolModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         """List price of one call."""
         return (tokens_in * self.usd_in_per_mtok + tokens_out * self.usd_out_per_mtok) / _MILLION
 
+    def alone_s(self, tokens_in: float, tokens_out: float) -> float:
+        """Seconds of one call to the model itself: reading, first token, decoding."""
+        return tokens_in / self.prefill_tokens_per_s + self.ttft_s + tokens_out / self.tokens_per_s
+
     def price_per_hour_usd(self) -> float:
         """Price of one place that decodes all the time: what makes busy seconds cost what the tokens would."""
         return self.usd_out_per_mtok / _MILLION * self.tokens_per_s * _SECONDS_PER_HOUR

@@ -1,7 +1,7 @@
 """What a run found: a table on the terminal, results.json and requests.csv."""
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,16 @@ SINGLES = "hull of single models"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """Rows of the table; `against_random` and `against_latency_only` by strategy and column; `above_hull`, for
-    the router's strategies, by what stands on the other axis (`usd`, `seconds`). Empty where a run is missing.
+    """Rows of the table, and how strategies compare, by name and column. Empty where a run is missing.
+
+    `against_expected_random`: the mean of all random draws. `above_hull`: of strategies that share the pool, above the
+    single models that ran, by what stands on the other axis (`usd`, `seconds`).
     """
 
     rows: tuple[Row, ...]
     against_random: Mapping[str, Mapping[Column, Change]]
     against_latency_only: Mapping[str, Mapping[Column, Change]]
+    against_expected_random: Mapping[str, Mapping[Column, Change]]
     above_hull: Mapping[str, Mapping[Column, Change]]
 
 
@@ -40,6 +43,7 @@ def find(runs: Runs, chosen: Sequence[Strategy], seed: int) -> Findings:
         rows=tuple(row_of(name, run) for name, run in runs.items()),
         against_random=_against(RANDOM, runs, draws),
         against_latency_only=_against(LATENCY_ONLY, runs, draws),
+        against_expected_random={name: draws.against_expected(run) for name, run in runs.items()},
         above_hull={
             name: {axis: draws.above_hull(run, singles, axis) for axis in COLUMNS[1:]}
             for name, run in runs.items()
@@ -87,13 +91,16 @@ def show(findings: Findings, tuned: Profiles, console: Console) -> None:
     for name, one in tuned.items():
         console.print(_said_of_tuned(name, one))
     console.print("what decided the class, in the multi-objective row: " + _stages(findings))
-    ours = findings.against_random.get(MULTI_OBJECTIVE)
-    if ours is not None:
-        for column, change in ours.items():
-            verdict = "better" if change.is_better(column) else "NOT better"
-            console.print(
-                f"multi-objective against random, {column}: {_said(column, change)}: {verdict}"
-            )
+    for line in _verdicts(findings):
+        console.print(line)
+
+
+def _verdicts(findings: Findings) -> Iterator[str]:
+    for column, change in findings.against_random.get(MULTI_OBJECTIVE, {}).items():
+        verdict = "better" if change.is_better(column) else "NOT better"
+        yield f"multi-objective against random, {column}: {_said(column, change)}: {verdict}"
+    for column, change in findings.against_expected_random.get(MULTI_OBJECTIVE, {}).items():
+        yield f"  against the mean of all random draws, {column}: {_said(column, change)}"
 
 
 def _table(findings: Findings) -> Table:
@@ -103,6 +110,7 @@ def _table(findings: Findings) -> Table:
         "success %",
         "latency s",
         "p95 s",
+        "model s",
         "USD/1k",
         "busy USD/1k",
         "failed",
@@ -110,7 +118,7 @@ def _table(findings: Findings) -> Table:
         table.add_column(column, justify="left" if column == "strategy" else "right")
     for row in findings.rows:
         table.add_row(
-            row.name, f"{100 * row.success:.1f}", f"{row.seconds:.2f}", f"{row.p95_s:.1f}",
+            row.name, f"{100 * row.success:.1f}", f"{row.seconds:.2f}", f"{row.p95_s:.1f}", f"{row.model_s:.2f}",
             f"{1000 * row.usd:.3f}", f"{1000 * row.busy_usd:.3f}", str(row.failed),
         )  # fmt: skip
     return table

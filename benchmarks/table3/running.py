@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -25,6 +26,7 @@ from router_model.catalogue_loading import load_catalogue
 from router_model.outcomes import OutcomeRow
 
 REPOSITORY = Path(__file__).parents[2]
+ROUTER = "PICKSPIN_ROUTER_"
 WARM_UP_CALLS = 3
 SETTLE_S = 3.0
 """Wall time between strategies: what one left in the registry is gone."""
@@ -80,8 +82,13 @@ def _through_service(
     with tempfile.TemporaryDirectory() as directory:
         catalogue = Path(directory, "catalogue.yaml")
         catalogue.write_text(text, encoding="utf-8")
-        with local_stack("--catalogue", str(catalogue)) as stack:
+        with local_stack("--catalogue", str(catalogue), environ=_router_settings()) as stack:
             return asyncio.run(_one_by_one(stack.url, load, group, say))
+
+
+def _router_settings() -> dict[str, str]:
+    """What the caller set for the router: the classifier, its weights."""
+    return {name: value for name, value in os.environ.items() if name.startswith(ROUTER)}
 
 
 async def _one_by_one(url: str, load: Load, group: Sequence[Strategy], say: Say) -> Runs:

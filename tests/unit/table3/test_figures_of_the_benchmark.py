@@ -13,7 +13,10 @@ def run(*results):
             qkey=f"k{number}",
             success=success,
             seconds=seconds,
+            model_s=seconds,
             usd=usd,
+            expected_success=0.25,
+            expected_usd=0.2,
             busy_usd=usd,
             model="m",
             stage="keyword",
@@ -42,6 +45,12 @@ def test_better_means_that_the_whole_interval_is():
     assert draws.change(GOOD, HALF, "usd").is_better("usd")
     assert not draws.change(HALF, GOOD, "usd").is_better("usd")
     assert not draws.change(GOOD, GOOD, "success").is_better("success")
+
+
+def test_the_mean_of_all_random_draws_has_no_noise_of_its_own():
+    found = Draws(GOOD, seed=1).against_expected(GOOD)
+    assert (found["success"].low, found["success"].high) == (pytest.approx(0.75),) * 2
+    assert found["usd"].value == pytest.approx(-0.5)
 
 
 def test_a_mixture_of_single_models_is_on_their_hull():

@@ -57,6 +57,12 @@ def test_success_is_the_recorded_outcome_of_whoever_answered():
     assert answered(POOL, one, reply(CHEAP), 1.0).success == 0.0
 
 
+def test_random_allocation_is_expected_to_get_the_mean_of_the_pool():
+    found = answered(POOL, Arrival(ROWS[0], 0.0), reply(CHEAP), 1.0)
+    assert found.expected_success == pytest.approx(1 / len(POOL.models))
+    assert found.usd < found.expected_usd
+
+
 def test_a_right_answer_past_the_deadline_is_no_success_and_is_paid():
     late = answered(POOL, Arrival(ROWS[0], 0.0), reply(DEAR), POOL.deadline_s + 1)
     assert (late.success, late.usd) == (0.0, POOL.model(DEAR).usd(100, 200))

@@ -14,9 +14,10 @@ from pathlib import Path
 
 from rich.console import Console
 
+from benchmarks.table3.comparing import find
 from benchmarks.table3.pool import Pool, load_pool, wrong_prices
 from benchmarks.table3.questions import arrivals, questions
-from benchmarks.table3.reporting import find, show, write
+from benchmarks.table3.reporting import show, write
 from benchmarks.table3.running import Load, run_all, tuned_profiles
 from benchmarks.table3.strategies import Strategy, alone, strategies
 from router_model.outcomes import BadOutcomes
@@ -63,7 +64,9 @@ def main() -> None:
         "seconds": round(time.monotonic() - began_s),
     }
     write(findings, runs, about, options.out)
-    console.print(f"{about['seconds']} s; results.json and requests.csv are in {options.out}")
+    console.print(
+        f"{about['seconds']} s; results.json, tables.md and requests.csv are in {options.out}"
+    )
 
 
 def _console() -> Console:

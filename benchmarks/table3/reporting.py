@@ -1,8 +1,8 @@
-"""What a run found: a table on the terminal, results.json and requests.csv."""
+"""What a run found: tables on the terminal, results.json, tables.md and requests.csv."""
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -10,64 +10,24 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.table3.comparing import Findings, Runs
 from benchmarks.table3.driving import Answered
-from benchmarks.table3.figures import COLUMNS, Change, Column, Draws, Row, row_of
-from benchmarks.table3.running import Profiles, Runs
-from benchmarks.table3.strategies import LATENCY_ONLY, MULTI_OBJECTIVE, RANDOM, Strategy
+from benchmarks.table3.figures import COLUMNS, Change, Column
+from benchmarks.table3.markdown import markdown, said
+from benchmarks.table3.running import Profiles
+from benchmarks.table3.strategies import LATENCY_ONLY, MULTI_OBJECTIVE, RANDOM
 from benchmarks.table3.tuned import Tuned
 
 SINGLES = "hull of single models"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Findings:
-    """Rows of the table, and how strategies compare, by name and column. Empty where a run is missing.
-
-    `against_expected_random`: the mean of all random draws. `above_hull`: of strategies that share the pool, above the
-    single models that ran, by what stands on the other axis (`usd`, `seconds`).
-    """
-
-    rows: tuple[Row, ...]
-    against_random: Mapping[str, Mapping[Column, Change]]
-    against_latency_only: Mapping[str, Mapping[Column, Change]]
-    against_expected_random: Mapping[str, Mapping[Column, Change]]
-    above_hull: Mapping[str, Mapping[Column, Change]]
-
-
-def find(runs: Runs, chosen: Sequence[Strategy], seed: int) -> Findings:
-    """Every figure of a run."""
-    draws = Draws(next(iter(runs.values())), seed)
-    alone = {one.name for one in chosen if one.is_alone}
-    singles = [run for name, run in runs.items() if name in alone]
-    return Findings(
-        rows=tuple(row_of(name, run) for name, run in runs.items()),
-        against_random=_against(RANDOM, runs, draws),
-        against_latency_only=_against(LATENCY_ONLY, runs, draws),
-        against_expected_random={name: draws.against_expected(run) for name, run in runs.items()},
-        above_hull={
-            name: {axis: draws.above_hull(run, singles, axis) for axis in COLUMNS[1:]}
-            for name, run in runs.items()
-            if len(singles) > 1 and name not in alone
-        },
-    )
-
-
-def _against(other: str, runs: Runs, draws: Draws) -> dict[str, dict[Column, Change]]:
-    if other not in runs:
-        return {}
-    return {
-        name: {column: draws.change(run, runs[other], column) for column in COLUMNS}
-        for name, run in runs.items()
-        if name != other
-    }
-
-
 def write(findings: Findings, runs: Runs, about: Mapping[str, Any], out: Path) -> None:
-    """results.json and requests.csv."""
+    """results.json, tables.md and requests.csv."""
     out.mkdir(parents=True, exist_ok=True)
     found = {"about": about, **asdict(findings)}
     text = msgspec.json.format(msgspec.json.encode(found), indent=1)
     out.joinpath("results.json").write_bytes(text + b"\n")
+    out.joinpath("tables.md").write_text(markdown(findings), encoding="utf-8")
     with out.joinpath("requests.csv").open("w", newline="", encoding="utf-8") as file:
         lines = csv.writer(file)
         lines.writerow(["strategy", *(field.name for field in fields(Answered))])
@@ -98,9 +58,9 @@ def show(findings: Findings, tuned: Profiles, console: Console) -> None:
 def _verdicts(findings: Findings) -> Iterator[str]:
     for column, change in findings.against_random.get(MULTI_OBJECTIVE, {}).items():
         verdict = "better" if change.is_better(column) else "NOT better"
-        yield f"multi-objective against random, {column}: {_said(column, change)}: {verdict}"
+        yield f"multi-objective against random, {column}: {said(column, change)}: {verdict}"
     for column, change in findings.against_expected_random.get(MULTI_OBJECTIVE, {}).items():
-        yield f"  against the mean of all random draws, {column}: {_said(column, change)}"
+        yield f"  against the mean of all random draws, {column}: {said(column, change)}"
 
 
 def _table(findings: Findings) -> Table:
@@ -129,7 +89,7 @@ def _changes_table(title: str, found: Mapping[str, Mapping[Column, Change]]) -> 
     for column in ("strategy", "success, points", "latency", "cost"):
         table.add_column(column)
     for name, changes in found.items():
-        table.add_row(name, *(_said(column, changes[column]) for column in COLUMNS))
+        table.add_row(name, *(said(column, changes[column]) for column in COLUMNS))
     return table
 
 
@@ -140,14 +100,8 @@ def _hull_table(findings: Findings) -> Table:
     for column in ("strategy", "at its cost", "at its latency"):
         table.add_column(column)
     for name, changes in findings.above_hull.items():
-        table.add_row(name, *(_said("success", changes[axis]) for axis in COLUMNS[1:]))
+        table.add_row(name, *(said("success", changes[axis]) for axis in COLUMNS[1:]))
     return table
-
-
-def _said(column: Column, change: Change) -> str:
-    unit = "" if column == "success" else " %"
-    value, low, high = (f"{100 * one:+.1f}" for one in (change.value, change.low, change.high))
-    return f"{value}{unit} [{low}, {high}]"
 
 
 def _said_of_tuned(name: str, tuned: Tuned) -> str:

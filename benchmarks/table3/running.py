@@ -14,7 +14,8 @@ from pathlib import Path
 import httpx
 import msgspec
 
-from benchmarks.table3.driving import Answered, drive
+from benchmarks.table3.comparing import Runs
+from benchmarks.table3.driving import drive
 from benchmarks.table3.pool import Pool, catalogue_text
 from benchmarks.table3.questions import Arrival, lengths
 from benchmarks.table3.strategies import Strategy
@@ -32,7 +33,6 @@ SETTLE_S = 3.0
 """Wall time between strategies: what one left in the registry is gone."""
 
 Say = Callable[[str], None]
-Runs = dict[str, list[Answered]]
 Profiles = Mapping[str, Tuned]
 
 

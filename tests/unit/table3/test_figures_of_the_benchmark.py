@@ -2,8 +2,12 @@ from dataclasses import replace
 
 import pytest
 
+from benchmarks.table3.comparing import find
 from benchmarks.table3.driving import Answered
 from benchmarks.table3.figures import Draws, row_of
+from benchmarks.table3.markdown import markdown
+from benchmarks.table3.pool import load_pool
+from benchmarks.table3.strategies import LATENCY_ONLY, MULTI_OBJECTIVE, RANDOM, alone
 
 
 def run(*results):
@@ -75,3 +79,13 @@ def test_a_row_counts_what_nobody_answered():
     row = row_of("name", [*unanswered, *GOOD[25:]])
     assert (row.requests, row.failed, row.success) == (100, 25, 0.75)
     assert row.shares == {"m": 0.75, "none": 0.25}
+
+
+def test_the_page_has_every_comparison_of_a_whole_run():
+    chosen = alone(load_pool())
+    singles = dict(zip((one.name for one in chosen), (POOR, POOR, POOR, POOR, DEAR), strict=True))
+    runs = {MULTI_OBJECTIVE: GOOD, RANDOM: HALF, LATENCY_ONLY: POOR, **singles}
+    page = markdown(find(runs, chosen, seed=1))
+    assert f"| {MULTI_OBJECTIVE} | +75.0 [+75.0, +75.0] | -50.0 % [-50.0, -50.0] |" in page
+    assert f"| {MULTI_OBJECTIVE} | +100.0 [+100.0, +100.0] | +100.0 [+100.0, +100.0] |" in page
+    assert page.count(f"| {RANDOM} |") == 5

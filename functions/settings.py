@@ -101,6 +101,12 @@ class RouterSettings(Group, frozen=True, kw_only=True):
     source_in_flight: int = 32
     request_timeout_s: float = 10.0
     max_hops: int = 4
+    classifier: str = "hybrid"
+    """`hybrid`: linear stage, encoder where it is unsure; `transformer`: both always; `linear`; `keyword`: the rule."""
+    weights: str = ""
+    """Directory of the classifier's weights; empty: the shipped ones. Unusable: the keyword rule, loudly."""
+    encoder_threads: int = 1
+    """Threads of the encoder for one prompt; 0 lets it take every core."""
     history: int | None = None
     """Recent values of T and of C that count in scores beside the candidates (docs/adr/0012). None: 512 where the
     catalogue's `norm` is distributional, else 0. With several routers each has its own."""

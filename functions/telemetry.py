@@ -106,6 +106,11 @@ class Metrics:
             "Values of the classifier that were no chance or length, and counted as unknown.",
             registry=r,
         )
+        self.classifier_fallbacks = Counter(
+            "pickspin_classifier_fallbacks",
+            "Starts on which the keyword rule stood in for weights that cannot be used.",
+            registry=r,
+        )
         self.decision_seconds = Histogram(
             "pickspin_decision_seconds",
             "Time of one routing decision.",

@@ -1,6 +1,8 @@
 """Shared pieces of wiring: from settings to the adapters that several processes open in the same way."""
 
+import logging
 import os
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
     from functions.store import Store
     from router_model.catalogue import Catalogue
     from router_model.classifier import Classifier
+
+log = logging.getLogger(__name__)
 
 
 def data_path(settings: Settings) -> Path:
@@ -89,8 +93,30 @@ def load_catalogue(settings: Settings) -> "Catalogue":
         raise StartupFailed(f"the catalogue is rejected: {error}") from error
 
 
-def load_classifier(settings: Settings) -> "Classifier":  # noqa: ARG001 - there is one only
-    """The classifier that routing uses."""
-    from router_model.classifier import KeywordClassifier  # noqa: PLC0415
+def load_classifier(
+    settings: Settings, on_fallback: Callable[[], None] = lambda: None
+) -> "Classifier":
+    """The classifier that routing uses: `settings.router.classifier`. Unusable weights are logged as an error, told to
+    `on_fallback`, and the keyword rule stands in.
 
-    return KeywordClassifier()
+    Raises:
+        StartupFailed: there is no such classifier.
+    """
+    from router_model.classifier import KeywordClassifier  # noqa: PLC0415
+    from router_model.learned import MODES  # noqa: PLC0415
+    from router_model.weights import WeightsUnusable, load_learned  # noqa: PLC0415
+
+    asked, where = settings.router.classifier, settings.router.weights
+    if asked == "keyword":
+        return KeywordClassifier()
+    mode = next((mode for mode in MODES if mode == asked), None)
+    if mode is None:
+        known = ", ".join(("keyword", *MODES))
+        raise StartupFailed(f"PICKSPIN_ROUTER_CLASSIFIER is {asked!r}; there are: {known}")
+    directory = Path(where) if where else None
+    try:
+        return load_learned(directory, mode=mode, threads=settings.router.encoder_threads)
+    except WeightsUnusable as error:
+        log.error("the keyword rule routes instead of %s: %s", asked, error)  # noqa: TRY400 - no trace
+        on_fallback()
+        return KeywordClassifier()

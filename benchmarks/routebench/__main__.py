@@ -43,7 +43,7 @@ from router_model.outcomes import BadOutcomes
 def main() -> None:
     options = _options()
     logging.getLogger().setLevel(logging.ERROR)
-    console = Console()
+    console = Console() if sys.stdout.isatty() else Console(width=120)
     began = time.perf_counter()
     suites = load_suites()
     try:
@@ -85,7 +85,8 @@ def _run(data: Data, suites: Suites, cache: Path, console: Console) -> Results:
             progress.update(bar, description="MiniLM embeddings", completed=done, total=total)
 
         embed = Embedder(cache, embedded)
-        shipped = shipped_routers(sorted({name for case in suites.cases for name in case.models}))
+        names = sorted({name for case in suites.cases for name in case.models})
+        shipped = shipped_routers(names, lambda text: console.print(f"[red]not scored: {text}[/]"))
         results = score_all(data, suites, _baselines(embed), shipped, say)
         makers = {"TF-IDF + LR": TfidfRouter, "kNN MiniLM": lambda: NeighbourRouter(embed)}
         leave_one_out(data, makers, results, say)

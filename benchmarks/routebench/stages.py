@@ -1,21 +1,39 @@
 """The classifiers of the product that are scored and timed, by name, each with how to load it."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 from benchmarks.routebench.ours import ShippedRouter
 from benchmarks.routebench.verdicts import OURS
 from router_model.classifier import Classifier, KeywordClassifier
+from router_model.weights import WeightsUnusable, load_learned
 
-STAGES: Final[Mapping[str, Callable[[], Classifier]]] = {"keyword": KeywordClassifier}
-DEFAULT: Final = "keyword"
+STAGES: Final[Mapping[str, Callable[[], Classifier]]] = {
+    "keyword": KeywordClassifier,
+    "linear": partial(load_learned, mode="linear"),
+    "transformer": partial(load_learned, mode="transformer"),
+    "hybrid": partial(load_learned, mode="hybrid"),
+}
+DEFAULT: Final = "hybrid"
 """What the product uses where nothing is configured: this one is `ours`."""
 
 
-def shipped_routers(models: Sequence[str]) -> list[ShippedRouter]:
-    """`ours` first, then every other stage as `ours <name>`. `models` are all models of all cases."""
-    names = [DEFAULT, *(name for name in STAGES if name != DEFAULT)]
+def shipped_routers(models: Sequence[str], warn: Callable[[str], None]) -> list[ShippedRouter]:
+    """`ours` first, then every other stage as `ours <name>`. `models` are all models of all cases.
+
+    What cannot be loaded is told to `warn` and left out; without the default, `ours` is the keyword rule, as it is when
+    the product serves.
+    """
+    loaded: dict[str, Classifier] = {}
+    for name, load in STAGES.items():
+        try:
+            loaded[name] = load()
+        except WeightsUnusable as exc:
+            warn(f"{name}: {exc}")
+    default = DEFAULT if DEFAULT in loaded else "keyword"
+    names = [default, *(name for name in loaded if name != default)]
     return [
-        ShippedRouter(OURS if name == DEFAULT else f"{OURS} {name}", STAGES[name](), models)
+        ShippedRouter(OURS if name == default else f"{OURS} {name}", loaded[name], models)
         for name in names
     ]

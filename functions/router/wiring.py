@@ -46,7 +46,7 @@ def build(settings: Settings, catalogue: Catalogue) -> Built:
             catalogue=catalogue,
             registry=lambda: tail.registry,
             clock=SystemClock(),
-            policy=policy_of(settings, topics),
+            policy=policy_of(settings, topics, metrics),
             appender=appender,
             blobs=wiring.open_blobs(settings),
             metrics=metrics,
@@ -58,12 +58,12 @@ def build(settings: Settings, catalogue: Catalogue) -> Built:
     )
 
 
-def policy_of(settings: Settings, topics: Topics) -> RouterPolicy:
-    """The handler's policy."""
+def policy_of(settings: Settings, topics: Topics, metrics: Metrics) -> RouterPolicy:
+    """The handler's policy. A classifier that cannot be used is counted in `metrics`."""
     further = (name.strip() for name in settings.ingress.reply_topics.split(","))
     return RouterPolicy(
         topics=topics,
-        classifier=wiring.load_classifier(settings),
+        classifier=wiring.load_classifier(settings, metrics.classifier_fallbacks.inc),
         reply_topics=frozenset(name for name in further if name),
         max_hops=settings.router.max_hops,
         background_wait_s=settings.ingress.background_wait_s,

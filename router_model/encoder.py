@@ -1,0 +1,44 @@
+"""The encoder stage: a MiniLM-sized DistilBERT network, int8, through onnxruntime and tokenizers. No torch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import numpy as np
+
+from router_model.success_heads import Array, Heads, OutlierGate
+
+MAX_TOKENS: Final = 128
+"""The encoder reads this many tokens of a prompt."""
+MAX_CHARS: Final = 1_500
+"""Text beyond this is not tokenised: it would be cut anyway."""
+
+
+class Network(Protocol):
+    """`run(None, {"input_ids": [B, T] int64, "attention_mask": [B, T] int64})` gives [pooled [B, K]]."""
+
+    def run(self, outputs: None, inputs: dict[str, Any]) -> Sequence[Any]: ...
+
+
+class Tokenizer(Protocol):
+    """Truncates to `MAX_TOKENS`."""
+
+    def encode(self, text: str) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderStage:
+    """Heads see [pooled network output, latent of the linear stage]. Thread-safe."""
+
+    network: Network
+    tokenizer: Tokenizer
+    heads: Heads
+    gate: OutlierGate
+
+    def pooled(self, text: str) -> Array:
+        """The network's output for one text [K]: the [CLS] state, then the mean over tokens."""
+        ids = self.tokenizer.encode(text[:MAX_CHARS]).ids
+        tokens = np.array([ids], dtype=np.int64)
+        inputs = {"input_ids": tokens, "attention_mask": np.ones_like(tokens)}
+        found: Array = self.network.run(None, inputs)[0][0]
+        return found

@@ -1,0 +1,227 @@
+"""Weights of the learned classifier: found, verified by hash, loaded. The shipped ones lie in `router_model/weights/`.
+
+A directory holds `manifest.json` (a `Manifest`), `linear.npz`, and where there is an encoder `encoder.onnx`,
+`encoder.npz` and `tokenizer.json`. Nothing is unpickled; nothing is read before its hash was checked.
+"""
+
+import hashlib
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+
+from router_model.classifier import Classifier, KeywordClassifier
+from router_model.encoder import MAX_TOKENS, EncoderStage, Network, Tokenizer
+from router_model.learned import LearnedClassifier, Mode
+from router_model.linear import LinearStage
+from router_model.prompt_terms import NUMBER_NAMES, SCHEME
+from router_model.success_heads import Heads, LengthHead, OutlierGate
+
+SHIPPED: Final = Path(__file__).parent / "weights"
+MANIFEST: Final = "manifest.json"
+LINEAR, ENCODER, NETWORK, TOKENIZER = "linear.npz", "encoder.npz", "encoder.onnx", "tokenizer.json"
+FORMAT: Final = 1
+MAX_FILE_BYTES: Final = 512 * 1024 * 1024
+_SEPARATOR: Final = "\x00"
+
+
+class WeightsUnusable(Exception):
+    """Weights are missing, corrupt or of another format; the message says what to do."""
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a weights directory states of itself. `files`: sha256 by name. `band`: see `LearnedClassifier`."""
+
+    format: int
+    scheme: str
+    files: Mapping[str, str]
+    band: float
+    least_coverage: float
+    linear_threshold: float
+    encoder_threshold: float | None = None
+    version: str = ""
+    """First 12 hex digits of the hash over `files`: names these weights in decisions and on pages."""
+    training: Mapping[str, Any] = {}
+    """How they were made: data, hashes, seeds, figures. Not read when serving."""
+
+
+def load_learned(
+    directory: Path | None = None,
+    *,
+    mode: Mode = "hybrid",
+    fallback: Classifier | None = None,
+    threads: int = 1,
+) -> LearnedClassifier:
+    """The learned classifier from a weights directory (None: the shipped weights).
+
+    Args:
+        directory: where the weights are.
+        mode: `linear` reads nothing of an encoder.
+        fallback: decides where the classifier abstains; None: the keyword rule.
+        threads: that onnxruntime may use for one prompt.
+
+    Raises:
+        WeightsUnusable: a file is missing or not what the manifest says, or the format is another one.
+    """
+    where = SHIPPED if directory is None else directory
+    manifest = read_manifest(where)
+    try:
+        linear = _linear(_arrays(where, LINEAR, manifest), manifest)
+        encoder = None if mode == "linear" else _encoder(where, manifest, threads)
+    except (KeyError, ValueError, TypeError, OSError) as error:
+        raise WeightsUnusable(f"{where}: the weights do not hold together: {error}") from error
+    rule = KeywordClassifier() if fallback is None else fallback
+    return LearnedClassifier(linear, encoder, rule, mode=mode, band=manifest.band)
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """The manifest of a weights directory, of this format and this way of taking features.
+
+    Raises:
+        WeightsUnusable: there is none, or it is another one.
+    """
+    path = directory / MANIFEST
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=Manifest)
+    except OSError as error:
+        raise WeightsUnusable(
+            f"no router weights at {path}: reinstall, or run `pickspin train`"
+        ) from error
+    except msgspec.MsgspecError as error:
+        raise WeightsUnusable(f"{path} is not a manifest: {error}") from error
+    if found.format != FORMAT or found.scheme != SCHEME:
+        raise WeightsUnusable(
+            f"{path} has format {found.format}, {found.scheme}; this version reads {FORMAT}, {SCHEME}: "
+            "train again with `pickspin train`"
+        )
+    return found
+
+
+def verified(directory: Path, name: str, manifest: Manifest) -> bytes:
+    """The bytes of one file whose hash is the manifest's.
+
+    Raises:
+        WeightsUnusable: missing, too large, or other bytes.
+    """
+    path = directory / name
+    if name not in manifest.files:
+        raise WeightsUnusable(f"{directory / MANIFEST} does not name {name}")
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise WeightsUnusable(f"{path} is larger than {MAX_FILE_BYTES} bytes")
+        raw = path.read_bytes()
+    except OSError as error:
+        raise WeightsUnusable(f"cannot read {path}: {error.strerror}") from error
+    found = hashlib.sha256(raw).hexdigest()
+    if found != manifest.files[name]:
+        raise WeightsUnusable(
+            f"{path} has sha256 {found[:12]}..., the manifest says {manifest.files[name][:12]}...: "
+            "the file is damaged; reinstall or train again"
+        )
+    return raw
+
+
+def _arrays(directory: Path, name: str, manifest: Manifest) -> dict[str, Any]:
+    with np.load(io.BytesIO(verified(directory, name, manifest)), allow_pickle=False) as held:
+        found = {key: held[key] for key in held.files}
+    for key, array in found.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise WeightsUnusable(f"{directory / name}: {key} holds values that are not finite")
+    return found
+
+
+def _linear(held: dict[str, Any], manifest: Manifest) -> LinearStage:
+    if len(held["mean"]) != len(NUMBER_NAMES):
+        raise WeightsUnusable(f"{LINEAR} has other numbers than this version computes")
+    vocabulary = {term: row for row, term in enumerate(_strings(held["terms"]))}
+    if not len(vocabulary) == len(held["table"]) == len(held["idf"]):
+        raise WeightsUnusable(f"{LINEAR}: vocabulary and table differ in length")
+    usual, *verbosity = held["length_bias"].tolist()
+    return LinearStage(
+        vocabulary=vocabulary,
+        idf=_floats(held["idf"]),
+        table=held["table"],
+        scale=_floats(held["scale"]),
+        mean=_floats(held["mean"]),
+        deviation=_floats(held["deviation"]),
+        mixing=_floats(held["mixing"]),
+        offset=_floats(held["offset"]),
+        heads=_heads(held),
+        lengths=LengthHead(
+            weight=_floats(held["length_weight"]),
+            bias=usual,
+            verbosity=dict(zip(_strings(held["length_names"]), verbosity, strict=True)),
+        ),
+        gate=OutlierGate(_floats(held["centroids"]), manifest.linear_threshold),
+        least_coverage=manifest.least_coverage,
+    )
+
+
+def _encoder(directory: Path, manifest: Manifest, threads: int) -> EncoderStage:
+    if manifest.encoder_threshold is None:
+        raise WeightsUnusable(f"{directory} has no encoder; use the classifier `linear`")
+    held = _arrays(directory, ENCODER, manifest)
+    return EncoderStage(
+        network=_network(verified(directory, NETWORK, manifest), threads),
+        tokenizer=_tokenizer(verified(directory, TOKENIZER, manifest)),
+        heads=_heads(held),
+        gate=OutlierGate(_floats(held["centroids"]), manifest.encoder_threshold),
+    )
+
+
+def _network(raw: bytes, threads: int) -> Network:
+    import onnxruntime  # noqa: PLC0415 - 100 ms and 40 MB that the linear mode does without
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # Spinning threads would take the cores that model servers need.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        session: Network = onnxruntime.InferenceSession(
+            raw, options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # onnxruntime's exceptions share no public base
+        raise WeightsUnusable(f"onnxruntime refuses {NETWORK}: {error}") from error
+    return session
+
+
+def _tokenizer(raw: bytes) -> Tokenizer:
+    import tokenizers  # noqa: PLC0415 - as onnxruntime
+
+    try:
+        found = tokenizers.Tokenizer.from_buffer(raw)
+    except Exception as error:  # the binding raises plain Exception
+        raise WeightsUnusable(f"{TOKENIZER} is refused: {error}") from error
+    found.enable_truncation(MAX_TOKENS)
+    found.no_padding()
+    made: Tokenizer = found
+    return made
+
+
+def _heads(held: dict[str, Any]) -> Heads:
+    return Heads(
+        names=_strings(held["names"]),
+        weight=_floats(held["weight"]),
+        bias=_floats(held["bias"]),
+        class_weight=_floats(held["class_weight"]),
+        class_bias=_floats(held["class_bias"]),
+    )
+
+
+def pack_strings(strings: tuple[str, ...]) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Strings as one byte array: no pickles in weights. The strings must not hold NUL."""
+    return np.frombuffer(_SEPARATOR.join(strings).encode("utf-8"), dtype=np.uint8)
+
+
+def _strings(packed: Any) -> tuple[str, ...]:
+    text = bytes(packed).decode("utf-8")
+    return tuple(text.split(_SEPARATOR)) if text else ()
+
+
+def _floats(array: Any) -> np.ndarray[Any, np.dtype[np.float32]]:
+    return np.ascontiguousarray(array, dtype=np.float32)

@@ -37,7 +37,9 @@ class EncoderStage:
 
     def pooled(self, text: str) -> Array:
         """The network's output for one text [K]: the [CLS] state, then the mean over tokens."""
-        ids = self.tokenizer.encode(text[:MAX_CHARS]).ids
+        # Half of a surrogate pair is no text for the tokeniser.
+        cut = text[:MAX_CHARS].encode("utf-8", "replace").decode("utf-8")
+        ids = self.tokenizer.encode(cut).ids
         tokens = np.array([ids], dtype=np.int64)
         inputs = {"input_ids": tokens, "attention_mask": np.ones_like(tokens)}
         found: Array = self.network.run(None, inputs)[0][0]

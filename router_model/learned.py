@@ -18,6 +18,8 @@ from router_model.success_heads import CLASSES, Array, Heads
 
 Mode = Literal["linear", "transformer", "hybrid"]
 MODES: Final[tuple[Mode, ...]] = ("linear", "transformer", "hybrid")
+LARGEST: Final = 1e6
+"""A latent beyond this, or not a number, comes from a broken stage; sane ones stay below a hundred or so."""
 
 
 class LearnedClassifier:
@@ -48,11 +50,13 @@ class LearnedClassifier:
         self._band = 2.0 if mode == "transformer" else band
 
     def classify(self, features: PromptFeatures, models: Sequence[str] = ()) -> Classification:
-        """Reasons: `linear`, `encoder`, `abstained` (unlike anything trained on), `unusable` (not finite)."""
+        """Reasons: `linear`, `encoder`, `abstained` (unlike anything trained on), `unusable` (a stage gave
+        numbers that cannot be right).
+        """
         if features.operation is Operation.EMBEDDINGS or not features.text:
             return self._fallback.classify(features, models)
         latent, coverage = self._linear.latent(features.text)
-        if not np.isfinite(latent).all():
+        if not _is_usable(latent):
             return self._abstained(features, "unusable")
         if self._linear.is_outlier(latent, coverage):
             return self._abstained(features, "abstained")
@@ -61,7 +65,7 @@ class LearnedClassifier:
         seen = latent
         if self._encoder is not None and _margin(chances) < self._band:
             pooled = self._encoder.pooled(features.text)
-            if not np.isfinite(pooled).all():
+            if not _is_usable(pooled):
                 return self._abstained(features, "unusable")
             if self._encoder.gate.is_outlier(pooled):
                 return self._abstained(features, "abstained")
@@ -96,3 +100,7 @@ class LearnedClassifier:
 def _margin(chances: Array) -> float:
     second, first = np.partition(chances, -2)[-2:]
     return float(first - second)
+
+
+def _is_usable(latent: Array) -> bool:
+    return bool(np.abs(latent).max() < LARGEST)

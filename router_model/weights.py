@@ -6,6 +6,8 @@ A directory holds `manifest.json` (a `Manifest`), `linear.npz`, and where there 
 
 import hashlib
 import io
+import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -19,17 +21,27 @@ from router_model.learned import LearnedClassifier, Mode
 from router_model.linear import LinearStage
 from router_model.prompt_terms import NUMBER_NAMES, SCHEME
 from router_model.success_heads import Heads, LengthHead, OutlierGate
+from router_model.weights_checks import check_encoder, check_linear
 
 SHIPPED: Final = Path(__file__).parent / "weights"
 MANIFEST: Final = "manifest.json"
 LINEAR, ENCODER, NETWORK, TOKENIZER = "linear.npz", "encoder.npz", "encoder.onnx", "tokenizer.json"
 FORMAT: Final = 1
 MAX_FILE_BYTES: Final = 512 * 1024 * 1024
+REMEDY: Final = "reinstall, or train again with `pickspin train`"
 _SEPARATOR: Final = "\x00"
+_UNREADABLE: Final = (
+    AttributeError, EOFError, KeyError, NotImplementedError, OSError, OverflowError, TypeError, ValueError,
+    zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+"""What numpy, zipfile and the stages raise of arrays that are not what they should be."""
 
 
 class WeightsUnusable(Exception):
-    """Weights are missing, corrupt or of another format; the message says what to do."""
+    """Weights are missing, corrupt or of another format; the message, one line, says what to do."""
+
+    def __init__(self, problem: str, remedy: str = REMEDY) -> None:
+        super().__init__(" ".join(f"{problem}: {remedy}".splitlines()))
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,13 +80,31 @@ def load_learned(
     """
     where = SHIPPED if directory is None else directory
     manifest = read_manifest(where)
-    try:
-        linear = _linear(_arrays(where, LINEAR, manifest), manifest)
-        encoder = None if mode == "linear" else _encoder(where, manifest, threads)
-    except (KeyError, ValueError, TypeError, OSError) as error:
-        raise WeightsUnusable(f"{where}: the weights do not hold together: {error}") from error
+    linear, encoder = load_stages(where, manifest, has_encoder=mode != "linear", threads=threads)
     rule = KeywordClassifier() if fallback is None else fallback
     return LearnedClassifier(linear, encoder, rule, mode=mode, band=manifest.band)
+
+
+def load_stages(
+    directory: Path, manifest: Manifest, *, has_encoder: bool = True, threads: int = 1
+) -> tuple[LinearStage, EncoderStage | None]:
+    """The stages of a weights directory; without `has_encoder` nothing of an encoder is read.
+
+    Raises:
+        WeightsUnusable: as `load_learned`.
+    """
+    try:
+        linear = _linear(arrays_of(directory, LINEAR, manifest), manifest)
+        check_linear(linear)
+        if not has_encoder:
+            return linear, None
+        encoder = _encoder(directory, manifest, threads)
+        check_encoder(encoder, linear)
+    except _UNREADABLE as error:
+        raise WeightsUnusable(
+            f"{directory}: the weights do not hold together: {error!r}"
+        ) from error
+    return linear, encoder
 
 
 def read_manifest(directory: Path) -> Manifest:
@@ -87,15 +117,13 @@ def read_manifest(directory: Path) -> Manifest:
     try:
         found = msgspec.json.decode(path.read_bytes(), type=Manifest)
     except OSError as error:
-        raise WeightsUnusable(
-            f"no router weights at {path}: reinstall, or run `pickspin train`"
-        ) from error
-    except msgspec.MsgspecError as error:
+        raise WeightsUnusable(f"no router weights at {path}") from error
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise WeightsUnusable(f"{path} is not a manifest: {error}") from error
     if found.format != FORMAT or found.scheme != SCHEME:
         raise WeightsUnusable(
-            f"{path} has format {found.format}, {found.scheme}; this version reads {FORMAT}, {SCHEME}: "
-            "train again with `pickspin train`"
+            f"{path} has format {found.format}, {found.scheme}; this version reads {FORMAT}, {SCHEME}",
+            "train again with `pickspin train`",
         )
     return found
 
@@ -119,12 +147,17 @@ def verified(directory: Path, name: str, manifest: Manifest) -> bytes:
     if found != manifest.files[name]:
         raise WeightsUnusable(
             f"{path} has sha256 {found[:12]}..., the manifest says {manifest.files[name][:12]}...: "
-            "the file is damaged; reinstall or train again"
+            "the file is damaged"
         )
     return raw
 
 
-def _arrays(directory: Path, name: str, manifest: Manifest) -> dict[str, Any]:
+def arrays_of(directory: Path, name: str, manifest: Manifest) -> dict[str, Any]:
+    """The arrays of one verified npz file, all finite.
+
+    Raises:
+        WeightsUnusable: as `verified`; or a value is not finite.
+    """
     with np.load(io.BytesIO(verified(directory, name, manifest)), allow_pickle=False) as held:
         found = {key: held[key] for key in held.files}
     for key, array in found.items():
@@ -162,8 +195,10 @@ def _linear(held: dict[str, Any], manifest: Manifest) -> LinearStage:
 
 def _encoder(directory: Path, manifest: Manifest, threads: int) -> EncoderStage:
     if manifest.encoder_threshold is None:
-        raise WeightsUnusable(f"{directory} has no encoder; use the classifier `linear`")
-    held = _arrays(directory, ENCODER, manifest)
+        raise WeightsUnusable(
+            f"{directory} has no encoder", "set PICKSPIN_ROUTER_CLASSIFIER to linear, or train one"
+        )
+    held = arrays_of(directory, ENCODER, manifest)
     return EncoderStage(
         network=_network(verified(directory, NETWORK, manifest), threads),
         tokenizer=_tokenizer(verified(directory, TOKENIZER, manifest)),

@@ -113,7 +113,7 @@ def load_classifier(
     if mode is None:
         known = ", ".join(("keyword", *MODES))
         raise StartupFailed(f"PICKSPIN_ROUTER_CLASSIFIER is {asked!r}; there are: {known}")
-    directory = Path(where) if where else None
+    directory = Path(where).expanduser() if where else None
     try:
         return load_learned(directory, mode=mode, threads=settings.router.encoder_threads)
     except WeightsUnusable as error:

@@ -15,7 +15,7 @@ from router_model import weights
 from router_model.classifier import Classification, KeywordClassifier
 from router_model.features import PromptFeatures, prompt_features
 from router_model.learned import MODES, LearnedClassifier, _margin
-from router_model.success_heads import CLASSES, OutlierGate
+from router_model.success_heads import CLASSES, LengthHead, OutlierGate
 
 MODELS = ("small", "large", "nobody knows")
 ODD_TEXTS = {
@@ -130,6 +130,22 @@ def test_what_was_asked_of_no_model_says_nothing_of_models(by_mode) -> None:
     assert (found.success, found.answer_tokens) == ({}, {})
     assert len(found.tier_success) == 3
     assert found.typical_answer_tokens > 0
+
+
+@pytest.mark.parametrize(("log", "tokens"), [(-1e5, 1.0), (1e5, math.exp(9)), (2.0, math.exp(2))])
+def test_a_length_is_at_least_one_token_and_no_book(log, tokens) -> None:
+    head = LengthHead(np.zeros(2, np.float32), log, {"any": 0.0})
+    usual, by_model = head.tokens(np.ones(2, np.float32), ("any", "nobody knows"))
+    assert usual == pytest.approx(tokens)
+    assert by_model == {"any": usual}
+
+
+@pytest.mark.parametrize(("odds", "chance"), [(-1e5, 0.0), (0.0, 0.5), (1e5, 1.0)])
+def test_far_odds_are_chances_still(stages, odds, chance) -> None:
+    heads = stages[0].heads
+    latent = np.zeros(heads.weight.shape[1], np.float32)
+    far = replace(heads, bias=np.full_like(heads.bias, odds))
+    assert far.success(latent, ("small",)) == {"small": pytest.approx(chance, abs=1e-6)}
 
 
 def test_hybrid_asks_the_encoder_only_where_the_linear_stage_is_unsure(stages) -> None:

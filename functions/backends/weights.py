@@ -19,13 +19,23 @@ def locate(weights: Weights, data_dir: Path) -> Path:
     Raises:
         StartupFailed: package or file missing, or the hash differs; the message says what to do.
     """
-    path = _find(weights)
-    if weights.sha256 is not None:
-        _verify(path, weights.sha256, data_dir / "verified.json")
+    path = verified_file(weights, data_dir)
     if path.suffix == ".safetensors":
         from functions.backends.minilm_gguf import converted  # noqa: PLC0415 - numpy and gguf are heavy
 
         return converted(path, data_dir / "converted")
+    return path
+
+
+def verified_file(weights: Weights, data_dir: Path) -> Path:
+    """The file as it was published. Verdicts are kept in `data_dir`.
+
+    Raises:
+        StartupFailed: package or file missing, or the hash differs; the message says what to do.
+    """
+    path = _find(weights)
+    if weights.sha256 is not None:
+        _verify(path, weights.sha256, data_dir / "verified.json")
     return path
 
 

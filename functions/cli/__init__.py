@@ -18,6 +18,7 @@ from functions.cli.exporting import exporting
 from functions.cli.replaying import replaying
 from functions.cli.routing import routing
 from functions.cli.running import running
+from functions.cli.training import training
 from functions.cli.tuning import tuning
 from functions.errors import PickspinError
 
@@ -44,6 +45,7 @@ explain(app)
 replaying(app)
 exporting(app)
 tuning(app)
+training(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

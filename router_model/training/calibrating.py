@@ -10,6 +10,8 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float32]
 PRIOR_PROMPTS: Final = 60.0
 """A model's own scale and shift count against this many prompts' worth of "as all models together"."""
+PRIOR_CELLS: Final = 8.0
+"""Scale and shift of all models together count against this many labels' worth of "as they are"."""
 STEPS: Final = 25
 RIDGE: Final = 30.0
 GATE_CENTROIDS: Final = 128
@@ -33,7 +35,7 @@ class Calibration:
 def calibrate(logits: Floats, labels: Floats) -> Calibration:
     """Platt scaling by model [N, M] on prompts that the heads were not fitted on; labels may be NaN."""
     known = np.isfinite(labels)
-    together = _platt(logits[known], labels[known], np.array([1.0, 0.0]), 1e-3)
+    together = _platt(logits[known], labels[known], np.array([1.0, 0.0]), PRIOR_CELLS / 4)
     scale = np.full(labels.shape[1], together[0], np.float32)
     shift = np.full(labels.shape[1], together[1], np.float32)
     for model in range(labels.shape[1]):
@@ -131,7 +133,18 @@ def gate_of(latent: Floats, held_out: Floats, *, seed: int) -> tuple[Floats, flo
         filled = np.linalg.norm(sums, axis=1) > 0
         centroids = np.where(filled[:, None], _unit(sums), centroids)
     similarity = (_unit(held_out) @ centroids.T).max(axis=1)
-    return centroids.astype(np.float32), float(np.quantile(similarity, GATE_SHARE))
+    return centroids.astype(np.float32), low_end(similarity, GATE_SHARE)
+
+
+def low_end(values: Floats, share: float) -> float:
+    """The value below which `share` of new ones lie. Few values do not reach so far down: then a part of the least of
+    them, from half of it (next to no values) to all of it (1 / share values).
+    """
+    reach = len(values) * share
+    if reach >= 1:
+        return float(np.quantile(values, share))
+    least = float(values.min())
+    return min(least, least * (1 + reach) / 2)
 
 
 def band_of(class_logits: Floats, *, share: float) -> float:

@@ -1,7 +1,8 @@
 """Outcome rows as arrays to train on: one line a distinct prompt, one column a model (and one a tier)."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,6 +19,10 @@ CHARS_A_TOKEN: Final = 4.0
 MIN_LABELS: Final = 40
 """A model with fewer labelled training prompts gets no head: it stays with its tier."""
 PRIOR_LABELS: Final = 2.0
+LEAST_PROMPTS: Final = 20
+"""Distinct training prompts below which nothing is learned."""
+LEAST_TUNE: Final = 20
+"""Prompts that calibration wants: a smaller tune part is filled up with up to a quarter of the training part."""
 
 
 class TooLittleData(Exception):
@@ -55,7 +60,7 @@ def dataset_of(rows: Iterable[OutcomeRow], *, min_labels: int = MIN_LABELS) -> D
         min_labels: labelled training prompts that a model needs.
 
     Raises:
-        TooLittleData: no usable row, or no model with enough labels.
+        TooLittleData: no usable row, too few prompts, or no model with enough labels.
     """
     usable = [row for row in rows if row.source not in EVALUATION_ONLY and row.prompt.strip()]
     if not usable:
@@ -65,12 +70,8 @@ def dataset_of(rows: Iterable[OutcomeRow], *, min_labels: int = MIN_LABELS) -> D
     index: dict[str, int] = {}
     for row in usable:
         index.setdefault(row.prompt, len(index))
-    parts = np.empty(len(index), dtype="<U5")
-    for row in usable:
-        parts[index[row.prompt]] = part_of(row.qkey)
+    parts = _parts(usable, index)
     names = _enough(usable, min_labels)
-    if not names:
-        raise TooLittleData(f"no model has {min_labels} labelled training prompts")
     labels, log_tokens = _filled(usable, index, names)
     tiers = [_tier_column(labels, names, tier) for tier in TIERS]
     present = [
@@ -85,17 +86,50 @@ def dataset_of(rows: Iterable[OutcomeRow], *, min_labels: int = MIN_LABELS) -> D
         classes=_classes(labels, parts),
         parts=parts,
         sources=tuple(sorted({row.source for row in usable})),
-        digest=_digest(usable),
+        digest=_digest(usable, min_labels),
     )
 
 
+def _parts(rows: Sequence[OutcomeRow], index: Mapping[str, int]) -> npt.NDArray[np.str_]:
+    """The part of every prompt, by its question; of few questions some of the training part move to the tune part."""
+    keys = {row.prompt: row.qkey for row in rows}
+    part = {key: str(part_of(key)) for key in keys.values()}
+    train = sorted((key for key in part if part[key] == "train"), key=_tune_order)
+    missing = LEAST_TUNE - sum(each == "tune" for each in part.values())
+    for key in train[: max(0, min(missing, len(train) // 4))]:
+        part[key] = "tune"
+    parts = np.empty(len(index), dtype="<U5")
+    for prompt, key in keys.items():
+        parts[index[prompt]] = part[key]
+    count = int((parts == "train").sum())
+    if count < LEAST_PROMPTS or "tune" not in parts:
+        raise TooLittleData(
+            f"{count} distinct prompts to train on and {int((parts == 'tune').sum())} to calibrate on, of {len(index)} "
+            f"in all; {LEAST_PROMPTS} and 1 are needed"
+        )
+    return parts
+
+
+def _tune_order(key: str) -> str:
+    return hashlib.sha256(f"tune:{key}".encode()).hexdigest()
+
+
 def _enough(rows: Sequence[OutcomeRow], min_labels: int) -> tuple[str, ...]:
-    counts: dict[str, int] = {}
+    """Models with enough labels; TooLittleData says how many the others have where there is none."""
+    counts: Counter[str] = Counter()
     for row in rows:
         if part_of(row.qkey) == "train":
-            for name in row.outcomes:
-                counts[name] = counts.get(name, 0) + 1
-    return tuple(sorted(name for name, count in counts.items() if count >= min_labels))
+            counts.update(row.outcomes.keys())
+    found = tuple(sorted(name for name, count in counts.items() if count >= min_labels))
+    if not found:
+        most = (
+            ", ".join(f"{name} {count}" for name, count in counts.most_common(3)) or "none has any"
+        )
+        raise TooLittleData(
+            f"{sum(counts.values())} labels on training prompts; a model needs {min_labels}, and the most have: "
+            f"{most}. A quarter of all prompts is kept for calibration and figures"
+        )
+    return found
 
 
 def _filled(
@@ -146,9 +180,11 @@ def _classes(labels: Floats, parts: npt.NDArray[np.str_]) -> npt.NDArray[np.int6
     return found
 
 
-def _digest(rows: Sequence[OutcomeRow]) -> str:
-    """SHA-256 over ids, prompts and scores, in any order of rows."""
+def _digest(rows: Sequence[OutcomeRow], min_labels: int) -> str:
+    """SHA-256 over ids, prompts and scores, in any order of rows; and over `min_labels` where it is not the usual."""
     total = 0
+    if min_labels != MIN_LABELS:
+        total = int.from_bytes(hashlib.sha256(f"min_labels {min_labels}".encode()).digest(), "big")
     for row in rows:
         text = f"{row.source}\0{row.id}\0{row.prompt}\0{sorted(row.outcomes.items())}"
         total ^= int.from_bytes(
@@ -158,11 +194,12 @@ def _digest(rows: Sequence[OutcomeRow]) -> str:
 
 
 def described(dataset: Dataset) -> dict[str, Any]:
-    """What describes the dataset in a manifest: counts, sources, digest."""
+    """What describes the dataset in a manifest: counts (of models, not of tiers), sources, digest."""
+    single = [not name.startswith(TIER_PREFIX) for name in dataset.models]
     return {
         "prompts": len(dataset.prompts),
-        "labels": int(np.isfinite(dataset.labels).sum()),
-        "models": sum(not name.startswith(TIER_PREFIX) for name in dataset.models),
+        "labels": int(np.isfinite(dataset.labels[:, single]).sum()),
+        "models": sum(single),
         "parts": {part: int((dataset.parts == part).sum()) for part in ("train", "tune", "dev")},
         "sources": list(dataset.sources),
         "sha256": dataset.digest,

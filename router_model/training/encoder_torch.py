@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import tokenizers
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 from transformers import DistilBertConfig, DistilBertModel
@@ -51,6 +52,10 @@ class UnusableEncoder(Exception):
     """The directory to start from is no DistilBERT or BERT model that can be read; the message says why."""
 
 
+_UNREADABLE: Final = (KeyError, OSError, RuntimeError, SafetensorError, TypeError, ValueError)
+"""What files that are no such model make of each step of reading them."""
+
+
 def load_encoder(directory: Path) -> Any:
     """A DistilBertModel from a Hugging Face directory of a DistilBERT, or of a BERT such as MiniLM, folded exactly.
 
@@ -61,10 +66,18 @@ def load_encoder(directory: Path) -> Any:
         UnusableEncoder: config or weights are missing, or of another architecture.
     """
     try:
-        config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
-        state = load_file(directory / "model.safetensors")
-    except (OSError, ValueError) as error:
-        raise UnusableEncoder(f"{directory}: {error}") from error
+        model = _read_encoder(directory)
+    except _UNREADABLE as error:
+        raise UnusableEncoder(f"{directory}: {error!r}") from error
+    positions = model.config.max_position_embeddings
+    if positions < MAX_TOKENS:
+        raise UnusableEncoder(f"{directory}: {positions} positions, {MAX_TOKENS} are needed")
+    return model
+
+
+def _read_encoder(directory: Path) -> Any:
+    config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    state = load_file(directory / "model.safetensors")
     if config.get("model_type") == "distilbert":
         model = DistilBertModel(DistilBertConfig(**config))
         named = {name.removeprefix("distilbert."): value for name, value in state.items()}
@@ -72,7 +85,9 @@ def load_encoder(directory: Path) -> Any:
         model = DistilBertModel(_folded_config(config))
         named = _folded({name.removeprefix("bert."): value for name, value in state.items()})
     else:
-        raise UnusableEncoder(f"{directory}: model_type {config.get('model_type')!r} is neither")
+        raise UnusableEncoder(
+            f"{directory}: model_type {config.get('model_type')!r} is neither bert nor distilbert"
+        )
     missing = set(model.state_dict()) - set(named)
     if missing:
         raise UnusableEncoder(f"{directory}: weights are missing: {', '.join(sorted(missing)[:3])}")
@@ -121,11 +136,18 @@ def _folded(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def tokenized(tokenizer: Path, prompts: Sequence[str]) -> list[list[int]]:
-    """Token ids of every prompt, cut as the serving stage cuts them."""
-    found = tokenizers.Tokenizer.from_file(str(tokenizer))
+    """Token ids of every prompt, cut as the serving stage cuts them.
+
+    Raises:
+        UnusableEncoder: there is no tokeniser in this file.
+    """
+    try:
+        found = tokenizers.Tokenizer.from_file(str(tokenizer))
+    except Exception as error:  # the binding raises plain Exception
+        raise UnusableEncoder(f"{tokenizer}: {error}") from error
     found.enable_truncation(MAX_TOKENS)
     found.no_padding()
-    cut = [prompt[:MAX_CHARS] for prompt in prompts]
+    cut = [prompt[:MAX_CHARS].encode("utf-8", "replace").decode("utf-8") for prompt in prompts]
     return [encoding.ids for encoding in found.encode_batch(cut)]
 
 
@@ -137,15 +159,22 @@ def pooled(model: Any, tokens: Any, mask: Any) -> Any:
     return torch.cat([states[:, 0], MEAN_GAIN * mean], 1)
 
 
-def pooled_of(model: Any, ids: Ids, *, told: Callable[[float], None] = lambda _: None) -> Floats:
-    """Pooled output [N, 2 * dim] of every prompt."""
+def pooled_of(
+    model: Any,
+    ids: Ids,
+    *,
+    told: Callable[[float], None] = lambda _: None,
+    is_exact: bool = False,
+) -> Floats:
+    """Pooled output [N, 2 * dim] of every prompt; `is_exact`: in float32 even where bfloat16 is fast."""
+    is_short = not is_exact and _is_fast_bfloat16()
     model.eval()
     order = np.argsort([len(each) for each in ids], kind="stable")
     found = np.zeros((len(ids), 2 * model.config.dim), np.float32)
     with torch.inference_mode():
         for start in range(0, len(order), 64):
             rows = order[start : start + 64]
-            with torch.autocast("cpu", torch.bfloat16, enabled=_is_fast_bfloat16()):
+            with torch.autocast("cpu", torch.bfloat16, enabled=is_short):
                 found[rows] = pooled(model, *_batch(ids, rows)).float().numpy()
             told(start / len(order))
     return found
@@ -173,7 +202,7 @@ class Training:
         """Whether there was something to go on from."""
         if not path.exists():
             return False
-        held = torch.load(path, weights_only=True)
+        held = torch.load(path, map_location="cpu", weights_only=True)
         self.model.load_state_dict(held["model"])
         self.heads.load_state_dict(held["heads"])
         self.epoch, self.step, self.optimiser = held["epoch"], held["step"], held["optimiser"]
@@ -181,7 +210,7 @@ class Training:
 
 
 def training_of(model: Any, dataset: Dataset, recipe: EncoderRecipe, *, seed: int) -> Training:
-    """A training at its start: heads with the models' mean success as bias."""
+    """A training at its start: the network as given, new heads on it, embeddings kept as they are."""
     torch.manual_seed(seed)
     wide, models = 2 * model.config.dim, dataset.labels.shape[1]
     heads = nn.ModuleDict(
@@ -230,8 +259,9 @@ def train_epoch(
     if training.optimiser is not None:
         optimiser.load_state_dict(training.optimiser)
     running, begun = 0.0, training.step
+    warm_up = min(WARM_UP, max(1, len(batches) // 4))  # of a short pass a quarter
     for step, taken in enumerate(batches[begun:], start=begun):
-        factor = min(1.0, (step + 1) / WARM_UP) * (1 - step / len(batches))
+        factor = min(1.0, (step + 1) / warm_up) * (1 - step / len(batches))
         optimiser.param_groups[0]["lr"] = recipe.rate * factor
         optimiser.param_groups[1]["lr"] = recipe.head_rate * factor
         tokens, mask = _batch(ids, taken)

@@ -1,7 +1,9 @@
 """The trained encoder as an ONNX graph with int8 weights. Needs torch and onnx."""
 
+import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,9 +14,33 @@ import torch
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import nn
 
-from router_model.training.encoder_torch import pooled
+from router_model.training.encoder_torch import pooled, pooled_of, tokenized
+from router_model.weights import pack_strings
 
 OPSET: Final = 17
+PARITY_PROMPTS: Final = (
+    "What is 2 + 2?",
+    "hi",
+    "Prove that there are infinitely many primes.",
+    "Write a Python function that returns the n-th Fibonacci number.",
+    "Which of these is a mammal?\nA. trout\nB. whale\nC. eagle\nD. newt\nAnswer:",
+    "Summarise the causes of the First World War in three sentences.",
+    "Natalia sold 48 clips in April and half as many in May. How many did she sell altogether?",
+    "def add(a, b):\n    return a - b\n\nFix the bug.",
+    "¿Cuál es la capital de Francia?",
+    "请用一句话介绍法国的首都。",
+    "Translate to German: The weather is fine today.",
+    "Let f(x) = x^2 \\sin(1/x) for x \\neq 0 and f(0) = 0. Is f' continuous at 0?",
+    "Is the following sentiment positive or negative? I would not watch it again.",
+    "A train leaves at 9:40 and arrives at 13:05. How long is the journey?",
+    "Give me 5 names for a cat 🐱",
+    "The patient presents with chest pain and ST elevation in II, III and aVF. Which artery is blocked?",
+    "SELECT name FROM users WHERE id = 7; -- what does this return if no such row exists?",
+    "In contract law, which of the following is NOT a requirement of a valid offer?",
+    "   ",
+    "long " * 300,
+)
+"""Questions, code, several scripts, next to nothing, and more than the network reads."""
 
 
 def export_encoder(model: Any, whole: Path, small: Path) -> None:
@@ -36,7 +62,26 @@ def export_encoder(model: Any, whole: Path, small: Path) -> None:
             opset_version=OPSET,
             dynamo=False,
         )
-    quantize_dynamic(str(whole), str(small), weight_type=QuantType.QInt8, per_channel=True)
+    with _without_advice():
+        quantize_dynamic(str(whole), str(small), weight_type=QuantType.QInt8, per_channel=True)
+
+
+@contextmanager
+def _without_advice() -> Iterator[None]:
+    """Keeps the quantiser from advising a preparation, on the root logger, that dynamic quantisation can do without."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+
+
+def write_parity(model: Any, tokenizer: Path, path: Path) -> None:
+    """Writes `prompts` (packed strings) and `pooled` [20, K], the network's float32 output for them, as an npz file."""
+    pooled_exactly = pooled_of(model, tokenized(tokenizer, PARITY_PROMPTS), is_exact=True)
+    np.savez_compressed(path, prompts=pack_strings(PARITY_PROMPTS), pooled=pooled_exactly)
 
 
 class _Pooling:

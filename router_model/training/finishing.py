@@ -67,7 +67,7 @@ def finish(
     tune = dataset.rows_of("tune")
     thresholds = {
         "band": calibrating.band_of(linear.class_logits(seen[tune]), share=ending.encoder_share),
-        "least_coverage": float(np.quantile(terms.coverage[tune], LEAST_COVERAGE_SHARE)),
+        "least_coverage": calibrating.low_end(terms.coverage[tune], LEAST_COVERAGE_SHARE),
         "linear": gate[1],
     }
     lengths = calibrating.length_head(
@@ -138,12 +138,13 @@ def _gate(latent: Floats, dataset: Dataset, seed: int) -> tuple[Floats, float]:
 
 
 def _figures(rows: HeadRows, seen: Floats, dataset: Dataset) -> dict[str, float]:
-    """Log loss, ECE and class accuracy on the dev part, over models (tiers left out)."""
+    """Log loss, ECE and class accuracy on the dev part, over models (tiers left out); empty where it has no label."""
     dev = dataset.rows_of("dev")
-    if not len(dev):
-        return {}
     single = [n for n, name in enumerate(dataset.models) if not name.startswith(TIER_PREFIX)]
-    logits, labels = rows.logits(seen[dev])[:, single], dataset.labels[dev][:, single]
+    labels = dataset.labels[dev][:, single]
+    if not np.isfinite(labels).any():
+        return {}
+    logits = rows.logits(seen[dev])[:, single]
     right = rows.class_logits(seen[dev]).argmax(axis=1) == dataset.classes[dev]
     return {
         "log_loss": round(calibrating.log_loss(logits, labels), 4),

@@ -16,6 +16,9 @@ Floats = npt.NDArray[np.float32]
 TERM_GAIN: Final = 3.0
 """Rows of unit length are scaled by this, so that terms learn as fast as numbers do."""
 CLASS_SHARE: Final = 0.5
+LEAST_BATCHES: Final = 16
+LEAST_BATCH: Final = 8
+"""A pass over few prompts takes smaller batches, so that it has at least so many, of at least so many prompts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +68,12 @@ class Fitted:
         return found
 
 
+def use_threads(count: int | None) -> None:
+    """Lets torch use so many threads; None leaves its own choice. Results differ in the last bits with the number."""
+    if count is not None:
+        torch.set_num_threads(count)
+
+
 def fit(
     dataset: Dataset,
     inputs: Inputs,
@@ -94,13 +103,15 @@ def fit(
         net["out"].bias[:models] = torch.tensor(_rates(dataset.labels[rows]))
     loss_of = _loss(dataset, teacher, recipe)
     optimisers = _optimisers(net, recipe)
-    steps = max(1, recipe.epochs * (len(rows) // recipe.batch))
+    size = _batch_size(len(rows), recipe.batch)
+    steps = max(1, recipe.epochs * (len(rows) // size))
     done = 0
+    told(0.0)
     net.train()
     for _ in range(recipe.epochs):
         shuffled = order.permutation(rows)
-        for start in range(0, len(rows) - recipe.batch + 1, recipe.batch):
-            taken = shuffled[start : start + recipe.batch]
+        for start in range(0, len(rows) - size + 1, size):
+            taken = shuffled[start : start + size]
             factor = 0.5 * (1 + np.cos(np.pi * done / steps))
             for optimiser in optimisers:
                 optimiser.param_groups[0]["lr"] = recipe.rate * factor
@@ -112,6 +123,10 @@ def fit(
             if not done % 50:
                 told(done / steps)
     return _fitted(net)
+
+
+def _batch_size(rows: int, wanted: int) -> int:
+    return max(1, min(wanted, rows, max(LEAST_BATCH, rows // LEAST_BATCHES)))
 
 
 def _net(inputs: Inputs, recipe: FitRecipe, models: int) -> Any:

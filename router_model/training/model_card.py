@@ -31,7 +31,7 @@ usual the models
 did on the prompt; guessing is right a third of the time.
 
 ## Limits
-Trained on public benchmark questions, nearly all English. A prompt unlike them is turned away by a gate, and
+{limits} A prompt unlike them is turned away by a gate, and
 priors decide; a model
 that is not in the list has no head, and its tier's stands in. Outcomes are single answers, mostly greedy: noise in
 them bounds what
@@ -41,6 +41,8 @@ any router can reach. Nothing here says how a model does on your own traffic: tr
 ## Files
 {files}
 """
+
+_LIMITS = "Trained on public benchmark questions, nearly all English."
 
 
 def model_card(training: Mapping[str, Any], files: Mapping[str, str]) -> str:
@@ -62,6 +64,7 @@ def model_card(training: Mapping[str, Any], files: Mapping[str, str]) -> str:
         parts=parts,
         digest=data["sha256"],
         licence=training.get("licence", ""),
+        limits=training.get("limits", _LIMITS),
         figures=_table(training["figures"]),
         files="\n".join(f"- `{name}` sha256 `{digest}`" for name, digest in sorted(files.items())),
     )
@@ -69,6 +72,8 @@ def model_card(training: Mapping[str, Any], files: Mapping[str, str]) -> str:
 
 def _table(figures: Mapping[str, Mapping[str, Any]]) -> str:
     names = sorted({name for each in figures.values() for name in each})
+    if not names:
+        return "None: there was too little data to keep some for figures."
     lines = ["| stage | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     for stage, each in figures.items():
         lines.append(f"| {stage} | " + " | ".join(str(each.get(name, "")) for name in names) + " |")

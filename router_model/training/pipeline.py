@@ -7,7 +7,7 @@ training part; heads over its states, the linear stage as the encoder's student,
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 import numpy as np
@@ -18,12 +18,16 @@ from router_model.training.assembling import HeadRows
 from router_model.training.dataset import Dataset
 from router_model.training.encoder_torch import EncoderRecipe, Training
 from router_model.training.finishing import EncoderParts, Ending, finish
-from router_model.training.fitting_torch import FitRecipe, Inputs, fit
+from router_model.training.fitting_torch import FitRecipe, Inputs, fit, use_threads
 from router_model.training.teaching import cross_fitted
 from router_model.training.vocabulary import Terms, terms_of
 from router_model.weights import NETWORK, TOKENIZER, Manifest
 
 Floats = npt.NDArray[np.float32]
+MARK: Final = "training.json"
+"""In the work directory: whose it is."""
+PARITY: Final = "parity.npz"
+"""In the work directory: what torch makes of a few prompts, to hold other runtimes of the network against."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +83,9 @@ class Job:
     recipe: Recipe
     told: Reporter
     about: Mapping[str, Any] = field(default_factory=dict)
-    """Goes into manifest and model card: `made`, `licence`."""
+    """Goes into manifest and model card: `made`, `licence`, and `limits` where it is not public benchmarks."""
+    threads: int | None = None
+    """Of torch; None: as many as it finds."""
 
 
 def train(job: Job) -> Manifest:
@@ -87,9 +93,11 @@ def train(job: Job) -> Manifest:
 
     Raises:
         StaleWork: `work` belongs to another training.
+        TooLittleData: no term is in several prompts.
         UnusableEncoder: the start cannot be read.
     """
     _claim(job)
+    use_threads(job.threads)
     job.told("terms", 0.0)
     terms = terms_of(job.dataset.prompts, job.dataset.rows_of("train"), size=job.recipe.vocabulary)
     job.told("terms", 1.0)
@@ -121,7 +129,7 @@ def train(job: Job) -> Manifest:
 
 def _encoder(job: Job, start: Start, terms: Terms) -> tuple[EncoderParts, Floats]:
     """The encoder's parts, and logits [N, M] that teach the linear stage."""
-    ids = encoder_torch.tokenized(start.directory / "tokenizer.json", job.dataset.prompts)
+    ids = encoder_torch.tokenized(start.directory / TOKENIZER, job.dataset.prompts)
     frozen = _kept(
         job.work / "frozen.npy",
         lambda: encoder_torch.pooled_of(
@@ -223,10 +231,11 @@ def _exported(
     """Files to ship, the tune part's states as the int8 graph gives them, and how near they are to torch's."""
     whole, small = job.work / "encoder.fp32.onnx", job.work / NETWORK
     exporting.export_encoder(training.model, whole, small)
+    exporting.write_parity(training.model, start.directory / TOKENIZER, job.work / PARITY)
     tune = [ids[row] for row in job.dataset.rows_of("tune")]
     served = exporting.pooled_by_graph(small, tune, told=_stage(job, "int8 graph"))
     exact = encoder_torch.pooled_of(training.model, tune)
-    tokenizer = (start.directory / "tokenizer.json").read_bytes()
+    tokenizer = (start.directory / TOKENIZER).read_bytes()
     return (
         {NETWORK: small.read_bytes(), TOKENIZER: tokenizer},
         served,
@@ -274,7 +283,7 @@ def _claim(job: Job) -> None:
         }
     )
     job.work.mkdir(parents=True, exist_ok=True)
-    mark = job.work / "training.json"
+    mark = job.work / MARK
     if mark.exists() and mark.read_bytes() != whose:
         raise StaleWork(
             f"{job.work} holds another training (other data, start or recipe): name another work "

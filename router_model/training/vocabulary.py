@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from router_model.linear import CLIP
 from router_model.prompt_terms import numbers, term_counts
+from router_model.training.dataset import TooLittleData
 
 Floats = npt.NDArray[np.float32]
 MIN_PROMPTS: Final = 3
@@ -52,13 +53,19 @@ class Terms:
 
 
 def terms_of(prompts: Sequence[str], train: npt.NDArray[np.intp], *, size: int) -> Terms:
-    """Features of all prompts; vocabulary (the `size` most frequent terms), idf and scaling are the training part's."""
+    """Features of all prompts; vocabulary (the `size` most frequent terms), idf and scaling are the training part's.
+
+    Raises:
+        TooLittleData: no term occurs often enough.
+    """
     counts = [term_counts(prompt) for prompt in prompts]
     frequency: Counter[str] = Counter()
     for row in train:
         frequency.update(counts[row].keys())
     ordered = sorted(frequency.items(), key=lambda item: (-item[1], item[0]))[:size]
     kept = tuple(term for term, seen in ordered if seen >= MIN_PROMPTS)
+    if not kept:
+        raise TooLittleData(f"no word occurs in {MIN_PROMPTS} training prompts")
     idf = np.array(
         [math.log((1 + len(train)) / (1 + frequency[term])) + 1 for term in kept], np.float32
     )

@@ -18,6 +18,7 @@ ALLOWED: dict[str, str] = {
     "functions/cli/replaying.py::replay": "each parameter is an option of the command line",
     "functions/cli/routing.py::route": "each parameter is a word of the command line",
     "functions/cli/running.py::up": "each parameter is an option of the command line",
+    "functions/cli/training.py::train": "each parameter is an option of the command line",
     "functions/cli/tuning.py::tune": "each parameter is an option of the command line",
     "functions/telemetry.py::Metrics.__init__": "the table of every metric name, one a line",
 }

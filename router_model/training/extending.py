@@ -93,17 +93,25 @@ def extend(
         grown = _grown(heads, inputs, labels, at, found)
         held.update(names=weights.pack_strings(grown[0]), weight=grown[1], bias=grown[2])
         files[file] = assembling.packed(held)
-    thresholds = {
+    about = _about(manifest, found)
+    assembling.write_weights(out, files, _thresholds(manifest), about)
+    return found
+
+
+def _thresholds(manifest: weights.Manifest) -> dict[str, float]:
+    found = {
         "band": manifest.band,
         "least_coverage": manifest.least_coverage,
         "linear": manifest.linear_threshold,
-        **({} if manifest.encoder_threshold is None else {"encoder": manifest.encoder_threshold}),
     }
-    added = {each.name: {"labels": each.labels, "tier": each.tier} for each in found}
-    assembling.write_weights(
-        out, files, thresholds, {**manifest.training, "extends": manifest.version, "added": added}
-    )
+    if manifest.encoder_threshold is not None:
+        found["encoder"] = manifest.encoder_threshold
     return found
+
+
+def _about(manifest: weights.Manifest, found: tuple[NewHead, ...]) -> dict[str, Any]:
+    added = {each.name: {"labels": each.labels, "tier": each.tier} for each in found}
+    return {**manifest.training, "extends": manifest.version, "added": added}
 
 
 def _labels(rows: Iterable[OutcomeRow], min_labels: int) -> dict[str, dict[str, float]]:

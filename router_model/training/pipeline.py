@@ -130,15 +130,9 @@ def train(job: Job) -> Manifest:
 def _encoder(job: Job, start: Start, terms: Terms) -> tuple[EncoderParts, Floats]:
     """The encoder's parts, and logits [N, M] that teach the linear stage."""
     ids = encoder_torch.tokenized(start.directory / TOKENIZER, job.dataset.prompts)
-    frozen = _kept(
-        job.work / "frozen.npy",
-        lambda: encoder_torch.pooled_of(
-            encoder_torch.load_encoder(start.directory),
-            ids,
-            told=lambda share: job.told("encoder as it starts", share),
-        ),
+    teacher = _kept(
+        job.work / "teacher.npy", lambda: _teacher(job, terms, _frozen(job, start, ids))
     )
-    teacher = _kept(job.work / "teacher.npy", lambda: _teacher(job, terms, frozen))
     training = _trained(job, start, ids, teacher)
     states = _kept(
         job.work / "states.npy",
@@ -158,6 +152,17 @@ def _encoder(job: Job, start: Start, terms: Terms) -> tuple[EncoderParts, Floats
     taught = [own.logits(states), *(rows.logits(seen) for rows in over)]
     mine: Floats = 0.5 * taught[0] + 0.5 * np.mean(taught[1:], axis=0)
     return parts, np.asarray(0.5 * mine + 0.5 * teacher, np.float32)
+
+
+def _frozen(job: Job, start: Start, ids: list[list[int]]) -> Floats:
+    """States [N, S] of the encoder as it starts."""
+    told = _stage(job, "encoder as it starts")
+    return _kept(
+        job.work / "frozen.npy",
+        lambda: encoder_torch.pooled_of(
+            encoder_torch.load_encoder(start.directory), ids, told=told
+        ),
+    )
 
 
 def _teacher(job: Job, terms: Terms, frozen: Floats) -> Floats:

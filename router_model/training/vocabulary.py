@@ -63,7 +63,7 @@ def terms_of(prompts: Sequence[str], train: npt.NDArray[np.intp], *, size: int) 
     for row in train:
         frequency.update(counts[row].keys())
     ordered = sorted(frequency.items(), key=lambda item: (-item[1], item[0]))[:size]
-    kept = tuple(term for term, seen in ordered if seen >= MIN_PROMPTS)
+    kept = tuple(term for term, seen in ordered if seen >= MIN_PROMPTS and _is_writable(term))
     if not kept:
         raise TooLittleData(f"no word occurs in {MIN_PROMPTS} training prompts")
     idf = np.array(
@@ -81,6 +81,11 @@ def terms_of(prompts: Sequence[str], train: npt.NDArray[np.intp], *, size: int) 
         numbers=np.clip((raw - mean) / deviation, -CLIP, CLIP).astype(np.float32),
         coverage=coverage,
     )
+
+
+def _is_writable(term: str) -> bool:
+    """Not so: NUL, which separates terms in the file, and halves of surrogate pairs."""
+    return "\x00" not in term and not any("\ud800" <= sign <= "\udfff" for sign in term)
 
 
 def _rows(

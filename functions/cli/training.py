@@ -100,7 +100,7 @@ def train(  # noqa: PLR0913 - each parameter is a word of the command line
 
     Learns from outcome files, from the feedback and judgements in a store, or from both. Interrupted, the same command
     goes on where it stopped. Repeatable: the same data, seed and number of threads give the same linear stage on one
-    machine. Takes seconds for hundreds of prompts, about an hour for 35,000 on two cores. Needs: pip install
+    machine. Takes seconds for hundreds of prompts, an hour or two for 35,000 on two cores. Needs: pip install
     'pick-and-spin[train]'.
     """
     files = None if data is None else _Files(directory=data, sources=tuple(source or ()))
@@ -108,8 +108,8 @@ def train(  # noqa: PLR0913 - each parameter is a word of the command line
     _check_options(files, source, recorded, is_recorded=from_store)
     if linear_only and (encoder is not None or epochs is not None):
         raise typer.BadParameter("--linear-only trains no encoder: not with --encoder or --epochs")
-    _check_out(out)
     _check_extra()
+    _check_out(out)
     kept = out.with_name(f"{out.name}.work") if work is None else work
     with _failing(kept):
         dataset = _dataset(_rows(files, recorded if from_store else None), min_labels)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from router_model import weights
 from router_model.prompt_terms import NUMBER_NAMES, SCHEME
 from router_model.training.calibrating import Calibration
-from router_model.training.fitting_torch import Fitted
+from router_model.training.fitted import Fitted
 from router_model.training.vocabulary import Terms
 
 Floats = npt.NDArray[np.float32]

@@ -14,7 +14,7 @@ from router_model.success_heads import TIER_PREFIX
 from router_model.training import assembling, calibrating
 from router_model.training.assembling import HeadRows
 from router_model.training.dataset import Dataset, described
-from router_model.training.fitting_torch import Fitted, Inputs
+from router_model.training.fitted import Fitted, Inputs
 from router_model.training.model_card import model_card
 from router_model.training.vocabulary import Terms
 from router_model.weights import ENCODER, LINEAR, Manifest

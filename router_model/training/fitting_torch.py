@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from router_model.training.dataset import Dataset
-from router_model.training.vocabulary import SparseRows
+from router_model.training.fitted import Fitted, Inputs
 
 Floats = npt.NDArray[np.float32]
 TERM_GAIN: Final = 3.0
@@ -32,40 +32,6 @@ class FitRecipe:
     dropout: float = 0.3
     decay: float = 0.01
     soft_share: float = 0.5
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Inputs:
-    """What a stage sees of N prompts: sparse terms (None: none) over `size` columns, and dense numbers [N, D]."""
-
-    dense: Floats
-    terms: SparseRows | None = None
-    size: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fitted:
-    """Latent = terms @ table + dense @ mixing + offset; logits = latent @ weight.T + bias, models then classes."""
-
-    table: Floats | None
-    mixing: Floats
-    offset: Floats
-    weight: Floats
-    bias: Floats
-
-    def latent(self, inputs: Inputs) -> Floats:
-        """Latent [N, K] of every prompt."""
-        found: Floats = inputs.dense @ self.mixing + self.offset
-        if self.table is not None and inputs.terms is not None:
-            rows = inputs.terms
-            for row, (start, end) in enumerate(zip(rows.starts, rows.starts[1:], strict=False)):
-                found[row] += rows.weights[start:end] @ self.table[rows.columns[start:end]]
-        return found
-
-    def logits(self, inputs: Inputs) -> Floats:
-        """Logits [N, M + 3]."""
-        found: Floats = self.latent(inputs) @ self.weight.T + self.bias
-        return found
 
 
 def use_threads(count: int | None) -> None:

@@ -18,7 +18,8 @@ from router_model.training.assembling import HeadRows
 from router_model.training.dataset import Dataset
 from router_model.training.encoder_torch import EncoderRecipe, Training
 from router_model.training.finishing import EncoderParts, Ending, finish
-from router_model.training.fitting_torch import FitRecipe, Inputs, fit, use_threads
+from router_model.training.fitted import Inputs
+from router_model.training.fitting_torch import FitRecipe, fit, use_threads
 from router_model.training.teaching import cross_fitted
 from router_model.training.vocabulary import Terms, terms_of
 from router_model.weights import NETWORK, TOKENIZER, Manifest

@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from router_model.training.dataset import Dataset
-from router_model.training.fitting_torch import FitRecipe, Fitted, Inputs, fit
+from router_model.training.fitted import Fitted, Inputs
+from router_model.training.fitting_torch import FitRecipe, fit
 
 Floats = npt.NDArray[np.float32]
 

@@ -49,14 +49,24 @@ def calibrate(logits: Floats, labels: Floats) -> Calibration:
 def _platt(
     logits: Floats, labels: Floats, prior: npt.NDArray[np.float64], strength: float
 ) -> npt.NDArray[np.float64]:
-    """Newton steps for (scale, shift) of a logistic regression with a ridge towards `prior`."""
+    """Newton steps for (scale, shift) of a logistic regression with a ridge towards `prior`; a step that would make
+    matters worse (logits far too sure, where the curve is flat) is shortened.
+    """
     x = np.stack([logits, np.ones_like(logits)], axis=1).astype(np.float64)
     found = prior.astype(np.float64).copy()
+
+    def cost(at: npt.NDArray[np.float64]) -> float:
+        odds = x @ at
+        ridge = strength * ((at - prior) ** 2).sum() / 2
+        return float((np.logaddexp(0, odds) - labels * odds).sum() + ridge)
+
     for _ in range(STEPS):
         chance = 1 / (1 + np.exp(-np.clip(x @ found, -30, 30)))
         slope = x.T @ (labels - chance) - strength * (found - prior)
         curve = (x * (chance * (1 - chance))[:, None]).T @ x + (strength + 1e-6) * np.eye(2)
-        step = np.linalg.solve(curve, slope)
+        step, now = np.linalg.solve(curve, slope), cost(found)
+        while cost(found + step) > now and np.abs(step).max() > 1e-6:
+            step /= 2
         found += step
         if np.abs(step).max() < 1e-6:
             break

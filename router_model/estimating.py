@@ -90,9 +90,15 @@ def expected_finish(
 
 
 def expected_cost_usd(service: Service, finish: FinishEstimate) -> float:
-    """C: replica seconds x price. The cold start is shared by everything that waits for it."""
+    """C: replica seconds x price. A replica is shared by the calls that it takes at once (as the worker counts the
+    cost of an answer), a cold start by everything that waits for it.
+    """
     shared_cold_s = finish.cold_s / (finish.ahead + 1)
-    return (finish.busy_s + shared_cold_s) * service.price_per_hour_usd / SECONDS_PER_HOUR
+    return (
+        (finish.busy_s / max(1, service.concurrency) + shared_cold_s)
+        * service.price_per_hour_usd
+        / SECONDS_PER_HOUR
+    )
 
 
 def relevance(model: Model, found: Classification) -> Relevance:

@@ -67,7 +67,7 @@ def test_explain_shows_every_term_of_every_candidate(capsys: Any) -> None:
         "0.20",
         "2.56",
         "256",
-        "0.000768",
+        "0.000192",
     ]
     assert rows["large"][2:4] == ["0.800", "default"]
     assert "decided in " in out

@@ -29,7 +29,7 @@ models:
   - {id: large, tier: L3, learned_as: Known, weights: {path: /l.gguf}, quality: {low: 0.9, medium: 0.9, high: 0.9}}
 services:
   - {model: small, price_per_hour_usd: 1, tokens_per_s: 100, ttft_s: 0.1}
-  - {model: large, price_per_hour_usd: 36, tokens_per_s: 20, ttft_s: 1}
+  - {model: large, price_per_hour_usd: 36, concurrency: 2, tokens_per_s: 20, ttft_s: 1}
   - {model: large, backend: {kind: vllm}, price_per_hour_usd: 72, tokens_per_s: 20, ttft_s: 1}
 profiles:
   good: {alpha: 1, latency: 0, cost: 0}
@@ -73,7 +73,8 @@ def test_the_same_choice_keeps_what_was_measured():
     assert found.was == found.would
     assert found.would.measured == MEASURED
     assert found.would.expected.answered == 0.9
-    assert found.would.expected.cost_usd == pytest.approx(found.would.expected.seconds * 0.01)
+    of_a_place = 36 / 3600 / 2
+    assert found.would.expected.cost_usd == pytest.approx(found.would.expected.seconds * of_a_place)
 
 
 def test_another_profile_chooses_anew_and_nothing_measured_is_made_up_for_it():

@@ -150,7 +150,9 @@ def test_gains_are_reckoned_from_what_was_really_answered() -> None:
     assert cheapest.shares == {"small": 1.0}
     seconds = 0.2 + 400 / 100
     assert cheapest.latency_s == pytest.approx(seconds, abs=0.02)
-    assert cheapest.cost_usd_per_1k == pytest.approx(1000 * seconds / 3600, abs=0.01)
+    (small,) = (service for service in catalogue().services if service.slug == "small")
+    place_usd_per_s = small.price_per_hour_usd / 3600 / small.concurrency
+    assert cheapest.cost_usd_per_1k == pytest.approx(1000 * seconds * place_usd_per_s, rel=0.01)
     best_quality = Profile(alpha=1, latency=0, cost=0)
     assert trial(found, best_quality).accuracy == 1.0
 

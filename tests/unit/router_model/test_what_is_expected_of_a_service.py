@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from events.types import Operation, ReplicaState
+from functions.worker.accounting import cost_of
 from router_model.candidates import Candidate, estimate
 from router_model.catalogue import Catalogue, Model, Service
 from router_model.catalogue_finishing import CatalogueRejected
@@ -123,10 +124,16 @@ def test_what_waits_beyond_the_slots_is_waited_for() -> None:
     assert measured.queue_s == 2.0
 
 
-def test_cost_is_busy_time_and_a_share_of_the_start() -> None:
+def test_cost_is_a_place_while_it_is_busy_and_a_share_of_the_start() -> None:
     cold = view(ready=0, eta_s=None, lag=2)
     finish = expected_finish(SERVICE, cold, QUESTION, 100.0)
-    assert expected_cost_usd(SERVICE, finish) == pytest.approx(4.5 + 30.0 / 3)
+    assert expected_cost_usd(SERVICE, finish) == pytest.approx(4.5 / 2 + 30.0 / 3)
+
+
+def test_what_a_warm_service_expects_to_charge_is_what_its_worker_charges() -> None:
+    finish = expected_finish(SERVICE, view(in_flight=2, lag=5), QUESTION, 100.0)
+    charged = cost_of(SERVICE, finish.busy_s)
+    assert expected_cost_usd(SERVICE, finish) == pytest.approx(charged.usd)
 
 
 def test_an_estimate_counts_every_value_that_was_passed_over() -> None:

@@ -145,7 +145,7 @@ def _encoder(job: Job, start: Start, terms: Terms) -> tuple[EncoderParts, Floats
     weight, bias = encoder_torch.success_rows(training)
     classes = encoder_torch.class_rows(training)
     own = HeadRows(weight=weight, bias=bias, class_weight=classes[0], class_bias=classes[1])
-    files, served, figures = _exported(job, start, training, ids)
+    files, served, figures = _exported(job, start, training, ids, states)
     parts = EncoderParts(
         states=states, served=served, own=own, over=over, files=files, figures=figures
     )
@@ -232,7 +232,7 @@ def _over_states(job: Job, terms: Terms, states: Floats, teacher: Floats) -> tup
 
 
 def _exported(
-    job: Job, start: Start, training: Training, ids: list[list[int]]
+    job: Job, start: Start, training: Training, ids: list[list[int]], states: Floats
 ) -> tuple[dict[str, bytes], Floats, dict[str, Any]]:
     """Files to ship, the tune part's states as the int8 graph gives them, and how near they are to torch's."""
     whole, small = job.work / "encoder.fp32.onnx", job.work / NETWORK
@@ -240,7 +240,7 @@ def _exported(
     exporting.write_parity(training.model, start.directory / TOKENIZER, job.work / PARITY)
     tune = [ids[row] for row in job.dataset.rows_of("tune")]
     served = exporting.pooled_by_graph(small, tune, told=_stage(job, "int8 graph"))
-    exact = encoder_torch.pooled_of(training.model, tune)
+    exact = states[job.dataset.rows_of("tune")]
     tokenizer = (start.directory / TOKENIZER).read_bytes()
     return (
         {NETWORK: small.read_bytes(), TOKENIZER: tokenizer},

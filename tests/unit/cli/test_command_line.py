@@ -55,14 +55,6 @@ def url() -> Iterator[str]:
     thread.join(5)
 
 
-@pytest.fixture(autouse=True)
-def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    import os  # noqa: PLC0415
-
-    for name in [name for name in os.environ if name.startswith("PICKSPIN")]:
-        monkeypatch.delenv(name)
-
-
 @pytest.mark.parametrize(
     "arguments",
     [

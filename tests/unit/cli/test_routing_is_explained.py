@@ -73,6 +73,19 @@ def test_explain_shows_every_term_of_every_candidate(capsys: Any) -> None:
     assert "decided in " in out
 
 
+def test_what_the_learned_classifier_knows_of_a_model_is_said(
+    capsys: Any, monkeypatch: pytest.MonkeyPatch, tiny: Any, tmp_path: Any
+) -> None:
+    monkeypatch.setenv("PICKSPIN_ROUTER_CLASSIFIER", "linear")
+    monkeypatch.setenv("PICKSPIN_ROUTER_WEIGHTS", str(tiny.write(tmp_path)))
+    found = plain(capsys, "--explain")
+    assert (found["route_class"], found["stage"]) == ("high", "linear")
+    out = said(capsys, "--explain")
+    rows = {line.split()[0]: line.split() for line in out.splitlines() if line.strip()}
+    assert [rows[model][3] for model in ("small", "large")] == ["learned", "learned"]
+    assert float(rows["large"][2]) > float(rows["small"][2])
+
+
 def test_explain_says_why_the_others_were_not_chosen_from(capsys: Any) -> None:
     found = plain(capsys, "--explain", "--max-latency-s", "20", "--max-cost-usd", "1")
     assert found["service"] == "small"

@@ -35,14 +35,14 @@ CHECKPOINT_EVERY: Final = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncoderRecipe:
-    """`rate` of the network, `head_rate` of what stands on it; both fall linearly to 0 within each of the
-    `epochs` passes. From the second pass on, `soft_share` of the loss follows the teacher.
+    """`rates` of the network by pass, `head_rates` of what stands on it (the last counts for further passes); each falls
+    linearly to 0 within its pass. From the second pass on, `soft_share` of the loss follows the teacher.
     """
 
     epochs: int = 2
     batch: int = 32
-    rate: float = 1e-4
-    head_rate: float = 1e-3
+    rates: tuple[float, ...] = (1e-4, 8e-5)
+    head_rates: tuple[float, ...] = (1e-3, 5e-4)
     decay: float = 0.01
     latent: int = 64
     soft_share: float = 0.4
@@ -149,6 +149,15 @@ def tokenized(tokenizer: Path, prompts: Sequence[str]) -> list[list[int]]:
     found.no_padding()
     cut = [prompt[:MAX_CHARS].encode("utf-8", "replace").decode("utf-8") for prompt in prompts]
     return [encoding.ids for encoding in found.encode_batch(cut)]
+
+
+def check_ids(model: Any, ids: Ids) -> None:
+    """Raises UnusableEncoder where the tokeniser gives a prompt no token, or one that the network has no row for."""
+    largest, shortest = max(max(each, default=0) for each in ids), min(map(len, ids))
+    if largest >= model.config.vocab_size or not shortest:
+        raise UnusableEncoder(
+            f"tokeniser and network do not fit: token {largest} of {model.config.vocab_size}, {shortest} at least"
+        )
 
 
 def pooled(model: Any, tokens: Any, mask: Any) -> Any:
@@ -258,12 +267,15 @@ def train_epoch(
     batches = list(_batches(lesson, np.random.default_rng([lesson.seed, training.epoch])))
     if training.optimiser is not None:
         optimiser.load_state_dict(training.optimiser)
+    rate, head_rate = (
+        rates[min(training.epoch, len(rates) - 1)] for rates in (recipe.rates, recipe.head_rates)
+    )
     running, begun = 0.0, training.step
     warm_up = min(WARM_UP, max(1, len(batches) // 4))  # of a short pass a quarter
     for step, taken in enumerate(batches[begun:], start=begun):
         factor = min(1.0, (step + 1) / warm_up) * (1 - step / len(batches))
-        optimiser.param_groups[0]["lr"] = recipe.rate * factor
-        optimiser.param_groups[1]["lr"] = recipe.head_rate * factor
+        optimiser.param_groups[0]["lr"] = rate * factor
+        optimiser.param_groups[1]["lr"] = head_rate * factor
         tokens, mask = _batch(ids, taken)
         with torch.autocast(
             device, torch.bfloat16, enabled=device == "cuda" or _is_fast_bfloat16()

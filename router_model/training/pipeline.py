@@ -157,13 +157,9 @@ def _encoder(job: Job, start: Start, terms: Terms) -> tuple[EncoderParts, Floats
 
 def _frozen(job: Job, start: Start, ids: list[list[int]]) -> Floats:
     """States [N, S] of the encoder as it starts."""
-    told = _stage(job, "encoder as it starts")
-    return _kept(
-        job.work / "frozen.npy",
-        lambda: encoder_torch.pooled_of(
-            encoder_torch.load_encoder(start.directory), ids, told=told
-        ),
-    )
+    told, given = _stage(job, "encoder as it starts"), encoder_torch.load_encoder(start.directory)
+    encoder_torch.check_ids(given, ids)
+    return _kept(job.work / "frozen.npy", lambda: encoder_torch.pooled_of(given, ids, told=told))
 
 
 def _teacher(job: Job, terms: Terms, frozen: Floats) -> Floats:

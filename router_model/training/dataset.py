@@ -70,8 +70,8 @@ def dataset_of(rows: Iterable[OutcomeRow], *, min_labels: int = MIN_LABELS) -> D
     index: dict[str, int] = {}
     for row in usable:
         index.setdefault(row.prompt, len(index))
-    parts = _parts(usable, index)
     names = _enough(usable, min_labels)
+    parts = _parts(usable, index)
     labels, log_tokens = _filled(usable, index, names)
     tiers = [_tier_column(labels, names, tier) for tier in TIERS]
     present = [

@@ -35,7 +35,7 @@ CHECKPOINT_EVERY: Final = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncoderRecipe:
-    """`rates` of the network by pass, `head_rates` of what stands on it (the last counts for further passes); each falls
+    """`rates` of the network by pass, `head_rates` of what stands on it (the last counts for further ones); each falls
     linearly to 0 within its pass. From the second pass on, `soft_share` of the loss follows the teacher.
     """
 
@@ -267,15 +267,12 @@ def train_epoch(
     batches = list(_batches(lesson, np.random.default_rng([lesson.seed, training.epoch])))
     if training.optimiser is not None:
         optimiser.load_state_dict(training.optimiser)
-    rate, head_rate = (
-        rates[min(training.epoch, len(rates) - 1)] for rates in (recipe.rates, recipe.head_rates)
-    )
     running, begun = 0.0, training.step
-    warm_up = min(WARM_UP, max(1, len(batches) // 4))  # of a short pass a quarter
     for step, taken in enumerate(batches[begun:], start=begun):
-        factor = min(1.0, (step + 1) / warm_up) * (1 - step / len(batches))
-        optimiser.param_groups[0]["lr"] = rate * factor
-        optimiser.param_groups[1]["lr"] = head_rate * factor
+        for group, rates in zip(
+            optimiser.param_groups, (recipe.rates, recipe.head_rates), strict=True
+        ):
+            group["lr"] = _rate(rates, training.epoch, step, len(batches))
         tokens, mask = _batch(ids, taken)
         with torch.autocast(
             device, torch.bfloat16, enabled=device == "cuda" or _is_fast_bfloat16()
@@ -296,6 +293,12 @@ def train_epoch(
     training.epoch, training.step, training.optimiser = training.epoch + 1, 0, None
     training.model, training.heads = model.cpu(), heads.cpu()
     training.checkpoint(kept)
+
+
+def _rate(rates: Sequence[float], epoch: int, step: int, steps: int) -> float:
+    """The rate of one batch: rising for a while (of a short pass a quarter), then falling to 0."""
+    warm_up = min(WARM_UP, max(1, steps // 4))
+    return rates[min(epoch, len(rates) - 1)] * min(1.0, (step + 1) / warm_up) * (1 - step / steps)
 
 
 def success_logits(training: Training, features: Floats) -> Floats:

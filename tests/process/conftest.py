@@ -22,6 +22,9 @@ FAKE = """
     idle_s: 300
 """
 
+KEYWORD_RULE = {"PICKSPIN_ROUTER_CLASSIFIER": "keyword"}
+"""Fake models are named by their callers: nothing is left to classify, and no weights need to be loaded."""
+
 
 def fake_catalogue(path: Path, further: str = "", **models: dict[str, object]) -> Path:
     """Writes a catalogue of fake models (args of the fake program, and concurrency, min_warm), then `further`."""
@@ -62,19 +65,37 @@ def http(real_stack: LocalStack) -> Iterator[httpx.Client]:
         yield client
 
 
+@pytest.fixture(scope="session")
+def shared_fakes(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+    """One stack of fake models, shared: every test has models of its own, and changes nothing else."""
+    directory = tmp_path_factory.mktemp("fakes")
+    catalogue = fake_catalogue(
+        directory / "catalogue.yaml",
+        "cascades:\n  frugal: {steps: [small, large], min_confidence: 0.7, hold_tokens: 4}",
+        small={"ttft_s": 0.05},
+        large={"ttft_s": 0.05},
+        warm={"ttft_s": 0.05, "tokens": 2, "min_warm": 1},
+        loading={"load_s": 600},
+        slow={"ttft_s": 600},
+    )
+    arguments = ("--broker", broker, "--catalogue", str(catalogue))
+    with local_stack(*arguments, environ=KEYWORD_RULE, data_dir=directory) as stack:
+        yield stack
+
+
 @pytest.fixture
 def fake_stack(broker: str, tmp_path: Path) -> Iterator[Callable[..., LocalStack]]:
     """Starts stacks of fake models: `fake_stack(warm={"ttft_s": 0.05}, environ={...})`."""
     opened: list[LocalStack] = []
 
-    def start(
-        environ: dict[str, str] | None = None, further: str = "", **models: dict[str, object]
-    ) -> LocalStack:
-        catalogue = fake_catalogue(tmp_path / "catalogue.yaml", further, **models)
+    def start(environ: dict[str, str] | None = None, **models: dict[str, object]) -> LocalStack:
+        catalogue = fake_catalogue(tmp_path / "catalogue.yaml", **models)
         data_dir = tmp_path / "data"
         data_dir.mkdir(exist_ok=True)
         stack = LocalStack(
-            ["--broker", broker, "--catalogue", str(catalogue)], environ or {}, data_dir
+            ["--broker", broker, "--catalogue", str(catalogue)],
+            KEYWORD_RULE | (environ or {}),
+            data_dir,
         )
         opened.append(stack)
         stack.await_ready()

@@ -1,7 +1,6 @@
 """A cascade through a whole stack: two models, one request, at the plain and the streaming door."""
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -10,14 +9,12 @@ import pytest
 from examples.local_stack import LocalStack
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(60)]
-CASCADE = "cascades:\n  frugal: {steps: [small, large], min_confidence: 0.7, hold_tokens: 4}"
 
 
 def test_the_caller_sees_one_answer_and_the_cost_of_both_models(
-    fake_stack: Callable[..., LocalStack],
+    shared_fakes: LocalStack,
 ) -> None:
-    stack = fake_stack(further=CASCADE, small={"ttft_s": 0.05}, large={"ttft_s": 0.05})
-    with httpx.Client(base_url=stack.url, timeout=30.0) as client:
+    with httpx.Client(base_url=shared_fakes.url, timeout=30.0) as client:
         sure = client.post("/v1/chat/completions", json=asked("[[fake:logprob=-0.01]]"))
         unsure = client.post("/v1/chat/completions", json=asked("[[fake:logprob=-3]]"))
         body = asked("[[fake:logprob=-3]]") | {"stream": True}

@@ -3,7 +3,9 @@
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,21 +16,21 @@ from examples.demo import Received, receiver
 from examples.local_stack import LocalStack
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(120)]
-WAIT_S = 3.0
+WAIT_S = 1.5
+LINE_WAIT_S = 3.0
+"""Of a batch's lines: they name no deadline and get the setting's."""
 LATE_S = 2.0
+AT_ONCE_S = 1.5
 DEADLINE = {"x-pickspin-deadline-s": str(WAIT_S)}
 HELLO = [{"role": "user", "content": "hello"}]
 NEVER = {"model": "never", "messages": HELLO}
-
-
 BATCH_ENDS = ("completed", "failed", "expired", "cancelled")
 
 
 @pytest.fixture
 def http(fake_stack: Callable[..., LocalStack]) -> Iterator[httpx.Client]:
-    """Lines of a batch name no deadline: they get the setting's."""
     environ = {
-        "PICKSPIN_INGRESS_BACKGROUND_WAIT_S": str(WAIT_S),
+        "PICKSPIN_INGRESS_BACKGROUND_WAIT_S": str(LINE_WAIT_S),
         "PICKSPIN_INGRESS_CALLBACK_ALLOW_HTTP": "true",
         "PICKSPIN_INGRESS_CALLBACK_ALLOW_PRIVATE": "true",
     }
@@ -37,14 +39,16 @@ def http(fake_stack: Callable[..., LocalStack]) -> Iterator[httpx.Client]:
         yield client
 
 
-@pytest.fixture
-def received() -> Iterator[tuple[Received, str]]:
+@contextmanager
+def receiving() -> Iterator[tuple[Received, str]]:
     """What a callback receiver on loopback got, and its URL."""
     found = Received()
     server = receiver(found)
-    yield found, f"http://127.0.0.1:{server.server_address[1]}/hook"
-    server.shutdown()
-    server.server_close()
+    try:
+        yield found, f"http://127.0.0.1:{server.server_address[1]}/hook"
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def batch_of(http: httpx.Client, lines: int) -> str:
@@ -82,16 +86,29 @@ def ended(http: httpx.Client, place: str, timeout_s: float) -> tuple[str, float]
         time.sleep(0.05)
 
 
-def test_every_door_expires_in_time_and_cancels_at_once(
-    http: httpx.Client, received: tuple[Received, str]
-) -> None:
-    """One stack for all doors: what is tested is the ending, and each door's own clock."""
-    answers_expire(http)
-    background_work_expires(http, *received)
-    cancelled_work_ends_at_once(http, *received)
+def test_every_door_expires_in_time_and_cancels_at_once(http: httpx.Client) -> None:
+    """One stack for all doors, which wait side by side: what is tested is the ending, and each door's own clock."""
+    side_by_side(
+        http,
+        (
+            answer_expires,
+            stream_expires,
+            poll_expires,
+            callback_expires,
+            batch_expires,
+            event_expires,
+        ),
+    )
+    side_by_side(http, (poll_cancels, response_cancels, batch_cancels, callback_cancels))
 
 
-def answers_expire(http: httpx.Client) -> None:
+def side_by_side(http: httpx.Client, doors: Sequence[Callable[[httpx.Client], None]]) -> None:
+    with ThreadPoolExecutor(len(doors)) as pool:
+        for done in [pool.submit(door, http) for door in doors]:
+            done.result()
+
+
+def answer_expires(http: httpx.Client) -> None:
     began = time.monotonic()
     sync = http.post("/v1/chat/completions", json=NEVER, headers=DEADLINE)
     assert 504 == sync.status_code
@@ -99,6 +116,8 @@ def answers_expire(http: httpx.Client) -> None:
     assert "false" == sync.headers["x-should-retry"]
     assert WAIT_S - 0.2 < time.monotonic() - began < WAIT_S + LATE_S
 
+
+def stream_expires(http: httpx.Client) -> None:
     began = time.monotonic()
     with http.stream(
         "POST", "/v1/chat/completions", json={**NEVER, "stream": True}, headers=DEADLINE
@@ -109,15 +128,7 @@ def answers_expire(http: httpx.Client) -> None:
     assert ["deadline_exceeded"] == [error["code"] for error in errors]
 
 
-def background_work_expires(http: httpx.Client, posts: Received, url: str) -> None:
-    """The callback, the batch and the background call wait side by side."""
-    called_s = time.monotonic()
-    called = http.post(
-        "/v1/chat/completions", json=NEVER, headers={**DEADLINE, "x-pickspin-callback": url}
-    )
-    assert 202 == called.status_code, called.text
-    batched_s = time.monotonic()
-    batch = batch_of(http, lines=2)
+def poll_expires(http: httpx.Client) -> None:
     background = http.post(
         "/v1/chat/completions", json=NEVER, headers={**DEADLINE, "Prefer": "respond-async"}
     )
@@ -126,16 +137,30 @@ def background_work_expires(http: httpx.Client, posts: Received, url: str) -> No
     assert "expired" == state
     assert after_s < WAIT_S + LATE_S
 
-    assert posts.arrived.wait(max(0.0, called_s + WAIT_S + LATE_S - time.monotonic()))
-    assert "inference.expired" == json.loads(posts.posts[0][1])["type"]
 
-    done = until(http, batch, BATCH_ENDS, batched_s + WAIT_S + LATE_S + 1 - time.monotonic())
-    assert time.monotonic() - batched_s < WAIT_S + LATE_S
+def callback_expires(http: httpx.Client) -> None:
+    with receiving() as (posts, url):
+        began = time.monotonic()
+        called = http.post(
+            "/v1/chat/completions", json=NEVER, headers={**DEADLINE, "x-pickspin-callback": url}
+        )
+        assert 202 == called.status_code, called.text
+        assert posts.arrived.wait(max(0.0, began + WAIT_S + LATE_S - time.monotonic()))
+        assert "inference.expired" == json.loads(posts.posts[0][1])["type"]
+
+
+def batch_expires(http: httpx.Client) -> None:
+    began = time.monotonic()
+    batch = batch_of(http, lines=2)
+    done = until(http, batch, BATCH_ENDS, LINE_WAIT_S + LATE_S + 1)
+    assert LINE_WAIT_S - 0.2 < time.monotonic() - began < LINE_WAIT_S + LATE_S
     assert {"total": 2, "completed": 0, "failed": 2} == done["request_counts"]
     lines = http.get(f"/v1/files/{done['error_file_id']}/content").raise_for_status().text
     codes = [json.loads(line)["error"]["code"] for line in lines.splitlines()]
     assert ["batch_expired"] * 2 == codes
 
+
+def event_expires(http: httpx.Client) -> None:
     event_id = f"never-{uuid.uuid4().hex[:8]}"
     event = {
         "specversion": "1.0",
@@ -155,31 +180,37 @@ def background_work_expires(http: httpx.Client, posts: Received, url: str) -> No
     assert "expired" == ended(http, f"/v1/requests/{event_id}", WAIT_S + LATE_S + 1)[0]
 
 
-def cancelled_work_ends_at_once(http: httpx.Client, posts: Received, url: str) -> None:
+def poll_cancels(http: httpx.Client) -> None:
     queued = http.post("/v1/chat/completions", json=NEVER, headers={"Prefer": "respond-async"})
     place = queued.headers["location"]
     http.post(f"{place}/cancel").raise_for_status()
     state, after_s = ended(http, place, 5.0)
     assert "cancelled" == state
-    assert after_s < 1.5
+    assert after_s < AT_ONCE_S
 
+
+def response_cancels(http: httpx.Client) -> None:
     response = http.post("/v1/responses", json={"model": "never", "input": "x", "background": True})
     place = f"/v1/responses/{response.raise_for_status().json()['id']}"
     http.post(f"{place}/cancel").raise_for_status()
     began = time.monotonic()
     while http.get(place).json()["status"] != "cancelled":
-        assert time.monotonic() - began < 1.5
+        assert time.monotonic() - began < AT_ONCE_S
         time.sleep(0.05)
 
+
+def batch_cancels(http: httpx.Client) -> None:
     batch = batch_of(http, lines=2)
-    until(http, batch, ("in_progress",), WAIT_S)
+    until(http, batch, ("in_progress",), LINE_WAIT_S)
     began = time.monotonic()
     http.post(f"{batch}/cancel").raise_for_status()
-    assert "cancelled" == until(http, batch, BATCH_ENDS, WAIT_S)["status"]
-    assert time.monotonic() - began < 1.5
+    assert "cancelled" == until(http, batch, BATCH_ENDS, LINE_WAIT_S)["status"]
+    assert time.monotonic() - began < AT_ONCE_S
 
-    posts.arrived.clear()
-    called = http.post("/v1/chat/completions", json=NEVER, headers={"x-pickspin-callback": url})
-    http.post(f"{called.headers['location']}/cancel").raise_for_status()
-    assert posts.arrived.wait(1.5)
-    assert "inference.cancelled" == json.loads(posts.posts[-1][1])["type"]
+
+def callback_cancels(http: httpx.Client) -> None:
+    with receiving() as (posts, url):
+        called = http.post("/v1/chat/completions", json=NEVER, headers={"x-pickspin-callback": url})
+        http.post(f"{called.headers['location']}/cancel").raise_for_status()
+        assert posts.arrived.wait(AT_ONCE_S)
+        assert "inference.cancelled" == json.loads(posts.posts[-1][1])["type"]

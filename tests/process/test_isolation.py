@@ -1,7 +1,6 @@
 """A model that takes for ever to load holds up nobody but those who wait for it."""
 
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -14,10 +13,9 @@ HELLO = [{"role": "user", "content": "hello"}]
 
 
 def test_a_warm_model_answers_while_another_is_loading_behind_a_long_queue(
-    fake_stack: Callable[..., LocalStack],
+    shared_fakes: LocalStack,
 ) -> None:
-    stack = fake_stack(warm={"ttft_s": 0.05, "tokens": 2, "min_warm": 1}, loading={"load_s": 600})
-    with httpx.Client(base_url=stack.url, timeout=60.0) as http:
+    with httpx.Client(base_url=shared_fakes.url, timeout=60.0) as http:
         warm = {"model": "warm", "messages": HELLO}
         http.post("/v1/chat/completions", json=warm).raise_for_status()
 

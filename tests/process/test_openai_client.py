@@ -120,10 +120,9 @@ def test_a_background_response_is_retrieved(client: openai.OpenAI) -> None:
     assert done.output_text
 
 
-def test_a_background_response_is_cancelled(fake_stack: Callable[..., LocalStack]) -> None:
+def test_a_background_response_is_cancelled(shared_fakes: LocalStack) -> None:
     """On a fake model, for a real one may end its answer before the cancel comes."""
-    stack = fake_stack(slow={"ttft_s": 600})
-    with openai.OpenAI(base_url=f"{stack.url}/v1", api_key="any", timeout=60.0) as client:
+    with openai.OpenAI(base_url=f"{shared_fakes.url}/v1", api_key="any", timeout=60.0) as client:
         made = client.responses.create(model="slow", input="Count.", background=True)
         client.responses.cancel(made.id)
         done = until(

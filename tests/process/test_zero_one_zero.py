@@ -1,4 +1,4 @@
-"""A model that nobody asks for has no process; the first request wakes it; idle, it is gone again."""
+"""A model that nobody asks for has no process; the first request wakes it; idle, it is gone; Ctrl-C leaves nothing."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from examples.local_stack import local_stack
+from examples.local_stack import LocalStack, local_stack
 
 pytestmark = [pytest.mark.process, pytest.mark.model, pytest.mark.timeout(180)]
 MODEL = "smollm2-135m-instruct"
@@ -28,12 +28,12 @@ def await_state(http: httpx.Client, wanted: str, timeout_s: float) -> float:
     return time.monotonic() - began
 
 
-def test_the_model_wakes_on_the_first_request_and_sleeps_when_idle(
+def test_the_model_wakes_on_the_first_request_sleeps_when_idle_and_leaves_nothing_behind(
     broker: str, tmp_path: Path
 ) -> None:
     with (
         local_stack(
-            "--broker", broker, environ={"PICKSPIN_IDLE_S": "5"}, data_dir=tmp_path
+            "--broker", broker, environ={"PICKSPIN_IDLE_S": "3"}, data_dir=tmp_path
         ) as stack,
         httpx.Client(base_url=stack.url, timeout=60.0) as http,
     ):
@@ -67,18 +67,19 @@ def test_the_model_wakes_on_the_first_request_and_sleeps_when_idle(
         while woken & set(stack.descendants()):
             assert time.monotonic() < deadline, "its processes are still there"
             time.sleep(0.1)
+        ctrl_c_leaves_no_process_behind(stack, http)
 
 
-def test_ctrl_c_leaves_no_process_behind(broker: str, tmp_path: Path) -> None:
-    with local_stack("--broker", broker, data_dir=tmp_path) as stack:
-        with httpx.Client(base_url=stack.url, timeout=60.0) as http:
-            body = {"model": MODEL, "prompt": "The sky", "max_tokens": 2}
-            http.post("/v1/completions", json=body).raise_for_status()
-        pids = stack.descendants()
-        assert len(pids) > 6
-        assert 0 == stack.stop(signal.SIGINT)
-        left = [pid for pid in pids if _is_alive(pid)]
-        assert [] == left
+def ctrl_c_leaves_no_process_behind(stack: LocalStack, http: httpx.Client) -> None:
+    """Not even of a model that was woken a second time."""
+    http.post(
+        "/v1/completions", json={"model": MODEL, "prompt": "The sky", "max_tokens": 2}
+    ).raise_for_status()
+    pids = stack.descendants()
+    assert len(pids) > 6
+    assert 0 == stack.stop(signal.SIGINT)
+    left = [pid for pid in pids if _is_alive(pid)]
+    assert [] == left
 
 
 def _is_alive(pid: int) -> bool:

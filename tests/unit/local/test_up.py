@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from examples.local_stack import LocalStack, free_port
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(120)]
+KEYWORD_RULE = {"PICKSPIN_ROUTER_CLASSIFIER": "keyword"}  # nothing is classified here
 CATALOGUE = """
 models: [{id: steady, simulated: true}]
 services: [{model: steady, backend: {kind: fake, args: {load_s: 0.1}}, min_warm: 1}]
@@ -42,20 +44,34 @@ def await_true(condition: Callable[[], object], timeout_s: float = 20.0) -> bool
     return False
 
 
+@contextmanager
+def running(directory: Path) -> Iterator[LocalStack]:
+    """A ready stack with one warm fake model, so that every kind of process is there."""
+    catalogue = directory / "catalogue.yaml"
+    catalogue.write_text(CATALOGUE)
+    data_dir = directory / "data"
+    data_dir.mkdir()
+    stack = LocalStack(["--catalogue", str(catalogue)], KEYWORD_RULE, data_dir)
+    try:
+        stack.await_ready()
+        stack.await_change(lambda c: c["name"] == "steady" and c["state"] == "ready", 30.0)
+        yield stack
+    finally:
+        stack.stop()
+
+
 @pytest.fixture
 def stack(tmp_path: Path) -> Iterator[LocalStack]:
-    """A ready stack with one warm fake model, so that every kind of process is there."""
-    catalogue = tmp_path / "catalogue.yaml"
-    catalogue.write_text(CATALOGUE)
-    data_dir = tmp_path / "data"
-    data_dir.mkdir()
-    running = LocalStack(["--catalogue", str(catalogue)], {}, data_dir)
-    try:
-        running.await_ready()
-        running.await_change(lambda c: c["name"] == "steady" and c["state"] == "ready", 30.0)
-        yield running
-    finally:
-        running.stop()
+    """A stack of the test's own, to be ended in its own way."""
+    with running(tmp_path) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+    """A stack that its tests leave running."""
+    with running(tmp_path_factory.mktemp("lasting")) as found:
+        yield found
 
 
 def test_ctrl_c_stops_in_order_and_leaves_no_process(stack: LocalStack) -> None:
@@ -90,22 +106,24 @@ def test_nothing_outlives_a_killed_supervisor(stack: LocalStack) -> None:
     assert await_true(lambda: not processes_of(stack.data_dir))
 
 
-def test_what_dies_is_started_again(stack: LocalStack) -> None:
+def test_what_dies_is_started_again(lasting: LocalStack) -> None:
     names = ["ingress", "router", "source", "recorder", "callbacks", "steady"]
-    seen = len(stack.changes)
+    seen = len(lasting.changes)
     for name in names:
-        os.kill(stack.pid(name), signal.SIGKILL)
+        os.kill(lasting.pid(name), signal.SIGKILL)
     for name in names:
-        stack.await_change(
+        lasting.await_change(
             lambda c, name=name: c["name"].split("/")[0] == name and c.get("pid"), 20.0, after=seen
         )
 
-    seen, before = len(stack.changes), stack.bootstrap
-    os.kill(stack.pid("broker"), signal.SIGKILL)
-    lost = stack.await_change(lambda c: c["state"] == "lost", 5.0, after=seen)
-    stack.await_change(lambda c: (c["name"], c["state"]) == ("pickspin", "ready"), 30.0, after=seen)
+    seen, before = len(lasting.changes), lasting.bootstrap
+    os.kill(lasting.pid("broker"), signal.SIGKILL)
+    lost = lasting.await_change(lambda c: c["state"] == "lost", 5.0, after=seen)
+    lasting.await_change(
+        lambda c: (c["name"], c["state"]) == ("pickspin", "ready"), 30.0, after=seen
+    )
     assert "queued work is lost" in lost["detail"]
-    assert stack.bootstrap != before
+    assert lasting.bootstrap != before
 
 
 def up(*arguments: str, environ: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -121,14 +139,14 @@ def up(*arguments: str, environ: dict[str, str] | None = None) -> subprocess.Com
 
 
 def test_a_second_stack_is_refused_before_anything_starts(
-    stack: LocalStack, tmp_path: Path
+    lasting: LocalStack, tmp_path: Path
 ) -> None:
-    same_data = up("--data-dir", str(stack.data_dir), "--port", "0")
-    same_port = up("--data-dir", str(tmp_path / "other"), "--port", str(stack.port))
+    same_data = up("--data-dir", str(lasting.data_dir), "--port", "0")
+    same_port = up("--data-dir", str(tmp_path / "other"), "--port", str(lasting.port))
 
     assert (same_data.returncode, same_port.returncode) == (1, 1)
-    assert f"pid {stack.process.pid}" in same_data.stderr
-    assert f"port {stack.port}" in same_port.stderr
+    assert f"pid {lasting.process.pid}" in same_data.stderr
+    assert f"port {lasting.port}" in same_port.stderr
     assert [len(each.stderr.splitlines()) for each in (same_data, same_port)] == [1, 1]
     assert processes_of(tmp_path / "other") == []
 

@@ -30,6 +30,7 @@ from functions.adapters.clock import SystemClock
 from functions.adapters.memory import MemoryBlobs, MemoryLog
 from functions.backends import fake_model
 from functions.settings import BrokerSettings, Settings, WorkerSettings
+from functions.worker import control
 from functions.worker.lifecycle import Worker
 from functions.worker.main import Surroundings, build_worker
 from router_model.catalogue import Backend, Catalogue, Model, Service, Weights
@@ -180,6 +181,12 @@ async def until(condition: Callable[[], Any], patience_s: float = PATIENCE_S) ->
     async with asyncio.timeout(patience_s):
         while not condition():  # noqa: ASYNC110 - what is awaited are records and files, not our own events
             await asyncio.sleep(0.005)
+
+
+@pytest.fixture(autouse=True)
+def _short_polls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tail of cancellations looks up at once when a worker starts or ends; a record wakes it in any case."""
+    monkeypatch.setattr(control, "_POLL_S", 0.01)
 
 
 @pytest.fixture

@@ -101,8 +101,9 @@ class RouterSettings(Group, frozen=True, kw_only=True):
     source_in_flight: int = 32
     request_timeout_s: float = 10.0
     max_hops: int = 4
-    classifier: str = "hybrid"
-    """`hybrid`: linear stage, encoder where it is unsure; `transformer`: both always; `linear`; `keyword`: the rule."""
+    classifier: str = "transformer"
+    """`transformer`: the encoder wherever there is a choice; `hybrid`: only where the linear stage is unsure; `linear`;
+    `keyword`: the rule."""
     weights: str = ""
     """Directory of the classifier's weights; empty: the shipped ones. Unusable: the keyword rule, loudly."""
     encoder_threads: int = 1

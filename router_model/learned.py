@@ -29,7 +29,7 @@ class LearnedClassifier:
         linear: the cheap stage; always runs.
         encoder: the second stage; None only with `mode` linear.
         fallback: finds the class where this abstains.
-        mode: which stages decide.
+        mode: which stages decide. The encoder is never asked where one model alone may answer: there is no choice.
         band: hybrid: the encoder is asked where the two likeliest classes of the linear stage are closer than this.
     """
 
@@ -63,7 +63,7 @@ class LearnedClassifier:
         heads, stage = self._linear.heads, "linear"
         chances = heads.class_chances(latent)
         seen = latent
-        if self._encoder is not None and _margin(chances) < self._band:
+        if self._encoder is not None and len(models) != 1 and _margin(chances) < self._band:
             pooled = self._encoder.pooled(features.text)
             if not _is_usable(pooled):
                 return self._abstained(features, "unusable")

@@ -15,7 +15,7 @@ STAGES: Final[Mapping[str, Callable[[], Classifier]]] = {
     "transformer": partial(load_learned, mode="transformer"),
     "hybrid": partial(load_learned, mode="hybrid"),
 }
-DEFAULT: Final = "hybrid"
+DEFAULT: Final = "transformer"
 """What the product uses where nothing is configured: this one is `ours`."""
 
 

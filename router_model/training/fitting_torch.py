@@ -23,7 +23,9 @@ LEAST_BATCH: Final = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FitRecipe:
-    """`latent` numbers of the shared space; `soft_share` of the loss follows a teacher where there is one."""
+    """`latent` numbers of the shared space; `soft_share` of the loss follows a teacher where there is one. The n
+    labels of a prompt weigh n ** (1 - `evenness`) together: 1 makes prompts equal, 0 labels.
+    """
 
     latent: int = 64
     epochs: int = 4
@@ -32,6 +34,7 @@ class FitRecipe:
     dropout: float = 0.3
     decay: float = 0.01
     soft_share: float = 0.5
+    evenness: float = 0.5
 
 
 def use_threads(count: int | None) -> None:
@@ -132,7 +135,7 @@ def _forward(net: Any, inputs: Inputs, rows: npt.NDArray[np.intp]) -> Any:
 def _loss(
     dataset: Dataset, teacher: Floats | None, recipe: FitRecipe
 ) -> Callable[[Any, npt.NDArray[np.intp]], Any]:
-    labels, weights = label_weights(dataset.labels)
+    labels, weights = label_weights(dataset.labels, recipe.evenness)
     targets, cells = torch.from_numpy(labels), torch.from_numpy(weights)
     classes = torch.from_numpy(dataset.classes)
     models = labels.shape[1]
@@ -150,11 +153,13 @@ def _loss(
     return loss_of
 
 
-def label_weights(labels: Floats) -> tuple[Floats, Floats]:
-    """Labels [N, M] without NaN, and the weight of each cell: a prompt with n labels weighs root n in all."""
+def label_weights(labels: Floats, evenness: float = 0.5) -> tuple[Floats, Floats]:
+    """Labels [N, M] without NaN, and the weight of each cell (`FitRecipe.evenness`), the same sum as at 0.5."""
     known = np.isfinite(labels).astype(np.float32)
     count = np.maximum(known.sum(axis=1, keepdims=True), 1)
-    return np.nan_to_num(labels), (known / np.sqrt(count)).astype(np.float32)
+    weights = known / count**evenness
+    size = (known / np.sqrt(count)).sum() / max(1e-9, float(weights.sum()))
+    return np.nan_to_num(labels), (weights * size).astype(np.float32)
 
 
 def _rates(labels: Floats) -> Floats:

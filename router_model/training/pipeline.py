@@ -50,8 +50,13 @@ class Recipe:
     terms_net: FitRecipe = field(default_factory=lambda: FitRecipe(latent=32))
     states_net: FitRecipe = field(default_factory=lambda: FitRecipe(epochs=6))
     both_net: FitRecipe = field(default_factory=FitRecipe)
-    heads_net: FitRecipe = field(default_factory=lambda: FitRecipe(epochs=3))
-    student: FitRecipe = field(default_factory=lambda: FitRecipe(epochs=6, soft_share=0.7))
+    heads_nets: tuple[FitRecipe, ...] = (
+        FitRecipe(epochs=3),
+        FitRecipe(epochs=5, latent=200, evenness=0.2),
+    )
+    student: FitRecipe = field(
+        default_factory=lambda: FitRecipe(latent=96, epochs=6, dropout=0.2, soft_share=0.9)
+    )
 
 
 class Reporter(Protocol):
@@ -213,17 +218,18 @@ def _first(job: Job, training: Training, ids: list[list[int]]) -> Floats:
 
 
 def _over_states(job: Job, terms: Terms, states: Floats, teacher: Floats) -> tuple[HeadRows, ...]:
-    """Heads over [states, numbers], one set a seed."""
+    """Heads over [states, numbers], one set a net and seed."""
     scaled, mean, gain = _scaled(states, job.dataset)
     inputs = Inputs(dense=np.hstack([scaled, terms.numbers]).astype(np.float32))
-    found = []
-    for seed in range(job.recipe.seeds):
-        fitted = fit(
-            job.dataset, inputs, job.dataset.rows_of("train"), job.recipe.heads_net,
-            seed=job.recipe.seed + seed, teacher=teacher, told=_stage(job, f"heads {seed + 1}"),
-        )  # fmt: skip
-        rows = assembling.rows_on_dense(fitted, job.dataset.labels.shape[1])
-        found.append(assembling.unscaled(rows, mean, gain))
+    rows, found = job.dataset.rows_of("train"), []
+    for number, net in enumerate(job.recipe.heads_nets):
+        for seed in range(job.recipe.seeds):
+            fitted = fit(
+                job.dataset, inputs, rows, net, seed=job.recipe.seed + seed, teacher=teacher,
+                told=_stage(job, f"heads {number + 1}.{seed + 1}"),
+            )  # fmt: skip
+            heads = assembling.rows_on_dense(fitted, job.dataset.labels.shape[1])
+            found.append(assembling.unscaled(heads, mean, gain))
     return tuple(found)
 
 

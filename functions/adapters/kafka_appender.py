@@ -101,7 +101,10 @@ class KafkaAppender:
         self._thread.join(timeout_s)
         producer = self._producer
         if producer is not None:
-            producer.close(timeout=timeout_s)
+            try:
+                producer.close(timeout=timeout_s)
+            except KafkaError as error:  # a broker that is gone takes nothing any more
+                log.warning("not all was flushed", extra={"reason": type(error).__name__})
         if self._bell is not None:
             self._bell.close()
 

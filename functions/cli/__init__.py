@@ -15,6 +15,7 @@ from functions.cli.asking import ask
 from functions.cli.batching import batch
 from functions.cli.explaining import explain
 from functions.cli.exporting import exporting
+from functions.cli.extending import extending
 from functions.cli.replaying import replaying
 from functions.cli.routing import routing
 from functions.cli.running import running
@@ -46,6 +47,7 @@ replaying(app)
 exporting(app)
 tuning(app)
 training(app)
+extending(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

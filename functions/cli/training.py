@@ -103,16 +103,16 @@ def train(  # noqa: PLR0913 - each parameter is a word of the command line
     machine. Takes seconds for hundreds of prompts, an hour or two for 35,000 on two cores. Needs: pip install
     'pick-and-spin[train]'.
     """
-    files = None if data is None else _Files(directory=data, sources=tuple(source or ()))
-    recorded = _Recorded(store=store, data_dir=data_dir, since=since, tenant=tenant)
-    _check_options(files, source, recorded, is_recorded=from_store)
+    files = None if data is None else Files(directory=data, sources=tuple(source or ()))
+    recorded = Recorded(store=store, data_dir=data_dir, since=since, tenant=tenant)
+    check_options(files, source, recorded, is_recorded=from_store)
     if linear_only and (encoder is not None or epochs is not None):
         raise typer.BadParameter("--linear-only trains no encoder: not with --encoder or --epochs")
     _check_extra()
-    _check_out(out)
+    check_out(out)
     kept = out.with_name(f"{out.name}.work") if work is None else work
     with _failing(kept):
-        dataset = _dataset(_rows(files, recorded if from_store else None), min_labels)
+        dataset = _dataset(rows_of(files, recorded if from_store else None), min_labels)
         start = None if linear_only else _start(encoder, kept)
         _announce(dataset, kept)
         with open_progress() as told:
@@ -127,29 +127,32 @@ def train(  # noqa: PLR0913 - each parameter is a word of the command line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Files:
+class Files:
+    """Outcome files to learn from; no `sources` means all."""
+
     directory: Path
     sources: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Recorded:
+class Recorded:
+    """The store to learn from, as on the command line."""
+
     store: str | None
     data_dir: str | None
     since: str | None
     tenant: str | None
 
 
-def _check_options(
-    files: _Files | None, source: list[str] | None, recorded: _Recorded, *, is_recorded: bool
+def check_options(
+    files: Files | None, source: list[str] | None, recorded: Recorded, *, is_recorded: bool
 ) -> None:
+    """Raises BadParameter where the options name nothing to learn from, or contradict each other."""
     if files is None and not is_recorded:
         raise typer.BadParameter("name what to learn from: --data DIR, --from-store, or both")
     if files is None and source:
         raise typer.BadParameter("--source names files of --data, which is missing")
-    if not is_recorded and recorded != _Recorded(
-        store=None, data_dir=None, since=None, tenant=None
-    ):
+    if not is_recorded and recorded != Recorded(store=None, data_dir=None, since=None, tenant=None):
         raise typer.BadParameter("--store, --data-dir, --since and --tenant go with --from-store")
 
 
@@ -162,7 +165,7 @@ def _check_extra() -> None:
         )
 
 
-def _check_out(out: Path) -> None:
+def check_out(out: Path) -> None:
     """Finds out before an hour's work whether its result can be written."""
     from router_model.weights import MANIFEST  # noqa: PLC0415 - numpy is not needed to list the verbs
 
@@ -201,14 +204,15 @@ def _failing(work: Path) -> Iterator[None]:
         raise
 
 
-def _rows(files: _Files | None, recorded: _Recorded | None) -> "Iterator[OutcomeRow]":
+def rows_of(files: Files | None, recorded: Recorded | None) -> "Iterator[OutcomeRow]":
+    """Rows of the files, then of the store."""
     if files is not None:
         yield from _rows_of_files(files)
     if recorded is not None:
         yield from _rows_of_store(recorded)
 
 
-def _rows_of_files(files: _Files) -> "Iterator[OutcomeRow]":
+def _rows_of_files(files: Files) -> "Iterator[OutcomeRow]":
     from router_model.outcomes import outcome_files, read_outcomes  # noqa: PLC0415
 
     missing = set(files.sources) - outcome_files(files.directory).keys()
@@ -217,7 +221,7 @@ def _rows_of_files(files: _Files) -> "Iterator[OutcomeRow]":
     yield from read_outcomes(files.directory, sources=files.sources or None)
 
 
-def _rows_of_store(recorded: _Recorded) -> "Iterator[OutcomeRow]":
+def _rows_of_store(recorded: Recorded) -> "Iterator[OutcomeRow]":
     from functions import wiring  # noqa: PLC0415 - needed by this verb alone
     from functions.cli.recorded import outcomes_from_store  # noqa: PLC0415
     from functions.store import FinishedQuery  # noqa: PLC0415

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from router_model import weights
 from router_model.catalogue import Tier
-from router_model.outcomes import OutcomeRow
+from router_model.outcomes import EVALUATION_ONLY, OutcomeRow
 from router_model.success_heads import TIER_PREFIX, Heads
 from router_model.training import assembling
 from router_model.training.dataset import TooLittleData
@@ -115,9 +115,13 @@ def _about(manifest: weights.Manifest, found: tuple[NewHead, ...]) -> dict[str, 
 
 
 def _labels(rows: Iterable[OutcomeRow], min_labels: int) -> dict[str, dict[str, float]]:
-    """Score by model and prompt, of models with enough of them. Of several scores the last one counts."""
+    """Score by model and prompt, of models with enough of them. Of several scores the last one counts; sources for
+    evaluation only do not.
+    """
     found: dict[str, dict[str, float]] = {}
     for row in rows:
+        if row.source in EVALUATION_ONLY:
+            continue
         for name, score in row.outcomes.items():
             found.setdefault(name, {})[row.prompt] = score
     enough = {name: scores for name, scores in found.items() if len(scores) >= min_labels}
@@ -153,17 +157,24 @@ def _grown(
     for each in new:
         rows = np.array([at[prompt] for prompt in labels[each.name]])
         scores = np.array(list(labels[each.name].values()), np.float64)
-        start = heads.rows[TIER_PREFIX + each.tier]
-        prior = inputs[rows] @ heads.weight[start] + heads.bias[start]
+        start, level = _average(heads, each.tier)
+        prior = inputs[rows] @ start + level
         shift = _placed(inputs[rows] @ directions.T, prior, scores)
-        row = heads.weight[start] + shift[:-1] @ directions
-        offset = heads.bias[start] + shift[-1]
+        row, offset = start + shift[:-1] @ directions, level + shift[-1]
         if each.name in heads.rows:
             weight[heads.rows[each.name]], bias[heads.rows[each.name]] = row, offset
         else:
             names.append(each.name)
             weight, bias = np.vstack([weight, row]), np.append(bias, offset)
     return tuple(names), weight.astype(np.float16), bias.astype(np.float32)
+
+
+def _average(heads: Heads, tier: Tier) -> tuple[Floats, float]:
+    """The head of a tier's average model; weights that know no such tier: the average of all heads."""
+    row = heads.rows.get(TIER_PREFIX + tier)
+    if row is None:
+        return heads.weight.mean(axis=0), float(heads.bias.mean())
+    return heads.weight[row], float(heads.bias[row])
 
 
 def _directions(heads: Heads) -> Floats:

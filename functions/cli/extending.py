@@ -1,7 +1,8 @@
 """`pickspin extend`: heads for further models, put into existing weights. Needs no torch."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 import typer
@@ -18,6 +19,11 @@ from functions.cli.training import (
 )
 from functions.cli.training_progress import open_progress
 from functions.settings import load_settings
+
+if TYPE_CHECKING:
+    from router_model.catalogue import Tier
+    from router_model.outcomes import OutcomeRow
+    from router_model.training.extending import NewHead
 
 EXAMPLES: Final = (
     "Examples: pickspin extend --from-store --out weights  |  "
@@ -57,35 +63,46 @@ def extend(  # noqa: PLR0913 - each parameter is a word of the command line
     Everything else of the weights stays as it is: a model is placed in the space that all models share, starting at the
     average model of its tier. Takes seconds to minutes and no torch.
     """
-    from functions import wiring  # noqa: PLC0415 - needed by this verb alone
-    from router_model.outcomes import BadOutcomes  # noqa: PLC0415
-    from router_model.training.dataset import TooLittleData  # noqa: PLC0415
-    from router_model.training.extending import extend as extend_weights  # noqa: PLC0415
-    from router_model.weights import SHIPPED, WeightsUnusable  # noqa: PLC0415
-
     files = None if data is None else Files(directory=data, sources=tuple(source or ()))
     recorded = Recorded(store=store, data_dir=data_dir, since=since, tenant=tenant)
     check_options(files, source, recorded, is_recorded=from_store)
     check_out(out)
-    settings = chosen(load_settings(), store=store, data_dir=data_dir)
-    catalogue = wiring.load_catalogue(settings)
-    tiers = {model.learned_name: model.tier for model in catalogue.models}
-    try:
-        with open_progress() as told:
-            found = extend_weights(
-                SHIPPED if weights is None else weights,
-                rows_of(files, recorded if from_store else None),
-                out,
-                tiers=tiers,
-                min_labels=min_labels,
-                told=lambda share: told("prompts", share),
-            )
-    except TooLittleData as error:
-        raise TrainFailed(f"too little data: {error}") from error
-    except (BadOutcomes, WeightsUnusable) as error:
-        raise TrainFailed(str(error)) from error
+    rows = rows_of(files, recorded if from_store else None)
+    found = _extended(weights, rows, out, _tiers(recorded), min_labels)
     if as_json:
         say_json(msgspec.to_builtins(found))
         return
     say_rows([("MODEL", "TIER", "LABELS"), *((e.name, e.tier, str(e.labels)) for e in found)])
     typer.echo(f"to use them: PICKSPIN_ROUTER_WEIGHTS={out}")
+
+
+def _tiers(recorded: Recorded) -> "dict[str, Tier]":
+    """Tiers by learned name, as the catalogue states them."""
+    from functions import wiring  # noqa: PLC0415 - needed by this verb alone
+
+    settings = chosen(load_settings(), store=recorded.store, data_dir=recorded.data_dir)
+    return {model.learned_name: model.tier for model in wiring.load_catalogue(settings).models}
+
+
+def _extended(
+    base: Path | None,
+    rows: "Iterator[OutcomeRow]",
+    out: Path,
+    tiers: "dict[str, Tier]",
+    min_labels: int,
+) -> "tuple[NewHead, ...]":
+    from router_model.outcomes import BadOutcomes  # noqa: PLC0415 - needed by this verb alone
+    from router_model.training.dataset import TooLittleData  # noqa: PLC0415
+    from router_model.training.extending import extend as extend_weights  # noqa: PLC0415
+    from router_model.weights import SHIPPED, WeightsUnusable  # noqa: PLC0415
+
+    try:
+        with open_progress() as told:
+            return extend_weights(
+                SHIPPED if base is None else base, rows, out,
+                tiers=tiers, min_labels=min_labels, told=lambda share: told("prompts", share),
+            )  # fmt: skip
+    except TooLittleData as error:
+        raise TrainFailed(f"too little data: {error}") from error
+    except (BadOutcomes, WeightsUnusable) as error:
+        raise TrainFailed(str(error)) from error

@@ -24,7 +24,7 @@ from router_model.training.model_tiers import tier_of
 Floats = npt.NDArray[np.float32]
 DIRECTIONS: Final = 12
 """Directions of the shared space that a new model is placed along."""
-RIDGE: Final = 8.0
+RIDGE: Final = 25.0
 """Labels' worth of trust in the tier's average model."""
 STEPS: Final = 30
 DEFAULT_TIER: Final[Tier] = "L1"

@@ -15,6 +15,7 @@ PARAMETERS = 7
 ALLOWED: dict[str, str] = {
     # "<path>" or "<path>::<function>": why it may be larger.
     "functions/cli/batching.py::batch": "each parameter is an option of the command line",
+    "functions/cli/extending.py::extend": "each parameter is an option of the command line",
     "functions/cli/replaying.py::replay": "each parameter is an option of the command line",
     "functions/cli/routing.py::route": "each parameter is a word of the command line",
     "functions/cli/running.py::up": "each parameter is an option of the command line",

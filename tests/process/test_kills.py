@@ -131,7 +131,10 @@ def seen_on_the_log(stack: LocalStack, broker: str, wanted: set[str]) -> dict[st
 
 @pytest.fixture
 def stack(fake_stack: Callable[..., LocalStack]) -> LocalStack:
-    return fake_stack(steady={"ttft_s": 0.05, "tokens": 4, "concurrency": 4, "min_warm": 1})
+    """Its one replica is ready: to kill it while it starts would be a failed start, and the service unhealthy."""
+    found = fake_stack(steady={"ttft_s": 0.05, "tokens": 4, "concurrency": 4, "min_warm": 1})
+    found.await_change(lambda c: (c["name"], c["state"]) == ("steady", "ready"), 30.0)
+    return found
 
 
 def kill(stack: LocalStack, name: str) -> None:

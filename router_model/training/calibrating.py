@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
-PRIOR_PROMPTS: Final = 60.0
+PRIOR_PROMPTS: Final = 2000.0
 """A model's own scale and shift count against this many prompts' worth of "as all models together"."""
 PRIOR_CELLS: Final = 8.0
 """Scale and shift of all models together count against this many labels' worth of "as they are"."""
@@ -16,7 +16,7 @@ STEPS: Final = 25
 RIDGE: Final = 30.0
 GATE_CENTROIDS: Final = 128
 GATE_STEPS: Final = 12
-GATE_SHARE: Final = 0.01
+GATE_SHARE: Final = 0.004
 """Share of prompts like the training ones that the gate turns away."""
 
 

@@ -20,7 +20,7 @@ from router_model.training.vocabulary import Terms
 from router_model.weights import ENCODER, LINEAR, Manifest
 
 Floats = npt.NDArray[np.float32]
-LEAST_COVERAGE_SHARE: Final = 0.005
+LEAST_COVERAGE_SHARE: Final = 0.002
 """Share of held-out prompts with fewer known terms than the least coverage."""
 CARD: Final = "MODEL_CARD.md"
 

@@ -106,7 +106,7 @@ class RouterSettings(Group, frozen=True, kw_only=True):
     `keyword`: the rule."""
     weights: str = ""
     """Directory of the classifier's weights; empty: the shipped ones. Unusable: the keyword rule, loudly."""
-    encoder_threads: int = 1
+    encoder_threads: int = 2
     """Threads of the encoder for one prompt; 0 lets it take every core."""
     history: int | None = None
     """Recent values of T and of C that count in scores beside the candidates (docs/adr/0012). None: 512 where the

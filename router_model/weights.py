@@ -65,7 +65,7 @@ def load_learned(
     *,
     mode: Mode = "hybrid",
     fallback: Classifier | None = None,
-    threads: int = 1,
+    threads: int = 2,
 ) -> LearnedClassifier:
     """The learned classifier from a weights directory (None: the shipped weights).
 
@@ -86,7 +86,7 @@ def load_learned(
 
 
 def load_stages(
-    directory: Path, manifest: Manifest, *, has_encoder: bool = True, threads: int = 1
+    directory: Path, manifest: Manifest, *, has_encoder: bool = True, threads: int = 2
 ) -> tuple[LinearStage, EncoderStage | None]:
     """The stages of a weights directory; without `has_encoder` nothing of an encoder is read.
 
@@ -214,8 +214,8 @@ def _network(raw: bytes, threads: int) -> Network:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    # Spinning threads would take the cores that model servers need.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Threads that wait for each other within a prompt do so awake; a single one never spins.
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(threads > 1)))
     try:
         session: Network = onnxruntime.InferenceSession(
             raw, options, providers=["CPUExecutionProvider"]

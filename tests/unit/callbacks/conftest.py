@@ -143,6 +143,12 @@ class Desk:
         while await self.deliverer.start_due():
             await self.deliverer.finish()
 
+    async def until(self, condition):
+        """Waits for what other tasks bring about."""
+        async with asyncio.timeout(5):
+            while not condition():
+                await asyncio.sleep(0.005)
+
     def delivery(self, number=1):
         (found,) = self.store.deliveries(f"r{number}")
         return found

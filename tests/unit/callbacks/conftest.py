@@ -146,7 +146,7 @@ class Desk:
     async def until(self, condition):
         """Waits for what other tasks bring about."""
         async with asyncio.timeout(5):
-            while not condition():
+            while not condition():  # noqa: ASYNC110 - the store tells nobody
                 await asyncio.sleep(0.005)
 
     def delivery(self, number=1):

@@ -7,16 +7,20 @@ from typing import TYPE_CHECKING, Annotated, Final
 import msgspec
 import typer
 
-from functions.cli.recorded_options import DataDir, Since, StoreUrl, Tenant, chosen
-from functions.cli.saying import AsJson, say_json, say_rows
-from functions.cli.training import (
+from functions.cli.learning_options import (
+    Data,
     Files,
+    FromStore,
+    Out,
     Recorded,
+    Source,
     TrainFailed,
     check_options,
     check_out,
     rows_of,
 )
+from functions.cli.recorded_options import DataDir, Since, StoreUrl, Tenant, chosen
+from functions.cli.saying import AsJson, say_json, say_rows
 from functions.cli.training_progress import open_progress
 from functions.settings import load_settings
 
@@ -37,20 +41,14 @@ def extending(app: typer.Typer) -> None:
 
 
 def extend(  # noqa: PLR0913 - each parameter is a word of the command line
-    out: Annotated[
-        Path, typer.Option(help="Directory for the weights: new, empty, or of earlier weights.")
-    ],
+    out: Out,
     *,
     weights: Annotated[
         Path | None, typer.Option(help="Weights to add to. [default: the shipped ones]")
     ] = None,
-    data: Annotated[
-        Path | None, typer.Option(help="Directory of outcome files (*.jsonl.gz).")
-    ] = None,
-    source: Annotated[list[str] | None, typer.Option(help="Only these files; repeatable.")] = None,
-    from_store: Annotated[
-        bool, typer.Option("--from-store", help="Learn from the rated answers of a store.")
-    ] = False,
+    data: Data = None,
+    source: Source = None,
+    from_store: FromStore = False,
     store: StoreUrl = None,
     data_dir: DataDir = None,
     since: Since = None,

@@ -1,14 +1,12 @@
 """`pickspin train`: weights of the router's classifier, from outcome files and from what a store recorded.
 
-Needs the `train` extra (torch). The only module that imports `router_model.training`.
+Needs the `train` extra (torch).
 """
 
 import hashlib
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,18 +15,21 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import msgspec
 import typer
 
-from functions.cli.recorded_options import (
-    DataDir,
-    Since,
-    StoreUrl,
-    Tenant,
-    chosen,
-    instant_of,
-    open_recorded,
+from functions.cli.learning_options import (
+    Data,
+    Files,
+    FromStore,
+    Out,
+    Recorded,
+    Source,
+    TrainFailed,
+    check_options,
+    check_out,
+    rows_of,
 )
+from functions.cli.recorded_options import DataDir, Since, StoreUrl, Tenant
 from functions.cli.saying import AsJson, say_json, say_rows
 from functions.cli.training_progress import open_progress
-from functions.errors import PickspinError
 from functions.settings import load_settings
 
 if TYPE_CHECKING:
@@ -48,27 +49,17 @@ EXAMPLES: Final = (
 )
 
 
-class TrainFailed(PickspinError):
-    """There are no weights; the message says what to do."""
-
-
 def training(app: typer.Typer) -> None:
     """Adds the verb."""
     app.command(epilog=EXAMPLES)(train)
 
 
 def train(  # noqa: PLR0913 - each parameter is a word of the command line
-    out: Annotated[
-        Path, typer.Option(help="Directory for the weights: new, empty, or of earlier weights.")
-    ],
+    out: Out,
     *,
-    data: Annotated[
-        Path | None, typer.Option(help="Directory of outcome files (*.jsonl.gz).")
-    ] = None,
-    source: Annotated[list[str] | None, typer.Option(help="Only these files; repeatable.")] = None,
-    from_store: Annotated[
-        bool, typer.Option("--from-store", help="Learn from the rated answers of a store.")
-    ] = False,
+    data: Data = None,
+    source: Source = None,
+    from_store: FromStore = False,
     store: StoreUrl = None,
     data_dir: DataDir = None,
     since: Since = None,
@@ -126,36 +117,6 @@ def train(  # noqa: PLR0913 - each parameter is a word of the command line
         _say(found, out, is_linear=linear_only)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Files:
-    """Outcome files to learn from; no `sources` means all."""
-
-    directory: Path
-    sources: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recorded:
-    """The store to learn from, as on the command line."""
-
-    store: str | None
-    data_dir: str | None
-    since: str | None
-    tenant: str | None
-
-
-def check_options(
-    files: Files | None, source: list[str] | None, recorded: Recorded, *, is_recorded: bool
-) -> None:
-    """Raises BadParameter where the options name nothing to learn from, or contradict each other."""
-    if files is None and not is_recorded:
-        raise typer.BadParameter("name what to learn from: --data DIR, --from-store, or both")
-    if files is None and source:
-        raise typer.BadParameter("--source names files of --data, which is missing")
-    if not is_recorded and recorded != Recorded(store=None, data_dir=None, since=None, tenant=None):
-        raise typer.BadParameter("--store, --data-dir, --since and --tenant go with --from-store")
-
-
 def _check_extra() -> None:
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
@@ -163,22 +124,6 @@ def _check_extra() -> None:
             f"training needs {', '.join(missing)}: pip install 'pick-and-spin[train]' "
             "(--linear-only needs it too; serving does not)"
         )
-
-
-def check_out(out: Path) -> None:
-    """Finds out before an hour's work whether its result can be written."""
-    from router_model.weights import MANIFEST  # noqa: PLC0415 - numpy is not needed to list the verbs
-
-    if out.exists() and not out.is_dir():
-        raise TrainFailed(f"--out {out} is a file; name a directory")
-    if out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).is_file():
-        raise TrainFailed(f"--out {out} is not empty and holds no weights; name another directory")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
-    except OSError as error:
-        raise TrainFailed(f"cannot write to --out {out}: {error.strerror}") from error
 
 
 @contextmanager
@@ -202,40 +147,6 @@ def _failing(work: Path) -> Iterator[None]:
             f"pickspin: interrupted; the same command goes on with what {work} holds", err=True
         )
         raise
-
-
-def rows_of(files: Files | None, recorded: Recorded | None) -> "Iterator[OutcomeRow]":
-    """Rows of the files, then of the store."""
-    if files is not None:
-        yield from _rows_of_files(files)
-    if recorded is not None:
-        yield from _rows_of_store(recorded)
-
-
-def _rows_of_files(files: Files) -> "Iterator[OutcomeRow]":
-    from router_model.outcomes import outcome_files, read_outcomes  # noqa: PLC0415
-
-    missing = set(files.sources) - outcome_files(files.directory).keys()
-    if missing:
-        raise TrainFailed(f"no such file in {files.directory}: {', '.join(sorted(missing))}")
-    yield from read_outcomes(files.directory, sources=files.sources or None)
-
-
-def _rows_of_store(recorded: Recorded) -> "Iterator[OutcomeRow]":
-    from functions import wiring  # noqa: PLC0415 - needed by this verb alone
-    from functions.cli.recorded import outcomes_from_store  # noqa: PLC0415
-    from functions.store import FinishedQuery  # noqa: PLC0415
-
-    settings = chosen(load_settings(), store=recorded.store, data_dir=recorded.data_dir)
-    query = FinishedQuery(
-        tenant=recorded.tenant, since=instant_of(recorded.since, datetime.now(UTC))
-    )
-    opened = open_recorded(settings)
-    try:
-        blobs, catalogue = wiring.open_blobs(settings), wiring.load_catalogue(settings)
-        yield from outcomes_from_store(opened, blobs, catalogue, query=query)
-    finally:
-        opened.close()
 
 
 def _dataset(rows: "Iterator[OutcomeRow]", min_labels: int | None) -> "Dataset":

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -49,21 +49,35 @@ def calibrate(logits: Floats, labels: Floats) -> Calibration:
 def _platt(
     logits: Floats, labels: Floats, prior: npt.NDArray[np.float64], strength: float
 ) -> npt.NDArray[np.float64]:
-    """Newton steps for (scale, shift) of a logistic regression with a ridge towards `prior`; a step that would make
-    matters worse (logits far too sure, where the curve is flat) is shortened.
-    """
+    """(scale, shift) of a logistic regression with a ridge towards `prior`."""
     x = np.stack([logits, np.ones_like(logits)], axis=1).astype(np.float64)
+    return ridge_logistic(x, labels, prior=prior, ridge=np.full(2, strength))
+
+
+def ridge_logistic(
+    x: npt.NDArray[np.float64],
+    labels: npt.NDArray[Any],
+    *,
+    prior: npt.NDArray[np.float64],
+    ridge: npt.NDArray[np.float64],
+    offset: npt.NDArray[Any] | float = 0.0,
+) -> npt.NDArray[np.float64]:
+    """Coefficients [D] of a logistic regression of labels [n] on x [n, D], on top of `offset` log odds.
+
+    `ridge` [D] draws each coefficient towards `prior` [D]. By Newton steps; one that would make matters worse (logits
+    far too sure, where the curve is flat) is shortened.
+    """
     found = prior.astype(np.float64).copy()
 
     def cost(at: npt.NDArray[np.float64]) -> float:
-        odds = x @ at
-        ridge = strength * ((at - prior) ** 2).sum() / 2
-        return float((np.logaddexp(0, odds) - labels * odds).sum() + ridge)
+        odds = offset + x @ at
+        drawn = (ridge * (at - prior) ** 2).sum() / 2
+        return float((np.logaddexp(0, odds) - labels * odds).sum() + drawn)
 
     for _ in range(STEPS):
-        chance = 1 / (1 + np.exp(-np.clip(x @ found, -30, 30)))
-        slope = x.T @ (labels - chance) - strength * (found - prior)
-        curve = (x * (chance * (1 - chance))[:, None]).T @ x + (strength + 1e-6) * np.eye(2)
+        chance = 1 / (1 + np.exp(-np.clip(offset + x @ found, -30, 30)))
+        slope = x.T @ (labels - chance) - ridge * (found - prior)
+        curve = (x * (chance * (1 - chance))[:, None]).T @ x + np.diag(ridge + 1e-6)
         step, now = np.linalg.solve(curve, slope), cost(found)
         while cost(found + step) > now and np.abs(step).max() > 1e-6:
             step /= 2

@@ -18,6 +18,7 @@ from router_model.catalogue import Tier
 from router_model.outcomes import EVALUATION_ONLY, OutcomeRow
 from router_model.success_heads import TIER_PREFIX, Heads
 from router_model.training import assembling
+from router_model.training.calibrating import ridge_logistic
 from router_model.training.dataset import TooLittleData
 from router_model.training.model_tiers import tier_of
 
@@ -26,7 +27,6 @@ DIRECTIONS: Final = 12
 """Directions of the shared space that a new model is placed along."""
 RIDGE: Final = 25.0
 """Labels' worth of trust in the tier's average model."""
-STEPS: Final = 30
 DEFAULT_TIER: Final[Tier] = "L1"
 
 
@@ -189,17 +189,8 @@ def _directions(heads: Heads) -> Floats:
 def _placed(
     inputs: npt.NDArray[Any], prior: npt.NDArray[Any], scores: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
-    """Newton steps of a ridge logistic regression on `prior` log odds: place along each direction, bias."""
+    """Place along each direction, and a bias, on top of `prior` log odds."""
     x = np.hstack([inputs, np.ones((len(inputs), 1))]).astype(np.float64)
-    found = np.zeros(x.shape[1])
-    penalty = np.full(x.shape[1], RIDGE)
-    penalty[-1] = 1.0
-    for _ in range(STEPS):
-        chance = 1 / (1 + np.exp(-np.clip(prior + x @ found, -30, 30)))
-        slope = x.T @ (scores - chance) - penalty * found
-        curve = (x * (chance * (1 - chance))[:, None]).T @ x + np.diag(penalty)
-        step = np.linalg.solve(curve, slope)
-        found += step
-        if np.abs(step).max() < 1e-6:
-            break
-    return found
+    ridge = np.full(x.shape[1], RIDGE)
+    ridge[-1] = 1.0
+    return ridge_logistic(x, scores, prior=np.zeros_like(ridge), ridge=ridge, offset=prior)

@@ -102,8 +102,6 @@ def _choose(snapshot: Snapshot, terms: Terms, target: int) -> tuple[int, Reason]
     floor = max(0, min(terms.min_warm, terms.max_replicas))
     allowed = min(target, terms.max_replicas)
     is_cool = _is_cool(snapshot, terms)
-    if current > terms.max_replicas:
-        return terms.max_replicas, Reason.OVER_LIMIT
     if current == 0 and snapshot.is_busy:
         return max(allowed if is_cool else 1, floor, 1), Reason.ACTIVATION
     if current < floor:
@@ -111,6 +109,8 @@ def _choose(snapshot: Snapshot, terms: Terms, target: int) -> tuple[int, Reason]
     if _is_idle(snapshot, terms):
         # Before the rate is asked: a window longer than tau still remembers what came before the silence.
         return floor, Reason.IDLE
+    if current > terms.max_replicas:
+        return terms.max_replicas, Reason.OVER_LIMIT
     if allowed > current:
         return (max(allowed, floor), Reason.SCALE_UP) if is_cool else (current, Reason.COOLDOWN)
     return current, Reason.STEADY

@@ -155,6 +155,17 @@ def test_more_backlog_never_asks_for_fewer_replicas(
     assert backlog_target(busier, terms) >= backlog_target(snapshot, terms)
 
 
+def test_an_idle_service_above_its_limit_sleeps_at_once() -> None:
+    terms = Terms(
+        concurrency=1, min_warm=0, max_replicas=1, cooldown_s=1.0, idle_s=0.0, drain_goal_s=1.0
+    )
+    snapshot = Snapshot(
+        now_s=1000.0, rate_per_s=0.0, service_s=0.0, lag=0, in_flight=0, replicas=2,
+        last_busy_s=None, last_scale_up_s=None,
+    )  # fmt: skip
+    assert 0 == decide(snapshot, terms).replicas
+
+
 @given(snapshots, terms_any)
 def test_deciding_again_on_what_was_decided_changes_nothing(
     snapshot: Snapshot, terms: Terms

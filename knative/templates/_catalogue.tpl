@@ -18,6 +18,16 @@ app.kubernetes.io/instance: {{ .root.Release.Name }}
 app.kubernetes.io/component: {{ .component }}
 {{- end -}}
 
+{{/* The source of a model's weights has to be pinned: see router_model/weights_sources.py. */}}
+{{- define "pickspin.checkSource" -}}
+{{- $weights := .weights -}}
+{{- $pinned := regexMatch "^(hf://[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+@[0-9a-f]{40}|oci://[A-Za-z0-9_.:/-]+@sha256:[0-9a-f]{64})$" $weights.source -}}
+{{- $held := regexMatch "^(s3://[a-z0-9.-]+(/[A-Za-z0-9_./-]+)?|pvc://[a-z0-9]([a-z0-9.-]*[a-z0-9])?(/[A-Za-z0-9_./-]+)?)$" $weights.source -}}
+{{- if not (or $pinned $held) }}{{ fail (printf "catalogue: model %s: weights.source %s is not pinned or not known: hf://<owner>/<name>@<revision of 40 digits>, oci://<repository>@sha256:<digest>, s3://<bucket>/<prefix>, pvc://<claim>/<path>" .id $weights.source) }}{{ end -}}
+{{- if and $held (not $weights.sha256) }}{{ fail (printf "catalogue: model %s: weights.sha256 is needed, nothing else pins what %s holds" .id $weights.source) }}{{ end -}}
+{{- if or $weights.path $weights.url $weights.package }}{{ fail (printf "catalogue: model %s: exactly one of package, path, url, source may be given" .id) }}{{ end -}}
+{{- end -}}
+
 {{/* The enabled services as a JSON array, defaults filled in and cross-checked (what JSON Schema cannot say). */}}
 {{- define "pickspin.services" -}}
 {{- $global := .Values.global -}}
@@ -44,6 +54,7 @@ app.kubernetes.io/component: {{ .component }}
   {{- if hasKey $seen $slug }}{{ fail (printf "catalogue: two services on the slug %s" $slug) }}{{ end -}}
   {{- $_ := set $seen $slug true -}}
   {{- if has $slug (list "retry" "batch" "auto" "_scaler") }}{{ fail (printf "catalogue: the slug %s is reserved" $slug) }}{{ end -}}
+  {{- if has $slug (list "ingress" "ingress-replicas" "router" "recorder" "callbacks" "scaler" "controller" "requests" "dead-letters" "prepare-log") }}{{ fail (printf "catalogue: the slug %s is the name of a part of the release; give services[%d] another slug" $slug $index) }}{{ end -}}
   {{- if not (regexMatch "^[a-z0-9]([a-z0-9-]{0,48}[a-z0-9])?$" $slug) }}{{ fail (printf "catalogue: the slug %s is not a DNS label of at most 50 characters" $slug) }}{{ end -}}
   {{- $tier := $model.tier | default "L1" -}}
   {{- $min := index ($catalogue.warm_pool | default dict) $tier | default 0 -}}
@@ -56,9 +67,25 @@ app.kubernetes.io/component: {{ .component }}
   {{- if kindIs "bool" $service.enabled }}{{ $enabled = $service.enabled }}{{ end -}}
   {{- if $enabled -}}
     {{- $weights := $model.weights | default dict -}}
+    {{- /* What a worker reads once, at its start. What only scales is not part of it: no model starts anew for that. */ -}}
+    {{- $own := omit $service "slug" "min_warm" "max_replicas" "cooldown_s" "idle_s" "partitions" "price_per_hour_usd" "cold_start_s" "tokens_per_s" "ttft_s" "prefill_tokens_per_s" -}}
+    {{- $checksum := dict "model" $model "service" $own "cascades" ($catalogue.cascades | default dict) | toJson | sha256sum | trunc 16 -}}
+    {{- $source := $weights.source | default "" -}}
+    {{- $path := $weights.path | default "" -}}
+    {{- $claim := "" -}}
+    {{- $artefact := "" -}}
+    {{- if $source -}}
+      {{- include "pickspin.checkSource" $model -}}
+      {{- /* The path names the artefact: another one is another path, and what is there never changes. */ -}}
+      {{- $artefact = printf "%s %s" $source ($weights.sha256 | default "") | sha256sum | trunc 16 -}}
+      {{- $claim = printf "%s-weights-%s" $.Release.Name (include "pickspin.slugOf" $model.id | trunc 40 | trimSuffix "-") -}}
+      {{- $path = printf "/models/%s%s" $artefact (ternary "" (printf "/%s" ($weights.file | default "")) (not $weights.file)) -}}
+    {{- end -}}
     {{- $found = append $found (dict
-      "slug" $slug "model" $service.model "kind" $kind
-      "path" ($weights.path | default "") "url" ($weights.url | default "")
+      "slug" $slug "model" $service.model "kind" $kind "checksum" $checksum
+      "path" $path "url" ($weights.url | default "") "claim" $claim "artefact" $artefact
+      "args" ($backend.args | default dict) "context" ($model.context_length | default 2048 | int)
+      "capabilities" ($model.capabilities | default (list "chat" "completions"))
       "topic" (printf "%sinfer.model.%s" $global.topicPrefix $slug)
       "group" (printf "%sinfer-model-%s" $global.topicPrefix $slug)
       "concurrency" ($service.concurrency | default 4 | int)
@@ -73,29 +100,48 @@ app.kubernetes.io/component: {{ .component }}
 {{- toJson $found -}}
 {{- end -}}
 
-{{/* KEDA triggers of one service: lag of its interactive and of its batch topic. Takes root and service. */}}
+{{/* Triggers of one service. Takes root and service: lag of its interactive and of its batch topic, which alone are enough;
+     then the scaler, which says so at once; then the hours in which it is kept warm. */}}
 {{- define "pickspin.triggers" -}}
 {{- $root := .root -}}
 {{- $service := .service -}}
-{{- $kafka := $root.Values.global.kafka -}}
-{{- $threshold := max 1 (round (mulf $root.Values.global.scaling.lagShare $service.concurrency) 0 | int) -}}
+{{- $scaling := $root.Values.global.scaling -}}
+{{- $threshold := max 1 (round (mulf $scaling.lagShare $service.concurrency) 0 | int) -}}
 {{- $triggers := list -}}
 {{- range $topic := list $service.topic (printf "%s.batch" $service.topic) -}}
-  {{- $trigger := dict "type" "kafka" "metadata" (dict
-    "bootstrapServers" $kafka.bootstrap
-    "consumerGroup" $service.group
-    "topic" $topic
-    "lagThreshold" ($threshold | toString)
-    "activationLagThreshold" "0"
-    "offsetResetPolicy" "earliest"
-    "allowIdleConsumers" "false"
-    "version" $kafka.version) -}}
-  {{- if $kafka.secret -}}
-    {{- $_ := set $trigger "authenticationRef" (dict "name" (printf "%s-kafka" $root.Release.Name)) -}}
+  {{- $triggers = append $triggers (include "pickspin.lagTrigger" (dict "root" $root "group" $service.group "topic" $topic "threshold" $threshold) | fromJson) -}}
+{{- end -}}
+{{- if $root.Values.global.scaler.enabled -}}
+  {{- $triggers = append $triggers (dict "type" "external-push" "metadata" (dict
+    "scalerAddress" (printf "%s-scaler.%s.svc.cluster.local:6000" $root.Release.Name $root.Release.Namespace)
+    "service" $service.slug)) -}}
+{{- end -}}
+{{- range $schedule := $scaling.schedules -}}
+  {{- if or (not $schedule.services) (has $service.slug $schedule.services) -}}
+    {{- $triggers = append $triggers (dict "type" "cron" "metadata" (dict
+      "timezone" $schedule.timezone "start" $schedule.start "end" $schedule.end
+      "desiredReplicas" (min ($schedule.replicas | int) $service.max | toString))) -}}
   {{- end -}}
-  {{- $triggers = append $triggers $trigger -}}
 {{- end -}}
 {{- toJson $triggers -}}
+{{- end -}}
+
+{{/* A Kafka trigger. Takes root, group, topic and threshold (lag for each replica). */}}
+{{- define "pickspin.lagTrigger" -}}
+{{- $kafka := .root.Values.global.kafka -}}
+{{- $trigger := dict "type" "kafka" "metadata" (dict
+  "bootstrapServers" $kafka.bootstrap
+  "consumerGroup" .group
+  "topic" .topic
+  "lagThreshold" (.threshold | toString)
+  "activationLagThreshold" "0"
+  "offsetResetPolicy" "earliest"
+  "allowIdleConsumers" "false"
+  "version" $kafka.version) -}}
+{{- if $kafka.secret -}}
+  {{- $_ := set $trigger "authenticationRef" (dict "name" (printf "%s-kafka" .root.Release.Name)) -}}
+{{- end -}}
+{{- toJson $trigger -}}
 {{- end -}}
 
 {{/* The ScaledObject's spec of one service without its target. Takes root and service. */}}
@@ -162,8 +208,18 @@ app.kubernetes.io/component: {{ .component }}
 {{- end -}}
 
 {{- define "pickspin.volumes" -}}
-- {name: catalogue, configMap: {name: {{ .Release.Name }}-catalogue}}
 - {name: data, persistentVolumeClaim: {claimName: {{ .Values.global.dataClaim }}}}
+{{ include "pickspin.commonVolumes" . }}
+{{- end -}}
+
+{{/* For processes that keep nothing and read no bodies. */}}
+{{- define "pickspin.scratchVolumes" -}}
+- {name: data, emptyDir: {}}
+{{ include "pickspin.commonVolumes" . }}
+{{- end -}}
+
+{{- define "pickspin.commonVolumes" -}}
+- {name: catalogue, configMap: {name: {{ .Release.Name }}-catalogue}}
 - {name: tmp, emptyDir: {}}
 {{- if ne .Values.global.kafka.securityProtocol "PLAINTEXT" }}
 - {name: kafka, secret: {secretName: {{ required "global.kafka.secret is needed unless securityProtocol is PLAINTEXT" .Values.global.kafka.secret }}}}
@@ -191,5 +247,190 @@ imagePullSecrets:
 {{- range . }}
   - name: {{ . }}
 {{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* A process of ours as container fields: image, verb, environment, mounts. Takes root, verb, resources and, optionally, env. */}}
+{{- define "pickspin.process" -}}
+{{ include "pickspin.image" .root }}
+command: [pickspin, {{ .verb }}]
+securityContext:
+  {{- include "pickspin.restricted" .root | nindent 2 }}
+env:
+  {{- include "pickspin.environment" .root | nindent 2 }}
+  {{- with .env }}
+  {{- . | nindent 2 }}
+  {{- end }}
+volumeMounts:
+  {{- include "pickspin.mounts" .root | nindent 2 }}
+resources:
+  {{- toYaml .resources | nindent 2 }}
+{{- end -}}
+
+{{/* The restricted standard, said on the pod: where Knative does not stand between. The group may write to volumes. */}}
+{{- define "pickspin.podSecurity" -}}
+securityContext:
+  runAsNonRoot: true
+  runAsUser: 10001
+  runAsGroup: 10001
+  fsGroup: 10001
+  fsGroupChangePolicy: OnRootMismatch
+  seccompProfile: {type: RuntimeDefault}
+{{- end -}}
+
+{{/* Where the probes and metrics of a process with no other door are. */}}
+{{- define "pickspin.probePort" -}}9100{{- end -}}
+
+{{/* A Deployment of one process, with a budget where it has several replicas. Takes root, component, verb, replicas,
+     resources; optionally env, ports (a list of name and containerPort; one named `probes` is asked for /ready and
+     /live), account (the service account, whose token is then mounted), scratch (no data claim: /data is empty),
+     reloads (it looks at the catalogue by itself) and scaled (KEDA owns the count). */}}
+{{- define "pickspin.deployment" -}}
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: {{ .root.Release.Name }}-{{ .component }}
+  labels:
+    {{- include "pickspin.labels" . | nindent 4 }}
+spec:
+  {{- if not .scaled }}
+  replicas: {{ .replicas }}
+  {{- end }}
+  selector:
+    matchLabels:
+      {{- include "pickspin.selector" . | nindent 6 }}
+  template:
+    metadata:
+      labels:
+        {{- include "pickspin.labels" . | nindent 8 }}
+      {{- if not .reloads }}
+      annotations:
+        checksum/catalogue: {{ .root.Values.global.catalogue | toJson | sha256sum }}
+      {{- end }}
+    spec:
+      serviceAccountName: {{ .account | default .root.Release.Name }}
+      enableServiceLinks: false
+      automountServiceAccountToken: {{ not (not .account) }}
+      terminationGracePeriodSeconds: 45
+      {{- include "pickspin.podSecurity" .root | nindent 6 }}
+      {{- include "pickspin.pullSecrets" .root | nindent 6 }}
+      containers:
+        - name: {{ .component }}
+          {{- include "pickspin.process" . | nindent 10 }}
+          {{- with .ports }}
+          ports:
+            {{- range . }}
+            - {name: {{ .name }}, containerPort: {{ .containerPort }}}
+            {{- end }}
+          {{- end }}
+          {{- range .ports }}
+          {{- if eq .name "probes" }}
+          readinessProbe:
+            httpGet: {path: /ready, port: probes}
+            periodSeconds: 5
+          livenessProbe:
+            httpGet: {path: /live, port: probes}
+            periodSeconds: 10
+            failureThreshold: 6
+          {{- end }}
+          {{- end }}
+      volumes:
+        {{- include (ternary "pickspin.scratchVolumes" "pickspin.volumes" (not (not .scratch))) .root | nindent 8 }}
+{{- if or .scaled (gt (int .replicas) 1) }}
+---
+{{ include "pickspin.budget" . }}
+{{- end }}
+{{- end -}}
+
+{{/* A PodDisruptionBudget: of several replicas one may be away. Takes root and component. */}}
+{{- define "pickspin.budget" -}}
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata:
+  name: {{ .root.Release.Name }}-{{ .component }}
+  labels:
+    {{- include "pickspin.labels" . | nindent 4 }}
+spec:
+  maxUnavailable: 1
+  selector:
+    matchLabels:
+      {{- include "pickspin.selector" . | nindent 6 }}
+{{- end -}}
+
+{{/* A consumer of ours that scales on the lag of what it reads, between `replicas` and `maxReplicas`; never to zero: it
+     ends what nobody else can end, and holds what nobody else holds. Takes what pickspin.deployment takes, group, topics
+     and values (replicas, maxReplicas, lag for each replica). */}}
+{{- define "pickspin.consumer" -}}
+{{- $root := .root -}}
+{{- $values := .values -}}
+{{- $scaled := gt (int $values.maxReplicas) (int $values.replicas) -}}
+{{- include "pickspin.deployment" (merge (dict "replicas" $values.replicas "resources" $values.resources "scaled" $scaled) .) }}
+{{- if $scaled }}
+---
+apiVersion: keda.sh/v1alpha1
+kind: ScaledObject
+metadata:
+  name: {{ $root.Release.Name }}-{{ .component }}
+  labels:
+    {{- include "pickspin.labels" . | nindent 4 }}
+spec:
+  scaleTargetRef:
+    name: {{ $root.Release.Name }}-{{ .component }}
+  minReplicaCount: {{ $values.replicas }}
+  maxReplicaCount: {{ $values.maxReplicas }}
+  pollingInterval: {{ $root.Values.global.scaling.pollingIntervalSeconds }}
+  triggers:
+    {{- $group := .group }}
+    {{- range $topic := .topics }}
+    - {{- include "pickspin.lagTrigger" (dict "root" $root "group" $group "topic" (printf "%s%s" $root.Values.global.topicPrefix $topic) "threshold" ($values.lag | int)) | fromJson | toYaml | nindent 6 }}
+    {{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* A claim, and, where there is no StorageClass, the volume for it: a directory that exists on the node (or on one named
+     node), writable for user 10001. Takes root, component, name, volume and size. */}}
+{{- define "pickspin.claim" -}}
+{{- $static := .volume.hostPath -}}
+{{- $path := printf "%s/%s" (.volume.hostPath | default "" | trimSuffix "/") .name -}}
+{{- $volume := printf "%s-%s" .root.Release.Namespace .name -}}
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata:
+  name: {{ .name }}
+  labels:
+    {{- include "pickspin.labels" . | nindent 4 }}
+spec:
+  accessModes: {{ toJson .volume.accessModes }}
+  {{- if $static }}
+  storageClassName: ""
+  volumeName: {{ $volume }}
+  {{- else if .volume.storageClass }}
+  storageClassName: {{ .volume.storageClass }}
+  {{- end }}
+  resources: {requests: {storage: {{ .size }}}}
+{{- if $static }}
+---
+apiVersion: v1
+kind: PersistentVolume
+metadata:
+  name: {{ $volume }}
+  labels:
+    {{- include "pickspin.labels" . | nindent 4 }}
+spec:
+  capacity: {storage: {{ .size }}}
+  accessModes: {{ toJson .volume.accessModes }}
+  persistentVolumeReclaimPolicy: Retain
+  storageClassName: ""
+  claimRef: {namespace: {{ .root.Release.Namespace }}, name: {{ .name }}}
+  {{- if .volume.node }}
+  local: {path: {{ $path }}}
+  nodeAffinity:
+    required:
+      nodeSelectorTerms:
+        - matchExpressions:
+            - {key: kubernetes.io/hostname, operator: In, values: [{{ .volume.node }}]}
+  {{- else }}
+  hostPath: {path: {{ $path }}, type: Directory}
+  {{- end }}
 {{- end }}
 {{- end -}}

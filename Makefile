@@ -74,11 +74,12 @@ routebench-data:
 		echo "make routebench: there is no directory $$folder. It needs recorded outcomes (outcomes/*.jsonl.gz," \
 		     "docs/routebench.md): make routebench TRAIN=DIR TEST=DIR" >&2; exit 1; }; done
 
-schemas: $(STAMPS)/project ## write the JSON Schemas (events, catalogue, chart values) from the types
+schemas: $(STAMPS)/test ## write the JSON Schemas (events, catalogue, chart values) from the types, and KEDA's messages
 	$(BIN)/python -m events.schema_writing
 	$(BIN)/python -c 'from router_model.catalogue_schema import schema_text as t; print(t(), end="")' \
 		> router_model/schemas/catalogue.schema.json
 	$(BIN)/python charts/embed_catalogue_schema.py
+	$(BIN)/python -m functions.scaler.generating
 
 docs: $(STAMPS)/project ## write the generated reference pages (settings, errors) from the code
 	$(BIN)/python docs/generate_reference.py

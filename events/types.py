@@ -190,3 +190,8 @@ class Topics:
     @property
     def callbacks_group(self) -> str:
         return f"{self.prefix}infer-callbacks"
+
+    @property
+    def scaler_group(self) -> str:
+        """Whose one owner of `infer.control` writes the scaler's side of `infer.status`."""
+        return f"{self.prefix}infer-scaler"

@@ -33,6 +33,12 @@ PROCESSES: Final[Mapping[str, Process]] = MappingProxyType(
             "functions.recorder.main", "Keeps states and answers; ends overdue requests."
         ),
         "callbacks": Process("functions.callbacks.main", "Delivers signed callbacks."),
+        "scaler": Process(
+            "functions.scaler.main", "KEDA's external scaler: wakes services on Kubernetes."
+        ),
+        "controller": Process(
+            "functions.controller.main", "Cares for models on Kubernetes: revisions, pods, warmth."
+        ),
         "broker": Process("functions.local.broker_main", "The embedded broker, in memory."),
     }
 )

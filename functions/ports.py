@@ -128,6 +128,36 @@ class LagReader(Protocol):
     def close(self) -> None: ...
 
 
+Numbers = tuple[int | None, ...]
+"""Offsets of one topic by partition number; None: not known now, or never committed."""
+
+
+class OffsetReader(Protocol):
+    """Offsets of many topics, read many times a second. One thread owns it."""
+
+    def ends(self, topics: tuple[str, ...]) -> Mapping[str, Numbers]:
+        """End offsets in one ListOffsets a broker, however many topics there are.
+
+        A topic that does not exist is left out; None where its leader did not answer. Raises whatever the client
+        library raises when no broker answers.
+        """
+        ...
+
+    def starts(self, topics: tuple[str, ...]) -> Mapping[str, Numbers]:
+        """First offsets, as `ends`."""
+        ...
+
+    def commits(self, groups: Mapping[str, tuple[str, ...]]) -> Mapping[str, Mapping[str, Numbers]]:
+        """Committed offsets by group and topic, in one OffsetFetch a coordinator (before Kafka 3.0: one a group)."""
+        ...
+
+    def refresh(self) -> None:
+        """Makes the next reading ask for partitions and leaders again."""
+        ...
+
+    def close(self) -> None: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TopicSpec:
     """A topic that the product needs. `retention_s` None means the broker's default."""
@@ -145,7 +175,7 @@ class BrokerAdmin(Protocol):
 
 
 class RecordLog(Protocol):
-    """One Kafka-protocol cluster: opens the four things processes use. Wiring code receives this."""
+    """One Kafka-protocol cluster: opens what processes use. Wiring code receives this."""
 
     def appender(self, *, client: str) -> RecordAppender: ...
 
@@ -163,6 +193,8 @@ class RecordLog(Protocol):
         ...
 
     def lag_reader(self, *, client: str) -> LagReader: ...
+
+    def offset_reader(self, *, client: str) -> OffsetReader: ...
 
     def admin(self, *, client: str) -> BrokerAdmin: ...
 

@@ -181,6 +181,49 @@ class ScalerSettings(Group, frozen=True, kw_only=True):
     """After SIGTERM calls may finish for this long."""
 
 
+class ControllerSettings(Group, frozen=True, kw_only=True):
+    """The controller on Kubernetes."""
+
+    namespace: str = "default"
+    """Where its objects are; it looks nowhere else."""
+    release: str = "pickspin"
+    """The installation it cares for: the label app.kubernetes.io/instance, and the start of its objects' names."""
+    identity: str = ""
+    """Its name in the lease; empty: the host's name, which is the pod's."""
+    kubeconfig: str = ""
+    """A file; empty: the pod's service account, else the usual kubeconfig."""
+    host: str = "127.0.0.1"
+    """Address of /live, /ready and /metrics; a pod binds 0.0.0.0."""
+    port: int = 9100
+    """Port of the same; 0 lets the system choose."""
+    lease_s: float = 15.0
+    """A standby takes over when the lease was not renewed for this long."""
+    renew_s: float = 10.0
+    """Who could not renew for this long stops acting; shorter than `lease_s`."""
+    retry_s: float = 2.0
+    """How often the lease is renewed or looked at."""
+    tick_s: float = 1.0
+    """How often pods, warmth and the revisions that hold topics are looked at."""
+    activator_metrics: str = (
+        "http://activator-service.knative-serving.svc.cluster.local:9090/metrics"
+    )
+    """The activator's metrics, which wake a revision by HTTP where its template asks for that."""
+    offsets_every_s: float = 86400.0
+    """Missing offsets of consumer groups are committed at start and this often; below the broker's retention of them."""
+    recover_tries: int = 5
+    """A broken service's pod is replaced this often before it is left to Kubernetes alone."""
+    recover_backoff_s: float = 10.0
+    """Between two replacements, doubled each time."""
+    recover_after_s: float = 60.0
+    """A service without a ready replica counts as broken this long after its own `start_timeout_s`."""
+    history_weeks: int = 4
+    """Weeks of requests that prewarming by habit looks at."""
+    habit_share: float = 0.75
+    """A service is warm ahead of an hour of the week that had requests in at least this share of those weeks."""
+    habit_requests: float = 3.0
+    """... and on average at least this many of them."""
+
+
 class StoreSettings(Group, frozen=True, kw_only=True):
     url: str = ""
     """SQLAlchemy URL; empty: SQLite `store.sqlite3` in the data directory."""
@@ -211,6 +254,7 @@ class Settings(Group, frozen=True, kw_only=True):
     worker: WorkerSettings = WorkerSettings()
     spin: SpinSettings = SpinSettings()
     scaler: ScalerSettings = ScalerSettings()
+    controller: ControllerSettings = ControllerSettings()
     store: StoreSettings = StoreSettings()
     callbacks: CallbackSettings = CallbackSettings()
     catalogue: str = ""

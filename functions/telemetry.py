@@ -152,3 +152,95 @@ class Metrics:
         self.callbacks = Counter(
             "pickspin_callback_attempts", "Callback attempts by outcome.", ["outcome"], registry=r
         )
+
+
+class ScalerMetrics:
+    """Metrics of the scaler, on a registry of their own. One time series a service, dropped with it."""
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry or CollectorRegistry()
+
+        def of_service(name: str, what: str) -> Gauge:
+            return Gauge(name, what, ["service"], registry=self.registry)
+
+        self.lag = of_service("pickspin_scaler_lag", "Records not committed.")
+        self.rate_target = of_service(
+            "pickspin_scaler_rate_target", "Replicas by Little's law over the window."
+        )
+        self.backlog_target = of_service(
+            "pickspin_scaler_backlog_target", "Replicas that drain the backlog within the goal."
+        )
+        self.desired = of_service("pickspin_scaler_desired_replicas", "Replicas asked for.")
+        self.readings = Counter(
+            "pickspin_scaler_readings",
+            "Readings of offsets by kind: ends and starts are one request a broker, commits one a coordinator.",
+            ["kind"],
+            registry=self.registry,
+        )
+        self.failures = Counter(
+            "pickspin_scaler_failed_rounds", "Rounds that read nothing.", registry=self.registry
+        )
+        self.round_seconds = Histogram(
+            "pickspin_scaler_round_seconds",
+            "Reading and deciding, all services.",
+            buckets=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0),
+            registry=self.registry,
+        )
+        self.pushes = Counter(
+            "pickspin_scaler_pushes", "Messages pushed to KEDA.", ["active"], registry=self.registry
+        )
+        self.streams = Gauge("pickspin_scaler_streams", "Open streams.", registry=self.registry)
+        self.is_writer = Gauge(
+            "pickspin_scaler_is_writer",
+            "1 at the replica that writes to the status topic.",
+            registry=self.registry,
+        )
+
+    def forget(self, slug: str) -> None:
+        """Drops the series of a service that is gone."""
+        for gauge in (self.lag, self.rate_target, self.backlog_target, self.desired):
+            gauge.remove(slug)
+
+
+class ControllerMetrics:
+    """Metrics of the controller, on a registry of their own."""
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        r = self.registry = registry or CollectorRegistry()
+        self.calls = Counter(
+            "pickspin_kubernetes_calls",
+            "Calls of the Kubernetes API by verb, kind and status class (0: no answer).",
+            ["verb", "kind", "status"],
+            registry=r,
+        )
+        self.reconciles = Counter(
+            "pickspin_controller_reconciles", "Looks at a revision.", ["outcome"], registry=r
+        )
+        self.writes = Counter(
+            "pickspin_controller_writes",
+            "Objects written by kind, verb and outcome; Events and the Lease not counted.",
+            ["kind", "verb", "outcome"],
+            registry=r,
+        )
+        self.queue = Gauge("pickspin_controller_queue", "Revisions waiting for a look.", registry=r)
+        self.is_leader = Gauge(
+            "pickspin_controller_leader", "1 on the replica that acts, else 0.", registry=r
+        )
+        self.recoveries = Counter(
+            "pickspin_controller_recoveries",
+            "Broken model pods by service and what was done.",
+            ["service", "outcome"],
+            registry=r,
+        )
+        self.held_warm = Gauge(
+            "pickspin_controller_held_warm",
+            "1 where a service is held warm ahead of requests.",
+            ["service", "why"],
+            registry=r,
+        )
+        self.offsets = Counter(
+            "pickspin_controller_offsets_committed",
+            "Missing consumer offsets that were committed.",
+            ["group"],
+            registry=r,
+        )

@@ -1,4 +1,4 @@
-"""`RecordLog` on a Kafka-protocol cluster with kafka-python: the wiring of its four parts, offsets and topics.
+"""`RecordLog` on a Kafka-protocol cluster with kafka-python: the wiring of its parts, lag and topics.
 
 `settings.kind` `embedded` is librdkafka's mock cluster: it speaks an older protocol (`api_version`), cannot create
 topics and answers an empty fetch only after its whole wait (ADR 0003).
@@ -14,6 +14,7 @@ from kafka.errors import KafkaError, TopicAlreadyExistsError
 
 from events.record import PartitionId
 from functions.adapters.kafka_appender import KafkaAppender
+from functions.adapters.kafka_offsets import KafkaOffsetReader
 from functions.adapters.kafka_reading import KafkaGroupConsumer, KafkaTail
 from functions.errors import StartupFailed
 from functions.ports import Offsets, TopicSpec
@@ -74,6 +75,9 @@ class KafkaLog:
 
     def lag_reader(self, *, client: str) -> "KafkaLagReader":
         return KafkaLagReader(client_options(self._settings, client))
+
+    def offset_reader(self, *, client: str) -> KafkaOffsetReader:
+        return KafkaOffsetReader(client_options(self._settings, client))
 
     def admin(self, *, client: str) -> "KafkaTopicAdmin":
         return KafkaTopicAdmin(

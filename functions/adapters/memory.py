@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 
 from events.record import PartitionId, Record
 from functions.errors import AppendFailed, BlobMissing
-from functions.ports import Commit, Offsets, Polled, TopicSpec
+from functions.ports import Commit, Numbers, Offsets, Polled, TopicSpec
 
 DEFAULT_PARTITIONS = 4
 
@@ -62,6 +62,9 @@ class MemoryLog:
 
     def lag_reader(self, *, client: str) -> "MemoryLagReader":
         return MemoryLagReader(self)
+
+    def offset_reader(self, *, client: str) -> "MemoryOffsetReader":
+        return MemoryOffsetReader(self)
 
     def admin(self, *, client: str) -> "MemoryAdmin":
         return MemoryAdmin(self)
@@ -292,6 +295,42 @@ class MemoryLagReader:
                     committed=None if commit is None else commit.offset,
                 )
         return found
+
+    def close(self) -> None:
+        return None
+
+
+class MemoryOffsetReader:
+    """Offsets straight from the cluster."""
+
+    def __init__(self, log: MemoryLog) -> None:
+        self._log = log
+
+    def ends(self, topics: tuple[str, ...]) -> Mapping[str, Numbers]:
+        with self._log.condition:
+            return {
+                topic: tuple(self._log.end(found) for found in self._log.partitions_of(topic))
+                for topic in topics
+            }
+
+    def starts(self, topics: tuple[str, ...]) -> Mapping[str, Numbers]:
+        with self._log.condition:
+            return {topic: (0,) * len(self._log.partitions_of(topic)) for topic in topics}
+
+    def commits(self, groups: Mapping[str, tuple[str, ...]]) -> Mapping[str, Mapping[str, Numbers]]:
+        with self._log.condition:
+            return {
+                group: {topic: self._committed(group, topic) for topic in topics}
+                for group, topics in groups.items()
+            }
+
+    def _committed(self, group: str, topic: str) -> Numbers:
+        commits = self._log.groups.get(group, _Group()).commits
+        found = (commits.get(partition) for partition in self._log.partitions_of(topic))
+        return tuple(None if commit is None else commit.offset for commit in found)
+
+    def refresh(self) -> None:
+        return None
 
     def close(self) -> None:
         return None

@@ -1,0 +1,66 @@
+"""The catalogue, read again when its file changes (a mounted ConfigMap is replaced in place)."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from functions.errors import StartupFailed
+from functions.ports import Clock
+from router_model.catalogue import Catalogue
+
+log = logging.getLogger(__name__)
+
+
+class CatalogueFile:
+    """Called by one thread. A file that is refused leaves the last catalogue in force, and is said once.
+
+    Args:
+        load: reads and checks it; raises `StartupFailed`.
+        fingerprint: cheap, equal as long as the content is.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[], Catalogue],
+        fingerprint: Callable[[], object],
+        clock: Clock,
+        *,
+        every_s: float,
+    ) -> None:
+        self._load, self._fingerprint = load, fingerprint
+        self._clock, self._every_s = clock, every_s
+        self._print = fingerprint()
+        self._catalogue = load()
+        self._looked_s = clock.monotonic_s()
+
+    def __call__(self) -> Catalogue:
+        """The same object until the content changes."""
+        now_s = self._clock.monotonic_s()
+        if now_s - self._looked_s < self._every_s:
+            return self._catalogue
+        self._looked_s = now_s
+        found = self._fingerprint()
+        if found != self._print:
+            self._print = found
+            self._take()
+        return self._catalogue
+
+    def _take(self) -> None:
+        try:
+            self._catalogue = self._load()
+        except StartupFailed as error:
+            log.error("the new catalogue is not taken: %s", error)  # noqa: TRY400 - no trace
+            return
+        log.info("catalogue changed", extra={"version": self._catalogue.version})
+
+
+def content_of(path: str) -> Callable[[], object]:
+    """A fingerprint of a file: its bytes; None while it cannot be read or when there is none (`path` empty)."""
+
+    def read() -> object:
+        try:
+            return Path(path).read_bytes() if path else None
+        except OSError:
+            return None
+
+    return read

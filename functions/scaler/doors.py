@@ -1,0 +1,163 @@
+"""The four calls of KEDA's external scaler over the board: what it asks, what it is told, what is refused."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn
+
+import grpc
+
+from functions.ports import Clock
+from functions.scaler import externalscaler_pb2 as pb
+from functions.scaler.board import Board, Verdict
+from functions.telemetry import ScalerMetrics
+
+SERVICE_KEY: Final = "service"
+"""Key of the trigger's metadata: slug of the service."""
+IDLE_KEY: Final = "idle"
+"""Who counts the idle time tau: `scaler` (default: active until it is over), or `keda` (its cooldownPeriod is tau)."""
+IDLE_BY: Final = ("scaler", "keda")
+TARGET: Final = 1.0
+"""Average value of the metric for each replica: the metric is the number of replicas itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class DoorLimits:
+    push_again_s: float
+    max_streams: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    slug: str
+    holds_idle: bool
+
+
+class Doors:
+    """Methods take protobuf messages and a grpc.aio context; refusals end the call with a status and one sentence."""
+
+    def __init__(
+        self, board: Board, clock: Clock, metrics: ScalerMetrics, limits: DoorLimits
+    ) -> None:
+        self._board, self._clock, self._metrics, self._limits = board, clock, metrics, limits
+        self._is_closing = False
+
+    def close(self) -> None:
+        """Ends every stream as finished: KEDA opens a finished one again after 2 s, a failed one ever later."""
+        self._is_closing = True
+        self._board.ring_all()
+
+    async def is_active(self, ref: pb.ScaledObjectRef, context: Any) -> pb.IsActiveResponse:
+        """Whether the target may not be at zero."""
+        asked = await self._understand(ref, context)
+        self._board.note_asked()
+        verdict = await self._verdict(asked.slug, context)
+        return pb.IsActiveResponse(result=verdict.is_active(holds_idle=asked.holds_idle))
+
+    async def stream_is_active(
+        self, ref: pb.ScaledObjectRef, context: Any
+    ) -> AsyncIterator[pb.IsActiveResponse]:
+        """Each change at once. True again while it matters: see `_is_news`."""
+        asked = await self._understand(ref, context)
+        if self._board.streams() >= self._limits.max_streams:
+            await _refuse(context, grpc.StatusCode.RESOURCE_EXHAUSTED, "too many open streams")
+        with self._board.listening(asked.slug) as bell:
+            told = _Told()
+            while not self._is_closing:
+                verdict = self._board.verdict(asked.slug)
+                if not self._board.is_known(asked.slug):
+                    await self._refuse_unknown(asked.slug, context)
+                if verdict is not None and self._is_news(told, verdict, asked):
+                    is_active = verdict.is_active(holds_idle=asked.holds_idle)
+                    told = _Told(is_active, verdict.wakings, self._clock.monotonic_s())
+                    self._metrics.pushes.labels(str(is_active).lower()).inc()
+                    yield pb.IsActiveResponse(result=is_active)
+                await self._next(bell)
+
+    async def get_metric_spec(
+        self, ref: pb.ScaledObjectRef, context: Any
+    ) -> pb.GetMetricSpecResponse:
+        """One metric, with an average value of 1 for each replica: so that its value is the number of replicas."""
+        asked = await self._understand(ref, context)
+        spec = pb.MetricSpec(
+            metricName=metric_name(asked.slug), targetSize=int(TARGET), targetSizeFloat=TARGET
+        )
+        return pb.GetMetricSpecResponse(metricSpecs=[spec])
+
+    async def get_metrics(
+        self, request: pb.GetMetricsRequest, context: Any
+    ) -> pb.GetMetricsResponse:
+        """How many replicas Algorithm 1 asks for."""
+        asked = await self._understand(request.scaledObjectRef, context)
+        name = metric_name(asked.slug)
+        if request.metricName != name:
+            message = f"the metric of {asked.slug} is {name}, not {request.metricName[:100]}"
+            await _refuse(context, grpc.StatusCode.INVALID_ARGUMENT, message)
+        self._board.note_asked()
+        replicas = (await self._verdict(asked.slug, context)).wish.replicas
+        value = pb.MetricValue(
+            metricName=name, metricValue=replicas, metricValueFloat=float(replicas)
+        )
+        return pb.GetMetricsResponse(metricValues=[value])
+
+    def _is_news(self, told: "_Told", verdict: Verdict, asked: _Asked) -> bool:
+        """A change always. True also when work came anew (KEDA counts its cooldown from the last true it heard), and
+        while nothing has started yet (KEDA drops a push that comes before it knows the metric, or whose scaling
+        failed); both at most every `push_again_s`.
+        """
+        is_active = verdict.is_active(holds_idle=asked.holds_idle)
+        if is_active is not told.is_active:
+            return True
+        if not is_active or self._clock.monotonic_s() - told.at_s < self._limits.push_again_s:
+            return False
+        return verdict.wakings != told.wakings or verdict.seen == 0
+
+    async def _next(self, bell: asyncio.Event) -> None:
+        try:
+            async with asyncio.timeout(self._limits.push_again_s):
+                await bell.wait()
+        except TimeoutError:
+            return
+        bell.clear()
+
+    async def _understand(self, ref: pb.ScaledObjectRef, context: Any) -> _Asked:
+        slug = ref.scalerMetadata.get(SERVICE_KEY, "")
+        idle = ref.scalerMetadata.get(IDLE_KEY, IDLE_BY[0])
+        if not slug:
+            message = f"the trigger's metadata of {ref.namespace}/{ref.name} names no {SERVICE_KEY}"
+            await _refuse(context, grpc.StatusCode.INVALID_ARGUMENT, message)
+        if idle not in IDLE_BY:
+            message = f"the trigger's {IDLE_KEY} is {idle[:100]!r}; there are: {', '.join(IDLE_BY)}"
+            await _refuse(context, grpc.StatusCode.INVALID_ARGUMENT, message)
+        if not self._board.is_known(slug):
+            await self._refuse_unknown(slug, context)
+        return _Asked(slug, idle == IDLE_BY[0])
+
+    async def _refuse_unknown(self, slug: str, context: Any) -> NoReturn:
+        message = f"no enabled service {slug[:100]!r} in the catalogue"
+        await _refuse(context, grpc.StatusCode.NOT_FOUND, message)
+
+    async def _verdict(self, slug: str, context: Any) -> Verdict:
+        verdict = self._board.verdict(slug)
+        if verdict is None:
+            await _refuse(context, grpc.StatusCode.UNAVAILABLE, "lag has not been read yet")
+        return verdict
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """The last push of a stream."""
+
+    is_active: bool | None = None
+    wakings: int = 0
+    at_s: float = float("-inf")
+
+
+def metric_name(slug: str) -> str:
+    """Name of the one metric of a service, without KEDA's prefix."""
+    return f"replicas-{slug}"
+
+
+async def _refuse(context: Any, code: grpc.StatusCode, message: str) -> NoReturn:
+    await context.abort(code, message)
+    raise AssertionError(message)  # pragma: no cover - abort raises

@@ -1,0 +1,72 @@
+"""Which replica writes to the status topic: the one that holds a partition of the log itself.
+
+All replicas join one consumer group on the control topic, whose partition 0 has one owner at a time. No lock service
+is needed, and no right on Kubernetes; a dead owner is replaced after the session timeout. While it lasts two may write,
+which is harmless: an entry says what is, and the newest one counts.
+"""
+
+import logging
+import threading
+from typing import Final
+
+from events.record import PartitionId
+from events.types import Topics
+from functions.ports import GroupConsumer, RecordLog
+
+POLL_S: Final = 0.5
+RETRY_S: Final = 1.0
+CLOSE_S: Final = 5.0
+
+log = logging.getLogger(__name__)
+
+
+class Election:
+    """A thread that is a member of the group. `is_elected` may be asked by any thread."""
+
+    def __init__(self, record_log: RecordLog, topics: Topics, client: str) -> None:
+        self._log, self._topics, self._client = record_log, topics, client
+        self._prize = PartitionId(topics.control, 0)
+        self._is_elected = False
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="election", daemon=True)
+
+    def is_elected(self) -> bool:
+        """Whether this replica is the one that writes."""
+        return self._is_elected
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        """Leaves the group, so that another replica takes over at once."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(CLOSE_S)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self._take_part()
+            except Exception as error:  # noqa: BLE001 - the loop boundary: log and go on
+                log.warning("no election", extra={"reason": type(error).__name__})
+                self._stop.wait(RETRY_S)
+            finally:
+                self._is_elected = False
+
+    def _take_part(self) -> None:
+        consumer = self._log.group(
+            group=self._topics.scaler_group, topics=(self._topics.control,), client=self._client
+        )
+        try:
+            while not self._stop.is_set():
+                self._look(consumer)
+        finally:
+            consumer.close()
+
+    def _look(self, consumer: GroupConsumer) -> None:
+        # Only the assignment is wanted, never the records.
+        consumer.pause(consumer.poll(POLL_S).gained)
+        is_elected = self._prize in consumer.assignment()
+        if is_elected is not self._is_elected:
+            self._is_elected = is_elected
+            log.info("writer of the status topic" if is_elected else "standby")

@@ -1,0 +1,211 @@
+"""Wiring of the scaler process: a thread that watches, a thread that is elected or not, an event loop that answers."""
+
+import asyncio
+import logging
+import socket
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from events.types import Topics
+from functions.adapters.clock import SystemClock
+from functions.errors import StartupFailed
+from functions.lifecycle import StopFlag
+from functions.ports import Clock, RecordLog
+from functions.probes import ProbeServer
+from functions.registry_tail import RegistryTail
+from functions.scaler.board import Board
+from functions.scaler.catalogue_file import CatalogueFile, content_of
+from functions.scaler.doors import DoorLimits, Doors
+from functions.scaler.electing import Election
+from functions.scaler.reporting import Reporter
+from functions.scaler.server import GrpcServer
+from functions.scaler.watching import CLIENT, Watcher, WatcherParts
+from functions.settings import Settings
+from functions.spin.telling import StatusTeller
+from functions.telemetry import ScalerMetrics, setup_logging
+from functions.wiring import load_catalogue, open_log
+from router_model.catalogue import Catalogue
+
+CLOSE_S: Final = 3.0
+STUCK_S: Final = 120.0
+"""Not live when no round ended, well or badly, for this long."""
+
+log = logging.getLogger(__name__)
+
+
+def run(settings: Settings) -> int:
+    """Runs the scaler until SIGTERM or SIGINT; 0 after a drain, 1 when a part of it died.
+
+    Raises:
+        StartupFailed: no usable catalogue, or a port is taken.
+    """
+    setup_logging("scaler", settings.log_level)
+    stop = StopFlag.install()
+    clock = SystemClock()
+    catalogue = CatalogueFile(
+        lambda: load_catalogue(settings),
+        content_of(settings.catalogue),
+        clock,
+        every_s=settings.scaler.catalogue_s,
+    )
+    process = ScalerProcess(
+        settings=settings, log=open_log(settings), catalogue=catalogue, clock=clock
+    )
+    return asyncio.run(process.run(stop))
+
+
+class ScalerProcess:
+    """All parts. Tests give it adapters in memory. `port` and `probe_port` are known while it runs."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        log: RecordLog,
+        catalogue: Callable[[], Catalogue],
+        clock: Clock,
+    ) -> None:
+        self._settings, self._log, self._clock = settings, log, clock
+        topics = Topics(settings.broker.prefix)
+        self.metrics = ScalerMetrics()
+        self.board = Board(clock.monotonic_s, settings.scaler.listener_s)
+        self.board.on_listener = self._hurry
+        client = f"{CLIENT}-{socket.gethostname()}"
+        self._registry = RegistryTail(log, topics, client)
+        self._election = Election(log, topics, client)
+        self._topics, self._catalogue, self._client = topics, catalogue, client
+        self._wake = threading.Event()
+        self._stop = StopFlag()
+        self._round_s = clock.monotonic_s()
+        self._watcher: Watcher | None = None
+        self.port = 0
+        self.probe_port = 0
+        self.is_serving = False
+        self._has_died = False
+
+    async def run(self, stop: StopFlag) -> int:
+        """Until `stop`; a watcher that dies stops the rest, so that the process is started anew."""
+        self._stop = stop
+        loop = asyncio.get_running_loop()
+        self.board.attach(loop)
+        doors = Doors(self.board, self._clock, self.metrics, self._limits())
+        server, probes = GrpcServer(doors), self._probes()
+        thread = threading.Thread(target=self._watch, name="watch")
+        try:
+            self.port = await server.start(self._settings.scaler.host, self._settings.scaler.port)
+            self.probe_port = await _listen(probes, self._settings)
+            self._registry.start()
+            self._election.start()
+            thread.start()
+            self.is_serving = True
+            await asyncio.to_thread(stop.wait)
+        finally:
+            stop.set()
+            self._wake.set()
+            self.is_serving = False
+            await server.close(self._settings.scaler.drain_s)
+            await probes.close()
+            await asyncio.to_thread(self._end, thread)
+        return 1 if self._has_died else 0
+
+    def is_ready(self) -> bool:
+        """Lag was read in whole lately, and the status topic has been read up."""
+        age_s = None if self._watcher is None else self._watcher.age_s()
+        is_fresh = age_s is not None and age_s <= self._settings.scaler.blind_s
+        return self.is_serving and is_fresh and self._registry.is_caught_up()
+
+    def is_live(self) -> bool:
+        """Rounds end, well or badly: a broker that is away is no reason for a restart."""
+        return self._clock.monotonic_s() - self._round_s <= STUCK_S
+
+    def _limits(self) -> DoorLimits:
+        found = self._settings.scaler
+        return DoorLimits(push_again_s=found.push_again_s, max_streams=found.max_streams)
+
+    def _probes(self) -> ProbeServer:
+        self.metrics.streams.set_function(self.board.streams)
+        self.metrics.is_writer.set_function(self._election.is_elected)
+        return ProbeServer(
+            is_ready=self.is_ready, is_live=self.is_live, registry=self.metrics.registry
+        )
+
+    def _hurry(self) -> None:
+        self._wake.set()
+
+    def _watch(self) -> None:
+        try:
+            appender = self._log.appender(client=self._client)
+            teller = StatusTeller(appender, self._topics, self._clock)
+            try:
+                self._rounds(self._watcher_of(teller))
+            finally:
+                teller.close(CLOSE_S)
+        except Exception:
+            # The loop boundary: logged once; the process ends and is started again by whoever keeps it.
+            log.exception("watching died")
+            self._has_died = True
+        finally:
+            self._stop.set()
+
+    def _watcher_of(self, teller: StatusTeller) -> Watcher:
+        reporter = Reporter(teller, self._election.is_elected, self._clock, self.metrics)
+        self._watcher = Watcher(
+            WatcherParts(
+                log=self._log,
+                topics=self._topics,
+                registry=lambda: self._registry.registry,
+                catalogue=self._catalogue,
+                board=self.board,
+                reporter=reporter,
+                clock=self._clock,
+                metrics=self.metrics,
+                settings=self._settings.scaler,
+                spin=self._settings.spin,
+            )
+        )
+        return self._watcher
+
+    def _rounds(self, watcher: Watcher) -> None:
+        has_failed = False
+        while not self._stop.is_set():
+            self._wake.clear()
+            began_s = self._clock.monotonic_s()
+            has_failed = not self._round(watcher, was_failing=has_failed)
+            self._round_s = self._clock.monotonic_s()
+            took_s = self._round_s - began_s
+            self.metrics.round_seconds.observe(took_s)
+            self._wake.wait(
+                watcher.pace.pause_s(
+                    took_s, is_listened_to=self.board.is_listened_to(), has_failed=has_failed
+                )
+            )
+        watcher.close()
+
+    def _round(self, watcher: Watcher, *, was_failing: bool) -> bool:
+        try:
+            watcher.round()
+        except Exception as error:  # noqa: BLE001 - whatever the client library raises: hold what is known, try again
+            self.metrics.failures.inc()
+            if not was_failing:
+                log.warning(
+                    "lag is not readable", extra={"reason": f"{type(error).__name__}: {error}"}
+                )
+            return False
+        if was_failing:
+            log.info("lag is readable again")
+        return True
+
+    def _end(self, thread: threading.Thread) -> None:
+        if thread.is_alive():
+            thread.join()
+        self._election.close()
+        self._registry.close()
+
+
+async def _listen(probes: ProbeServer, settings: Settings) -> int:
+    host, port = settings.scaler.host, settings.scaler.probe_port
+    try:
+        return await probes.start(host, port)
+    except OSError as error:
+        raise StartupFailed(f"cannot listen on {host}:{port} (probes)") from error

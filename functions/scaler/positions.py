@@ -1,0 +1,94 @@
+"""What is known of every service's offsets, and what has to be read again: pure, over frozen data.
+
+End offsets come often, committed ones only where they may have moved. A new record is seen without asking for commits:
+its end is above the commit that is known already.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from itertools import zip_longest
+
+from functions.ports import Numbers
+
+ByTopic = Mapping[str, Numbers]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """Offsets of one service. Build with `Position.of`; `lag` and `arrived` are kept beside what they come from."""
+
+    topics: tuple[str, ...]
+    """Interactive, batch, retry (`Topics.of_service`)."""
+    ends: ByTopic = field(default_factory=dict)
+    commits: ByTopic = field(default_factory=dict)
+    starts: ByTopic = field(default_factory=dict)
+    read_s: float | None = None
+    """When commits were read; None: never, so lag is not known."""
+    has_shrunk: bool = False
+    """An end went back: another log under the same name."""
+    lag: int = 0
+    """Records that are not committed, over all topics; a partition without a commit counts from its first record, as
+    the workers read it."""
+    arrived: int = 0
+    """Records ever appended to the interactive and the batch topic."""
+
+    def with_ends(self, found: ByTopic) -> "Position":
+        """With end offsets read; what could not be read keeps its last value."""
+        ends = {topic: _merged(self.ends.get(topic), found.get(topic)) for topic in self.topics}
+        if ends == self.ends:
+            return self
+        has_shrunk = any(_is_less(ends[topic], self.ends.get(topic, ())) for topic in self.topics)
+        return _counted(replace(self, ends=ends, has_shrunk=self.has_shrunk or has_shrunk))
+
+    def with_commits(self, commits: ByTopic, now_s: float) -> "Position":
+        """With committed offsets read at monotonic time `now_s`."""
+        return _counted(replace(self, commits=commits, read_s=now_s, has_shrunk=False))
+
+    def with_starts(self, starts: ByTopic) -> "Position":
+        """With first offsets read: what retention has deleted is nobody's lag."""
+        mine = {topic: numbers for topic, numbers in starts.items() if topic in self.topics}
+        return _counted(replace(self, starts={**self.starts, **mine}))
+
+    def is_due(self, now_s: float, *, busy_s: float, quiet_s: float) -> bool:
+        """Whether commits should be read again: after `busy_s` where there is lag, else after `quiet_s`."""
+        if self.read_s is None or self.has_shrunk:
+            return True
+        return now_s - self.read_s >= (busy_s if self.lag else quiet_s)
+
+
+def _counted(position: Position) -> Position:
+    ends, topics = position.ends, position.topics
+    lag = sum(
+        _lag(end, commit, start)
+        for topic in topics
+        for end, commit, start in zip_longest(
+            ends.get(topic, ()), position.commits.get(topic, ()), position.starts.get(topic, ())
+        )
+    )
+    arrived = sum(end or 0 for topic in topics[:2] for end in ends.get(topic, ()))
+    return replace(position, lag=lag, arrived=arrived)
+
+
+def _lag(end: int | None, commit: int | None, start: int | None) -> int:
+    return 0 if end is None else max(0, end - max(commit or 0, start or 0))
+
+
+def _merged(known: Numbers | None, found: Numbers | None) -> Numbers:
+    if found is None or known is None or None not in found:
+        return known or () if found is None else found
+    return tuple(
+        old if new is None else new
+        for old, new in zip_longest(known[: len(found)], found, fillvalue=None)
+    )
+
+
+def _is_less(now: Numbers, before: Numbers) -> bool:
+    return any(
+        new is not None and old is not None and new < old
+        for new, old in zip(now, before, strict=False)
+    )
+
+
+def is_whole(ends: ByTopic, topics: tuple[str, ...]) -> bool:
+    """Whether a reading has every partition of every topic."""
+    return all(topic in ends and None not in ends[topic] for topic in topics)

@@ -1,0 +1,78 @@
+"""The gRPC server around the doors: generic handlers, so that no generated stub is needed."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import grpc
+
+from functions.errors import StartupFailed
+from functions.scaler import externalscaler_pb2 as pb
+from functions.scaler.doors import Doors
+
+SERVICE: Final = "externalscaler.ExternalScaler"
+OPTIONS: Final = (
+    # A stream whose client vanished without a word is found out and ended.
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    # KEDA's messages are small: a trigger's metadata is the largest part.
+    ("grpc.max_receive_message_length", 64 * 1024),
+    ("grpc.max_metadata_size", 16 * 1024),
+    ("grpc.so_reuseport", 0),
+)
+
+
+def handlers(doors: Doors) -> grpc.GenericRpcHandler:
+    """The service's methods by name, with their messages."""
+    return grpc.method_handlers_generic_handler(
+        SERVICE,
+        {
+            "IsActive": _unary(doors.is_active, pb.ScaledObjectRef),
+            "StreamIsActive": grpc.unary_stream_rpc_method_handler(
+                doors.stream_is_active,
+                request_deserializer=pb.ScaledObjectRef.FromString,
+                response_serializer=_bytes,
+            ),
+            "GetMetricSpec": _unary(doors.get_metric_spec, pb.ScaledObjectRef),
+            "GetMetrics": _unary(doors.get_metrics, pb.GetMetricsRequest),
+        },
+    )
+
+
+def _unary(method: Callable[..., Any], takes: Any) -> Any:
+    return grpc.unary_unary_rpc_method_handler(
+        method, request_deserializer=takes.FromString, response_serializer=_bytes
+    )
+
+
+def _bytes(message: Any) -> bytes:
+    found: bytes = message.SerializeToString()
+    return found
+
+
+class GrpcServer:
+    """Listens on one address. `close` lets calls finish."""
+
+    def __init__(self, doors: Doors) -> None:
+        self._doors = doors
+        self._server = grpc.aio.server(options=OPTIONS)
+        self._server.add_generic_rpc_handlers((handlers(doors),))
+
+    async def start(self, host: str, port: int) -> int:
+        """Listens and returns the port (`port` 0: one that the system chose).
+
+        Raises:
+            StartupFailed: the address cannot be bound.
+        """
+        try:
+            bound: int = self._server.add_insecure_port(f"{host}:{port}")
+        except RuntimeError as error:
+            raise StartupFailed(f"cannot listen on {host}:{port} (gRPC)") from error
+        await self._server.start()
+        return bound
+
+    async def close(self, drain_s: float) -> None:
+        """Ends the streams as finished, refuses new calls, and waits at most `drain_s` for the open ones."""
+        self._doors.close()
+        await self._server.stop(drain_s)

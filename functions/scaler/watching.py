@@ -1,0 +1,211 @@
+"""The watching thread: offsets in, verdicts out, many times a second.
+
+A round reads the end offsets of all topics in one request a broker, commits where they may have moved, lets Algorithm 1
+decide for every service, publishes, and tells the status topic where this replica is the one that writes. A round that
+fails changes nothing: what was true last stays on the board.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from events.types import Topics
+from functions.ports import Clock, OffsetReader, RecordLog
+from functions.scaler.board import Board, Verdict
+from functions.scaler.pacing import Pace
+from functions.scaler.positions import Position, is_whole
+from functions.scaler.reporting import Reporter
+from functions.settings import ScalerSettings, SpinSettings
+from functions.spin.asking import Asking
+from functions.spin.scaling import Reading, Scaling, prior_service_s, terms_of
+from functions.spin.window import RateWindow
+from functions.telemetry import ScalerMetrics
+from router_model.catalogue import Catalogue, Service
+from router_model.registry import Registry, ReplicaStatus, ServiceView
+
+CLIENT: Final = "pickspin-scaler"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatcherParts:
+    """What the watcher works with."""
+
+    log: RecordLog
+    topics: Topics
+    registry: Callable[[], Registry]
+    catalogue: Callable[[], Catalogue]
+    """The catalogue of now; called every round, by the watcher alone."""
+    board: Board
+    reporter: Reporter
+    clock: Clock
+    metrics: ScalerMetrics
+    settings: ScalerSettings
+    spin: SpinSettings
+
+
+@dataclass(slots=True)
+class _Watched:
+    """One service between two rounds."""
+
+    service: Service
+    position: Position
+    asking: Asking
+    wakings: int = 0
+    was_busy: bool = False
+
+
+class Watcher:
+    """Belongs to one thread; `age_s` may be read by any."""
+
+    def __init__(self, parts: WatcherParts) -> None:
+        self._parts = parts
+        self._reader: OffsetReader | None = None
+        self._catalogue: Catalogue | None = None
+        self._watched: dict[str, _Watched] = {}
+        self._names: tuple[str, ...] = ()
+        self._started_s = parts.clock.monotonic_s()
+        self._refreshed_s = self._started_s
+        self._whole_s: float | None = None
+        self.pace = Pace(parts.settings)
+
+    def age_s(self) -> float | None:
+        """Seconds since the last reading that had every partition; None: there was none."""
+        if self._whole_s is None:
+            return None
+        return self._parts.clock.monotonic_s() - self._whole_s
+
+    def round(self) -> None:
+        """One round. Raises whatever reading raised; the next one opens a new connection."""
+        self._follow_catalogue()
+        began_s = self._parts.clock.monotonic_s()
+        try:
+            self._read(began_s)
+        except Exception:
+            self.close()
+            raise
+        verdicts = self._decide()
+        self._parts.board.publish(verdicts)
+        for slug, verdict in verdicts.items():
+            self._parts.reporter.report(self._watched[slug].service, verdict)
+
+    def close(self) -> None:
+        """Closes the connections; the next round opens new ones."""
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.close()
+
+    def _follow_catalogue(self) -> None:
+        catalogue = self._parts.catalogue()
+        if catalogue is self._catalogue:
+            return
+        self._catalogue = catalogue
+        services = {service.slug: service for service in catalogue.services if service.enabled}
+        self._watched = {
+            slug: self._known_or_fresh(slug, service) for slug, service in services.items()
+        }
+        self._names = tuple(
+            topic for watched in self._watched.values() for topic in watched.position.topics
+        )
+        self._parts.board.declare(frozenset(services))
+        self._parts.reporter.forget_others(frozenset(services))
+
+    def _known_or_fresh(self, slug: str, service: Service) -> _Watched:
+        known = self._watched.get(slug)
+        if known is not None:
+            known.service = service
+            return known
+        window = RateWindow(window_s=self._parts.spin.window_s)
+        scaling = Scaling(window=window, started_s=self._parts.clock.monotonic_s())
+        position = Position(topics=self._parts.topics.of_service(slug))
+        return _Watched(service, position, Asking(scaling=scaling))
+
+    def _read(self, now_s: float) -> None:
+        reader = self._reader = self._reader or self._parts.log.offset_reader(client=CLIENT)
+        if now_s - self._refreshed_s >= self._parts.settings.refresh_s:
+            self._refreshed_s = now_s
+            reader.refresh()
+        ends = reader.ends(self._names)
+        self._parts.metrics.readings.labels("ends").inc()
+        for watched in self._watched.values():
+            watched.position = watched.position.with_ends(ends)
+        self._read_commits(reader, now_s)
+        if is_whole(ends, self._names):
+            self._whole_s = self._parts.clock.monotonic_s()
+
+    def _read_commits(self, reader: OffsetReader, now_s: float) -> None:
+        settings = self._parts.settings
+        due = {
+            slug: watched
+            for slug, watched in self._watched.items()
+            if watched.position.is_due(now_s, busy_s=settings.commit_s, quiet_s=settings.refresh_s)
+        }
+        if not due:
+            return
+        group_of = self._parts.topics.worker_group
+        commits = reader.commits({group_of(s): w.position.topics for s, w in due.items()})
+        self._parts.metrics.readings.labels("commits").inc()
+        for slug, watched in due.items():
+            watched.position = watched.position.with_commits(commits[group_of(slug)], now_s)
+        self._read_starts(reader, tuple(w for w in due.values() if w.position.lag))
+
+    def _read_starts(self, reader: OffsetReader, lagging: tuple[_Watched, ...]) -> None:
+        """Where there is lag, how much of it retention has deleted."""
+        wanted = tuple(topic for watched in lagging for topic in watched.position.topics)
+        if not wanted:
+            return
+        starts = reader.starts(wanted)
+        self._parts.metrics.readings.labels("starts").inc()
+        for watched in lagging:
+            watched.position = watched.position.with_starts(starts)
+
+    def _decide(self) -> Mapping[str, Verdict]:
+        registry, now = self._parts.registry(), self._parts.clock.now()
+        views = {
+            slug: Registry(entries=entries).view(slug, now)
+            for slug, entries in _by_service(registry).items()
+            if slug in self._watched
+        }
+        return {
+            slug: self._verdict(watched, views.get(slug) or Registry().view(slug, now))
+            for slug, watched in self._watched.items()
+        }
+
+    def _verdict(self, watched: _Watched, view: ServiceView) -> Verdict:
+        service, position = watched.service, watched.position
+        reading = Reading(
+            now_s=self._parts.clock.monotonic_s(),
+            arrived=position.arrived,
+            lag=position.lag,
+            in_flight=view.in_flight,
+            replicas=view.ready + view.starting,
+            service_s=view.service_s or prior_service_s(service),
+        )
+        assert self._catalogue is not None  # noqa: S101 - `round` follows it first
+        spin = self._parts.spin
+        terms = terms_of(
+            service, self._catalogue, idle_s=spin.idle_s, drain_goal_s=spin.drain_goal_s
+        )
+        watched.asking, wish = watched.asking.step(reading, terms)
+        is_busy = reading.lag > 0 or reading.in_flight > 0
+        watched.wakings += is_busy and not watched.was_busy
+        watched.was_busy = is_busy
+        return Verdict(
+            slug=service.slug,
+            lag=reading.lag,
+            in_flight=reading.in_flight,
+            seen=reading.replicas,
+            ready=view.ready,
+            rate_per_s=watched.asking.scaling.window.rate_per_s(reading.now_s),
+            wakings=watched.wakings,
+            wish=wish,
+        )
+
+
+def _by_service(registry: Registry) -> Mapping[str, Mapping[tuple[str, str], ReplicaStatus]]:
+    found: dict[str, dict[tuple[str, str], ReplicaStatus]] = {}
+    for key, status in registry.entries.items():
+        found.setdefault(key[0], {})[key] = status
+    return found

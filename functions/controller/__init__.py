@@ -1,0 +1,1 @@
+"""The controller: the Knative autoscaling class `keda.pickspin.io`, and care for models on Kubernetes."""

@@ -1,0 +1,147 @@
+"""A Knative PodAutoscaler of our class, read into frozen data, and which revision of a service may serve."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from functions.controller.wanting import (
+    CLASS,
+    CLASS_ANNOTATION,
+    CONFIGURATION_LABEL,
+    GENERATION_LABEL,
+    HTTP_WAKE,
+    INITIAL_SCALE,
+    RELEASE_LABEL,
+    SERVICE_LABEL,
+    TRUE,
+)
+from functions.kube import POD_AUTOSCALERS, Object, annotations_of, is_leaving, labels_of, name_of
+
+REACHABLE: Final = "Reachable"
+UNREACHABLE: Final = "Unreachable"
+INITIALISED: Final = "ScaleTargetInitialized"
+MOST_REPLICAS: Final = 10_000
+"""An annotation above it is taken for a mistake and does not count."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Autoscaler:
+    """One PodAutoscaler. Its name is the revision's."""
+
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+    target: Object
+    """scaleTargetRef: apiVersion, kind, name of the revision's Deployment."""
+    protocol: str
+    reachability: str
+    """`Reachable`, `Unreachable`, `Unknown` (not routed to yet) or empty."""
+    status: Object
+
+    @classmethod
+    def of(cls, found: Object) -> "Autoscaler":
+        metadata, spec = found["metadata"], found["spec"]
+        return cls(
+            namespace=metadata["namespace"],
+            name=name_of(found),
+            uid=metadata.get("uid", ""),
+            generation=int(metadata.get("generation", 1)),
+            labels=labels_of(found),
+            annotations=annotations_of(found),
+            target=spec["scaleTargetRef"],
+            protocol=spec.get("protocolType", "http1"),
+            reachability=spec.get("reachability", ""),
+            status=found.get("status") or {},
+        )
+
+    @property
+    def service(self) -> str:
+        """The slug of the service it runs; empty where the template has no such label."""
+        return self.labels.get(SERVICE_LABEL, "")
+
+    @property
+    def configuration(self) -> str:
+        """What its revisions have in common; a PodAutoscaler without the label stands alone."""
+        return self.labels.get(CONFIGURATION_LABEL, self.name)
+
+    @property
+    def age(self) -> int:
+        """Grows with each revision of one configuration."""
+        text = self.labels.get(GENERATION_LABEL, "0")
+        return int(text) if text.isdecimal() else 0
+
+    @property
+    def conditions(self) -> Mapping[str, Object]:
+        return {each["type"]: each for each in self.status.get("conditions", ())}
+
+    @property
+    def was_initialised(self) -> bool:
+        """Whether a replica of it has ever been ready."""
+        return self.conditions.get(INITIALISED, {}).get("status") == "True"
+
+    @property
+    def is_reachable(self) -> bool:
+        """A route leads here."""
+        return self.reachability == REACHABLE
+
+    @property
+    def is_unreachable(self) -> bool:
+        """No route leads here: superseded, or failed before it was routed to."""
+        return self.reachability == UNREACHABLE
+
+    @property
+    def is_woken_by_http(self) -> bool:
+        return self.annotations.get(HTTP_WAKE) == TRUE
+
+    @property
+    def initial_scale(self) -> int:
+        """Ready replicas that make it initialised; 0 where the cluster allows that and the template asks for it."""
+        found = self.scale(INITIAL_SCALE)
+        return 1 if found is None else found
+
+    def scale(self, annotation: str) -> int | None:
+        """A replica count in an annotation; None where it is absent or no sensible number."""
+        text = self.annotations.get(annotation, "").strip()
+        if not text.isdecimal() or int(text) > MOST_REPLICAS:
+            return None
+        return int(text)
+
+    def reference(self) -> Object:
+        """The object that an Event about it names."""
+        return {
+            "apiVersion": POD_AUTOSCALERS.api_version,
+            "kind": POD_AUTOSCALERS.kind,
+            "metadata": {"name": self.name, "namespace": self.namespace, "uid": self.uid},
+        }
+
+    def owner(self) -> Object:
+        """The owner reference of what is made for it: Kubernetes deletes that with it."""
+        return {
+            "apiVersion": POD_AUTOSCALERS.api_version,
+            "kind": POD_AUTOSCALERS.kind,
+            "name": self.name,
+            "uid": self.uid,
+            "controller": True,
+            "blockOwnerDeletion": True,
+        }
+
+
+def is_ours(found: Object, release: str) -> bool:
+    """Whether a PodAutoscaler has our class and belongs to this release, or says no release at all."""
+    if annotations_of(found).get(CLASS_ANNOTATION) != CLASS:
+        return False
+    return labels_of(found).get(RELEASE_LABEL, release) == release
+
+
+def serving(siblings: Iterable[Object]) -> Autoscaler | None:
+    """The revision of one configuration that holds the topic: the newest that is routed to and was ready once.
+
+    A new revision is routed to only after it was ready, and a replica is ready only after one real completion: so
+    weights that cannot answer never get here. None while no revision has got this far.
+    """
+    found = [Autoscaler.of(each) for each in siblings if not is_leaving(each)]
+    able = [each for each in found if each.is_reachable and each.was_initialised]
+    return max(able, key=lambda each: (each.age, each.name), default=None)

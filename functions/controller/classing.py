@@ -1,0 +1,200 @@
+"""The autoscaling class at work: informers feed a queue of revisions, and each is brought to where it should be."""
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from functions.controller.acting import Actor, NotLeading
+from functions.controller.autoscalers import Autoscaler, is_ours, serving
+from functions.controller.informing import Informer
+from functions.controller.queueing import WorkQueue
+from functions.controller.revisions import Observed, reconcile
+from functions.controller.scaling_specs import find_spec
+from functions.controller.wanting import CONFIGURATION_LABEL, SCALING, Write
+from functions.kube import (
+    CONFIG_MAPS,
+    DEPLOYMENTS,
+    POD_AUTOSCALERS,
+    SCALED_OBJECTS,
+    SERVERLESS_SERVICES,
+    KubernetesApi,
+    KubernetesFailed,
+    Object,
+    Resource,
+    Selection,
+    annotations_of,
+    is_leaving,
+    labels_of,
+    name_of,
+)
+from functions.lifecycle import StopFlag
+from functions.ports import Clock
+from functions.telemetry import ControllerMetrics
+
+log = logging.getLogger(__name__)
+
+TURN_S: Final = 0.5
+GATHER_S: Final = 0.02
+"""Changes come in bursts (Deployment, then ServerlessService): one decision for all of them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassTerms:
+    """Where the class works, and for whom."""
+
+    namespace: str
+    release: str
+    activator_metrics: str
+
+    @property
+    def scaling_map(self) -> str:
+        return f"{self.release}-scaling"
+
+
+class AutoscalingClass:
+    """Informers, queue and reducer of the class. Informers run on standbys too, so that a new leader acts at once."""
+
+    def __init__(
+        self,
+        api: KubernetesApi,
+        actor: Actor,
+        terms: ClassTerms,
+        clock: Clock,
+        metrics: ControllerMetrics,
+    ) -> None:
+        self._actor = actor
+        self._terms = terms
+        self._clock = clock
+        self._metrics = metrics
+        self.queue = WorkQueue(clock)
+        one = f"metadata.name={terms.scaling_map}"
+        self.autoscalers = self._informer(api, POD_AUTOSCALERS, self._on_autoscaler)
+        self.serverless = self._informer(api, SERVERLESS_SERVICES, self._on_namesake)
+        self.scaled = self._informer(api, SCALED_OBJECTS, self._on_namesake)
+        self.deployments = self._informer(api, DEPLOYMENTS, self._on_deployment)
+        self.config_maps = self._informer(api, CONFIG_MAPS, self._on_config_map, fields=one)
+
+    def _informer(
+        self,
+        api: KubernetesApi,
+        resource: Resource,
+        on_change: Callable[[Object], None],
+        *,
+        fields: str = "",
+    ) -> Informer:
+        selection = Selection(resource=resource, namespace=self._terms.namespace, fields=fields)
+        return Informer(api, selection, self._clock, on_change)
+
+    @property
+    def informers(self) -> tuple[Informer, ...]:
+        return (
+            self.config_maps,
+            self.deployments,
+            self.serverless,
+            self.scaled,
+            self.autoscalers,
+        )
+
+    def is_synced(self) -> bool:
+        """Nothing is decided before every first list is in: an object that is only not seen yet is not missing."""
+        return all(informer.is_synced() for informer in self.informers)
+
+    def ours(self) -> tuple[Object, ...]:
+        """The PodAutoscalers that this controller is responsible for."""
+        release = self._terms.release
+        return tuple(each for each in self.autoscalers.all() if is_ours(each, release))
+
+    def look_at_all(self) -> None:
+        """Queues every revision: on becoming the leader, or after a change that concerns all."""
+        for each in self.ours():
+            self.queue.add(name_of(each))
+
+    def run(self, stop: StopFlag) -> None:
+        """Works until `stop`. Keys that come while another process leads stay in its hands: they are dropped here."""
+        while not stop.is_set():
+            self.turn(TURN_S)
+
+    def turn(self, timeout_s: float) -> None:
+        """At most one key."""
+        key = self.queue.take(timeout_s)
+        if key is None:
+            return
+        outcome = "done"
+        try:
+            self.reconcile(key)
+        except NotLeading:
+            outcome = "standby"
+        except KubernetesFailed as error:
+            # A stale view ends in a conflict: the watch is about to bring the newer object.
+            outcome = "conflict" if error.status == 409 else "failed"
+            if outcome == "failed":
+                log.warning("reconcile", extra={"revision": key, "reason": str(error)[:300]})
+        except Exception:  # the loop's boundary: one odd object must not stop the others
+            outcome = "failed"
+            log.exception("reconcile", extra={"revision": key})
+        self._metrics.reconciles.labels(outcome).inc()
+        self._metrics.queue.set(len(self.queue))
+        self.queue.done(key, failed=outcome in {"failed", "conflict"})
+
+    def reconcile(self, name: str) -> int:
+        """Brings one revision to where it should be; the number of objects written."""
+        observed = self.observe(name)
+        if observed is None or not self.is_synced():
+            return 0
+        return self._actor.carry_out(reconcile(observed), self._learn)
+
+    def observe(self, name: str) -> Observed | None:
+        """What is known of a revision; None where it is gone, going, or not ours."""
+        found = self.autoscalers.get(name)
+        if found is None or is_leaving(found) or not is_ours(found, self._terms.release):
+            return None
+        mine = Autoscaler.of(found)
+        return Observed(
+            autoscaler=mine,
+            serverless=self.serverless.get(name),
+            scaled=self.scaled.get(name),
+            deployment=self.deployments.get(mine.target["name"]),
+            scaling=find_spec(mine, self.config_maps.get(self._terms.scaling_map)),
+            serving=serving(self._siblings(mine.configuration)),
+            now=self._clock.now(),
+            activator_metrics=self._terms.activator_metrics,
+        )
+
+    def _siblings(self, configuration: str) -> Iterator[Object]:
+        return (each for each in self.ours() if _configuration(each) == configuration)
+
+    def _learn(self, write: Write, found: Object) -> None:
+        informers = {
+            POD_AUTOSCALERS: self.autoscalers,
+            SERVERLESS_SERVICES: self.serverless,
+            SCALED_OBJECTS: self.scaled,
+        }
+        informers[write.resource].learn(found)
+
+    def _on_autoscaler(self, found: Object) -> None:
+        # Whether one revision serves decides what its siblings must do.
+        for each in (found, *self._siblings(_configuration(found))):
+            self._soon(name_of(each))
+
+    def _on_namesake(self, found: Object) -> None:
+        self._soon(name_of(found))
+
+    def _on_deployment(self, found: Object) -> None:
+        for each in self.ours():
+            if each["spec"]["scaleTargetRef"]["name"] == name_of(found):
+                self._soon(name_of(each))
+
+    def _on_config_map(self, found: Object) -> None:
+        for each in self.ours():
+            if annotations_of(each).get(SCALING) == name_of(found):
+                self._soon(name_of(each))
+
+    def _soon(self, name: str) -> None:
+        known = self.autoscalers.get(name)
+        if known is not None:
+            self.queue.add(name, GATHER_S)
+
+
+def _configuration(found: Object) -> str:
+    return labels_of(found).get(CONFIGURATION_LABEL, name_of(found))

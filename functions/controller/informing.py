@@ -1,0 +1,152 @@
+"""An informer: one kind of object, listed once and then watched, in a cache that others read.
+
+A watch goes on from the last version after every disconnect. Only a version that has become too old (410) makes it list
+again; then what vanished meanwhile is told as well. Now and then everything is told again: who listens is
+level-triggered.
+"""
+
+import logging
+import random
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from functions.kube import KubernetesApi, KubernetesFailed, Object, Selection, WatchEvent, name_of
+from functions.lifecycle import StopFlag
+from functions.ports import Clock
+
+log = logging.getLogger(__name__)
+
+WATCH_S: Final = 240.0
+RESYNC_S: Final = 600.0
+FIRST_BACKOFF_S: Final = 0.2
+MOST_BACKOFF_S: Final = 10.0
+ABSENT_S: Final = 30.0
+"""A kind that the cluster does not know (Knative is not installed) is asked for again this seldom."""
+
+
+class Informer:
+    """`run` belongs to one thread; `get`, `all` and `is_synced` may be called by any.
+
+    Args:
+        on_change: gets the new object, or the last known one when it is gone; called in the informer's thread.
+    """
+
+    def __init__(
+        self,
+        api: KubernetesApi,
+        selection: Selection,
+        clock: Clock,
+        on_change: Callable[[Object], None],
+    ) -> None:
+        self._api = api
+        self._selection = selection
+        self._clock = clock
+        self._on_change = on_change
+        self._lock = threading.Lock()
+        self._objects: dict[str, Object] = {}
+        self._version = ""
+        self._synced = threading.Event()
+        self._failures = 0
+        self._resynced_s = clock.monotonic_s()
+
+    @property
+    def kind(self) -> str:
+        return self._selection.resource.kind
+
+    def get(self, name: str) -> Object | None:
+        with self._lock:
+            return self._objects.get(name)
+
+    def all(self) -> tuple[Object, ...]:
+        with self._lock:
+            return tuple(self._objects.values())
+
+    def is_synced(self) -> bool:
+        """Whether the first list is in, or the cluster has no such kind."""
+        return self._synced.is_set()
+
+    def wait_until_synced(self, timeout_s: float) -> bool:
+        return self._synced.wait(timeout_s)
+
+    def learn(self, found: Object) -> None:
+        """Takes the answer to a write of ours, so that the next decision does not act on what was before it."""
+        with self._lock:
+            known = self._objects.get(name_of(found))
+            if known is None or _is_newer(found, known):
+                self._objects[name_of(found)] = found
+
+    def run(self, stop: StopFlag) -> None:
+        """Follows until `stop`."""
+        while not stop.is_set():
+            try:
+                self.follow(stop)
+                self._failures = 0
+            except KubernetesFailed as error:
+                stop.wait(self._after(error))
+
+    def follow(self, stop: StopFlag) -> None:
+        """Lists where that is needed, then one watch to its end."""
+        if not self._version:
+            self.relist()
+        for event in self._api.watch(self._selection, self._version, WATCH_S):
+            self._take(event)
+            self._failures = 0
+            if stop.is_set():
+                return
+        self._resync()
+
+    def _after(self, error: KubernetesFailed) -> float:
+        """How long to wait after a failure."""
+        if error.is_gone:
+            self._version = ""
+            return 0.0
+        if error.is_absent:
+            self._version = ""
+            self._synced.set()
+            return ABSENT_S
+        self._failures += 1
+        log.warning("watch interrupted", extra={"kind": self.kind, "reason": str(error)[:200]})
+        most_s = min(MOST_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** min(self._failures - 1, 10))
+        return most_s * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+
+    def relist(self) -> None:
+        """Takes the whole list anew, and tells everything, what has vanished first."""
+        listing = self._api.listing(self._selection)
+        fresh = {name_of(each): each for each in listing.items}
+        with self._lock:
+            before, self._objects = self._objects, fresh
+        self._version = listing.version
+        gone = [each for name, each in before.items() if name not in fresh]
+        self._tell((*gone, *fresh.values()))
+        self._synced.set()
+
+    def _take(self, event: WatchEvent) -> None:
+        version = str(event.object["metadata"]["resourceVersion"])
+        self._version = version
+        if event.kind == "BOOKMARK":
+            return
+        name = name_of(event.object)
+        with self._lock:
+            if event.kind == "DELETED":
+                self._objects.pop(name, None)
+            elif name not in self._objects or _is_newer(event.object, self._objects[name]):
+                self._objects[name] = event.object
+        self._tell((event.object,))
+
+    def _resync(self) -> None:
+        if self._clock.monotonic_s() - self._resynced_s >= RESYNC_S:
+            self._resynced_s = self._clock.monotonic_s()
+            self._tell(self.all())
+
+    def _tell(self, found: tuple[Object, ...]) -> None:
+        for each in found:
+            self._on_change(each)
+
+
+def _is_newer(found: Object, known: Object) -> bool:
+    """Versions of one kind in one cluster grow (etcd's own count); an object of another uid replaces the known one."""
+    fresh, old = found["metadata"], known["metadata"]
+    if fresh.get("uid") != old.get("uid"):
+        return True
+    return int(fresh["resourceVersion"]) >= int(old["resourceVersion"])

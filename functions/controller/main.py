@@ -1,0 +1,145 @@
+"""Wiring of the controller: a Lease, informers, the autoscaling class, and the rounds of care, each in its own
+thread.
+"""
+
+import asyncio
+import logging
+import socket
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from functions.adapters.clock import SystemClock
+from functions.controller.acting import Actor
+from functions.controller.classing import AutoscalingClass, ClassTerms
+from functions.controller.informing import Informer
+from functions.controller.leading import Leadership, LeaseTerms
+from functions.errors import StartupFailed
+from functions.kube import KubernetesApi
+from functions.lifecycle import StopFlag
+from functions.ports import Clock
+from functions.probes import ProbeServer
+from functions.settings import Settings
+from functions.telemetry import ControllerMetrics
+
+log = logging.getLogger(__name__)
+
+JOIN_S: Final = 5.0
+
+
+def run(settings: Settings) -> int:
+    """Runs until SIGTERM or SIGINT; 0 after letting go of the Lease, 1 when a part of it died.
+
+    Raises:
+        StartupFailed: no access to a Kubernetes API, or a setting is wrong.
+    """
+    from functions.adapters.kubernetes_client import KubernetesClient  # noqa: PLC0415 - slow
+
+    stop = StopFlag.install()
+    metrics = ControllerMetrics()
+
+    def count(verb: str, plural: str, status: int) -> None:
+        metrics.calls.labels(verb, plural, str(status // 100 * 100)).inc()
+
+    api = KubernetesClient(settings.controller.kubeconfig, count)
+    return Controller(settings, api, SystemClock(), metrics).run(stop)
+
+
+class Controller:
+    """The process. Tests give it an API in memory."""
+
+    def __init__(
+        self, settings: Settings, api: KubernetesApi, clock: Clock, metrics: ControllerMetrics
+    ) -> None:
+        self._settings = settings.controller
+        self._metrics = metrics
+        self._failed = threading.Event()
+        self.leadership = Leadership(api, lease_terms(settings), clock)
+        self.actor = Actor(api, clock, self.leadership.is_leader, metrics)
+        terms = ClassTerms(
+            namespace=self._settings.namespace,
+            release=self._settings.release,
+            activator_metrics=self._settings.activator_metrics,
+        )
+        self.autoscaling = AutoscalingClass(api, self.actor, terms, clock, metrics)
+
+    def is_ready(self) -> bool:
+        """Its view of the cluster is complete; a standby is ready too."""
+        return self.autoscaling.is_synced()
+
+    def is_live(self) -> bool:
+        return not self._failed.is_set()
+
+    def run(self, stop: StopFlag) -> int:
+        """Blocks until `stop`; a part that dies stops the others, so that the pod is started anew."""
+        threads = [
+            *(self._thread(f"watch-{each.kind}", each.run, stop) for each in self._informers()),
+            self._thread("class", self.autoscaling.run, stop),
+            self._thread("probes", self._serve, stop),
+        ]
+        for thread in threads:
+            thread.start()
+        self._guarded(lambda stop: self.leadership.run(stop, self._on_leading), stop)
+        for thread in threads:
+            # A watch waits for the API server; it writes nothing, and ends with the process.
+            if not thread.name.startswith("watch"):
+                thread.join(JOIN_S)
+        return 1 if self._failed.is_set() else 0
+
+    def _informers(self) -> tuple[Informer, ...]:
+        return self.autoscaling.informers
+
+    def _thread(
+        self, name: str, part: Callable[[StopFlag], None], stop: StopFlag
+    ) -> threading.Thread:
+        return threading.Thread(target=self._guarded, args=(part, stop), name=name, daemon=True)
+
+    def _guarded(self, part: Callable[[StopFlag], None], stop: StopFlag) -> None:
+        try:
+            part(stop)
+        except Exception:
+            log.exception("part of the controller died")
+            self._failed.set()
+        finally:
+            stop.set()
+
+    def _on_leading(self, is_leader: bool) -> None:  # noqa: FBT001 - a callback's one fact
+        self._metrics.is_leader.set(is_leader)
+        if is_leader:
+            self.autoscaling.look_at_all()
+
+    def _serve(self, stop: StopFlag) -> None:
+        asyncio.run(self._probe(stop))
+
+    async def _probe(self, stop: StopFlag) -> None:
+        probes = ProbeServer(
+            is_ready=self.is_ready, is_live=self.is_live, registry=self._metrics.registry
+        )
+        try:
+            port = await probes.start(self._settings.host, self._settings.port)
+        except OSError as error:
+            raise StartupFailed(f"cannot serve on port {self._settings.port}: {error}") from error
+        log.info("probes", extra={"port": port})
+        with ThreadPoolExecutor(max_workers=1) as waiting:
+            await asyncio.get_running_loop().run_in_executor(waiting, stop.wait)
+        await probes.close()
+
+
+def lease_terms(settings: Settings) -> LeaseTerms:
+    """The Lease of this installation.
+
+    Raises:
+        StartupFailed: its times do not fit together.
+    """
+    mine = settings.controller
+    if not mine.retry_s < mine.renew_s < mine.lease_s:
+        raise StartupFailed("PICKSPIN_CONTROLLER_: RETRY_S < RENEW_S < LEASE_S must hold")
+    return LeaseTerms(
+        namespace=mine.namespace,
+        name=f"{mine.release}-controller",
+        identity=mine.identity or socket.gethostname(),
+        lease_s=mine.lease_s,
+        renew_s=mine.renew_s,
+        retry_s=mine.retry_s,
+    )

@@ -1,0 +1,298 @@
+"""What the autoscaling class owes one revision: a pure reducer from what is observed to the writes that are missing.
+
+Knative derives Revision, Route and Service from a PodAutoscaler's `status.serviceName` and its conditions
+ScaleTargetInitialized and Ready, and makes the endpoints from a ServerlessService of the same name (seen with Knative
+Serving 0.48, each field left out in turn; docs/adr/0013). KEDA does the scaling, through a ScaledObject of the same
+name. It is made only once a replica has been ready: KEDA takes a target it has never seen active to zero, and would
+end the first boot.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from functions.controller.autoscalers import INITIALISED, Autoscaler
+from functions.controller.scaling_specs import SpecProblem, scaled_object_spec
+from functions.controller.wanting import (
+    APPLIED,
+    PAUSED,
+    RELEASE_LABEL,
+    SERVICE_LABEL,
+    Action,
+    Notice,
+    Write,
+    is_within,
+)
+from functions.kube import (
+    POD_AUTOSCALERS,
+    SCALED_OBJECTS,
+    SERVERLESS_SERVICES,
+    Object,
+    annotations_of,
+)
+
+_COPIED_LABELS: Final = (
+    SERVICE_LABEL,
+    RELEASE_LABEL,
+    "app.kubernetes.io/name",
+    "app.kubernetes.io/component",
+    "serving.knative.dev/service",
+    "serving.knative.dev/configuration",
+    "serving.knative.dev/revision",
+)
+_AT_ZERO: Final = "0"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """Everything one decision is made of. None: the object is not there."""
+
+    autoscaler: Autoscaler
+    serverless: Object | None
+    scaled: Object | None
+    deployment: Object | None
+    scaling: Mapping[str, Any] | SpecProblem
+    """The ScaledObject spec of its service, without a target; or why there is none."""
+    serving: Autoscaler | None
+    """The revision of its configuration that holds the topic; may be itself."""
+    now: datetime
+    activator_metrics: str
+    """URL of the activator's metrics, for waking by HTTP."""
+
+
+def reconcile(observed: Observed) -> tuple[Action, ...]:
+    """Every write that is missing; none where the cluster is as it should be."""
+    return (*_serverless(observed), *_status(observed), *_scaled_object(observed))
+
+
+def is_retired(observed: Observed) -> bool:
+    """Whether the revision must have no replica: another one holds the topic.
+
+    Unreachable alone does not say so: Knative calls a revision unreachable too while its containers fail, and a new
+    one before it was ever ready. So it counts where another revision serves, and this one is older, was ready before,
+    or has used up its progress deadline. Once retired it stays so until a route leads to it again.
+    """
+    mine, serving = observed.autoscaler, observed.serving
+    if mine.is_reachable:
+        return False
+    if _is_paused(observed.scaled):
+        return True
+    if serving is None or not mine.is_unreachable:
+        return False
+    return mine.age < serving.age or mine.was_initialised or _has_failed(observed.deployment)
+
+
+def _is_paused(scaled: Object | None) -> bool:
+    return scaled is not None and annotations_of(scaled).get(PAUSED) == _AT_ZERO
+
+
+def _has_failed(deployment: Object | None) -> bool:
+    """Whether its progress deadline has passed without a ready replica."""
+    conditions = (deployment or {}).get("status", {}).get("conditions", ())
+    return any(each["type"] == "Progressing" and each["status"] == "False" for each in conditions)
+
+
+def _desired(deployment: Object | None) -> int | None:
+    found = None if deployment is None else deployment["spec"].get("replicas")
+    return None if found is None else int(found)
+
+
+def _ready(deployment: Object | None) -> int:
+    return 0 if deployment is None else int(deployment.get("status", {}).get("readyReplicas") or 0)
+
+
+def _initialised(observed: Observed) -> bool:
+    mine = observed.autoscaler
+    has_service = bool(_service_name(observed.serverless))
+    return mine.was_initialised or (
+        has_service and _ready(observed.deployment) >= mine.initial_scale
+    )
+
+
+def _service_name(serverless: Object | None) -> str:
+    return str((serverless or {}).get("status", {}).get("serviceName", ""))
+
+
+def _serverless(observed: Observed) -> tuple[Write, ...]:
+    """The ServerlessService. In Serve mode the public Service leads to the pods, and with no ready pod Knative itself
+    falls back to the activator; in Proxy mode always to the activator, whose gauge of waiting requests wakes by HTTP.
+    """
+    mine, have = observed.autoscaler, observed.serverless
+    is_served = bool(_desired(observed.deployment)) and not mine.is_woken_by_http
+    spec = {
+        "mode": "Serve" if is_served else "Proxy",
+        "objectRef": dict(mine.target),
+        "protocolType": mine.protocol,
+        "numActivators": 0,
+    }
+    if have is None:
+        body = _new(SERVERLESS_SERVICES.api_version, SERVERLESS_SERVICES.kind, mine) | {
+            "spec": spec
+        }
+        return (_write("create", observed, SERVERLESS_SERVICES, body),)
+    if is_within({"mode": spec["mode"], "objectRef": spec["objectRef"]}, have["spec"]):
+        return ()
+    return (_write("patch", observed, SERVERLESS_SERVICES, {"spec": spec}),)
+
+
+def _status(observed: Observed) -> tuple[Write, ...]:
+    mine = observed.autoscaler
+    desired = _desired(observed.deployment)
+    status = {
+        "conditions": _conditions(observed),
+        "observedGeneration": mine.generation,
+        "actualScale": _ready(observed.deployment),
+        "desiredScale": -1 if desired is None else desired,
+        "serviceName": _service_name(observed.serverless),
+        "metricsServiceName": (observed.serverless or {})
+        .get("status", {})
+        .get("privateServiceName", ""),
+    }
+    if is_within(status, mine.status):
+        return ()
+    write = _write("patch", observed, POD_AUTOSCALERS, {"status": status}, subresource="status")
+    return (write,)
+
+
+def _conditions(observed: Observed) -> list[dict[str, str]]:
+    """SKSReady, ScaleTargetInitialized, Active, and Ready as their sum; a transition time changes with the status
+    only.
+    """
+    found = {
+        "SKSReady": _sks_ready(observed.serverless),
+        INITIALISED: ("True", "", "") if _initialised(observed) else ("Unknown", "", ""),
+        "Active": _active(observed),
+    }
+    order = ("False", "Unknown")
+    found["Ready"] = next(
+        (each for status in order for each in found.values() if each[0] == status), ("True", "", "")
+    )
+    known = observed.autoscaler.conditions
+    now = observed.now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    conditions: list[dict[str, str]] = []
+    for kind, (status, reason, message) in sorted(found.items()):
+        before = known.get(kind, {})
+        is_same = before.get("status") == status
+        since = before.get("lastTransitionTime", now) if is_same else now
+        condition = {"type": kind, "status": status, "lastTransitionTime": since}
+        condition |= {"reason": reason} if reason else {}
+        condition |= {"message": message} if message else {}
+        conditions.append(condition)
+    return conditions
+
+
+def _sks_ready(serverless: Object | None) -> tuple[str, str, str]:
+    conditions = (serverless or {}).get("status", {}).get("conditions", ())
+    ready: Object = next((each for each in conditions if each["type"] == "Ready"), {})
+    if ready.get("status") == "True":
+        return "True", "", ""
+    return "Unknown", "NotReady", str(ready.get("message") or ready.get("reason") or "NotReady")
+
+
+def _active(observed: Observed) -> tuple[str, str, str]:
+    if not _initialised(observed) and is_retired(observed):
+        return "False", "NeverReady", "No replica was ever ready; another revision serves."
+    if _desired(observed.deployment) == 0 and _initialised(observed):
+        return "False", "NoTraffic", "The target is scaled to zero by KEDA."
+    if _ready(observed.deployment) >= 1:
+        return "True", "", ""
+    return "Unknown", "Queued", "The target is being scaled up."
+
+
+def _scaled_object(observed: Observed) -> tuple[Action, ...]:
+    mine, have = observed.autoscaler, observed.scaled
+    is_over = is_retired(observed)
+    if not _initialised(observed) and not is_over and have is None:
+        return ()
+    if isinstance(observed.scaling, SpecProblem):
+        return _without_spec(observed, observed.scaling, is_over=is_over)
+    spec = scaled_object_spec(observed.scaling, mine, observed.activator_metrics)
+    digest = hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:16]
+    ours = {APPLIED: digest} | ({PAUSED: _AT_ZERO} if is_over else {})
+    if have is None:
+        body = _new(SCALED_OBJECTS.api_version, SCALED_OBJECTS.kind, mine) | {"spec": spec}
+        body["metadata"]["annotations"] = ours
+        notice = _notice(
+            observed,
+            "ScaledObjectCreated",
+            "Retired at zero." if is_over else "KEDA scales this revision from now on.",
+        )
+        return (_write("create", observed, SCALED_OBJECTS, body, notice=notice),)
+    now = annotations_of(have)
+    annotations = {k: v for k, v in now.items() if k not in {PAUSED, APPLIED}} | ours
+    if annotations == now and is_within(spec, have["spec"]):
+        return ()
+    return (_replacement(observed, have, spec, annotations),)
+
+
+def _replacement(
+    observed: Observed, have: Object, spec: Mapping[str, Any], annotations: Mapping[str, str]
+) -> Write:
+    before, after = annotations_of(have).get(PAUSED), annotations.get(PAUSED)
+    if before == after:
+        notice = _notice(observed, "ScalingChanged", "The ScaledObject has a new spec.")
+    elif after is None:
+        notice = _notice(observed, "RevisionResumed", "The revision holds the topic again.")
+    else:
+        successor = "another revision" if observed.serving is None else observed.serving.name
+        notice = _notice(observed, "RevisionRetired", f"Paused at zero: {successor} serves.")
+    body = {**have, "metadata": {**have["metadata"], "annotations": annotations}, "spec": spec}
+    return _write("replace", observed, SCALED_OBJECTS, body, notice=notice)
+
+
+def _without_spec(observed: Observed, problem: SpecProblem, *, is_over: bool) -> tuple[Action, ...]:
+    """What is there stays as it is; only a pause must not wait for a spec."""
+    notice = _notice(observed, "ScalingUnusable", problem.message, is_warning=True)
+    have = observed.scaled
+    if have is None or is_over == _is_paused(have):
+        return (notice,)
+    annotations = {k: v for k, v in annotations_of(have).items() if k != PAUSED}
+    annotations |= {PAUSED: _AT_ZERO} if is_over else {}
+    return (notice, _replacement(observed, have, have["spec"], annotations))
+
+
+def _new(api_version: str, kind: str, mine: Autoscaler) -> dict[str, Any]:
+    labels = {name: mine.labels[name] for name in _COPIED_LABELS if name in mine.labels}
+    return {
+        "apiVersion": api_version,
+        "kind": kind,
+        "metadata": {
+            "name": mine.name,
+            "namespace": mine.namespace,
+            "labels": labels,
+            "ownerReferences": [dict(mine.owner())],
+        },
+    }
+
+
+def _write(
+    verb: Any,
+    observed: Observed,
+    resource: Any,
+    body: Object,
+    *,
+    subresource: str = "",
+    notice: Notice | None = None,
+) -> Write:
+    mine = observed.autoscaler
+    return Write(
+        verb=verb,
+        resource=resource,
+        namespace=mine.namespace,
+        name=mine.name,
+        body=body,
+        subresource=subresource,
+        notice=notice,
+    )
+
+
+def _notice(observed: Observed, reason: str, message: str, *, is_warning: bool = False) -> Notice:
+    return Notice(
+        about=observed.autoscaler.reference(),
+        reason=reason,
+        message=message,
+        type="Warning" if is_warning else "Normal",
+    )

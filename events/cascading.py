@@ -16,6 +16,8 @@ from events.payloads import CascadePlace, CascadeState, CascadeUsed
 from events.record import Event
 
 _DECODER = msgspec.json.Decoder(CascadeState)
+_NAMED = frozenset({"explicit", "alias"})
+"""Reasons of a decision that took the model a caller had named."""
 
 
 def attribute(state: CascadeState) -> str:
@@ -55,7 +57,7 @@ def following(state: CascadeState) -> CascadePlace | None:
 
 
 def escalated(event: Event, used: CascadeUsed, *, now: datetime) -> Event:
-    """The routed event of the next step, from the one of this step and what this step used.
+    """The routed event of the next step (or of the service that stood by), from this step's and what it used.
 
     The same bytes of the request, deadline, session and reply address; caused by the event of this step. Its id follows
     from the request and the step's number alone, so that a step that is run again hands on under the same id.
@@ -75,6 +77,8 @@ def escalated(event: Event, used: CascadeUsed, *, now: datetime) -> Event:
         types.ROUTED_TIME: to_rfc3339(now),
         types.CASCADE: attribute(state),
     }
+    if state.on == "failure":
+        further |= _replaced(event, after)
     return replace(
         event,
         id=ids.derive(request_id, "routed", len(state.used)),
@@ -83,3 +87,10 @@ def escalated(event: Event, used: CascadeUsed, *, now: datetime) -> Event:
         time=to_rfc3339(now),
         extensions={**event.extensions, **further},
     )
+
+
+def _replaced(event: Event, after: CascadePlace) -> dict[str, str]:
+    """What tells the caller that another service answers, and which model it had named."""
+    was_named = event.get(types.ROUTE_REASON) in _NAMED and after.model != event.subject
+    named = {types.ASKED_MODEL: event.subject or ""} if was_named else {}
+    return {types.ROUTE_REASON: "fallback", **named}

@@ -78,12 +78,14 @@ class CascadeUsed(Payload, frozen=True):
 class CascadeState(Payload, frozen=True):
     """The attribute `cascade` of a routed event: all steps in order, and what the earlier ones used.
 
-    The step under way is `plan[len(used)]`.
+    The step under way is `plan[len(used)]`. `on` says when the next one takes over: where this one's answer is unsure
+    (a cascade), or only where it has failed for good (services that stand by).
     """
 
     name: str
     plan: tuple[CascadePlace, ...]
     used: tuple[CascadeUsed, ...] = ()
+    on: Literal["unsure", "failure"] = "unsure"
 
 
 class CascadeInfo(Payload, frozen=True):
@@ -107,7 +109,7 @@ class PickspinData(Payload, frozen=True):
     cost: Cost | None = None
     attempt: int = 0
     cascade: CascadeInfo | msgspec.UnsetType = msgspec.UNSET
-    """Absent where no cascade was asked for."""
+    """Absent where no cascade was asked for and no service that stood by was needed."""
 
 
 class ErrorData(Payload, frozen=True):

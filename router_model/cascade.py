@@ -17,6 +17,10 @@ from router_model.confidence import Measure, Points, TokenConfidence, calibrated
 from router_model.decision import CandidateTerms
 
 Verdict = Literal["answer", "escalate"]
+STAND_BY: Final = "fallback"
+"""Name of a plan for failures, where a cascade has its own."""
+MIN_PLACES: Final = 2
+"""A plan of fewer has nobody to take over."""
 _NO_JUDGING: Final = Judging()
 
 
@@ -70,13 +74,23 @@ def planned(
     return CascadeState(name=name, plan=tuple(places))
 
 
+def standing_by(places: Sequence[CandidateTerms]) -> CascadeState | None:
+    """The plan of a decision that is no cascade: the chosen service, then those that take over should it fail. None
+    where none does.
+    """
+    if len(places) < MIN_PLACES:
+        return None
+    plan = tuple(CascadePlace(service=one.service, model=one.model) for one in places)
+    return CascadeState(name=STAND_BY, plan=plan, on="failure")
+
+
 def judge_of(state: CascadeState | None, cascades: Mapping[str, Cascade]) -> Judge | None:
-    """How the step under way judges; None at the last step and outside cascades.
+    """How the step under way judges; None at the last step, among services that stand by, and outside cascades.
 
     The threshold travels with the request; measure and calibration are those of the worker's own catalogue
     (`cascades`), whose model it is.
     """
-    if state is None or len(state.used) + 1 >= len(state.plan):
+    if state is None or state.on == "failure" or len(state.used) + 1 >= len(state.plan):
         return None
     place = present(state)
     cascade = cascades.get(state.name)
@@ -91,8 +105,12 @@ def judge_of(state: CascadeState | None, cascades: Mapping[str, Cascade]) -> Jud
     )
 
 
-def told(state: CascadeState, last: CascadeUsed | None = None) -> CascadeInfo:
-    """What the caller is told when `last` has ended the request; None: it ended before its step was called."""
+def told(state: CascadeState, last: CascadeUsed | None = None) -> CascadeInfo | None:
+    """What the caller is told when `last` has ended the request; None: it ended before its step was called. Nothing
+    where no service that stood by was needed.
+    """
+    if state.on == "failure" and not state.used:
+        return None
     is_answer = last is not None and last.outcome == "answered"
     return CascadeInfo(
         name=state.name,

@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
+from events.payloads import CascadeState
 from events.request import Fallback
 from router_model.affinity import session_choice
 from router_model.candidates import Candidate, Estimate, candidates_of, estimate
-from router_model.cascade import planned
+from router_model.cascade import planned, standing_by
 from router_model.catalogue import Catalogue, Norm
 from router_model.classifier import Classification, Classifier
 from router_model.constraints import NO_CONSTRAINTS, Constraints, Miss, unmet, worst_miss
@@ -25,6 +26,8 @@ from router_model.registry import Registry
 from router_model.resolving import Resolution, allowed_to, resolve
 from router_model.scoring import ScoreWeights, scale_of, score, weights_of
 
+MAX_STANDING_BY: Final = 2
+"""Services that may take over from the chosen one, should it fail."""
 _NONE_HEALTHY: Final = "no service of the model is healthy now"
 
 
@@ -74,9 +77,7 @@ def decide(
         NoRoute: one of its subclasses says why there is none.
     """
     name = catalogue.default_profile if ask.profile is None else ask.profile
-    profile = catalogue.profiles.get(name)
-    if profile is None:
-        raise ProfileUnknown(f"no such profile; there are: {', '.join(catalogue.profiles)}")
+    weights = _weights(catalogue, name)
     resolution = resolve(catalogue, ask.model, ask.features.operation)
     allowed_to(resolution.models, catalogue, ask.tenant)
     if resolution.task is not None:
@@ -85,14 +86,17 @@ def decide(
     learned = dict.fromkeys(model.learned_name for one in options for model in one.models)
     found = classifier.classify(ask.features, tuple(learned))
     option, listed = _open_option(options, ask, catalogue, registry, now, found)
-    ranked = rank(listed.estimates, weights_of(profile), catalogue.norm, history)
+    ranked = rank(listed.estimates, weights, catalogue.norm, history)
     margin = catalogue.affinity_margin
     chosen = session_choice(ranked, ask.session, tenant=ask.tenant, margin=margin)
-    steps = [chosen]
-    for later in options[options.index(option) + 1 :] if resolution.cascade is not None else ():
+
+    def best_of(one: Option) -> CandidateTerms | None:
         with suppress(NoRoute):
-            _, further = _open_option([later], ask, catalogue, registry, now, found)
-            steps += rank(further.estimates, weights_of(profile), catalogue.norm, history)[:1]
+            further = _open_option([one], ask, catalogue, registry, now, found)[1].estimates
+            return rank(further, weights, catalogue.norm, history)[0]
+        return None
+
+    later = map(best_of, options[options.index(option) + 1 :])
     return Decision(
         service=chosen.service,
         model=chosen.model,
@@ -107,8 +111,36 @@ def decide(
         dropped=listed.dropped,
         unusable=listed.unusable,
         stands_in_for=_replaced(resolution, chosen.model),
-        cascade=planned(ask.model, resolution.cascade, steps),
+        cascade=_plan(ask, resolution, chosen, ranked, later),
     )
+
+
+def _weights(catalogue: Catalogue, profile: str) -> ScoreWeights:
+    found = catalogue.profiles.get(profile)
+    if found is None:
+        raise ProfileUnknown(f"no such profile; there are: {', '.join(catalogue.profiles)}")
+    return weights_of(found)
+
+
+def _plan(
+    ask: Ask,
+    resolution: Resolution,
+    chosen: CandidateTerms,
+    ranked: Sequence[CandidateTerms],
+    later: Iterable[CandidateTerms | None],
+) -> CascadeState | None:
+    """The steps of a cascade; else who stands by: the next best of `ranked`, then of `later`, the best of each later
+    option that is open.
+    """
+    if resolution.cascade is not None:
+        return planned(ask.model, resolution.cascade, [chosen, *filter(None, later)])
+    places = [chosen, *[one for one in ranked if one.service != chosen.service][:1]]
+    for best in later if len(places) <= MAX_STANDING_BY else ():
+        if best is not None and best.service not in {place.service for place in places}:
+            places.append(best)
+        if len(places) > MAX_STANDING_BY:
+            break
+    return standing_by(places)
 
 
 def _replaced(resolution: Resolution, chosen: str) -> str | None:

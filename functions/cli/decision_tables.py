@@ -74,7 +74,8 @@ def short_lines(found: Explained) -> Iterator[str]:
     )
     if decision.cascade is not None:
         plan = ", then ".join(place.service for place in decision.cascade.plan)
-        yield f"cascade {decision.cascade.name}: {plan}"
+        is_cascade = decision.cascade.on == "unsure"
+        yield f"cascade {decision.cascade.name}: {plan}" if is_cascade else f"if it fails: {plan}"
 
 
 def tables(found: Explained) -> Iterator[RenderableType]:

@@ -45,7 +45,8 @@ EXAMPLES: Final = (
     "Examples: pickspin train --data outcomes --out weights  |  "
     "pickspin train --from-store --out weights --min-labels 20  |  "
     "pickspin train --from-store --since 30d --data outcomes --out weights --seed 1  |  "
-    "pickspin train --data outcomes --out weights --encoder ./my-distilbert"
+    "pickspin train --data outcomes --out weights --encoder ./my-distilbert  |  "
+    "pickspin train --data outcomes --out weights --widen 2"
 )
 
 
@@ -70,6 +71,12 @@ def train(  # noqa: PLR0913 - each parameter is a word of the command line
     encoder: Annotated[
         Path | None,
         typer.Option(help="A DistilBERT or BERT directory to start from. [default: MiniLM]"),
+    ] = None,
+    widen: Annotated[
+        int | None,
+        typer.Option(
+            min=2, max=4, help="Times the encoder's width; 2 makes MiniLM as large as DistilBERT."
+        ),
     ] = None,
     linear_only: Annotated[
         bool, typer.Option("--linear-only", help="No encoder: faster, smaller, less accurate.")
@@ -97,8 +104,10 @@ def train(  # noqa: PLR0913 - each parameter is a word of the command line
     files = None if data is None else Files(directory=data, sources=tuple(source or ()))
     recorded = Recorded(store=store, data_dir=data_dir, since=since, tenant=tenant)
     check_options(files, source, recorded, is_recorded=from_store)
-    if linear_only and (encoder is not None or epochs is not None):
-        raise typer.BadParameter("--linear-only trains no encoder: not with --encoder or --epochs")
+    if linear_only and (encoder, epochs, widen) != (None, None, None):
+        raise typer.BadParameter(
+            "--linear-only trains no encoder: not with --encoder, --epochs or --widen"
+        )
     _check_extra()
     check_out(out)
     kept = out.with_name(f"{out.name}.work") if work is None else work
@@ -108,7 +117,7 @@ def train(  # noqa: PLR0913 - each parameter is a word of the command line
         _announce(dataset, kept)
         with open_progress() as told:
             job = _job(
-                dataset, start, out=out, work=kept, recipe=_recipe(seed, epochs), threads=threads, told=told
+                dataset, start, out=out, work=kept, recipe=_recipe(seed, epochs, widen), threads=threads, told=told
             )  # fmt: skip
             found = _train(job)
     if as_json:
@@ -155,10 +164,10 @@ def _dataset(rows: "Iterator[OutcomeRow]", min_labels: int | None) -> "Dataset":
     return dataset_of(rows, min_labels=MIN_LABELS if min_labels is None else min_labels)
 
 
-def _recipe(seed: int, epochs: int | None) -> "Recipe":
+def _recipe(seed: int, epochs: int | None, widen: int | None) -> "Recipe":
     from router_model.training.pipeline import Recipe  # noqa: PLC0415
 
-    found = Recipe(seed=seed)
+    found = Recipe(seed=seed, widen=widen or 1)
     return (
         found if epochs is None else replace(found, encoder=replace(found.encoder, epochs=epochs))
     )

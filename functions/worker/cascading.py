@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
-from events.payloads import CascadeUsed, Cost
+from events.cascading import following
+from events.payloads import CascadeState, CascadeUsed, Cost
 from events.types import Operation
 from functions.worker.calls import Call
 from router_model.cascade import Judge
@@ -49,6 +50,11 @@ def with_logprobs(call: Call) -> Call:
     if call.operation is Operation.CHAT:
         asked = {"logprobs": True, "top_logprobs": 1}
     return replace(call, body={**call.body, **asked})
+
+
+def has_stand_by(state: CascadeState | None) -> bool:
+    """Whether another service answers where this one has failed for good."""
+    return state is not None and state.on == "failure" and following(state) is not None
 
 
 def asks_logprobs(call: Call) -> bool:

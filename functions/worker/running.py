@@ -30,6 +30,7 @@ from functions.worker.cascading import (
     StepEnd,
     Unsure,
     asks_logprobs,
+    has_stand_by,
     tokens_of,
     used_of,
     with_logprobs,
@@ -47,6 +48,8 @@ log = logging.getLogger(__name__)
 
 _FIRST_WAIT_S: Final = 0.1
 _RETRY_S: Final = 0.2
+_ANOTHER_MAY: Final = frozenset({"backend_failed", "context_length_exceeded"})
+"""Final errors after which a service that stands by may still answer."""
 _MAX_BAD_REPLIES: Final = 2
 """Model calls after which an unreadable answer is final."""
 
@@ -88,6 +91,11 @@ class _Run:
         cascade = self.request.cascade
         earlier = 0 if cascade is None else sum(used.attempts for used in cascade.used)
         return self.job.attempt + earlier
+
+    @property
+    def has_streamed(self) -> bool:
+        """Whether a reader may have seen something of this attempt."""
+        return self.sender is not None and self.sender.has_sent
 
 
 class Runner:
@@ -355,14 +363,15 @@ class Runner:
     def _may_retry(self, run: _Run, failed: CallFailed) -> Again | None:
         """A further attempt, unless a reader has seen this one, or it was the last."""
         attempt = run.job.attempt
-        has_streamed = run.sender is not None and run.sender.has_sent
         is_hopeless = isinstance(failed, BadReply) and attempt >= _MAX_BAD_REPLIES
-        if has_streamed or is_hopeless or attempt >= self._serving.max_attempts:
+        if run.has_streamed or is_hopeless or attempt >= self._serving.max_attempts:
             return None
         pause_s = _RETRY_S * 2 ** (attempt - 1) * random.uniform(0.5, 1.0)  # noqa: S311
         return Again(run.job, time.monotonic() + pause_s)
 
     async def _exhausted(self, run: _Run, failed: CallFailed) -> Outcome:
+        if not run.has_streamed and has_stand_by(run.request.cascade):
+            return await self._hand_on(run, StepEnd("failed", reason=failed.reason))
         if run.job.attempt >= self._serving.max_attempts:
             await self._publisher.dead_letter(run.job.record, f"{failed.code}:{failed.reason}")
         return await self._failed(run, failed.final())
@@ -428,10 +437,12 @@ class Runner:
 
 
 def _failed_step(run: _Run, ended: ApiError | CallFailed) -> StepEnd | None:
-    """The failure of a step after which the next one is to answer; None: this one has the last word, a reader has seen
-    of it already, or the fault is not the model's.
+    """The failure after which the next step is to answer; None: this one has the last word, a reader has seen of it
+    already, the fault is not the model's, or it may be asked again before the service that stands by.
     """
-    is_gone = run.judge is None or (run.sender is not None and run.sender.has_sent)
-    if is_gone or (isinstance(ended, ApiError) and ended.src != "model"):
+    code = ended.code if isinstance(ended, ApiError) else None
+    if run.has_streamed or (isinstance(ended, ApiError) and ended.src != "model"):
         return None
-    return StepEnd("failed", reason=ended.code if isinstance(ended, ApiError) else ended.reason)
+    if run.judge is None and not (code in _ANOTHER_MAY and has_stand_by(run.request.cascade)):
+        return None
+    return StepEnd("failed", reason=ended.reason if isinstance(ended, CallFailed) else code)

@@ -22,6 +22,7 @@ from router_model.training.fitted import Inputs
 from router_model.training.fitting_torch import FitRecipe, fit, use_threads
 from router_model.training.teaching import cross_fitted
 from router_model.training.vocabulary import Terms, terms_of
+from router_model.training.widening import widened
 from router_model.weights import NETWORK, TOKENIZER, Manifest
 
 Floats = npt.NDArray[np.float32]
@@ -37,7 +38,8 @@ class Recipe:
 
     `vocabulary` terms at most; `folds` of the teacher; `encoder_share` of prompts like the training ones goes to the
     encoder in hybrid mode; `seeds` nets are averaged in the encoder's heads; `encoder_teaches`: the part of the teacher
-    that is the encoder after its first pass.
+    that is the encoder after its first pass; `widen`: times the width of the encoder it starts from (2: from MiniLM to
+    DistilBERT's size).
     """
 
     seed: int = 0
@@ -46,6 +48,7 @@ class Recipe:
     encoder_share: float = 0.35
     seeds: int = 3
     encoder_teaches: float = 0.3
+    widen: int = 1
     encoder: EncoderRecipe = field(default_factory=EncoderRecipe)
     terms_net: FitRecipe = field(default_factory=lambda: FitRecipe(latent=32))
     states_net: FitRecipe = field(default_factory=lambda: FitRecipe(epochs=6))
@@ -190,8 +193,12 @@ def _teacher(job: Job, terms: Terms, frozen: Floats) -> Floats:
 def _trained(job: Job, start: Start, ids: list[list[int]], teacher: Floats) -> Training:
     """The trained encoder; goes on from its checkpoint. From its second pass on it follows the teacher too."""
     recipe, kept = job.recipe, job.work / "encoder.pt"
+    given = encoder_torch.load_encoder(start.directory)
     training = encoder_torch.training_of(
-        encoder_torch.load_encoder(start.directory), job.dataset, recipe.encoder, seed=recipe.seed
+        widened(given, recipe.widen, seed=recipe.seed),
+        job.dataset,
+        recipe.encoder,
+        seed=recipe.seed,
     )
     training.resume(kept)
     lesson = encoder_torch.Lesson(

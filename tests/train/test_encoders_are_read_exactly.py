@@ -12,6 +12,7 @@ import torch
 import transformers
 
 from router_model.training.encoder_torch import UnusableEncoder, check_ids, load_encoder, tokenized
+from router_model.training.widening import widened
 
 pytestmark = pytest.mark.train
 TEXTS = (
@@ -116,3 +117,29 @@ def test_a_tokeniser_of_another_model_is_refused(distilbert: Path) -> None:
 
 def test_half_a_surrogate_pair_is_tokenised(distilbert: Path) -> None:
     assert tokenized(distilbert / "tokenizer.json", ["hello \ud83d the cat"])[0][:2] == [2, 8]
+
+
+@pytest.mark.parametrize("factor", [2, 3])
+def test_a_widened_encoder_says_the_same_in_copies(minilm: Path, factor: int) -> None:
+    small = load_encoder(minilm)
+    wide = widened(small, factor, seed=1)
+    assert wide.config.dim == factor * 384
+    assert wide.config.hidden_dim == factor * 1536
+    for ids in tokenized(minilm / "tokenizer.json", TEXTS):
+        said = states(small, ids)
+        assert (states(wide, ids) - said.repeat(1, 1, factor)).abs().max() < 1e-3
+
+
+def test_copies_in_a_widened_encoder_part_once_it_learns(distilbert: Path) -> None:
+    small = load_encoder(distilbert)
+    wide = widened(small, 2, seed=1)
+    tokens = torch.tensor([[2, 5, 7, 3]])
+    wide(input_ids=tokens).last_hidden_state[..., :3].sum().backward()
+    gradient = wide.transformer.layer[0].ffn.lin1.weight.grad
+    first, second = gradient[: len(gradient) // 2], gradient[len(gradient) // 2 :]
+    assert (first - second).abs().max() > 0.01 * first.abs().max()
+
+
+def test_a_factor_of_one_changes_nothing(distilbert: Path) -> None:
+    small = load_encoder(distilbert)
+    assert widened(small, 1, seed=1) is small

@@ -44,12 +44,13 @@ def plain(capsys: Any, *arguments: str) -> Any:
 
 
 def test_the_short_answer_says_service_class_stage_score_and_why(capsys: Any) -> None:
-    first, second, third = said(capsys).splitlines()
+    first, second, third, fourth = said(capsys).splitlines()
     assert first == "large  (model large, score 0.800)"
     assert second.startswith("class high by keyword, which asks for tier L3; asked for as auto")
     assert "profile good" in second
     assert "0.80 chance of a good answer (default of its tier), 33.0" in third
     assert third.endswith("every model asleep")
+    assert fourth == "if it fails: large, then small"
 
 
 def test_explain_shows_every_term_of_every_candidate(capsys: Any) -> None:

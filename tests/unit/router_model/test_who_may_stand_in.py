@@ -221,3 +221,47 @@ def test_auto_goes_to_any_model_when_those_of_the_task_cannot() -> None:
     assert (found.model, found.reason) == ("plain", "auto")
     with pytest.raises(ContextTooLong):
         choose("auto", None, features("word " * 200_000), knowing)
+
+
+def standing_by(decision: Decision) -> list[str]:
+    """Services that take over should the chosen one fail."""
+    state = decision.cascade
+    if state is None:
+        return []
+    assert state.on == "failure"
+    assert state.plan[0].service == decision.service
+    return [place.service for place in state.plan[1:]]
+
+
+def test_the_chain_of_a_named_model_stands_by() -> None:
+    assert standing_by(choose("plain")) == ["coder", "seer"]
+    assert standing_by(choose("coder")) == ["seer"]
+    assert standing_by(choose("seer")) == []
+    assert standing_by(choose("plain", fallback="none")) == []
+
+
+def test_the_next_best_stands_by_where_no_model_was_named() -> None:
+    found = choose("auto")
+    (second,) = standing_by(found)
+    assert second == found.candidates[1].service
+
+
+def test_what_has_failed_already_does_not_stand_by() -> None:
+    assert standing_by(choose("plain", failed("coder"))) == ["seer"]
+
+
+def test_another_service_of_the_same_model_stands_by_without_any_chain() -> None:
+    fleet = load_catalogue(
+        """
+models: [{id: one, weights: {path: /o.gguf}}, {id: two, weights: {path: /t.gguf}}]
+services: [{model: one}, {model: one, backend: {kind: vllm}}, {model: two}]
+"""
+    )
+    found = decide(
+        Ask(model="one", features=features(), fallback="none"),
+        fleet,
+        Registry(),
+        NOW,
+        KeywordClassifier(),
+    )
+    assert {found.service, *standing_by(found)} == {"one", "one--vllm"}

@@ -1,0 +1,148 @@
+"""A service that has failed for good is replaced by one that stands by; the caller sees one request."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import pytest
+
+from events import kafka_codec, reply
+from events.payloads import CascadePlace, CascadeState
+from events.record import Event
+from events.reply import Decision
+from events.request import parse_request
+from events.types import COMPLETED, FAILED, Topics
+from functions.adapters.clock import SystemClock
+from functions.worker.main import Surroundings, build_worker
+from router_model.catalogue import Backend, Catalogue, Model, Service, Weights
+
+TOPICS = Topics()
+NAMES = ("first", "second")
+
+
+class Standing:
+    """Two services on one fake model; `send` publishes a request routed to the first, the second standing by."""
+
+    def __init__(self, stand: Any) -> None:
+        self.stand = stand
+
+    @contextlib.asynccontextmanager
+    async def worker(self, slug: str) -> AsyncIterator[None]:
+        found = self.stand
+        own = msgspec.structs.replace(found.settings.worker, service=slug, max_attempts=2)
+        surroundings = Surroundings(
+            log=found.log, blobs=found.blobs, clock=SystemClock(), data_dir=found.data_dir
+        )
+        settings = msgspec.structs.replace(found.settings, worker=own)
+        worker = await build_worker(settings, self._catalogue(), surroundings)
+        task = asyncio.create_task(worker.run())
+        try:
+            await wait(lambda: worker.is_ready() or task.done())
+            yield
+        finally:
+            worker.stop()
+            await asyncio.wait_for(task, 10)
+
+    def _catalogue(self) -> Catalogue:
+        weights = Weights(url=self.stand.url)
+        return Catalogue(
+            models=tuple(Model(id=name, weights=weights, simulated=True) for name in NAMES),
+            services=tuple(
+                Service(model=name, slug=name, backend=Backend(kind="fake"), concurrency=1)
+                for name in NAMES
+            ),
+        )
+
+    def send(self, text: str, *, stream: bool = False) -> str:
+        body = {"messages": [{"role": "user", "content": text}], "stream": stream}
+        event = self.stand.request(text, body=body)
+        plan = tuple(CascadePlace(service=name, model=name) for name in NAMES)
+        decision = Decision(
+            service="first", model="first", route_class="low", score=0.5, reason="explicit", catalogue="v1",
+            cascade=CascadeState(name="fallback", plan=plan, on="failure"),
+        )  # fmt: skip
+        request = parse_request(event, default_wait_s=10)
+        routed = reply.routed(request, decision, datetime.now(UTC))
+        outgoing = reply.routed_outgoing(routed, request, TOPICS)
+        self.stand.log.store(kafka_codec.outgoing_record(outgoing))
+        return str(event.id)
+
+    def handed_on(self, request_id: str) -> list[Event]:
+        return list(self.stand.events(TOPICS.model("second"), request_id))
+
+
+async def wait(condition: Any) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - what is awaited are records, not our own events
+            await asyncio.sleep(0.005)
+
+
+def test_a_service_that_answers_is_never_replaced_and_says_nothing_of_it(stand: Any) -> None:
+    async def scenario() -> None:
+        async with stand() as found:
+            standing = Standing(found)
+            async with standing.worker("first"):
+                request_id = standing.send("hello [[fake:logprob=-9]]")
+                event, data = await found.terminal(request_id)
+            assert (event.type, data["model"]) == (COMPLETED, "first")
+            assert "cascade" not in data["pickspin"]
+            assert not standing.handed_on(request_id)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+def test_after_its_last_attempt_the_next_service_answers(stand: Any, stream: bool) -> None:
+    async def scenario() -> None:
+        async with stand() as found:
+            standing = Standing(found)
+            async with standing.worker("first"):
+                request_id = standing.send("[[fake:error500]]", stream=stream)
+                await wait(lambda: standing.handed_on(request_id))
+                await found.drained()
+            assert not found.terminals(request_id)
+            async with standing.worker("second"):
+                event, data = await found.terminal(request_id)
+            # The fake fails whoever asks: what counts is who was asked, and that the caller hears once.
+            assert event.type == FAILED
+            known = data["pickspin"]
+            assert (known["service"], known["decision"]["reason"]) == ("second", "fallback")
+            assert known["decision"]["asked_model"] == "first"
+            first, second = known["cascade"]["steps"]
+            assert (first["service"], first["outcome"], first["attempts"]) == ("first", "failed", 2)
+            assert first["reason"] == "http_500"
+            assert (second["service"], second["attempts"]) == ("second", 2)
+            assert len(found.terminals(request_id)) == 1
+
+    asyncio.run(scenario())
+
+
+def test_a_request_at_fault_itself_is_not_sent_to_another(stand: Any) -> None:
+    async def scenario() -> None:
+        async with stand() as found:
+            standing = Standing(found)
+            async with standing.worker("first"):
+                request_id = standing.send("[[fake:error400]]")
+                event, data = await found.terminal(request_id)
+            assert event.type == FAILED
+            assert data["error"]["code"] == "invalid_value"
+            assert not standing.handed_on(request_id)
+
+    asyncio.run(scenario())
+
+
+def test_once_a_reader_has_seen_a_part_nobody_takes_over(stand: Any) -> None:
+    async def scenario() -> None:
+        async with stand() as found:
+            standing = Standing(found)
+            async with standing.worker("first"):
+                request_id = standing.send("hello there [[fake:reset-mid]]", stream=True)
+                event, _ = await found.terminal(request_id)
+            assert found.chunks(request_id)
+            assert event.type == FAILED
+            assert not standing.handed_on(request_id)
+
+    asyncio.run(scenario())

@@ -21,7 +21,7 @@ FIND := $(addprefix --find-links ,$(wildcard $(WHEELS)))
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up demo test test-kafka test-train lint fmt bench routebench routebench-speed routebench-data table3 schemas docs lock clean
+.PHONY: help setup up demo test test-kafka test-train cluster-test cluster-up cluster-down lint fmt bench routebench routebench-speed routebench-data table3 schemas docs lock clean
 
 help: ## print this
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,7 +35,7 @@ demo: $(STAMPS)/test ## go through every door once and print what each answered
 	@exec $(BIN)/python -m examples.demo $(ARGS)
 
 test: $(STAMPS)/test ## all tests but those that need Apache Kafka or torch (no Java, no network)
-	$(BIN)/python -m pytest -m "not kafka and not train" $(ARGS)
+	$(BIN)/python -m pytest -m "not kafka and not train and not cluster" $(ARGS)
 
 test-kafka: $(STAMPS)/test ## the suites that run against Apache Kafka (needs java and mvn)
 	@for tool in java mvn; do command -v $$tool >/dev/null || { \
@@ -45,6 +45,15 @@ test-kafka: $(STAMPS)/test ## the suites that run against Apache Kafka (needs ja
 
 test-train: $(TRAINING)/stamp ## the suites that train (torch, from WHEELS=DIR or the index, in .venv-train)
 	$(TRAINING)/bin/python -m pytest -m train tests/train $(ARGS)
+
+cluster-test: $(STAMPS)/test ## the suite on a real one-node cluster of its own (root; go, java, mvn; ARGS="-k words")
+	@PYTHON=$(CURDIR)/$(BIN)/python tests/cluster/lane/cluster-test $(ARGS)
+
+cluster-up: $(STAMPS)/test ## that cluster alone, with the product's images loaded; prints what to eval
+	@PYTHON=$(CURDIR)/$(BIN)/python tests/cluster/lane/cluster-up $(ARGS)
+
+cluster-down: ## end it
+	@tests/cluster/lane/cluster-down $(ARGS)
 
 lint: $(STAMPS)/lint $(STAMPS)/test ## style, types, layers, size budget, generated files in step
 	$(BIN)/ruff check .
@@ -90,6 +99,8 @@ lock: ## resolve the locks again (needs the network; UPGRADE=--upgrade moves the
 	$(COMPILE) $(UPGRADE) --extra local -o requirements/runtime.lock pyproject.toml
 	$(COMPILE) $(UPGRADE) -c requirements/runtime.lock --extra local --extra test -o requirements/test.lock pyproject.toml
 	$(COMPILE) $(UPGRADE) -c requirements/test.lock --extra local --extra lint -o requirements/lint.lock pyproject.toml
+	$(COMPILE) $(UPGRADE) -c requirements/test.lock -o requirements/worker.lock pyproject.toml
+	$(COMPILE) $(UPGRADE) -c requirements/test.lock --extra kubernetes --extra postgresql -o requirements/functions.lock pyproject.toml
 	$(COMPILE) $(UPGRADE) --extra bench -o requirements/bench.lock pyproject.toml
 	$(COMPILE) $(UPGRADE) -c requirements/test.lock -c requirements/torch.in $(FIND) --extra local --extra test --extra train \
 		-o requirements/train.lock pyproject.toml

@@ -73,6 +73,16 @@ def test_the_test_lock_contains_the_runtime_lock():
     assert pins("runtime.lock") <= pins("test.lock")
 
 
+@pytest.mark.parametrize("lock", ["worker.lock", "functions.lock"])
+def test_an_image_has_every_dependency_of_the_processes(lock):
+    text = (ROOT / "requirements" / lock).read_text(encoding="utf-8")
+    pins = {canonical(name) for name in re.findall(r"^([\w.-]+)==", text, flags=re.MULTILINE)}
+    wanted = {
+        canonical(re.split(r"[\s\[<>=!~;]", line)[0]) for line in PROJECT["project"]["dependencies"]
+    }
+    assert not wanted - pins, "run `make lock`"
+
+
 def canonical(name):
     return re.sub(r"[-_.]+", "-", name).lower()
 
@@ -81,11 +91,17 @@ OF_NO_LOCK = {"torch"}
 """Its wheel differs from source to source: `requirements/torch.in` pins the version."""
 
 
-@pytest.mark.parametrize("extra", ["", "local", "test", "lint", "bench", "train"])
+LOCK_OF = {"kubernetes": "functions.lock", "postgresql": "functions.lock"} | {
+    extra: f"{extra}.lock" for extra in ("lint", "bench", "train")
+}
+EXTRAS = ["", "local", "kubernetes", "postgresql", "test", "lint", "bench", "train"]
+
+
+@pytest.mark.parametrize("extra", EXTRAS)
 def test_every_declared_dependency_is_locked(extra):
     project = PROJECT["project"]
     lines = project["optional-dependencies"][extra] if extra else project["dependencies"]
-    lock = f"{extra}.lock" if extra in {"lint", "bench", "train"} else "test.lock"
+    lock = LOCK_OF.get(extra, "test.lock")
     text = (ROOT / "requirements" / lock).read_text(encoding="utf-8")
     pins = {canonical(name) for name in re.findall(r"^([\w.-]+)==", text, flags=re.MULTILINE)}
     wanted = {canonical(re.split(r"[\s\[<>=!~;]", line)[0]) for line in lines}

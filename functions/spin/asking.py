@@ -6,9 +6,13 @@ warm pool and sleep are Algorithm 1's.
 """
 
 from dataclasses import dataclass, replace
+from typing import Final
 
 from functions.spin.algorithm import Decision, Reason, Terms
 from functions.spin.scaling import Reading, Scaling
+
+_HOLDING: Final = frozenset({Reason.STEADY, Reason.OVER_LIMIT})
+"""Decisions that leave more replicas than the need asks for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +52,7 @@ class Asking:
 
 
 def _asked_for(decision: Decision, terms: Terms, current: int) -> int:
-    if decision.reason is not Reason.STEADY or current == 0:
+    if decision.reason not in _HOLDING or current == 0:
         return decision.replicas
     target = max(decision.rate_target, decision.backlog_target, terms.min_warm, 1)
     return min(target, terms.max_replicas, decision.replicas)

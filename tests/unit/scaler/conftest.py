@@ -86,9 +86,10 @@ class Watch:
     catalogue: Catalogue = field(default_factory=catalogue_of)
     spin: SpinSettings = field(default_factory=SpinSettings)
     settings: ScalerSettings = field(default_factory=ScalerSettings)
+    log: MemoryLog = field(default_factory=lambda: MemoryLog(partitions=2))
 
     def __post_init__(self) -> None:
-        self.log, self.clock = MemoryLog(partitions=2), FakeClock()
+        self.clock = FakeClock()
         self.registry, self.metrics = Registry(), ScalerMetrics()
         self.board = Board(self.clock.monotonic_s, self.settings.listener_s)
         self.is_writer = True

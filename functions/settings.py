@@ -116,6 +116,10 @@ class RouterSettings(Group, frozen=True, kw_only=True):
 class WorkerSettings(Group, frozen=True, kw_only=True):
     service: str = ""
     replica: str = "0"
+    revision: str = ""
+    """This pod's Knative revision (`K_REVISION`). The worker holds its topic only while the controller names this
+    revision, or none at all; empty: always.
+    """
     host: str = "127.0.0.1"
     """Address of /ready, /live and /metrics; a pod binds 0.0.0.0."""
     port: int = 0
@@ -209,7 +213,8 @@ class ControllerSettings(Group, frozen=True, kw_only=True):
     )
     """The activator's metrics, which wake a revision by HTTP where its template asks for that."""
     offsets_every_s: float = 86400.0
-    """Missing offsets of consumer groups are committed at start and this often; below the broker's retention of them."""
+    """Missing offsets of consumer groups are committed at start and this often; below the broker's retention of them.
+    """
     recover_tries: int = 5
     """A broken service's pod is replaced this often before it is left to Kubernetes alone."""
     recover_backoff_s: float = 10.0
@@ -345,6 +350,11 @@ def child_environ(settings: Settings, environ: Mapping[str, str] | None = None) 
     found = dict(os.environ if environ is None else environ)
     kept = {name: text for name, text in found.items() if not name.startswith("PICKSPIN_")}
     return kept | to_environ(settings)
+
+
+def kubeconfig_of_environment(environ: Mapping[str, str] | None = None) -> str:
+    """What KUBECONFIG says, empty where it says nothing: the variable is Kubernetes' own, not a setting of ours."""
+    return (os.environ if environ is None else environ).get("KUBECONFIG", "")
 
 
 def server_environ(

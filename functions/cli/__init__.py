@@ -13,6 +13,7 @@ import typer
 
 from functions.cli.asking import ask
 from functions.cli.batching import batch
+from functions.cli.doctor import doctoring
 from functions.cli.explaining import explain
 from functions.cli.exporting import exporting
 from functions.cli.extending import extending
@@ -41,6 +42,7 @@ app = typer.Typer(
 running(app)
 app.command()(batch)
 ask(app)
+doctoring(app)
 routing(app)
 explain(app)
 replaying(app)

@@ -5,10 +5,18 @@ from urllib.parse import quote
 
 import typer
 
+from functions.cli.clusters import Bootstrap, Kubeconfig, Namespace, has_cluster, look
 from functions.cli.saying import AsJson, Key, Url, base_url, say_json, say_rows
 from functions.errors import PickspinError, StartupFailed
 
 TIMEOUT_S: Final = 10.0
+STATUS_EXAMPLES: Final = """\b
+Examples:
+  pickspin status
+  pickspin status --url http://127.0.0.1:9000 --json
+  pickspin status --cluster -n models
+  pickspin status --cluster --bootstrap kafka.example.com:9092
+"""
 RequestId = Annotated[str, typer.Argument(help="Id of the request (req_...).")]
 
 
@@ -19,7 +27,7 @@ class IngressRefused(PickspinError):
 def ask(app: typer.Typer) -> None:
     """Adds the verbs that ask."""
     app.command(epilog="Example: pickspin models --url http://127.0.0.1:9000")(models)
-    app.command(epilog="Example: pickspin status --json")(status)
+    app.command(epilog=STATUS_EXAMPLES)(status)
     request = typer.Typer(help="Look at one request, or cancel it.")
     request.command("get", epilog="Example: pickspin request get req_0190...")(get_request)
     request.command("cancel", epilog="Example: pickspin request cancel req_0190...")(cancel_request)
@@ -37,25 +45,63 @@ def models(*, url: Url = None, key: Key = None, as_json: AsJson = False) -> None
     say_rows(rows)
 
 
-def status(*, url: Url = None, key: Key = None, as_json: AsJson = False) -> int:
-    """Say whether an ingress is ready.
+def status(
+    *,
+    url: Url = None,
+    key: Key = None,
+    cluster: Annotated[
+        bool, typer.Option("--cluster", help="Ask the Kubernetes API, not an ingress.")
+    ] = False,
+    namespace: Namespace = "default",
+    kubeconfig: Kubeconfig = "",
+    bootstrap: Bootstrap = "",
+    as_json: AsJson = False,
+) -> int:
+    """Say what every service does: state, replicas, lag, GPUs, cost, and why it does not scale.
 
-    Lists the state of its models too. Exit status 1 when it is not ready.
+    Of a running ingress; of a cluster with --cluster, or where no ingress answers and KUBECONFIG names one. Exit
+    status 1 when an ingress is not ready.
     """
     import httpx  # noqa: PLC0415 - slow to import
 
     base = base_url(url)
-    try:
-        is_ready = httpx.get(f"{base}/readyz", timeout=TIMEOUT_S).status_code == 200
-    except httpx.HTTPError:
-        is_ready = False
+    is_ready = False
+    if not cluster:
+        try:
+            is_ready = httpx.get(f"{base}/readyz", timeout=TIMEOUT_S).status_code == 200
+        except httpx.ConnectError:
+            cluster = url is None and has_cluster(kubeconfig)
+        except httpx.HTTPError:
+            is_ready = False
+    if cluster:
+        return _cluster_status(namespace, kubeconfig, bootstrap, as_json=as_json)
     listed = call("GET", "/v1/models", url, key).get("data", []) if is_ready else []
     if as_json:
         say_json({"url": base, "ready": is_ready, "models": listed})
     else:
+        from functions.cli.cluster_status import local_rows, show  # noqa: PLC0415
+
         typer.echo(f"{base} is {'ready' if is_ready else 'not ready'}")
-        say_rows([_model_row(entry) for entry in listed])
+        if listed:
+            show(local_rows(listed))
     return 0 if is_ready else 1
+
+
+def _cluster_status(namespace: str, kubeconfig: str, bootstrap: str, *, as_json: bool) -> int:
+    from functions.cli.cluster_status import cluster_rows, plain, show  # noqa: PLC0415
+    from functions.doctor.services import service_statuses  # noqa: PLC0415
+
+    snapshot = look(namespace, kubeconfig, bootstrap)
+    services = service_statuses(snapshot)
+    if as_json:
+        say_json(plain(snapshot, services))
+        return 0
+    typer.echo(f"namespace {namespace}: {len(services)} services")
+    if services:
+        show(cluster_rows(services))
+    for kind, reason in sorted(snapshot.unread.items()):
+        typer.echo(f"not read: {kind} ({reason})")
+    return 0
 
 
 def get_request(request_id: RequestId, *, url: Url = None, key: Key = None) -> None:

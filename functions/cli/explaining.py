@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
+from functions.cli.catalogue import catalogue_verbs
 from functions.cli.saying import AsJson, say_json, say_rows
 from functions.settings import Settings, load_settings, masked
 
@@ -20,6 +21,7 @@ def explain(app: typer.Typer) -> None:
     catalogue.command("check", epilog="Example: pickspin catalogue check my-catalogue.yaml")(
         check_catalogue
     )
+    catalogue_verbs(catalogue)
     app.add_typer(catalogue, name="catalogue")
     app.command("settings", epilog="Example: PICKSPIN_IDLE_S=20 pickspin settings")(show_settings)
     app.command(epilog="Example: pickspin version --json")(version)

@@ -105,6 +105,11 @@ def _show_service(service: Service, view: ServiceView) -> dict[str, object]:
         "ready": view.ready,
         "in_flight": view.in_flight,
         "lag": view.lag,
+        "desired": view.desired,
+        "max_replicas": service.max_replicas,
+        "gpu": service.gpu,
+        "gpu_share": service.gpu_share,
+        "price_per_hour_usd": service.price_per_hour_usd,
         "message": view.message,
     }
 

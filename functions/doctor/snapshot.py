@@ -1,0 +1,163 @@
+"""A cluster at one instant, as plain frozen data: objects as the API sent them, and what the log's brokers said."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from functions.kube import Object, annotations_of, labels_of, name_of
+from router_model.catalogue import Catalogue
+
+CLASS: Final = "autoscaling.knative.dev/class"
+OUR_CLASS: Final = "keda.pickspin.io"
+HPA_CLASS: Final = "hpa.autoscaling.knative.dev"
+SERVICE_LABEL: Final = "pickspin.io/service"
+REVISION_LABEL: Final = "serving.knative.dev/revision"
+PAUSED: Final = "autoscaling.keda.sh/paused-replicas"
+WAKE: Final = "keda.pickspin.io/http-wake"
+_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
+_UNITS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogFacts:
+    """What was read from the log. Sizes by topic; gaps by (group, topic): partitions without a committed offset."""
+
+    partitions: Mapping[str, int]
+    gaps: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    lags: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    topic_retention_ms: Mapping[str, int] = field(default_factory=dict)
+    """-1: for ever."""
+    offsets_retention_minutes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """Objects of one namespace, and what belongs to them elsewhere. Empty where there is none or it was not read."""
+
+    namespace: str
+    taken_at: datetime
+    services: tuple[Object, ...] = ()
+    """Knative Services."""
+    revisions: tuple[Object, ...] = ()
+    autoscalers: tuple[Object, ...] = ()
+    """Knative's PodAutoscalers."""
+    scaled_objects: tuple[Object, ...] = ()
+    deployments: tuple[Object, ...] = ()
+    stateful_sets: tuple[Object, ...] = ()
+    pods: tuple[Object, ...] = ()
+    sources: tuple[Object, ...] = ()
+    """KafkaSources."""
+    scaling: Mapping[str, Object] = field(default_factory=dict)
+    """By ConfigMap name: its data, for ConfigMaps that hold scaling or a catalogue."""
+    knative: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Data of Knative Serving's own ConfigMaps, by name (config-gc, config-features ...)."""
+    knative_deployments: tuple[str, ...] = ()
+    """Names of the Deployments in Knative Serving's namespace."""
+    renewed: Mapping[str, datetime] = field(default_factory=dict)
+    """When each node last renewed its lease, by the node's own clock."""
+    lags: Mapping[str, float] = field(default_factory=dict)
+    """Lag as KEDA measures it now, by ScaledObject."""
+    missing: frozenset[str] = frozenset()
+    """Kinds that the cluster does not know."""
+    unread: Mapping[str, str] = field(default_factory=dict)
+    """Kinds that could not be read, with the reason."""
+    catalogue: Catalogue | None = None
+    log: LogFacts | None = None
+
+
+def dig(found: Any, *path: str | int, default: Any = None) -> Any:
+    """The value at a path of keys and positions, `default` where any of them is not there (or null)."""
+    for key in path:
+        try:
+            found = found[key]
+        except (KeyError, IndexError, TypeError):
+            return default
+    return default if found is None else found
+
+
+def condition(found: Object, kind: str) -> Object:
+    """The status condition of that type; empty where it was never set."""
+    for each in dig(found, "status", "conditions", default=()):
+        if each.get("type") == kind:
+            result: Object = each
+            return result
+    return {}
+
+
+def seconds_of(text: str) -> float | None:
+    """Seconds of a Go duration (`10m`, `1h30m`, `600s`); None where it is none."""
+    parts = _DURATION.findall(text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        return None
+    return sum(float(number) * _UNITS[unit] for number, unit in parts)
+
+
+def instant_of(text: str) -> datetime | None:
+    """A Kubernetes timestamp; None where it is none."""
+    try:
+        found = datetime.fromisoformat(text)
+    except (TypeError, ValueError):
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def class_of(service: Object) -> str:
+    """The autoscaling class of a Knative Service's template, Knative's own default included."""
+    found: str = dig(
+        service, "spec", "template", "metadata", "annotations", CLASS, default=_default_class()
+    )
+    return found
+
+
+def _default_class() -> str:
+    return "kpa.autoscaling.knative.dev"
+
+
+def scaled_by(target: str, snapshot: Snapshot) -> tuple[Object, ...]:
+    """ScaledObjects whose target has that name."""
+    return tuple(
+        each
+        for each in snapshot.scaled_objects
+        if dig(each, "spec", "scaleTargetRef", "name") == target
+    )
+
+
+def triggers(scaled: Object, kind: str) -> Iterator[Mapping[str, str]]:
+    """Metadata of a ScaledObject's triggers of one type."""
+    for trigger in dig(scaled, "spec", "triggers", default=()):
+        if trigger.get("type") == kind:
+            yield trigger.get("metadata") or {}
+
+
+def deployment_of(snapshot: Snapshot, name: str) -> Object | None:
+    return next((each for each in snapshot.deployments if name_of(each) == name), None)
+
+
+def revisions_of(service: Object, snapshot: Snapshot) -> tuple[Object, ...]:
+    """Revisions of a Knative Service."""
+    label = "serving.knative.dev/service"
+    return tuple(
+        each for each in snapshot.revisions if labels_of(each).get(label) == name_of(service)
+    )
+
+
+def is_superseded(revision: Object, snapshot: Snapshot) -> bool:
+    """Whether no traffic reaches it any more: Knative says so of its PodAutoscaler."""
+    name = name_of(revision)
+    return any(
+        name_of(each) == name and dig(each, "spec", "reachability") == "Unreachable"
+        for each in snapshot.autoscalers
+    )
+
+
+def is_paused(scaled: Object) -> bool:
+    """Whether KEDA holds it at zero."""
+    return annotations_of(scaled).get(PAUSED) == "0"
+
+
+def containers(pod_template: Any) -> Iterable[Object]:
+    """Containers of a pod template's (or a pod's) spec."""
+    found: Iterable[Object] = dig(pod_template, "spec", "containers", default=())
+    return found

@@ -58,6 +58,11 @@ def cancel_outgoing(event: Event, *, topics: Topics) -> Outgoing:
     return Outgoing(topic=topics.control, key=_request_id(event), event=event)
 
 
+def revision_outgoing(event: Event, *, topics: Topics) -> Outgoing:
+    """To `infer.control` under the service's slug."""
+    return Outgoing(topic=topics.control, key=event.extensions[types.SERVICE], event=event)
+
+
 def _both(event: Event, topic: str, reply: ReplyAddress | None) -> tuple[Outgoing, ...]:
     public = Outgoing(topic=topic, key=_request_id(event), event=event)
     return (public,) if reply is None else (public, _to_caller(event, reply))

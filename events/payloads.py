@@ -186,6 +186,14 @@ class DecisionData(Payload, frozen=True):
     service: str
 
 
+class RevisionData(Payload, frozen=True):
+    """Which revision of a service holds its topic from `at` on: workers of every other one leave it."""
+
+    service: str
+    revision: str
+    at: Instant
+
+
 class CallbackFailedData(Payload, frozen=True):
     """A callback that was given up."""
 

@@ -18,6 +18,7 @@ from events.destinations import (
     chunk_outgoing,
     decision_outgoing,
     progress_outgoing,
+    revision_outgoing,
     routed_outgoing,
     status_outgoing,
     terminal_outgoing,
@@ -34,6 +35,7 @@ from events.payloads import (
     FailedData,
     PickspinData,
     ProgressData,
+    RevisionData,
     StatusData,
     Timings,
 )
@@ -47,6 +49,7 @@ from events.reply_reading import (
     parse_chunk,
     parse_decision,
     parse_progress,
+    parse_revision,
     parse_status,
     parse_terminal,
 )
@@ -66,6 +69,7 @@ __all__ = [
     "Progress",
     "ProgressData",
     "ReplyAddress",
+    "RevisionData",
     "StatusData",
     "Terminal",
     "Timings",
@@ -83,10 +87,13 @@ __all__ = [
     "parse_chunk",
     "parse_decision",
     "parse_progress",
+    "parse_revision",
     "parse_status",
     "parse_terminal",
     "progress",
     "progress_outgoing",
+    "revision",
+    "revision_outgoing",
     "routed",
     "routed_outgoing",
     "status",
@@ -95,6 +102,7 @@ __all__ = [
 ]
 
 ROUTER: Final = "/router"
+CONTROLLER: Final = "/controller"
 _SEQUENCE_DIGITS: Final = 8
 _STATE_OF_CODE: Final[Mapping[str, State]] = {
     "deadline_exceeded": State.EXPIRED,
@@ -320,6 +328,20 @@ def decision(request_id: str, service: str, *, now: datetime) -> Event:
         time=to_rfc3339(now),
         data=json_codec.dumps(DecisionData(service=service)),
         extensions={types.CORRELATION_ID: request_id, types.SERVICE: service},
+    )
+
+
+def revision(data: RevisionData) -> Event:
+    """Says on the control topic which revision holds a service's topic."""
+    at = to_rfc3339(data.at)
+    return Event(
+        id=ids.derive(data.service, "revision", data.revision, at),
+        source=CONTROLLER,
+        type=types.REVISION,
+        subject=data.service,
+        time=at,
+        data=json_codec.dumps({**msgspec.to_builtins(data), "at": at}),
+        extensions={types.SERVICE: data.service},
     )
 
 

@@ -14,6 +14,7 @@ from events.payloads import (
     DecisionData,
     Payload,
     ProgressData,
+    RevisionData,
     StatusData,
 )
 from events.record import Event
@@ -159,6 +160,12 @@ def parse_decision(event: Event) -> tuple[str, str]:
     """(request id, service). Raises EventRejected for another type, or malformed data."""
     _check_type(event, types.DECISION)
     return _request_id(event), _data(event, DecisionData).service
+
+
+def parse_revision(event: Event) -> RevisionData:
+    """Raises EventRejected for another type, or malformed data."""
+    _check_type(event, types.REVISION)
+    return _data(event, RevisionData)
 
 
 def _check_type(event: Event, *expected: str) -> None:

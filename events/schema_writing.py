@@ -25,6 +25,7 @@ DATA_TYPES: Final[Mapping[str, tuple[type[msgspec.Struct], ...]]] = MappingProxy
         types.CALLBACK_FAILED: (payloads.CallbackFailedData,),
         types.STATUS: (payloads.StatusData,),
         types.DECISION: (payloads.DecisionData,),
+        types.REVISION: (payloads.RevisionData,),
     }
 )
 """What the data of each event type is; more than one: any of them."""

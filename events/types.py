@@ -21,6 +21,7 @@ CANCEL: Final = "io.pickspin.inference.cancel.v1"
 CALLBACK_FAILED: Final = "io.pickspin.inference.callback.failed.v1"
 STATUS: Final = "io.pickspin.service.status.v1"
 DECISION: Final = "io.pickspin.inference.decision.v1"
+REVISION: Final = "io.pickspin.service.revision.v1"
 
 EVENT_TYPES: Final = frozenset(
     {
@@ -34,6 +35,7 @@ EVENT_TYPES: Final = frozenset(
         CALLBACK_FAILED,
         STATUS,
         DECISION,
+        REVISION,
     }
 )
 TERMINAL_TYPES: Final = frozenset({COMPLETED, FAILED})

@@ -153,7 +153,7 @@ class MemoryAppender:
 
 
 class MemoryGroupConsumer:
-    """A member; joins when constructed. `crash()` leaves without committing, like SIGKILL after the session ran out."""
+    """A member; joins at its first poll. `crash()` leaves without committing, like SIGKILL after the session ran out."""
 
     def __init__(self, log: MemoryLog, group: str, topics: tuple[str, ...], member: str) -> None:
         self._log = log
@@ -163,12 +163,12 @@ class MemoryGroupConsumer:
         self._paused: set[PartitionId] = set()
         with log.condition:
             self._group = log.groups.setdefault(group, _Group())
-            self._group.topics[member] = topics
-            log.rebalance(self._group)
+        self._topics = topics
 
     def poll(self, timeout_s: float) -> Polled:
         deadline = time.monotonic() + timeout_s
         with self._log.condition:
+            self._join()
             while True:
                 gained, lost = self._changes()
                 records = self._take()
@@ -176,6 +176,11 @@ class MemoryGroupConsumer:
                 if records or gained or lost or left <= 0:
                     return Polled(records=records, gained=gained, lost=lost)
                 self._log.condition.wait(left)
+
+    def _join(self) -> None:
+        if self._member not in self._group.topics:
+            self._group.topics[self._member] = self._topics
+            self._log.rebalance(self._group)
 
     def _changes(self) -> tuple[frozenset[PartitionId], frozenset[PartitionId]]:
         mine = self.assignment()

@@ -1,4 +1,6 @@
-"""The control tail: which requests were cancelled, known before their generation starts and while it runs."""
+"""The control tail: which requests were cancelled, known before their generation starts and while it runs, and which
+revision of a service holds its topic.
+"""
 
 import logging
 import threading
@@ -10,7 +12,7 @@ from typing import Final
 from events import kafka_codec, reply
 from events.errors import EventRejected
 from events.record import Record
-from events.types import CANCEL
+from events.types import CANCEL, REVISION
 from functions.ports import RecordTail
 
 log = logging.getLogger(__name__)
@@ -21,14 +23,21 @@ _BACKOFF_S: Final = 0.5
 
 
 class ControlTail(threading.Thread):
-    """Reads `infer.control` from its start. `on_cancel` gets each cancelled request id, in this thread."""
+    """Reads `infer.control` from its start. `on_cancel` gets each cancelled request id, in this thread; so does
+    `on_revision` each service whose revision was named.
+    """
 
     def __init__(
-        self, open_tail: Callable[[], RecordTail], on_cancel: Callable[[str], None]
+        self,
+        open_tail: Callable[[], RecordTail],
+        on_cancel: Callable[[str], None],
+        on_revision: Callable[[str], None] = lambda _service: None,
     ) -> None:
         super().__init__(name="control", daemon=True)
         self._open_tail = open_tail
         self._on_cancel = on_cancel
+        self._on_revision = on_revision
+        self._revisions: dict[str, str] = {}
         self._cancelled: OrderedDict[str, None] = OrderedDict()
         self._closing = threading.Event()
         self._caught_up = threading.Event()
@@ -36,6 +45,10 @@ class ControlTail(threading.Thread):
     def is_cancelled(self, request_id: str) -> bool:
         """Whether a cancel of that request was read; thread-safe."""
         return request_id in self._cancelled
+
+    def revision_of(self, service: str) -> str | None:
+        """The revision that was named last for a service; None: none was, as far as has been read. Thread-safe."""
+        return self._revisions.get(service)
 
     def is_caught_up(self) -> bool:
         """Whether everything that was there at the start has been read."""
@@ -74,6 +87,10 @@ class ControlTail(threading.Thread):
     def _take(self, record: Record) -> None:
         try:
             event = kafka_codec.from_record(record)
+            if event.type == REVISION:
+                named = reply.parse_revision(event)
+                self._revisions[named.service] = named.revision
+                self._on_revision(named.service)
             if event.type != CANCEL:
                 return
             request_id = reply.parse_cancel(event).request_id

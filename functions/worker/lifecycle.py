@@ -21,6 +21,7 @@ from functions.worker.control import ControlTail
 from functions.worker.measuring import Measured
 from functions.worker.model_server import ModelServer
 from functions.worker.polling import PollThread
+from functions.worker.revisions import RevisionGate
 from functions.worker.running import Runner
 from functions.worker.sleeping import Dozing
 from functions.worker.status import StatusReporter
@@ -52,6 +53,7 @@ class Parts:
     appender: RecordAppender
     poll: PollThread
     control: ControlTail
+    gate: RevisionGate
     runner: Runner
     dozing: Dozing
     status: StatusReporter
@@ -73,6 +75,9 @@ class Worker:
         self._joined = asyncio.Event()
         self._poll_ended = asyncio.Event()
         self._started_s = time.monotonic()
+        self._is_holding = False
+        self._is_superseded = False
+        self._unhealthy = 0
         self.port = 0
         self._probes = ProbeServer(
             is_ready=self.is_ready, is_live=self.is_live, registry=parts.metrics.registry
@@ -83,9 +88,14 @@ class Worker:
         self._stop.set()
 
     def is_ready(self) -> bool:
-        """A request can succeed now: warm, in the group, not draining."""
+        """A request can succeed now: warm, in the group, not draining.
+
+        So can one once the topic is handed over, where another revision has it still: Knative hands over only to a
+        revision that is ready.
+        """
         is_polling = self._parts.poll.is_alive() and not self._is_stuck()
-        return self._parts.status.state is ReplicaState.READY and is_polling
+        is_warm = self._parts.status.state is ReplicaState.READY or self._is_holding
+        return is_warm and is_polling
 
     def is_live(self) -> bool:
         """False only for what a restart cures: a dead or stuck poll thread."""
@@ -121,9 +131,7 @@ class Worker:
             await self._until_stop(self._warm())
         except StartupFailed as error:
             return str(error)
-        if not self._stop.is_set():
-            await self._until_stop(self._open())
-        failure = await self._until_stop(self._watch())
+        failure = None if self._stop.is_set() else await self._until_stop(self._serve())
         if failure is None:
             self._parts.status.become(ReplicaState.DRAINING)
             await self._drain(self._parts.drain_s)
@@ -160,6 +168,45 @@ class Worker:
         """Cancels that came while this replica slept must be known before the first call, if they can be had."""
         await asyncio.to_thread(self._parts.control.wait_until_caught_up, _CONTROL_WAIT_S)
 
+    async def _serve(self) -> str | None:
+        """Waits for the topic, joins, watches; returns why this replica cannot go on."""
+        failure = await self._hold()
+        if failure is not None:
+            return failure
+        await self._open()
+        return await self._watch()
+
+    async def _hold(self) -> str | None:
+        """Returns when the topic is this revision's, or why this replica cannot go on."""
+        parts = self._parts
+        if parts.gate.is_open():
+            return None
+        log.info("another revision holds the topic", extra={"service": parts.service.slug})
+        parts.status.become(ReplicaState.WARMING, "another revision holds the topic")
+        self._is_holding = True
+        try:
+            while not parts.gate.is_open():
+                await parts.gate.wait(HEALTH_EVERY_S)
+                failure = await self._server_failure()
+                if failure is not None:
+                    return failure
+        finally:
+            self._is_holding = False
+        return None
+
+    async def _stand_down(self) -> None:
+        """Another revision holds the topic now: what runs may finish, nothing new begins.
+
+        Returns when the topic comes back to this revision: only a new start joins the group again.
+        """
+        parts = self._parts
+        log.info("superseded", extra={"service": parts.service.slug})
+        self._is_superseded = True
+        parts.status.become(ReplicaState.DRAINING, "another revision holds the topic")
+        await self._drain(parts.drain_s)
+        while not parts.gate.is_open():
+            await parts.gate.wait(HEALTH_EVERY_S)
+
     async def _open(self) -> None:
         """Joins the group; ready is who has partitions (or waited long: there may be more replicas than partitions)."""
         parts = self._parts
@@ -177,21 +224,29 @@ class Worker:
     async def _watch(self) -> str | None:
         """Returns why this replica cannot go on."""
         parts = self._parts
-        unhealthy = 0
         while True:
             await self._wait_for_an_end(HEALTH_EVERY_S)
-            if not parts.server.is_running:
-                return "the model server ended"
             if self._poll_ended.is_set() or not parts.poll.is_alive():
-                return "the poll thread ended"
-            unhealthy = 0 if await parts.server.is_healthy(parts.http) else unhealthy + 1
-            if unhealthy >= MOST_UNHEALTHY:
-                return "the model server is not healthy"
+                return "the model server ended" if _has_ended(parts) else "the poll thread ended"
+            if not parts.gate.is_open():
+                await self._stand_down()
+                return None
+            failure = await self._server_failure()
+            if failure is not None:
+                return failure
             if (
                 parts.measured.failures_in_row >= FAILURES_BEFORE_PROBE
                 and not await self._can_generate()
             ):
                 return "the model server answers probes but generates nothing"
+
+    async def _server_failure(self) -> str | None:
+        """Why the model server is of no use any more; one bad answer to a probe is none."""
+        parts = self._parts
+        if _has_ended(parts):
+            return "the model server ended"
+        self._unhealthy = 0 if await parts.server.is_healthy(parts.http) else self._unhealthy + 1
+        return "the model server is not healthy" if self._unhealthy >= MOST_UNHEALTHY else None
 
     async def _dozing_when_open(self) -> None:
         """Idle begins when there could have been work."""
@@ -199,7 +254,10 @@ class Worker:
         await self._parts.dozing.watch()
 
     async def _wait_for_an_end(self, timeout_s: float) -> None:
-        waits: set[asyncio.Future[Any]] = {asyncio.ensure_future(self._poll_ended.wait())}
+        waits: set[asyncio.Future[Any]] = {
+            asyncio.ensure_future(self._poll_ended.wait()),
+            asyncio.ensure_future(self._parts.gate.wait(timeout_s)),
+        }
         ours = set(waits)
         if self._parts.server.exited is not None:
             waits.add(self._parts.server.exited)
@@ -243,8 +301,12 @@ class Worker:
         await self._probes.close()
 
     def _is_stuck(self) -> bool:
-        is_open = self._parts.measured.ready_at is not None
+        is_open = self._parts.measured.ready_at is not None and not self._is_superseded
         return is_open and time.monotonic() - self._parts.poll.last_turn_s > _STUCK_S
+
+
+def _has_ended(parts: Parts) -> bool:
+    return not parts.server.is_running
 
 
 def _in_loop(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:

@@ -28,6 +28,7 @@ from functions.worker.measuring import Measured
 from functions.worker.model_server import ModelServer, Options
 from functions.worker.polling import Exchange, Outcome, PollLimits, PollThread
 from functions.worker.publishing import Publisher
+from functions.worker.revisions import RevisionGate
 from functions.worker.running import Runner, Serving
 from functions.worker.scheduling import Schedule
 from functions.worker.sleeping import Dozing
@@ -156,7 +157,9 @@ def _wire(base: Base) -> Worker:
             topics=(base.topics.control,), client=base.client, from_start=True
         ),
         lambda request_id: _in_loop(loop, lambda: runner.cancel(request_id)),
+        lambda _service: _in_loop(loop, gate.tell),
     )
+    gate = RevisionGate(base.service.slug, base.settings.worker.revision, control)
     poll = _poll(base, outcomes, control, lambda jobs: _in_loop(loop, lambda: runner.start(jobs)))
     return Worker(
         Parts(
@@ -168,6 +171,7 @@ def _wire(base: Base) -> Worker:
             appender=appender,
             poll=poll,
             control=control,
+            gate=gate,
             runner=runner,
             dozing=dozing,
             status=status,

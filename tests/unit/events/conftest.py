@@ -168,5 +168,8 @@ def samples(
             )
         ),
         reply.decision(request_.request_id, decision.service, now=later),
+        reply.revision(
+            reply.RevisionData(service=decision.service, revision="tiny-00002", at=later)
+        ),
     ]
     return {event.type: event for event in found}

@@ -30,6 +30,7 @@ READERS: Mapping[str, Callable[[Event], object]] = {
     types.CANCEL: reply_reading.parse_cancel,
     types.STATUS: reply_reading.parse_status,
     types.DECISION: reply_reading.parse_decision,
+    types.REVISION: reply_reading.parse_revision,
     types.CALLBACK_FAILED: request.Origin.of,
 }
 

@@ -398,10 +398,13 @@ def test_status_decision_and_cancel_have_their_keys(samples: Mapping[str, Event]
     assert decision.key == f"decision/{samples[types.REQUEST].id}"
     cancel = reply.cancel_outgoing(samples[types.CANCEL], topics=TOPICS)
     assert (cancel.topic, cancel.key) == ("dev.infer.control", samples[types.REQUEST].id)
+    revision = reply.revision_outgoing(samples[types.REVISION], topics=TOPICS)
+    assert (revision.topic, revision.key) == ("dev.infer.control", "smollm2-135m")
 
 
 def test_an_origin_is_found_in_any_event_of_a_request(samples: Mapping[str, Event]) -> None:
-    ids_ = {Origin.of(samples[t]).request_id for t in types.EVENT_TYPES - {types.STATUS}}
+    of_services = {types.STATUS, types.REVISION}
+    ids_ = {Origin.of(samples[t]).request_id for t in types.EVENT_TYPES - of_services}
     assert ids_ == {samples[types.REQUEST].id}
 
 

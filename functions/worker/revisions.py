@@ -1,0 +1,40 @@
+"""Whether this worker's Knative revision holds the service's topic: what keeps two revisions out of one consumer
+group.
+"""
+
+import asyncio
+from contextlib import suppress
+
+from functions.worker.control import ControlTail
+
+
+class RevisionGate:
+    """Open while the topic is this worker's. `tell` may be called by any task of the event loop.
+
+    Closed until the control topic has been read once, and while the controller's last word is another revision. A
+    worker that does not know its revision, and a service of which nothing is said, are not held: a lost record may
+    not stop a service.
+    """
+
+    def __init__(self, service: str, revision: str, control: ControlTail) -> None:
+        self._service = service
+        self._revision = revision
+        self._control = control
+        self._changed = asyncio.Event()
+
+    def is_open(self) -> bool:
+        if not self._revision:
+            return True
+        named = self._control.revision_of(self._service)
+        return self._control.is_caught_up() and named in {None, self._revision}
+
+    def tell(self) -> None:
+        """Something was said, of this service or another."""
+        self._changed.set()
+
+    async def wait(self, timeout_s: float) -> None:
+        """Until something is said, at most that long."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._changed.wait()
+        self._changed.clear()

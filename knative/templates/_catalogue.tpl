@@ -129,7 +129,7 @@ app.kubernetes.io/component: {{ .component }}
 {{/* A Kafka trigger. Takes root, group, topic and threshold (lag for each replica). */}}
 {{- define "pickspin.lagTrigger" -}}
 {{- $kafka := .root.Values.global.kafka -}}
-{{- $trigger := dict "type" "kafka" "metadata" (dict
+{{- $metadata := dict
   "bootstrapServers" $kafka.bootstrap
   "consumerGroup" .group
   "topic" .topic
@@ -137,8 +137,11 @@ app.kubernetes.io/component: {{ .component }}
   "activationLagThreshold" "0"
   "offsetResetPolicy" "earliest"
   "allowIdleConsumers" "false"
-  "version" $kafka.version) -}}
-{{- if $kafka.secret -}}
+  "version" $kafka.version -}}
+{{- if hasPrefix "SASL" $kafka.securityProtocol }}{{ $_ := set $metadata "sasl" (replace "-" "_" $kafka.saslMechanism | lower | replace "sha_" "sha" | replace "plain" "plaintext") }}{{ end -}}
+{{- if hasSuffix "SSL" $kafka.securityProtocol }}{{ $_ := set $metadata "tls" "enable" }}{{ end -}}
+{{- $trigger := dict "type" "kafka" "metadata" $metadata -}}
+{{- if ne $kafka.securityProtocol "PLAINTEXT" -}}
   {{- $_ := set $trigger "authenticationRef" (dict "name" (printf "%s-kafka" .root.Release.Name)) -}}
 {{- end -}}
 {{- toJson $trigger -}}
@@ -179,12 +182,56 @@ app.kubernetes.io/component: {{ .component }}
 {{- if hasPrefix "SASL" $global.kafka.securityProtocol }}
 - {name: PICKSPIN_BROKER_SASL_MECHANISM, value: {{ required "global.kafka.saslMechanism is needed with SASL" $global.kafka.saslMechanism }}}
 - name: PICKSPIN_BROKER_SASL_USERNAME
-  valueFrom: {secretKeyRef: {name: {{ $global.kafka.secret }}, key: username}}
+  valueFrom: {secretKeyRef: {name: {{ include "pickspin.kafkaSecret" . }}, key: username}}
 - name: PICKSPIN_BROKER_SASL_PASSWORD
-  valueFrom: {secretKeyRef: {name: {{ $global.kafka.secret }}, key: password}}
+  valueFrom: {secretKeyRef: {name: {{ include "pickspin.kafkaSecret" . }}, key: password}}
 {{- end }}
 {{- if hasSuffix "SSL" $global.kafka.securityProtocol }}
 - {name: PICKSPIN_BROKER_SSL_CAFILE, value: /etc/pickspin-kafka/ca.crt}
+{{- if include "pickspin.clientSecret" . }}
+- {name: PICKSPIN_BROKER_SSL_CERTFILE, value: /etc/pickspin-kafka/user.crt}
+- {name: PICKSPIN_BROKER_SSL_KEYFILE, value: /etc/pickspin-kafka/user.key}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* Secrets of the log: username and password; the certificate authority (ca.crt); the client's certificate (user.crt,
+     user.key) or nothing. Strimzi has names for the last two. */}}
+{{- define "pickspin.kafkaSecret" -}}
+{{- required "global.kafka.secret is needed with SASL" .Values.global.kafka.secret -}}
+{{- end -}}
+
+{{- define "pickspin.caSecret" -}}
+{{- $kafka := .Values.global.kafka -}}
+{{- if $kafka.caSecret }}{{ $kafka.caSecret -}}
+{{- else if $kafka.strimzi.enabled }}{{ printf "%s-cluster-ca-cert" $kafka.strimzi.cluster -}}
+{{- else }}{{ required "global.kafka.secret (or caSecret) is needed with SSL" $kafka.secret -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "pickspin.clientSecret" -}}
+{{- $kafka := .Values.global.kafka -}}
+{{- if $kafka.clientSecret }}{{ $kafka.clientSecret -}}
+{{- else if and $kafka.strimzi.enabled $kafka.strimzi.user (eq $kafka.securityProtocol "SSL") }}{{ printf "%s-kafka" .Release.Name -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The certificates as a volume, where there is TLS. */}}
+{{- define "pickspin.kafkaVolume" -}}
+{{- if hasSuffix "SSL" .Values.global.kafka.securityProtocol }}
+- name: kafka
+  projected:
+    sources:
+      - secret: {name: {{ include "pickspin.caSecret" . }}, items: [{key: ca.crt, path: ca.crt}]}
+      {{- with include "pickspin.clientSecret" . }}
+      - secret: {name: {{ . }}, items: [{key: user.crt, path: user.crt}, {key: user.key, path: user.key}]}
+      {{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "pickspin.kafkaMount" -}}
+{{- if hasSuffix "SSL" .Values.global.kafka.securityProtocol }}
+- {name: kafka, mountPath: /etc/pickspin-kafka, readOnly: true}
 {{- end }}
 {{- end -}}
 
@@ -202,9 +249,7 @@ app.kubernetes.io/component: {{ .component }}
 - {name: catalogue, mountPath: /etc/pickspin, readOnly: true}
 - {name: data, mountPath: /data}
 - {name: tmp, mountPath: /tmp}
-{{- if ne .Values.global.kafka.securityProtocol "PLAINTEXT" }}
-- {name: kafka, mountPath: /etc/pickspin-kafka, readOnly: true}
-{{- end }}
+{{- include "pickspin.kafkaMount" . }}
 {{- end -}}
 
 {{- define "pickspin.volumes" -}}
@@ -221,9 +266,7 @@ app.kubernetes.io/component: {{ .component }}
 {{- define "pickspin.commonVolumes" -}}
 - {name: catalogue, configMap: {name: {{ .Release.Name }}-catalogue}}
 - {name: tmp, emptyDir: {}}
-{{- if ne .Values.global.kafka.securityProtocol "PLAINTEXT" }}
-- {name: kafka, secret: {secretName: {{ required "global.kafka.secret is needed unless securityProtocol is PLAINTEXT" .Values.global.kafka.secret }}}}
-{{- end }}
+{{- include "pickspin.kafkaVolume" . }}
 {{- end -}}
 
 {{/* The restricted Pod Security Standard, said on the container: a Knative Service takes it nowhere else. */}}

@@ -211,10 +211,12 @@ def test_credentials_come_from_the_secret_only(render):
         }
     )
     refs = named(docs, "TriggerAuthentication", "ps-kafka")["spec"]["secretTargetRef"]
-    assert {ref["parameter"] for ref in refs} == {"sasl", "username", "password", "tls", "ca"}
+    assert {ref["parameter"] for ref in refs} == {"username", "password", "ca"}
     for slug in ("smollm2-135m-instruct", "all-minilm-l6-v2"):
         for trigger in scaling_of(docs, slug)["triggers"][:2]:
             assert trigger["authenticationRef"] == {"name": "ps-kafka"}
+            assert trigger["metadata"]["sasl"] == "plaintext"
+            assert trigger["metadata"]["tls"] == "enable"
 
 
 def test_the_log_binding_needs_neither_knative_part(render):

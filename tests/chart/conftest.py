@@ -90,4 +90,4 @@ def render(chart: Path, tmp_path_factory: pytest.TempPathFactory) -> Render:
 
 @pytest.fixture(scope="session")
 def update(request: pytest.FixtureRequest) -> bool:
-    return bool(request.config.getoption("--update"))
+    return bool(request.config.getoption("--update", default=False))

@@ -21,7 +21,7 @@ FIND := $(addprefix --find-links ,$(wildcard $(WHEELS)))
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up demo test test-kafka test-train cluster-test cluster-up cluster-down lint fmt bench routebench routebench-speed routebench-data table3 schemas docs lock clean
+.PHONY: help setup up demo test test-chart test-kafka test-train cluster-test cluster-up cluster-down lint fmt bench routebench routebench-speed routebench-data table3 schemas docs lock clean
 
 help: ## print this
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ demo: $(STAMPS)/test ## go through every door once and print what each answered
 
 test: $(STAMPS)/test ## all tests but those that need Apache Kafka or torch (no Java, no network)
 	$(BIN)/python -m pytest -m "not kafka and not train and not cluster" $(ARGS)
+
+test-chart: $(STAMPS)/test ## the charts: rendering, refusals, golden manifests, policies, real schemas (no cluster)
+	$(BIN)/python -m pytest -m "not kafka" tests/chart $(ARGS)
 
 test-kafka: $(STAMPS)/test ## the suites that run against Apache Kafka (needs java and mvn)
 	@for tool in java mvn; do command -v $$tool >/dev/null || { \

@@ -23,6 +23,10 @@ class Verdict:
     """How often work has come to it while it had none: grows by one each time."""
     wish: Wish
 
+    @property
+    def is_busy(self) -> bool:
+        return self.lag > 0 or self.in_flight > 0
+
     def is_active(self, *, holds_idle: bool) -> bool:
         """Whether the target may not be at zero. `holds_idle` False leaves the idle time tau to whoever asks."""
         return self.wish.replicas > 0 if holds_idle else self.wish.is_needed

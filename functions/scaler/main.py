@@ -4,6 +4,7 @@ import asyncio
 import logging
 import socket
 import threading
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -18,6 +19,7 @@ from functions.scaler.board import Board
 from functions.scaler.catalogue_file import CatalogueFile, content_of
 from functions.scaler.doors import DoorLimits, Doors
 from functions.scaler.electing import Election
+from functions.scaler.pacing import Took, pause_s
 from functions.scaler.reporting import Reporter
 from functions.scaler.server import GrpcServer
 from functions.scaler.watching import CLIENT, Watcher, WatcherParts
@@ -170,16 +172,17 @@ class ScalerProcess:
         has_failed = False
         while not self._stop.is_set():
             self._wake.clear()
-            began_s = self._clock.monotonic_s()
+            began_s, cpu_s = self._clock.monotonic_s(), time.process_time()
             has_failed = not self._round(watcher, was_failing=has_failed)
             self._round_s = self._clock.monotonic_s()
-            took_s = self._round_s - began_s
-            self.metrics.round_seconds.observe(took_s)
-            self._wake.wait(
-                watcher.pace.pause_s(
-                    took_s, is_listened_to=self.board.is_listened_to(), has_failed=has_failed
-                )
+            took = Took(
+                wall_s=self._round_s - began_s,
+                cpu_s=time.process_time() - cpu_s,
+                has_failed=has_failed,
             )
+            self.metrics.round_seconds.observe(took.wall_s)
+            listened_to = self.board.is_listened_to()
+            self._wake.wait(pause_s(took, self._settings.scaler, is_listened_to=listened_to))
         watcher.close()
 
     def _round(self, watcher: Watcher, *, was_failing: bool) -> bool:

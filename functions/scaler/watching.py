@@ -7,13 +7,12 @@ fails changes nothing: what was true last stays on the board.
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from events.types import Topics
 from functions.ports import Clock, OffsetReader, RecordLog
 from functions.scaler.board import Board, Verdict
-from functions.scaler.pacing import Pace
 from functions.scaler.positions import Position, is_whole
 from functions.scaler.reporting import Reporter
 from functions.settings import ScalerSettings, SpinSettings
@@ -22,9 +21,10 @@ from functions.spin.scaling import Reading, Scaling, prior_service_s, terms_of
 from functions.spin.window import RateWindow
 from functions.telemetry import ScalerMetrics
 from router_model.catalogue import Catalogue, Service
-from router_model.registry import Registry, ReplicaStatus, ServiceView
+from router_model.registry import SCALER, Registry, ReplicaStatus, ServiceView
 
 CLIENT: Final = "pickspin-scaler"
+REST_S: Final = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,15 @@ class _Watched:
     position: Position
     asking: Asking
     wakings: int = 0
-    was_busy: bool = False
+    verdict: Verdict | None = None
+    decided_s: float = 0.0
+    decided_on: Position | None = None
+
+    def is_at_rest(self, now_s: float) -> bool:
+        """Whether it was decided lately that nothing is to be done, and its topics are as they were."""
+        found = self.verdict
+        is_fresh = now_s - self.decided_s < REST_S and self.decided_on is self.position
+        return is_fresh and found is not None and found.wish.replicas == 0 and not found.is_busy
 
 
 class Watcher:
@@ -69,7 +77,6 @@ class Watcher:
         self._started_s = parts.clock.monotonic_s()
         self._refreshed_s = self._started_s
         self._whole_s: float | None = None
-        self.pace = Pace(parts.settings)
 
     def age_s(self) -> float | None:
         """Seconds since the last reading that had every partition; None: there was none."""
@@ -86,9 +93,10 @@ class Watcher:
         except Exception:
             self.close()
             raise
-        verdicts = self._decide()
-        self._parts.board.publish(verdicts)
-        for slug, verdict in verdicts.items():
+        changed = self._decide()
+        verdicts = {slug: watched.verdict for slug, watched in self._watched.items()}
+        self._parts.board.publish({slug: found for slug, found in verdicts.items() if found})
+        for slug, verdict in changed.items():
             self._parts.reporter.report(self._watched[slug].service, verdict)
 
     def close(self) -> None:
@@ -115,7 +123,7 @@ class Watcher:
     def _known_or_fresh(self, slug: str, service: Service) -> _Watched:
         known = self._watched.get(slug)
         if known is not None:
-            known.service = service
+            known.service, known.decided_on = service, None
             return known
         window = RateWindow(window_s=self._parts.spin.window_s)
         scaling = Scaling(window=window, started_s=self._parts.clock.monotonic_s())
@@ -162,16 +170,17 @@ class Watcher:
             watched.position = watched.position.with_starts(starts)
 
     def _decide(self) -> Mapping[str, Verdict]:
-        registry, now = self._parts.registry(), self._parts.clock.now()
-        views = {
-            slug: Registry(entries=entries).view(slug, now)
-            for slug, entries in _by_service(registry).items()
-            if slug in self._watched
-        }
-        return {
-            slug: self._verdict(watched, views.get(slug) or Registry().view(slug, now))
-            for slug, watched in self._watched.items()
-        }
+        """Decides for every service of which there is news; services at rest are looked at once in `REST_S`."""
+        now_s, now = self._parts.clock.monotonic_s(), self._parts.clock.now()
+        replicas = _by_service(self._parts.registry())
+        changed: dict[str, Verdict] = {}
+        for slug, watched in self._watched.items():
+            if slug not in replicas and watched.is_at_rest(now_s):
+                continue
+            view = Registry(entries=replicas.get(slug, {})).view(slug, now)
+            changed[slug] = watched.verdict = self._verdict(watched, view)
+            watched.decided_s, watched.decided_on = now_s, watched.position
+        return changed
 
     def _verdict(self, watched: _Watched, view: ServiceView) -> Verdict:
         service, position = watched.service, watched.position
@@ -189,10 +198,7 @@ class Watcher:
             service, self._catalogue, idle_s=spin.idle_s, drain_goal_s=spin.drain_goal_s
         )
         watched.asking, wish = watched.asking.step(reading, terms)
-        is_busy = reading.lag > 0 or reading.in_flight > 0
-        watched.wakings += is_busy and not watched.was_busy
-        watched.was_busy = is_busy
-        return Verdict(
+        found = Verdict(
             slug=service.slug,
             lag=reading.lag,
             in_flight=reading.in_flight,
@@ -202,10 +208,17 @@ class Watcher:
             wakings=watched.wakings,
             wish=wish,
         )
+        if not found.is_busy or (watched.verdict is not None and watched.verdict.is_busy):
+            return found
+        watched.wakings += 1
+        return replace(found, wakings=watched.wakings)
 
 
 def _by_service(registry: Registry) -> Mapping[str, Mapping[tuple[str, str], ReplicaStatus]]:
+    """What replicas say of themselves, by service."""
     found: dict[str, dict[tuple[str, str], ReplicaStatus]] = {}
     for key, status in registry.entries.items():
+        if key[1] == SCALER:
+            continue
         found.setdefault(key[0], {})[key] = status
     return found

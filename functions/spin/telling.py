@@ -1,5 +1,6 @@
 """What the scaler tells the status topic about each service: at once on a change, and again every two seconds."""
 
+import zlib
 from typing import Final
 
 from events.kafka_codec import outgoing_record
@@ -28,7 +29,9 @@ class StatusTeller:
         known = self._told.get(status.service)
         if known is not None and now_s - known[1] < _pause_s(known[0], status):
             return
-        self._told[status.service] = (status, now_s)
+        # Many services that are first told together would be repeated together for ever: the first repeats are spread.
+        early_s = REPEAT_S * _share(status.service) if known is None else 0.0
+        self._told[status.service] = (status, now_s - early_s)
         self._publish(status)
 
     def tell_gone(self, slug: str, replica: str) -> None:
@@ -50,6 +53,11 @@ class StatusTeller:
             event=status_event(status),
         )
         self._appender.append(outgoing_record(outgoing))
+
+
+def _share(slug: str) -> float:
+    """A number in [0, 1) that is always the same for a service and spreads services evenly."""
+    return (zlib.crc32(slug.encode()) % 1000) / 1000
 
 
 def _pause_s(told: StatusData, status: StatusData) -> float:

@@ -8,7 +8,7 @@ from events.record import Record
 from events.types import ReplicaState
 from functions.adapters.memory import MemoryOffsetReader
 from functions.ports import Numbers
-from functions.scaler.pacing import Pace
+from functions.scaler.pacing import Took, pause_s
 from functions.settings import ScalerSettings, SpinSettings
 from tests.unit.scaler.conftest import (
     TOPICS,
@@ -220,6 +220,24 @@ def test_a_catalogue_that_changes_keeps_the_memory_of_services_that_stay(watch: 
     assert watch.board.verdict("new").lag == 0
 
 
+def test_a_warm_pool_that_the_new_catalogue_asks_for_is_there_in_the_next_round(
+    watch: Watch,
+) -> None:
+    assert not is_active(watch.round())
+    watch.catalogue = catalogue_of(service(min_warm=1))
+
+    assert is_active(watch.round(0.05))
+
+
+def test_a_replica_that_reports_at_a_service_at_rest_is_seen_in_the_next_round(
+    watch: Watch,
+) -> None:
+    watch.round()
+    watch.report(in_flight=1)
+
+    assert is_active(watch.round(0.05))
+
+
 def test_a_service_that_is_gone_leaves_no_metric(watch: Watch) -> None:
     watch.round()
     assert ("tiny",) in watch.metrics.lag._metrics
@@ -266,18 +284,18 @@ def test_records_that_nobody_understands_are_lag_until_they_are_committed(watch:
 
 
 @pytest.mark.parametrize(
-    ("took_s", "is_listened_to", "has_failed", "expected_s"),
+    ("took", "is_listened_to", "expected_s"),
     [
-        (0.01, True, False, 0.04),
-        (0.01, False, False, 0.99),
-        (0.04, True, False, 0.12),
-        (3.0, True, True, 0.3),
+        (Took(wall_s=0.01, cpu_s=0.005, has_failed=False), True, 0.04),
+        (Took(wall_s=0.01, cpu_s=0.005, has_failed=False), False, 0.99),
+        (Took(wall_s=0.04, cpu_s=0.04, has_failed=False), True, 0.12),
+        (Took(wall_s=0.9, cpu_s=0.005, has_failed=False), True, 0.0),
+        (Took(wall_s=3.0, cpu_s=0.005, has_failed=True), True, 0.3),
     ],
 )
 def test_rounds_come_often_but_never_take_more_than_their_share(
-    took_s: float, *, is_listened_to: bool, has_failed: bool, expected_s: float
+    took: Took, *, is_listened_to: bool, expected_s: float
 ) -> None:
-    pace = Pace(ScalerSettings(poll_s=0.05, quiet_poll_s=1.0, max_share=0.25))
+    settings = ScalerSettings(poll_s=0.05, quiet_poll_s=1.0, max_share=0.25)
 
-    found = pace.pause_s(took_s, is_listened_to=is_listened_to, has_failed=has_failed)
-    assert found == pytest.approx(expected_s)
+    assert pause_s(took, settings, is_listened_to=is_listened_to) == pytest.approx(expected_s)

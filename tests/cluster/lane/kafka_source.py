@@ -1,4 +1,4 @@
-"""`kafka_source.py WORK STATE`: images and manifests of Knative's KafkaSource; `kafka-source-up` built it in WORK."""
+"""`kafka_source.py WORK STATE`: images and manifests of KafkaSource and KafkaSink, as `kafka-source-up` built them."""
 
 import sys
 from pathlib import Path
@@ -9,6 +9,7 @@ from shared_libraries import FOLDER, glibc
 
 CONTROL_PLANE = ("100-broker", "100-channel", "100-kafka-internal", "100-sink", "100-source")
 EVENTING_KINDS = ("broker", "trigger", "channel", "subscription", "eventpolicy")
+JAVA_PROGRAMS = ("dispatcher", "receiver")
 JAVA_LIBRARIES = ("libz.so.1", "libstdc++.so.6", "libgcc_s.so.1")
 
 
@@ -17,14 +18,17 @@ def images(work: Path) -> list[Image]:
         Entry(f"{FOLDER}/{name}", Path(FOLDER, name), mode=0o755) for name in JAVA_LIBRARIES
     ]
     runtime = (Entry("/tmp", mode=0o1777), *glibc(), *libraries, Entry("/jre", work / "jre"))
-    program = (Entry("/app.jar", work / "dispatcher.jar", mode=0o644),)
     controller = (Entry("/kafka-controller", work / "kafka-controller", mode=0o755),)
-    return [
+    java = [
         Image(
-            name="kind.local/kafka-dispatcher:dev",
-            layers=(runtime, program),
+            name=f"kind.local/kafka-{name}:dev",
+            layers=(runtime, (Entry("/app.jar", work / f"{name}.jar", mode=0o644),)),
             entrypoint=("/jre/bin/java", "-jar", "/app.jar"),
-        ),
+        )
+        for name in JAVA_PROGRAMS
+    ]
+    return [
+        *java,
         Image(
             name="kind.local/kafka-controller:dev",
             layers=(controller,),
@@ -51,10 +55,12 @@ def adapted(item: Object) -> Object:
         if probe in container:
             quick = {"initialDelaySeconds": 2, "periodSeconds": 1, "failureThreshold": 60}
             container[probe].update(quick)
-    is_dispatcher = item["kind"] == "StatefulSet"
-    name = "kafka-dispatcher" if is_dispatcher else "kafka-controller"
-    container["image"] = f"kind.local/{name}:dev"
-    if is_dispatcher:  # upstream's pod webhook adds this volume; one dispatcher is enough here
+    name = item["metadata"]["name"]
+    found = next((program for program in JAVA_PROGRAMS if program in name), "controller")
+    container["image"] = f"kind.local/kafka-{found}:dev"
+    if (
+        found == "dispatcher"
+    ):  # upstream's pod webhook adds this volume; one dispatcher is enough here
         item["spec"]["replicas"] = 1
         contract = {"name": "kafka-source-dispatcher-0", "optional": True}
         spec["volumes"].append({"name": "contract-resources", "configMap": contract})
@@ -63,7 +69,7 @@ def adapted(item: Object) -> Object:
 
 def main(work: Path, state: Path) -> None:
     archive = work / "images.tar"
-    newest = max((work / name).stat().st_mtime for name in ("kafka-controller", "dispatcher.jar"))
+    newest = max((work / name).stat().st_mtime for name in ("kafka-controller", "receiver.jar"))
     if not archive.exists() or archive.stat().st_mtime < newest:
         write_archive(archive, images(work))
     kinds = [f"eventing/resources/{kind}.yaml" for kind in EVENTING_KINDS]
@@ -74,7 +80,8 @@ def main(work: Path, state: Path) -> None:
         "eventing/roles/*.yaml",
         *kinds,
         *(f"control-plane/{name}/*.yaml" for name in (*CONTROL_PLANE, "200-controller")),
-        "data-plane/*.yaml",
+        "data-plane/source/*.yaml",
+        "data-plane/sink/*.yaml",
     )
     items = [adapted(item) for item in found]
     first = [item for item in items if item["kind"] in {"CustomResourceDefinition", "Namespace"}]

@@ -1,0 +1,104 @@
+"""How soon work is seen: with the scaler at once, without it at the next poll; a burst that needs three replicas."""
+
+import statistics
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from release import kubectl
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
+POLL_S = 2.0
+"""`pollingIntervalSeconds` of the release."""
+TRIALS = 6
+BURST = 200
+
+
+def measure(installed, model, trials):
+    """Seconds from the record on the model's topic to the replica that was written, and to the pod that was ready."""
+    written, ready = [], []
+    for number in range(trials):
+        installed.await_zero(model)
+        first = len(installed.timeline.entries)
+        answer = installed.door.chat(model, f"nonce:trial-{number}")
+        assert answer.status == 200, answer.text
+        assert f"nonce:trial-{number}" in answer.text
+
+        def one(event, *, since=first):
+            return next(
+                entry["at"]
+                for entry in installed.timeline.entries[since:]
+                if entry["event"] == event and entry["service"] == model and entry.get("count", 1)
+            )
+
+        enqueued = one("enqueue")
+        written.append(one("replicas") - enqueued)
+        ready.append(one("pod_ready") - enqueued)
+    return written, ready
+
+
+def told(installed, what, values):
+    median = statistics.median(values)
+    spread = f"min {min(values):.3f}, max {max(values):.3f}, n={len(values)}"
+    print(f"{what}: p50 {median:.3f} s ({spread})")
+    installed.timeline.note(
+        "measured", what=what, p50=round(median, 4), values=[round(v, 4) for v in values]
+    )
+    return median
+
+
+@pytest.mark.parametrize("model", ["fake-knative", "fake-deployment"])
+def test_with_the_scaler_a_replica_is_written_within_a_tenth_of_a_second_of_the_enqueue(
+    installed, model
+):
+    written, ready = measure(installed, model, TRIALS)
+    told(installed, f"{model}: enqueue to pod ready, with scaler", ready)
+    assert told(installed, f"{model}: enqueue to replicas, with scaler", written) < 0.1
+
+
+@pytest.fixture
+def without_scaler(installed):
+    scale = ("-n", installed.api.namespace, "deployment/ps-scaler")
+    kubectl("scale", "--replicas=0", *scale)
+    kubectl("wait", "--for=delete", "pod", "-l", "app.kubernetes.io/component=scaler",
+            "-n", installed.api.namespace, "--timeout=60s")  # fmt: skip
+    yield
+    kubectl("scale", "--replicas=1", *scale)
+    kubectl("rollout", "status", *scale, "--timeout=60s")
+
+
+@pytest.mark.parametrize("model", ["fake-knative", "fake-deployment"])
+def test_without_the_scaler_a_replica_is_written_at_the_next_poll(installed, without_scaler, model):
+    written, _ = measure(installed, model, TRIALS)
+    assert told(installed, f"{model}: enqueue to replicas, without scaler", written) < POLL_S + 0.5
+
+
+@pytest.mark.parametrize("model", ["fake-knative", "fake-deployment"])
+def test_a_burst_is_served_by_three_replicas_and_none_of_its_answers_is_lost_or_doubled(
+    installed, model
+):
+    installed.await_zero(model)
+    first = len(installed.timeline.entries)
+
+    def ask(number):
+        return installed.door.chat(model, f"[[fake:ttft=1]] nonce:burst-{number}.")
+
+    with ThreadPoolExecutor(BURST) as pool:
+        answers = list(pool.map(ask, range(BURST)))
+    assert [answer.status for answer in answers] == [200] * BURST
+    for number, answer in enumerate(answers):
+        assert f"nonce:burst-{number}." in answer.text
+    installed.await_zero(model)
+    entries = installed.timeline.entries[first:]
+    enqueues = [e for e in entries if e["event"] == "enqueue" and e["service"] == model]
+    assert len({e["request"] for e in enqueues}) == BURST
+    assert {len(installed.tail.outcomes[answer.request]) for answer in answers} == {1}
+    counts = [e["count"] for e in entries if e["event"] == "replicas" and e["service"] == model]
+    assert max(counts) == 3
+    turns = sum(
+        (after > middle) != (middle > before)
+        for before, middle, after in zip([0, *counts], counts, counts[1:], strict=False)
+    )
+    assert turns == 1, f"up once and down once, not {counts}"
+    began = min(e["at"] for e in enqueues)
+    third = next(e["at"] for e in entries if e["event"] == "replicas" and e.get("count") == 3)
+    told(installed, f"{model}: burst of {BURST}, first enqueue to three replicas", [third - began])

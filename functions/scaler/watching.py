@@ -13,7 +13,7 @@ from typing import Final
 from events.types import Topics
 from functions.ports import Clock, OffsetReader, RecordLog
 from functions.scaler.board import Board, Verdict
-from functions.scaler.positions import Position, is_whole
+from functions.scaler.positions import ByTopic, Position, is_whole
 from functions.scaler.reporting import Reporter
 from functions.settings import ScalerSettings, SpinSettings
 from functions.spin.asking import Asking
@@ -85,14 +85,26 @@ class Watcher:
         return self._parts.clock.monotonic_s() - self._whole_s
 
     def round(self) -> None:
-        """One round. Raises whatever reading raised; the next one opens a new connection."""
+        """One round. Raises whatever reading raised; the next one opens new connections.
+
+        Without ends nothing changes: sleeping needs a reading as waking does. Without commits the known ones count, so
+        that a coordinator that is away delays no waking.
+        """
         self._follow_catalogue()
         began_s = self._parts.clock.monotonic_s()
         try:
-            self._read(began_s)
+            ends = self._read_ends(began_s)
+            try:
+                self._read_commits(began_s)
+            finally:
+                self._publish()
         except Exception:
             self.close()
             raise
+        if is_whole(ends, self._names):
+            self._whole_s = self._parts.clock.monotonic_s()
+
+    def _publish(self) -> None:
         changed = self._decide()
         verdicts = {slug: watched.verdict for slug, watched in self._watched.items()}
         self._parts.board.publish({slug: found for slug, found in verdicts.items() if found})
@@ -130,7 +142,7 @@ class Watcher:
         position = Position(topics=self._parts.topics.of_service(slug))
         return _Watched(service, position, Asking(scaling=scaling))
 
-    def _read(self, now_s: float) -> None:
+    def _read_ends(self, now_s: float) -> ByTopic:
         reader = self._reader = self._reader or self._parts.log.offset_reader(client=CLIENT)
         if now_s - self._refreshed_s >= self._parts.settings.refresh_s:
             self._refreshed_s = now_s
@@ -139,18 +151,16 @@ class Watcher:
         self._parts.metrics.readings.labels("ends").inc()
         for watched in self._watched.values():
             watched.position = watched.position.with_ends(ends)
-        self._read_commits(reader, now_s)
-        if is_whole(ends, self._names):
-            self._whole_s = self._parts.clock.monotonic_s()
+        return ends
 
-    def _read_commits(self, reader: OffsetReader, now_s: float) -> None:
-        settings = self._parts.settings
+    def _read_commits(self, now_s: float) -> None:
+        settings, reader = self._parts.settings, self._reader
         due = {
             slug: watched
             for slug, watched in self._watched.items()
             if watched.position.is_due(now_s, busy_s=settings.commit_s, quiet_s=settings.refresh_s)
         }
-        if not due:
+        if not due or reader is None:
             return
         group_of = self._parts.topics.worker_group
         commits = reader.commits({group_of(s): w.position.topics for s, w in due.items()})
@@ -175,6 +185,8 @@ class Watcher:
         replicas = _by_service(self._parts.registry())
         changed: dict[str, Verdict] = {}
         for slug, watched in self._watched.items():
+            if watched.position.read_s is None:
+                continue
             if slug not in replicas and watched.is_at_rest(now_s):
                 continue
             view = Registry(entries=replicas.get(slug, {})).view(slug, now)

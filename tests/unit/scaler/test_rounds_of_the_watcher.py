@@ -209,6 +209,32 @@ def test_a_reading_that_fails_keeps_the_truth_and_opens_a_new_connection(watch: 
     assert watch.round(0.1).lag == 1
 
 
+def test_a_coordinator_that_is_away_delays_no_waking(watch: Watch, counted: Counted) -> None:
+    def away(groups: Any) -> Any:
+        raise ConnectionError("no coordinator")
+
+    watch.round()
+    counted.commits = away
+    enqueue(watch.log)
+    with pytest.raises(ConnectionError):
+        watch.round(10.0)
+
+    assert is_active(watch.board.verdict("tiny"))
+
+
+def test_nothing_is_said_of_a_service_whose_commits_were_never_read(
+    watch: Watch, counted: Counted
+) -> None:
+    def away(groups: Any) -> Any:
+        raise ConnectionError("no coordinator")
+
+    counted.commits = away
+    with pytest.raises(ConnectionError):
+        watch.round()
+
+    assert watch.board.verdict("tiny") is None
+
+
 def test_a_catalogue_that_changes_keeps_the_memory_of_services_that_stay(watch: Watch) -> None:
     enqueue(watch.log)
     watch.round()

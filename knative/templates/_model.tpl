@@ -115,7 +115,12 @@ tolerations:
 {{- end }}
 containers:
   - name: worker
+    {{- if $root.Values.worker.image }}
+    image: {{ $root.Values.worker.image | quote }}
+    imagePullPolicy: {{ $root.Values.global.image.pullPolicy }}
+    {{- else }}
     {{ include "pickspin.image" $root | nindent 4 | trim }}
+    {{- end }}
     # The pod's name is the replica's; a Knative Service may not read it from the downward API.
     {{- if and (eq $service.workload "knative") (eq $root.Values.global.bridge "pickspin") }}
     # With its revision it joins its group only when the controller has named that revision, and leaves when superseded.

@@ -217,6 +217,13 @@ def test_the_worker_accepts_what_a_pod_tells_it(render):
     assert load_settings(given | dict.fromkeys(words, "m-00001")).worker.service == "m"
 
 
+def test_workers_may_have_an_image_of_their_own(render):
+    docs = render(catalogue(service()) | {"knative": {"worker": {"image": "mine/worker:7"}}})
+    assert container_of(docs, "m", "worker")["image"] == "mine/worker:7"
+    pod = named(docs, "Deployment", "ps-recorder")["spec"]["template"]["spec"]
+    assert pod["containers"][0]["image"] == "pickspin:0.1.0"
+
+
 def test_http_wakes_a_model_only_where_it_is_asked_for(render):
     values = catalogue(service())
     values["knative"] = {"modelService": {"httpWake": True}}

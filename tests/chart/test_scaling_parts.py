@@ -102,24 +102,6 @@ def test_the_push_address_is_the_service_of_the_scaler(render):
     assert ports[target] == 6000
 
 
-def test_hours_keep_services_warm_up_to_their_most(render):
-    hours = {"timezone": "Europe/Berlin", "start": "0 8 * * 1-5", "end": "0 18 * * 1-5"}
-    values = catalogue(service(max_replicas=2), service(model="Other.Model-7B"))
-    values["global"]["scaling"] = {"schedules": [{**hours, "services": ["m"], "replicas": 5}]}
-    docs = render(values)
-    cron = scaling_of(docs, "m")["triggers"][-1]
-    assert cron == {"type": "cron", "metadata": {**hours, "desiredReplicas": "2"}}
-    assert "cron" not in {t["type"] for t in scaling_of(docs, "other-model-7b")["triggers"]}
-
-
-def test_hours_of_a_service_that_is_not_there_are_refused(render):
-    hours = {"timezone": "UTC", "start": "0 8 * * *", "end": "0 9 * * *", "replicas": 1}
-    values = catalogue(service())
-    values["global"]["scaling"] = {"schedules": [{**hours, "services": ["absent"]}]}
-    with pytest.raises(Exception, match=r"schedules\[0\].services"):
-        render(values)
-
-
 def test_our_consumers_scale_on_what_they_read_and_never_to_zero(render):
     docs = render({"knative": {"router": {"binding": "log"}}})
     for name in ("recorder", "callbacks", "router"):

@@ -68,7 +68,7 @@ app.kubernetes.io/component: {{ .component }}
   {{- if $enabled -}}
     {{- $weights := $model.weights | default dict -}}
     {{- /* What a worker reads once, at its start. What only scales is not part of it: no model starts anew for that. */ -}}
-    {{- $own := omit $service "slug" "min_warm" "max_replicas" "cooldown_s" "idle_s" "partitions" "price_per_hour_usd" "cold_start_s" "tokens_per_s" "ttft_s" "prefill_tokens_per_s" -}}
+    {{- $own := omit $service "slug" "min_warm" "max_replicas" "cooldown_s" "idle_s" "warm_hours" "warm_by_habit" "partitions" "price_per_hour_usd" "cold_start_s" "tokens_per_s" "ttft_s" "prefill_tokens_per_s" -}}
     {{- $checksum := dict "model" $model "service" $own "cascades" ($catalogue.cascades | default dict) | toJson | sha256sum | trunc 16 -}}
     {{- $source := $weights.source | default "" -}}
     {{- $path := $weights.path | default "" -}}
@@ -94,14 +94,15 @@ app.kubernetes.io/component: {{ .component }}
       "idle" ($service.idle_s | default 300 | int)
       "timeout" ($service.timeout_s | default 600 | int)
       "startTimeout" ($service.start_timeout_s | default 120 | int)
-      "workload" ($service.workload | default "knative")) -}}
+      "workload" ($service.workload | default "knative")
+      "hours" (not (empty $service.warm_hours)) "habit" ($service.warm_by_habit | default false)) -}}
   {{- end -}}
 {{- end -}}
 {{- toJson $found -}}
 {{- end -}}
 
 {{/* Triggers of one service. Takes root and service: lag of its interactive and of its batch topic, which alone are enough;
-     then the scaler, which says so at once; then the hours in which it is kept warm. */}}
+     then the scaler, which says so at once. */}}
 {{- define "pickspin.triggers" -}}
 {{- $root := .root -}}
 {{- $service := .service -}}
@@ -115,13 +116,6 @@ app.kubernetes.io/component: {{ .component }}
   {{- $triggers = append $triggers (dict "type" "external-push" "metadata" (dict
     "scalerAddress" (printf "%s-scaler.%s.svc.cluster.local:6000" $root.Release.Name $root.Release.Namespace)
     "service" $service.slug)) -}}
-{{- end -}}
-{{- range $schedule := $scaling.schedules -}}
-  {{- if or (not $schedule.services) (has $service.slug $schedule.services) -}}
-    {{- $triggers = append $triggers (dict "type" "cron" "metadata" (dict
-      "timezone" $schedule.timezone "start" $schedule.start "end" $schedule.end
-      "desiredReplicas" (min ($schedule.replicas | int) $service.max | toString))) -}}
-  {{- end -}}
 {{- end -}}
 {{- toJson $triggers -}}
 {{- end -}}

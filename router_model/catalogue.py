@@ -75,6 +75,14 @@ class Backend(Entry, frozen=True):
     """Arguments of the server program (fake: load_s, ttft_s, tokens_per_s, fail_rate ...)."""
 
 
+class WarmHours(Entry, frozen=True):
+    """A window in which a service keeps a replica: it begins and ends by cron expressions (router_model.warm_hours)."""
+
+    start: str
+    end: str
+    timezone: str = "UTC"
+
+
 class Service(Entry, frozen=True):
     """One cell of the matrix: a model on a backend."""
 
@@ -101,6 +109,10 @@ class Service(Entry, frozen=True):
     """tau: idle this long goes to min_warm."""
     timeout_s: float = 600.0
     start_timeout_s: float = 120.0
+    warm_hours: tuple[WarmHours, ...] = ()
+    """Windows in which one replica is kept on Kubernetes although nothing waits."""
+    warm_by_habit: bool = False
+    """... and before hours of the week that usually have requests."""
     workload: Workload = "knative"
     partitions: int = 12
     enabled: bool = True

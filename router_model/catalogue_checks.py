@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from router_model.cascade_checks import check_cascades
 from router_model.catalogue import RESERVED_SLUGS, Catalogue, Model, Service, Weights
+from router_model.warm_hours import CronRejected, parse_cron, zone
 from router_model.weights_sources import check_source
 from router_model.yaml_reading import Problem
 
@@ -127,6 +128,7 @@ def _services(catalogue: Catalogue) -> Iterator[Problem]:
                 yield Problem(f"{path}.{name}", "must be above 0")
         yield from _replicas(path, service, catalogue.min_warm(service))
         yield from _arguments(path, service)
+        yield from _warm_hours(path, service)
         model = catalogue.model(service.model)
         if model is not None:
             yield from _source(path, service, model)
@@ -152,6 +154,15 @@ def _arguments(path: str, service: Service) -> Iterator[Problem]:
     for name in service.backend.args:
         if _SECRET_ARGUMENT.fullmatch(name):
             yield Problem(f"{path}.backend.args.{name}", "the catalogue holds no secrets")
+
+
+def _warm_hours(path: str, service: Service) -> Iterator[Problem]:
+    for index, hours in enumerate(service.warm_hours):
+        for name, read in (("start", parse_cron), ("end", parse_cron), ("timezone", zone)):
+            try:
+                read(getattr(hours, name))
+            except CronRejected as error:
+                yield Problem(f"{path}.warm_hours[{index}].{name}", str(error))
 
 
 def _source(path: str, service: Service, model: Model) -> Iterator[Problem]:

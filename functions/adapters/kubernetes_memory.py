@@ -96,12 +96,10 @@ class MemoryKubernetes:
             self._called("list", selection.resource, "")
             items = tuple(
                 found
-                for (resource, namespace, _), found in sorted(
+                for (resource, _, _), found in sorted(
                     self._objects.items(), key=lambda each: each[0][1:]
                 )
-                if resource == selection.resource
-                and namespace == selection.namespace
-                and _matches(found, selection)
+                if resource == selection.resource and _matches(found, selection)
             )
             return Listing(items=items, version=str(self._version))
 
@@ -253,6 +251,8 @@ def _is_owned(found: Object, owner: Object) -> bool:
 
 
 def _matches(found: Object, selection: Selection) -> bool:
+    if found["metadata"]["namespace"] != selection.namespace:
+        return False
     labels = found["metadata"].get("labels") or {}
     for part in filter(None, selection.labels.split(",")):
         name, is_equal, value = part.partition("=")

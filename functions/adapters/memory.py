@@ -153,7 +153,7 @@ class MemoryAppender:
 
 
 class MemoryGroupConsumer:
-    """A member; joins at its first poll. `crash()` leaves without committing, like SIGKILL after the session ran out."""
+    """A member; joins at its first poll. `crash()` leaves without committing, like SIGKILL after its session."""
 
     def __init__(self, log: MemoryLog, group: str, topics: tuple[str, ...], member: str) -> None:
         self._log = log

@@ -213,6 +213,15 @@ feedback = Table(
     Column("comment", Text),
 )
 
+# How many requests each service had in each hour since 1970: outlives the requests, for prewarming by habit.
+arrivals = Table(
+    "arrivals",
+    metadata,
+    Column("service", String(128), primary_key=True),
+    Column("hour", BigInteger, primary_key=True),
+    Column("count", BigInteger, nullable=False),
+)
+
 
 def open_engine(url: str) -> Engine:
     """An engine for `url` with the schema in place.

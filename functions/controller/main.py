@@ -8,24 +8,38 @@ import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Final
 
+from events.types import Topics
+from functions import wiring
 from functions.adapters.clock import SystemClock
 from functions.controller.acting import Actor
+from functions.controller.caring import Care, CareParts
 from functions.controller.classing import AutoscalingClass, ClassTerms
 from functions.controller.informing import Informer
+from functions.controller.keeping import OffsetKeeper
 from functions.controller.leading import Leadership, LeaseTerms
+from functions.controller.naming import RevisionTeller
+from functions.controller.prewarming import History
+from functions.controller.wanting import SERVICE_LABEL
 from functions.errors import StartupFailed
-from functions.kube import KubernetesApi
+from functions.kube import PODS, KubernetesApi, Selection
 from functions.lifecycle import StopFlag
-from functions.ports import Clock
+from functions.offsets import OffsetCommitter, work_groups
+from functions.ports import Clock, RecordLog
 from functions.probes import ProbeServer
+from functions.registry_tail import RegistryTail
 from functions.settings import Settings
+from functions.spin.habits import HOURS_A_WEEK, hour_of
 from functions.telemetry import ControllerMetrics
+from router_model.catalogue import Catalogue
 
 log = logging.getLogger(__name__)
 
 JOIN_S: Final = 5.0
+CLOSE_S: Final = 2.0
+CLIENT: Final = "pickspin-controller"
 
 
 def run(settings: Settings) -> int:
@@ -43,14 +57,75 @@ def run(settings: Settings) -> int:
         metrics.calls.labels(verb, plural, str(status // 100 * 100)).inc()
 
     api = KubernetesClient(settings.controller.kubeconfig, count)
-    return Controller(settings, api, SystemClock(), metrics).run(stop)
+    surroundings = open_surroundings(settings)
+    try:
+        return Controller(settings, api, surroundings, SystemClock(), metrics).run(stop)
+    finally:
+        surroundings.close()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What the controller needs beside the Kubernetes API."""
+
+    catalogue: Catalogue
+    log: RecordLog
+    committer: OffsetCommitter
+    history: Callable[[], History] | None
+    close: Callable[[], None] = lambda: None
+
+
+def open_surroundings(settings: Settings) -> Surroundings:
+    """Catalogue, log and, where a service asks for habits, the store. Connections to the log are made when needed.
+
+    Raises:
+        StartupFailed: the catalogue is rejected, or the store cannot be opened.
+    """
+    from functions.adapters.kafka_admin import KafkaOffsetCommitter  # noqa: PLC0415
+
+    catalogue = wiring.load_catalogue(settings)
+    history, close = _open_history(settings, catalogue)
+    return Surroundings(
+        catalogue=catalogue,
+        log=wiring.open_log(settings),
+        committer=KafkaOffsetCommitter(settings.broker, CLIENT),
+        history=history,
+        close=close,
+    )
+
+
+def _open_history(
+    settings: Settings, catalogue: Catalogue
+) -> tuple[Callable[[], History] | None, Callable[[], None]]:
+    if not any(service.warm_by_habit for service in catalogue.services):
+        return None, lambda: None
+    if not settings.store.url:
+        raise StartupFailed("a service has warm_by_habit: PICKSPIN_STORE_URL must name the store")
+    from functions.adapters.sql_database import Database  # noqa: PLC0415 - slow
+    from functions.adapters.sql_history import SqlHistory  # noqa: PLC0415
+
+    source = SqlHistory(Database(settings.store.url))
+    hours = settings.controller.history_weeks * HOURS_A_WEEK
+
+    def read() -> History:
+        now_hour = hour_of(SystemClock().now())
+        found = source.hourly(now_hour, hours + HOURS_A_WEEK)
+        oldest = min((hour for each in found.values() for hour in each), default=now_hour)
+        return History(arrivals=found, first_hour=oldest)
+
+    return read, source.close
 
 
 class Controller:
     """The process. Tests give it an API in memory."""
 
     def __init__(
-        self, settings: Settings, api: KubernetesApi, clock: Clock, metrics: ControllerMetrics
+        self,
+        settings: Settings,
+        api: KubernetesApi,
+        surroundings: Surroundings,
+        clock: Clock,
+        metrics: ControllerMetrics,
     ) -> None:
         self._settings = settings.controller
         self._metrics = metrics
@@ -63,10 +138,40 @@ class Controller:
             activator_metrics=self._settings.activator_metrics,
         )
         self.autoscaling = AutoscalingClass(api, self.actor, terms, clock, metrics)
+        models = Selection(resource=PODS, namespace=terms.namespace, labels=SERVICE_LABEL)
+        self.pods = Informer(api, models, clock, lambda _pod: None)
+        topics = Topics(settings.broker.prefix)
+        self._registry = RegistryTail(surroundings.log, topics, CLIENT)
+        self._teller = RevisionTeller(
+            lambda: surroundings.log.appender(client=CLIENT), topics, clock
+        )
+        self.care = Care(
+            CareParts(
+                autoscaling=self.autoscaling,
+                pods=self.pods,
+                actor=self.actor,
+                catalogue=surroundings.catalogue,
+                registry=lambda: self._registry.registry,
+                teller=self._teller,
+                keeper=OffsetKeeper(
+                    lambda: surroundings.log.lag_reader(client=CLIENT),
+                    surroundings.committer,
+                    work_groups(surroundings.catalogue, topics),
+                    clock,
+                    self._settings.offsets_every_s,
+                    metrics,
+                ),
+                history=surroundings.history,
+                is_leader=self.leadership.is_leader,
+                clock=clock,
+                settings=self._settings,
+                metrics=metrics,
+            )
+        )
 
     def is_ready(self) -> bool:
         """Its view of the cluster is complete; a standby is ready too."""
-        return self.autoscaling.is_synced()
+        return self.autoscaling.is_synced() and self.pods.is_synced()
 
     def is_live(self) -> bool:
         return not self._failed.is_set()
@@ -76,19 +181,24 @@ class Controller:
         threads = [
             *(self._thread(f"watch-{each.kind}", each.run, stop) for each in self._informers()),
             self._thread("class", self.autoscaling.run, stop),
+            self._thread("care", self.care.run, stop),
+            self._thread("slow-care", self.care.run_slow, stop),
             self._thread("probes", self._serve, stop),
         ]
+        self._registry.start()
         for thread in threads:
             thread.start()
         self._guarded(lambda stop: self.leadership.run(stop, self._on_leading), stop)
         for thread in threads:
             # A watch waits for the API server; it writes nothing, and ends with the process.
-            if not thread.name.startswith("watch"):
+            if not thread.name.startswith(("watch", "slow")):
                 thread.join(JOIN_S)
+        self._teller.close(CLOSE_S)
+        self._registry.close()
         return 1 if self._failed.is_set() else 0
 
     def _informers(self) -> tuple[Informer, ...]:
-        return self.autoscaling.informers
+        return (*self.autoscaling.informers, self.pods)
 
     def _thread(
         self, name: str, part: Callable[[StopFlag], None], stop: StopFlag

@@ -1,0 +1,215 @@
+"""The rounds of care, by the leader: who holds the topic, which pods are spared or replaced, which services are held
+warm.
+"""
+
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from functions.controller.acting import Actor, NotLeading
+from functions.controller.classing import AutoscalingClass
+from functions.controller.informing import Informer
+from functions.controller.keeping import OffsetKeeper
+from functions.controller.naming import RevisionTeller
+from functions.controller.pods import Pod
+from functions.controller.prewarming import History, annotations, held_warm
+from functions.controller.recovering import Recovery, RecoveryTerms, Sight, Verdict, actions
+from functions.controller.sparing import Sparing
+from functions.controller.wanting import RELEASE_LABEL, REVISION_LABEL, SERVICE_LABEL, Action
+from functions.kube import KubernetesFailed, Object, is_leaving, labels_of
+from functions.lifecycle import StopFlag
+from functions.ports import Clock
+from functions.settings import ControllerSettings
+from functions.spin.habits import HabitTerms
+from functions.telemetry import ControllerMetrics
+from router_model.catalogue import Catalogue
+from router_model.registry import STALE_AFTER, Registry
+
+log = logging.getLogger(__name__)
+
+PREWARM_S: Final = 15.0
+HISTORY_S: Final = 600.0
+SLOW_TURN_S: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CareParts:
+    """What the rounds work with. `history` reads the store and may block; None: nobody asked for habits."""
+
+    autoscaling: AutoscalingClass
+    pods: Informer
+    actor: Actor
+    catalogue: Catalogue
+    registry: Callable[[], Registry]
+    teller: RevisionTeller
+    keeper: OffsetKeeper
+    history: Callable[[], History] | None
+    is_leader: Callable[[], bool]
+    clock: Clock
+    settings: ControllerSettings
+    metrics: ControllerMetrics
+
+
+class Care:
+    """`run` and `run_slow` each belong to a thread; what a standby has seen counts for nothing when it takes over."""
+
+    def __init__(self, parts: CareParts) -> None:
+        self._parts = parts
+        self._sparing = Sparing(parts.clock)
+        self._recoveries: dict[str, Recovery] = {}
+        self._history: History | None = None
+        self._history_s: float | None = None
+        self._prewarm_s: float | None = None
+
+    def run(self, stop: StopFlag) -> None:
+        while not stop.wait(self._parts.settings.tick_s):
+            self.tick()
+
+    def run_slow(self, stop: StopFlag) -> None:
+        """What waits for the broker or the store."""
+        while not stop.wait(SLOW_TURN_S):
+            if self._parts.is_leader():
+                self._parts.keeper.tick()
+                self._read_history()
+
+    def tick(self) -> None:
+        """One round. What fails is met again in the next one, and keeps nothing else from happening."""
+        parts = self._parts
+        if not parts.is_leader():
+            self._recoveries.clear()
+            self._prewarm_s = None
+            parts.teller.forget()
+            return
+        if not (parts.autoscaling.is_synced() and parts.pods.is_synced()):
+            return
+        for step in (self._name, self._spare, self._recover, self._prewarm):
+            try:
+                step()
+            except NotLeading:
+                return
+            except KubernetesFailed as error:
+                log.warning("round", extra={"step": step.__name__, "reason": str(error)[:200]})
+            except Exception:  # the loop's boundary
+                log.exception("round", extra={"step": step.__name__})
+
+    def _name(self) -> None:
+        self._parts.teller.tick(self._parts.autoscaling.ours())
+
+    def _model_pods(self) -> tuple[Pod, ...]:
+        return tuple(Pod.of(each) for each in self._parts.pods.all() if self._is_of_release(each))
+
+    def _is_of_release(self, found: Object) -> bool:
+        release = self._parts.settings.release
+        return labels_of(found).get(RELEASE_LABEL, release) == release
+
+    def _spare(self) -> None:
+        now = self._parts.clock.now()
+        entries = self._parts.registry().entries
+        in_flight = {
+            replica: status.in_flight
+            for (_, replica), status in entries.items()
+            if now - status.at <= STALE_AFTER
+        }
+        self._parts.actor.carry_out(self._sparing.step(self._model_pods(), in_flight))
+
+    def _recover(self) -> None:
+        settings = self._parts.settings
+        now_s = self._parts.clock.monotonic_s()
+        by_workload: dict[str, list[Pod]] = defaultdict(list)
+        for pod in self._model_pods():
+            by_workload[pod.workload].append(pod)
+        verdicts: list[Verdict] = []
+        recoveries: dict[str, Recovery] = {}
+        for workload, service, deployment in self._workloads():
+            sight = Sight(
+                now_s=now_s,
+                wanted=int(deployment["spec"].get("replicas") or 0),
+                ready=int(deployment.get("status", {}).get("readyReplicas") or 0),
+                pods=tuple(by_workload[workload]),
+            )
+            known = self._recoveries.get(workload, Recovery())
+            recoveries[workload], verdict = known.step(sight, self._recovery_terms(service))
+            if verdict is not None:
+                verdicts.append(verdict)
+        self._recoveries = recoveries
+        self._count(verdicts)
+        self._carry_out_each(actions(verdicts, settings.recover_tries))
+
+    def _carry_out_each(self, wanted: tuple[Action, ...]) -> None:
+        """One that fails keeps no other from happening: each was decided once, and counted as a try."""
+        for action in wanted:
+            try:
+                self._parts.actor.carry_out((action,))
+            except KubernetesFailed as error:
+                log.warning("recovery", extra={"reason": str(error)[:200]})
+
+    def _count(self, verdicts: list[Verdict]) -> None:
+        for verdict in verdicts:
+            outcome = "left" if verdict.is_left else verdict.reason
+            self._parts.metrics.recoveries.labels(verdict.pod.service, outcome).inc()
+
+    def _workloads(self) -> Iterator[tuple[str, str, Object]]:
+        """Deployments of model pods: (what its pods have as their workload, slug, Deployment)."""
+        for deployment in self._parts.autoscaling.deployments.all():
+            service = service_of(deployment)
+            if service and not is_leaving(deployment) and self._is_of_release(deployment):
+                revision = labels_of(deployment).get(REVISION_LABEL)
+                yield revision or service, service, deployment
+
+    def _recovery_terms(self, slug: str) -> RecoveryTerms:
+        settings = self._parts.settings
+        service = self._parts.catalogue.service(slug)
+        start_s = 0.0 if service is None else service.start_timeout_s
+        return RecoveryTerms(
+            tries=settings.recover_tries,
+            backoff_s=settings.recover_backoff_s,
+            missing_s=start_s + settings.recover_after_s,
+        )
+
+    def _prewarm(self) -> None:
+        now_s = self._parts.clock.monotonic_s()
+        if self._prewarm_s is not None and now_s - self._prewarm_s < PREWARM_S:
+            return
+        settings = self._parts.settings
+        terms = HabitTerms(
+            weeks=settings.history_weeks,
+            share=settings.habit_share,
+            requests=settings.habit_requests,
+        )
+        now = self._parts.clock.now()
+        warm = held_warm(self._parts.catalogue, now, self._history, terms)
+        self._parts.actor.carry_out(annotations(self._scaled(), warm))
+        self._prewarm_s = now_s
+        self._parts.metrics.held_warm.clear()
+        for slug, why in warm.items():
+            self._parts.metrics.held_warm.labels(slug, why).set(1)
+
+    def _scaled(self) -> Iterator[tuple[str, Object]]:
+        """ScaledObjects of model services with their slugs, whether a revision's or a plain Deployment's."""
+        for found in self._parts.autoscaling.scaled.all():
+            target = found["spec"].get("scaleTargetRef", {}).get("name", "")
+            deployment = self._parts.autoscaling.deployments.get(target)
+            service = "" if deployment is None else service_of(deployment)
+            if service and not is_leaving(found) and self._is_of_release(found):
+                yield service, found
+
+    def _read_history(self) -> None:
+        parts = self._parts
+        now_s = parts.clock.monotonic_s()
+        is_fresh = self._history_s is not None and now_s - self._history_s < HISTORY_S
+        if parts.history is None or is_fresh:
+            return
+        try:
+            self._history = parts.history()
+            self._history_s = now_s
+        except Exception as error:  # noqa: BLE001 - the store is away: what was read stays
+            log.warning("history not read", extra={"reason": type(error).__name__})
+
+
+def service_of(deployment: Object) -> str:
+    """The slug of the service that a Deployment's pods serve; empty for any other Deployment."""
+    template: Mapping[str, Mapping[str, Mapping[str, str]]] = deployment["spec"].get("template", {})
+    labels = template.get("metadata", {}).get("labels") or {}
+    return labels.get(SERVICE_LABEL, "")

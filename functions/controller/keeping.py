@@ -1,0 +1,67 @@
+"""Keeps consumer groups from losing their place: commits offsets that are missing, at start and daily.
+
+A group that sleeps longer than the broker keeps offsets has none when it is needed: KEDA then sees no lag, or the
+whole log, and a model is woken never or for nothing.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from functions.offsets import OffsetCommitter, missing
+from functions.ports import Clock, LagReader
+from functions.telemetry import ControllerMetrics
+
+log = logging.getLogger(__name__)
+
+RETRY_S: Final = 30.0
+
+
+class OffsetKeeper:
+    """`tick` blocks while the broker answers: it belongs to a thread that nobody waits for."""
+
+    def __init__(
+        self,
+        open_reader: Callable[[], LagReader],
+        committer: OffsetCommitter,
+        groups: Mapping[str, tuple[str, ...]],
+        clock: Clock,
+        every_s: float,
+        metrics: ControllerMetrics,
+    ) -> None:
+        self._open_reader = open_reader
+        self._committer = committer
+        self._groups = groups
+        self._clock = clock
+        self._every_s = every_s
+        self._metrics = metrics
+        self._due_s = clock.monotonic_s()
+
+    def tick(self) -> int:
+        """Looks when it is time; returns how many partitions got an offset."""
+        now_s = self._clock.monotonic_s()
+        if now_s < self._due_s:
+            return 0
+        try:
+            count = self._look()
+        except Exception as error:  # noqa: BLE001 - whatever the client raises: the broker is away
+            log.warning("offsets not looked at", extra={"reason": type(error).__name__})
+            self._due_s = now_s + RETRY_S
+            return 0
+        self._due_s = now_s + self._every_s
+        return count
+
+    def _look(self) -> int:
+        reader = self._open_reader()
+        try:
+            found = reader.lags(self._groups)
+        finally:
+            reader.close()
+        count = 0
+        for group, offsets in found.items():
+            wanted = missing(offsets)
+            if wanted and self._committer.commit(group, wanted):
+                log.info("offsets committed", extra={"group": group, "partitions": len(wanted)})
+                self._metrics.offsets.labels(group).inc(len(wanted))
+                count += len(wanted)
+        return count

@@ -1,0 +1,95 @@
+"""Says on the control topic which revision holds each service's topic: at every change, and again before the log
+forgets.
+"""
+
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
+from typing import Any, Final
+
+from events import kafka_codec, reply
+from events.payloads import RevisionData
+from events.types import Topics
+from functions.controller.autoscalers import Autoscaler, serving
+from functions.kube import Object
+from functions.ports import Clock, RecordAppender
+
+log = logging.getLogger(__name__)
+
+AGAIN_S: Final = 600.0
+"""The control topic keeps records for an hour."""
+RETRY_S: Final = 2.0
+
+
+def holders(autoscalers: Iterable[Object]) -> Mapping[str, str]:
+    """The revision that holds the topic, by slug; a service whose revisions have not got this far is absent."""
+    groups: dict[str, list[Object]] = defaultdict(list)
+    for each in autoscalers:
+        groups[Autoscaler.of(each).configuration].append(each)
+    found = (serving(siblings) for siblings in groups.values())
+    return {each.service: each.name for each in found if each is not None and each.service}
+
+
+class RevisionTeller:
+    """Owned by the round's thread. A broker that is away is tried again; workers keep to the last word meanwhile."""
+
+    def __init__(
+        self, open_appender: Callable[[], RecordAppender], topics: Topics, clock: Clock
+    ) -> None:
+        self._open_appender = open_appender
+        self._topics = topics
+        self._clock = clock
+        self._appender: RecordAppender | None = None
+        self._told: dict[str, tuple[str, float]] = {}
+        self._pending: dict[str, tuple[str, Future[Any]]] = {}
+        self._retry_s = 0.0
+
+    def tick(self, autoscalers: Iterable[Object]) -> int:
+        """Appends what is new or old; returns how many records. Does not wait for the broker."""
+        self._take_answers()
+        now_s = self._clock.monotonic_s()
+        due = [
+            (service, revision)
+            for service, revision in sorted(holders(autoscalers).items())
+            if service not in self._pending and self._is_due(service, revision, now_s)
+        ]
+        if not due or now_s < self._retry_s:
+            return 0
+        try:
+            appender = self._appender = self._appender or self._open_appender()
+        except Exception as error:  # noqa: BLE001 - whatever the client raises: the broker is away
+            log.warning("revisions not told", extra={"reason": type(error).__name__})
+            self._retry_s = now_s + RETRY_S
+            return 0
+        for service, revision in due:
+            data = RevisionData(service=service, revision=revision, at=self._clock.now())
+            out = reply.revision_outgoing(reply.revision(data), topics=self._topics)
+            self._pending[service] = revision, appender.append(kafka_codec.outgoing_record(out))
+        return len(due)
+
+    def forget(self) -> None:
+        """What was told counts no more: another process may have led since."""
+        self._told.clear()
+
+    def close(self, timeout_s: float) -> None:
+        if self._appender is not None:
+            self._appender.close(timeout_s)
+
+    def _is_due(self, service: str, revision: str, now_s: float) -> bool:
+        told = self._told.get(service)
+        return told is None or told[0] != revision or now_s - told[1] >= AGAIN_S
+
+    def _take_answers(self) -> None:
+        now_s = self._clock.monotonic_s()
+        for service, (revision, future) in list(self._pending.items()):
+            if not future.done():
+                continue
+            del self._pending[service]
+            if future.exception() is None:
+                before = self._told.get(service)
+                self._told[service] = revision, now_s
+                if before is None or before[0] != revision:
+                    log.info("named", extra={"service": service, "revision": revision})
+            else:
+                self._retry_s = now_s + RETRY_S

@@ -1,0 +1,66 @@
+"""Model pods as the controller sees them, as frozen data."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from functions.controller.wanting import DELETION_COST, REVISION_LABEL, SERVICE_LABEL
+from functions.kube import Object, annotations_of, is_leaving, labels_of, name_of
+
+_IMAGE_TROUBLE: Final = frozenset(
+    {"ImagePullBackOff", "ErrImagePull", "InvalidImageName", "CreateContainerConfigError"}
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pod:
+    """One pod of a model service. Its name is its replica's name on the status topic."""
+
+    namespace: str
+    name: str
+    uid: str
+    service: str
+    workload: str
+    """Pods of one workload may stand in for each other: a revision, or the service's Deployment."""
+    created_at: str
+    is_leaving: bool
+    is_ready: bool
+    is_crashing: bool
+    """A container fails again and again, and Kubernetes waits before it starts it anew."""
+    is_stuck: bool
+    """It waits for a node, an image or a volume: a new pod would wait for the same."""
+    deletion_cost: str
+
+    @classmethod
+    def of(cls, found: Object) -> "Pod":
+        metadata, labels = found["metadata"], labels_of(found)
+        status: Mapping[str, Any] = found.get("status") or {}
+        waiting = {
+            each.get("state", {}).get("waiting", {}).get("reason", "")
+            for each in (
+                *status.get("containerStatuses", ()),
+                *status.get("initContainerStatuses", ()),
+            )
+        }
+        conditions = {each["type"]: each["status"] for each in status.get("conditions", ())}
+        return cls(
+            namespace=metadata["namespace"],
+            name=name_of(found),
+            uid=metadata["uid"],
+            service=labels.get(SERVICE_LABEL, ""),
+            workload=labels.get(REVISION_LABEL) or labels.get(SERVICE_LABEL, ""),
+            created_at=metadata.get("creationTimestamp", ""),
+            is_leaving=is_leaving(found),
+            is_ready=conditions.get("Ready") == "True",
+            is_crashing="CrashLoopBackOff" in waiting,
+            is_stuck=conditions.get("PodScheduled") == "False" or bool(waiting & _IMAGE_TROUBLE),
+            deletion_cost=annotations_of(found).get(DELETION_COST, ""),
+        )
+
+    def reference(self) -> Object:
+        """The object that an Event about it names."""
+        return {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": self.name, "namespace": self.namespace, "uid": self.uid},
+        }

@@ -15,8 +15,9 @@ from functions.telemetry import ScalerMetrics
 SERVICE_KEY: Final = "service"
 """Key of the trigger's metadata: slug of the service."""
 IDLE_KEY: Final = "idle"
-"""Who counts the idle time tau: `scaler` (default: active until it is over), or `keda` (its cooldownPeriod is tau)."""
-IDLE_BY: Final = ("scaler", "keda")
+"""Who counts the idle time tau: `keda` (default: its cooldownPeriod is tau, counted from the last true it heard), or
+`scaler` (active until tau is over; cooldownPeriod is short then). Both would make it two of them."""
+IDLE_BY: Final = ("keda", "scaler")
 TARGET: Final = 1.0
 """Average value of the metric for each replica: the metric is the number of replicas itself."""
 
@@ -101,15 +102,17 @@ class Doors:
         return pb.GetMetricsResponse(metricValues=[value])
 
     def _is_news(self, told: "_Told", verdict: Verdict, asked: _Asked) -> bool:
-        """A change always. True also when work came anew (KEDA counts its cooldown from the last true it heard), and
-        while nothing has started yet (KEDA drops a push that comes before it knows the metric, or whose scaling
-        failed); both at most every `push_again_s`.
+        """True at once after a false. True again when work came anew (KEDA counts its cooldown from the last true) and
+        while nothing has started (KEDA drops a push that comes before it knows the metric, or whose scaling failed);
+        that, and false, which KEDA ignores, at most every `push_again_s`.
         """
         is_active = verdict.is_active(holds_idle=asked.holds_idle)
-        if is_active is not told.is_active:
+        if told.is_active is None or (is_active and not told.is_active):
             return True
-        if not is_active or self._clock.monotonic_s() - told.at_s < self._limits.push_again_s:
+        if self._clock.monotonic_s() - told.at_s < self._limits.push_again_s:
             return False
+        if not is_active:
+            return told.is_active
         return verdict.wakings != told.wakings or verdict.seen == 0
 
     async def _next(self, bell: asyncio.Event) -> None:
@@ -131,7 +134,7 @@ class Doors:
             await _refuse(context, grpc.StatusCode.INVALID_ARGUMENT, message)
         if not self._board.is_known(slug):
             await self._refuse_unknown(slug, context)
-        return _Asked(slug, idle == IDLE_BY[0])
+        return _Asked(slug, idle == "scaler")
 
     async def _refuse_unknown(self, slug: str, context: Any) -> NoReturn:
         message = f"no enabled service {slug[:100]!r} in the catalogue"

@@ -31,7 +31,7 @@ from router_model.catalogue import Catalogue, Model, Service
 from router_model.registry import SCALER, Registry, ReplicaStatus
 
 TOPICS = Topics()
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0
 QUICK = ScalerSettings(
     port=0, probe_port=0, poll_s=0.01, quiet_poll_s=0.02, blind_s=0.3, push_again_s=0.05
 )

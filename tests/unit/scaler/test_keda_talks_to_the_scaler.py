@@ -83,15 +83,18 @@ def test_the_metric_is_the_number_of_replicas_as_int_and_as_float(stand: Stand) 
     play(stand, scenario)
 
 
-def test_with_keda_counting_the_idle_time_work_that_is_done_is_inactive(stand: Stand) -> None:
+def test_work_that_is_done_is_inactive_and_with_idle_scaler_after_the_idle_time(
+    stand: Stand,
+) -> None:
     async def scenario(keda: Keda) -> None:
         enqueue(stand.log)
-        while not await keda.is_active(idle="keda"):
+        while not await keda.is_active():
             pass
         finish_all(stand.log)
-        while await keda.is_active(idle="keda"):
+        while await keda.is_active():
             pass
-        assert await keda.is_active() is True
+        assert await keda.is_active(idle="keda") is False
+        assert await keda.is_active(idle="scaler") is True
 
     play(stand, scenario)
 
@@ -110,7 +113,7 @@ def test_an_unknown_service_is_not_found(stand: Stand) -> None:
     ("metadata", "message"),
     [
         ({"service": ""}, "the trigger's metadata of ns/so names no service"),
-        ({"idle": "me"}, "the trigger's idle is 'me'; there are: scaler, keda"),
+        ({"idle": "me"}, "the trigger's idle is 'me'; there are: keda, scaler"),
     ],
 )
 def test_metadata_that_is_not_understood_is_refused(
@@ -243,7 +246,7 @@ def test_metrics_show_both_targets_and_the_pushes(stand: Stand) -> None:
         stream = keda.stream()
         while not await heard(stream):
             pass
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(verify=False) as client:
             url = f"http://127.0.0.1:{stand.process.probe_port}/metrics"
             lines = (await client.get(url)).text.splitlines()
         stream.cancel()
@@ -279,6 +282,6 @@ def with_scaler(stand: Stand, **changes: Any) -> Any:
 
 
 async def probe(stand: Stand, path: str) -> int:
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(verify=False) as client:
         answer = await client.get(f"http://127.0.0.1:{stand.process.probe_port}{path}")
     return answer.status_code

@@ -2,10 +2,11 @@
 
 import jsonschema
 import pytest
+import yaml
 
-from tests.chart.conftest import EVERY_OPERATOR
+from tests.chart.conftest import EVERY_OPERATOR, ROOT
 from tests.chart.crd_schemas import KUBERNETES, MODULES, is_there, module_of, schema_of
-from tests.chart.manifests import catalogue, service
+from tests.chart.manifests import catalogue, environment, service
 
 CASES = {
     "defaults": ((), {}),
@@ -70,6 +71,27 @@ def test_manifests_are_what_the_server_would_take(render, case, module):
             f"{error.json_path}: {error.message[:200]}" for error in validator.iter_errors(doc)
         ]
         assert not problems, (doc["kind"], doc["metadata"]["name"])
+
+
+@pytest.mark.skipif(not is_there(KUBERNETES), reason=f"no schemas: `go mod download {KUBERNETES}`")
+def test_the_backing_services_of_the_examples_are_too():
+    text = (ROOT / "examples/kubernetes/backing-services.yaml").read_text(encoding="utf-8")
+    for doc in yaml.safe_load_all(text):
+        validator = jsonschema.Draft202012Validator(schema_of(doc["apiVersion"], doc["kind"]))
+        assert not list(validator.iter_errors(doc)), doc["metadata"]["name"]
+
+
+def test_the_development_profile_finds_the_backing_services_of_the_examples(render):
+    text = (ROOT / "examples/kubernetes/backing-services.yaml").read_text(encoding="utf-8")
+    addresses = {
+        f"{doc['metadata']['name']}.{doc['metadata']['namespace']}:{doc['spec']['ports'][0]['port']}"
+        for doc in yaml.safe_load_all(text)
+        if doc["kind"] == "Service"
+    }
+    docs = render(profiles=("dev",), operators=EVERY_OPERATOR)
+    ingress = next(doc for doc in docs if doc["kind"] == "StatefulSet")
+    given = environment(ingress["spec"]["template"]["spec"]["containers"][0])
+    assert given["PICKSPIN_BROKER_BOOTSTRAP"] in addresses
 
 
 def test_every_kind_has_a_schema_somewhere(render):

@@ -8,6 +8,7 @@ import yaml
 from tests.chart.manifests import (
     catalogue,
     container_of,
+    environment,
     named,
     of_kind,
     scaling_of,
@@ -40,7 +41,9 @@ def test_both_workloads_scale_by_the_same_specification(render):
 
 def test_tuning_scaling_makes_no_new_revision(render):
     one = service(max_replicas=2, idle_s=300, min_warm=0, price_per_hour_usd=1)
+    hours = {"start": "0 8 * * 1-5", "end": "0 18 * * 1-5"}
     other = service(max_replicas=6, idle_s=900, min_warm=1, price_per_hour_usd=2, cooldown_s=5)
+    other |= {"warm_hours": [hours], "warm_by_habit": True}
     before, after = render(catalogue(one)), render(catalogue(other))
     assert workload_of(before, "m") == workload_of(after, "m")
     assert scaling_of(before, "m") != scaling_of(after, "m")
@@ -100,6 +103,21 @@ def test_the_push_address_is_the_service_of_the_scaler(render):
     assert found["spec"]["selector"].items() <= pod["metadata"]["labels"].items()
     ports = {one["name"]: one["containerPort"] for one in pod["spec"]["containers"][0]["ports"]}
     assert ports[target] == 6000
+
+
+@pytest.mark.parametrize(("by_habit", "reads"), [(True, True), (False, False)])
+def test_the_controller_reads_the_store_where_habits_count(render, by_habit, reads):
+    docs = render(catalogue(service(warm_by_habit=by_habit)))
+    pod = named(docs, "Deployment", "ps-controller")["spec"]["template"]["spec"]
+    assert ("PICKSPIN_STORE_URL" in environment(pod["containers"][0])) is reads
+
+
+def test_hours_of_warmth_need_the_controller(render):
+    hours = {"start": "0 8 * * *", "end": "0 9 * * *"}
+    values = catalogue(service(workload="deployment", warm_hours=[hours]))
+    assert render(values)
+    with pytest.raises(Exception, match="nothing else keeps service m warm"):
+        render(values | {"keda": {"controller": {"enabled": False}}})
 
 
 def test_our_consumers_scale_on_what_they_read_and_never_to_zero(render):

@@ -37,6 +37,14 @@
 {{- if eq .service.workload "knative" -}}{{ $limit }}{{- else -}}{{ max $limit (add .service.timeout 30) }}{{- end -}}
 {{- end -}}
 
+{{/* How long a start may take before it is called failed, in seconds: what is given, and at least the service's own limit
+     with room for a node and an image. */}}
+{{- define "knative.progress" -}}
+{{- $given := .root.Values.modelService.progressDeadline -}}
+{{- $unit := get (dict "s" 1 "m" 60 "h" 3600) (regexFind "[smh]$" $given) -}}
+{{- max (mul (regexFind "^[0-9]+" $given | int) $unit) (add .service.startTimeout 300) -}}
+{{- end -}}
+
 {{/* Seconds of the grace in which the worker drains: Knative holds SIGTERM back for 30, and leaving takes up to 15. */}}
 {{- define "knative.drain" -}}
 {{- sub (include "knative.grace" . | int) (ternary 45 15 (eq .service.workload "knative")) -}}
@@ -54,7 +62,7 @@
 
 {{/* Arguments of the model server as a JSON array: the backend's own, those for several devices, those for embeddings, and
      the catalogue's `backend.args`, which replace what has the same name; false takes an argument away. Takes backend,
-     service and gpus. The same as functions/backends/arguments.py makes. */}}
+     service, gpus and sleeps. The same as functions/backends/arguments.py makes. */}}
 {{- define "knative.arguments" -}}
 {{- $given := dict -}}
 {{- $dash := ternary "_" "-" (eq .service.kind "trtllm") -}}
@@ -64,6 +72,7 @@
 {{- $base := .backend.args | default list -}}
 {{- if gt (int .gpus) 1 }}{{ $base = concat $base (.backend.parallelArgs | default list) }}{{ end -}}
 {{- if has "embeddings" .service.capabilities }}{{ $base = concat $base (.backend.embeddingArgs | default list) }}{{ end -}}
+{{- if .sleeps }}{{ $base = concat $base .backend.sleepArgs }}{{ end -}}
 {{- $found := list -}}
 {{- $skip := false -}}
 {{- range $base -}}
@@ -97,6 +106,7 @@
 {{- $served := not (or $service.url $backend.embedded) -}}
 {{- $selector := merge (deepCopy ($backend.nodeSelector | default dict)) (deepCopy ($gpu.nodeSelector | default dict)) $models.nodeSelector -}}
 {{- $tolerations := concat $models.tolerations ($gpu.tolerations | default list) ($backend.tolerations | default list) -}}
+{{- $sleeps := and (gt (int $models.sleep.level) 0) (not (empty $backend.sleepArgs)) -}}
 {{- $shared := eq ($gpu.sharing | default "") "mps" -}}
 serviceAccountName: {{ $root.Release.Name }}
 # A service named pickspin-ingress would appear as PICKSPIN_INGRESS_PORT: an unknown setting, or a wrong one.
@@ -136,6 +146,10 @@ containers:
       - {name: PICKSPIN_WORKER_HOST, value: 0.0.0.0}
       - {name: PICKSPIN_WORKER_PORT, value: "8080"}
       - {name: PICKSPIN_WORKER_DRAIN_S, value: {{ $drain | quote }}}
+      {{- if $sleeps }}
+      - {name: PICKSPIN_WORKER_SLEEP_LEVEL, value: {{ $models.sleep.level | quote }}}
+      - {name: PICKSPIN_WORKER_SLEEP_AFTER_S, value: {{ $models.sleep.afterSeconds | quote }}}
+      {{- end }}
       - {name: HOME, value: /tmp}
     ports:
       - containerPort: 8080
@@ -164,7 +178,7 @@ containers:
     {{- with $backend.command }}
     command: {{ toJson . }}
     {{- end }}
-    args: {{ include "knative.arguments" (dict "backend" $backend "service" $service "gpus" $gpu.count) }}
+    args: {{ include "knative.arguments" (dict "backend" $backend "service" $service "gpus" $gpu.count "sleeps" $sleeps) }}
     securityContext:
       {{- include "pickspin.restricted" $root | nindent 6 }}
     env:
@@ -180,6 +194,11 @@ containers:
       - {name: MODEL_SHUTDOWN_S, value: {{ sub $drain 15 | quote }}}
       - {name: HF_HUB_OFFLINE, value: "1"}
       - {name: HOME, value: /tmp}
+      {{- if $sleeps }}
+      {{- range $name, $value := $backend.sleepEnv }}
+      - {name: {{ $name }}, value: {{ $value | quote }}}
+      {{- end }}
+      {{- end }}
       {{- range $name, $value := $backend.env }}
       - {name: {{ $name }}, value: {{ $value | quote }}}
       {{- end }}

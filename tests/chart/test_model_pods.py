@@ -51,6 +51,7 @@ def test_arguments_are_those_of_the_code(render, kind, capabilities):
         "capabilities": capabilities,
         "context_length": 4096,
     }
+    values["knative"] = {"modelService": {"sleep": {"level": 1}}}
     container = container_of(render(values), "m", "model")
     given = environment(container)
     words = [
@@ -62,7 +63,7 @@ def test_arguments_are_those_of_the_code(render, kind, capabilities):
         capabilities=tuple(capabilities),
         weights=Weights(path="/models/m"),
     )
-    place = Place(path=given["MODEL_PATH"], port=given["MODEL_PORT"])
+    place = Place(path=given["MODEL_PATH"], port=given["MODEL_PORT"], can_sleep=True)
     wanted = arguments_of(msgspec.convert(one, Service), model, place=place)
     assert flags_of(words) == flags_of(wanted)
 
@@ -215,6 +216,29 @@ def test_the_worker_accepts_what_a_pod_tells_it(render):
     given = environment(container)
     words = re.findall(r'(PICKSPIN_\w+)="\$\w+"', container["command"][-1])
     assert load_settings(given | dict.fromkeys(words, "m-00001")).worker.service == "m"
+
+
+@pytest.mark.parametrize(("kind", "sleeps"), [("vllm", True), ("tgi", False)])
+def test_a_server_that_can_sleep_is_told_so_with_its_worker(render, kind, sleeps):
+    values = catalogue(service(backend={"kind": kind}))
+    values["knative"] = {"modelService": {"sleep": {"level": 2, "afterSeconds": 5}}}
+    docs = render(values)
+    model = container_of(docs, "m", "model")
+    worker = load_settings(environment(container_of(docs, "m", "worker"))).worker
+    assert ("--enable-sleep-mode" in model["args"]) is sleeps
+    assert ("VLLM_SERVER_DEV_MODE" in environment(model)) is sleeps
+    assert (worker.sleep_level, worker.sleep_after_s) == ((2, 5.0) if sleeps else (0, 60.0))
+
+
+@pytest.mark.parametrize(("start", "seconds"), [(120, 1800), (3600, 3900)])
+def test_a_slow_start_is_not_called_failed_before_its_time(render, start, seconds):
+    notes, spec = (
+        workload_of(render(catalogue(service(workload=kind, start_timeout_s=start))), "m")["spec"]
+        for kind in ("knative", "deployment")
+    )
+    notes = notes["template"]["metadata"]["annotations"]
+    assert notes["serving.knative.dev/progress-deadline"] == f"{seconds}s"
+    assert spec["progressDeadlineSeconds"] == seconds
 
 
 def test_workers_may_have_an_image_of_their_own(render):

@@ -134,16 +134,20 @@ def test_only_the_controller_has_a_token(docs):
     assert not any(account["automountServiceAccountToken"] for account in accounts)
 
 
-def test_several_replicas_have_a_budget(docs):
+def test_what_may_have_several_replicas_has_a_budget(docs):
     budgets = [
         doc["spec"]["selector"]["matchLabels"] for doc in of_kind(docs, "PodDisruptionBudget")
     ]
-    for doc in docs:
-        if doc["kind"] not in {"Deployment", "StatefulSet"}:
-            continue
-        if doc["spec"].get("replicas", 1) > 1:
-            labels = doc["spec"]["template"]["metadata"]["labels"]
-            assert any(budget.items() <= labels.items() for budget in budgets)
+    several = {
+        doc["spec"]["scaleTargetRef"]["name"]
+        for doc in of_kind(docs, "ScaledObject")
+        if doc["spec"]["maxReplicaCount"] > 1
+    }
+    for doc, template in templates(docs):
+        name = doc["metadata"]["name"]
+        if name in several or doc["spec"].get("replicas", 1) > 1:
+            labels = template["metadata"]["labels"]
+            assert any(budget.items() <= labels.items() for budget in budgets), name
 
 
 def test_a_workloads_selector_finds_its_own_pods_only(docs):

@@ -169,7 +169,7 @@ def installed(
         door.await_open(60.0)
         tail = LogTail(lane.kafka, SLUGS, timeline)
         found = Installed(release, door, tail, scales, timeline, api)
-        found.await_zero()
+        found.await_zero(timeout_s=300.0)
         timeline.note("at_zero")
         yield found
         tail.close()

@@ -88,6 +88,9 @@ class KubeApi:
         """Any path as it is: metrics, logs, health."""
         return self._http.get(path).raise_for_status().text
 
+    def json(self, path: str) -> Any:
+        return self._http.get(path).raise_for_status().json()
+
     def changes(self, kind: str, stop: threading.Event) -> Iterator[tuple[float, str, Object]]:
         """Wall time, ADDED, MODIFIED or DELETED, and the object; goes on after an API server's restart."""
         version = ""

@@ -43,7 +43,13 @@ def fake(
 
 def service(model: str, workload: str, **more: Any) -> Values:
     slug = model.replace(".", "-")
-    small = {"idle_s": 10, "partitions": 6, "timeout_s": 60, "max_replicas": 1}
+    small = {
+        "idle_s": 10,
+        "partitions": 6,
+        "timeout_s": 60,
+        "start_timeout_s": 60,
+        "max_replicas": 1,
+    }
     return {"model": model, "slug": slug, "workload": workload} | small | more
 
 

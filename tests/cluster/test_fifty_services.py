@@ -1,0 +1,106 @@
+"""Fifty services declared, three of them busy: what the idle ones cost is measured, and stays within a bound."""
+
+import re
+import time
+
+import pytest
+from door import Door
+from kube_api import KubeApi
+from release import FAKE, Release, fake, image_names, lane_values, merged
+from timeline import service_of
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
+NAMESPACE = "fifty"
+BUSY = ("s00", "s01", "s02")
+WINDOW_S = 60.0
+CALLS_A_SECOND = 1.0
+"""API calls that one idle service may cost."""
+OPERATOR_MIB = 4.0
+"""Memory of KEDA's operator that one idle service may cost."""
+
+
+def catalogue_of(count):
+    names = [f"s{number:02}" for number in range(count)]
+    return {
+        "models": [{"id": name, **FAKE} for name in names],
+        "services": [
+            fake(name, "deployment", partitions=1, start_timeout_s=600, concurrency=4)
+            for name in names
+        ],
+    }
+
+
+def api_calls(api):
+    """Requests that the API server has answered, watches left out."""
+    text = api.text("/metrics")
+    lines = re.findall(r"^apiserver_request_total\{([^}]*)\} (\S+)$", text, flags=re.MULTILINE)
+    return sum(float(value) for labels, value in lines if 'verb="WATCH"' not in labels)
+
+
+def memory_mib(api, *, namespace, name):
+    """Working set of the pods of a name, in MiB."""
+    pods = api.json("/api/v1/nodes/node1/proxy/stats/summary")["pods"]
+    found = [
+        pod["memory"]["workingSetBytes"]
+        for pod in pods
+        if pod["podRef"]["namespace"] == namespace and pod["podRef"]["name"].startswith(name)
+    ]
+    assert found, f"no pod {namespace}/{name}"
+    return sum(found) / 2**20
+
+
+def cpu_s(lane, part):
+    """Processor seconds that a part of the node has used."""
+    fields = lane.execute("cat", f"/proc/{lane.pid(part)}/stat").rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / 100
+
+
+def cost_of(api, lane, door, busy):
+    """What a minute with the same work costs."""
+    calls, etcd, began = api_calls(api), cpu_s(lane, "kube-apiserver"), time.monotonic()
+    answered = 0
+    while time.monotonic() - began < WINDOW_S:
+        for model in busy:
+            assert door.chat(model, f"nonce:{answered}.").status == 200
+            answered += 1
+    took = time.monotonic() - began
+    return {
+        "answered": answered,
+        "api_calls_s": (api_calls(api) - calls) / took,
+        "apiserver_cores": (cpu_s(lane, "kube-apiserver") - etcd) / took,
+        "keda_mib": memory_mib(api, namespace="keda", name="keda-operator"),
+        "scaler_mib": memory_mib(api, namespace=NAMESPACE, name="many-scaler"),
+        "controller_mib": memory_mib(api, namespace=NAMESPACE, name="many-controller"),
+    }
+
+
+def test_forty_seven_idle_services_cost_little(lane, timeline, prepare):
+    release = Release("many", NAMESPACE, lane.postgres)
+    api = KubeApi(lane.kubeconfig, NAMESPACE)
+    common = {"global": {"topicPrefix": "many."}, "knative": {"router": {"binding": "log"}}}
+    costs = {}
+    try:
+        for count in (3, 50):
+            values = lane_values(image_names(), prepare.volumes(NAMESPACE), catalogue_of(count))
+            release.install(merged(values, common))
+            prepare.await_ready(api, timeline, 900.0)
+            door = Door(release)
+            door.await_open(60.0)
+
+            def sleeping(wanted=count):
+                found = [d for d in api.list("deployments") if service_of(d)]
+                return len(found) == wanted and not any(d["spec"].get("replicas", 1) for d in found)
+
+            prepare.await_true(sleeping, 900.0, f"{count} services at zero")
+            costs[count] = cost_of(api, lane, door, BUSY)
+            door.close()
+            print(f"{count} services, {len(BUSY)} busy: {costs[count]}")
+            timeline.note("measured", what=f"{count} services", **costs[count])
+        idle = 50 - 3
+        for what, bound in (("api_calls_s", CALLS_A_SECOND), ("keda_mib", OPERATOR_MIB)):
+            each = (costs[50][what] - costs[3][what]) / idle
+            print(f"{what} of one idle service: {each:.3f} (bound {bound})")
+            assert each < bound, what
+    finally:
+        release.close()
+        api.close()

@@ -80,21 +80,25 @@ class Informer:
         """Follows until `stop`."""
         while not stop.is_set():
             try:
-                self.follow(stop)
-                self._failures = 0
+                if not self.follow(stop):
+                    stop.wait(
+                        FIRST_BACKOFF_S
+                    )  # a server that ends watches at once is not asked without end
             except KubernetesFailed as error:
                 stop.wait(self._after(error))
 
-    def follow(self, stop: StopFlag) -> None:
-        """Lists where that is needed, then one watch to its end."""
+    def follow(self, stop: StopFlag) -> bool:
+        """Lists where that is needed, then one watch to its end; whether it brought anything."""
         if not self._version:
             self.relist()
+        has_brought = False
         for event in self._api.watch(self._selection, self._version, WATCH_S):
             self._take(event)
-            self._failures = 0
+            self._failures, has_brought = 0, True
             if stop.is_set():
-                return
+                break
         self._resync()
+        return has_brought
 
     def _after(self, error: KubernetesFailed) -> float:
         """How long to wait after a failure."""
@@ -106,7 +110,8 @@ class Informer:
             self._synced.set()
             return ABSENT_S
         self._failures += 1
-        log.warning("watch interrupted", extra={"kind": self.kind, "reason": str(error)[:200]})
+        if self._failures & (self._failures - 1) == 0:  # the first, second, fourth, eighth ...
+            log.warning("watch interrupted", extra={"kind": self.kind, "reason": str(error)[:200]})
         most_s = min(MOST_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** min(self._failures - 1, 10))
         return most_s * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
 

@@ -12,13 +12,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kafka import KafkaConsumer, TopicPartition
-from kafka.errors import CommitFailedError, CoordinatorNotAvailableError, KafkaError
-from kafka.structs import OffsetAndMetadata
+from kafka.errors import CoordinatorNotAvailableError, KafkaError
 
 from events.record import PartitionId
-from functions.adapters.kafka_log import client_options
+from functions.adapters.kafka_admin import KafkaOffsetCommitter
 from functions.errors import StartupFailed
+from functions.offsets import missing
 from functions.ports import Offsets, RecordLog, TopicSpec
 from functions.settings import Settings, load_settings
 from functions.wiring import open_log
@@ -28,25 +27,9 @@ TIMEOUT_S = 120.0
 RETRY_S = 0.5
 
 
-def missing(offsets: Mapping[PartitionId, Offsets]) -> dict[PartitionId, int]:
-    """The offset to commit for each partition whose group never committed, or whose commit expired."""
-    return {part: found.start for part, found in offsets.items() if found.committed is None}
-
-
 def commit(settings: Settings, group: str, offsets: Mapping[PartitionId, int]) -> bool:
-    """Commits as nobody's member. False when the group has members: then its offsets are theirs to commit."""
-    options = client_options(settings.broker, CLIENT)
-    consumer = KafkaConsumer(group_id=group, enable_auto_commit=False, **options)
-    try:
-        consumer.assign([TopicPartition(*part) for part in offsets])
-        consumer.commit(
-            {TopicPartition(*part): OffsetAndMetadata(at, "", -1) for part, at in offsets.items()}
-        )
-    except CommitFailedError:
-        return False
-    finally:
-        consumer.close()
-    return True
+    """False when the group has members: then its offsets are theirs to commit."""
+    return KafkaOffsetCommitter(settings.broker, CLIENT).commit(group, offsets)
 
 
 def lags_of(

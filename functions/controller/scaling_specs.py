@@ -13,6 +13,8 @@ from functions.kube import Object, name_of
 
 _MIN: Final = "minReplicaCount"
 _MAX: Final = "maxReplicaCount"
+_FIRST: Final = "initialCooldownPeriod"
+_COOLDOWN: Final = "cooldownPeriod"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +59,14 @@ def scaled_object_spec(
 ) -> dict[str, Any]:
     """`spec` with the revision's Deployment as its target, replica limits of the template's min-scale and max-scale
     where those are given (max-scale 0 is Knative's "no limit"), and the HTTP trigger where the template asks for it.
+
+    `initialCooldownPeriod` covers a first boot, which is over here: it holds for the cooldown at most.
     """
     found = dict(spec)
     target = autoscaler.target
     found["scaleTargetRef"] = {key: target[key] for key in ("apiVersion", "kind", "name")}
+    if _FIRST in found and _COOLDOWN in found:
+        found[_FIRST] = min(found[_FIRST], found[_COOLDOWN])
     least, most = autoscaler.scale(MIN_SCALE), autoscaler.scale(MAX_SCALE)
     if most:
         found[_MAX] = most

@@ -140,6 +140,14 @@ def test_min_scale_and_max_scale_are_honoured(bench, knative, annotations, limit
     assert (found["minReplicaCount"], found["maxReplicaCount"]) == limits
 
 
+def test_the_time_of_a_first_boot_is_not_waited_for_again(bench, knative):
+    spec = {"triggers": [], "cooldownPeriod": 60, "initialCooldownPeriod": 1800}
+    knative.scaling(json.dumps(spec))
+    name = knative.revision()
+    bench.start(name)
+    assert spec_of(knative, name)["initialCooldownPeriod"] == 60
+
+
 def test_with_initial_scale_zero_no_replica_is_started_for_readiness(bench, knative):
     name = knative.revision(**{"autoscaling.knative.dev__initial_scale": "0"})
     knative.replicas(name, 0, 0)

@@ -132,6 +132,12 @@ class Metrics:
         self.in_flight = Gauge(
             "pickspin_in_flight", "Model calls running.", ["service"], registry=r
         )
+        self.engine = Gauge(
+            "pickspin_engine",
+            "What the model server says of itself, whatever its kind calls it: running, waiting, cache (0 to 1).",
+            ["service", "what"],
+            registry=r,
+        )
         self.model_seconds = Histogram(
             "pickspin_model_seconds",
             "Duration of model calls.",

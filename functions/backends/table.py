@@ -50,6 +50,16 @@ class BackendRow:
     limit_field: str | None = "max_tokens"
     """Body field that bounds the answer's tokens; None: whichever of the two the client used is kept."""
 
+    @property
+    def gauges(self) -> Mapping[str, tuple[str, ...]]:
+        """The metrics it has, by what they say."""
+        found = {
+            "running": self.running_metrics,
+            "waiting": self.waiting_metrics,
+            "cache": self.cache_metrics,
+        }
+        return {what: names for what, names in found.items() if names}
+
 
 TABLE: Final[Mapping[BackendKind, BackendRow]] = MappingProxyType(
     {

@@ -246,6 +246,9 @@ class Worker:
         if _has_ended(parts):
             return "the model server ended"
         self._unhealthy = 0 if await parts.server.is_healthy(parts.http) else self._unhealthy + 1
+        if self._unhealthy == 0:
+            for what, value in (await parts.server.gauges(parts.http)).items():
+                parts.metrics.engine.labels(parts.service.slug, what).set(value)
         return "the model server is not healthy" if self._unhealthy >= MOST_UNHEALTHY else None
 
     async def _dozing_when_open(self) -> None:

@@ -198,6 +198,19 @@ class ModelServer:
             reason = type(error).__name__
         raise StartupFailed(f"the model server did not answer the warm-up call ({reason})")
 
+    async def gauges(self, http: httpx.AsyncClient) -> Mapping[str, float]:
+        """What it says of itself now, as `running`, `waiting` and `cache`, each where it does; empty at a failure."""
+        if self.row.metrics_path is None or not self.row.gauges:
+            return {}
+        request = http.build_request("GET", self.row.metrics_path, timeout=_PROBE_S)
+        try:
+            status, raw = await _fetch(http, request)
+        except (httpx.HTTPError, BadReply):
+            return {}
+        text = raw.decode("utf-8", "replace") if status == 200 else ""
+        found = {what: table.gauge(text, names) for what, names in self.row.gauges.items()}
+        return {what: value for what, value in found.items() if value is not None}
+
     async def sleep(self, http: httpx.AsyncClient, level: SleepLevel) -> None:
         """The idle model gives its device memory back.
 

@@ -17,7 +17,7 @@ OLDEST_VERSION: Final = (2, 1)
 OUTAGE_S: Final = 60.0
 """An outage of the dead-letter sink that a source's retries should outlast."""
 _FIX_OFFSETS: Final = (
-    "run the offsets job: kubectl create job --from=cronjob/<release>-offsets offsets-now"
+    "run the offsets job: kubectl create job --from=cronjob/<release>-prepare-log prepare-log-now"
 )
 _ISO: Final = "PT"
 

@@ -171,7 +171,7 @@ def _knative_reasons(service: Object | None) -> Iterator[str]:
     ready = dig(service, "status", "latestReadyRevisionName")
     made = condition(service, "ConfigurationsReady")
     if created is not None and created != ready:
-        why = _short(made.get("message") or made.get("reason") or "it has not said why")
+        why = _short(made.get("message") or made.get("reason") or "it is still starting")
         serving = f"; {ready} goes on serving" if ready else ""
         yield f"revision {created} is not ready ({why}){serving}"
     elif condition(service, "Ready").get("status") == "False":
@@ -214,23 +214,31 @@ def _scaling_reasons(scaled: Object, lag: float | None, snapshot: Snapshot) -> I
 
 
 def _pod_reasons(slug: str, snapshot: Snapshot) -> Iterator[str]:
+    """Troubles of the service's pods; pods with the same one are said together."""
+    pods: dict[str, list[str]] = {}
     for pod in snapshot.pods:
-        if labels_of(pod).get(SERVICE_LABEL) != slug or is_leaving(pod):
-            continue
-        scheduled = condition(pod, "PodScheduled")
-        if scheduled.get("status") == "False":
-            yield f"pod {name_of(pod)} has no place: {_short(scheduled.get('message', ''))}"
-        for each in dig(pod, "status", "containerStatuses", default=()):
-            yield from _container_reasons(name_of(pod), each)
+        if labels_of(pod).get(SERVICE_LABEL) == slug and not is_leaving(pod):
+            for trouble in _troubles(pod):
+                pods.setdefault(trouble, []).append(name_of(pod))
+    for trouble, names in pods.items():
+        yield f"pod {names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {trouble}"
 
 
-def _container_reasons(pod: str, status: Object) -> Iterator[str]:
+def _troubles(pod: Object) -> Iterator[str]:
+    scheduled = condition(pod, "PodScheduled")
+    if scheduled.get("status") == "False":
+        yield f"no place: {_short(scheduled.get('message', ''))}"
+    for each in dig(pod, "status", "containerStatuses", default=()):
+        yield from _container_troubles(each)
+
+
+def _container_troubles(status: Object) -> Iterator[str]:
     waiting = dig(status, "state", "waiting", default={})
     if waiting.get("reason") in _TROUBLE:
         last = dig(status, "lastState", "terminated", default={})
         ended = f", it ended with {last.get('reason')} {last.get('exitCode')}" if last else ""
         yield (
-            f"pod {pod}: container {status.get('name')} is in {waiting['reason']}{ended}: "
+            f"container {status.get('name')} is in {waiting['reason']}{ended}: "
             f"{_short(last.get('message') or waiting.get('message') or '')}"
         ).rstrip(": ")
 

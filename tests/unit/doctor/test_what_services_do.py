@@ -118,7 +118,10 @@ def test_without_the_log_the_lag_is_what_keda_measures(healthy, build):
 
 def test_pods_say_what_holds_them_up(healthy, build):
     found = only(build.replace(healthy, pods=(pod(scheduled=False),)))
-    assert found.reasons == ("pod small-x has no place: 0/3 nodes: no nvidia.com/gpu",)
+    assert found.reasons == ("pod small-x: no place: 0/3 nodes: no nvidia.com/gpu",)
+    several = build.replace(healthy, pods=(pod(scheduled=False),) * 3)
+    (reason,) = only(several).reasons
+    assert reason == "pod small-x and 2 more: no place: 0/3 nodes: no nvidia.com/gpu"
     crashing = pod(
         waiting={"reason": "CrashLoopBackOff", "message": "back-off 5m0s"},
         last={"reason": "OOMKilled", "exitCode": 137},

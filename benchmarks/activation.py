@@ -266,7 +266,7 @@ async def measure(options: argparse.Namespace, settings: Settings) -> dict[str, 
 
 
 def spread(times: Sequence[float]) -> dict[str, float]:
-    cuts = statistics.quantiles(times, n=100)
+    cuts = statistics.quantiles(times, n=100, method="inclusive")
     return {
         "p50": round(cuts[49], 1),
         "p95": round(cuts[94], 1),

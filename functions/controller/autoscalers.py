@@ -38,7 +38,7 @@ class Autoscaler:
     """scaleTargetRef: apiVersion, kind, name of the revision's Deployment."""
     protocol: str
     reachability: str
-    """`Reachable`, `Unreachable`, `Unknown` (not routed to yet) or empty."""
+    """`Reachable`, `Unreachable`, `Unknown` or empty."""
     status: Object
 
     @classmethod
@@ -84,12 +84,12 @@ class Autoscaler:
 
     @property
     def is_reachable(self) -> bool:
-        """A route leads here."""
+        """A route leads here, or will once it is ready."""
         return self.reachability == REACHABLE
 
     @property
     def is_unreachable(self) -> bool:
-        """No route leads here: superseded, or failed before it was routed to."""
+        """No route leads here, or its containers fail."""
         return self.reachability == UNREACHABLE
 
     @property
@@ -139,7 +139,7 @@ def is_ours(found: Object, release: str) -> bool:
 def serving(siblings: Iterable[Object]) -> Autoscaler | None:
     """The revision of one configuration that holds the topic: the newest that is routed to and was ready once.
 
-    A new revision is routed to only after it was ready, and a replica is ready only after one real completion: so
+    A replica is ready only after one real completion: so
     weights that cannot answer never get here. None while no revision has got this far.
     """
     found = [Autoscaler.of(each) for each in siblings if not is_leaving(each)]

@@ -71,18 +71,24 @@ def reconcile(observed: Observed) -> tuple[Action, ...]:
 def is_retired(observed: Observed) -> bool:
     """Whether the revision must have no replica: another one holds the topic.
 
-    Unreachable alone does not say so: Knative calls a revision unreachable too while its containers fail, and a new
-    one before it was ever ready. So it counts where another revision serves, and this one is older, was ready before,
-    or has used up its progress deadline. Once retired it stays so until a route leads to it again.
+    Reachability alone says little: Knative calls the newest revision reachable from its creation on, and a serving one
+    unreachable while its containers fail. A revision that was never ready is retired when an older one serves and its
+    progress deadline has passed, or when a newer one serves; nothing in it will change, so it stays retired. One that
+    was ready is retired when no route leads to it, until one does again.
     """
     mine, serving = observed.autoscaler, observed.serving
+    if serving is not None and serving.name == mine.name:
+        return False
+    if not mine.was_initialised:
+        is_over = _has_failed(observed.deployment) or (mine.is_unreachable and _is_older(observed))
+        return _is_paused(observed.scaled) or (serving is not None and is_over)
     if mine.is_reachable:
         return False
-    if _is_paused(observed.scaled):
-        return True
-    if serving is None or not mine.is_unreachable:
-        return False
-    return mine.age < serving.age or mine.was_initialised or _has_failed(observed.deployment)
+    return _is_paused(observed.scaled) or (serving is not None and mine.is_unreachable)
+
+
+def _is_older(observed: Observed) -> bool:
+    return observed.serving is not None and observed.autoscaler.age < observed.serving.age
 
 
 def _is_paused(scaled: Object | None) -> bool:

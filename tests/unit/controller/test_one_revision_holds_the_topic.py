@@ -55,8 +55,11 @@ def test_a_superseded_revision_is_paused_at_zero(bench, knative, old):
 
 def test_broken_weights_never_take_over(bench, knative, old):
     new = knative.revision(2)
+    knative.route(new)  # Knative calls the newest one reachable from the start
     bench.settle()
     knative.serve(new)
+    bench.settle()
+    assert holder(knative) == old
     knative.route(new, "Unreachable")  # its containers fail
     bench.settle()
     assert holder(knative) == old
@@ -67,6 +70,12 @@ def test_broken_weights_never_take_over(bench, knative, old):
     assert is_paused(knative, new), "then it gives its GPU back"
     assert knative.condition(new, "Ready") == "False"
     assert not is_paused(knative, old)
+    knative.replicas(new, 0, 0)
+    knative.change_conditions(new, [])
+    knative.route(new)  # at zero nothing fails any more: Knative calls it reachable again
+    bench.settle()
+    assert is_paused(knative, new)
+    assert knative.condition(new, "Ready") == "False"
 
 
 def test_a_revision_that_gave_up_stays_at_zero_when_its_failure_is_no_longer_seen(

@@ -1,6 +1,6 @@
 """CloudEvents 1.0 attributes as text: what both bindings and the structured form share. Strict; nothing is invented.
 
-Names are a-z0-9, at most 20 characters. Values hold no control character, lone surrogate or noncharacter. `id` and
+Names are a-z0-9, at most 40 characters. Values hold no control character, lone surrogate or noncharacter. `id` and
 `subject` are 1..128 visible ASCII characters, `source` and `dataschema` URI references, `time` RFC 3339 with a time
 zone (`Z` text is kept as it came, offsets are converted to UTC).
 """

@@ -113,7 +113,7 @@ NOT_AN_EVENT = [
     Row("K10-empty-name", more(("ce_", b"a"))),
     Row("K10-newline-in-name", more(("ce_tenant\n", b"a"))),
     Row("K10-underscore-in-name", more(("ce_reply_topic", b"a"))),
-    Row("K10-21-characters", more(("ce_" + "a" * 21, b"a"))),
+    Row("K10-41-characters", more(("ce_" + "a" * 41, b"a"))),
     Row("K10-reserved-data", more(("ce_data", b"a"))),
     Row("K10-reserved-datacontenttype", more(("ce_datacontenttype", b"text/plain"))),
     Row("K10-underscore-structured", structured(event_document(reply_topic="a"))),

@@ -28,6 +28,12 @@ def test_header_names_are_read_in_any_case() -> None:
     assert (event.id, event.source, event.type, event.data) == ("1", "/a", "t", b"{}")
 
 
+def test_what_knatives_kafka_source_adds_is_taken() -> None:
+    added = [("ce-knativekafkaoffset", "7"), ("ce-knativekafkapartition", "3")]
+    event = http_codec.from_http([*HEADERS, *added], b"{}")
+    assert event.get("knativekafkapartition") == "3"
+
+
 def test_an_empty_body_is_no_data() -> None:
     assert http_codec.from_http(HEADERS, b"").data is None
 

@@ -10,13 +10,25 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 
 sys.path.insert(0, str(Path(__file__).parent / "lane"))
 
 from door import Door
 from kube_api import KubeApi
 from log_tail import LogTail
-from release import FAKE, SMOLLM, Release, Values, fake, image_names, lane_values, llamacpp, run
+from release import (
+    FAKE,
+    SMOLLM,
+    Release,
+    Values,
+    fake,
+    image_names,
+    lane_values,
+    llamacpp,
+    merged,
+    run,
+)
 from timeline import SERVICE_LABEL, ScaleWatch, Timeline, service_of
 
 LANE = Path(__file__).parent / "lane"
@@ -113,8 +125,13 @@ class Installed:
         """Waits until every part is ready."""
         await_ready(self.api, self.timeline, timeout_s)
 
-    def await_zero(self, *services: str, timeout_s: float = 150.0) -> None:
-        """Waits until no Deployment of these services (none named: of any) wants a replica and no pod is left."""
+    def await_zero(
+        self, *services: str, timeout_s: float = 150.0, is_hurried: bool = False
+    ) -> None:
+        """Waits until no Deployment of these services (none named: of any) wants a replica and no pod is left.
+
+        Hurried, pods that are told to end anyway are killed: Knative's wait for half a minute before they are asked to.
+        """
         wanted = set(services or SLUGS)
 
         def is_at_zero() -> bool:
@@ -122,7 +139,11 @@ class Installed:
             pods = self.api.list("pods", labels=SERVICE_LABEL)
             counts = [d["spec"].get("replicas", 1) for d in deployments if service_of(d) in wanted]
             assert counts, f"there is no Deployment of {wanted}"
-            return not any(counts) and not any(service_of(pod) in wanted for pod in pods)
+            left = [pod["metadata"] for pod in pods if service_of(pod) in wanted]
+            for metadata in left:
+                if is_hurried and "deletionTimestamp" in metadata:
+                    self.api.delete("pods", metadata["name"], grace_s=0)
+            return not any(counts) and not left
 
         await_true(is_at_zero, timeout_s, f"no replicas of {', '.join(sorted(wanted))}")
 
@@ -151,7 +172,8 @@ def prepare_volumes(lane: Lane, namespace: str) -> Path:
 
 @pytest.fixture(scope="session")
 def values(lane: Lane) -> Values:
-    return lane_values(image_names(), prepare_volumes(lane, NAMESPACE), CATALOGUE)
+    found = lane_values(image_names(), prepare_volumes(lane, NAMESPACE), CATALOGUE)
+    return merged(found, yaml.safe_load(os.environ.get("CLUSTER_VALUES", "{}")))
 
 
 @pytest.fixture(scope="session")
@@ -175,7 +197,8 @@ def installed(
         tail.close()
         door.close()
     finally:
-        release.close()
+        if not os.environ.get("CLUSTER_KEEP"):
+            release.close()
 
 
 def await_ready(api: KubeApi, timeline: Timeline, timeout_s: float = 180.0) -> None:
@@ -187,7 +210,7 @@ def await_ready(api: KubeApi, timeline: Timeline, timeout_s: float = 180.0) -> N
         for kind in ("services.serving", "kafkasources", "statefulsets", "deployments"):
             for one in api.list(kind):
                 name = f"{kind}/{one['metadata']['name']}"
-                if not is_up(one):
+                if not is_up(kind, one):
                     waiting.append(name)
                 elif name not in seen:
                     seen.add(name)
@@ -202,12 +225,12 @@ def await_ready(api: KubeApi, timeline: Timeline, timeout_s: float = 180.0) -> N
         raise AssertionError(f"{error}: {are_all.waiting}") from error
 
 
-def is_up(found: dict[str, Any]) -> bool:
+def is_up(kind: str, found: dict[str, Any]) -> bool:
     """Ready by its condition; a Deployment or StatefulSet by its counts (none wanted is ready)."""
     status = found.get("status", {})
     if status.get("observedGeneration") != found["metadata"]["generation"]:
         return False
-    if found["kind"] in {"Deployment", "StatefulSet"}:
+    if kind in {"deployments", "statefulsets"}:
         wanted = found["spec"].get("replicas", 1)
         return bool(status.get("readyReplicas", 0) == status.get("updatedReplicas", 0) == wanted)
     return any(

@@ -6,7 +6,7 @@ import pytest
 from load import Load
 from release import merged
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(1200)]
 OUTAGE_S = 60.0
 MODELS = ["fake-knative", "fake-deployment"]
 

@@ -9,7 +9,7 @@ from kube_api import KubeApi
 from release import FAKE, Release, fake, image_names, lane_values, merged
 from timeline import service_of
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(1800)]
 NAMESPACE = "fifty"
 BUSY = ("s00", "s01", "s02")
 WINDOW_S = 60.0

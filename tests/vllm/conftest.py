@@ -246,7 +246,8 @@ def opened() -> Iterator[Opened]:
         left = asyncio.all_tasks(found.loop)
         for task in left:
             task.cancel()
-        found.loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        if left:
+            found.loop.run_until_complete(asyncio.wait(left))
         found.loop.close()
         for name, value in kept.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})

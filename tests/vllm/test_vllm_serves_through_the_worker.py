@@ -54,7 +54,7 @@ def test_log_probabilities_come_with_every_token(stand):
 
 
 def test_a_cancelled_request_stops_in_the_engine(stand):
-    request_id = stand.send(body(LONG, stream=True, max_tokens=512, ignore_eos=True))
+    request_id = stand.send(body(LONG, stream=True, max_tokens=512))
     stand.until(lambda: len(stand.chunks(request_id)) > 3)
     stand.until_gauge(ROW.running_metrics, 1)
     stand.cancel(request_id)
@@ -137,7 +137,7 @@ def test_every_argument_of_the_table_is_one_that_vllm_has(vllm_python, whole_ser
     words = arguments_of(whole_service, model, "", Place(path="/m", port="1", can_sleep=True))
     program = (
         "import sys\n"
-        "from vllm.entrypoints.openai.cli_args import make_arg_parser\n"
+        "from vllm.entrypoints.launchers.cli_args import make_arg_parser\n"
         "from vllm.utils.argparse_utils import FlexibleArgumentParser\n"
         "found = make_arg_parser(FlexibleArgumentParser()).parse_args(sys.argv[1:])\n"
         "print(found.tensor_parallel_size, found.shutdown_timeout, found.enable_sleep_mode)\n"

@@ -57,8 +57,9 @@ def type_name(annotation: Any) -> str:
     parts = get_args(annotation)
     if parts:
         return " or ".join(
-        "nothing" if part is type(None) else getattr(part, "__name__", str(part)) for part in parts
-    )
+            "nothing" if part is type(None) else getattr(part, "__name__", str(part))
+            for part in parts
+        )
     return str(annotation.__name__)
 
 

@@ -105,7 +105,7 @@ class Informer:
         if error.is_gone:
             self._version = ""
             return 0.0
-        if error.is_absent:
+        if error.is_absent and not self.all():
             self._version = ""
             self._synced.set()
             return ABSENT_S

@@ -15,6 +15,7 @@ from functions.telemetry import ControllerMetrics
 log = logging.getLogger(__name__)
 
 RETRY_S: Final = 30.0
+ABSENT_S: Final = 300.0
 
 
 class OffsetKeeper:
@@ -42,14 +43,13 @@ class OffsetKeeper:
         now_s = self._clock.monotonic_s()
         if now_s < self._due_s:
             return 0
+        self._due_s = now_s + self._every_s
         try:
-            count = self._look()
+            return self._look()
         except Exception as error:  # noqa: BLE001 - whatever the client raises: the broker is away
             log.warning("offsets not looked at", extra={"reason": type(error).__name__})
             self._due_s = now_s + RETRY_S
             return 0
-        self._due_s = now_s + self._every_s
-        return count
 
     def _look(self) -> int:
         reader = self._open_reader()
@@ -57,6 +57,9 @@ class OffsetKeeper:
             found = reader.lags(self._groups)
         finally:
             reader.close()
+        if not all(found.values()):
+            # A topic that is not there yet has no partition to commit on: soon it may.
+            self._due_s = self._clock.monotonic_s() + ABSENT_S
         count = 0
         for group, offsets in found.items():
             wanted = missing(offsets)

@@ -221,11 +221,10 @@ def _scaled_object(observed: Observed) -> tuple[Action, ...]:
     if have is None:
         body = _new(SCALED_OBJECTS.api_version, SCALED_OBJECTS.kind, mine) | {"spec": spec}
         body["metadata"]["annotations"] = ours
-        notice = _notice(
-            observed,
-            "ScaledObjectCreated",
-            "Retired at zero." if is_over else "KEDA scales this revision from now on.",
-        )
+        notice = _notice(observed, "ScaledObjectCreated", "KEDA scales this revision from now on.")
+        if is_over:
+            message = "Never ready in its time, paused at zero: another revision serves."
+            notice = _notice(observed, "RevisionRetired", message, is_warning=True)
         return (_write("create", observed, SCALED_OBJECTS, body, notice=notice),)
     now = annotations_of(have)
     annotations = {k: v for k, v in now.items() if k not in {PAUSED, APPLIED}} | ours

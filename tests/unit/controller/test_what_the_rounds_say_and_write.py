@@ -8,7 +8,7 @@ from events.record import PartitionId
 from events.types import Topics
 from functions.adapters.clock import FakeClock
 from functions.adapters.memory import MemoryLog
-from functions.controller.keeping import RETRY_S, OffsetKeeper
+from functions.controller.keeping import ABSENT_S, RETRY_S, OffsetKeeper
 from functions.controller.naming import AGAIN_S, RevisionTeller
 from functions.controller.prewarming import History, annotations, held_warm
 from functions.errors import AppendFailed
@@ -148,7 +148,7 @@ def test_offsets_are_looked_at_at_start_daily_and_soon_after_a_failure():
     clock.advance(RETRY_S)
     keeper.tick()
     assert committer.groups == ["idle", "busy"]
-    clock.advance(86400)
+    clock.advance(ABSENT_S)  # a topic that was not there yet
     reader.found = {PartitionId("t", 0): Offsets(end=9, committed=3)}
     assert keeper.tick() == 0
 

@@ -14,6 +14,7 @@ from kafka.errors import KafkaError, TopicAlreadyExistsError
 
 from events.record import PartitionId
 from functions.adapters.kafka_appender import KafkaAppender
+from functions.adapters.kafka_decoding import compile_one_at_a_time
 from functions.adapters.kafka_offsets import KafkaOffsetReader
 from functions.adapters.kafka_reading import KafkaGroupConsumer, KafkaTail
 from functions.errors import StartupFailed
@@ -50,6 +51,7 @@ class KafkaLog:
     """One cluster."""
 
     def __init__(self, settings: BrokerSettings) -> None:
+        compile_one_at_a_time()
         self._settings = settings
 
     def appender(self, *, client: str) -> KafkaAppender:

@@ -130,7 +130,7 @@ class Installed:
     ) -> None:
         """Waits until no Deployment of these services (none named: of any) wants a replica and no pod is left.
 
-        Hurried, pods that are told to end anyway are killed: Knative's wait for half a minute before they are asked to.
+        Hurried, pods that were told to end get a second for it: those of Knative wait for half a minute first.
         """
         wanted = set(services or SLUGS)
 
@@ -142,7 +142,7 @@ class Installed:
             left = [pod["metadata"] for pod in pods if service_of(pod) in wanted]
             for metadata in left:
                 if is_hurried and "deletionTimestamp" in metadata:
-                    self.api.delete("pods", metadata["name"], grace_s=0)
+                    self.api.delete("pods", metadata["name"], grace_s=1)
             return not any(counts) and not left
 
         await_true(is_at_zero, timeout_s, f"no replicas of {', '.join(sorted(wanted))}")

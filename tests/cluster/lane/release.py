@@ -81,7 +81,6 @@ def lane_values(images: Mapping[str, str], volumes: Path, catalogue: Values) -> 
                 | {"dlq": 1, "retry": 1},
             },
             "scaling": {
-                "pollingIntervalSeconds": 2,
                 "initialCooldownSeconds": 60,
                 "scaleUp": {"windowSeconds": 0, "pods": 4, "periodSeconds": 15},
                 "scaleDown": {"windowSeconds": 10, "pods": 4, "periodSeconds": 15},

@@ -44,14 +44,16 @@ class Timeline:
             self._changed.notify_all()
         return entry
 
-    def await_entry(self, wanted: Callable[[Entry], bool], *, timeout_s: float, what: str) -> Entry:
-        """The first entry that is `wanted`, waiting for it.
+    def await_entry(
+        self, wanted: Callable[[Entry], bool], *, timeout_s: float, what: str, since: int = 0
+    ) -> Entry:
+        """The first entry that is `wanted`, not counting the first `since` ones, waiting for it.
 
         Raises:
             AssertionError: it did not come.
         """
         deadline = time.monotonic() + timeout_s
-        looked = 0
+        looked = since
         with self._changed:
             while True:
                 for entry in self.entries[looked:]:

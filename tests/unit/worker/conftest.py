@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from events import ids, json_codec, kafka_codec, reply
@@ -64,12 +65,16 @@ class Stand:
         )
 
     @contextlib.asynccontextmanager
-    async def worker(self) -> AsyncIterator[Worker]:
-        """A ready worker; drained at the end."""
+    async def worker(
+        self, catalogue: Catalogue | None = None, **more: Any
+    ) -> AsyncIterator[Worker]:
+        """A ready worker, with these settings of its own beside the stand's; drained at the end."""
+        own = msgspec.structs.replace(self.settings.worker, **more)
+        settings = msgspec.structs.replace(self.settings, worker=own)
         surroundings = Surroundings(
             log=self.log, blobs=self.blobs, clock=SystemClock(), data_dir=self.data_dir
         )
-        worker = await build_worker(self.settings, self.catalogue(), surroundings)
+        worker = await build_worker(settings, catalogue or self.catalogue(), surroundings)
         task = asyncio.create_task(worker.run())
         try:
             await until(lambda: worker.is_ready() or task.done())

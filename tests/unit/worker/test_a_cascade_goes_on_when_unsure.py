@@ -1,13 +1,11 @@
 """A step of a cascade answers when it is sure; otherwise the request goes on, and the caller sees one request."""
 
 import asyncio
-import contextlib
 import json
-from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from typing import Any
 
-import msgspec
 import pytest
 
 from events import ids, kafka_codec, reply
@@ -28,8 +26,6 @@ from events.types import (
     SERVICE,
     Topics,
 )
-from functions.adapters.clock import SystemClock
-from functions.worker.main import Surroundings, build_worker
 from router_model.catalogue import Backend, Cascade, Catalogue, Model, Service, Weights
 
 TOPICS = Topics()
@@ -64,21 +60,9 @@ class Steps:
             cascades={"frugal": self.cascade},
         )
 
-    @contextlib.asynccontextmanager
-    async def worker(self, slug: str) -> AsyncIterator[None]:
-        found = self.stand
-        settings = replace_worker(found.settings, service=slug)
-        surroundings = Surroundings(
-            log=found.log, blobs=found.blobs, clock=SystemClock(), data_dir=found.data_dir
-        )
-        worker = await build_worker(settings, self.catalogue(), surroundings)
-        task = asyncio.create_task(worker.run())
-        try:
-            await wait(lambda: worker.is_ready() or task.done())
-            yield
-        finally:
-            worker.stop()
-            await asyncio.wait_for(task, 10)
+    def worker(self, slug: str) -> AbstractAsyncContextManager[Any]:
+        found: AbstractAsyncContextManager[Any] = self.stand.worker(self.catalogue(), service=slug)
+        return found
 
     def send(self, text: str, body: dict[str, Any] | None = None, **more: Any) -> str:
         given = None if body is None else {"messages": [{"role": "user", "content": text}], **body}
@@ -115,11 +99,6 @@ class Steps:
     async def escalated(self, request_id: str) -> Event:
         await wait(lambda: self.handed_on(request_id))
         return self.handed_on(request_id)[0]
-
-
-def replace_worker(settings: Any, **more: Any) -> Any:
-    worker = msgspec.structs.replace(settings.worker, **more)
-    return msgspec.structs.replace(settings, worker=worker)
 
 
 async def wait(condition: Any) -> None:

@@ -1,12 +1,10 @@
 """A service that has failed for good is replaced by one that stands by; the caller sees one request."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from typing import Any
 
-import msgspec
 import pytest
 
 from events import kafka_codec, reply
@@ -15,8 +13,6 @@ from events.record import Event
 from events.reply import Decision
 from events.request import parse_request
 from events.types import COMPLETED, FAILED, Topics
-from functions.adapters.clock import SystemClock
-from functions.worker.main import Surroundings, build_worker
 from router_model.catalogue import Backend, Catalogue, Model, Service, Weights
 
 TOPICS = Topics()
@@ -29,24 +25,13 @@ class Standing:
     def __init__(self, stand: Any) -> None:
         self.stand = stand
 
-    @contextlib.asynccontextmanager
-    async def worker(self, slug: str) -> AsyncIterator[None]:
-        found = self.stand
-        own = msgspec.structs.replace(found.settings.worker, service=slug, max_attempts=2)
-        surroundings = Surroundings(
-            log=found.log, blobs=found.blobs, clock=SystemClock(), data_dir=found.data_dir
+    def worker(self, slug: str) -> AbstractAsyncContextManager[Any]:
+        found: AbstractAsyncContextManager[Any] = self.stand.worker(
+            self.catalogue(), service=slug, max_attempts=2
         )
-        settings = msgspec.structs.replace(found.settings, worker=own)
-        worker = await build_worker(settings, self._catalogue(), surroundings)
-        task = asyncio.create_task(worker.run())
-        try:
-            await wait(lambda: worker.is_ready() or task.done())
-            yield
-        finally:
-            worker.stop()
-            await asyncio.wait_for(task, 10)
+        return found
 
-    def _catalogue(self) -> Catalogue:
+    def catalogue(self) -> Catalogue:
         weights = Weights(url=self.stand.url)
         return Catalogue(
             models=tuple(Model(id=name, weights=weights, simulated=True) for name in NAMES),

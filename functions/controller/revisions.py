@@ -32,6 +32,7 @@ from functions.kube import (
     SERVERLESS_SERVICES,
     Object,
     annotations_of,
+    labels_of,
 )
 
 _COPIED_LABELS: Final = (
@@ -135,13 +136,17 @@ def _serverless(observed: Observed) -> tuple[Write, ...]:
         "numActivators": 0,
     }
     if have is None:
-        body = _new(SERVERLESS_SERVICES.api_version, SERVERLESS_SERVICES.kind, mine) | {
-            "spec": spec
-        }
+        body = _new(SERVERLESS_SERVICES.api_version, SERVERLESS_SERVICES.kind, mine)
+        body["spec"] = spec
+        # All of them: Knative puts them on the endpoints, and the activator only knows those with `revisionUID`.
+        body["metadata"]["labels"] = dict(mine.labels)
         return (_write("create", observed, SERVERLESS_SERVICES, body),)
-    if is_within({"mode": spec["mode"], "objectRef": spec["objectRef"]}, have["spec"]):
+    wanted = {"mode": spec["mode"], "objectRef": spec["objectRef"]}
+    labels = dict(mine.labels)
+    if is_within(wanted, have["spec"]) and is_within(labels, labels_of(have)):
         return ()
-    return (_write("patch", observed, SERVERLESS_SERVICES, {"spec": spec}),)
+    body = {"metadata": {"labels": labels}, "spec": spec}
+    return (_write("patch", observed, SERVERLESS_SERVICES, body),)
 
 
 def _status(observed: Observed) -> tuple[Write, ...]:

@@ -26,6 +26,19 @@ def test_the_services_are_made_at_once_and_belong_to_the_revision(bench, knative
     assert made["spec"]["objectRef"]["name"] == f"{name}-deployment"
 
 
+def test_the_services_carry_every_label_of_the_revision(bench, knative):
+    name = knative.revision()
+    bench.settle()
+
+    def labels():
+        return knative.find(SERVERLESS_SERVICES, name)["metadata"]["labels"]
+
+    assert labels() == knative.find(POD_AUTOSCALERS, name)["metadata"]["labels"]
+    knative.change(SERVERLESS_SERVICES, name, lambda found: found["metadata"].update(labels={}))
+    assert bench.settle() == 1
+    assert labels()["serving.knative.dev/revision"] == name
+
+
 def test_a_first_boot_is_not_ended_while_the_model_loads(bench, knative):
     name = knative.revision()
     bench.settle()

@@ -7,13 +7,11 @@ merges in the file.
 """
 
 import json
-import os
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from functions.errors import StartupFailed
+from functions.backends.converting import made_once, stamped
 
 _CONTROL: Final = 3
 """Token type of GGUF for tokens that are no text."""
@@ -44,26 +42,8 @@ def converted(weights: Path, directory: Path) -> Path:
     Raises:
         StartupFailed: the packages for it are missing, or the file is not a Llama model with a BPE tokenizer.
     """
-    stat = weights.stat()
-    target = directory / f"{weights.stem}-{stat.st_size:x}-{stat.st_mtime_ns:x}.hf"
-    if target.is_dir():
-        return target
-    part = target.with_suffix(f".part-{os.getpid()}")
-    try:
-        part.mkdir(parents=True)
-        _convert(weights, part)
-        part.replace(target)
-    except ImportError as error:
-        raise StartupFailed(
-            f"converting {weights.name} needs {error.name}: pip install 'pick-and-spin[local]'"
-        ) from error
-    except (OSError, KeyError, ValueError) as error:
-        raise StartupFailed(
-            f"{weights} is not a Llama model that can be converted: {error}"
-        ) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    return target
+    target = directory / f"{stamped(weights, weights.stem)}.hf"
+    return made_once(weights, target, _convert, kind="Llama")
 
 
 def tensor_name(name: str) -> str:
@@ -163,6 +143,7 @@ def _convert(weights: Path, target: Path) -> None:
     import gguf  # noqa: PLC0415 - only a conversion needs it
     from safetensors.numpy import save_file  # noqa: PLC0415
 
+    target.mkdir()
     reader = gguf.GGUFReader(weights)
     fields = {name: field.contents() for name, field in reader.fields.items()}
     is_tied = all(tensor.name != "output.weight" for tensor in reader.tensors)

@@ -5,12 +5,11 @@ starts a word carries U+2581 and a continuation lost its `##`. Pooling is the me
 """
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from functions.errors import StartupFailed
+from functions.backends.converting import made_once, stamped
 
 _SPACE: Final = "\u2581"
 _SPECIAL: Final = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -39,26 +38,8 @@ def converted(weights: Path, directory: Path) -> Path:
     Raises:
         StartupFailed: the packages for it are missing, or these are not the files of a BERT model.
     """
-    stat = weights.stat()
-    target = directory / f"{weights.parent.parent.name}-{stat.st_size:x}-{stat.st_mtime_ns:x}.gguf"
-    if target.is_file():
-        return target
-    directory.mkdir(parents=True, exist_ok=True)
-    part = target.with_suffix(f".part-{os.getpid()}")
-    try:
-        _convert(weights, part)
-        part.replace(target)
-    except ImportError as error:
-        raise StartupFailed(
-            f"converting {weights.name} needs {error.name}: pip install 'pick-and-spin[local]'"
-        ) from error
-    except (OSError, KeyError, ValueError) as error:
-        raise StartupFailed(
-            f"{weights} is not a BERT model that can be converted: {error}"
-        ) from error
-    finally:
-        part.unlink(missing_ok=True)
-    return target
+    target = directory / f"{stamped(weights, weights.parent.parent.name)}.gguf"
+    return made_once(weights, target, _convert, kind="BERT")
 
 
 def vocabulary(lines: list[str]) -> tuple[list[str], list[bool]]:

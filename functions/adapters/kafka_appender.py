@@ -3,7 +3,9 @@
 One record that the broker refuses for good puts an idempotent producer into a state in which every later
 send fails (kafka-python classifies any non-retriable error as fatal). So the size cap lies strictly below the
 broker's, and when a producer turns fatal it is rebuilt once and the other records it took down are sent again:
-a duplicate is harmless (readers dedupe), silence is not.
+a duplicate is harmless (readers dedupe), silence is not. A producer may also fall silent: one that loses the broker
+while it asks for a new producer id (it does, when a record that it retried expires) waits for that answer for ever and
+expires nothing any more (kafka-python 3.0.12). So what is not settled in time fails here, and the producer is rebuilt.
 """
 
 import logging
@@ -30,6 +32,9 @@ from functions.settings import BrokerSettings
 log = logging.getLogger(__name__)
 
 MAX_SENDS: Final = 3
+SILENCE_S: Final = 3.0
+"""A producer that is this late with an expiry that it owes has fallen silent."""
+_LOOK_S: Final = 1.0
 MAX_PENDING_BYTES: Final = 64 * 1024 * 1024
 _BLOCK_MS: Final = 2000
 _TOO_LARGE: Final = (MessageSizeTooLargeError, RecordListTooLargeError)
@@ -41,6 +46,8 @@ class _Send:
     future: "Future[PartitionId]" = field(default_factory=Future)
     sends: int = 0
     producer: Any = None
+    sent_s: float | None = None
+    """When it was last given to a producer, monotonic; None: it waits for one."""
 
 
 class KafkaAppender:
@@ -67,6 +74,8 @@ class KafkaAppender:
         self._producer: Any = None
         self._warm: set[str] = set()
         self._pending_bytes = 0
+        self._open: dict[int, _Send] = {}
+        self._looked_s = 0.0
         self._slow: queue.SimpleQueue[_Send | None] = queue.SimpleQueue()
         self._is_closed = False
         self.rebuilds = 0
@@ -89,6 +98,7 @@ class KafkaAppender:
         else:
             with self._lock:
                 self._pending_bytes += record.size_bytes
+                self._open[id(send)] = send
             if record.topic in self._warm and self._producer is not None:
                 self._send(send)
             else:
@@ -109,7 +119,14 @@ class KafkaAppender:
             self._bell.close()
 
     def _run(self) -> None:
-        while (send := self._slow.get()) is not None:
+        while True:
+            self._expire_silent()
+            try:
+                send = self._slow.get(timeout=_LOOK_S)
+            except queue.Empty:
+                continue
+            if send is None:
+                return
             deadline = time.monotonic() + self._settings.delivery_timeout_s
             while self._producer is None and not self._connect():
                 if time.monotonic() > deadline or self._is_closed:
@@ -119,6 +136,19 @@ class KafkaAppender:
                 self._fail(send, AppendFailed("Kafka cannot be reached"))
             else:
                 self._send(send)
+
+    def _expire_silent(self) -> None:
+        """Fails what a producer should have settled by itself, and replaces that producer."""
+        now_s = time.monotonic()
+        if now_s - self._looked_s < _LOOK_S:
+            return
+        self._looked_s = now_s
+        limit_s = now_s - self._settings.delivery_timeout_s - SILENCE_S
+        with self._lock:
+            late = [s for s in self._open.values() if s.sent_s is not None and s.sent_s < limit_s]
+        for send in late:
+            self._rebuild(send.producer)
+            self._fail(send, AppendFailed("not acknowledged in time", is_unknown=True))
 
     def _connect(self) -> bool:
         try:
@@ -132,6 +162,7 @@ class KafkaAppender:
         record = send.record
         send.sends += 1
         send.producer = self._producer
+        send.sent_s = time.monotonic()
         try:
             future = send.producer.send(
                 record.topic,
@@ -148,7 +179,8 @@ class KafkaAppender:
         future.add_errback(lambda error: self._failed(send, error))
 
     def _succeeded(self, send: _Send, metadata: Any) -> None:
-        self._settle(send)
+        if not self._settle(send):
+            return
         if self._bell is not None:
             self._bell.ring(metadata.topic)
         send.future.set_result(PartitionId(metadata.topic, metadata.partition))
@@ -164,7 +196,9 @@ class KafkaAppender:
             self._fail(send, AppendFailed("not acknowledged in time", is_unknown=True))
         elif send.sends < MAX_SENDS and not self._is_closed:
             self._rebuild(send.producer)
-            self._slow.put(send)
+            if id(send) in self._open:
+                send.sent_s = None
+                self._slow.put(send)
         else:
             self._fail(send, AppendFailed(type(error).__name__, is_unknown=True))
 
@@ -178,13 +212,17 @@ class KafkaAppender:
         # Closing waits for the producer's own thread, which may be the caller: so elsewhere.
         threading.Thread(target=_close_quietly, args=(broken,), daemon=True).start()
 
-    def _settle(self, send: _Send) -> None:
+    def _settle(self, send: _Send) -> bool:
+        """Whether it was still open: of several ends of a record the first one counts."""
         with self._lock:
+            if self._open.pop(id(send), None) is None:
+                return False
             self._pending_bytes -= send.record.size_bytes
+        return True
 
     def _fail(self, send: _Send, error: AppendFailed) -> None:
-        self._settle(send)
-        send.future.set_exception(error)
+        if self._settle(send):
+            send.future.set_exception(error)
 
 
 def _close_quietly(producer: Any) -> None:

@@ -73,6 +73,7 @@ def without_scaler(installed):
     kubectl("rollout", "status", *scale, "--timeout=60s")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["fake-knative", "fake-deployment"])
 def test_without_the_scaler_a_replica_is_written_at_the_next_poll(installed, without_scaler, model):
     written, _ = measure(installed, model, TRIALS)

@@ -59,7 +59,14 @@ VICTIMS = {
 }
 
 
-@pytest.mark.parametrize("victim", VICTIMS)
+QUICK = {"keda-operator"}
+"""Killed in the short run too: it is the one that everything waits for."""
+
+
+@pytest.mark.parametrize(
+    "victim",
+    [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in VICTIMS],
+)
 def test_whoever_is_killed_a_sleeping_model_is_woken_and_nothing_is_lost(installed, victim):
     labels, namespace = VICTIMS[victim]
     models = ["fake-knative", "fake-deployment"]

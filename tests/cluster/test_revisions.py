@@ -72,6 +72,7 @@ def test_a_new_revision_takes_over_under_load_and_the_old_one_stays_at_zero(
     installed.await_zero(model)
 
 
+@pytest.mark.slow
 def test_a_revision_with_broken_weights_never_takes_the_topic(installed, values, restored):
     model = "fake-knative"
     installed.roll_out(with_arguments(values, model, tokens=OLD_TOKENS))

@@ -136,7 +136,7 @@ class Worker:
             self._parts.status.become(ReplicaState.DRAINING)
             await self._drain(self._parts.drain_s)
         else:
-            self._parts.status.become(ReplicaState.FAILED, failure)
+            self._parts.status.become(self._failed_state(), failure)
             await self._drain(_DEAD_DRAIN_S)
         return failure
 
@@ -297,11 +297,15 @@ class Worker:
             parts.status.become(ReplicaState.STOPPED)
         else:
             log.error("worker failed", extra={"reason": failure})
-            parts.status.become(ReplicaState.FAILED, failure)
+            parts.status.become(self._failed_state(), failure)
         await asyncio.to_thread(parts.control.close, _JOIN_S)
         await asyncio.to_thread(parts.appender.close, _APPENDER_CLOSE_S)
         await parts.http.aclose()
         await self._probes.close()
+
+    def _failed_state(self) -> ReplicaState:
+        """A service is not failed by a revision that does not serve it: the one that does may be asleep, and well."""
+        return ReplicaState.STOPPED if self._parts.gate.is_elsewhere() else ReplicaState.FAILED
 
     def _is_stuck(self) -> bool:
         is_open = self._parts.measured.ready_at is not None and not self._is_superseded

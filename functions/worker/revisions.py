@@ -28,6 +28,11 @@ class RevisionGate:
         named = self._control.revision_of(self._service)
         return self._control.is_caught_up() and named in {None, self._revision}
 
+    def is_elsewhere(self) -> bool:
+        """Whether another revision is known to hold the topic: what becomes of this one says nothing of the service."""
+        named = self._control.revision_of(self._service)
+        return bool(self._revision) and named not in {None, self._revision}
+
     def tell(self) -> None:
         """Something was said, of this service or another."""
         self._changed.set()

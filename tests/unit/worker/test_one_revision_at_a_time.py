@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -134,7 +135,7 @@ async def test_the_topic_that_comes_back_ends_the_worker_for_a_new_start(
 
 
 @in_a_loop
-async def test_a_held_worker_whose_model_dies_fails(
+async def test_a_held_worker_whose_model_dies_ends(
     stand: Any, wait_until: Callable[..., Any]
 ) -> None:
     async with stand() as found:
@@ -143,11 +144,11 @@ async def test_a_held_worker_whose_model_dies_fails(
         async with mine.worker() as worker:
             worker._parts.server.is_healthy = never  # the server goes away behind its worker's back
 
-            def has_failed() -> bool:
+            def has_ended() -> bool:
                 name_revision(found, "another-00001", service="another")  # each time it looks up
-                return state(mine) is ReplicaState.FAILED
+                return state(mine) is ReplicaState.STOPPED
 
-            await wait_until(has_failed)
+            await wait_until(has_ended)
         assert mine.status == 1
 
 
@@ -160,3 +161,33 @@ def state(found: Any) -> ReplicaState:
     replica = found.settings.worker.replica
     events = [e for e in found.events(TOPICS.status) if e.source.endswith(f"/{replica}")]
     return reply.parse_status(events[-1]).state
+
+
+async def states_of_a_broken_start(found: Any) -> set[ReplicaState]:
+    """What a replica whose model never answers says of itself."""
+    broken = of_revision(found, "small-00002")
+    broken.url, broken.service = "http://127.0.0.1:1", {"start_timeout_s": 0.4}
+    async with broken.worker():
+        pass
+    assert broken.status == 1
+    events = found.events(TOPICS.status)
+    return {ReplicaState(json.loads(event.data or b"")["state"]) for event in events}
+
+
+@in_a_loop
+async def test_weights_that_do_not_start_say_nothing_of_a_service_another_revision_serves(
+    stand: Any,
+) -> None:
+    async with stand() as found:
+        name_revision(found, "small-00001")
+        states = await states_of_a_broken_start(found)
+        assert ReplicaState.FAILED not in states, "the old revision still serves, asleep or not"
+        assert ReplicaState.STOPPED in states
+
+
+@in_a_loop
+async def test_weights_that_do_not_start_fail_the_service_where_nobody_else_serves(
+    stand: Any,
+) -> None:
+    async with stand() as found:
+        assert ReplicaState.FAILED in await states_of_a_broken_start(found)

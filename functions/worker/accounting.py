@@ -48,8 +48,9 @@ class Account:
             cost=total(cascade, cost),
             attempt=self.attempt,
         )
-        info = None if cascade is None else told(cascade, self._used(cost))
-        return found if info is None else _with(found, cascade=info)
+        if cascade is None:
+            return found
+        return _with(found, cascade=told(cascade, self._used(cost)) or msgspec.UNSET)
 
     def _timings(self) -> Timings:
         request, cascade = self.request, self.request.cascade
@@ -84,8 +85,8 @@ def refused(request: RoutedRequest | None, known: PickspinData) -> PickspinData:
     """What is known of a request whose step was never called, with what the steps before it used."""
     if request is None or request.cascade is None:
         return known
-    cost, info = total(request.cascade, Cost()), told(request.cascade)
-    return _with(known, cascade=msgspec.UNSET if info is None else info, cost=cost)
+    cascade = told(request.cascade) or msgspec.UNSET
+    return _with(known, cascade=cascade, cost=total(request.cascade, Cost()))
 
 
 def cost_of(service: Service, seconds: float) -> Cost:

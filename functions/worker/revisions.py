@@ -23,10 +23,7 @@ class RevisionGate:
         self._changed = asyncio.Event()
 
     def is_open(self) -> bool:
-        if not self._revision:
-            return True
-        named = self._control.revision_of(self._service)
-        return self._control.is_caught_up() and named in {None, self._revision}
+        return not self._revision or (self._control.is_caught_up() and not self.is_elsewhere())
 
     def is_elsewhere(self) -> bool:
         """Whether another revision is known to hold the topic: what becomes of this one says nothing of the service."""

@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import json
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -12,6 +13,9 @@ import msgspec
 from events import kafka_codec, reply
 from events.payloads import RevisionData
 from events.types import ReplicaState, Topics
+from functions.errors import StartupFailed
+from functions.worker.control import ControlTail
+from functions.worker.model_server import ModelServer
 
 TOPICS, SLUG = Topics(), "small"
 
@@ -183,6 +187,34 @@ async def test_weights_that_do_not_start_say_nothing_of_a_service_another_revisi
         states = await states_of_a_broken_start(found)
         assert ReplicaState.FAILED not in states, "the old revision still serves, asleep or not"
         assert ReplicaState.STOPPED in states
+
+
+@in_a_loop
+async def test_weights_that_fail_before_the_control_topic_is_read_do_not_fail_the_service_either(
+    stand: Any, monkeypatch: Any
+) -> None:
+    is_awaited = threading.Event()
+
+    async def fail_at_once(*_args: object) -> None:
+        raise StartupFailed("broken weights")
+
+    read, wait = ControlTail._follow, ControlTail.wait_until_caught_up
+
+    def read_when_awaited(control: ControlTail) -> None:
+        is_awaited.wait(10.0)
+        read(control)
+
+    def note_and_wait(control: ControlTail, timeout_s: float) -> None:
+        is_awaited.set()
+        wait(control, timeout_s)
+
+    monkeypatch.setattr(ModelServer, "wait_until_healthy", fail_at_once)
+    monkeypatch.setattr(ControlTail, "_follow", read_when_awaited)
+    monkeypatch.setattr(ControlTail, "wait_until_caught_up", note_and_wait)
+    async with stand() as found:
+        name_revision(found, "small-00001")
+        states = await states_of_a_broken_start(found)
+        assert ReplicaState.FAILED not in states
 
 
 @in_a_loop

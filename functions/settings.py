@@ -120,6 +120,10 @@ class WorkerSettings(Group, frozen=True, kw_only=True):
     """This pod's Knative revision (`K_REVISION`). The worker holds its topic only while the controller names this
     revision, or none at all; empty: always.
     """
+    pinned: str = ""
+    """JSON of the service, its model and the cascades as this pod's revision was rolled out with them: the catalogue's
+    file is always the newest. Empty: as the catalogue has them.
+    """
     host: str = "127.0.0.1"
     """Address of /ready, /live and /metrics; a pod binds 0.0.0.0."""
     port: int = 0

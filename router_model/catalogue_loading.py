@@ -13,7 +13,7 @@ import yaml
 from router_model.catalogue import Catalogue
 from router_model.catalogue_checks import check, slug_of
 from router_model.catalogue_finishing import CatalogueRejected, finish, with_slugs, with_version
-from router_model.catalogue_merging import with_demo_fleet, with_model
+from router_model.catalogue_merging import with_demo_fleet, with_model, with_pinned
 from router_model.type_checking import INVALID, check_tree
 from router_model.yaml_reading import Problem, Reading, read_yaml
 
@@ -25,6 +25,7 @@ __all__ = [
     "slug_of",
     "with_demo_fleet",
     "with_model",
+    "with_pinned",
 ]
 
 _ENTRY: Final = re.compile(r"(models|services)\[(\d+)\](.*)")

@@ -1,10 +1,13 @@
-"""Adding to a catalogue from the command line: the user's own model, and the simulated demonstration fleet."""
+"""Adding to a catalogue from the command line (the user's own model, the simulated demonstration fleet), and putting
+into it what a pod was rolled out with.
+"""
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 import msgspec
 
-from router_model.catalogue import Backend, Catalogue, Model, Service, Weights
+from router_model.catalogue import Backend, Cascade, Catalogue, Model, Service, Weights
 from router_model.catalogue_finishing import CatalogueRejected, finish
 from router_model.yaml_reading import Problem
 
@@ -72,6 +75,42 @@ def with_model(catalogue: Catalogue, name: str, source: str) -> Catalogue:
         raise CatalogueRejected([Problem(f"model {name}", problem)])
     model = Model(id=name, context_length=OWN_CONTEXT_LENGTH, weights=weights)
     return finish(_joined(catalogue, (model,), (service,)))
+
+
+class Pinned(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a worker goes by as long as its revision lives. `service` has no slug, and of what only scales nothing."""
+
+    model: Model
+    service: Mapping[str, Any]
+    cascades: Mapping[str, Cascade] = {}
+
+
+def with_pinned(catalogue: Catalogue, slug: str, text: str) -> Catalogue:
+    """The catalogue with one service, its model and the cascades as `text` has them; the rest is the catalogue's.
+
+    The catalogue may be newer, and need not know the service any more.
+
+    Args:
+        catalogue: a checked one.
+        slug: of the service.
+        text: JSON of a `Pinned`.
+
+    Raises:
+        CatalogueRejected: `text` is none.
+    """
+    known = catalogue.service(slug)
+    try:
+        pinned = msgspec.json.decode(text, type=Pinned)
+        below: dict[str, Any] = {} if known is None else msgspec.to_builtins(known)
+        service = msgspec.convert({**below, **pinned.service, "slug": slug}, Service)
+    except msgspec.MsgspecError as error:
+        raise CatalogueRejected([Problem(f"service {slug}", f"as pinned: {error}")]) from error
+    return msgspec.structs.replace(
+        catalogue,
+        models=(*(one for one in catalogue.models if one.id != pinned.model.id), pinned.model),
+        services=(*(one for one in catalogue.services if one.slug != slug), service),
+        cascades=pinned.cascades,
+    )
 
 
 def with_demo_fleet(catalogue: Catalogue) -> Catalogue:

@@ -59,7 +59,7 @@ def run(settings: Settings) -> int:
     """
     import uvloop  # noqa: PLC0415 - tests run the worker on the loop they have
 
-    catalogue = wiring.load_catalogue(settings)
+    catalogue = own_catalogue(settings)
     surroundings = Surroundings(
         log=wiring.open_log(settings),
         blobs=wiring.open_blobs(settings),
@@ -68,6 +68,23 @@ def run(settings: Settings) -> int:
     )
     status: int = uvloop.run(_run(settings, catalogue, surroundings))
     return status
+
+
+def own_catalogue(settings: Settings) -> Catalogue:
+    """The catalogue, with what this pod's revision was rolled out with on top.
+
+    Raises:
+        StartupFailed: one of them cannot be read.
+    """
+    from router_model.catalogue_loading import CatalogueRejected, with_pinned  # noqa: PLC0415
+
+    catalogue, worker = wiring.load_catalogue(settings), settings.worker
+    if not worker.pinned:
+        return catalogue
+    try:
+        return with_pinned(catalogue, worker.service, worker.pinned)
+    except CatalogueRejected as error:
+        raise StartupFailed(f"PICKSPIN_WORKER_PINNED: {error}") from error
 
 
 async def _run(settings: Settings, catalogue: Catalogue, surroundings: Surroundings) -> int:

@@ -31,6 +31,65 @@
 {{- toJson $found -}}
 {{- end -}}
 
+{{/* The catalogue as every pod reads it, as JSON: slugs and call timeouts filled in, and weights that a model server beside
+     the worker has loaded are, for the worker, an OpenAI-compatible server on localhost. */}}
+{{- define "knative.catalogue" -}}
+{{- $catalogue := deepCopy .Values.global.catalogue -}}
+{{- $backends := .Values.modelService.backends -}}
+{{- $inside := dict -}}
+{{- $beside := dict -}}
+{{- $first := dict -}}
+{{- $known := dict -}}
+{{- range include "pickspin.services" . | fromJsonArray }}{{ $_ := set $known .slug . }}{{ end -}}
+{{- range $catalogue.services -}}
+  {{- $kind := (.backend | default dict).kind | default "llamacpp" -}}
+  {{- if not .slug -}}
+    {{- $slug := include "pickspin.slugOf" .model -}}
+    {{- if hasKey $first .model }}{{ $slug = printf "%s--%s" $slug $kind }}{{ end -}}
+    {{- $_ := set . "slug" $slug -}}
+  {{- end -}}
+  {{- $_ := set $first .model true -}}
+  {{- $service := get $known .slug -}}
+  {{- if $service -}}
+    {{- $_ := set . "timeout_s" (include "knative.callTimeout" (dict "root" $ "service" $service "given" .timeout_s) | int) -}}
+  {{- end -}}
+  {{- if (index $backends $kind | default dict).embedded -}}
+    {{- $_ := set $inside .model ($service | default dict).path -}}
+  {{- else -}}
+    {{- $_ := set $beside .model true -}}
+    {{- if eq $kind "llamacpp" -}}
+      {{- /* The worker starts a llama.cpp of its own for this kind; here the container beside it is one. */ -}}
+      {{- $_ := set . "backend" (dict "kind" "openai") -}}
+    {{- end -}}
+  {{- end -}}
+{{- end -}}
+{{- range $catalogue.models -}}
+  {{- if not (.weights | default dict).url -}}
+    {{- if and (hasKey $inside .id) (hasKey $beside .id) }}{{ fail (printf "catalogue: model %s has services whose server is in the worker and others whose server is beside it (knative.modelService.backends.*.embedded): all of a model's services have to be alike" .id) }}{{ end -}}
+    {{- if and (not .simulated) (not (hasKey $inside .id)) -}}
+      {{- $_ := set . "weights" (dict "url" (printf "http://127.0.0.1:%v/v1" $.Values.modelService.port)) -}}
+    {{- else if (.weights | default dict).source -}}
+      {{- $_ := set . "weights" (dict "path" (get $inside .id)) -}}
+    {{- end -}}
+  {{- end -}}
+{{- end -}}
+{{- toJson $catalogue -}}
+{{- end -}}
+
+{{/* What a worker goes by as long as its revision lives, as JSON: its service, its model and the cascades as they were when
+     it was rolled out. The ConfigMap is everyone's and always the newest; an old revision that keeps serving, because the
+     new one is broken, must not start with the new one's arguments. Takes catalogue and slug. */}}
+{{- define "knative.pinned" -}}
+{{- $found := dict "cascades" (.catalogue.cascades | default dict) -}}
+{{- range .catalogue.services -}}
+  {{- if eq .slug $.slug }}{{ $_ := set $found "service" (include "pickspin.readAtStart" . | fromJson) }}{{ end -}}
+{{- end -}}
+{{- range .catalogue.models -}}
+  {{- if eq .id $found.service.model }}{{ $_ := set $found "model" . }}{{ end -}}
+{{- end -}}
+{{- toJson $found -}}
+{{- end -}}
+
 {{/* Seconds between the end's announcement and SIGKILL. Knative has one limit for all; a Deployment takes what it needs. */}}
 {{- define "knative.grace" -}}
 {{- $limit := .root.Values.modelService.timeoutSeconds | int -}}
@@ -95,7 +154,7 @@
 {{- end -}}
 
 {{/* A pod of a service: the worker has the port and the probes, the model server has neither, so that one template serves
-     a Knative Service (one port in all) and a Deployment. Takes root and service. */}}
+     a Knative Service (one port in all) and a Deployment. Takes root, service and catalogue. */}}
 {{- define "knative.modelPod" -}}
 {{- $root := .root -}}
 {{- $service := .service -}}
@@ -143,6 +202,8 @@ containers:
     env:
       {{- include "pickspin.environment" $root | nindent 6 }}
       - {name: PICKSPIN_WORKER_SERVICE, value: {{ $service.slug }}}
+      # Kubernetes would replace $(NAME) in it.
+      - {name: PICKSPIN_WORKER_PINNED, value: {{ include "knative.pinned" (dict "catalogue" .catalogue "slug" $service.slug) | replace "$(" "$$(" | quote }}}
       - {name: PICKSPIN_WORKER_HOST, value: 0.0.0.0}
       - {name: PICKSPIN_WORKER_PORT, value: "8080"}
       - {name: PICKSPIN_WORKER_DRAIN_S, value: {{ $drain | quote }}}

@@ -9,7 +9,7 @@ import yaml
 from functions.backends.arguments import Place, arguments_of
 from functions.settings import load_settings
 from router_model.catalogue import Model, Service, Weights
-from router_model.catalogue_loading import load_catalogue
+from router_model.catalogue_loading import load_catalogue, with_pinned
 from tests.chart.manifests import (
     catalogue,
     container_of,
@@ -39,6 +39,38 @@ def flags_of(words):
         else:
             found[name].append(word)
     return found
+
+
+@pytest.mark.parametrize("workload", ["knative", "deployment"])
+def test_a_pod_keeps_what_it_was_rolled_out_with_when_the_catalogue_is_a_newer_one(
+    render, workload
+):
+    def rendered(**fields):
+        args = {"note": "not $(HOSTNAME)"}
+        one = service(workload=workload, backend={"kind": "fake", "args": args | fields})
+        values = catalogue(one)
+        values["global"]["catalogue"]["models"] = [{"id": "m", "simulated": True}]
+        return render(values)
+
+    def read(docs):
+        data = named(docs, "ConfigMap", "ps-catalogue")["data"]
+        return load_catalogue(data["catalogue.yaml"])
+
+    old, new = rendered(fail_rate=0), rendered(fail_rate=1)
+    variables = environment(container_of(old, "m", "worker"))
+    pinned = variables["PICKSPIN_WORKER_PINNED"].replace("$$(", "$(")  # as Kubernetes does
+    found = with_pinned(read(new), "m", pinned)
+    assert found.service("m") == read(old).service("m")
+    assert found.service("m") != read(new).service("m")
+    assert found.model("m") == read(old).model("m")
+
+
+def test_what_only_scales_starts_no_pod_anew(render):
+    def template(**fields):
+        return workload_of(render(catalogue(service(**fields))), "m")["spec"]["template"]
+
+    assert template(idle_s=10, max_replicas=3) == template(idle_s=99, max_replicas=2)
+    assert template(concurrency=2) != template(concurrency=3)
 
 
 @pytest.mark.parametrize("kind", BACKENDS)

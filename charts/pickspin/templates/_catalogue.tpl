@@ -67,8 +67,7 @@ app.kubernetes.io/component: {{ .component }}
   {{- if kindIs "bool" $service.enabled }}{{ $enabled = $service.enabled }}{{ end -}}
   {{- if $enabled -}}
     {{- $weights := $model.weights | default dict -}}
-    {{- /* What a worker reads once, at its start. What only scales is not part of it: no model starts anew for that. */ -}}
-    {{- $own := omit $service "slug" "min_warm" "max_replicas" "cooldown_s" "idle_s" "warm_hours" "warm_by_habit" "partitions" "price_per_hour_usd" "cold_start_s" "tokens_per_s" "ttft_s" "prefill_tokens_per_s" -}}
+    {{- $own := include "pickspin.readAtStart" $service | fromJson -}}
     {{- $checksum := dict "model" $model "service" $own "cascades" ($catalogue.cascades | default dict) | toJson | sha256sum | trunc 16 -}}
     {{- $source := $weights.source | default "" -}}
     {{- $path := $weights.path | default "" -}}
@@ -261,6 +260,12 @@ app.kubernetes.io/component: {{ .component }}
 - {name: catalogue, configMap: {name: {{ .Release.Name }}-catalogue}}
 - {name: tmp, emptyDir: {}}
 {{- include "pickspin.kafkaVolume" . }}
+{{- end -}}
+
+{{/* What a worker reads of its service once, at its start, as JSON. What only scales is not part of it: no model starts
+     anew for that. Takes an entry of the catalogue's services. */}}
+{{- define "pickspin.readAtStart" -}}
+{{- omit . "slug" "min_warm" "max_replicas" "cooldown_s" "idle_s" "warm_hours" "warm_by_habit" "partitions" "price_per_hour_usd" "cold_start_s" "tokens_per_s" "ttft_s" "prefill_tokens_per_s" | toJson -}}
 {{- end -}}
 
 {{/* The restricted Pod Security Standard, said on the container: a Knative Service takes it nowhere else. */}}

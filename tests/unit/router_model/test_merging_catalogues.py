@@ -1,4 +1,6 @@
-"""`--model` and `--fleet demo` add to a catalogue."""
+"""`--model` and `--fleet demo` add to a catalogue; a pod keeps what it was rolled out with."""
+
+import json
 
 import pytest
 
@@ -9,6 +11,7 @@ from router_model.catalogue_loading import (
     load_catalogue,
     with_demo_fleet,
     with_model,
+    with_pinned,
 )
 
 
@@ -67,3 +70,55 @@ def test_a_merged_catalogue_survives_being_written(catalogue: Catalogue) -> None
 def test_the_fleet_cannot_be_added_twice(catalogue: Catalogue) -> None:
     with pytest.raises(CatalogueRejected, match="there twice"):
         with_demo_fleet(with_demo_fleet(catalogue))
+
+
+PINNED = json.dumps(
+    {
+        "model": {"id": "m", "weights": {"path": "/old.gguf"}},
+        "service": {"model": "m", "backend": {"args": {"n": 1}}, "concurrency": 7},
+        "cascades": {},
+    }
+)
+
+
+def test_what_is_pinned_comes_before_the_catalogue_and_what_only_scales_is_the_catalogues() -> None:
+    newer = load_catalogue(
+        "models: [{id: m, weights: {path: /new.gguf}}]\n"
+        "services: [{model: m, backend: {args: {n: 2}}, concurrency: 1, idle_s: 77, cold_start_s: 9}]"
+    )
+    found = with_pinned(newer, "m", PINNED)
+    model, service = found.model("m"), found.service("m")
+    assert model is not None
+    assert service is not None
+    assert (model.weights.path, service.backend.args, service.concurrency) == (
+        "/old.gguf",
+        {"n": 1},
+        7,
+    )
+    assert (service.idle_s, service.cold_start_s) == (77, 9)
+    assert len(found.models) == len(found.services) == 1
+
+
+def test_what_is_pinned_lives_on_where_the_catalogue_has_forgotten_it(
+    catalogue: Catalogue,
+) -> None:
+    text = PINNED.replace('"m"', '"gone"')
+    found = with_pinned(catalogue, "gone", text)
+    service = found.service("gone")
+    assert service is not None
+    assert found.model(service.model) is not None
+    assert found.service("m") == catalogue.service("m")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{}",
+        '{"model": {"id": "m"}, "service": {"model": 1}}',
+        PINNED.replace("concurrency", "x"),
+    ],
+)
+def test_what_cannot_be_pinned_is_refused_by_name(catalogue: Catalogue, text: str) -> None:
+    with pytest.raises(CatalogueRejected, match="service m: as pinned"):
+        with_pinned(catalogue, "m", text)

@@ -18,7 +18,7 @@ from functions.adapters.memory import MemoryBlobs, MemoryLog
 from functions.errors import StartupFailed
 from functions.settings import Settings, WorkerSettings
 from functions.worker.lifecycle import Worker, expected_cold_start_s, remember_cold_start
-from functions.worker.main import Surroundings, build_worker, find_service
+from functions.worker.main import Surroundings, build_worker, find_service, own_catalogue
 from router_model.catalogue import Backend, Catalogue, Model, Service
 
 TOPICS = Topics()
@@ -146,6 +146,16 @@ def test_a_stop_while_loading_ends_at_once(tmp_path: Path, wait_until: Callable[
 def test_an_unknown_service_says_what_there_is() -> None:
     with pytest.raises(StartupFailed, match="it has: m"):
         find_service(catalogue(), "other")
+
+
+def test_what_is_pinned_is_served_and_what_cannot_be_read_stops_the_start() -> None:
+    pinned = {"model": {"id": "m", "simulated": True}, "service": {"model": "m", "concurrency": 9}}
+    settings = Settings(worker=WorkerSettings(service="m", pinned=json.dumps(pinned)))
+    service, model = find_service(own_catalogue(settings), "m")
+    assert (service.concurrency, model.simulated) == (9, True)
+    broken = Settings(worker=WorkerSettings(service="m", pinned="{"))
+    with pytest.raises(StartupFailed, match="PICKSPIN_WORKER_PINNED"):
+        own_catalogue(broken)
 
 
 def test_the_measured_cold_start_replaces_the_prior(tmp_path: Path) -> None:

@@ -1,8 +1,12 @@
 """New weights under load: the old ones drain and never come back; broken ones never take the topic; nothing is lost."""
 
+import json
+import sys
+from pathlib import Path
+
 import pytest
 from load import Load
-from release import merged
+from release import merged, run
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 OLD_TOKENS, NEW_TOKENS = 2, 4
@@ -17,6 +21,15 @@ def with_arguments(values, model, **arguments):
         for one in catalogue["services"]
     ]
     return merged(values, {"global": {"catalogue": catalogue | {"services": services}}})
+
+
+def reasons_of(installed, model):
+    """What `pickspin status` says against a service."""
+    program = str(Path(sys.executable).with_name("pickspin"))
+    said = json.loads(
+        run(program, "status", "--cluster", "-n", installed.api.namespace, "--json")
+    )
+    return next(one["reasons"] for one in said["services"] if one["slug"] == model)
 
 
 def length_of(found):
@@ -85,6 +98,11 @@ def test_a_revision_with_broken_weights_never_takes_the_topic(installed, values,
             with_arguments(values, model, tokens=NEW_TOKENS, fail_rate=1.0), is_waiting=False
         )
         load.await_accepted(60, timeout_s=90.0)
+        broken = installed.api.get("services.serving", f"ps-{model}")["status"][
+            "latestCreatedRevisionName"
+        ]
+        why = reasons_of(installed, model)
+        assert any(f"revision {broken} is not ready" in reason for reason in why), why
     load.assert_nothing_lost(installed.tail.outcomes)
     answers = load.await_answers(10.0)
     assert {length_of(found) for found in answers.values()} == {OLD_TOKENS}

@@ -8,7 +8,6 @@ import msgspec
 import typer
 
 from functions.entry import PROCESSES, run_process
-from functions.errors import StartupFailed
 from functions.settings import Settings, load_settings
 
 UP_EXAMPLES = """\b
@@ -121,10 +120,7 @@ def worker(
     ] = None,
 ) -> int:
     """Consumes one service's topics and calls its model."""
-    settings = _changed(load_settings(), {"worker": {"service": service}})
-    if not settings.worker.service:
-        raise StartupFailed("which service? give --service or set PICKSPIN_WORKER_SERVICE")
-    return run_process("worker", settings)
+    return run_process("worker", _changed(load_settings(), {"worker": {"service": service}}))
 
 
 def _runner(verb: str) -> Callable[[], int]:

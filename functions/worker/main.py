@@ -57,6 +57,8 @@ def run(settings: Settings) -> int:
     Raises:
         StartupFailed: no such service, its weights are missing, or its backend cannot be started.
     """
+    if not settings.worker.service:
+        raise StartupFailed("which service? give --service or set PICKSPIN_WORKER_SERVICE")
     import uvloop  # noqa: PLC0415 - tests run the worker on the loop they have
 
     catalogue = own_catalogue(settings)

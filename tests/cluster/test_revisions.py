@@ -26,9 +26,7 @@ def with_arguments(values, model, **arguments):
 def reasons_of(installed, model):
     """What `pickspin status` says against a service."""
     program = str(Path(sys.executable).with_name("pickspin"))
-    said = json.loads(
-        run(program, "status", "--cluster", "-n", installed.api.namespace, "--json")
-    )
+    said = json.loads(run(program, "status", "--cluster", "-n", installed.api.namespace, "--json"))
     return next(one["reasons"] for one in said["services"] if one["slug"] == model)
 
 

@@ -28,9 +28,11 @@ STDLIB = f"/usr/local/lib/{VERSION}"
 SITE = "/opt/pickspin/site"
 PROGRAM = f"""\
 #!/usr/local/bin/{VERSION}
-from functions.cli import main
+import sys
 
-main()
+from functions.__main__ import console
+
+sys.exit(console())
 """
 NOT_SHIPPED = ("test", "tests", "idlelib", "tkinter", "turtledemo", "ensurepip", "lib2to3")
 ENVIRONMENT = {

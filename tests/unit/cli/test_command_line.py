@@ -238,3 +238,27 @@ def test_help_imports_no_process() -> None:
     )
 
     assert found.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("verb", ["worker", "controller"])
+def test_a_process_starts_without_the_libraries_of_the_command_line(verb: str) -> None:
+    code = (
+        "import sys; from functions.__main__ import main; "
+        f"sys.argv[1:] = [{verb!r}]; status = main([{verb!r}]); "
+        "assert 'typer' not in sys.modules; sys.exit(status)"
+    )
+    environment = {"PATH": "", "PICKSPIN_WORKER_PORT": "x", "PICKSPIN_CONTROLLER_PORT": "x"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.startswith("pickspin: ")
+    assert done.stderr.count("\n") == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_a_worker_without_a_service_says_what_it_needs() -> None:
+    command = [sys.executable, "-m", "functions", "worker"]
+    done = subprocess.run(command, env={"PATH": ""}, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "pickspin: which service? give --service or set PICKSPIN_WORKER_SERVICE\n"

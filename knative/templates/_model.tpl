@@ -218,7 +218,8 @@ containers:
       httpGet: {path: /ready, port: 8080}
       periodSeconds: 5
     startupProbe:
-      httpGet: {path: /ready, port: 8080}
+      # Held until it is so, for less than the second that a probe has: probes come once a second at most.
+      httpGet: {path: "/ready?wait", port: 8080}
       periodSeconds: {{ $models.startupPeriodSeconds }}
       failureThreshold: {{ div (add $service.startTimeout (mul 2 (int $models.startupPeriodSeconds)) -1) (int $models.startupPeriodSeconds) }}
     livenessProbe:

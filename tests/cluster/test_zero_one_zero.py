@@ -28,14 +28,14 @@ def test_a_chat_wakes_exactly_the_model_it_names_is_answered_once_and_the_model_
 ):
     timeline = installed.timeline
     for number in range(ROUNDS):
-        installed.await_zero()
+        installed.await_zero(is_hurried=True)
         first = len(timeline.entries)
         answer = installed.door.chat(model, f"Say hello to number {number}.")
         timeline.note("first_answer", at=answer.ended, service=model, request=answer.request)
         assert answer.status == 200, answer.text
         assert answer.model == model
         assert answer.text.strip()
-        installed.await_zero(model)
+        installed.await_zero(model, is_hurried=True)
         timeline.note("zero", service=model)
         entries = timeline.entries[first:]
         assert sum(e["event"] == "enqueue" and e["service"] == model for e in entries) == 1

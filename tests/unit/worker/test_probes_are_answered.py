@@ -1,0 +1,74 @@
+"""/ready, /live and /metrics of a process: what they say, and a /ready that waits a moment for it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import httpx
+import pytest
+from prometheus_client import CollectorRegistry
+
+from functions import probes
+from functions.probes import ProbeServer
+
+
+class Process:
+    """What is probed."""
+
+    def __init__(self) -> None:
+        self.is_up = False
+        self.asked = asyncio.Event()
+
+    def is_ready(self) -> bool:
+        self.asked.set()
+        return self.is_up
+
+
+def probed(check: Callable[[Process, httpx.AsyncClient], Awaitable[None]]) -> None:
+    async def run() -> None:
+        process = Process()
+        server = ProbeServer(
+            is_ready=process.is_ready, is_live=lambda: True, registry=CollectorRegistry()
+        )
+        port = await server.start("127.0.0.1", 0)
+        root = f"http://127.0.0.1:{port}"
+        async with httpx.AsyncClient(base_url=root, trust_env=False) as http:
+            await check(process, http)
+        await server.close()
+
+    asyncio.run(run())
+
+
+def test_ready_says_what_is_so_at_once() -> None:
+    async def check(process: Process, http: httpx.AsyncClient) -> None:
+        assert (await http.get("/ready")).status_code == 503
+        process.is_up = True
+        assert (await http.get("/ready")).status_code == 200
+        assert (await http.get("/live")).status_code == 200
+        assert (await http.get("/metrics")).status_code == 200
+        assert (await http.get("/else")).status_code == 404
+        assert (await http.post("/ready")).status_code == 405
+
+    probed(check)
+
+
+def test_a_ready_that_waits_is_answered_when_it_becomes_so() -> None:
+    async def check(process: Process, http: httpx.AsyncClient) -> None:
+        waiting = asyncio.create_task(http.get("/ready?wait"))
+        await process.asked.wait()
+        assert not waiting.done()
+        process.is_up = True
+        assert (await waiting).status_code == 200
+
+    probed(check)
+
+
+def test_a_ready_that_waits_in_vain_says_so_before_the_probe_gives_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert probes._HOLD_S < 1.0
+    monkeypatch.setattr(probes, "_HOLD_S", 0.05)
+
+    async def check(_process: Process, http: httpx.AsyncClient) -> None:
+        assert (await http.get("/ready?wait")).status_code == 503
+
+    probed(check)

@@ -23,7 +23,7 @@ FIND := $(addprefix --find-links ,$(wildcard $(WHEELS)))
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up demo test test-chart test-kafka test-train vllm-test cluster-test cluster-up cluster-down lint fmt bench routebench routebench-speed routebench-data table3 schemas docs lock clean
+.PHONY: help setup up demo test test-chart test-kafka test-train vllm-test cluster-test cluster-build cluster-up cluster-down lint fmt bench routebench routebench-speed routebench-data table3 schemas docs lock clean
 
 help: ## print this
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ vllm-test: $(STAMPS)/test $(VLLM)/stamp ## a real vLLM (CPU build, in .venv-vllm
 
 cluster-test: $(STAMPS)/test ## the suite on a real one-node cluster of its own (root; go, java, mvn; ARGS="-k words")
 	@PYTHON=$(CURDIR)/$(BIN)/python tests/cluster/lane/cluster-test $(ARGS)
+
+cluster-build: ## only the programs of that cluster, where the cache lacks them (a quarter of an hour on two cores)
+	@tests/cluster/lane/cluster-test --build
 
 cluster-up: $(STAMPS)/test ## that cluster alone, with the product's images; prints what to eval
 	@PYTHON=$(CURDIR)/$(BIN)/python tests/cluster/lane/cluster-up --with-product $(ARGS)

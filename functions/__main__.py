@@ -47,7 +47,7 @@ def _process(verb: str) -> int:
     """What the CLI does for a process, its errors in one line included."""
     try:
         return run_process(verb, load_settings())
-    except PickspinError as error:
+    except (PickspinError, OSError) as error:
         sys.stderr.write(f"pickspin: {' '.join(str(error).split())}\n")
         return 1
     except KeyboardInterrupt:

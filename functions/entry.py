@@ -1,6 +1,5 @@
 """Every process of the product by verb, and the one way to run one. Imports of a process happen only when it runs."""
 
-import gc
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ PROCESSES: Final[Mapping[str, Process]] = MappingProxyType(
             "functions.router.source_main", "Feeds request records to the router over HTTP."
         ),
         "worker": Process(
-            "functions.worker.main", "Consumes one service's topics and calls its model."
+            "functions.worker.starting", "Consumes one service's topics and calls its model."
         ),
         "recorder": Process(
             "functions.recorder.main", "Keeps states and answers; ends overdue requests."
@@ -51,15 +50,12 @@ def run_process(verb: str, settings: Settings) -> int:
     Raises:
         StartupFailed: it cannot start.
     """
-    from functions.lifecycle import prefer_latency  # noqa: PLC0415
+    from functions.lifecycle import importing, prefer_latency  # noqa: PLC0415
     from functions.telemetry import setup_logging  # noqa: PLC0415 - not needed to list the verbs
 
     setup_logging(verb, settings.log_level)
     prefer_latency()
-    # What an import makes stays: collecting in between costs a worker's cold start a tenth of a second.
-    gc.disable()
-    module = importlib.import_module(PROCESSES[verb].module)
-    gc.freeze()
-    gc.enable()
+    with importing():
+        module = importlib.import_module(PROCESSES[verb].module)
     status: int = module.run(settings)
     return status

@@ -4,8 +4,9 @@ they tell the truth.
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, generate_latest
 
@@ -37,9 +38,12 @@ class ProbeServer:
         self._registry = registry
         self._server: asyncio.Server | None = None
 
-    async def start(self, host: str, port: int) -> int:
-        """Listens and returns the port (`port` 0: one that the system chose)."""
-        self._server = await asyncio.start_server(self._serve, host, port, limit=_MAX_HEAD)
+    async def start(self, host: str, port: int, listener: socket.socket | None = None) -> int:
+        """Listens and returns the port (`port` 0: one that the system chose); with a `listener`, on that one."""
+        where: dict[str, Any] = (
+            {"host": host, "port": port} if listener is None else {"sock": listener}
+        )
+        self._server = await asyncio.start_server(self._serve, limit=_MAX_HEAD, **where)
         bound: int = self._server.sockets[0].getsockname()[1]
         return bound
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import socket
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -101,8 +102,8 @@ class Worker:
         """False only for what a restart cures: a dead or stuck poll thread."""
         return self._parts.poll.failure is None and not self._is_stuck()
 
-    async def run(self) -> int:
-        """Runs to the end; returns the exit status."""
+    async def run(self, listener: socket.socket | None = None) -> int:
+        """Runs to the end; returns the exit status. Probes come to `listener`; None: to the port of the settings."""
         parts = self._parts
         loop = asyncio.get_running_loop()
 
@@ -110,7 +111,7 @@ class Worker:
             return lambda: _in_loop(loop, event.set)
 
         parts.poll.on_joined, parts.poll.on_end = tell(self._joined), tell(self._poll_ended)
-        self.port = await self._probes.start(parts.host, parts.port)
+        self.port = await self._probes.start(parts.host, parts.port, listener)
         parts.control.start()
         parts.poll.start()
         repeating = [

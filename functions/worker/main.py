@@ -3,6 +3,7 @@
 import asyncio
 import queue
 import signal
+import socket
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -51,8 +52,10 @@ class Surroundings:
     data_dir: Path
 
 
-def run(settings: Settings) -> int:
+def run(settings: Settings, listener: socket.socket | None = None) -> int:
     """Runs one replica of `settings.worker.service` until SIGTERM or SIGINT, or until its model fails (status 1).
+
+    Probes come to `listener`; None: to the port of the settings.
 
     Raises:
         StartupFailed: no such service, its weights are missing, or its backend cannot be started.
@@ -68,7 +71,7 @@ def run(settings: Settings) -> int:
         clock=SystemClock(),
         data_dir=wiring.data_dir(settings),
     )
-    status: int = uvloop.run(_run(settings, catalogue, surroundings))
+    status: int = uvloop.run(_run(settings, catalogue, surroundings, listener))
     return status
 
 
@@ -89,12 +92,17 @@ def own_catalogue(settings: Settings) -> Catalogue:
         raise StartupFailed(f"PICKSPIN_WORKER_PINNED: {error}") from error
 
 
-async def _run(settings: Settings, catalogue: Catalogue, surroundings: Surroundings) -> int:
+async def _run(
+    settings: Settings,
+    catalogue: Catalogue,
+    surroundings: Surroundings,
+    listener: socket.socket | None,
+) -> int:
     worker = await build_worker(settings, catalogue, surroundings)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, worker.stop)
-    return await worker.run()
+    return await worker.run(listener)
 
 
 def find_service(catalogue: Catalogue, slug: str) -> tuple[Service, Model]:

@@ -8,7 +8,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from functions import probes
+from functions.errors import StartupFailed
 from functions.probes import ProbeServer
+from functions.worker.starting import listening
 
 
 class Process:
@@ -72,3 +74,31 @@ def test_a_ready_that_waits_in_vain_says_so_before_the_probe_gives_up(
         assert (await http.get("/ready?wait")).status_code == 503
 
     probed(check)
+
+
+def test_a_probe_that_comes_before_the_server_is_there_is_answered_by_it() -> None:
+    async def run() -> None:
+        with listening("127.0.0.1", 0) as listener:
+            port = listener.getsockname()[1]
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"GET /ready?wait HTTP/1.1\r\nhost: x\r\n\r\n")
+            process = Process()
+            server = ProbeServer(
+                is_ready=process.is_ready, is_live=lambda: True, registry=CollectorRegistry()
+            )
+            assert await server.start("ignored", 1, listener) == port
+            await process.asked.wait()
+            process.is_up = True
+            assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+            writer.close()
+            await server.close()
+
+    asyncio.run(run())
+
+
+def test_a_port_that_is_taken_is_said_by_its_setting() -> None:
+    with (
+        listening("127.0.0.1", 0) as taken,
+        pytest.raises(StartupFailed, match="PICKSPIN_WORKER_PORT"),
+    ):
+        listening("127.0.0.1", taken.getsockname()[1])

@@ -1,0 +1,41 @@
+"""The first moment of a worker: its port is open before its libraries are read.
+
+A probe that comes meanwhile waits for its answer; refused, it would come again a second later.
+"""
+
+import socket
+from typing import Final
+
+from functions.errors import StartupFailed
+from functions.lifecycle import importing
+from functions.settings import Settings
+
+_BACKLOG: Final = 16
+
+
+def run(settings: Settings) -> int:
+    """`functions.worker.main.run` behind an open port.
+
+    Raises:
+        StartupFailed: as there, or the port is taken.
+    """
+    with listening(settings.worker.host, settings.worker.port) as listener:
+        with importing():
+            from functions.worker.main import run as run_worker  # noqa: PLC0415 - a third of a second, after the port
+
+        return run_worker(settings, listener)
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """A socket that takes connections; who asks waits until they are accepted.
+
+    Raises:
+        StartupFailed: the address cannot be had.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise StartupFailed(
+            f"PICKSPIN_WORKER_PORT: cannot listen on {host}:{port}: {error}"
+        ) from error

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -47,6 +48,29 @@ class StopFlag:
         """Waits until set, at most `timeout_s` (None: for ever); returns whether it is set."""
         with self._condition:
             return self._condition.wait_for(lambda: self._is_set, timeout_s)
+
+
+class WatchedStop(StopFlag):
+    """A flag of someone else's that notes when it was looked at last: a loop that lives looks at it every turn."""
+
+    def __init__(self, stop: StopFlag) -> None:
+        self._stop = stop
+        self._looked_s = time.monotonic()
+
+    def quiet_s(self) -> float:
+        """How long ago it was looked at."""
+        return time.monotonic() - self._looked_s
+
+    def set(self) -> None:
+        self._stop.set()
+
+    def is_set(self) -> bool:
+        self._looked_s = time.monotonic()
+        return self._stop.is_set()
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        self._looked_s = time.monotonic()
+        return self._stop.wait(timeout_s)
 
 
 def die_with_parent(parent_pid: int, number: int = signal.SIGTERM) -> None:

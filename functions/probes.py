@@ -5,10 +5,15 @@ they tell the truth.
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, generate_latest
+
+from functions.errors import StartupFailed
+from functions.settings import ProbeSettings
 
 _READ_S: Final = 5.0
 _HOLD_S: Final = 0.8
@@ -90,3 +95,64 @@ class ProbeServer:
             if is_fine
             else ("503 Service Unavailable", "text/plain", b"not now\n")
         )
+
+
+class _Apart:
+    """A `ProbeServer` on a thread and an event loop of its own."""
+
+    def __init__(self, server: ProbeServer, host: str, port: int) -> None:
+        self._server, self._host, self._port = server, host, port
+        self._loop = asyncio.new_event_loop()
+        self._ending = asyncio.Event()
+        self._opened: Future[int] = Future()
+        self._thread = threading.Thread(target=self._run, name="probes", daemon=True)
+
+    def open(self) -> int:
+        """Starts; the port."""
+        self._thread.start()
+        try:
+            return self._opened.result()
+        except OSError as error:
+            self._thread.join()
+            where = f"{self._host}:{self._port}"
+            raise StartupFailed(
+                f"PICKSPIN_PROBES_PORT: cannot listen on {where}: {error}"
+            ) from error
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._ending.set)
+        self._thread.join()
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._serve())
+
+    async def _serve(self) -> None:
+        try:
+            port = await self._server.start(self._host, self._port)
+        except OSError as error:
+            self._opened.set_exception(error)
+            return
+        self._opened.set_result(port)
+        await self._ending.wait()
+        await self._server.close()
+
+
+@contextlib.contextmanager
+def probed(server: ProbeServer, settings: ProbeSettings) -> Iterator[int | None]:
+    """While inside, `server` answers from a thread of its own: for processes that have no event loop for it.
+
+    Gives the port; None: the settings want no probes.
+
+    Raises:
+        StartupFailed: the port is taken.
+    """
+    if settings.port is None:
+        yield None
+        return
+    apart = _Apart(server, settings.host, settings.port)
+    port = apart.open()
+    try:
+        yield port
+    finally:
+        apart.close()

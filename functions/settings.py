@@ -254,6 +254,15 @@ class CallbackSettings(Group, frozen=True, kw_only=True):
     concurrency: int = 16
 
 
+class ProbeSettings(Group, frozen=True, kw_only=True):
+    """/ready, /live and /metrics of recorder and callbacks, which have no other door."""
+
+    host: str = "127.0.0.1"
+    """A pod binds 0.0.0.0."""
+    port: int | None = None
+    """0 lets the system choose; None: none."""
+
+
 class Settings(Group, frozen=True, kw_only=True):
     """All groups. A process takes the groups it needs from the one object its wiring receives."""
 
@@ -264,6 +273,7 @@ class Settings(Group, frozen=True, kw_only=True):
     spin: SpinSettings = SpinSettings()
     scaler: ScalerSettings = ScalerSettings()
     controller: ControllerSettings = ControllerSettings()
+    probes: ProbeSettings = ProbeSettings()
     store: StoreSettings = StoreSettings()
     callbacks: CallbackSettings = CallbackSettings()
     catalogue: str = ""

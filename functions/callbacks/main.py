@@ -14,14 +14,17 @@ from functions.callbacks.delivering import Deliverer, DeliveryLimits, Surroundin
 from functions.callbacks.enqueueing import Enqueuer
 from functions.callbacks.schedule import parse_schedule
 from functions.callbacks.targets import CallbackPolicy
-from functions.lifecycle import StopFlag
+from functions.lifecycle import StopFlag, WatchedStop
 from functions.ports import BlobStore, Clock, RecordLog
+from functions.probes import ProbeServer, probed
 from functions.settings import Settings
 from functions.store import CallbackStore
 from functions.telemetry import Metrics, setup_logging
 from functions.wiring import open_blobs, open_log, open_store
 
 CLOSE_S: Final = 5.0
+STUCK_S: Final = 120.0
+"""Not live when a half has not looked up for this long."""
 
 log = logging.getLogger(__name__)
 
@@ -73,14 +76,28 @@ class CallbacksProcess:
         self._resolver = resolver
         self._topics = Topics(settings.broker.prefix)
         self._failed = threading.Event()
+        self._metrics = Metrics()
+        self.probe_port: int | None = None
+        self._watched: tuple[WatchedStop, ...] = ()
         self._limits = DeliveryLimits(
             delays=parse_schedule(found.schedule_s),
             attempt_timeout_s=found.attempt_timeout_s,
             concurrency=found.concurrency,
         )
 
+    def is_live(self) -> bool:
+        """Neither half has died or is stuck."""
+        return not self._failed.is_set() and all(one.quiet_s() < STUCK_S for one in self._watched)
+
     def run(self, stop: StopFlag) -> int:
         """Blocks until `stop`."""
+        probes = ProbeServer(
+            is_ready=self.is_live, is_live=self.is_live, registry=self._metrics.registry
+        )
+        with probed(probes, self._settings.probes) as self.probe_port:
+            return self._run(stop)
+
+    def _run(self, stop: StopFlag) -> int:
         try:
             asyncio.run(self._deliver(stop))
         except Exception:
@@ -106,18 +123,19 @@ class CallbacksProcess:
             clock=self._clock,
             topics=self._topics,
             policy=CallbackPolicy.of(self._settings.ingress),
-            metrics=Metrics(),
+            metrics=self._metrics,
             chance=random.random,
         )
         deliverer = Deliverer(around, self._limits)
+        self._watched = (delivering, reading) = WatchedStop(stop), WatchedStop(stop)
         enqueueing = threading.Thread(
             target=self._enqueue,
-            args=(stop, lambda: loop.call_soon_threadsafe(deliverer.wake)),
+            args=(reading, lambda: loop.call_soon_threadsafe(deliverer.wake)),
             name="enqueue",
         )
         enqueueing.start()
         try:
-            await deliverer.run(stop)
+            await deliverer.run(delivering)
         finally:
             stop.set()
             await asyncio.to_thread(enqueueing.join)

@@ -9,8 +9,9 @@ from typing import Final
 from events.types import Topics
 from functions.adapters.clock import SystemClock
 from functions.errors import StoreFailed
-from functions.lifecycle import StopFlag
+from functions.lifecycle import StopFlag, WatchedStop
 from functions.ports import BlobStore, Clock, RecordLog
+from functions.probes import ProbeServer, probed
 from functions.recorder.batches import BatchLimits, BatchRunner
 from functions.recorder.reaper import Reaper, ReaperLimits, Republisher
 from functions.recorder.recording import Recorder, recorded_topics
@@ -22,6 +23,8 @@ from functions.wiring import open_blobs, open_log, open_store
 BATCH_S: Final = 0.25
 PURGE_S: Final = 60.0
 CLOSE_S: Final = 5.0
+STUCK_S: Final = 120.0
+"""Not live when a part has not looked up for this long."""
 
 log = logging.getLogger(__name__)
 
@@ -61,14 +64,30 @@ class RecorderProcess:
         self._clock = clock
         self._topics = Topics(settings.broker.prefix)
         self._failed = threading.Event()
+        self._metrics = Metrics()
+        self.probe_port: int | None = None
+        self._watched: tuple[WatchedStop, ...] = ()
+
+    def is_live(self) -> bool:
+        """No part has died or is stuck."""
+        return not self._failed.is_set() and all(one.quiet_s() < STUCK_S for one in self._watched)
 
     def run(self, stop: StopFlag) -> int:
         """Blocks until `stop`; a part that dies stops the others, so that the process is started anew."""
+        probes = ProbeServer(
+            is_ready=self.is_live, is_live=self.is_live, registry=self._metrics.registry
+        )
+        with probed(probes, self._settings.probes) as self.probe_port:
+            return self._run(stop)
+
+    def _run(self, stop: StopFlag) -> int:
         if self._settings.store.boot_id and self._store.boot(self._settings.store.boot_id):
             log.warning("new life of an in-memory broker: unfinished requests of the last one end")
+        parts = (self._record, self._reap, self._run_batches)
+        self._watched = tuple(WatchedStop(stop) for _ in parts)
         threads = [
-            threading.Thread(target=self._guard, args=(part, stop), name=part.__name__)
-            for part in (self._record, self._reap, self._run_batches)
+            threading.Thread(target=self._guard, args=(part, watched), name=part.__name__)
+            for part, watched in zip(parts, self._watched, strict=True)
         ]
         for thread in threads:
             thread.start()
@@ -118,7 +137,7 @@ class RecorderProcess:
             clock=self._clock,
             topics=self._topics,
             limits=limits,
-            metrics=Metrics(),
+            metrics=self._metrics,
         )
         republisher = Republisher(
             store=self._store,

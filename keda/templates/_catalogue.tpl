@@ -323,6 +323,12 @@ securityContext:
 {{/* Where the probes and metrics of a process with no other door are. */}}
 {{- define "pickspin.probePort" -}}9100{{- end -}}
 
+{{/* Those of a process that has them only when told so. */}}
+{{- define "pickspin.probeEnvironment" -}}
+- {name: PICKSPIN_PROBES_HOST, value: 0.0.0.0}
+- {name: PICKSPIN_PROBES_PORT, value: {{ include "pickspin.probePort" . | quote }}}
+{{- end -}}
+
 {{/* A Deployment of one process, with a budget where it has several replicas. Takes root, component, verb, replicas,
      resources; optionally env, ports (a list of name and containerPort; one named `probes` is asked for /ready and
      /live), account (the service account, whose token is then mounted), scratch (no data claim: /data is empty),

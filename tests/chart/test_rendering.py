@@ -357,3 +357,16 @@ def test_the_example_catalogue_renders(render):
     shown = named(docs, "ConfigMap", "ps-catalogue")["data"]["catalogue.yaml"]
     loaded = load_catalogue(shown)
     assert [s.slug for s in loaded.services] == [s.slug for s in load_catalogue(text).services]
+
+
+@pytest.mark.parametrize("part", ["recorder", "callbacks", "scaler", "controller"])
+def test_parts_without_a_door_are_probed_and_measured_on_a_port_of_their_own(render, part):
+    docs = render({})
+    (container,) = named(docs, "Deployment", f"ps-{part}")["spec"]["template"]["spec"]["containers"]
+    assert {"name": "probes", "containerPort": 9100} in container["ports"]
+    assert container["readinessProbe"]["httpGet"] == {"path": "/ready", "port": "probes"}
+    assert container["livenessProbe"]["httpGet"] == {"path": "/live", "port": "probes"}
+    variables = {one["name"]: one.get("value") for one in container["env"]}
+    assert "0.0.0.0" in {
+        variables.get(f"PICKSPIN_{name}_HOST") for name in (part.upper(), "PROBES")
+    }

@@ -78,9 +78,14 @@ def test_bursts_are_served_and_the_replicas_turn_at_most_once_in_an_idle_time(in
         quickest_s = min(
             later - earlier for (earlier, _), (later, way) in pairwise(turns) if way < 0
         )
+        roused = sum(
+            way > 0 and later - earlier < idle_s[model]
+            for (earlier, _), (later, way) in pairwise(turns)
+        )
         said = {
             "requests": len(ended),
             "turns": len(turns),
+            "roused_within_an_idle_time": roused,
             "idle_times": round(TRACE_S / idle_s[model]),
             "quickest_sleep_s": round(quickest_s, 1),
             "wait_p50_s": round(statistics.median(waits), 2),

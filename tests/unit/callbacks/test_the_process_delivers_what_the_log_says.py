@@ -1,6 +1,7 @@
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
+import httpx
 from standardwebhooks import Webhook
 
 from events import reply, types
@@ -15,7 +16,7 @@ from functions.adapters.webhook_http import SystemResolver
 from functions.callbacks.main import CallbacksProcess
 from functions.callbacks.signing import new_secret
 from functions.lifecycle import StopFlag
-from functions.settings import IngressSettings, Settings
+from functions.settings import IngressSettings, ProbeSettings, Settings
 from functions.store import CallbackTarget
 
 TOPICS = Topics()
@@ -45,7 +46,7 @@ def test_a_terminal_on_the_log_arrives_signed_and_the_process_drains():
     url = f"http://localhost:{server.server_port}/hook"
     store.add_target(CallbackTarget(id="t1", tenant="one", url=url, secret=SECRET))
     process = CallbacksProcess(
-        settings=Settings(ingress=ingress),
+        settings=Settings(ingress=ingress, probes=ProbeSettings(port=0)),
         store=store,
         log=log,
         blobs=MemoryBlobs(),
@@ -67,6 +68,9 @@ def test_a_terminal_on_the_log_arrives_signed_and_the_process_drains():
         (out,) = reply.terminal_outgoing(event, topics=TOPICS, reply=None)
         log.appender(client="t").append(outgoing_record(out)).result(0)
         assert server.got_one.wait(10)
+        probes = f"http://127.0.0.1:{process.probe_port}"
+        assert httpx.get(f"{probes}/ready", trust_env=False).status_code == 200
+        assert "pickspin_callback_attempts" in httpx.get(f"{probes}/metrics", trust_env=False).text
     finally:
         stop.set()
         running.join(10)

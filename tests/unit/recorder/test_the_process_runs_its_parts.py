@@ -3,6 +3,9 @@ import threading
 import time
 from datetime import timedelta
 
+import httpx
+import pytest
+
 from events import types
 from events.instants import to_rfc3339
 from events.kafka_codec import to_record
@@ -11,9 +14,11 @@ from events.types import State, Topics
 from functions.adapters.clock import SystemClock
 from functions.adapters.memory import MemoryBlobs, MemoryLog
 from functions.adapters.sql_store import SqlStore
-from functions.lifecycle import StopFlag
-from functions.recorder.main import RecorderProcess
-from functions.settings import Settings, StoreSettings
+from functions.errors import StartupFailed
+from functions.lifecycle import StopFlag, WatchedStop
+from functions.recorder.main import STUCK_S, RecorderProcess
+from functions.settings import ProbeSettings, Settings, StoreSettings
+from functions.worker.starting import listening
 
 TOPICS = Topics()
 
@@ -30,7 +35,7 @@ def test_a_foreign_request_for_a_service_that_never_wakes_expires_within_two_sec
     clock, log, stop = SystemClock(), MemoryLog(partitions=2), StopFlag()
     store = SqlStore("sqlite://", clock)
     process = RecorderProcess(
-        settings=Settings(store=StoreSettings(reap_s=0.05)),
+        settings=Settings(store=StoreSettings(reap_s=0.05), probes=ProbeSettings(port=0)),
         store=store,
         log=log,
         blobs=MemoryBlobs(),
@@ -58,6 +63,11 @@ def test_a_foreign_request_for_a_service_that_never_wakes_expires_within_two_sec
             return row is not None and row.state is State.EXPIRED
 
         until(is_expired)
+        probes = f"http://127.0.0.1:{process.probe_port}"
+        assert httpx.get(f"{probes}/live", trust_env=False).status_code == 200
+        assert (
+            'pickspin_reaped_total{state="' in httpx.get(f"{probes}/metrics", trust_env=False).text
+        )
         assert clock.now() - deadline < timedelta(seconds=2)
     finally:
         stop.set()
@@ -78,3 +88,34 @@ def test_a_part_that_dies_ends_the_process_with_a_status():
     )
     assert process.run(StopFlag()) == 1
     store.close()
+
+
+def test_a_part_that_does_not_look_up_any_more_makes_the_process_not_live(monkeypatch):
+    process = RecorderProcess(
+        settings=Settings(),
+        store=SqlStore("sqlite://", SystemClock()),
+        log=MemoryLog(),
+        blobs=MemoryBlobs(),
+        clock=SystemClock(),
+    )
+    stuck = WatchedStop(StopFlag())
+    process._watched = (stuck,)
+    assert process.is_live()
+    later_s = stuck._looked_s + STUCK_S + 1
+    monkeypatch.setattr(time, "monotonic", lambda: later_s)
+    assert not process.is_live()
+    assert not stuck.is_set()  # looked at again
+    assert process.is_live()
+
+
+def test_a_probe_port_that_is_taken_stops_the_start():
+    with listening("127.0.0.1", 0) as taken:
+        process = RecorderProcess(
+            settings=Settings(probes=ProbeSettings(port=taken.getsockname()[1])),
+            store=SqlStore("sqlite://", SystemClock()),
+            log=MemoryLog(),
+            blobs=MemoryBlobs(),
+            clock=SystemClock(),
+        )
+        with pytest.raises(StartupFailed, match="PICKSPIN_PROBES_PORT"):
+            process.run(StopFlag())

@@ -11,7 +11,17 @@ from pathlib import Path
 import pytest
 from door import Door
 from kube_api import KubeApi
-from release import ROOT, SMOLLM, Release, image_names, kubectl, lane_values, merged, service
+from release import (
+    ROOT,
+    SMOLLM,
+    Release,
+    apply_volume,
+    image_names,
+    kubectl,
+    lane_values,
+    merged,
+    service,
+)
 from shared_libraries import libraries_of
 from timeline import SERVICE_LABEL, ScaleWatch
 
@@ -23,26 +33,6 @@ SITE = ROOT / ".venv-vllm/lib/python3.11/site-packages"
 LSCPU = Path("/usr/bin/lscpu")
 """vLLM asks it which processors there are."""
 START_S = 600
-VOLUME = """
-apiVersion: v1
-kind: PersistentVolume
-metadata: {{name: vllm-models}}
-spec:
-  capacity: {{storage: 10Gi}}
-  accessModes: [ReadOnlyMany]
-  storageClassName: ""
-  claimRef: {{namespace: {namespace}, name: models}}
-  hostPath: {{path: {path}, type: Directory}}
----
-apiVersion: v1
-kind: PersistentVolumeClaim
-metadata: {{name: models, namespace: {namespace}}}
-spec:
-  accessModes: [ReadOnlyMany]
-  storageClassName: ""
-  volumeName: vllm-models
-  resources: {{requests: {{storage: 10Gi}}}}
-"""
 
 
 def link_or_copy(source, target):
@@ -139,7 +129,7 @@ def test_a_chat_wakes_vllm_through_ingress_source_router_and_worker_and_it_sleep
     watch = None
     try:
         kubectl("create", "namespace", NAMESPACE, may_fail=True)
-        kubectl("apply", "-f", "-", given=VOLUME.format(namespace=NAMESPACE, path=models))
+        apply_volume("models", NAMESPACE, models)
         watch = ScaleWatch(api, timeline)
         release.install(vllm_values(image_names(), prepare.volumes(NAMESPACE)))
         prepare.await_ready(api, timeline, START_S + 120.0)

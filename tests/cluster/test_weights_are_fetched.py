@@ -8,30 +8,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from release import Release, image_names, kubectl
+from release import Release, apply_volume, image_names, kubectl
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 NAMESPACE = "weights"
-VOLUME = """
-apiVersion: v1
-kind: PersistentVolume
-metadata: {{name: weights-source}}
-spec:
-  capacity: {{storage: 1Gi}}
-  accessModes: [ReadWriteMany]
-  storageClassName: ""
-  claimRef: {{namespace: {namespace}, name: source}}
-  hostPath: {{path: {path}, type: Directory}}
----
-apiVersion: v1
-kind: PersistentVolumeClaim
-metadata: {{name: source, namespace: {namespace}}}
-spec:
-  accessModes: [ReadWriteMany]
-  storageClassName: ""
-  volumeName: weights-source
-  resources: {{requests: {{storage: 1Gi}}}}
-"""
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +25,7 @@ def folder(lane) -> Iterator[Path]:
     (root / "ps-weights-m").chmod(0o1777)
     kubectl("create", "namespace", NAMESPACE)
     kubectl("label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=restricted")
-    kubectl("apply", "-f", "-", given=VOLUME.format(namespace=NAMESPACE, path=root / "source"))
+    apply_volume("source", NAMESPACE, root / "source")
     yield root
     kubectl("delete", "namespace", NAMESPACE, "--wait=true", "--timeout=120s")
     kubectl("delete", "pv", "weights-source", f"{NAMESPACE}-ps-weights-m", may_fail=True)

@@ -191,6 +191,32 @@ def kubectl(*arguments: str, may_fail: bool = False, given: str | None = None) -
     return run("kubectl", *arguments, may_fail=may_fail, given=given)
 
 
+def apply_volume(claim: str, namespace: str, path: Path) -> None:
+    """A claim of `namespace` on a directory of the node, whose volume is `NAMESPACE-CLAIM`."""
+    shared: Values = {"accessModes": ["ReadWriteMany"], "storageClassName": ""}
+    volume = f"{namespace}-{claim}"
+    described = [
+        {
+            "apiVersion": "v1",
+            "kind": "PersistentVolume",
+            "metadata": {"name": volume},
+            "spec": shared
+            | {
+                "capacity": {"storage": "10Gi"},
+                "claimRef": {"namespace": namespace, "name": claim},
+                "hostPath": {"path": str(path), "type": "Directory"},
+            },
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "metadata": {"name": claim, "namespace": namespace},
+            "spec": shared | {"volumeName": volume, "resources": {"requests": {"storage": "10Gi"}}},
+        },
+    ]
+    kubectl("apply", "-f", "-", given=yaml.safe_dump_all(described))
+
+
 def run(
     *command: str, may_fail: bool = False, given: str | None = None, timeout_s: float = 240.0
 ) -> str:

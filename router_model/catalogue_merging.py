@@ -77,6 +77,21 @@ def with_model(catalogue: Catalogue, name: str, source: str) -> Catalogue:
     return finish(_joined(catalogue, (model,), (service,)))
 
 
+ONLY_SCALES: Final = frozenset(
+    {
+        "min_warm",
+        "max_replicas",
+        "cooldown_s",
+        "idle_s",
+        "warm_hours",
+        "warm_by_habit",
+        "partitions",
+    }
+    | {"price_per_hour_usd", "cold_start_s", "tokens_per_s", "ttft_s", "prefill_tokens_per_s"}
+)
+"""Of a service; no pod starts anew for these, so the newest holds (the charts' `pickspin.readAtStart` omits them)."""
+
+
 class Pinned(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a worker goes by as long as its revision lives. `service` has no slug, and of what only scales nothing."""
 
@@ -101,8 +116,9 @@ def with_pinned(catalogue: Catalogue, slug: str, text: str) -> Catalogue:
     known = catalogue.service(slug)
     try:
         pinned = msgspec.json.decode(text, type=Pinned)
-        below: dict[str, Any] = {} if known is None else msgspec.to_builtins(known)
-        service = msgspec.convert({**below, **pinned.service, "slug": slug}, Service)
+        newest: dict[str, Any] = {} if known is None else msgspec.to_builtins(known)
+        scaling = {name: newest[name] for name in ONLY_SCALES & newest.keys()}
+        service = msgspec.convert({**pinned.service, **scaling, "slug": slug}, Service)
     except msgspec.MsgspecError as error:
         raise CatalogueRejected([Problem(f"service {slug}", f"as pinned: {error}")]) from error
     return msgspec.structs.replace(

@@ -1,5 +1,6 @@
 """What a model's pod consists of: devices, arguments, time to drain, whose program the server is."""
 
+import json
 import re
 
 import msgspec
@@ -10,6 +11,7 @@ from functions.backends.arguments import Place, arguments_of
 from functions.settings import load_settings
 from router_model.catalogue import Model, Service, Weights
 from router_model.catalogue_loading import load_catalogue, with_pinned
+from router_model.catalogue_merging import ONLY_SCALES
 from tests.chart.manifests import (
     catalogue,
     container_of,
@@ -63,6 +65,13 @@ def test_a_pod_keeps_what_it_was_rolled_out_with_when_the_catalogue_is_a_newer_o
     assert found.service("m") == read(old).service("m")
     assert found.service("m") != read(new).service("m")
     assert found.model("m") == read(old).model("m")
+
+
+def test_charts_and_worker_agree_on_what_only_scales(render):
+    values = dict.fromkeys(ONLY_SCALES, 1) | {"warm_hours": [], "warm_by_habit": False}
+    worker = container_of(render(catalogue(service(concurrency=3, **values))), "m", "worker")
+    pinned = json.loads(environment(worker)["PICKSPIN_WORKER_PINNED"])
+    assert pinned["service"].keys() == {"model", "backend", "concurrency", "timeout_s"}
 
 
 def test_what_only_scales_starts_no_pod_anew(render):

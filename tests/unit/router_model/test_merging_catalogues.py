@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from router_model.catalogue import Catalogue
+from router_model.catalogue import Catalogue, Service
 from router_model.catalogue_loading import (
     CatalogueRejected,
     dump_catalogue,
@@ -97,6 +97,20 @@ def test_what_is_pinned_comes_before_the_catalogue_and_what_only_scales_is_the_c
     )
     assert (service.idle_s, service.cold_start_s) == (77, 9)
     assert len(found.models) == len(found.services) == 1
+
+
+def test_what_the_pinned_service_leaves_to_its_default_is_not_taken_from_a_newer_catalogue() -> (
+    None
+):
+    newer = load_catalogue(
+        "models: [{id: m, weights: {path: /m.gguf}}]\n"
+        "services: [{model: m, backend: {kind: vllm}, concurrency: 9, start_timeout_s: 7, idle_s: 77}]"
+    )
+    pinned = json.dumps({"model": {"id": "m"}, "service": {"model": "m"}})
+    found = with_pinned(newer, "m", pinned).service("m")
+    assert found is not None
+    default = Service(model="m", slug="m", idle_s=77)
+    assert found == default
 
 
 def test_what_is_pinned_lives_on_where_the_catalogue_has_forgotten_it(

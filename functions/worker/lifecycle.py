@@ -131,9 +131,8 @@ class Worker:
         try:
             await self._until_stop(self._warm())
         except StartupFailed as error:
-            await (
-                self._read_control()
-            )  # whose failure it is: the service's, or this revision's alone
+            # Whose failure it is: the service's, or this revision's alone.
+            await self._read_control()
             return str(error)
         failure = None if self._stop.is_set() else await self._until_stop(self._serve())
         if failure is None:

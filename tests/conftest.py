@@ -1,10 +1,21 @@
-"""Fixtures that several suites share."""
+"""Fixtures that several suites share, and a limit on how long a finished run may take to end."""
 
+import faulthandler
 from collections.abc import Iterator
 
 import pytest
 
 from functions.local.broker_kafka import start_kafka
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addini("exit_limit_s", "how long threads may hold up the end of a run", default="60")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """A thread that a failed test left behind would hold up the process for ever: it is shown, and the run fails."""
+    faulthandler.dump_traceback_later(float(config.getini("exit_limit_s")), exit=True)
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,14 @@ from typing import Any, Final
 
 from kafka import KafkaAdminClient, TopicPartition
 from kafka.admin import OffsetSpec
-from kafka.errors import KafkaError, TopicAlreadyExistsError
+from kafka.errors import (
+    CoordinatorLoadInProgressError,
+    CoordinatorNotAvailableError,
+    KafkaError,
+    NotCoordinatorError,
+    TopicAlreadyExistsError,
+)
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from events.record import PartitionId
 from functions.adapters.kafka_appender import KafkaAppender
@@ -23,6 +30,13 @@ from functions.settings import BrokerSettings
 
 EMBEDDED_API_VERSION: Final = (2, 3)
 _RETRY_S: Final = 0.1
+_COORDINATOR_S: Final = 5.0
+_NO_COORDINATOR_YET: Final = (
+    CoordinatorLoadInProgressError,
+    CoordinatorNotAvailableError,
+    NotCoordinatorError,
+)
+"""What a cluster answers where nobody ever asked for a group: it makes the topic of their offsets first."""
 
 
 def client_options(settings: BrokerSettings, client: str) -> dict[str, Any]:
@@ -88,10 +102,19 @@ class KafkaLog:
 
 
 class KafkaLagReader:
-    """End, start and committed offsets through the admin client: one ListOffsets a broker, one OffsetFetch a group."""
+    """End, start and committed offsets through the admin client: one ListOffsets a broker, one OffsetFetch a group.
+
+    A group's coordinator that is on its way is waited for, for some seconds; then kafka-python's error is raised.
+    """
 
     def __init__(self, options: dict[str, Any]) -> None:
         self._admin = KafkaAdminClient(**options)
+        self._patiently = Retrying(
+            retry=retry_if_exception_type(_NO_COORDINATOR_YET),
+            stop=stop_after_delay(_COORDINATOR_S),
+            wait=wait_fixed(_RETRY_S),
+            reraise=True,
+        )
         self._partitions: dict[str, tuple[TopicPartition, ...]] = {}
 
     def lags(
@@ -107,7 +130,7 @@ class KafkaLagReader:
             group: [tp for topic in names for tp in self._partitions.get(topic, ())]
             for group, names in groups.items()
         }
-        commits = self._admin.list_group_offsets(specs)
+        commits = self._patiently(self._admin.list_group_offsets, specs)
         fresh = [tp for group, tps in specs.items() for tp in tps if commits[group][tp].offset < 0]
         starts = (
             self._admin.list_partition_offsets(dict.fromkeys(set(fresh), OffsetSpec.EARLIEST))

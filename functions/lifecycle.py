@@ -17,6 +17,10 @@ SWITCH_S: Final = 0.001
 """How long a thread may hold the interpreter while another waits; Python's own 5 ms is a whole hop of a request."""
 
 
+STUCK_S: Final = 120.0
+"""A loop that has not looked up for this long is stuck."""
+
+
 class StopFlag:
     """Set once, never cleared. `install` ties it to SIGTERM and SIGINT of this process (main thread only)."""
 
@@ -71,6 +75,30 @@ class WatchedStop(StopFlag):
     def wait(self, timeout_s: float | None = None) -> bool:
         self._looked_s = time.monotonic()
         return self._stop.wait(timeout_s)
+
+
+class Parts:
+    """How the loops of a process are: one of them died, or has not looked up for so long that it must be stuck."""
+
+    def __init__(self) -> None:
+        self._has_failed = threading.Event()
+        self._flags: tuple[WatchedStop, ...] = ()
+
+    def watch(self, stop: StopFlag, count: int) -> tuple[WatchedStop, ...]:
+        """`stop` once for each of so many loops; from now on they are watched."""
+        self._flags = tuple(WatchedStop(stop) for _ in range(count))
+        return self._flags
+
+    def fail(self) -> None:
+        """One of them died."""
+        self._has_failed.set()
+
+    def has_failed(self) -> bool:
+        return self._has_failed.is_set()
+
+    def is_live(self) -> bool:
+        """No loop has died or is stuck."""
+        return not self.has_failed() and all(one.quiet_s() < STUCK_S for one in self._flags)
 
 
 def die_with_parent(parent_pid: int, number: int = signal.SIGTERM) -> None:

@@ -14,7 +14,7 @@ from functions.callbacks.delivering import Deliverer, DeliveryLimits, Surroundin
 from functions.callbacks.enqueueing import Enqueuer
 from functions.callbacks.schedule import parse_schedule
 from functions.callbacks.targets import CallbackPolicy
-from functions.lifecycle import StopFlag, WatchedStop
+from functions.lifecycle import Parts, StopFlag
 from functions.ports import BlobStore, Clock, RecordLog
 from functions.probes import ProbeServer, probed
 from functions.settings import Settings
@@ -23,8 +23,6 @@ from functions.telemetry import Metrics, setup_logging
 from functions.wiring import open_blobs, open_log, open_store
 
 CLOSE_S: Final = 5.0
-STUCK_S: Final = 120.0
-"""Not live when a half has not looked up for this long."""
 
 log = logging.getLogger(__name__)
 
@@ -75,24 +73,21 @@ class CallbacksProcess:
         self._clock = clock
         self._resolver = resolver
         self._topics = Topics(settings.broker.prefix)
-        self._failed = threading.Event()
+        self._parts = Parts()
         self._metrics = Metrics()
         self.probe_port: int | None = None
-        self._watched: tuple[WatchedStop, ...] = ()
         self._limits = DeliveryLimits(
             delays=parse_schedule(found.schedule_s),
             attempt_timeout_s=found.attempt_timeout_s,
             concurrency=found.concurrency,
         )
 
-    def is_live(self) -> bool:
-        """Neither half has died or is stuck."""
-        return not self._failed.is_set() and all(one.quiet_s() < STUCK_S for one in self._watched)
-
     def run(self, stop: StopFlag) -> int:
         """Blocks until `stop`."""
         probes = ProbeServer(
-            is_ready=self.is_live, is_live=self.is_live, registry=self._metrics.registry
+            is_ready=self._parts.is_live,
+            is_live=self._parts.is_live,
+            registry=self._metrics.registry,
         )
         with probed(probes, self._settings.probes) as self.probe_port:
             return self._run(stop)
@@ -103,10 +98,10 @@ class CallbacksProcess:
         except Exception:
             # The loop boundary: logged once; whoever keeps the process starts it again.
             log.exception("deliveries died")
-            self._failed.set()
+            self._parts.fail()
         finally:
             stop.set()
-        return 1 if self._failed.is_set() else 0
+        return 1 if self._parts.has_failed() else 0
 
     async def _deliver(self, stop: StopFlag) -> None:
         loop = asyncio.get_running_loop()
@@ -127,7 +122,7 @@ class CallbacksProcess:
             chance=random.random,
         )
         deliverer = Deliverer(around, self._limits)
-        self._watched = (delivering, reading) = WatchedStop(stop), WatchedStop(stop)
+        delivering, reading = self._parts.watch(stop, 2)
         enqueueing = threading.Thread(
             target=self._enqueue,
             args=(reading, lambda: loop.call_soon_threadsafe(deliverer.wake)),
@@ -162,6 +157,6 @@ class CallbacksProcess:
         except Exception:
             # As above.
             log.exception("enqueueing died")
-            self._failed.set()
+            self._parts.fail()
         finally:
             stop.set()

@@ -9,7 +9,7 @@ from typing import Final
 from events.types import Topics
 from functions.adapters.clock import SystemClock
 from functions.errors import StoreFailed
-from functions.lifecycle import StopFlag, WatchedStop
+from functions.lifecycle import Parts, StopFlag
 from functions.ports import BlobStore, Clock, RecordLog
 from functions.probes import ProbeServer, probed
 from functions.recorder.batches import BatchLimits, BatchRunner
@@ -23,8 +23,6 @@ from functions.wiring import open_blobs, open_log, open_store
 BATCH_S: Final = 0.25
 PURGE_S: Final = 60.0
 CLOSE_S: Final = 5.0
-STUCK_S: Final = 120.0
-"""Not live when a part has not looked up for this long."""
 
 log = logging.getLogger(__name__)
 
@@ -63,19 +61,16 @@ class RecorderProcess:
         self._blobs = blobs
         self._clock = clock
         self._topics = Topics(settings.broker.prefix)
-        self._failed = threading.Event()
+        self._parts = Parts()
         self._metrics = Metrics()
         self.probe_port: int | None = None
-        self._watched: tuple[WatchedStop, ...] = ()
-
-    def is_live(self) -> bool:
-        """No part has died or is stuck."""
-        return not self._failed.is_set() and all(one.quiet_s() < STUCK_S for one in self._watched)
 
     def run(self, stop: StopFlag) -> int:
         """Blocks until `stop`; a part that dies stops the others, so that the process is started anew."""
         probes = ProbeServer(
-            is_ready=self.is_live, is_live=self.is_live, registry=self._metrics.registry
+            is_ready=self._parts.is_live,
+            is_live=self._parts.is_live,
+            registry=self._metrics.registry,
         )
         with probed(probes, self._settings.probes) as self.probe_port:
             return self._run(stop)
@@ -84,16 +79,15 @@ class RecorderProcess:
         if self._settings.store.boot_id and self._store.boot(self._settings.store.boot_id):
             log.warning("new life of an in-memory broker: unfinished requests of the last one end")
         parts = (self._record, self._reap, self._run_batches)
-        self._watched = tuple(WatchedStop(stop) for _ in parts)
         threads = [
             threading.Thread(target=self._guard, args=(part, watched), name=part.__name__)
-            for part, watched in zip(parts, self._watched, strict=True)
+            for part, watched in zip(parts, self._parts.watch(stop, len(parts)), strict=True)
         ]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        return 1 if self._failed.is_set() else 0
+        return 1 if self._parts.has_failed() else 0
 
     def _guard(self, part: Callable[[StopFlag], None], stop: StopFlag) -> None:
         try:
@@ -101,7 +95,7 @@ class RecorderProcess:
         except Exception:
             # The loop boundary: logged once; the process ends and is started again by whoever keeps it.
             log.exception("part of the recorder died", extra={"part": part.__name__})
-            self._failed.set()
+            self._parts.fail()
         finally:
             stop.set()
 

@@ -15,8 +15,8 @@ from functions.adapters.clock import SystemClock
 from functions.adapters.memory import MemoryBlobs, MemoryLog
 from functions.adapters.sql_store import SqlStore
 from functions.errors import StartupFailed
-from functions.lifecycle import StopFlag, WatchedStop
-from functions.recorder.main import STUCK_S, RecorderProcess
+from functions.lifecycle import STUCK_S, Parts, StopFlag
+from functions.recorder.main import RecorderProcess
 from functions.settings import ProbeSettings, Settings, StoreSettings
 from functions.worker.starting import listening
 
@@ -91,21 +91,17 @@ def test_a_part_that_dies_ends_the_process_with_a_status():
 
 
 def test_a_part_that_does_not_look_up_any_more_makes_the_process_not_live(monkeypatch):
-    process = RecorderProcess(
-        settings=Settings(),
-        store=SqlStore("sqlite://", SystemClock()),
-        log=MemoryLog(),
-        blobs=MemoryBlobs(),
-        clock=SystemClock(),
-    )
-    stuck = WatchedStop(StopFlag())
-    process._watched = (stuck,)
-    assert process.is_live()
-    later_s = stuck._looked_s + STUCK_S + 1
+    parts = Parts()
+    one, other = parts.watch(StopFlag(), 2)
+    assert parts.is_live()
+    later_s = time.monotonic() + STUCK_S + 1
     monkeypatch.setattr(time, "monotonic", lambda: later_s)
-    assert not process.is_live()
-    assert not stuck.is_set()  # looked at again
-    assert process.is_live()
+    assert not one.is_set()  # looked at again
+    assert not parts.is_live()
+    assert not other.is_set()
+    assert parts.is_live()
+    parts.fail()
+    assert not parts.is_live()
 
 
 def test_a_probe_port_that_is_taken_stops_the_start():

@@ -17,6 +17,11 @@ CALLS_A_SECOND = 1.0
 """API calls that one idle service may cost."""
 OPERATOR_MIB = 4.0
 """Memory of KEDA's operator that one idle service may cost."""
+POLLS_A_SECOND = 2.0
+"""Requests of any kind to the broker that one idle service may cost."""
+COUNTS_PORT = "9094"
+LOOKED_AT = ("ListOffsets", "OffsetFetch", "Metadata", "FindCoordinator", "Fetch")
+"""Requests that a broker is polled with, told one by one."""
 
 
 def catalogue_of(count):
@@ -55,8 +60,15 @@ def cpu_s(lane, part):
     return (int(fields[11]) + int(fields[12])) / 100
 
 
+def broker_requests(lane):
+    """Requests that the broker has answered, by kind."""
+    counts = lane.execute("java", str(lane.lane / "RequestCounts.java"), COUNTS_PORT)
+    return {name: int(count) for name, count in map(str.split, counts.splitlines())}
+
+
 def cost_of(api, lane, door, busy):
     """What a minute with the same work costs."""
+    polls = broker_requests(lane)
     calls, etcd, began = api_calls(api), cpu_s(lane, "kube-apiserver"), time.monotonic()
     answered = 0
     while time.monotonic() - began < WINDOW_S:
@@ -64,8 +76,11 @@ def cost_of(api, lane, door, busy):
             assert door.chat(model, f"nonce:{answered}.").status == 200
             answered += 1
     took = time.monotonic() - began
+    more = {name: count - polls.get(name, 0) for name, count in broker_requests(lane).items()}
     return {
         "answered": answered,
+        "broker_requests_s": sum(more.values()) / took,
+        **{f"{name}_s": more.get(name, 0) / took for name in LOOKED_AT},
         "api_calls_s": (api_calls(api) - calls) / took,
         "apiserver_cores": (cpu_s(lane, "kube-apiserver") - etcd) / took,
         "keda_mib": memory_mib(api, namespace="keda", name="keda-operator"),
@@ -97,7 +112,12 @@ def test_forty_seven_idle_services_cost_little(lane, timeline, prepare):
             print(f"{count} services, {len(BUSY)} busy: {costs[count]}")
             timeline.note("measured", what=f"{count} services", **costs[count])
         idle = 50 - 3
-        for what, bound in (("api_calls_s", CALLS_A_SECOND), ("keda_mib", OPERATOR_MIB)):
+        bounds = {
+            "api_calls_s": CALLS_A_SECOND,
+            "keda_mib": OPERATOR_MIB,
+            "broker_requests_s": POLLS_A_SECOND,
+        }
+        for what, bound in bounds.items():
             each = (costs[50][what] - costs[3][what]) / idle
             print(f"{what} of one idle service: {each:.3f} (bound {bound})")
             assert each < bound, what

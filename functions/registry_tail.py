@@ -15,6 +15,7 @@ from events.kafka_codec import from_record
 from events.record import Record
 from events.reply_reading import parse_decision, parse_status
 from events.types import Topics
+from functions.following import Following
 from functions.ports import RecordLog
 from router_model.registry import Registry, ReplicaStatus
 
@@ -25,8 +26,6 @@ MAX_DECISIONS: Final = 100_000
 POLL_S: Final = 0.5
 GATHER_S: Final = 0.1
 """Between two polls: every routed request writes here, and states this fresh are fresh enough."""
-RETRY_S: Final = 1.0
-CLOSE_S: Final = 5.0
 
 
 class RegistryFold:
@@ -101,8 +100,7 @@ class RegistryTail:
         self._client = client
         self._fold = RegistryFold()
         self._is_caught_up = False
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="registry", daemon=True)
+        self._following = Following(self._follow, name="registry")
 
     @property
     def registry(self) -> Registry:
@@ -114,31 +112,20 @@ class RegistryTail:
         return self._is_caught_up
 
     def start(self) -> None:
-        self._thread.start()
+        self._following.start()
 
     def close(self) -> None:
         """Ends the thread, waiting for its last poll."""
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join(CLOSE_S)
+        self._following.close()
 
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            try:
-                self._follow()
-            except Exception as error:  # noqa: BLE001 - the loop boundary: log and go on
-                # Whatever the client library raises, the registry must not stay behind for ever.
-                log.warning("status topic not readable", extra={"reason": type(error).__name__})
-                self._stop.wait(RETRY_S)
-
-    def _follow(self) -> None:
+    def _follow(self, stop: threading.Event) -> None:
         tail = self._log.tail(topics=(self._topic,), client=self._client, from_start=True)
         try:
-            while not self._stop.is_set():
+            while not stop.is_set():
                 self._fold.fold(tail.poll(POLL_S))
                 if not self._is_caught_up:
                     self._is_caught_up = tail.is_caught_up()
                 else:
-                    self._stop.wait(GATHER_S)
+                    stop.wait(GATHER_S)
         finally:
             tail.close()

@@ -16,6 +16,7 @@ from events.errors import EventRejected
 from events.record import Record
 from events.types import STATUS
 from functions.errors import PickspinError
+from functions.following import Following
 from functions.ingress.replies import Reply, read_reply
 from functions.ingress.waiting import Waiters
 from functions.ports import RecordTail
@@ -48,41 +49,32 @@ class ReplyTail:
         self._waiters = waiters
         self._epoch = epoch
         self._dropped = dropped
-        self._stop = threading.Event()
         self._caught_up = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread = threading.Thread(target=self._run, name="replies", daemon=True)
+        self._following = Following(self._read_on, name="replies", retry_s=RETRY_S)
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._thread.start()
+        self._following.start()
 
     def is_caught_up(self) -> bool:
         """The tail stands where it was opened or later, and its thread lives."""
-        return self._caught_up.is_set() and self._thread.is_alive()
+        return self._caught_up.is_set() and self._following.is_alive()
 
     def close(self) -> None:
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout=5.0)
+        self._following.close()
 
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            try:
-                tail = self._open_tail()
-                try:
-                    self._follow(tail)
-                finally:
-                    self._caught_up.clear()
-                    tail.close()
-            except Exception:
-                # A loop boundary: whatever the client library raised, the tail is opened again.
-                log.warning("the reply tail failed and is opened again", exc_info=True)
-                self._stop.wait(RETRY_S)
+    def _read_on(self, stop: threading.Event) -> None:
+        tail = self._open_tail()
+        try:
+            self._follow(tail, stop)
+        finally:
+            self._caught_up.clear()
+            tail.close()
 
-    def _follow(self, tail: RecordTail) -> None:
+    def _follow(self, tail: RecordTail, stop: threading.Event) -> None:
         busy_until_s = 0.0
-        while not self._stop.is_set():
+        while not stop.is_set():
             records = tail.poll(self._poll_s)
             if tail.is_caught_up():
                 self._caught_up.set()

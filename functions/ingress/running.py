@@ -11,10 +11,11 @@ from events.errors import EventRejected
 from events.instants import to_rfc3339
 from events.record import Event
 from functions.errors import ApiError, AppendFailed
+from functions.following import Following
 from functions.ingress.accepting import acknowledged
 from functions.ingress.deps import Deps
 from functions.ingress.reply_tail import POLL_S, RETRY_S, ReplyTail
-from functions.ports import RecordLog, RecordTail
+from functions.ports import RecordLog
 from functions.registry_tail import RegistryTail
 
 log = logging.getLogger(__name__)
@@ -112,44 +113,32 @@ class EndsTail:
     def __init__(self, deps: Deps, cluster: RecordLog) -> None:
         self._deps = deps
         self._cluster = cluster
-        self._stop = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread = threading.Thread(target=self._run, name="ends", daemon=True)
+        self._following = Following(self._follow, name="ends", retry_s=RETRY_S)
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._thread.start()
+        self._following.start()
 
     def close(self) -> None:
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout=5.0)
+        self._following.close()
 
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            try:
-                tail = self._cluster.tail(
-                    topics=(self._deps.topics.responses,),
-                    client=f"ingress-ends-{self._deps.instance}",
-                    from_start=False,
-                )
-                with contextlib.closing(tail):
-                    self._follow(tail)
-            except Exception:
-                # A loop boundary: whatever the client library raised, the tail is opened again.
-                log.warning("the tail of ends failed and is opened again", exc_info=True)
-                self._stop.wait(RETRY_S)
-
-    def _follow(self, tail: RecordTail) -> None:
-        while not self._stop.is_set():
-            ended: list[str] = []
-            for record in tail.poll(POLL_S):
-                with contextlib.suppress(EventRejected):
-                    event = kafka_codec.from_record(record)
-                    ended.append(event.get(types.CORRELATION_ID) or "")
-            if ended and self._loop is not None:
-                self._loop.call_soon_threadsafe(self._release, ended)
-            self._stop.wait(GATHER_S)
+    def _follow(self, stop: threading.Event) -> None:
+        tail = self._cluster.tail(
+            topics=(self._deps.topics.responses,),
+            client=f"ingress-ends-{self._deps.instance}",
+            from_start=False,
+        )
+        with contextlib.closing(tail):
+            while not stop.is_set():
+                ended: list[str] = []
+                for record in tail.poll(POLL_S):
+                    with contextlib.suppress(EventRejected):
+                        event = kafka_codec.from_record(record)
+                        ended.append(event.get(types.CORRELATION_ID) or "")
+                if ended and self._loop is not None:
+                    self._loop.call_soon_threadsafe(self._release, ended)
+                stop.wait(GATHER_S)
 
     def _release(self, request_ids: list[str]) -> None:
         for request_id in request_ids:

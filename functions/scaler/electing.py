@@ -11,11 +11,10 @@ from typing import Final
 
 from events.record import PartitionId
 from events.types import Topics
+from functions.following import Following
 from functions.ports import GroupConsumer, RecordLog
 
 POLL_S: Final = 0.5
-RETRY_S: Final = 1.0
-CLOSE_S: Final = 5.0
 
 log = logging.getLogger(__name__)
 
@@ -27,40 +26,28 @@ class Election:
         self._log, self._topics, self._client = record_log, topics, client
         self._prize = PartitionId(topics.control, 0)
         self._is_elected = False
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="election", daemon=True)
+        self._following = Following(self._take_part, name="election")
 
     def is_elected(self) -> bool:
         """Whether this replica is the one that writes."""
         return self._is_elected
 
     def start(self) -> None:
-        self._thread.start()
+        self._following.start()
 
     def close(self) -> None:
         """Leaves the group, so that another replica takes over at once."""
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join(CLOSE_S)
+        self._following.close()
 
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            try:
-                self._take_part()
-            except Exception as error:  # noqa: BLE001 - the loop boundary: log and go on
-                log.warning("no election", extra={"reason": type(error).__name__})
-                self._stop.wait(RETRY_S)
-            finally:
-                self._is_elected = False
-
-    def _take_part(self) -> None:
+    def _take_part(self, stop: threading.Event) -> None:
         consumer = self._log.group(
             group=self._topics.scaler_group, topics=(self._topics.control,), client=self._client
         )
         try:
-            while not self._stop.is_set():
+            while not stop.is_set():
                 self._look(consumer)
         finally:
+            self._is_elected = False
             consumer.close()
 
     def _look(self, consumer: GroupConsumer) -> None:

@@ -13,6 +13,7 @@ from events import kafka_codec, reply
 from events.errors import EventRejected
 from events.record import Record
 from events.types import CANCEL, REVISION
+from functions.following import Following
 from functions.ports import RecordTail
 
 log = logging.getLogger(__name__)
@@ -22,7 +23,7 @@ _POLL_S: Final = 0.15
 _BACKOFF_S: Final = 0.5
 
 
-class ControlTail(threading.Thread):
+class ControlTail:
     """Reads `infer.control` from its start. `on_cancel` gets each cancelled request id, in this thread; so does
     `on_revision` each service whose revision was named.
     """
@@ -33,13 +34,12 @@ class ControlTail(threading.Thread):
         on_cancel: Callable[[str], None],
         on_revision: Callable[[str], None] = lambda _service: None,
     ) -> None:
-        super().__init__(name="control", daemon=True)
+        self._following = Following(self._follow, name="control", retry_s=_BACKOFF_S)
         self._open_tail = open_tail
         self._on_cancel = on_cancel
         self._on_revision = on_revision
         self._revisions: dict[str, str] = {}
         self._cancelled: OrderedDict[str, None] = OrderedDict()
-        self._closing = threading.Event()
         self._caught_up = threading.Event()
 
     def is_cancelled(self, request_id: str) -> bool:
@@ -58,29 +58,23 @@ class ControlTail(threading.Thread):
         """Waits until `is_caught_up`, at most that long."""
         self._caught_up.wait(timeout_s)
 
+    def start(self) -> None:
+        self._following.start()
+
     def close(self, timeout_s: float) -> None:
-        self._closing.set()
-        self.join(timeout_s)
+        self._following.close(timeout_s)
 
-    def run(self) -> None:
-        while not self._closing.is_set():
-            try:
-                self._follow()
-            except Exception:  # loop boundary: cancelling is a courtesy, work goes on without it
-                log.exception("the control tail is opened again")
-                self._closing.wait(_BACKOFF_S)
-
-    def _follow(self) -> None:
+    def _follow(self, stop: threading.Event) -> None:
         tail = self._open_tail()
         try:
-            while not self._closing.is_set():
+            while not stop.is_set():
                 started_s = time.monotonic()
                 for record in tail.poll(_POLL_S):
                     self._take(record)
                 if not self._caught_up.is_set() and tail.is_caught_up():
                     self._caught_up.set()
                 if time.monotonic() - started_s < _POLL_S / 10:
-                    self._closing.wait(_POLL_S / 10)  # a tail that does not wait must not spin
+                    stop.wait(_POLL_S / 10)  # a tail that does not wait must not spin
         finally:
             tail.close()
 

@@ -200,9 +200,9 @@ async def test_weights_that_fail_before_the_control_topic_is_read_do_not_fail_th
 
     read, wait = ControlTail._follow, ControlTail.wait_until_caught_up
 
-    def read_when_awaited(control: ControlTail) -> None:
+    def read_when_awaited(control: ControlTail, stop: threading.Event) -> None:
         is_awaited.wait(10.0)
-        read(control)
+        read(control, stop)
 
     def note_and_wait(control: ControlTail, timeout_s: float) -> None:
         is_awaited.set()

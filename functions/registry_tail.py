@@ -26,6 +26,7 @@ MAX_DECISIONS: Final = 100_000
 POLL_S: Final = 0.5
 GATHER_S: Final = 0.1
 """Between two polls: every routed request writes here, and states this fresh are fresh enough."""
+RETRY_S: Final = 1.0
 
 
 class RegistryFold:
@@ -100,7 +101,7 @@ class RegistryTail:
         self._client = client
         self._fold = RegistryFold()
         self._is_caught_up = False
-        self._following = Following(self._follow, name="registry")
+        self._following = Following(self._follow, name="registry", retry_s=RETRY_S)
 
     @property
     def registry(self) -> Registry:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 
@@ -116,6 +117,12 @@ def test_the_served_int8_graph_points_where_torch_points(trained: Path) -> None:
     assert exporting.least_cosine(served, pooled) > 0.98
     figures = weights.read_manifest(trained).training["figures"]["encoder"]
     assert figures["least_int8_cosine"] > 0.98
+
+
+def test_additions_stay_beside_layer_norms_which_are_slow_as_one_operator(trained: Path) -> None:
+    operators = {node.op_type for node in onnx.load(work_of(trained) / "encoder.onnx").graph.node}
+    assert "LayerNormalization" in operators
+    assert "SkipLayerNormalization" not in operators
 
 
 def test_the_graph_takes_batches_of_any_size_and_ignores_padding(trained: Path) -> None:

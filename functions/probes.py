@@ -23,7 +23,7 @@ _MAX_HEAD: Final = 16 * 1024
 
 
 class ProbeServer:
-    """Answers GET only. `/ready?wait` is held for a moment until it is so: Kubernetes asks once a second at most, and
+    """Answers GET only. `/ready/wait` is held for a moment until it is so: Kubernetes asks once a second at most, and
     would otherwise learn of a start that takes one second after two.
 
     Args:
@@ -63,9 +63,10 @@ class ProbeServer:
             async with asyncio.timeout(_READ_S):
                 head = await reader.readuntil(b"\r\n\r\n")
                 method, _, rest = head.partition(b" ")
-                path, _, query = rest.partition(b" ")[0].partition(b"?")
-                if (path, query) == (b"/ready", b"wait"):
+                path = rest.partition(b" ")[0].partition(b"?")[0]
+                if path == b"/ready/wait":
                     await self._hold()
+                    path = b"/ready"
                 status, kind, body = self.answer(method, path)
                 writer.write(
                     f"HTTP/1.1 {status}\r\ncontent-type: {kind}\r\n"
@@ -88,7 +89,7 @@ class ProbeServer:
         if path == b"/metrics":
             return "200 OK", "text/plain; version=0.0.4", generate_latest(self._registry)
         if path not in {b"/ready", b"/live"}:
-            return "404 Not Found", "text/plain", b"/ready, /live or /metrics\n"
+            return "404 Not Found", "text/plain", b"/ready, /ready/wait, /live or /metrics\n"
         is_fine = self._is_ready() if path == b"/ready" else self._is_live()
         return (
             ("200 OK", "text/plain", b"ok\n")

@@ -215,11 +215,11 @@ containers:
     ports:
       - containerPort: 8080
     readinessProbe:
-      httpGet: {path: /ready, port: 8080}
+      httpGet: {path: /ready/wait, port: 8080}
       periodSeconds: 5
     startupProbe:
       # Held until it is so, for less than the second that a probe has: probes come once a second at most.
-      httpGet: {path: "/ready?wait", port: 8080}
+      httpGet: {path: /ready/wait, port: 8080}
       periodSeconds: {{ $models.startupPeriodSeconds }}
       failureThreshold: {{ div (add $service.startTimeout (mul 2 (int $models.startupPeriodSeconds)) -1) (int $models.startupPeriodSeconds) }}
     livenessProbe:

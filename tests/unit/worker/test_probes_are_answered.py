@@ -55,7 +55,7 @@ def test_ready_says_what_is_so_at_once() -> None:
 
 def test_a_ready_that_waits_is_answered_when_it_becomes_so() -> None:
     async def check(process: Process, http: httpx.AsyncClient) -> None:
-        waiting = asyncio.create_task(http.get("/ready?wait"))
+        waiting = asyncio.create_task(http.get("/ready/wait"))
         await process.asked.wait()
         assert not waiting.done()
         process.is_up = True
@@ -71,7 +71,7 @@ def test_a_ready_that_waits_in_vain_says_so_before_the_probe_gives_up(
     monkeypatch.setattr(probes, "_HOLD_S", 0.05)
 
     async def check(_process: Process, http: httpx.AsyncClient) -> None:
-        assert (await http.get("/ready?wait")).status_code == 503
+        assert (await http.get("/ready/wait")).status_code == 503
 
     probed(check)
 
@@ -81,7 +81,7 @@ def test_a_probe_that_comes_before_the_server_is_there_is_answered_by_it() -> No
         with listening("127.0.0.1", 0) as listener:
             port = listener.getsockname()[1]
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.write(b"GET /ready?wait HTTP/1.1\r\nhost: x\r\n\r\n")
+            writer.write(b"GET /ready/wait HTTP/1.1\r\nhost: x\r\n\r\n")
             process = Process()
             server = ProbeServer(
                 is_ready=process.is_ready, is_live=lambda: True, registry=CollectorRegistry()

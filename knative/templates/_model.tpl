@@ -214,14 +214,13 @@ containers:
       - {name: HOME, value: /tmp}
     ports:
       - containerPort: 8080
+    # No startup probe: the kubelet's come on a clock of their own, up to a second after the container is seen running,
+    # while the first look at readiness comes at once. The worker itself gives up a start that takes too long, and says
+    # that it is live while it loads. Held until it is so, for less than the second that a probe has.
     readinessProbe:
       httpGet: {path: /ready/wait, port: 8080}
-      periodSeconds: 5
-    startupProbe:
-      # Held until it is so, for less than the second that a probe has: probes come once a second at most.
-      httpGet: {path: /ready/wait, port: 8080}
-      periodSeconds: {{ $models.startupPeriodSeconds }}
-      failureThreshold: {{ div (add $service.startTimeout (mul 2 (int $models.startupPeriodSeconds)) -1) (int $models.startupPeriodSeconds) }}
+      periodSeconds: 1
+      failureThreshold: 15
     livenessProbe:
       httpGet: {path: /live, port: 8080}
       periodSeconds: 10

@@ -104,7 +104,6 @@ def lane_values(images: Mapping[str, str], volumes: Path, catalogue: Values) -> 
             "modelService": {
                 "timeoutSeconds": 120,
                 "progressDeadline": "3m",
-                "startupPeriodSeconds": 1,
                 "backends": {"llamacpp": llama, "fake": {"resources": small("500Mi")}},
             },
         },

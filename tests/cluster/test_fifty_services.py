@@ -29,7 +29,7 @@ def catalogue_of(count):
     return {
         "models": [{"id": name, **FAKE} for name in names],
         "services": [
-            fake(name, "deployment", partitions=1, start_timeout_s=600, concurrency=4)
+            fake(name, "deployment", partitions=1, start_timeout_s=200, concurrency=4)
             for name in names
         ],
     }

@@ -224,6 +224,8 @@ containers:
     livenessProbe:
       httpGet: {path: /live, port: 8080}
       periodSeconds: 10
+      # A worker that starts on a node short of processors is slow, not dead.
+      timeoutSeconds: 5
       failureThreshold: 6
     volumeMounts:
       {{- include "pickspin.mounts" $root | nindent 6 }}

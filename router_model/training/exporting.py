@@ -81,7 +81,7 @@ def export_encoder(model: Any, whole: Path, small: Path) -> None:
 def _fuse(model: Any, whole: Path, fused: Path) -> None:
     """Attention and activations as one operator each: a quarter less time on two threads.
 
-    Layer norms keep their additions beside them: as one operator (SkipLayerNormalization) onnxruntime 1.31 takes eight
+    Layer norms keep their additions beside them: as one operator (SkipLayerNormalization) onnxruntime 1.31 takes four
     times as long for them on a CPU, a sixth of the whole network. Whoever loads the graph keeps it from fusing them
     (`router_model.weights`).
     """

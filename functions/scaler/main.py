@@ -11,7 +11,7 @@ from typing import Final
 from events.types import Topics
 from functions.adapters.clock import SystemClock
 from functions.errors import StartupFailed
-from functions.lifecycle import StopFlag
+from functions.lifecycle import STUCK_S, StopFlag
 from functions.ports import Clock, RecordLog
 from functions.probes import ProbeServer
 from functions.registry_tail import RegistryTail
@@ -30,8 +30,6 @@ from functions.wiring import load_catalogue, open_log
 from router_model.catalogue import Catalogue
 
 CLOSE_S: Final = 3.0
-STUCK_S: Final = 120.0
-"""Not live when no round ended, well or badly, for this long."""
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +116,7 @@ class ScalerProcess:
         return self.is_serving and is_fresh and self._registry.is_caught_up()
 
     def is_live(self) -> bool:
-        """Rounds end, well or badly: a broker that is away is no reason for a restart."""
+        """A round ended lately, well or badly: a broker that is away is no reason for a restart."""
         return self._clock.monotonic_s() - self._round_s <= STUCK_S
 
     def _limits(self) -> DoorLimits:

@@ -140,18 +140,21 @@ app.kubernetes.io/component: {{ .component }}
 {{- toJson $trigger -}}
 {{- end -}}
 
-{{/* The ScaledObject's spec of one service without its target. Takes root and service. */}}
+{{/* The ScaledObject's spec of one service without its target. Takes root and service. Without a first boot KEDA takes a
+     Deployment to zero before its first pod has loaded; a revision of Knative is always ready once. */}}
 {{- define "pickspin.scaling" -}}
 {{- $service := .service -}}
 {{- $scaling := .root.Values.global.scaling -}}
 {{- $up := $scaling.scaleUp -}}
 {{- $down := $scaling.scaleDown -}}
+{{- /* As text: absent, as in the values of an older release, is not false. */ -}}
+{{- $isAsleep := and (eq (toString $scaling.firstBoot) "false") (eq $service.workload "deployment") -}}
 {{- toJson (dict
   "minReplicaCount" $service.min
   "maxReplicaCount" $service.max
   "pollingInterval" ($scaling.pollingIntervalSeconds | int)
   "cooldownPeriod" $service.idle
-  "initialCooldownPeriod" (max $scaling.initialCooldownSeconds $service.startTimeout)
+  "initialCooldownPeriod" (ternary 0 (max $scaling.initialCooldownSeconds $service.startTimeout) $isAsleep)
   "advanced" (dict "horizontalPodAutoscalerConfig" (dict "behavior" (dict
     "scaleUp" (dict "stabilizationWindowSeconds" ($up.windowSeconds | int)
       "policies" (list (dict "type" "Pods" "value" ($up.pods | int) "periodSeconds" ($up.periodSeconds | int))))

@@ -114,6 +114,15 @@ def test_a_service_scales_on_lag_as_the_catalogue_says(render, workload):
             assert trigger["metadata"]["lagThreshold"] == "8"
 
 
+@pytest.mark.parametrize(("workload", "initial_s"), [("knative", 1800), ("deployment", 0)])
+def test_deployments_may_be_declared_asleep_and_a_revision_always_boots_once(
+    render, workload, initial_s
+):
+    values = catalogue(service(workload=workload))
+    values["global"]["scaling"] = {"firstBoot": False}
+    assert scaling_of(render(values), "m")["initialCooldownPeriod"] == initial_s
+
+
 def test_a_service_that_is_always_cold_may_say_so_against_its_tiers_pool(render):
     docs = render(catalogue(service(min_warm=0), warm_pool={"L1": 1}))
     assert scaling_of(docs, "m")["minReplicaCount"] == 0

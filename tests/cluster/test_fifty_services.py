@@ -13,9 +13,6 @@ pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(1800)]
 NAMESPACE = "fifty"
 BUSY = ("s00", "s01", "s02")
 FEW, MANY = 3, 50
-STEPS = (FEW, 13, 23, 33, 43, MANY)
-"""Each service boots once when it is declared: 47 at once do not come to rest on two processors, which then serve
-nothing else either."""
 WINDOW_S = 60.0
 CALLS_A_SECOND = 1.0
 """API calls that one idle service may cost."""
@@ -96,10 +93,12 @@ def cost_of(api, lane, door, busy):
 def test_forty_seven_idle_services_cost_little(lane, timeline, prepare):
     release = Release("many", NAMESPACE, lane.postgres)
     api = KubeApi(lane.kubeconfig, NAMESPACE)
-    common = {"global": {"topicPrefix": "many."}, "knative": {"router": {"binding": "log"}}}
+    # Declared asleep: 47 first boots at once do not come to rest on two processors, which then serve nothing else either.
+    asleep = {"topicPrefix": "many.", "scaling": {"firstBoot": False}}
+    common = {"global": asleep, "knative": {"router": {"binding": "log"}}}
     costs = {}
     try:
-        for count in STEPS:
+        for count in (FEW, MANY):
             values = lane_values(image_names(), prepare.volumes(NAMESPACE), catalogue_of(count))
             release.install(merged(values, common))
             prepare.await_ready(api, timeline, 900.0)
@@ -111,10 +110,9 @@ def test_forty_seven_idle_services_cost_little(lane, timeline, prepare):
                 return len(found) == wanted and not any(d["spec"].get("replicas", 1) for d in found)
 
             prepare.await_true(sleeping, 900.0, f"{count} services at zero")
-            if count in (FEW, MANY):
-                costs[count] = cost_of(api, lane, door, BUSY)
-                print(f"{count} services, {len(BUSY)} busy: {costs[count]}")
-                timeline.note("measured", what=f"{count} services", **costs[count])
+            costs[count] = cost_of(api, lane, door, BUSY)
+            print(f"{count} services, {len(BUSY)} busy: {costs[count]}")
+            timeline.note("measured", what=f"{count} services", **costs[count])
             door.close()
         idle = MANY - FEW
         bounds = {

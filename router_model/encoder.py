@@ -8,7 +8,7 @@ import numpy as np
 
 from router_model.success_heads import Array, Heads, OutlierGate
 
-MAX_TOKENS: Final = 112
+MAX_TOKENS: Final = 96
 """The encoder reads this many tokens of a prompt: its time is nearly proportional to them."""
 MAX_CHARS: Final = 1_500
 """Text beyond this is not tokenised: it would be cut anyway."""

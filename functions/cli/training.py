@@ -78,6 +78,12 @@ def train(  # noqa: PLR0913 - each parameter is a word of the command line
             min=2, max=4, help="Times the encoder's width; 2 makes MiniLM as large as DistilBERT."
         ),
     ] = None,
+    layers: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Layers of the encoder that are kept. [default: 5 of MiniLM's 6, all of another's]"
+        ),
+    ] = None,
     linear_only: Annotated[
         bool, typer.Option("--linear-only", help="No encoder: faster, smaller, less accurate.")
     ] = False,
@@ -104,9 +110,9 @@ def train(  # noqa: PLR0913 - each parameter is a word of the command line
     files = None if data is None else Files(directory=data, sources=tuple(source or ()))
     recorded = Recorded(store=store, data_dir=data_dir, since=since, tenant=tenant)
     check_options(files, source, recorded, is_recorded=from_store)
-    if linear_only and (encoder, epochs, widen) != (None, None, None):
+    if linear_only and (encoder, epochs, layers, widen) != (None, None, None, None):
         raise typer.BadParameter(
-            "--linear-only trains no encoder: not with --encoder, --epochs or --widen"
+            "--linear-only trains no encoder: not with --encoder, --epochs, --layers or --widen"
         )
     _check_extra()
     check_out(out)
@@ -114,10 +120,13 @@ def train(  # noqa: PLR0913 - each parameter is a word of the command line
     with _failing(kept):
         dataset = _dataset(rows_of(files, recorded if from_store else None), min_labels)
         start = None if linear_only else _start(encoder, kept)
+        recipe = _recipe(seed, epochs, widen)
+        if layers is not None or encoder is not None:
+            recipe = replace(recipe, layers=layers)
         _announce(dataset, kept)
         with open_progress() as told:
             job = _job(
-                dataset, start, out=out, work=kept, recipe=_recipe(seed, epochs, widen), threads=threads, told=told
+                dataset, start, out=out, work=kept, recipe=recipe, threads=threads, told=told
             )  # fmt: skip
             found = _train(job)
     if as_json:

@@ -56,8 +56,10 @@ _UNREADABLE: Final = (KeyError, OSError, RuntimeError, SafetensorError, TypeErro
 """What files that are no such model make of each step of reading them."""
 
 
-def load_encoder(directory: Path) -> Any:
+def load_encoder(directory: Path, *, layers: int | None = None) -> Any:
     """A DistilBertModel from a Hugging Face directory of a DistilBERT, or of a BERT such as MiniLM, folded exactly.
+
+    `layers`: the first so many are kept; None, or more than there are: all.
 
     BERT adds a token-type row to every position; with one segment it is always row 0, so that adding it to the position
     table gives the same network.
@@ -72,6 +74,9 @@ def load_encoder(directory: Path) -> Any:
     positions = model.config.max_position_embeddings
     if positions < MAX_TOKENS:
         raise UnusableEncoder(f"{directory}: {positions} positions, {MAX_TOKENS} are needed")
+    if layers is not None:
+        del model.transformer.layer[layers:]
+        model.config.n_layers = len(model.transformer.layer)
     return model
 
 

@@ -38,8 +38,8 @@ class Recipe:
 
     `vocabulary` terms at most; `folds` of the teacher; `encoder_share` of prompts like the training ones goes to the
     encoder in hybrid mode; `seeds` nets are averaged in the encoder's heads; `encoder_teaches`: the part of the teacher
-    that is the encoder after its first pass; `widen`: times the width of the encoder it starts from (2: from MiniLM to
-    DistilBERT's size).
+    that is the encoder after its first pass; `layers` of the encoder it starts from that are kept (None: all); `widen`:
+    times its width (2: from MiniLM to DistilBERT's size).
     """
 
     seed: int = 0
@@ -48,6 +48,7 @@ class Recipe:
     encoder_share: float = 0.35
     seeds: int = 3
     encoder_teaches: float = 0.3
+    layers: int | None = 5
     widen: int = 1
     encoder: EncoderRecipe = field(default_factory=EncoderRecipe)
     terms_net: FitRecipe = field(default_factory=lambda: FitRecipe(latent=32))
@@ -193,7 +194,7 @@ def _teacher(job: Job, terms: Terms, frozen: Floats) -> Floats:
 def _trained(job: Job, start: Start, ids: list[list[int]], teacher: Floats) -> Training:
     """The trained encoder; goes on from its checkpoint. From its second pass on it follows the teacher too."""
     recipe, kept = job.recipe, job.work / "encoder.pt"
-    given = encoder_torch.load_encoder(start.directory)
+    given = encoder_torch.load_encoder(start.directory, layers=recipe.layers)
     training = encoder_torch.training_of(
         widened(given, recipe.widen, seed=recipe.seed),
         job.dataset,

@@ -119,6 +119,24 @@ def test_half_a_surrogate_pair_is_tokenised(distilbert: Path) -> None:
     assert tokenized(distilbert / "tokenizer.json", ["hello \ud83d the cat"])[0][:2] == [2, 8]
 
 
+@pytest.mark.parametrize("layers", [1, 5])
+def test_the_first_layers_say_what_the_whole_encoder_says_after_them(
+    minilm: Path, layers: int
+) -> None:
+    whole, first = load_encoder(minilm).eval(), load_encoder(minilm, layers=layers)
+    for ids in tokenized(minilm / "tokenizer.json", TEXTS):
+        with torch.inference_mode():
+            said = whole(input_ids=torch.tensor([ids]), output_hidden_states=True).hidden_states
+        assert torch.equal(states(first, ids), said[layers])
+
+
+@pytest.mark.parametrize("layers", [None, 6, 40])
+def test_an_encoder_keeps_all_its_layers_where_no_fewer_are_asked_for(
+    minilm: Path, layers: int | None
+) -> None:
+    assert load_encoder(minilm, layers=layers).config.n_layers == 6
+
+
 @pytest.mark.parametrize("factor", [2, 3])
 def test_a_widened_encoder_says_the_same_in_copies(minilm: Path, factor: int) -> None:
     small = load_encoder(minilm)

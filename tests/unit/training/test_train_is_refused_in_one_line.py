@@ -37,6 +37,7 @@ def test_without_torch_the_extra_is_named(capsys: Any, tmp_path: Path) -> None:
         (["--source", "a", "--from-store"], "--source names files of --data"),
         (["--data", ".", "--since", "7d"], "go with --from-store"),
         (["--data", ".", "--linear-only", "--epochs", "3"], "trains no encoder"),
+        (["--data", ".", "--linear-only", "--layers", "3"], "trains no encoder"),
         (["--data", ".", "--linear-only", "--encoder", "d"], "trains no encoder"),
         (["--data", ".", "--epochs", "0"], "epochs"),
         (["--data", ".", "--seed", "-1"], "seed"),

@@ -54,7 +54,7 @@ def main() -> None:
         )
     if not data.tasks:
         sys.exit("routebench: no suite has all its files in TRAIN (and TEST)")
-    results = _run(data, suites, options.cache, console)
+    results = _run(data, suites, options.cache, options.weights, console)
     results.seconds["total"] = time.perf_counter() - began
     write_results(results, _about(options), options.out)
     pictures = draw_suites(results, suites, options.out)
@@ -65,7 +65,9 @@ def main() -> None:
     )
 
 
-def _run(data: Data, suites: Suites, cache: Path, console: Console) -> Results:
+def _run(
+    data: Data, suites: Suites, cache: Path, weights: Path | None, console: Console
+) -> Results:
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -86,7 +88,9 @@ def _run(data: Data, suites: Suites, cache: Path, console: Console) -> Results:
 
         embed = Embedder(cache, embedded)
         names = sorted({name for case in suites.cases for name in case.models})
-        shipped = shipped_routers(names, lambda text: console.print(f"[red]not scored: {text}[/]"))
+        shipped = shipped_routers(
+            names, lambda text: console.print(f"[red]not scored: {text}[/]"), weights
+        )
         results = score_all(data, suites, _baselines(embed), shipped, say)
         makers = {"TF-IDF + LR": TfidfRouter, "kNN MiniLM": lambda: NeighbourRouter(embed)}
         leave_one_out(data, makers, results, say)
@@ -109,6 +113,7 @@ def _about(options: argparse.Namespace) -> dict[str, object]:
     return {
         "train": str(options.train),
         "test": str(options.test) if options.test else None,
+        "weights": str(options.weights) if options.weights else "as shipped",
         "scored": "files of TEST" if options.test else "part dev of TRAIN",
         "draws": options.draws,
         "machine": f"{platform.machine()}, Python {platform.python_version()}",
@@ -125,6 +130,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--cache", type=Path, default=Path("build/routebench-cache"), help="embeddings"
     )
+    parser.add_argument("--weights", type=Path, help="weights to score instead of the shipped ones")
     parser.add_argument("--draws", type=int, default=1000, help="of the bootstrap")
     return parser.parse_args()
 

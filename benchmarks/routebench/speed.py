@@ -26,7 +26,7 @@ from rich.table import Table
 from benchmarks.routebench.off_distribution import strange_prompts
 from benchmarks.routebench.ours import chat_features
 from benchmarks.routebench.questions import read_sources
-from benchmarks.routebench.stages import STAGES
+from benchmarks.routebench.stages import stages_of
 from benchmarks.routebench.suites import load_suites
 from events import types
 from events.instants import to_rfc3339
@@ -53,7 +53,7 @@ def main() -> None:
     if options.stage:
         prompts = json.loads(options.prompts.read_bytes())
         try:
-            print(json.dumps(_measured(options.stage, prompts)))
+            print(json.dumps(_measured(options.stage, prompts, options.weights)))
         except WeightsUnusable as exc:
             sys.exit(f"{options.stage}: {exc}")
         return
@@ -64,10 +64,10 @@ def main() -> None:
     kept = options.out / "speed-prompts.json"
     kept.write_text(json.dumps(prompts), encoding="utf-8")
     found = []
-    for stage in (*STAGES, "handle"):
+    for stage in (*stages_of(None), "handle"):
         console.print(f"measuring {stage}")
         try:
-            found.append(_in_own_process(stage, kept))
+            found.append(_in_own_process(stage, kept, options.weights))
         except subprocess.CalledProcessError:
             console.print(f"[red]{stage} could not be measured[/]")
     console.print(_table(found))
@@ -75,19 +75,22 @@ def main() -> None:
         "prompts": len(prompts),
         "kind": what,
         "machine": platform.machine(),
+        "weights": str(options.weights) if options.weights else "as shipped",
         "measured": found,
     }
     (options.out / "speed.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     console.print(f"written to {options.out / 'speed.json'}")
 
 
-def _measured(stage: str, prompts: Sequence[str]) -> dict[str, object]:
-    return _handling(prompts) if stage == "handle" else _classifying(stage, prompts)
+def _measured(stage: str, prompts: Sequence[str], weights: Path | None) -> dict[str, object]:
+    if stage == "handle":
+        return _handling(prompts, weights)
+    return _classifying(stage, prompts, weights)
 
 
-def _classifying(stage: str, prompts: Sequence[str]) -> dict[str, object]:
+def _classifying(stage: str, prompts: Sequence[str], weights: Path | None) -> dict[str, object]:
     before, began = _memory_mib(), time.perf_counter()
-    classifier = STAGES[stage]()
+    classifier = stages_of(weights)[stage]()
     models = next(case.models for case in load_suites().cases if case.name == "E-5")
     classifier.classify(chat_features(prompts[0]), models)
     loaded_s, memory = time.perf_counter() - began, _memory_mib() - before
@@ -103,9 +106,9 @@ def _classifying(stage: str, prompts: Sequence[str]) -> dict[str, object]:
     }
 
 
-def _handling(prompts: Sequence[str]) -> dict[str, object]:
+def _handling(prompts: Sequence[str], weights: Path | None) -> dict[str, object]:
     """The pure router function on one core, without the append of what it gives."""
-    stage, classifier = _cheap_stage()
+    stage, classifier = _cheap_stage(weights)
     topics, now = Topics("bench."), datetime.now(UTC)
     catalogue = with_demo_fleet(load_catalogue(_CATALOGUE.read_text(encoding="utf-8")))
     policy = RouterPolicy(topics=topics, classifier=classifier)
@@ -120,11 +123,12 @@ def _handling(prompts: Sequence[str]) -> dict[str, object]:
     return {"what": f"handle(), {stage}, one core", **alone}
 
 
-def _cheap_stage() -> tuple[str, Classifier]:
+def _cheap_stage(weights: Path | None) -> tuple[str, Classifier]:
+    stages = stages_of(weights)
     try:
-        return "linear", STAGES["linear"]()
+        return "linear", stages["linear"]()
     except WeightsUnusable:
-        return "keyword", STAGES["keyword"]()
+        return "keyword", stages["keyword"]()
 
 
 def _event(prompt: str, topics: Topics, now: datetime) -> Event:
@@ -188,8 +192,9 @@ def _prompts(train: Path) -> tuple[list[str], str]:
     return [dev[qkey] for qkey in sorted(dev)][:PROMPTS], "real prompts of part dev"
 
 
-def _in_own_process(stage: str, prompts: Path) -> dict[str, object]:
+def _in_own_process(stage: str, prompts: Path, weights: Path | None) -> dict[str, object]:
     command = [sys.executable, "-m", "benchmarks.routebench.speed", "--stage", stage]
+    command += [] if weights is None else ["--weights", str(weights)]
     done = subprocess.run([*command, "--prompts", str(prompts)], check=True, stdout=subprocess.PIPE)
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -228,6 +233,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="routebench-speed", description=__doc__)
     parser.add_argument("--train", type=Path, default=Path("../shared/data"))
     parser.add_argument("--out", type=Path, default=Path("build/routebench"))
+    parser.add_argument("--weights", type=Path, help="weights to time instead of the shipped ones")
     parser.add_argument("--stage", help="measure one here and print JSON; needs --prompts")
     parser.add_argument("--prompts", type=Path, help="a JSON list of prompts")
     return parser.parse_args()

@@ -2,31 +2,35 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 from benchmarks.routebench.ours import ShippedRouter
 from benchmarks.routebench.verdicts import OURS
 from router_model.classifier import Classifier, KeywordClassifier
+from router_model.learned import MODES
 from router_model.weights import WeightsUnusable, load_learned
 
-STAGES: Final[Mapping[str, Callable[[], Classifier]]] = {
-    "keyword": KeywordClassifier,
-    "linear": partial(load_learned, mode="linear"),
-    "transformer": partial(load_learned, mode="transformer"),
-    "hybrid": partial(load_learned, mode="hybrid"),
-}
 DEFAULT: Final = "transformer"
 """What the product uses where nothing is configured: this one is `ours`."""
 
 
-def shipped_routers(models: Sequence[str], warn: Callable[[str], None]) -> list[ShippedRouter]:
+def stages_of(weights: Path | None) -> Mapping[str, Callable[[], Classifier]]:
+    """How each stage is loaded. `weights`: a directory as `pickspin train` writes it; None: the shipped one."""
+    learned = {mode: partial(load_learned, weights, mode=mode) for mode in MODES}
+    return {"keyword": KeywordClassifier, **learned}
+
+
+def shipped_routers(
+    models: Sequence[str], warn: Callable[[str], None], weights: Path | None = None
+) -> list[ShippedRouter]:
     """`ours` first, then every other stage as `ours <name>`. `models` are all models of all cases.
 
     What cannot be loaded is told to `warn` and left out; without the default, `ours` is the keyword rule, as it is when
     the product serves.
     """
     loaded: dict[str, Classifier] = {}
-    for name, load in STAGES.items():
+    for name, load in stages_of(weights).items():
         try:
             loaded[name] = load()
         except WeightsUnusable as exc:

@@ -81,7 +81,8 @@ def train(  # noqa: PLR0913 - each parameter is a word of the command line
     layers: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Layers of the encoder that are kept. [default: 5 of MiniLM's 6, all of another's]"
+            min=1,
+            help="Layers of the encoder that are kept. [default: 5 of MiniLM's 6, all of another's]",
         ),
     ] = None,
     linear_only: Annotated[

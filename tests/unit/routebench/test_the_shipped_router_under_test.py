@@ -2,9 +2,11 @@ import numpy as np
 import pytest
 
 from benchmarks.routebench.off_distribution import left_out_benchmarks, strange_prompts
-from benchmarks.routebench.ours import ShippedRouter
+from benchmarks.routebench.ours import ShippedRouter, chat_features
 from benchmarks.routebench.questions import Questions
+from benchmarks.routebench.stages import stages_of
 from router_model.classifier import Classification, KeywordClassifier
+from router_model.weights import WeightsUnusable
 
 
 class Heads:
@@ -80,3 +82,9 @@ def test_a_left_out_benchmark_is_not_trained_on():
     assert left_out_benchmarks(every, few, Remembers) == pytest.approx(
         {"x": 0.5, "y": 0.5}, abs=0.05
     )
+
+
+def test_other_weights_than_the_shipped_ones_are_scored_where_they_are_named(tmp_path):
+    with pytest.raises(WeightsUnusable, match=str(tmp_path)):
+        stages_of(tmp_path)["linear"]()
+    assert stages_of(None)["linear"]().classify(chat_features("What is 2 + 2?")).route_class

@@ -93,7 +93,7 @@ def cost_of(api, lane, door, busy):
 def test_forty_seven_idle_services_cost_little(lane, timeline, prepare):
     release = Release("many", NAMESPACE, lane.postgres)
     api = KubeApi(lane.kubeconfig, NAMESPACE)
-    # Declared asleep: 47 first boots at once do not come to rest on two processors, which then serve nothing else either.
+    # Declared asleep: 47 first boots at once do not come to rest on two processors, and nothing else is served then.
     asleep = {"topicPrefix": "many.", "scaling": {"firstBoot": False}}
     common = {"global": asleep, "knative": {"router": {"binding": "log"}}}
     costs = {}

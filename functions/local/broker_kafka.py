@@ -24,6 +24,7 @@ KAFKA_VERSION: Final = "4.3.1"
 LOG4J_VERSION: Final = "2.25.4"
 """The logging that this Kafka brings, for the binding that it does not bring."""
 MAVEN_S: Final = 600.0
+MAVEN_TRIES: Final = 3
 FORMAT_S: Final = 60.0
 START_S: Final = 60.0
 STOP_S: Final = 20.0
@@ -53,6 +54,8 @@ _POM: Final = Template("""\
   </dependencies>
 </project>
 """)
+_COPY: Final = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
+"""In full: its short name is one more thing to fetch, and means another version every year."""
 _LOGGING: Final = """\
 status = error
 appender.stderr.type = Console
@@ -219,19 +222,26 @@ def ensure_jars(libraries: Path) -> Path:
         pom, jars = Path(scratch) / "pom.xml", Path(scratch) / "jars"
         text = _POM.substitute(kafka=KAFKA_VERSION, log4j=LOG4J_VERSION)
         pom.write_text(text, encoding="utf-8")
-        options = (
-            "-B",
-            "-q",
-            "-Dstyle.color=never",
-            f"-DoutputDirectory={jars}",
-            "-DincludeScope=runtime",
-        )
-        command = (maven, *options, "-f", str(pom), "dependency:copy-dependencies")
-        _run(command, MAVEN_S, f"fetching Kafka {KAFKA_VERSION} with Maven")
+        scope = (f"-DoutputDirectory={jars}", "-DincludeScope=runtime")
+        command = (maven, "-B", "-q", "-Dstyle.color=never", *scope, "-f", str(pom), _COPY)
+        _fetch(command)
         with contextlib.suppress(FileExistsError, OSError):
             # Another process may have been first; the content is the same.
             jars.rename(libraries)
     return libraries
+
+
+def _fetch(command: tuple[str, ...]) -> None:
+    """Runs Maven, and again where a transfer broke off: it remembers failures for a day unless told -U."""
+    for number in range(1, MAVEN_TRIES + 1):
+        try:
+            _run(command, MAVEN_S, f"fetching Kafka {KAFKA_VERSION} with Maven")
+        except StartupFailed:
+            if number == MAVEN_TRIES:
+                raise
+            command = (*command, "-U")
+        else:
+            return
 
 
 def _tool(name: str) -> str:

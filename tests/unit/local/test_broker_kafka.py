@@ -39,6 +39,26 @@ def test_what_maven_says_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_fetch_that_fails_is_tried_again_without_what_maven_remembers_of_the_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands = []
+
+    def fails_once(command, **options):
+        commands.append(command)
+        if len(commands) == 1:
+            return subprocess.CompletedProcess(command, 1, "[ERROR] transfer failed", "")
+        where = next(a for a in command if a.startswith("-DoutputDirectory="))
+        Path(where.partition("=")[2]).mkdir()
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(broker_kafka.shutil, "which", lambda name: f"/bin/{name}")
+    monkeypatch.setattr(broker_kafka.subprocess, "run", fails_once)
+
+    assert ensure_jars(tmp_path / "jars") == tmp_path / "jars"
+    assert ["-U" in command for command in commands] == [False, True]
+
+
 def test_jars_are_fetched_once_and_no_repository_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

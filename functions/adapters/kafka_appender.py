@@ -110,11 +110,8 @@ class KafkaAppender:
         self._slow.put(None)
         self._thread.join(timeout_s)
         producer = self._producer
-        if producer is not None:
-            try:
-                producer.close(timeout=timeout_s)
-            except KafkaError as error:  # a broker that is gone takes nothing any more
-                log.warning("not all was flushed", extra={"reason": type(error).__name__})
+        if producer is not None and (error := _end(producer, timeout_s)):
+            log.warning("not all was flushed", extra={"reason": type(error).__name__})
         if self._bell is not None:
             self._bell.close()
 
@@ -210,7 +207,7 @@ class KafkaAppender:
             self.rebuilds += 1
         log.warning("producer rebuilt", extra={"rebuilds": self.rebuilds})
         # Closing waits for the producer's own thread, which may be the caller: so elsewhere.
-        threading.Thread(target=_close_quietly, args=(broken,), daemon=True).start()
+        threading.Thread(target=_end, args=(broken, 0.0), daemon=True).start()
 
     def _settle(self, send: _Send) -> bool:
         """Whether it was still open: of several ends of a record the first one counts."""
@@ -225,8 +222,15 @@ class KafkaAppender:
             send.future.set_exception(error)
 
 
-def _close_quietly(producer: Any) -> None:
+def _end(producer: Any, timeout_s: float) -> KafkaError | None:
+    """Closes a producer, its thread included; returns what kept it from sending what it still held.
+
+    `close` gives up at a flush that takes too long and leaves the thread running, for ever where the broker is gone
+    (kafka-python 3.0.12).
+    """
     try:
-        producer.close(timeout=0)
+        producer.close(timeout=timeout_s)
     except KafkaError as error:
-        log.debug("closing a broken producer", extra={"reason": type(error).__name__})
+        producer._sender.force_close()  # noqa: SLF001 - there is no other way
+        return error
+    return None

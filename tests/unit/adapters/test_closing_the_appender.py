@@ -1,6 +1,7 @@
 """An appender whose broker is gone closes all the same, and says that something was left."""
 
 import logging
+from types import SimpleNamespace
 from typing import Any
 
 from kafka.errors import KafkaTimeoutError
@@ -11,6 +12,8 @@ from functions.settings import BrokerSettings
 
 class Stuck:
     """A producer that cannot flush any more."""
+
+    _sender = SimpleNamespace(force_close=lambda: None)
 
     def close(self, timeout: float) -> None:
         raise KafkaTimeoutError("Timeout waiting for future")

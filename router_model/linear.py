@@ -1,5 +1,6 @@
 """The linear stage: terms and numbers of a prompt to a latent vector, in numpy, well under a millisecond."""
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from router_model.success_heads import Array, Heads, LengthHead, OutlierGate
 
 CLIP: Final = 4.0
 """Standardised numbers are cut to this many standard deviations."""
+_UNKNOWN: Final = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +43,21 @@ class LinearStage:
     def latent(self, text: str) -> tuple[Array, float]:
         """The latent [K + F], and the share of the text's terms that are in the vocabulary."""
         counts = term_counts(text)
-        find = self.vocabulary.get
-        known = [(row, count) for term, count in counts.items() if (row := find(term)) is not None]
+        found = np.fromiter(
+            map(self.vocabulary.get, counts, itertools.repeat(_UNKNOWN)), np.intp, len(counts)
+        )
+        known = found != _UNKNOWN
         standard = (numbers(text) - self.mean) / self.deviation
         np.clip(standard, -CLIP, CLIP, out=standard)
         latent = standard @ self.mixing + self.offset
-        if known:
-            rows = np.array([row for row, _ in known], dtype=np.intp)
-            weights = np.array([1.0 + math.log(count) for _, count in known], dtype=np.float32)
+        rows = found[known]
+        if len(rows):
+            often = np.fromiter(counts.values(), np.float64, len(counts))[known]
+            weights = (1.0 + np.log(often)).astype(np.float32)
             weights *= self.idf[rows]
             weights /= math.sqrt(float(weights @ weights))
             latent += (weights @ self.table[rows].astype(np.float32)) * self.scale
-        return np.concatenate((latent, standard)), len(known) / max(1, len(counts))
+        return np.concatenate((latent, standard)), len(rows) / max(1, len(counts))
 
     def is_outlier(self, latent: Array, coverage: float) -> bool:
         """Whether the prompt is unlike what was trained on."""

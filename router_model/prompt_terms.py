@@ -38,8 +38,7 @@ NUMBER_NAMES: Final = (
 def terms(text: str) -> Iterator[str]:
     """Words, runs of digits and single signs of the lower-cased text, then every pair of neighbours."""
     words = _WORD.findall(text[:MAX_CHARS].lower())
-    yield from words
-    yield from map(" ".join, itertools.pairwise(words))
+    return itertools.chain(words, map(" ".join, itertools.pairwise(words)))
 
 
 def term_counts(text: str) -> Counter[str]:

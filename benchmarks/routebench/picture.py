@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 
 from benchmarks.routebench.running import Results
 from benchmarks.routebench.scoring import Score
+from benchmarks.routebench.stages import stages_of
 from benchmarks.routebench.suites import Case, Suites
 from benchmarks.routebench.verdicts import OURS
 
@@ -32,6 +33,11 @@ COLOURS = dict(
         strict=False,
     )
 )
+_DASHES = {
+    f"{OURS} {stage}": dashes
+    for stage, dashes in zip(stages_of(None), ("-.", "--", ":", (0, (1, 1))), strict=True)
+}
+"""Stages of ours share a colour."""
 SINGLES = ("always small", "always large", "best single")
 
 
@@ -91,6 +97,8 @@ def _pool(case: Case, scores: Sequence[Score], axis: Axes) -> None:
 def _style(score: Score) -> dict[str, object]:
     if score.router == OURS:
         return {"linewidth": 2.6, "color": "black", "zorder": 4}
+    if score.router.startswith(OURS):
+        return {"linewidth": 1.2, "color": "dimgray", "linestyle": _DASHES[score.router]}
     colour = COLOURS.get(score.router)
     return {"linewidth": 1.2, "linestyle": "-" if score.is_honest else ":", "color": colour}
 

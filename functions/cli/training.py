@@ -126,7 +126,7 @@ def train(  # noqa: PLR0913 - each parameter is a word of the command line
         dataset = _dataset(rows_of(files, recorded if from_store else None), min_labels)
         start = None if linear_only else _start(encoder, kept)
         recipe = _recipe(seed, epochs, widen)
-        if layers is not None or encoder is not None:
+        if layers is not None or encoder is not None:  # the default is for MiniLM
             recipe = replace(recipe, layers=layers)
         _announce(dataset, kept)
         with open_progress() as told:

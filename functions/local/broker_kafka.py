@@ -232,12 +232,17 @@ def ensure_jars(libraries: Path) -> Path:
 
 
 def _fetch(command: tuple[str, ...]) -> None:
-    """Runs Maven, and again where a transfer broke off: it remembers failures for a day unless told -U."""
+    """Runs Maven, and again where a transfer broke off: it remembers failures for a day unless told -U.
+
+    All tries together have `MAVEN_S`.
+    """
+    what = f"fetching Kafka {KAFKA_VERSION} with Maven"
+    give_up_s = time.monotonic() + MAVEN_S
     for number in range(1, MAVEN_TRIES + 1):
         try:
-            _run(command, MAVEN_S, f"fetching Kafka {KAFKA_VERSION} with Maven")
+            _run(command, give_up_s - time.monotonic(), what)
         except StartupFailed:
-            if number == MAVEN_TRIES:
+            if number == MAVEN_TRIES or time.monotonic() >= give_up_s:
                 raise
             command = (*command, "-U")
         else:

@@ -59,6 +59,24 @@ def test_a_fetch_that_fails_is_tried_again_without_what_maven_remembers_of_the_f
     assert ["-U" in command for command in commands] == [False, True]
 
 
+def test_a_fetch_that_used_up_its_time_is_not_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands = []
+
+    def hangs(command, **options):
+        commands.append(command)
+        raise subprocess.TimeoutExpired(command, options["timeout"])
+
+    monkeypatch.setattr(broker_kafka.shutil, "which", lambda name: f"/bin/{name}")
+    monkeypatch.setattr(broker_kafka.subprocess, "run", hangs)
+    monkeypatch.setattr(broker_kafka, "MAVEN_S", 0.0)
+
+    with pytest.raises(StartupFailed, match="took more than"):
+        ensure_jars(tmp_path / "jars")
+    assert len(commands) == 1
+
+
 def test_jars_are_fetched_once_and_no_repository_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,10 +2,11 @@
 `functions.adapters.memory` and a real one beside it. Decisions never import an adapter, only these.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Protocol
 
 from events.record import PartitionId, Record
@@ -158,6 +159,20 @@ class OffsetReader(Protocol):
     def close(self) -> None: ...
 
 
+class GroupMembership(Protocol):
+    """Lets members leave that cannot do so themselves: who was killed holds partitions until its session ends."""
+
+    def remove(self, group: str, clients: Collection[str]) -> int:
+        """Removes the members whose client name is one of `clients`; returns how many there were.
+
+        A member that lives in spite of it loses its partitions and joins again. The embedded broker does not tell who
+        is in a group. Raises whatever the client library raises when no broker answers.
+        """
+        ...
+
+    def close(self) -> None: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TopicSpec:
     """A topic that the product needs. `retention_s` None means the broker's default."""
@@ -179,7 +194,18 @@ class RecordLog(Protocol):
 
     def appender(self, *, client: str) -> RecordAppender: ...
 
-    def group(self, *, group: str, topics: tuple[str, ...], client: str) -> GroupConsumer: ...
+    def group(
+        self,
+        *,
+        group: str,
+        topics: tuple[str, ...],
+        client: str,
+        member_file: Path | None = None,
+    ) -> GroupConsumer:
+        """`member_file` outlives a process that is killed: the next one that is given the same file removes the member
+        named there from the group at once. None: its partitions wait for the end of its session.
+        """
+        ...
 
     def tail(
         self,
@@ -195,6 +221,8 @@ class RecordLog(Protocol):
     def lag_reader(self, *, client: str) -> LagReader: ...
 
     def offset_reader(self, *, client: str) -> OffsetReader: ...
+
+    def membership(self, *, client: str) -> GroupMembership: ...
 
     def admin(self, *, client: str) -> BrokerAdmin: ...
 

@@ -238,6 +238,12 @@ class ControllerMetrics:
             ["service", "outcome"],
             registry=r,
         )
+        self.departures = Counter(
+            "pickspin_controller_departures",
+            "Members removed from a service's consumer group after their pods were gone.",
+            ["service"],
+            registry=r,
+        )
         self.held_warm = Gauge(
             "pickspin_controller_held_warm",
             "1 where a service is held warm ahead of requests.",

@@ -47,6 +47,11 @@ def open_log(settings: Settings) -> RecordLog:
     return KafkaLog(settings.broker)
 
 
+def worker_client(slug: str, replica: str) -> str:
+    """The name under which a worker is known to the broker."""
+    return f"worker-{slug}-{replica}"
+
+
 def open_blobs(settings: Settings) -> BlobStore:
     """The blob store in the data directory."""
     from functions.adapters.blob_dir import DirBlobs  # noqa: PLC0415

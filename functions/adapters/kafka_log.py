@@ -6,6 +6,7 @@ topics and answers an empty fetch only after its whole wait (ADR 0003).
 
 import time
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from kafka import KafkaAdminClient, TopicPartition
@@ -22,6 +23,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_f
 from events.record import PartitionId
 from functions.adapters.kafka_appender import KafkaAppender
 from functions.adapters.kafka_decoding import compile_one_at_a_time
+from functions.adapters.kafka_membership import KafkaGroupMembership, MemberNote
 from functions.adapters.kafka_offsets import KafkaOffsetReader
 from functions.adapters.kafka_reading import KafkaGroupConsumer, KafkaTail
 from functions.errors import StartupFailed
@@ -71,10 +73,17 @@ class KafkaLog:
     def appender(self, *, client: str) -> KafkaAppender:
         return KafkaAppender(self._settings, client_options(self._settings, client))
 
-    def group(self, *, group: str, topics: tuple[str, ...], client: str) -> KafkaGroupConsumer:
-        return KafkaGroupConsumer(
-            self._settings, client_options(self._settings, client), group=group, topics=topics
-        )
+    def group(
+        self,
+        *,
+        group: str,
+        topics: tuple[str, ...],
+        client: str,
+        member_file: Path | None = None,
+    ) -> KafkaGroupConsumer:
+        options = client_options(self._settings, client)
+        note = None if member_file is None else MemberNote(member_file, group, options)
+        return KafkaGroupConsumer(self._settings, options, group=group, topics=topics, note=note)
 
     def tail(
         self,
@@ -94,6 +103,9 @@ class KafkaLog:
 
     def offset_reader(self, *, client: str) -> KafkaOffsetReader:
         return KafkaOffsetReader(client_options(self._settings, client))
+
+    def membership(self, *, client: str) -> KafkaGroupMembership:
+        return KafkaGroupMembership(client_options(self._settings, client))
 
     def admin(self, *, client: str) -> "KafkaTopicAdmin":
         return KafkaTopicAdmin(

@@ -18,6 +18,7 @@ from kafka.errors import CorruptRecordError, KafkaError
 
 from events.record import PartitionId, Record
 from functions.adapters.doorbell import Ear, bell_directory
+from functions.adapters.kafka_membership import MemberNote
 from functions.errors import StartupFailed
 from functions.ports import Commit, Polled
 from functions.settings import BrokerSettings
@@ -125,9 +126,13 @@ class KafkaGroupConsumer:
         *,
         group: str,
         topics: tuple[str, ...],
+        note: MemberNote | None = None,
     ) -> None:
+        if note is not None:
+            note.remove_former()
         wait_ms = _first_wait_ms(settings)
         self._options = options
+        self._note = note
         is_embedded = settings.kind == "embedded"
         session_s = settings.session_timeout_s
         session_ms = int(1000 * (min(session_s, EMBEDDED_SESSION_S) if is_embedded else session_s))
@@ -165,6 +170,8 @@ class KafkaGroupConsumer:
         gained, lost = self._listener.take()
         if gained:
             self._fetching.look_again()
+            if self._note is not None:
+                self._note.write(self._consumer.group_metadata().member_id)
         return Polled(records=_records(found), gained=gained, lost=lost)
 
     def commit(self, commits: Mapping[PartitionId, Commit]) -> bool:
@@ -203,6 +210,8 @@ class KafkaGroupConsumer:
     def close(self) -> None:
         self._fetching.close()
         self._consumer.close(autocommit=False, timeout_ms=3000)
+        if self._note is not None:
+            self._note.clear()
 
 
 class KafkaTail:

@@ -10,9 +10,10 @@ import hashlib
 import threading
 import time
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from events.record import PartitionId, Record
 from functions.errors import AppendFailed, BlobMissing
@@ -24,6 +25,7 @@ DEFAULT_PARTITIONS = 4
 @dataclass(slots=True)
 class _Group:
     topics: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    clients: dict[str, str] = field(default_factory=dict)
     owners: dict[PartitionId, str] = field(default_factory=dict)
     commits: dict[PartitionId, Commit] = field(default_factory=dict)
 
@@ -35,6 +37,7 @@ class MemoryLog:
         self.condition = threading.Condition()
         self.partitions: dict[PartitionId, list[Record]] = {}
         self.groups: dict[str, _Group] = {}
+        self.noted: dict[Path, MemoryGroupConsumer] = {}
         self._default = partitions
         self._counts: dict[str, int] = {}
         self._failures: dict[str, list[Exception]] = {}
@@ -44,11 +47,22 @@ class MemoryLog:
     def appender(self, *, client: str) -> "MemoryAppender":
         return MemoryAppender(self)
 
-    def group(self, *, group: str, topics: tuple[str, ...], client: str) -> "MemoryGroupConsumer":
-        with self.condition:
-            self._members += 1
-            member = f"{client}-{self._members}"
-        return MemoryGroupConsumer(self, group, topics, member)
+    def group(
+        self,
+        *,
+        group: str,
+        topics: tuple[str, ...],
+        client: str,
+        member_file: Path | None = None,
+    ) -> "MemoryGroupConsumer":
+        found = MemoryGroupConsumer(self, group, topics, client)
+        if member_file is not None:
+            with self.condition:
+                former = self.noted.get(member_file)
+                self.noted[member_file] = found
+            if former is not None:
+                former.close()
+        return found
 
     def tail(
         self,
@@ -65,6 +79,9 @@ class MemoryLog:
 
     def offset_reader(self, *, client: str) -> "MemoryOffsetReader":
         return MemoryOffsetReader(self)
+
+    def membership(self, *, client: str) -> "MemoryMembership":
+        return MemoryMembership(self)
 
     def admin(self, *, client: str) -> "MemoryAdmin":
         return MemoryAdmin(self)
@@ -121,6 +138,10 @@ class MemoryLog:
     def end(self, partition: PartitionId) -> int:
         return len(self.partitions.get(partition, []))
 
+    def next_member(self, client: str) -> str:
+        self._members += 1
+        return f"{client}-{self._members}"
+
     def rebalance(self, group: _Group) -> None:
         """Spreads partitions over members, in sorted order, as an eager assignor would."""
         owners: dict[PartitionId, str] = {}
@@ -155,9 +176,10 @@ class MemoryAppender:
 class MemoryGroupConsumer:
     """A member; joins at its first poll. `crash()` leaves without committing, like SIGKILL after its session."""
 
-    def __init__(self, log: MemoryLog, group: str, topics: tuple[str, ...], member: str) -> None:
+    def __init__(self, log: MemoryLog, group: str, topics: tuple[str, ...], client: str) -> None:
         self._log = log
-        self._member = member
+        self._client = client
+        self._member = ""
         self._known: frozenset[PartitionId] = frozenset()
         self._positions: dict[PartitionId, int] = {}
         self._paused: set[PartitionId] = set()
@@ -179,7 +201,9 @@ class MemoryGroupConsumer:
 
     def _join(self) -> None:
         if self._member not in self._group.topics:
+            self._member = self._log.next_member(self._client)
             self._group.topics[self._member] = self._topics
+            self._group.clients[self._member] = self._client
             self._log.rebalance(self._group)
 
     def _changes(self) -> tuple[frozenset[PartitionId], frozenset[PartitionId]]:
@@ -231,6 +255,7 @@ class MemoryGroupConsumer:
     def close(self) -> None:
         with self._log.condition:
             self._group.topics.pop(self._member, None)
+            self._group.clients.pop(self._member, None)
             self._log.rebalance(self._group)
 
     crash = close
@@ -336,6 +361,26 @@ class MemoryOffsetReader:
 
     def refresh(self) -> None:
         return None
+
+    def close(self) -> None:
+        return None
+
+
+class MemoryMembership:
+    """Removes members at once."""
+
+    def __init__(self, log: MemoryLog) -> None:
+        self._log = log
+
+    def remove(self, group: str, clients: Collection[str]) -> int:
+        with self._log.condition:
+            found = self._log.groups.get(group, _Group())
+            gone = [member for member, client in found.clients.items() if client in clients]
+            for member in gone:
+                del found.topics[member], found.clients[member]
+            if gone:
+                self._log.rebalance(found)
+            return len(gone)
 
     def close(self) -> None:
         return None

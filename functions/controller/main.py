@@ -17,14 +17,15 @@ from functions.adapters.clock import SystemClock
 from functions.controller.acting import Actor
 from functions.controller.caring import Care, CareParts
 from functions.controller.classing import AutoscalingClass, ClassTerms
+from functions.controller.departing import Departures
 from functions.controller.informing import Informer
 from functions.controller.keeping import OffsetKeeper
 from functions.controller.leading import Leadership, LeaseTerms
 from functions.controller.naming import RevisionTeller
 from functions.controller.prewarming import History
-from functions.controller.wanting import SERVICE_LABEL
+from functions.controller.wanting import RELEASE_LABEL, SERVICE_LABEL
 from functions.errors import StartupFailed
-from functions.kube import PODS, KubernetesApi, Selection
+from functions.kube import PODS, KubernetesApi, Object, Selection, labels_of, name_of
 from functions.lifecycle import StopFlag
 from functions.offsets import OffsetCommitter, work_groups
 from functions.ports import Clock, RecordLog
@@ -139,8 +140,15 @@ class Controller:
         )
         self.autoscaling = AutoscalingClass(api, self.actor, terms, clock, metrics)
         models = Selection(resource=PODS, namespace=terms.namespace, labels=SERVICE_LABEL)
-        self.pods = Informer(api, models, clock, lambda _pod: None)
         topics = Topics(settings.broker.prefix)
+        self.departures = Departures(
+            lambda: surroundings.log.membership(client=CLIENT),
+            topics,
+            clock,
+            self.leadership.is_leader,
+            metrics,
+        )
+        self.pods = Informer(api, models, clock, self._on_pod)
         self._registry = RegistryTail(surroundings.log, topics, CLIENT)
         self._teller = RevisionTeller(
             lambda: surroundings.log.appender(client=CLIENT), topics, clock
@@ -153,20 +161,23 @@ class Controller:
                 catalogue=surroundings.catalogue,
                 registry=lambda: self._registry.registry,
                 teller=self._teller,
-                keeper=OffsetKeeper(
-                    lambda: surroundings.log.lag_reader(client=CLIENT),
-                    surroundings.committer,
-                    work_groups(surroundings.catalogue, topics),
-                    clock,
-                    self._settings.offsets_every_s,
-                    metrics,
-                ),
+                keeper=self._keeper(surroundings, topics, clock),
                 history=surroundings.history,
                 is_leader=self.leadership.is_leader,
                 clock=clock,
                 settings=self._settings,
                 metrics=metrics,
             )
+        )
+
+    def _keeper(self, surroundings: Surroundings, topics: Topics, clock: Clock) -> OffsetKeeper:
+        return OffsetKeeper(
+            lambda: surroundings.log.lag_reader(client=CLIENT),
+            surroundings.committer,
+            work_groups(surroundings.catalogue, topics),
+            clock,
+            self._settings.offsets_every_s,
+            self._metrics,
         )
 
     def is_ready(self) -> bool:
@@ -183,6 +194,7 @@ class Controller:
             self._thread("class", self.autoscaling.run, stop),
             self._thread("care", self.care.run, stop),
             self._thread("slow-care", self.care.run_slow, stop),
+            self._thread("departures", self.departures.run, stop),
             self._thread("probes", self._serve, stop),
         ]
         self._registry.start()
@@ -213,6 +225,11 @@ class Controller:
             self._failed.set()
         finally:
             stop.set()
+
+    def _on_pod(self, found: Object) -> None:
+        is_gone = self.pods.get(name_of(found)) is None
+        if is_gone and labels_of(found).get(RELEASE_LABEL, "") in {"", self._settings.release}:
+            self.departures.tell(found)
 
     def _on_leading(self, is_leader: bool) -> None:  # noqa: FBT001 - a callback's one fact
         self._metrics.is_leader.set(is_leader)

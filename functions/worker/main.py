@@ -161,7 +161,11 @@ class Base:
 
     @property
     def client(self) -> str:
-        return f"worker-{self.service.slug}-{self.settings.worker.replica}"
+        return wiring.worker_client(self.service.slug, self.settings.worker.replica)
+
+    @property
+    def member_file(self) -> Path:
+        return self.surroundings.data_dir / "members" / f"{self.client}.json"
 
     @property
     def cold_start_file(self) -> Path:
@@ -298,7 +302,10 @@ def _poll(
     further = {part.strip() for part in settings.ingress.reply_topics.split(",") if part.strip()}
     return PollThread(
         open_consumer=lambda: base.surroundings.log.group(
-            group=topics.worker_group(slug), topics=topics.of_service(slug), client=base.client
+            group=topics.worker_group(slug),
+            topics=topics.of_service(slug),
+            client=base.client,
+            member_file=base.member_file,
         ),
         reader=JobReader(
             slug=slug,

@@ -4,6 +4,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -65,6 +66,14 @@ def tail_until(tail: RecordTail, count: int) -> list[Record]:
         assert time.monotonic() < deadline, f"not seen in time: {found}"
         found.extend(tail.poll(0.1))
     return found
+
+
+@pytest.fixture
+def describing(cluster: RecordLog) -> RecordLog:
+    """A cluster that tells who is in a group."""
+    if type(cluster).__name__ == "EmbeddedLog":
+        pytest.skip("the embedded broker does not tell who is in a group")
+    return cluster
 
 
 @pytest.fixture
@@ -162,6 +171,67 @@ def test_two_members_share_the_partitions_and_the_second_takes_over(
     one.close()
     read_until(two, lambda seen: len(two.assignment()) == 4)
     two.close()
+
+
+def test_a_member_that_was_killed_is_removed_by_its_clients_name(
+    describing: RecordLog, topic: str
+) -> None:
+    group = f"g-{topic}"
+    killed = describing.group(group=group, topics=(topic,), client="killed")
+    read_until(killed, lambda seen: held(seen) == 4)
+    # Nobody polls it any more, as if its process were gone; its session goes on.
+    membership = describing.membership(client="test")
+    assert membership.remove(group, {"another"}) == 0
+    assert membership.remove(group, {"killed", "another"}) == 1
+    assert membership.remove(group, {"killed"}) == 0
+    membership.close()
+    heir = describing.group(group=group, topics=(topic,), client="heir")
+    read_until(heir, lambda seen: held(seen) == 4)
+    heir.close()
+    killed.close()
+
+
+def test_a_member_that_lives_joins_again_after_it_was_removed(
+    describing: RecordLog, topic: str
+) -> None:
+    member = describing.group(group=f"g-{topic}", topics=(topic,), client="alive")
+    read_until(member, lambda seen: held(seen) == 4)
+    membership = describing.membership(client="test")
+    assert membership.remove(f"g-{topic}", {"alive"}) == 1
+    membership.close()
+    append(describing, record(topic, b"x", partition=0))
+    read_until(member, lambda seen: b"x" in values(seen) and len(member.assignment()) == 4)
+    member.close()
+
+
+def test_a_group_that_never_was_has_nobody_to_remove(describing: RecordLog, topic: str) -> None:
+    membership = describing.membership(client="test")
+    assert membership.remove(f"never-{topic}", {"one"}) == 0
+    membership.close()
+
+
+def test_who_starts_where_another_was_killed_gets_its_partitions_at_once(
+    cluster: RecordLog, topic: str, tmp_path: Path
+) -> None:
+    group, note = f"g-{topic}", tmp_path / "members" / "one.json"
+    killed = cluster.group(group=group, topics=(topic,), client="one", member_file=note)
+    read_until(killed, lambda seen: held(seen) == 4)
+    heir = cluster.group(group=group, topics=(topic,), client="one", member_file=note)
+    read_until(heir, lambda seen: held(seen) == 4)
+    heir.close()
+    assert not note.exists()
+    killed.close()
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b'{"group": "other"}'])
+def test_a_member_file_that_says_nothing_changes_nothing(
+    cluster: RecordLog, topic: str, tmp_path: Path, content: bytes
+) -> None:
+    note = tmp_path / "one.json"
+    note.write_bytes(content)
+    member = cluster.group(group=f"g-{topic}", topics=(topic,), client="one", member_file=note)
+    read_until(member, lambda seen: held(seen) == 4)
+    member.close()
 
 
 def test_a_tail_from_the_end_sees_only_what_comes_after(cluster: RecordLog, topic: str) -> None:

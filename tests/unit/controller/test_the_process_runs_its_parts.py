@@ -18,6 +18,7 @@ from functions.kube import LEASES, PODS, SCALED_OBJECTS
 from functions.lifecycle import StopFlag
 from functions.settings import ControllerSettings, Settings
 from functions.telemetry import ControllerMetrics
+from functions.wiring import worker_client
 from router_model.catalogue import Backend, Catalogue, Model, Service, WarmHours, Weights
 from router_model.catalogue_loading import dump_catalogue
 from tests.unit.controller.conftest import NAMESPACE, RELEASE
@@ -191,3 +192,22 @@ def test_habits_need_the_store(tmp_path):
     path.write_text(dump_catalogue(catalogue(warm_by_habit=True)), encoding="utf-8")
     with pytest.raises(StartupFailed, match="STORE_URL"):
         open_surroundings(Settings(catalogue=str(path)))
+
+
+def test_a_model_pod_that_is_gone_leaves_its_group(knative):
+    name = "tiny-1-pod"
+    labels = {"pickspin.io/service": "tiny", "app.kubernetes.io/instance": RELEASE}
+    ended = [{"name": "worker", "state": {"terminated": {"exitCode": 137}}}]
+    body = {"metadata": {"name": name, "labels": labels}, "status": {"containerStatuses": ended}}
+    with Process(knative) as process:
+        group = TOPICS.worker_group("tiny")
+        process.log.group(
+            group=group, topics=TOPICS.of_service("tiny"), client=worker_client("tiny", name)
+        ).poll(0)
+        knative.api.create(PODS, NAMESPACE, body)
+        until(lambda: process.controller.pods.get(name))
+        until(lambda: process.metrics.is_leader._value.get() == 1)
+        assert process.log.groups[group].clients
+        found = process.controller.pods.get(name)
+        knative.api.delete(PODS, NAMESPACE, name, found["metadata"]["uid"])
+        until(lambda: not process.log.groups[group].clients)

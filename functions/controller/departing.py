@@ -1,0 +1,123 @@
+"""Workers whose pods are gone leave their consumer groups: one that was killed could not, and until its session ends
+(10 s) its partitions rest and new replicas wait for the group.
+"""
+
+import logging
+import queue
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, Final
+
+from events.types import Topics
+from functions.controller.pods import Pod
+from functions.kube import Object
+from functions.lifecycle import StopFlag
+from functions.ports import Clock, GroupMembership
+from functions.telemetry import ControllerMetrics
+from functions.wiring import worker_client
+
+log = logging.getLogger(__name__)
+
+RUNNING_LOOKS_S: Final = (1.5, 3.0, 5.0, 8.0)
+"""A pod deleted by force goes from the API first: its processes end when the kubelet gets to it."""
+ENDED_LOOKS_S: Final = (0.0,)
+MOST_PENDING: Final = 1000
+_TURN_S: Final = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """A pod that is gone, and when (monotonic) its service's group is looked at for it."""
+
+    service: str
+    pod: str
+    looks_s: tuple[float, ...]
+
+    @classmethod
+    def of(cls, found: Object, now_s: float) -> "Departure":
+        """What follows from the last that was known of a pod."""
+        pod = Pod.of(found)
+        after = ENDED_LOOKS_S if _has_ended(found) else RUNNING_LOOKS_S
+        return cls(pod.service, pod.name, tuple(now_s + each for each in after))
+
+
+def _has_ended(found: Object) -> bool:
+    status = found.get("status") or {}
+    containers: Sequence[Any] = status.get("containerStatuses", ())
+    return bool(containers) and all("terminated" in each.get("state", {}) for each in containers)
+
+
+def due(
+    departures: Iterable[Departure], now_s: float
+) -> tuple[dict[str, frozenset[str]], tuple[Departure, ...]]:
+    """Pods to look for now by service, and the departures that have looks left."""
+    now: dict[str, set[str]] = defaultdict(set)
+    later: list[Departure] = []
+    for each in departures:
+        left_s = tuple(look_s for look_s in each.looks_s if look_s > now_s)
+        if len(left_s) < len(each.looks_s):
+            now[each.service].add(each.pod)
+        if left_s:
+            later.append(Departure(each.service, each.pod, left_s))
+    return {service: frozenset(pods) for service, pods in now.items()}, tuple(later)
+
+
+class Departures:
+    """`tell` may be called by any thread; `run` belongs to one of its own, which waits for the broker."""
+
+    def __init__(
+        self,
+        open_membership: Callable[[], GroupMembership],
+        topics: Topics,
+        clock: Clock,
+        is_leader: Callable[[], bool],
+        metrics: ControllerMetrics,
+    ) -> None:
+        self._open_membership = open_membership
+        self._topics = topics
+        self._clock = clock
+        self._is_leader = is_leader
+        self._metrics = metrics
+        self._told: queue.SimpleQueue[Departure] = queue.SimpleQueue()
+        self._pending: tuple[Departure, ...] = ()
+
+    def tell(self, found: Object) -> None:
+        """A pod is gone; `found` is the last that was known of it."""
+        self._told.put(Departure.of(found, self._clock.monotonic_s()))
+
+    def run(self, stop: StopFlag) -> None:
+        while not stop.is_set():
+            try:
+                first = self._told.get(timeout=_TURN_S)
+            except queue.Empty:
+                first = None
+            self.tick(first)
+
+    def tick(self, first: Departure | None = None) -> int:
+        """Looks for what is due; returns how many members were removed. A standby only forgets in time."""
+        fresh = [] if first is None else [first]
+        while not self._told.empty():
+            fresh.append(self._told.get())
+        known = (*self._pending, *fresh)[-MOST_PENDING:]
+        wanted, self._pending = due(known, self._clock.monotonic_s())
+        if not wanted or not self._is_leader():
+            return 0
+        try:
+            return self._remove(wanted)
+        except Exception as error:  # noqa: BLE001 - whatever the client raises: the session's end does it then
+            log.warning("members not removed", extra={"reason": type(error).__name__})
+            return 0
+
+    def _remove(self, wanted: dict[str, frozenset[str]]) -> int:
+        total = 0
+        with closing(self._open_membership()) as membership:
+            for service, pods in wanted.items():
+                clients = {worker_client(service, pod) for pod in pods}
+                count = membership.remove(self._topics.worker_group(service), clients)
+                if count:
+                    log.info("members removed", extra={"service": service, "count": count})
+                    self._metrics.departures.labels(service).inc(count)
+                total += count
+        return total

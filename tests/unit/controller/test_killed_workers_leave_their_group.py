@@ -1,0 +1,156 @@
+"""A pod that is gone leaves its consumer group at once, also where its worker was killed."""
+
+from itertools import pairwise
+
+import pytest
+
+from events.types import Topics
+from functions.adapters.clock import FakeClock
+from functions.adapters.memory import MemoryLog
+from functions.controller.departing import (
+    MOST_PENDING,
+    RUNNING_LOOKS_S,
+    Departure,
+    Departures,
+    due,
+)
+from functions.telemetry import ControllerMetrics
+from functions.wiring import worker_client
+
+TOPICS = Topics()
+GROUP = TOPICS.worker_group("tiny")
+ENDED = {"terminated": {"exitCode": 137}}
+RUNNING = {"running": {}}
+
+
+def pod(name, *states, service="tiny"):
+    return {
+        "metadata": {
+            "name": name,
+            "namespace": "models",
+            "uid": f"uid-{name}",
+            "labels": {"pickspin.io/service": service},
+        },
+        "status": {"containerStatuses": [{"name": "worker", "state": each} for each in states]},
+    }
+
+
+class Broken:
+    def membership(self, *, client):
+        raise OSError("no broker")
+
+
+class Stage:
+    def __init__(self):
+        self.log = MemoryLog()
+        self.clock = FakeClock()
+        self.metrics = ControllerMetrics()
+        self.is_leader = True
+        self.departures = self.over(self.log)
+
+    def over(self, log):
+        return Departures(
+            lambda: log.membership(client="controller"),
+            TOPICS,
+            self.clock,
+            lambda: self.is_leader,
+            self.metrics,
+        )
+
+    def worker(self, name):
+        """A worker in the group, that then says nothing more."""
+        found = self.log.group(
+            group=GROUP, topics=TOPICS.of_service("tiny"), client=worker_client("tiny", name)
+        )
+        found.poll(0)
+        return found
+
+    def members(self):
+        return {
+            client.removeprefix("worker-tiny-")
+            for client in self.log.groups[GROUP].clients.values()
+        }
+
+    def counted(self):
+        return self.metrics.departures.labels("tiny")._value.get()
+
+
+@pytest.fixture
+def stage():
+    return Stage()
+
+
+def test_a_killed_worker_whose_pod_is_gone_leaves_at_once_and_others_stay(stage):
+    stage.worker("one")
+    stage.worker("two")
+    stage.departures.tell(pod("one", ENDED, ENDED))
+    assert stage.departures.tick() == 1
+    assert stage.members() == {"two"}
+    assert stage.counted() == 1
+    assert stage.departures.tick() == 0
+
+
+def test_the_processes_of_a_pod_deleted_by_force_have_a_moment_to_end(stage):
+    stage.worker("one")
+    stage.departures.tell(pod("one", ENDED, RUNNING))
+    assert stage.departures.tick() == 0
+    assert stage.members() == {"one"}
+    stage.clock.advance(RUNNING_LOOKS_S[0])
+    assert stage.departures.tick() == 1
+    assert stage.members() == set()
+
+
+def test_one_that_joined_again_before_it_died_is_met_at_a_later_look(stage):
+    stage.worker("one")
+    stage.departures.tell(pod("one", RUNNING))
+    stage.departures.tick()
+    for before, after in pairwise(RUNNING_LOOKS_S):
+        stage.clock.advance(after - before)
+        stage.departures.tick()
+        stage.worker("one")
+    stage.clock.advance(60)
+    assert stage.departures.tick() == 1
+    stage.worker("one")
+    stage.clock.advance(60)
+    assert stage.departures.tick() == 0, "it has been looked for often enough"
+
+
+def test_a_pod_that_left_in_order_costs_one_look_and_removes_nobody(stage):
+    stage.worker("two")
+    stage.departures.tell(pod("one", ENDED))
+    assert stage.departures.tick() == 0
+    assert stage.members() == {"two"}
+
+
+def test_a_standby_removes_nobody(stage):
+    stage.worker("one")
+    stage.is_leader = False
+    stage.departures.tell(pod("one", ENDED))
+    assert stage.departures.tick() == 0
+    stage.is_leader = True
+    assert stage.departures.tick() == 0
+    assert stage.members() == {"one"}
+
+
+def test_a_broker_that_is_away_costs_only_time(stage):
+    departures = stage.over(Broken())
+    departures.tell(pod("one", ENDED))
+    assert departures.tick() == 0
+
+
+def test_what_waits_is_bounded(stage):
+    for number in range(MOST_PENDING + 5):
+        stage.departures.tell(pod(f"p{number}", RUNNING))
+    stage.departures.tick()
+    assert len(stage.departures._pending) == MOST_PENDING
+
+
+def test_looks_that_were_missed_count_as_one():
+    now, later = due([Departure("tiny", "one", (1.0, 2.0, 9.0))], 5.0)
+    assert now == {"tiny": {"one"}}
+    assert later == (Departure("tiny", "one", (9.0,)),)
+
+
+def test_a_pod_without_a_container_status_may_still_run():
+    found = Departure.of(pod("one"), 10.0)
+    assert found.looks_s == tuple(10.0 + each for each in RUNNING_LOOKS_S)

@@ -1,24 +1,64 @@
 """`kill -9` of every part while requests come in: nothing accepted is lost or answered twice, and scaling goes on."""
 
+import os
+import signal
 import time
+from pathlib import Path
 
 import pytest
 from load import Load
 from release import kubectl
+from timeline import is_ready
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 BEFORE, AFTER = 15, 25
 """Requests that must have been accepted before a kill and after it."""
 
 
-def kill_pod(installed, labels, *, namespace=None):
-    """SIGKILL for every process of the pods, at once; their replacements come from whoever owns them."""
+def names_of(installed, labels, namespace=None):
     found = installed.api.list("pods", namespace=namespace, labels=labels)
     assert found, f"no pod has {labels}"
-    for pod in found:
-        name = pod["metadata"]["name"]
+    return [pod["metadata"]["name"] for pod in found]
+
+
+def kill_processes(installed, pod):
+    """SIGKILL for every process of a pod, found by the host name that its containers have in their environment."""
+    named = f"\0HOSTNAME={pod}\0".encode()
+    count = 0
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            if named in b"\0" + (place / "environ").read_bytes():
+                os.kill(int(place.name), signal.SIGKILL)
+                count += 1
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it ended meanwhile
+    assert count, f"{pod} has no process"
+    installed.timeline.note("killed", pod=pod, processes=count)
+
+
+def kill_pod(installed, labels, *, namespace=None):
+    """SIGKILL for every process of the pods, at once, and none is started there again: the pods are deleted.
+
+    The API alone is not enough: to a pod that is deleted by force the kubelet still sends SIGTERM first.
+    """
+    for name in names_of(installed, labels, namespace):
         installed.api.delete("pods", name, namespace=namespace, grace_s=0)
-        installed.timeline.note("killed", pod=name)
+        kill_processes(installed, name)
+
+
+def await_restarted(installed, pods, timeout_s=60.0):
+    """Seconds until each of these pods has started its worker once more and is ready."""
+    began = time.monotonic()
+    while True:
+        found = [installed.api.get("pods", name) for name in pods]
+        if all(each and has_restarted(each) and is_ready(each) for each in found):
+            return time.monotonic() - began
+        assert time.monotonic() - began < timeout_s, "they did not come back"
+        time.sleep(0.05)
+
+
+def has_restarted(pod):
+    return any(each["restartCount"] for each in pod["status"].get("containerStatuses", ()))
 
 
 def await_replaced(installed, labels, *, namespace=None, timeout_s=90.0):
@@ -45,6 +85,26 @@ def test_a_model_pod_killed_in_the_middle_of_answers_loses_none(installed, model
         )
         print(f"{model}: ready again {again['at'] - killed:.1f} s after its pod was killed")
         installed.timeline.note("measured", what=f"{model}: recovery", p50=again["at"] - killed)
+        load.await_accepted(AFTER)
+    load.assert_nothing_lost(installed.tail.outcomes)
+
+
+@pytest.mark.parametrize("model", ["fake-knative", "fake-deployment"])
+def test_workers_killed_where_they_run_start_again_and_lose_nothing(installed, model):
+    labels = f"pickspin.io/service={model}"
+    with Load(installed.door, model, prompt="[[fake:ttft=2]]", pause_s=0.3) as load:
+        load.await_accepted(BEFORE)
+        installed.timeline.await_entry(
+            lambda e: e["event"] == "pod_ready" and e["service"] == model,
+            timeout_s=60,
+            what="a pod",
+        )
+        pods = names_of(installed, labels)
+        for name in pods:
+            kill_processes(installed, name)
+        took_s = await_restarted(installed, pods)
+        print(f"{model}: {len(pods)} ready again {took_s:.1f} s after their processes were killed")
+        installed.timeline.note("measured", what=f"{model}: restart in place", p50=took_s)
         load.await_accepted(AFTER)
     load.assert_nothing_lost(installed.tail.outcomes)
 

@@ -166,13 +166,15 @@ def source_gives_up(snapshot: Snapshot) -> Iterator[Finding]:
 
 
 def retry_budget_s(delivery: object) -> float:
-    """Seconds of all pauses between the tries of a delivery: base * 2^n for exponential, else base each."""
+    """Seconds of all pauses between the tries of a delivery: the n-th is base * 2^n (exponential) or base * n (linear), as
+    eventing-kafka-broker has them (WebClientCloudEventSender.computeRetryPolicy).
+    """
     count = int(dig(delivery, "retry", default=0))
     text = str(dig(delivery, "backoffDelay", default="PT0S"))
     base_s = seconds_of(text.removeprefix(_ISO).lower()) or 0.0
     if dig(delivery, "backoffPolicy") == "exponential":
         return base_s * sum(2.0**attempt for attempt in range(1, count + 1))
-    return base_s * count
+    return base_s * count * (count + 1) / 2
 
 
 def _kafka_triggers(snapshot: Snapshot) -> Iterator[tuple[str, dict[str, str]]]:

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from events.types import Topics
+from functions.doctor.scaling_checks import OUTAGE_S, retry_budget_s
 from functions.entry import PROCESSES
 from functions.settings import load_settings
 from router_model.catalogue import Service
@@ -379,3 +380,8 @@ def test_parts_without_a_door_are_probed_and_measured_on_a_port_of_their_own(ren
     assert "0.0.0.0" in {
         variables.get(f"PICKSPIN_{name}_HOST") for name in (part.upper(), "PROBES")
     }
+
+
+def test_the_source_goes_on_trying_for_longer_than_a_minute_without_kafka(render):
+    source = named(render(catalogue(service())), "KafkaSource", "ps-requests")["spec"]
+    assert retry_budget_s(source["delivery"]) > OUTAGE_S

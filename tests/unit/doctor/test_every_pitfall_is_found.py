@@ -216,7 +216,7 @@ def test_the_budget_of_retries_is_the_sum_of_their_pauses():
     assert retry_budget_s(
         {"retry": 3, "backoffPolicy": "exponential", "backoffDelay": "PT1S"}
     ) == pytest.approx(14.0)
-    assert retry_budget_s({"retry": 3, "backoffPolicy": "linear", "backoffDelay": "PT2S"}) == 6.0
+    assert retry_budget_s({"retry": 3, "backoffPolicy": "linear", "backoffDelay": "PT2S"}) == 12.0
 
 
 def test_one_pod_may_use_sqlite(healthy, build):

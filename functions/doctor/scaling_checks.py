@@ -166,8 +166,9 @@ def source_gives_up(snapshot: Snapshot) -> Iterator[Finding]:
 
 
 def retry_budget_s(delivery: object) -> float:
-    """Seconds of all pauses between the tries of a delivery: the n-th is base * 2^n (exponential) or base * n (linear), as
-    eventing-kafka-broker has them (WebClientCloudEventSender.computeRetryPolicy).
+    """Seconds of all pauses between the tries of a delivery: the n-th is base * 2^n (exponential) or base * n (linear).
+
+    Source: eventing-kafka-broker, WebClientCloudEventSender.computeRetryPolicy.
     """
     count = int(dig(delivery, "retry", default=0))
     text = str(dig(delivery, "backoffDelay", default="PT0S"))

@@ -42,6 +42,8 @@ class BrokerSettings(Group, frozen=True, kw_only=True):
     """An append that is not acknowledged by then fails as unknown; below the ingress's own wait."""
     session_timeout_s: float = 10.0
     """A killed group member's partitions move after this long (a broker's minimum is 6 s)."""
+    heartbeat_s: float = 0.3
+    """Members of a group ask this often whether it is being rebalanced; a replica that joins waits for it twice."""
     poll_idle_ms: int = 50
     """Embedded broker: readers that callers wait for fetch at least this often without a ring (ADR 0003)."""
     poll_lazy_ms: int = 150

@@ -30,6 +30,7 @@ KAFKA_IDLE_MS: Final = 250
 KAFKA_LAZY_MS: Final = 500
 EMBEDDED_SESSION_S: Final = 3.0
 """The embedded broker ends every rebalance of a living group one second before the session timeout, never sooner."""
+EMBEDDED_HEARTBEAT_MS: Final = 3000
 _TOPIC_WAIT_S: Final = 15.0
 _POLL_FAILED_S: Final = 0.2
 _PROBE_S: Final = 5.0
@@ -136,10 +137,11 @@ class KafkaGroupConsumer:
         is_embedded = settings.kind == "embedded"
         session_s = settings.session_timeout_s
         session_ms = int(1000 * (min(session_s, EMBEDDED_SESSION_S) if is_embedded else session_s))
+        heartbeat_ms = EMBEDDED_HEARTBEAT_MS if is_embedded else int(1000 * settings.heartbeat_s)
         self._consumer: Any = KafkaConsumer(
             group_id=group,
             session_timeout_ms=session_ms,
-            heartbeat_interval_ms=min(3000, session_ms // 4),
+            heartbeat_interval_ms=min(heartbeat_ms, session_ms // 4),
             # The mock cluster gets lost in the two-step rebalance of the cooperative protocol.
             partition_assignment_strategy=(
                 (RangePartitionAssignor,) if is_embedded else (CooperativeStickyAssignor,)

@@ -16,9 +16,14 @@ BEFORE, AFTER = 15, 25
 
 
 def names_of(installed, labels, namespace=None):
-    found = installed.api.list("pods", namespace=namespace, labels=labels)
+    """Of the pods that nobody has told to end."""
+    found = [
+        pod["metadata"]
+        for pod in installed.api.list("pods", namespace=namespace, labels=labels)
+        if "deletionTimestamp" not in pod["metadata"]
+    ]
     assert found, f"no pod has {labels}"
-    return [pod["metadata"]["name"] for pod in found]
+    return [metadata["name"] for metadata in found]
 
 
 def kill_processes(installed, pod):
@@ -30,8 +35,8 @@ def kill_processes(installed, pod):
             if named in b"\0" + (place / "environ").read_bytes():
                 os.kill(int(place.name), signal.SIGKILL)
                 count += 1
-        except (FileNotFoundError, ProcessLookupError):
-            continue  # it ended meanwhile
+        except (FileNotFoundError, PermissionError, ProcessLookupError):
+            continue  # it ended meanwhile, or is none of a container
     assert count, f"{pod} has no process"
     installed.timeline.note("killed", pod=pod, processes=count)
 
@@ -39,19 +44,24 @@ def kill_processes(installed, pod):
 def kill_pod(installed, labels, *, namespace=None):
     """SIGKILL for every process of the pods, at once, and none is started there again: the pods are deleted.
 
-    The API alone is not enough: to a pod that is deleted by force the kubelet still sends SIGTERM first.
+    The API alone is not enough: to a pod that is deleted by force the kubelet still sends SIGTERM first. Returns
+    how many pods that were.
     """
-    for name in names_of(installed, labels, namespace):
+    names = names_of(installed, labels, namespace)
+    for name in names:
         installed.api.delete("pods", name, namespace=namespace, grace_s=0)
         kill_processes(installed, name)
+    return len(names)
 
 
 def await_restarted(installed, pods, timeout_s=60.0):
-    """Seconds until each of these pods has started its worker once more and is ready."""
+    """Seconds until each of these pods has started its worker once more and is ready, or is not wanted any more."""
     began = time.monotonic()
     while True:
         found = [installed.api.get("pods", name) for name in pods]
-        if all(each and has_restarted(each) and is_ready(each) for each in found):
+        stay = [each for each in found if each and "deletionTimestamp" not in each["metadata"]]
+        assert stay, "all of them were scaled away"
+        if all(has_restarted(each) and is_ready(each) for each in stay):
             return time.monotonic() - began
         assert time.monotonic() - began < timeout_s, "they did not come back"
         time.sleep(0.05)
@@ -77,13 +87,13 @@ def test_a_model_pod_killed_in_the_middle_of_answers_loses_none(installed, model
             what="a pod",
         )
         killed = installed.timeline.note("kill", service=model)["at"]
-        kill_pod(installed, labels)
+        count = kill_pod(installed, labels)
         again = installed.timeline.await_entry(
             lambda e: e["event"] == "pod_ready" and e["service"] == model and e["at"] > killed,
             timeout_s=60,
             what="a new pod",
         )
-        print(f"{model}: ready again {again['at'] - killed:.1f} s after its pod was killed")
+        print(f"{model}: ready again {again['at'] - killed:.1f} s after {count} pods were killed")
         installed.timeline.note("measured", what=f"{model}: recovery", p50=again["at"] - killed)
         load.await_accepted(AFTER)
     load.assert_nothing_lost(installed.tail.outcomes)
@@ -92,12 +102,15 @@ def test_a_model_pod_killed_in_the_middle_of_answers_loses_none(installed, model
 @pytest.mark.parametrize("model", ["fake-knative", "fake-deployment"])
 def test_workers_killed_where_they_run_start_again_and_lose_nothing(installed, model):
     labels = f"pickspin.io/service={model}"
+    installed.await_zero(model)
+    first = len(installed.timeline.entries)
     with Load(installed.door, model, prompt="[[fake:ttft=2]]", pause_s=0.3) as load:
         load.await_accepted(BEFORE)
         installed.timeline.await_entry(
             lambda e: e["event"] == "pod_ready" and e["service"] == model,
             timeout_s=60,
             what="a pod",
+            since=first,
         )
         pods = names_of(installed, labels)
         for name in pods:

@@ -93,6 +93,31 @@ class _Fetching:
             self._ear.close()
 
 
+class _EndedJoin:
+    """A join that ended between two polls, shown as one that still runs: `join_group_async` of kafka-python 3.0.12 drops one
+    that `is_done` and joins again. Whoever polls without waiting never got a partition that way, and each time the whole
+    group was rebalanced once more.
+    """
+
+    is_done: Final = False
+
+    def __init__(self, ended: Any) -> None:
+        self._ended = ended
+        self.add_callback = ended.add_callback
+        self.add_errback = ended.add_errback
+
+    def __await__(self) -> Any:
+        return self._ended.__await__()
+
+
+def _keep_join(consumer: Any) -> None:
+    """Call before every poll. A join whose membership was lost since (its generation has no protocol) is not kept."""
+    coordinator = consumer._coordinator  # noqa: SLF001 - see _EndedJoin
+    join = coordinator._join_task  # noqa: SLF001
+    if join is not None and join.is_done and coordinator._generation.protocol is not None:  # noqa: SLF001
+        coordinator._join_task = _EndedJoin(join)  # noqa: SLF001
+
+
 class _Assigned(ConsumerRebalanceListener):  # type: ignore[misc]
     """Collects changes; runs on kafka-python's I/O thread, so it only touches two sets."""
 
@@ -158,6 +183,7 @@ class KafkaGroupConsumer:
         self._fetching = _Fetching(settings, self._consumer, topics)
 
     def poll(self, timeout_s: float) -> Polled:
+        _keep_join(self._consumer)
         try:
             found = self._fetching.poll(timeout_s)
         except CorruptRecordError:

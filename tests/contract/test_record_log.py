@@ -173,6 +173,24 @@ def test_two_members_share_the_partitions_and_the_second_takes_over(
     two.close()
 
 
+def test_a_member_that_never_waits_in_a_poll_joins_and_shares_all_the_same(
+    cluster: RecordLog, topic: str
+) -> None:
+    members = [
+        cluster.group(group=f"g-{topic}", topics=(topic,), client=name) for name in ("one", "two")
+    ]
+    counts = [0, 0]
+    deadline = time.monotonic() + PATIENCE_S
+    while counts != [2, 2]:
+        assert time.monotonic() < deadline, f"they hold {counts} partitions"
+        threading.Event().wait(0.01)
+        for member in members:
+            member.poll(0)
+        counts = [len(member.assignment()) for member in members]
+    for member in members:
+        member.close()
+
+
 def test_a_member_that_was_killed_is_removed_by_its_clients_name(
     describing: RecordLog, topic: str
 ) -> None:

@@ -94,9 +94,10 @@ class _Fetching:
 
 
 class _EndedJoin:
-    """A join that ended between two polls, shown as one that still runs: `join_group_async` of kafka-python 3.0.12 drops one
-    that `is_done` and joins again. Whoever polls without waiting never got a partition that way, and each time the whole
-    group was rebalanced once more.
+    """A join that ended between two polls, shown as one that still runs.
+
+    `join_group_async` of kafka-python 3.0.12 drops one that `is_done` and joins again. Whoever polls without waiting
+    never got a partition that way, and each time the whole group was rebalanced once more.
     """
 
     is_done: Final = False

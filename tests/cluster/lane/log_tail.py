@@ -36,7 +36,10 @@ class LogTail:
 
     def _read(self) -> None:
         consumer = KafkaConsumer(
-            bootstrap_servers=self._bootstrap, enable_auto_commit=False, group_id=None
+            bootstrap_servers=self._bootstrap,
+            enable_auto_commit=False,
+            group_id=None,
+            reconnect_backoff_max_ms=1000,
         )
         try:
             places = [

@@ -1,10 +1,12 @@
 """How soon work is seen: with the scaler at once, without it at the next poll; a burst that needs three replicas."""
 
+import json
 import os
 import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import datetime
 
 import pytest
 from release import kubectl
@@ -16,6 +18,8 @@ SETTLE_S = 2.0
 """After a pod went: its end costs the processor time that the next start is measured in."""
 TRIALS = min(10, int(os.environ.get("CLUSTER_ROUNDS", "20")))
 BURST = 200
+KEDA_S = 1.0
+"""A wish is acted on by KEDA within this."""
 
 
 def woken_after(installed, model, number):
@@ -119,3 +123,35 @@ def test_a_burst_is_served_by_three_replicas_and_none_of_its_answers_is_lost_or_
     began = min(e["at"] for e in enqueues)
     third = next(e["at"] for e in entries if e["event"] == "replicas" and e.get("count") == 3)
     told(installed, f"{model}: burst of {BURST}, first enqueue to three replicas", [third - began])
+    told_targets(installed, model, entries, began)
+
+
+def told_targets(installed, model, entries, began):
+    """Both targets of each decision (architecture section 11, no. 11), beside the replicas that KEDA had written."""
+    written = [e for e in entries if e["event"] == "replicas" and e["service"] == model]
+    wishes = sorted(
+        (datetime.fromisoformat(wish["at"]).timestamp(), wish) for wish in wished(installed, model)
+    )
+    told_any = False
+    for at, wish in wishes:
+        if at < began - 1.0:
+            continue
+        seen = [e["count"] for e in written if e["at"] <= at + KEDA_S]
+        row = {
+            key: wish[key] for key in ("rate_target", "backlog_target", "replicas", "lag", "reason")
+        }
+        print(f"{model}: {at - began:6.2f} s {row}, written by KEDA: {seen[-1] if seen else 0}")
+        installed.timeline.note("wished", at=at, service=model, **row)
+        told_any = True
+    assert told_any, "the scaler said nothing"
+
+
+def wished(installed, model):
+    """What the scaler's replicas logged of this service."""
+    namespace = installed.api.namespace
+    for pod in installed.api.list("pods", labels="app.kubernetes.io/component=scaler"):
+        place = f"/api/v1/namespaces/{namespace}/pods/{pod['metadata']['name']}/log"
+        for line in installed.api.text(place).splitlines():
+            found = json.loads(line) if line.startswith("{") else {}
+            if found.get("message") == "replicas wished" and found["service"] == model:
+                yield found

@@ -6,6 +6,7 @@ rebalance meanwhile waits for it.
 
 import json
 import logging
+import time
 from collections.abc import Collection, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
@@ -18,6 +19,8 @@ from kafka.errors import KafkaError
 log = logging.getLogger(__name__)
 
 BOOTSTRAP_MS: Final = 5000
+OLD_S: Final = 86_400.0
+"""Notes of others are removed after this: on a volume that pods share, those of pods that were killed stay behind."""
 _REASON: Final = "its process is gone"
 
 
@@ -78,12 +81,20 @@ class MemberNote:
         with suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._path.write_text(json.dumps({"group": self._group, "member": member}), "utf-8")
+            if not self._written:
+                self._remove_old()
             self._written = member
 
     def clear(self) -> None:
         """Forgets it: the member has left."""
         with suppress(OSError):
             self._path.unlink(missing_ok=True)
+
+    def _remove_old(self) -> None:
+        for note in self._path.parent.glob("*.json"):
+            with suppress(OSError):
+                if time.time() - note.stat().st_mtime > OLD_S:
+                    note.unlink(missing_ok=True)
 
     def _read(self) -> str:
         try:

@@ -46,8 +46,8 @@ def turns_of(entries, model):
 
 
 def without_rewrites(entries, model):
-    """The entries without those of an HPA that had read its Deployment before KEDA took it to zero and wrote after that:
-    up at once, with no request between, and down again at KEDA's next look. And how many those were.
+    """The entries without those of an HPA that read its Deployment before KEDA took it to zero and wrote after that (up
+    at once, with no request between, and down again at KEDA's next look), and how many those were.
     """
     ours = [
         e for e in entries if e.get("service") == model and e["event"] in {"replicas", "enqueue"}

@@ -85,23 +85,25 @@ def await_replaced(installed, labels, *, namespace=None, timeout_s=90.0):
             "-n", namespace or installed.api.namespace, f"--timeout={timeout_s:.0f}s")  # fmt: skip
 
 
+def await_pod(installed, model, *, since=0, after=0.0):
+    """The entry of a pod that became ready: not one of the first `since` entries, later than `after` (wall time)."""
+    return installed.timeline.await_entry(
+        lambda e: e["event"] == "pod_ready" and e["service"] == model and e["at"] > after,
+        timeout_s=60,
+        what="a pod",
+        since=since,
+    )
+
+
 @pytest.mark.parametrize("model", ["fake-knative", "fake-deployment"])
 def test_a_model_pod_killed_in_the_middle_of_answers_loses_none(installed, model):
     labels = f"pickspin.io/service={model}"
     with Load(installed.door, model, prompt="[[fake:ttft=2]]", pause_s=0.3) as load:
         load.await_accepted(BEFORE)
-        installed.timeline.await_entry(
-            lambda e: e["event"] == "pod_ready" and e["service"] == model,
-            timeout_s=60,
-            what="a pod",
-        )
+        await_pod(installed, model)
         killed = installed.timeline.note("kill", service=model)["at"]
         count = kill_pod(installed, labels)
-        again = installed.timeline.await_entry(
-            lambda e: e["event"] == "pod_ready" and e["service"] == model and e["at"] > killed,
-            timeout_s=60,
-            what="a new pod",
-        )
+        again = await_pod(installed, model, after=killed)
         print(f"{model}: ready again {again['at'] - killed:.1f} s after {count} pods were killed")
         installed.timeline.note("measured", what=f"{model}: recovery", p50=again["at"] - killed)
         load.await_accepted(AFTER)
@@ -115,12 +117,7 @@ def test_workers_killed_where_they_run_start_again_and_lose_nothing(installed, m
     first = len(installed.timeline.entries)
     with Load(installed.door, model, prompt="[[fake:ttft=2]]", pause_s=0.3) as load:
         load.await_accepted(BEFORE)
-        installed.timeline.await_entry(
-            lambda e: e["event"] == "pod_ready" and e["service"] == model,
-            timeout_s=60,
-            what="a pod",
-            since=first,
-        )
+        await_pod(installed, model, since=first)
         pods = [name for name in names_of(installed, labels) if kill_processes(installed, name)]
         assert pods, "no process was killed"
         took_s = await_restarted(installed, pods)

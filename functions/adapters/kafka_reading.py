@@ -30,7 +30,6 @@ KAFKA_IDLE_MS: Final = 250
 KAFKA_LAZY_MS: Final = 500
 EMBEDDED_SESSION_S: Final = 3.0
 """The embedded broker ends every rebalance of a living group one second before the session timeout, never sooner."""
-EMBEDDED_HEARTBEAT_MS: Final = 3000
 _TOPIC_WAIT_S: Final = 15.0
 _POLL_FAILED_S: Final = 0.2
 _PROBE_S: Final = 5.0
@@ -100,23 +99,27 @@ class _EndedJoin:
     never got a partition that way, and each time the whole group was rebalanced once more.
     """
 
-    is_done: Final = False
-
-    def __init__(self, ended: Any) -> None:
+    def __init__(self, ended: Any, coordinator: Any) -> None:
         self._ended = ended
+        self._coordinator = coordinator
         self.add_callback = ended.add_callback
         self.add_errback = ended.add_errback
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the membership was lost since (the generation has no protocol): then it is to be dropped."""
+        return self._coordinator._generation.protocol is None  # noqa: SLF001
 
     def __await__(self) -> Any:
         return self._ended.__await__()
 
 
 def _keep_join(consumer: Any) -> None:
-    """Call before every poll. A join whose membership was lost since (its generation has no protocol) is not kept."""
+    """Call before every poll."""
     coordinator = consumer._coordinator  # noqa: SLF001 - see _EndedJoin
     join = coordinator._join_task  # noqa: SLF001
-    if join is not None and join.is_done and coordinator._generation.protocol is not None:  # noqa: SLF001
-        coordinator._join_task = _EndedJoin(join)  # noqa: SLF001
+    if join is not None and join.is_done and not isinstance(join, _EndedJoin):
+        coordinator._join_task = _EndedJoin(join, coordinator)  # noqa: SLF001
 
 
 class _Assigned(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -163,11 +166,12 @@ class KafkaGroupConsumer:
         is_embedded = settings.kind == "embedded"
         session_s = settings.session_timeout_s
         session_ms = int(1000 * (min(session_s, EMBEDDED_SESSION_S) if is_embedded else session_s))
-        heartbeat_ms = EMBEDDED_HEARTBEAT_MS if is_embedded else int(1000 * settings.heartbeat_s)
+        most_ms = session_ms // 4
+        heartbeat_ms = most_ms if is_embedded else min(int(1000 * settings.heartbeat_s), most_ms)
         self._consumer: Any = KafkaConsumer(
             group_id=group,
             session_timeout_ms=session_ms,
-            heartbeat_interval_ms=min(heartbeat_ms, session_ms // 4),
+            heartbeat_interval_ms=heartbeat_ms,
             # The mock cluster gets lost in the two-step rebalance of the cooperative protocol.
             partition_assignment_strategy=(
                 (RangePartitionAssignor,) if is_embedded else (CooperativeStickyAssignor,)

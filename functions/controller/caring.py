@@ -101,8 +101,7 @@ class Care:
         return tuple(Pod.of(each) for each in self._parts.pods.all() if self._is_of_release(each))
 
     def _is_of_release(self, found: Object) -> bool:
-        release = self._parts.settings.release
-        return labels_of(found).get(RELEASE_LABEL, release) == release
+        return is_of_release(found, self._parts.settings.release)
 
     def _spare(self) -> None:
         now = self._parts.clock.now()
@@ -206,6 +205,11 @@ class Care:
             self._history_s = now_s
         except Exception as error:  # noqa: BLE001 - the store is away: what was read stays
             log.warning("history not read", extra={"reason": type(error).__name__})
+
+
+def is_of_release(found: Object, release: str) -> bool:
+    """Whether an object belongs to the release; one that does not say to which counts."""
+    return labels_of(found).get(RELEASE_LABEL, release) == release
 
 
 def service_of(deployment: Object) -> str:

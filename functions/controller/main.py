@@ -15,7 +15,7 @@ from events.types import Topics
 from functions import wiring
 from functions.adapters.clock import SystemClock
 from functions.controller.acting import Actor
-from functions.controller.caring import Care, CareParts
+from functions.controller.caring import Care, CareParts, is_of_release
 from functions.controller.classing import AutoscalingClass, ClassTerms
 from functions.controller.departing import Departures
 from functions.controller.informing import Informer
@@ -23,9 +23,9 @@ from functions.controller.keeping import OffsetKeeper
 from functions.controller.leading import Leadership, LeaseTerms
 from functions.controller.naming import RevisionTeller
 from functions.controller.prewarming import History
-from functions.controller.wanting import RELEASE_LABEL, SERVICE_LABEL
+from functions.controller.wanting import SERVICE_LABEL
 from functions.errors import StartupFailed
-from functions.kube import PODS, KubernetesApi, Object, Selection, labels_of, name_of
+from functions.kube import PODS, KubernetesApi, Object, Selection, name_of
 from functions.lifecycle import StopFlag
 from functions.offsets import OffsetCommitter, work_groups
 from functions.ports import Clock, RecordLog
@@ -228,7 +228,7 @@ class Controller:
 
     def _on_pod(self, found: Object) -> None:
         is_gone = self.pods.get(name_of(found)) is None
-        if is_gone and labels_of(found).get(RELEASE_LABEL, "") in {"", self._settings.release}:
+        if is_gone and is_of_release(found, self._settings.release):
             self.departures.tell(found)
 
     def _on_leading(self, is_leader: bool) -> None:  # noqa: FBT001 - a callback's one fact

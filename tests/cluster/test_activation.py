@@ -129,21 +129,19 @@ def test_a_burst_is_served_by_three_replicas_and_none_of_its_answers_is_lost_or_
 def told_targets(installed, model, entries, began):
     """Both targets of each decision (architecture section 11, no. 11), beside the replicas that KEDA had written."""
     written = [e for e in entries if e["event"] == "replicas" and e["service"] == model]
-    wishes = sorted(
-        (datetime.fromisoformat(wish["at"]).timestamp(), wish) for wish in wished(installed, model)
-    )
-    told_any = False
-    for at, wish in wishes:
-        if at < began - 1.0:
-            continue
-        seen = [e["count"] for e in written if e["at"] <= at + KEDA_S]
+    wishes = [
+        (datetime.fromisoformat(wish["at"]).timestamp() - began, wish)
+        for wish in wished(installed, model)
+    ]
+    recent = sorted((pair for pair in wishes if pair[0] >= -1.0), key=lambda pair: pair[0])
+    assert recent, "the scaler said nothing"
+    for after_s, wish in recent:
+        seen = [e["count"] for e in written if e["at"] - began <= after_s + KEDA_S]
         row = {
             key: wish[key] for key in ("rate_target", "backlog_target", "replicas", "lag", "reason")
         }
-        print(f"{model}: {at - began:6.2f} s {row}, written by KEDA: {seen[-1] if seen else 0}")
-        installed.timeline.note("wished", at=at, service=model, **row)
-        told_any = True
-    assert told_any, "the scaler said nothing"
+        print(f"{model}: {after_s:6.2f} s {row}, written by KEDA: {seen[-1] if seen else 0}")
+        installed.timeline.note("wished", at=began + after_s, service=model, **row)
 
 
 def wished(installed, model):

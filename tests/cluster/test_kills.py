@@ -10,6 +10,8 @@ from load import Load
 from release import kubectl
 from timeline import is_ready
 
+from functions.kube import is_leaving
+
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 BEFORE, AFTER = 15, 25
 """Requests that must have been accepted before a kill and after it."""
@@ -47,8 +49,7 @@ def kill_processes(installed, pod):
 def kill_pod(installed, labels, *, namespace=None):
     """SIGKILL for every process of the pods, at once, and none is started there again: the pods are deleted.
 
-    The API alone is not enough: to a pod that is deleted by force the kubelet still sends SIGTERM first. Returns
-    how many pods that were.
+    Deleted by force alone, how its processes end would be the kubelet's matter. Returns how many pods that were.
     """
     names = names_of(installed, labels, namespace)
     processes = 0
@@ -70,10 +71,6 @@ def await_restarted(installed, pods, timeout_s=60.0):
             return time.monotonic() - began
         assert time.monotonic() - began < timeout_s, "they did not come back"
         time.sleep(0.05)
-
-
-def is_leaving(pod):
-    return "deletionTimestamp" in pod["metadata"]
 
 
 def has_restarted(pod):

@@ -55,13 +55,14 @@ class _Fetching:
         self._idle_ms = settings.poll_idle_ms
         self._regular_ms = settings.poll_lazy_ms
         self._ear: Ear | None = None
+        self._is_lazy = True
         self._has_more = True
         if settings.kind == "embedded":
             self._ear = Ear(bell_directory(settings.bootstrap), topics)
 
     def expect(self, *, soon: bool) -> None:
         """Who never says what it expects stays lazy."""
-        self._regular_ms = self._idle_ms
+        self._regular_ms, self._is_lazy = self._idle_ms, False
         if self._ear is None:
             wait_ms = KAFKA_BUSY_MS if soon else KAFKA_IDLE_MS
             self._consumer._fetcher.config["fetch_max_wait_ms"] = wait_ms  # noqa: SLF001 - ADR 0003
@@ -80,8 +81,21 @@ class _Fetching:
             # Regular fetches find what did not ring: a plain producer's records.
             self._ear.wait(min(timeout_s, self._regular_ms / 1000))
         found = self._consumer.poll(timeout_ms=_RUNG_POLL_MS)
-        self._has_more = sum(map(len, found.values())) >= _FETCH["max_poll_records"]
-        return found
+        # The embedded broker answers with one batch of a partition, and those that follow have rung already.
+        self._has_more = bool(found)
+        return self._gather(found) if self._is_lazy else found
+
+    def _gather(self, found: Any) -> Any:
+        """Together with what follows, up to one poll's worth: lazy readers pause between their polls."""
+        gathered: dict[Any, list[Any]] = {}
+        while found:
+            for partition, records in found.items():
+                gathered.setdefault(partition, []).extend(records)
+            if sum(map(len, gathered.values())) >= _FETCH["max_poll_records"]:
+                break
+            found = self._consumer.poll(timeout_ms=_RUNG_POLL_MS)
+            self._has_more = bool(found)
+        return gathered
 
     def _is_joining(self) -> bool:
         coordinator = self._consumer._coordinator  # noqa: SLF001 - no public way to know of a rebalance

@@ -39,14 +39,17 @@ class Departure:
     def of(cls, found: Object, now_s: float) -> "Departure":
         """What follows from the last that was known of a pod."""
         pod = Pod.of(found)
-        after = ENDED_LOOKS_S if _has_ended(found) else RUNNING_LOOKS_S
-        return cls(pod.service, pod.name, tuple(now_s + each for each in after))
+        return cls(pod.service, pod.name, tuple(now_s + each for each in _looks_s(found)))
 
 
-def _has_ended(found: Object) -> bool:
+def _looks_s(found: Object) -> tuple[float, ...]:
     status = found.get("status") or {}
     containers: Sequence[Any] = status.get("containerStatuses", ())
-    return bool(containers) and all("terminated" in each.get("state", {}) for each in containers)
+    ends = [each.get("state", {}).get("terminated") for each in containers]
+    if not ends or None in ends:
+        return RUNNING_LOOKS_S
+    # A worker that ended by itself has left its group: forty services going to sleep are no work for the broker.
+    return () if all(end.get("exitCode") == 0 for end in ends) else ENDED_LOOKS_S
 
 
 def due(
@@ -85,7 +88,9 @@ class Departures:
 
     def tell(self, found: Object) -> None:
         """A pod is gone; `found` is the last that was known of it."""
-        self._told.put(Departure.of(found, self._clock.monotonic_s()))
+        departure = Departure.of(found, self._clock.monotonic_s())
+        if departure.looks_s:
+            self._told.put(departure)
 
     def run(self, stop: StopFlag) -> None:
         while not stop.is_set():

@@ -20,6 +20,7 @@ from functions.wiring import worker_client
 TOPICS = Topics()
 GROUP = TOPICS.worker_group("tiny")
 ENDED = {"terminated": {"exitCode": 137}}
+LEFT = {"terminated": {"exitCode": 0}}
 RUNNING = {"running": {}}
 
 
@@ -115,11 +116,27 @@ def test_one_that_joined_again_before_it_died_is_met_at_a_later_look(stage):
     assert stage.departures.tick() == 0, "it has been looked for often enough"
 
 
-def test_a_pod_that_left_in_order_costs_one_look_and_removes_nobody(stage):
+def test_a_pod_that_was_killed_after_it_left_costs_one_look_and_removes_nobody(stage):
     stage.worker("two")
     stage.departures.tell(pod("one", ENDED))
     assert stage.departures.tick() == 0
     assert stage.members() == {"two"}
+
+
+def test_a_worker_that_ended_by_itself_is_not_looked_for(stage):
+    departures = stage.over(Broken())
+    stage.worker("one")
+    departures.tell(pod("one", LEFT))
+    stage.departures.tell(pod("one", LEFT))
+    assert departures._told.empty()
+    assert stage.departures.tick() == 0
+    assert stage.members() == {"one"}
+
+
+def test_a_pod_whose_engine_was_killed_is_looked_for(stage):
+    stage.worker("one")
+    stage.departures.tell(pod("one", LEFT, ENDED))
+    assert stage.departures.tick() == 1
 
 
 def test_a_standby_removes_nobody(stage):

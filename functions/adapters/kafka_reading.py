@@ -4,6 +4,8 @@ Empty fetches: Apache Kafka answers a waiting fetch the moment data arrives; the
 whole wait. So there a reader fetches when the doorbell rings, with almost no wait, and otherwise at intervals that
 depend on what it expects (`expect`, ADR 0003). kafka-python reads `fetch_max_wait_ms` at every fetch, and this is
 the one place that changes it.
+
+Heartbeats: an idle member costs a broker and itself little else, so it asks less often than one with work.
 """
 
 import logging
@@ -26,7 +28,7 @@ from functions.settings import BrokerSettings
 log = logging.getLogger(__name__)
 
 KAFKA_BUSY_MS: Final = 20
-KAFKA_IDLE_MS: Final = 250
+KAFKA_IDLE_MS: Final = 500
 KAFKA_LAZY_MS: Final = 500
 EMBEDDED_SESSION_S: Final = 3.0
 """The embedded broker ends every rebalance of a living group one second before the session timeout, never sooner."""
@@ -180,12 +182,11 @@ class KafkaGroupConsumer:
         is_embedded = settings.kind == "embedded"
         session_s = settings.session_timeout_s
         session_ms = int(1000 * (min(session_s, EMBEDDED_SESSION_S) if is_embedded else session_s))
-        most_ms = session_ms // 4
-        heartbeat_ms = most_ms if is_embedded else min(int(1000 * settings.heartbeat_s), most_ms)
+        self._heartbeats_ms = _heartbeats_ms(settings, session_ms)
         self._consumer: Any = KafkaConsumer(
             group_id=group,
             session_timeout_ms=session_ms,
-            heartbeat_interval_ms=heartbeat_ms,
+            heartbeat_interval_ms=self._heartbeats_ms[False],
             # The mock cluster gets lost in the two-step rebalance of the cooperative protocol.
             partition_assignment_strategy=(
                 (RangePartitionAssignor,) if is_embedded else (CooperativeStickyAssignor,)
@@ -253,6 +254,9 @@ class KafkaGroupConsumer:
 
     def expect(self, *, soon: bool) -> None:
         self._fetching.expect(soon=soon)
+        # Read at every heartbeat, like the wait of a fetch, and with no public way to change it either.
+        heartbeat = self._consumer._coordinator.heartbeat  # noqa: SLF001
+        heartbeat.config["heartbeat_interval_ms"] = self._heartbeats_ms[soon]
 
     def close(self) -> None:
         self._fetching.close()
@@ -323,6 +327,15 @@ class KafkaTail:
     def close(self) -> None:
         self._fetching.close()
         self._consumer.close(autocommit=False, timeout_ms=2000)
+
+
+def _heartbeats_ms(settings: BrokerSettings, session_ms: int) -> dict[bool, int]:
+    """By whether records are expected soon. A lost heartbeat must leave time for others before the session ends."""
+    most_ms = session_ms // 4
+    if settings.kind == "embedded":
+        return {True: most_ms, False: most_ms}
+    wanted_s = {True: settings.heartbeat_s, False: settings.heartbeat_idle_s}
+    return {soon: min(int(1000 * wait_s), most_ms) for soon, wait_s in wanted_s.items()}
 
 
 def _first_wait_ms(settings: BrokerSettings) -> int:

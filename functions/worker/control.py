@@ -19,7 +19,7 @@ from functions.ports import RecordTail
 log = logging.getLogger(__name__)
 
 MOST_CANCELLED: Final = 100_000
-_POLL_S: Final = 0.15
+_POLL_S: Final = 0.5
 _BACKOFF_S: Final = 0.5
 
 

@@ -23,7 +23,9 @@ from functions.worker.scheduling import Schedule
 log = logging.getLogger(__name__)
 
 BUSY_POLL_S: Final = 0.02
-IDLE_POLL_S: Final = 0.05
+JOINING_POLL_S: Final = 0.05
+IDLE_POLL_S: Final = 0.5
+"""A record ends a poll at once; what costs is the polls that end without one."""
 SATURATED_WAIT_S: Final = 0.02
 SWEEP_S: Final = 0.1
 COMMIT_S: Final = 0.05
@@ -229,9 +231,15 @@ class PollThread(threading.Thread):
             return consumer.poll(0)
         if not self._outcomes.empty():
             return consumer.poll(0)
-        wait_s = BUSY_POLL_S if self._is_active() else IDLE_POLL_S
+        wait_s = self._wait_s(consumer)
         due_s = schedule.due_s(time.monotonic())
         return consumer.poll(wait_s if due_s is None else min(wait_s, due_s))
+
+    def _wait_s(self, consumer: GroupConsumer) -> float:
+        if self._is_active():
+            return BUSY_POLL_S
+        # Whoever has a share is ready: that must not wait until a poll without records ends.
+        return IDLE_POLL_S if consumer.assignment() else JOINING_POLL_S
 
     def _rebalance(self, consumer: GroupConsumer, polled: Polled) -> None:
         if polled.lost:

@@ -124,6 +124,16 @@ def test_deployments_may_be_declared_asleep_and_a_revision_always_boots_once(
     assert scaling_of(render(values), "m")["initialCooldownPeriod"] == initial_s
 
 
+@pytest.mark.parametrize(("min_warm", "replicas"), [(0, 0), (1, 1)])
+def test_a_deployment_that_is_declared_asleep_starts_no_pod_beyond_its_warm_pool(
+    render, min_warm, replicas
+):
+    values = catalogue(service(workload="deployment", min_warm=min_warm))
+    assert "replicas" not in named(render(values), "Deployment", "ps-m")["spec"], "KEDA's"
+    values["global"]["scaling"] = {"firstBoot": False}
+    assert named(render(values), "Deployment", "ps-m")["spec"]["replicas"] == replicas
+
+
 def test_a_service_that_is_always_cold_may_say_so_against_its_tiers_pool(render):
     docs = render(catalogue(service(min_warm=0), warm_pool={"L1": 1}))
     assert scaling_of(docs, "m")["minReplicaCount"] == 0

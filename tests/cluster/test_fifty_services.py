@@ -2,12 +2,14 @@
 
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 from door import Door
 from kube_api import KubeApi
 from release import FAKE, Release, fake, image_names, lane_values, merged
-from timeline import service_of
+from timeline import ScaleWatch, service_of
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(1800)]
 NAMESPACE = "fifty"
@@ -90,10 +92,24 @@ def cost_of(api, lane, door, busy):
     }
 
 
+def upgraded_while_awake(release, api, timeline, door, model):
+    """The counts that were written for a model that answers while its release is upgraded."""
+    assert door.chat(model, "nonce:awake.").status == 200
+    first, watch = len(timeline.entries), ScaleWatch(api, timeline)
+    with closing(watch), ThreadPoolExecutor(1) as aside:
+        upgrade, asked = aside.submit(release.install, release.values), 0
+        while not upgrade.done() or not asked:
+            assert door.chat(model, f"nonce:upgrade-{asked}.").status == 200
+            asked += 1
+        upgrade.result()
+    changes = [e for e in timeline.entries[first:] if e["event"] == "replicas"]
+    return [entry["count"] for entry in changes if entry["service"] == model]
+
+
 def test_forty_seven_idle_services_cost_little(lane, timeline, prepare):
     release = Release("many", NAMESPACE, lane.postgres)
     api = KubeApi(lane.kubeconfig, NAMESPACE)
-    # Declared asleep: 47 first boots at once do not come to rest on two processors, and nothing else is served then.
+    # Declared asleep: 47 first boots at once do not come to rest on two processors.
     asleep = {"topicPrefix": "many.", "scaling": {"firstBoot": False}}
     common = {"global": asleep, "knative": {"router": {"binding": "log"}}}
     costs = {}
@@ -113,6 +129,9 @@ def test_forty_seven_idle_services_cost_little(lane, timeline, prepare):
             costs[count] = cost_of(api, lane, door, BUSY)
             print(f"{count} services, {len(BUSY)} busy: {costs[count]}")
             timeline.note("measured", what=f"{count} services", **costs[count])
+            written = upgraded_while_awake(release, api, timeline, door, BUSY[0])
+            assert written, "the watch has seen it"
+            assert min(written) > 0, "an upgrade leaves a service that is awake alone"
             door.close()
         idle = MANY - FEW
         bounds = {

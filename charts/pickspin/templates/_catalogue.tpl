@@ -140,15 +140,20 @@ app.kubernetes.io/component: {{ .component }}
 {{- toJson $trigger -}}
 {{- end -}}
 
-{{/* The ScaledObject's spec of one service without its target. Takes root and service. Without a first boot KEDA takes a
-     Deployment to zero before its first pod has loaded; a revision of Knative is always ready once. */}}
+{{/* "true" if a service is declared asleep: without a first boot; a revision of Knative is always ready once. Takes root
+     and service. */}}
+{{- define "pickspin.isAsleep" -}}
+{{- /* As text: absent, as in the values of an older release, is not false. */ -}}
+{{- if and (eq (toString .root.Values.global.scaling.firstBoot) "false") (eq .service.workload "deployment") }}true{{ end -}}
+{{- end -}}
+
+{{/* The ScaledObject's spec of one service without its target. Takes root and service. */}}
 {{- define "pickspin.scaling" -}}
 {{- $service := .service -}}
 {{- $scaling := .root.Values.global.scaling -}}
 {{- $up := $scaling.scaleUp -}}
 {{- $down := $scaling.scaleDown -}}
-{{- /* As text: absent, as in the values of an older release, is not false. */ -}}
-{{- $isAsleep := and (eq (toString $scaling.firstBoot) "false") (eq $service.workload "deployment") -}}
+{{- $isAsleep := eq (include "pickspin.isAsleep" .) "true" -}}
 {{- toJson (dict
   "minReplicaCount" $service.min
   "maxReplicaCount" $service.max

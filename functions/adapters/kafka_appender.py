@@ -86,6 +86,8 @@ class KafkaAppender:
 
     def append(self, record: Record) -> "Future[PartitionId]":
         send = _Send(record)
+        # From here on it cannot be cancelled: whoever settles it must not fail because its caller has gone.
+        send.future.set_running_or_notify_cancel()
         if record.size_bytes > self._settings.max_record_bytes:
             limit = self._settings.max_record_bytes
             send.future.set_exception(
@@ -124,15 +126,18 @@ class KafkaAppender:
                 continue
             if send is None:
                 return
-            deadline = time.monotonic() + self._settings.delivery_timeout_s
-            while self._producer is None and not self._connect():
-                if time.monotonic() > deadline or self._is_closed:
-                    break
-                time.sleep(0.1)
-            if self._producer is None:
-                self._fail(send, AppendFailed("Kafka cannot be reached"))
-            else:
-                self._send(send)
+            self._send_slowly(send)
+
+    def _send_slowly(self, send: _Send) -> None:
+        deadline = time.monotonic() + self._settings.delivery_timeout_s
+        while self._producer is None and not self._connect():
+            if time.monotonic() > deadline or self._is_closed:
+                break
+            time.sleep(0.1)
+        if self._producer is None:
+            self._fail(send, AppendFailed("Kafka cannot be reached"))
+        else:
+            self._send(send)
 
     def _expire_silent(self) -> None:
         """Fails what a producer should have settled by itself, and replaces that producer."""
@@ -150,7 +155,7 @@ class KafkaAppender:
     def _connect(self) -> bool:
         try:
             self._producer = KafkaProducer(**self._options)
-        except (KafkaError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, this thread must go on: it is the only one that sends
             log.warning("producer not connected", extra={"reason": type(error).__name__})
             return False
         return True
@@ -168,7 +173,7 @@ class KafkaAppender:
                 headers=list(record.headers),
                 partition=record.partition,
             )
-        except (KafkaError, ValueError, AssertionError, AttributeError) as error:
+        except Exception as error:  # noqa: BLE001 - a RuntimeError, too, where the producer is replaced meanwhile
             self._failed(send, error)
             return
         self._warm.add(record.topic)

@@ -57,3 +57,11 @@ def test_what_a_silent_producer_holds_fails_and_the_next_record_goes_through_ano
     late.success(SimpleNamespace(topic="infer.requests", partition=0))
     assert failed.value is lost.exception(), "the first end counts"
     appender.close(1.0)
+
+
+def test_callers_that_gave_up_meanwhile_do_not_end_the_appender(producers):
+    appender = KafkaAppender(BrokerSettings(delivery_timeout_s=0.05), {})
+    appender.append(RECORD).cancel()
+    appender.append(RECORD).exception(5.0)
+    assert appender.append(RECORD).result(5.0).partition == 0
+    appender.close(1.0)

@@ -218,9 +218,13 @@ class KafkaGroupConsumer:
         gained, lost = self._listener.take()
         if gained:
             self._fetching.look_again()
-            if self._note is not None:
-                self._note.write(self._consumer.group_metadata().member_id)
+        self._note_membership()
         return Polled(records=_records(found), gained=gained, lost=lost)
+
+    def _note_membership(self) -> None:
+        # While it still joins, too: killed then, it would hold up the group for a whole session.
+        if self._note is not None and (member := self._consumer.group_metadata().member_id):
+            self._note.write(member)
 
     def commit(self, commits: Mapping[PartitionId, Commit]) -> bool:
         offsets = {

@@ -21,11 +21,12 @@ CALLS_A_SECOND = 1.0
 """API calls that one idle service may cost."""
 OPERATOR_MIB = 4.0
 """Memory of KEDA's operator that one idle service may cost."""
-POLLS_A_SECOND = 2.0
-"""Requests of any kind to the broker that one idle service may cost."""
+LOOKS_A_SECOND = 2.0
+"""Requests to the broker that one idle service may cost: those that look, without what awake workers fetch and write
+(as often as their processor lets them, so that they are fewer the more idle services there are)."""
 COUNTS_PORT = "9094"
-LOOKED_AT = ("ListOffsets", "OffsetFetch", "Metadata", "FindCoordinator", "Fetch")
-"""Requests that a broker is polled with, told one by one."""
+LOOKS = ("ListOffsets", "OffsetFetch", "Metadata", "FindCoordinator")
+"""Requests that a broker is polled with for a service without a worker, told one by one."""
 
 
 def catalogue_of(count):
@@ -92,7 +93,8 @@ def cost_of(api, lane, door, busy):
         "answered": answered,
         "took_s": took,
         "broker_requests_s": sum(more.values()) / took,
-        **{f"{name}_s": more.get(name, 0) / took for name in LOOKED_AT},
+        "broker_looks_s": sum(more.get(name, 0) for name in LOOKS) / took,
+        **{f"{name}_s": more.get(name, 0) / took for name in (*LOOKS, "Fetch")},
         "api_calls_s": (api_calls(api) - calls) / took,
         "apiserver_cores": (cpu_s(lane, "kube-apiserver") - etcd) / took,
         "keda_mib": memory_mib(api, namespace="keda", name="keda-operator"),
@@ -146,7 +148,7 @@ def test_forty_seven_idle_services_cost_little(lane, timeline, prepare):
         bounds = {
             "api_calls_s": CALLS_A_SECOND,
             "keda_mib": OPERATOR_MIB,
-            "broker_requests_s": POLLS_A_SECOND,
+            "broker_looks_s": LOOKS_A_SECOND,
         }
         for what, bound in bounds.items():
             each = (costs[MANY][what] - costs[FEW][what]) / idle

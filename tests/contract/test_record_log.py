@@ -241,6 +241,27 @@ def test_who_starts_where_another_was_killed_gets_its_partitions_at_once(
     killed.close()
 
 
+def test_one_that_is_killed_while_it_joins_has_left_its_note(
+    describing: RecordLog, topic: str, tmp_path: Path
+) -> None:
+    group, note = f"g-{topic}", tmp_path / "members" / "one.json"
+    slow = describing.group(group=group, topics=(topic,), client="slow")
+    read_until(slow, lambda seen: held(seen) == 4)
+    joining = describing.group(group=group, topics=(topic,), client="one", member_file=note)
+    deadline = time.monotonic() + 5.0
+    while not note.exists():
+        # The other one does not poll: on Apache Kafka the join cannot end.
+        joining.poll(0.05)
+        if isinstance(describing, MemoryLog):
+            break  # its notes are no files, and nobody is ever in the middle of a join
+        assert time.monotonic() < deadline, "no note"
+    heir = describing.group(group=group, topics=(topic,), client="one", member_file=note)
+    slow.close()
+    read_until(heir, lambda seen: held(seen) == 4)
+    heir.close()
+    joining.close()
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b'{"group": "other"}'])
 def test_a_member_file_that_says_nothing_changes_nothing(
     cluster: RecordLog, topic: str, tmp_path: Path, content: bytes

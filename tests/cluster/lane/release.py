@@ -83,7 +83,8 @@ def lane_values(images: Mapping[str, str], volumes: Path, catalogue: Values) -> 
             "scaling": {
                 "initialCooldownSeconds": 60,
                 "scaleUp": {"windowSeconds": 0, "pods": 4, "periodSeconds": 15},
-                "scaleDown": {"windowSeconds": 10, "pods": 4, "periodSeconds": 15},
+                # Twice the idle time, like the chart's own: see docs/how-to/scale-on-kubernetes.md.
+                "scaleDown": {"windowSeconds": 20, "pods": 4, "periodSeconds": 15},
             },
             "dataVolume": {"create": True, "size": "1Gi", "hostPath": str(volumes)},
             "modelsClaim": "",

@@ -93,9 +93,13 @@ class _Fetching:
         while found:
             for partition, records in found.items():
                 gathered.setdefault(partition, []).extend(records)
-            if sum(map(len, gathered.values())) >= _FETCH["max_poll_records"]:
+            is_enough = sum(map(len, gathered.values())) >= _FETCH["max_poll_records"]
+            if is_enough or self._is_joining():
                 break
-            found = self._consumer.poll(timeout_ms=_RUNG_POLL_MS)
+            try:
+                found = self._consumer.poll(timeout_ms=_RUNG_POLL_MS)
+            except Exception:  # noqa: BLE001 - what was read must not go with it: the next poll meets it again
+                break
             self._has_more = bool(found)
         return gathered
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from kafka.errors import CorruptRecordError
 
 from functions.adapters import kafka_reading
 from functions.adapters.kafka_reading import _Fetching
@@ -12,6 +13,7 @@ from functions.settings import BrokerSettings
 
 BATCHES = ("first", "second", "third")
 MANY = 250
+UNREADABLE = "unreadable"
 
 
 class Consumer:
@@ -26,6 +28,8 @@ class Consumer:
 
     def poll(self, timeout_ms: int) -> dict[str, list[str]]:
         batch = next(self._batches, None)
+        if batch == UNREADABLE:
+            raise CorruptRecordError
         return {} if batch is None else {"partition": [batch]}
 
 
@@ -43,11 +47,15 @@ class Ear:
         pass
 
 
-@pytest.fixture
-def fetching(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Fetching]:
+def reading(consumer: Consumer, monkeypatch: pytest.MonkeyPatch) -> _Fetching:
     monkeypatch.setattr(kafka_reading, "Ear", Ear)
     settings = BrokerSettings(kind="embedded", bootstrap="127.0.0.1:9")
-    found = _Fetching(settings, Consumer(), ("topic",))
+    return _Fetching(settings, consumer, ("topic",))
+
+
+@pytest.fixture
+def fetching(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Fetching]:
+    found = reading(Consumer(), monkeypatch)
     yield found
     found.close()
 
@@ -64,10 +72,27 @@ def test_batches_are_fetched_one_after_the_other_without_a_wait(fetching: _Fetch
 
 
 def test_one_poll_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kafka_reading, "Ear", Ear)
-    settings = BrokerSettings(kind="embedded", bootstrap="127.0.0.1:9")
-    fetching = _Fetching(settings, Consumer(str(n) for n in range(MANY)), ("topic",))
+    fetching = reading(Consumer(str(n) for n in range(MANY)), monkeypatch)
     assert [len(fetching.poll(1.0)["partition"]) for _ in range(3)] == [100, 100, 50]
+
+
+def test_what_was_read_before_an_unreadable_record_is_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fetching = reading(Consumer(["first", UNREADABLE, UNREADABLE]), monkeypatch)
+    assert fetching.poll(1.0) == {"partition": ["first"]}
+    with pytest.raises(CorruptRecordError):
+        fetching.poll(1.0)
+    assert fetching._ear.waits == 0
+
+
+def test_what_was_read_before_a_rebalance_is_given_before_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    consumer = Consumer()
+    fetching, joining = reading(consumer, monkeypatch), iter([False, True])
+    consumer._coordinator.need_rejoin = lambda: next(joining)
+    assert fetching.poll(1.0) == {"partition": ["first"]}
 
 
 def test_after_an_empty_fetch_the_reader_waits_for_a_ring(fetching: _Fetching) -> None:

@@ -29,7 +29,6 @@ log = logging.getLogger(__name__)
 
 KAFKA_BUSY_MS: Final = 20
 KAFKA_IDLE_MS: Final = 500
-KAFKA_LAZY_MS: Final = 500
 EMBEDDED_SESSION_S: Final = 3.0
 """The embedded broker ends every rebalance of a living group one second before the session timeout, never sooner."""
 _TOPIC_WAIT_S: Final = 15.0
@@ -347,7 +346,7 @@ def _heartbeats_ms(settings: BrokerSettings, session_ms: int) -> dict[bool, int]
 
 
 def _first_wait_ms(settings: BrokerSettings) -> int:
-    return _RUNG_WAIT_MS if settings.kind == "embedded" else KAFKA_LAZY_MS
+    return _RUNG_WAIT_MS if settings.kind == "embedded" else KAFKA_IDLE_MS
 
 
 def _await_topics(consumer: Any, topics: tuple[str, ...]) -> None:

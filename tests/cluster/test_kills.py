@@ -49,13 +49,14 @@ def kill_processes(installed, pod):
 def kill_pod(installed, labels, *, namespace=None):
     """SIGKILL for every process of the pods, at once, and none is started there again: the pods are deleted.
 
-    Deleted by force alone, how its processes end would be the kubelet's matter. Returns how many pods that were.
+    Killed before they are deleted: of a deleted pod the kubelet ends the processes itself, and may be the first.
+    Returns how many pods that were.
     """
     names = names_of(installed, labels, namespace)
     processes = 0
     for name in names:
-        installed.api.delete("pods", name, namespace=namespace, grace_s=0)
         processes += kill_processes(installed, name)
+        installed.api.delete("pods", name, namespace=namespace, grace_s=0)
     assert processes, f"no process of {names} was killed"
     return len(names)
 

@@ -43,9 +43,9 @@ class BrokerSettings(Group, frozen=True, kw_only=True):
     session_timeout_s: float = 10.0
     """A killed group member's partitions move after this long (a broker's minimum is 6 s)."""
     heartbeat_s: float = 0.3
-    """Members of a group with work ask this often whether it is rebalanced; a replica that joins waits for it twice."""
+    """Members of a group with work, or of one just rebalanced, ask this often whether it is: who joins waits twice."""
     heartbeat_idle_s: float = 1.0
-    """The same for members without work, of which there may be many."""
+    """The same for idle members of a settled group, of which there may be many."""
     poll_idle_ms: int = 50
     """Embedded broker: readers that callers wait for fetch at least this often without a ring (ADR 0003)."""
     poll_lazy_ms: int = 150

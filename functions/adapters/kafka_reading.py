@@ -4,8 +4,6 @@ Empty fetches: Apache Kafka answers a waiting fetch the moment data arrives; the
 whole wait. So there a reader fetches when the doorbell rings, with almost no wait, and otherwise at intervals that
 depend on what it expects (`expect`, ADR 0003). kafka-python reads `fetch_max_wait_ms` at every fetch, and this is
 the one place that changes it.
-
-Heartbeats: an idle member costs a broker and itself little else, so it asks less often than one with work.
 """
 
 import logging
@@ -20,6 +18,7 @@ from kafka.errors import CorruptRecordError, KafkaError
 
 from events.record import PartitionId, Record
 from functions.adapters.doorbell import Ear, bell_directory
+from functions.adapters.kafka_heartbeats import Heartbeats
 from functions.adapters.kafka_membership import MemberNote
 from functions.errors import StartupFailed
 from functions.ports import Commit, Polled
@@ -185,11 +184,11 @@ class KafkaGroupConsumer:
         is_embedded = settings.kind == "embedded"
         session_s = settings.session_timeout_s
         session_ms = int(1000 * (min(session_s, EMBEDDED_SESSION_S) if is_embedded else session_s))
-        self._heartbeats_ms = _heartbeats_ms(settings, session_ms)
+        self._heartbeats = Heartbeats(settings, session_ms)
         self._consumer: Any = KafkaConsumer(
             group_id=group,
             session_timeout_ms=session_ms,
-            heartbeat_interval_ms=self._heartbeats_ms[False],
+            heartbeat_interval_ms=self._heartbeats.interval_ms(),
             # The mock cluster gets lost in the two-step rebalance of the cooperative protocol.
             partition_assignment_strategy=(
                 (RangePartitionAssignor,) if is_embedded else (CooperativeStickyAssignor,)
@@ -221,13 +220,20 @@ class KafkaGroupConsumer:
         gained, lost = self._listener.take()
         if gained:
             self._fetching.look_again()
-        self._note_membership()
+        self._keep_membership()
         return Polled(records=_records(found), gained=gained, lost=lost)
 
-    def _note_membership(self) -> None:
+    def _keep_membership(self) -> None:
+        found = self._consumer.group_metadata()
         # While it still joins, too: killed then, it would hold up the group for a whole session.
-        if self._note is not None and (member := self._consumer.group_metadata().member_id):
-            self._note.write(member)
+        if self._note is not None and found.member_id:
+            self._note.write(found.member_id)
+        self._beat_every(self._heartbeats.interval_ms(found.generation_id))
+
+    def _beat_every(self, interval_ms: int) -> None:
+        # Read at every heartbeat, like the wait of a fetch, and with no public way to change it either.
+        heartbeat = self._consumer._coordinator.heartbeat  # noqa: SLF001
+        heartbeat.config["heartbeat_interval_ms"] = interval_ms
 
     def commit(self, commits: Mapping[PartitionId, Commit]) -> bool:
         offsets = {
@@ -261,9 +267,8 @@ class KafkaGroupConsumer:
 
     def expect(self, *, soon: bool) -> None:
         self._fetching.expect(soon=soon)
-        # Read at every heartbeat, like the wait of a fetch, and with no public way to change it either.
-        heartbeat = self._consumer._coordinator.heartbeat  # noqa: SLF001
-        heartbeat.config["heartbeat_interval_ms"] = self._heartbeats_ms[soon]
+        self._heartbeats.expect(soon=soon)
+        self._beat_every(self._heartbeats.interval_ms())
 
     def close(self) -> None:
         self._fetching.close()
@@ -334,15 +339,6 @@ class KafkaTail:
     def close(self) -> None:
         self._fetching.close()
         self._consumer.close(autocommit=False, timeout_ms=2000)
-
-
-def _heartbeats_ms(settings: BrokerSettings, session_ms: int) -> dict[bool, int]:
-    """By whether records are expected soon. A lost heartbeat must leave time for others before the session ends."""
-    most_ms = session_ms // 4
-    if settings.kind == "embedded":
-        return {True: most_ms, False: most_ms}
-    wanted_s = {True: settings.heartbeat_s, False: settings.heartbeat_idle_s}
-    return {soon: min(int(1000 * wait_s), most_ms) for soon, wait_s in wanted_s.items()}
 
 
 def _first_wait_ms(settings: BrokerSettings) -> int:

@@ -170,7 +170,10 @@ async def append(deps: Deps, record: Record, request_id: str) -> None:
 
 async def acknowledged(future: "Future[PartitionId]") -> PartitionId:
     """Waits for an append. A caller that is cancelled leaves the append alone: it belongs to the appender's thread."""
-    return await asyncio.shield(asyncio.wrap_future(future))
+    appended = asyncio.wrap_future(future)
+    # Of a caller that is gone nobody asks how it ended, and asyncio complains of errors that nobody asked for.
+    appended.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+    return await asyncio.shield(appended)
 
 
 async def release_key(deps: Deps, call: Call) -> None:

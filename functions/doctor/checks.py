@@ -1,4 +1,4 @@
-"""The numbered checks: fifteen pitfalls of the platform, then three things that have to be right before them."""
+"""The numbered checks: fifteen pitfalls of the platform, three preconditions, and one pitfall met since."""
 
 from typing import Final
 
@@ -27,6 +27,7 @@ CHECKS: Final = (
     Check(16, "kinds missing", installation.kinds_are_missing),
     Check(17, "SQLite with several pods", installation.sqlite_is_shared),
     Check(18, "clocks disagree", installation.clocks_disagree),
+    Check(19, "scale-in meets sleep", scaling.scale_in_meets_sleep),
 )
 
 

@@ -16,6 +16,17 @@ OLDEST_VERSION: Final = (2, 1)
 """Kafka 4 brokers speak nothing older (KIP-896)."""
 OUTAGE_S: Final = 60.0
 """An outage of the dead-letter sink that a source's retries should outlast."""
+KEDA_COOLDOWN_S: Final = 300
+"""`cooldownPeriod` of a ScaledObject that names none."""
+HPA_WINDOW_S: Final = 300
+"""`--horizontal-pod-autoscaler-downscale-stabilization` of a cluster that says nothing else."""
+_SCALE_IN: Final = (
+    "advanced",
+    "horizontalPodAutoscalerConfig",
+    "behavior",
+    "scaleDown",
+    "stabilizationWindowSeconds",
+)
 _FIX_OFFSETS: Final = (
     "run the offsets job: kubectl create job --from=cronjob/<release>-prepare-log prepare-log-now"
 )
@@ -162,6 +173,26 @@ def source_gives_up(snapshot: Snapshot) -> Iterator[Finding]:
                 where,
                 f"its retries end after {budget_s:.0f} s; Kafka down for longer takes the dead-letter sink with it",
                 f"raise retry or backoffDelay until the sum is above {OUTAGE_S:.0f} s, or use router.binding: log",
+            )
+
+
+def scale_in_meets_sleep(snapshot: Snapshot) -> Iterator[Finding]:
+    """An HPA whose write meets KEDA's zero gets a conflict, reads again, and writes its own number on top of the zero.
+
+    Seen in the API server's audit log (docs/benchmarks/2026-11-30-cluster.md). With a window above the idle time it has
+    nothing to write by then.
+    """
+    for scaled in snapshot.scaled_objects:
+        idle_s = dig(scaled, "spec", "cooldownPeriod", default=KEDA_COOLDOWN_S)
+        window_s = dig(scaled, "spec", *_SCALE_IN, default=HPA_WINDOW_S)
+        may_scale_in = dig(scaled, "spec", "maxReplicaCount", default=100) > 1
+        may_sleep = dig(scaled, "spec", "minReplicaCount", default=0) == 0
+        if may_scale_in and may_sleep and window_s <= idle_s:
+            yield Finding(
+                "warning",
+                f"ScaledObject {name_of(scaled)}",
+                f"scale-in waits {window_s} s and sleep {idle_s} s: an HPA that writes just when KEDA does wakes it",
+                "set global.scaling.scaleDown.windowSeconds above the idle times, best to twice the longest",
             )
 
 

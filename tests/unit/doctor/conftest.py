@@ -36,6 +36,7 @@ def scaled_object(name="small-00001", target="small-00001-deployment", *, paused
             "minReplicaCount": 0,
             "maxReplicaCount": 4,
             "initialCooldownPeriod": 1800,
+            "cooldownPeriod": 120,
             "pollingInterval": 5,
             "triggers": [kafka_trigger()],
             **spec,

@@ -89,6 +89,7 @@ SICK = {
         ),
     ),
     18: lambda s, b: b.replace(s, renewed={"node-1": b.NOW + timedelta(seconds=30)}),
+    19: lambda s, b: b.replace(s, scaled_objects=(b.scaled_object(cooldownPeriod=300),)),
 }
 
 
@@ -228,3 +229,25 @@ def test_one_pod_may_use_sqlite(healthy, build):
 def test_a_lease_that_nobody_renews_is_a_node_that_is_down(healthy, build):
     snapshot = build.replace(healthy, renewed={"node-1": build.NOW - timedelta(minutes=5)})
     assert "down" in found(snapshot, 18)[0].what
+
+
+def with_window(window_s):
+    behavior = {"scaleDown": {"stabilizationWindowSeconds": window_s}}
+    return {"advanced": {"horizontalPodAutoscalerConfig": {"behavior": behavior}}}
+
+
+@pytest.mark.parametrize(
+    ("spec", "is_warned_of"),
+    [
+        ({"cooldownPeriod": 300, **with_window(300)}, True),
+        ({"cooldownPeriod": 300, **with_window(600)}, False),
+        ({"cooldownPeriod": 300, **with_window(300), "maxReplicaCount": 1}, False),
+        ({"cooldownPeriod": 300, **with_window(300), "minReplicaCount": 1}, False),
+        ({"cooldownPeriod": None}, True),
+    ],
+)
+def test_scale_in_meets_sleep_where_a_service_both_scales_in_and_sleeps(
+    healthy, build, spec, is_warned_of
+):
+    findings = found(build.replace(healthy, scaled_objects=(build.scaled_object(**spec),)), 19)
+    assert [each.severity for each in findings] == ["warning"] * is_warned_of

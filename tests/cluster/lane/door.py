@@ -29,7 +29,8 @@ class Door:
             "get", "service", name, "-n", release.namespace, "-o", "jsonpath={.spec.clusterIP}"
         )
         headers = {"authorization": f"Bearer {KEY}"}
-        limits = httpx.Limits(max_connections=400, max_keepalive_connections=50)
+        # No connection is kept: with several threads httpcore 1.0.9 may close one that it has just given to another.
+        limits = httpx.Limits(max_connections=400, max_keepalive_connections=0)
         self.http = httpx.Client(
             base_url=f"http://{address}", headers=headers, timeout=180.0, limits=limits
         )

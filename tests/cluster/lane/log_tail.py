@@ -16,7 +16,9 @@ class LogTail:
 
     def __init__(self, bootstrap: str, services: list[str], timeline: Timeline) -> None:
         self.outcomes: defaultdict[str, set[str]] = defaultdict(set)
-        """Ids of the terminal events of each request: one each, however often it was written."""
+        """Ids of the terminal events of each request: one each, however often it was written (the timeline has every
+        record), and two where they contradict each other.
+        """
         self._bootstrap = bootstrap
         self._topics = [OUTCOMES, *(f"{MODEL_TOPIC}{slug}" for slug in services)]
         self._timeline = timeline

@@ -1,5 +1,5 @@
-"""The rounds of care, by the leader: who holds the topic, which pods are spared or replaced, which services are held
-warm.
+"""The rounds of care, by the leader: who holds the topic, which pods are spared or replaced, whose pushes KEDA is to
+hear, which services are held warm.
 """
 
 import logging
@@ -15,6 +15,7 @@ from functions.controller.keeping import OffsetKeeper
 from functions.controller.naming import RevisionTeller
 from functions.controller.pods import Pod
 from functions.controller.prewarming import History, annotations, held_warm
+from functions.controller.pushing import Pushing
 from functions.controller.recovering import Recovery, RecoveryTerms, Sight, Verdict, actions
 from functions.controller.sparing import Sparing
 from functions.controller.wanting import RELEASE_LABEL, REVISION_LABEL, SERVICE_LABEL, Action
@@ -58,6 +59,7 @@ class Care:
     def __init__(self, parts: CareParts) -> None:
         self._parts = parts
         self._sparing = Sparing(parts.clock)
+        self._pushing = Pushing()
         self._recoveries: dict[str, Recovery] = {}
         self._history: History | None = None
         self._history_s: float | None = None
@@ -79,12 +81,13 @@ class Care:
         parts = self._parts
         if not parts.is_leader():
             self._recoveries.clear()
+            self._pushing.forget()
             self._prewarm_s = None
             parts.teller.forget()
             return
         if not (parts.autoscaling.is_synced() and parts.pods.is_synced()):
             return
-        for step in (self._name, self._spare, self._recover, self._prewarm):
+        for step in (self._name, self._spare, self._recover, self._push, self._prewarm):
             try:
                 step()
             except NotLeading:
@@ -166,6 +169,11 @@ class Care:
             backoff_s=settings.recover_backoff_s,
             missing_s=start_s + settings.recover_after_s,
         )
+
+    def _push(self) -> None:
+        now_s = self._parts.clock.monotonic_s()
+        wanted = self._pushing.step((found for _, found in self._scaled()), now_s)
+        self._parts.actor.carry_out(tuple(wanted))
 
     def _prewarm(self) -> None:
         now_s = self._parts.clock.monotonic_s()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Literal
 
-from functions.controller.wanting import FORCED, PAUSED, TRUE, Notice, Write
+from functions.controller.wanting import FORCED, PAUSED, TRUE, Notice, Write, scaled_object
 from functions.kube import SCALED_OBJECTS, Object, annotations_of, name_of
 from functions.spin.habits import Arrivals, HabitTerms, is_expected
 from router_model.catalogue import Catalogue, Service
@@ -70,13 +70,5 @@ def annotations(scaled: Iterable[tuple[str, Object]], warm: Mapping[str, Why]) -
             namespace=found["metadata"]["namespace"],
             name=name_of(found),
             body={"metadata": {"annotations": {FORCED: TRUE if why else None}}},
-            notice=Notice(about=_reference(found), reason=reason, message=message),
+            notice=Notice(about=scaled_object(found), reason=reason, message=message),
         )
-
-
-def _reference(found: Object) -> Object:
-    return {
-        "apiVersion": SCALED_OBJECTS.api_version,
-        "kind": SCALED_OBJECTS.kind,
-        "metadata": found["metadata"],
-    }

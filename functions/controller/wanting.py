@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from functions.kube import Object, Resource, Verb
+from functions.kube import SCALED_OBJECTS, Object, Resource, Verb
 
 CLASS: Final = "keda.pickspin.io"
 CLASS_ANNOTATION: Final = "autoscaling.knative.dev/class"
@@ -57,6 +57,15 @@ class Write:
 
 
 Action = Write | Notice
+
+
+def scaled_object(found: Object) -> Object:
+    """A ScaledObject out of a list, which leaves out what kind it is, as `Notice.about` wants it."""
+    return {
+        "apiVersion": SCALED_OBJECTS.api_version,
+        "kind": SCALED_OBJECTS.kind,
+        "metadata": found["metadata"],
+    }
 
 
 def is_within(want: Any, have: Any) -> bool:

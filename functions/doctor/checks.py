@@ -1,4 +1,4 @@
-"""The numbered checks: fifteen pitfalls of the platform, three preconditions, and one pitfall met since."""
+"""The numbered checks: fifteen pitfalls of the platform, three preconditions, and two pitfalls met since."""
 
 from typing import Final
 
@@ -28,6 +28,7 @@ CHECKS: Final = (
     Check(17, "SQLite with several pods", installation.sqlite_is_shared),
     Check(18, "clocks disagree", installation.clocks_disagree),
     Check(19, "scale-in meets sleep", scaling.scale_in_meets_sleep),
+    Check(20, "pushes dropped", scaling.pushes_are_dropped),
 )
 
 

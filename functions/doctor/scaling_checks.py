@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Final
 
+from functions.controller.pushing import is_unheard
 from functions.doctor.findings import Finding
 from functions.doctor.snapshot import Snapshot, dig, seconds_of, triggers
 from functions.kube import name_of
@@ -193,6 +194,18 @@ def scale_in_meets_sleep(snapshot: Snapshot) -> Iterator[Finding]:
                 f"ScaledObject {name_of(scaled)}",
                 f"scale-in waits {window_s} s and sleep {idle_s} s: an HPA that writes just when KEDA does wakes it",
                 "set global.scaling.scaleDown.windowSeconds above the idle times, best to twice the longest",
+            )
+
+
+def pushes_are_dropped(snapshot: Snapshot) -> Iterator[Finding]:
+    """KEDA names a trigger when it reconciles, and drops the pushes of one whose scaler it did not reach then."""
+    for scaled in snapshot.scaled_objects:
+        if is_unheard(scaled):
+            yield Finding(
+                "warning",
+                f"ScaledObject {name_of(scaled)}",
+                "KEDA has not named its external-push trigger and drops the scaler's pushes: it wakes by lag alone",
+                "see that KEDA reaches the scaler; the controller then makes it look again within a minute",
             )
 
 

@@ -1,5 +1,6 @@
 """The whole controller over an API in memory: leads, reconciles, tells who holds the topic, lets go."""
 
+import json
 import threading
 import time
 import urllib.error
@@ -13,6 +14,7 @@ from functions.adapters.clock import SystemClock
 from functions.adapters.memory import MemoryLog
 from functions.controller import main
 from functions.controller.main import Controller, Surroundings, open_surroundings
+from functions.controller.pushing import LOOK_AGAIN
 from functions.errors import StartupFailed
 from functions.kube import LEASES, PODS, SCALED_OBJECTS
 from functions.lifecycle import StopFlag
@@ -121,6 +123,20 @@ def test_a_revision_is_brought_up_named_and_held_warm(knative):
     assert process.status == 0
     lease = knative.api.get(LEASES, NAMESPACE, f"{RELEASE}-controller")
     assert lease["spec"]["holderIdentity"] == ""
+
+
+def test_keda_is_made_to_look_again_at_a_trigger_that_it_has_not_named(knative, monkeypatch):
+    monkeypatch.setattr("functions.controller.pushing.FIRST_S", 0.01)
+    knative.scaling(
+        json.dumps({"triggers": [{"type": "external-push", "metadata": {"service": "tiny"}}]})
+    )
+    name = knative.revision()
+    status = {"conditions": [], "externalMetricNames": ["s1-kafka"]}
+    with Process(knative) as process:
+        boot(process, knative, name)
+        knative.change(SCALED_OBJECTS, name, lambda found: found.update(status=status))
+        until(lambda: LOOK_AGAIN in knative.scaled(name)["metadata"]["annotations"])
+    assert process.status == 0
 
 
 def test_a_crashing_pod_is_replaced_within_seconds(knative):

@@ -90,6 +90,9 @@ SICK = {
     ),
     18: lambda s, b: b.replace(s, renewed={"node-1": b.NOW + timedelta(seconds=30)}),
     19: lambda s, b: b.replace(s, scaled_objects=(b.scaled_object(cooldownPeriod=300),)),
+    20: lambda s, b: b.replace(
+        s, scaled_objects=(b.scaled_object(triggers=[{"type": "external-push"}]),)
+    ),
 }
 
 

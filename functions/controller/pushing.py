@@ -1,0 +1,90 @@
+"""Makes KEDA hear the scaler's pushes.
+
+KEDA names a ScaledObject's metrics when it reconciles it (`status.externalMetricNames`). Where the scaler cannot be
+reached just then, as at an install, its trigger is left out, and every push for it is dropped in silence until the next
+reconcile, which nothing causes (kedacore/keda v2.20.2, pkg/scaling/scale_handler.go, startPushScalers): the service
+is woken by its lag alone, up to a polling interval later, and the HPA never learns of the scaler's number.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from functions.controller.wanting import PAUSED, Notice, Write, scaled_object
+from functions.kube import SCALED_OBJECTS, Object, annotations_of, name_of
+
+LOOK_AGAIN: Final = "autoscaling.keda.sh/paused-scale-in"
+"""KEDA reconciles at every change of it (controllers/keda/util/predicate.go)."""
+NOT_PAUSED: Final = "false"
+"""To KEDA the same as no annotation, and a change all the same."""
+FIRST_S: Final = 5.0
+MOST_S: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Unheard:
+    due_s: float
+    pause_s: float
+
+
+@dataclass(slots=True)
+class Pushing:
+    """What is known of the ScaledObjects whose pushes are not heard; one thread's."""
+
+    _unheard: dict[str, _Unheard] = field(default_factory=dict)
+
+    def forget(self) -> None:
+        """What was seen counts no more."""
+        self._unheard.clear()
+
+    def step(self, scaled: Iterable[Object], now_s: float) -> Iterator[Write]:
+        """The writes that make KEDA look again, each after a pause that grows from 5 s to a minute.
+
+        `now_s` is monotonic.
+        """
+        before, self._unheard = self._unheard, {}
+        for found in scaled:
+            if not is_unheard(found):
+                continue
+            key = f"{found['metadata']['namespace']}/{name_of(found)}"
+            known = before.get(key) or _Unheard(now_s + FIRST_S, FIRST_S)
+            if now_s >= known.due_s:
+                pause_s = min(2 * known.pause_s, MOST_S)
+                known = _Unheard(now_s + pause_s, pause_s)
+                yield _look_again(found)
+            self._unheard[key] = known
+
+
+def is_unheard(scaled: Object) -> bool:
+    """Whether KEDA has named this ScaledObject's metrics without one for a trigger that pushes.
+
+    False where it is paused, or somebody uses the annotation for what it is for.
+    """
+    status = scaled.get("status") or {}
+    have = annotations_of(scaled)
+    if "conditions" not in status or PAUSED in have:
+        return False
+    if have.get(LOOK_AGAIN, NOT_PAUSED) != NOT_PAUSED:
+        return False
+    names = status.get("externalMetricNames") or ()
+    return any(
+        trigger.get("type") == "external-push"
+        and not any(name.startswith(f"s{number}-") for name in names)
+        for number, trigger in enumerate(scaled["spec"].get("triggers") or ())
+    )
+
+
+def _look_again(found: Object) -> Write:
+    is_there = LOOK_AGAIN in annotations_of(found)
+    return Write(
+        verb="patch",
+        resource=SCALED_OBJECTS,
+        namespace=found["metadata"]["namespace"],
+        name=name_of(found),
+        body={"metadata": {"annotations": {LOOK_AGAIN: None if is_there else NOT_PAUSED}}},
+        notice=Notice(
+            about=scaled_object(found),
+            reason="LookAgain",
+            message="KEDA did not reach the scaler when it last looked, and drops its pushes: it is to look again.",
+        ),
+    )

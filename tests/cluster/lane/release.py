@@ -105,7 +105,8 @@ def lane_values(images: Mapping[str, str], volumes: Path, catalogue: Values) -> 
             "modelService": {
                 "timeoutSeconds": 120,
                 "progressDeadline": "3m",
-                "backends": {"llamacpp": llama, "fake": {"resources": small("500Mi")}},
+                # A model that starts must not wait for everything else: the chart's own asks for 250m.
+                "backends": {"llamacpp": llama, "fake": {"resources": small("500Mi", "150m")}},
             },
         },
         "keda": {

@@ -24,11 +24,11 @@ class Heartbeats:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         # A lost heartbeat must leave time for others before the session ends.
-        most_ms = session_ms // 4
-        is_embedded = settings.kind == "embedded"
-        self._often_ms = most_ms if is_embedded else min(int(1000 * settings.heartbeat_s), most_ms)
-        idle_s = max(settings.heartbeat_s, settings.heartbeat_idle_s)
-        self._seldom_ms = most_ms if is_embedded else min(int(1000 * idle_s), most_ms)
+        self._often_ms = self._seldom_ms = most_ms = session_ms // 4
+        if settings.kind != "embedded":
+            idle_s = max(settings.heartbeat_s, settings.heartbeat_idle_s)
+            self._often_ms = min(int(1000 * settings.heartbeat_s), most_ms)
+            self._seldom_ms = min(int(1000 * idle_s), most_ms)
         self._clock = clock
         self._is_expecting = False
         self._generation: int | None = None

@@ -145,7 +145,7 @@ class Care:
             try:
                 self._parts.actor.carry_out((action,))
             except KubernetesFailed as error:
-                log.warning("recovery", extra={"reason": str(error)[:200]})
+                log.warning("not carried out", extra={"reason": str(error)[:200]})
 
     def _count(self, verdicts: list[Verdict]) -> None:
         for verdict in verdicts:
@@ -172,8 +172,7 @@ class Care:
 
     def _push(self) -> None:
         now_s = self._parts.clock.monotonic_s()
-        wanted = self._pushing.step((found for _, found in self._scaled()), now_s)
-        self._parts.actor.carry_out(tuple(wanted))
+        self._carry_out_each(self._pushing.step((found for _, found in self._scaled()), now_s))
 
     def _prewarm(self) -> None:
         now_s = self._parts.clock.monotonic_s()

@@ -6,7 +6,7 @@ reconcile, which nothing causes (kedacore/keda v2.20.2, pkg/scaling/scale_handle
 is woken by its lag alone, up to a polling interval later, and the HPA never learns of the scaler's number.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -37,12 +37,13 @@ class Pushing:
         """What was seen counts no more."""
         self._unheard.clear()
 
-    def step(self, scaled: Iterable[Object], now_s: float) -> Iterator[Write]:
+    def step(self, scaled: Iterable[Object], now_s: float) -> tuple[Write, ...]:
         """The writes that make KEDA look again, each after a pause that grows from 5 s to a minute.
 
         `now_s` is monotonic.
         """
         before, self._unheard = self._unheard, {}
+        wanted: list[Write] = []
         for found in scaled:
             if not is_unheard(found):
                 continue
@@ -51,8 +52,9 @@ class Pushing:
             if now_s >= known.due_s:
                 pause_s = min(2 * known.pause_s, MOST_S)
                 known = _Unheard(now_s + pause_s, pause_s)
-                yield _look_again(found)
+                wanted.append(_look_again(found))
             self._unheard[key] = known
+        return tuple(wanted)
 
 
 def is_unheard(scaled: Object) -> bool:

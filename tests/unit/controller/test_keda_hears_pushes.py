@@ -69,4 +69,5 @@ def test_a_new_leader_waits_anew():
     pushing, found = Pushing(), scaled()
     looks(pushing, found, 60)
     pushing.forget()
-    assert looks(pushing, found, int(FIRST_S)) == []
+    at = [now_s for now_s, _ in looks(pushing, found, int(FIRST_S) + 1)]
+    assert at == [FIRST_S], "not when the one before would have asked again"

@@ -11,17 +11,11 @@ from typing import Any, Final
 
 from kafka import KafkaAdminClient, TopicPartition
 from kafka.admin import OffsetSpec
-from kafka.errors import (
-    CoordinatorLoadInProgressError,
-    CoordinatorNotAvailableError,
-    KafkaError,
-    NotCoordinatorError,
-    TopicAlreadyExistsError,
-)
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
+from kafka.errors import KafkaError, TopicAlreadyExistsError
 
 from events.record import PartitionId
 from functions.adapters.kafka_appender import KafkaAppender
+from functions.adapters.kafka_coordinators import patiently
 from functions.adapters.kafka_decoding import compile_one_at_a_time
 from functions.adapters.kafka_membership import KafkaGroupMembership, MemberNote
 from functions.adapters.kafka_offsets import KafkaOffsetReader
@@ -32,13 +26,6 @@ from functions.settings import BrokerSettings
 
 EMBEDDED_API_VERSION: Final = (2, 3)
 _RETRY_S: Final = 0.1
-_COORDINATOR_S: Final = 5.0
-_NO_COORDINATOR_YET: Final = (
-    CoordinatorLoadInProgressError,
-    CoordinatorNotAvailableError,
-    NotCoordinatorError,
-)
-"""What a cluster answers where nobody ever asked for a group: it makes the topic of their offsets first."""
 
 
 def client_options(settings: BrokerSettings, client: str) -> dict[str, Any]:
@@ -121,12 +108,7 @@ class KafkaLagReader:
 
     def __init__(self, options: dict[str, Any]) -> None:
         self._admin = KafkaAdminClient(**options)
-        self._patiently = Retrying(
-            retry=retry_if_exception_type(_NO_COORDINATOR_YET),
-            stop=stop_after_delay(_COORDINATOR_S),
-            wait=wait_fixed(_RETRY_S),
-            reraise=True,
-        )
+        self._patiently = patiently()
         self._partitions: dict[str, tuple[TopicPartition, ...]] = {}
 
     def lags(

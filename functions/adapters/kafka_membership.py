@@ -16,6 +16,8 @@ from kafka import KafkaAdminClient
 from kafka.admin import MemberToRemove
 from kafka.errors import KafkaError
 
+from functions.adapters.kafka_coordinators import patiently
+
 log = logging.getLogger(__name__)
 
 BOOTSTRAP_MS: Final = 5000
@@ -25,13 +27,14 @@ _REASON: Final = "its process is gone"
 
 
 class KafkaGroupMembership:
-    """`GroupMembership` through an admin client."""
+    """`GroupMembership` through an admin client. A coordinator that is on its way is waited for, for some seconds."""
 
     def __init__(self, options: dict[str, Any]) -> None:
         self._admin = KafkaAdminClient(bootstrap_timeout_ms=BOOTSTRAP_MS, **options)
+        self._patiently = patiently()
 
     def remove(self, group: str, clients: Collection[str]) -> int:
-        found = self._admin.describe_groups([group])[group]
+        found = self._patiently(self._admin.describe_groups, [group])[group]
         members = [
             member["member_id"] for member in found["members"] if member["client_id"] in clients
         ]
@@ -42,7 +45,7 @@ class KafkaGroupMembership:
         if not members:
             return 0
         wanted = [MemberToRemove(member_id=member, reason=_REASON) for member in members]
-        answers = self._admin.remove_group_members(group, wanted)
+        answers = self._patiently(self._admin.remove_group_members, group, wanted)
         return sum(answer.errno == 0 for answer in answers.values())
 
     def close(self) -> None:

@@ -14,6 +14,7 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).parent / "lane"))
 
+from audit import AuditLog
 from door import Door
 from kube_api import KubeApi
 from log_tail import LogTail
@@ -50,6 +51,11 @@ class Lane:
     def execute(self, *command: str, may_fail: bool = False) -> str:
         """Runs a command inside the cluster's namespaces: to stop, kill or start one of its parts."""
         return run(str(LANE / "cluster-exec"), *command, may_fail=may_fail)
+
+    @property
+    def audit(self) -> AuditLog:
+        """What its API server wrote, and when."""
+        return AuditLog(self.state / "logs" / "audit.log")
 
     def pid(self, part: str) -> str:
         """Of a part, as seen inside."""
@@ -113,6 +119,7 @@ class Installed:
     scales: ScaleWatch
     timeline: Timeline
     api: KubeApi
+    audit: AuditLog
 
     def roll_out(self, values: Values, *, is_waiting: bool = True) -> None:
         """Upgrades the release and, unless told not to, waits until every part is ready."""
@@ -190,7 +197,7 @@ def installed(
         door = Door(release)
         door.await_open(60.0)
         tail = LogTail(lane.kafka, SLUGS, timeline)
-        found = Installed(release, door, tail, scales, timeline, api)
+        found = Installed(release, door, tail, scales, timeline, api, lane.audit)
         found.await_zero(timeout_s=300.0)
         timeline.note("at_zero")
         yield found

@@ -23,7 +23,9 @@ KEDA_S = 1.0
 
 
 def woken_after(installed, model, number):
-    """Seconds from the record on the model's topic to the replica that was written, and to the pod that was ready."""
+    """Seconds from the record on the model's topic to the replica that was written, and to the pod that was ready, both
+    as the API server says.
+    """
     time.sleep(SETTLE_S + 0.7 * number)  # not always at the same moment between two polls
     first = len(installed.timeline.entries)
     answer = installed.door.chat(model, f"nonce:trial-{number}")
@@ -31,16 +33,17 @@ def woken_after(installed, model, number):
     assert f"nonce:trial-{number}" in answer.text
 
     def one(event):
-        entry = installed.timeline.await_entry(
+        return installed.timeline.await_entry(
             lambda e: e["event"] == event and e["service"] == model and e.get("count", 1),
             timeout_s=30.0,
             what=f"{event} of {model}",
             since=first,
         )
-        return entry["at"]
 
-    enqueued = one("enqueue")
-    return one("replicas") - enqueued, one("pod_ready") - enqueued
+    enqueued = one("enqueue")["at"]
+    deployment, pod = one("replicas")["deployment"], one("pod_ready")["pod"]
+    written = installed.audit.scaled_up_s(deployment, enqueued)
+    return written - enqueued, installed.audit.ready_s(pod, enqueued) - enqueued
 
 
 def told(installed, what, values):

@@ -12,6 +12,7 @@ import pytest
 
 from functions import cli
 from functions.cli import main
+from functions.entry import PROCESSES
 
 CHAT = {"id": "tiny", "pickspin": {"state": "cold", "eta_s": 2.0, "simulated": True}}
 REQUEST = {"id": "req_1", "state": "running"}
@@ -255,6 +256,20 @@ def test_a_process_starts_without_the_libraries_of_the_command_line(verb: str) -
     assert done.stderr.startswith("pickspin: ")
     assert done.stderr.count("\n") == 1
     assert "Traceback" not in done.stderr
+
+
+READ = sorted({process.module for process in PROCESSES.values()} | {"functions.worker.main"})
+
+
+@pytest.mark.parametrize("module", READ)
+def test_a_process_reads_no_library_of_a_screen(module: str) -> None:
+    code = (
+        "import importlib, sys; from functions.lifecycle import importing\n"
+        f"with importing(): importlib.import_module({module!r})\n"
+        "print(sorted({'typer', 'rich', 'pygments'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 def test_a_worker_without_a_service_says_what_it_needs() -> None:

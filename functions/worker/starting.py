@@ -21,7 +21,12 @@ def run(settings: Settings) -> int:
     """
     with listening(settings.worker.host, settings.worker.port) as listener:
         with importing():
+            # What the wiring reads once it has settings is read here, where nothing is collected in between.
+            import uvloop  # noqa: F401, PLC0415
+
+            from functions.adapters import kafka_log  # noqa: F401, PLC0415
             from functions.worker.main import run as run_worker  # noqa: PLC0415 - a third of a second, after the port
+            from router_model import catalogue_loading  # noqa: F401, PLC0415
 
         return run_worker(settings, listener)
 

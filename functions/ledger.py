@@ -3,7 +3,8 @@
 Records are worked on out of order, a group commits one offset per partition. The ledger keeps the lowest offset
 that is not finished (the watermark: what is committed) and writes what lies above it into the commit metadata, as
 Confluent's parallel-consumer does: the offsets finished beyond the watermark (they are not run again after a
-rebalance) and the attempts already begun of the unfinished ones (they go on at n + 1 after a crash).
+rebalance) and the attempts already begun of the unfinished ones (they go on at n + 1 after a crash), with how many of
+these only moved: a rebalance took their partition to another member while they ran, which is nobody's failure.
 
 Nothing here does I/O. `PartitionLedger` is one partition, `Ledger` all partitions of one group member; both belong
 to the thread that owns the consumer.
@@ -11,6 +12,7 @@ to the thread that owns the consumer.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final
 
 from events.record import PartitionId
@@ -20,10 +22,16 @@ METADATA_BYTES: Final = 4096
 """What a broker accepts as commit metadata (`offset.metadata.max.bytes`)."""
 MAX_SPAN: Final = 512
 """Largest span: the attempts of that many offsets always fit into the metadata."""
-_VERSION: Final = "1"
+_VERSION: Final = "2"
+_READ: Final = frozenset({"1", _VERSION})
+"""The first version knew no moves."""
 _FRAME: Final = len(f"{_VERSION}||")
 _MOST_FINISHED: Final = 65_536
 _DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+
+Tried = Mapping[int, tuple[int, int]]
+"""Attempts by offset, and of them those that moved."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +40,8 @@ class Kept:
 
     attempts: Mapping[int, int] = field(default_factory=dict)
     finished: frozenset[int] = frozenset()
+    moved: Mapping[int, int] = field(default_factory=dict)
+    """Of the attempts, those that ran when their partition was taken away."""
 
 
 class PartitionLedger:
@@ -51,6 +61,8 @@ class PartitionLedger:
         self._unfinished: dict[int, None] = {}
         self._finished: set[int] = set(kept.finished)
         self._attempts: dict[int, int] = dict(kept.attempts)
+        self._moved: dict[int, int] = dict(kept.moved)
+        self._running: set[int] = set()
 
     @property
     def watermark(self) -> int | None:
@@ -86,14 +98,24 @@ class PartitionLedger:
         """Attempts begun so far, those of earlier processes included."""
         return self._attempts.get(offset, 0)
 
+    def moved(self, offset: int) -> int:
+        """Of these attempts, those that ended because their partition moved."""
+        return self._moved.get(offset, 0)
+
     def attempt_started(self, offset: int) -> int:
         """Counts one more attempt and returns its number (1-based). It is durable only once `commit()` is."""
         number = self._attempts.get(offset, 0) + 1
         self._attempts[offset] = number
+        self._running.add(offset)
         return number
+
+    def attempt_ended(self, offset: int) -> None:
+        """Notes that the attempt under way failed; the record may be tried again."""
+        self._running.discard(offset)
 
     def attempt_withdrawn(self, offset: int) -> None:
         """Takes back an attempt whose commit was refused: the model was never called."""
+        self._running.discard(offset)
         number = self._attempts.get(offset, 0) - 1
         if number > 0:
             self._attempts[offset] = number
@@ -106,6 +128,8 @@ class PartitionLedger:
             return
         del self._unfinished[offset]
         self._attempts.pop(offset, None)
+        self._moved.pop(offset, None)
+        self._running.discard(offset)
         self._finished.add(offset)
         self._trim()
 
@@ -122,7 +146,15 @@ class PartitionLedger:
         low = self.watermark
         if low is None:
             return None
-        return Commit(low, encode(low, self._attempts, self._finished))
+        return Commit(low, encode(low, self._attempts, self._finished, self._moved))
+
+    def parting(self) -> Commit | None:
+        """What to commit when the partition is taken away now: what runs has moved. None where nothing runs."""
+        low = self.watermark
+        if low is None or not self._running:
+            return None
+        moved = {**self._moved, **{o: self._moved.get(o, 0) + 1 for o in self._running}}
+        return Commit(low, encode(low, self._attempts, self._finished, moved))
 
     def _trim(self) -> None:
         low = self.watermark
@@ -132,6 +164,7 @@ class PartitionLedger:
             self._finished = {offset for offset in self._finished if offset >= low}
         if self._attempts and not self._unfinished:
             self._attempts = {o: n for o, n in self._attempts.items() if o >= low}
+            self._moved = {o: n for o, n in self._moved.items() if o >= low}
 
 
 class Ledger:
@@ -169,8 +202,16 @@ class Ledger:
         found = self._partitions.get(partition)
         return 0 if found is None else found.attempts(offset)
 
+    def moved(self, partition: PartitionId, offset: int) -> int:
+        found = self._partitions.get(partition)
+        return 0 if found is None else found.moved(offset)
+
     def attempt_started(self, partition: PartitionId, offset: int) -> int:
         return self._of(partition).attempt_started(offset)
+
+    def attempt_ended(self, partition: PartitionId, offset: int) -> None:
+        if partition in self._partitions:
+            self._partitions[partition].attempt_ended(offset)
 
     def attempt_withdrawn(self, partition: PartitionId, offset: int) -> None:
         if partition in self._partitions:
@@ -194,6 +235,11 @@ class Ledger:
                 found[partition] = commit
         return found
 
+    def parting(self) -> dict[PartitionId, Commit]:
+        """What to commit of partitions on which something runs, should they be taken away now."""
+        found = {partition: ledger.parting() for partition, ledger in self._partitions.items()}
+        return {partition: commit for partition, commit in found.items() if commit is not None}
+
     def committed(self, commits: Mapping[PartitionId, Commit]) -> None:
         """Notes commits that the group accepted."""
         for partition, commit in commits.items():
@@ -215,15 +261,25 @@ class Ledger:
 
 
 def encode(
-    base: int, attempts: Mapping[int, int], finished: Iterable[int], limit: int = METADATA_BYTES
+    base: int,
+    attempts: Mapping[int, int],
+    finished: Iterable[int],
+    moved: Mapping[int, int] = MappingProxyType({}),
+    *,
+    limit: int = METADATA_BYTES,
 ) -> str:
-    """Commit metadata: `1|attempts|finished`, base-36 gaps from the committed offset, ASCII only.
+    """Commit metadata: `2|attempts|finished`, base-36 gaps from the committed offset, ASCII only.
 
-    Attempts are `gap[.n]` (n = 1 left out), finished offsets are runs `gap[-length]`. Where everything does not fit
+    Attempts are `gap[.n[.moved]]` (n = 1 and moved = 0 left out), finished offsets are runs `gap[-length]`. Where
+    everything does not fit
     into `limit` bytes the finished runs go first, from the highest offset down (such records are run again, which
     readers recognise); attempts go only when they alone do not fit, the most tried stay.
     """
-    counted = {offset: n for offset, n in attempts.items() if offset >= base and n > 0}
+    counted = {
+        offset: (n, min(n, moved.get(offset, 0)))
+        for offset, n in attempts.items()
+        if offset >= base and n > 0
+    }
     above = sorted(offset for offset in finished if offset >= base)
     if not counted and not above:
         return ""
@@ -238,15 +294,16 @@ def decode(commit: Commit) -> Kept:
     """Reads commit metadata. Empty, foreign or damaged metadata says nothing: an empty `Kept`."""
     try:
         version, tried, runs = commit.metadata.split("|")
-        if version != _VERSION:
+        if version not in _READ:
             return Kept()
-        return Kept(_read_attempts(commit.offset, tried), _read_runs(commit.offset, runs))
+        attempts, moved = _read_attempts(commit.offset, tried)
+        return Kept(attempts, _read_runs(commit.offset, runs), moved)
     except ValueError:
         return Kept()
 
 
-def _most_tried(base: int, attempts: Mapping[int, int], room: int) -> dict[int, int]:
-    ordered = sorted(attempts.items(), key=lambda entry: (-entry[1], entry[0]))
+def _most_tried(base: int, attempts: Tried, room: int) -> dict[int, tuple[int, int]]:
+    ordered = sorted(attempts.items(), key=lambda entry: (entry[1][1] - entry[1][0], entry[0]))
     low, high = 0, len(ordered)
     while low < high:
         middle = (low + high + 1) // 2
@@ -255,12 +312,13 @@ def _most_tried(base: int, attempts: Mapping[int, int], room: int) -> dict[int, 
     return dict(ordered[:low])
 
 
-def _attempt_tokens(base: int, attempts: Mapping[int, int]) -> str:
+def _attempt_tokens(base: int, attempts: Tried) -> str:
     tokens: list[str] = []
     last = base
     for offset in sorted(attempts):
-        number = attempts[offset]
-        tokens.append(_text(offset - last) + ("" if number == 1 else f".{_text(number)}"))
+        number, moved = attempts[offset]
+        told = "" if number == 1 and not moved else f".{_text(number)}"
+        tokens.append(_text(offset - last) + told + (f".{_text(moved)}" if moved else ""))
         last = offset
     return ",".join(tokens)
 
@@ -285,14 +343,19 @@ def _run_tokens(base: int, offsets: list[int], room: int) -> str:
     return ",".join(tokens)
 
 
-def _read_attempts(base: int, text: str) -> dict[int, int]:
+def _read_attempts(base: int, text: str) -> tuple[dict[int, int], dict[int, int]]:
+    """Attempts and, of them, moves."""
     found: dict[int, int] = {}
+    moved: dict[int, int] = {}
     offset = base
     for token in filter(None, text.split(",")):
-        gap, _, number = token.partition(".")
+        gap, _, rest = token.partition(".")
+        number, _, moves = rest.partition(".")
         offset += _number(gap)
         found[offset] = _number(number) if number else 1
-    return found
+        if moves:
+            moved[offset] = min(_number(moves), found[offset])
+    return found, moved
 
 
 def _read_runs(base: int, text: str) -> frozenset[int]:

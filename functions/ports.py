@@ -2,7 +2,7 @@
 `functions.adapters.memory` and a real one beside it. Decisions never import an adapter, only these.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
@@ -61,6 +61,10 @@ class RecordAppender(Protocol):
         ...
 
 
+Parting = Callable[[Collection[PartitionId]], Mapping[PartitionId, Commit]]
+"""What to commit last of partitions that are taken away; those that it leaves out are not committed."""
+
+
 class GroupConsumer(Protocol):
     """A member of a consumer group. One thread owns it; only `wake` may be called from others."""
 
@@ -72,6 +76,12 @@ class GroupConsumer(Protocol):
 
     def committed(self, partitions: Iterable[PartitionId]) -> Mapping[PartitionId, Commit]:
         """The last commit of each partition that has one."""
+        ...
+
+    def part_with(self, parting: Parting) -> None:
+        """Partitions that a rebalance takes from this living member are committed with what `parting` says of them,
+        before another has them, where the group still takes it. Called in any thread; it must not wait.
+        """
         ...
 
     def pause(self, partitions: Iterable[PartitionId]) -> None: ...

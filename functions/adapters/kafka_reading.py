@@ -11,7 +11,12 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, TopicPartition
+from kafka import (
+    AsyncConsumerRebalanceListener,
+    KafkaConsumer,
+    OffsetAndMetadata,
+    TopicPartition,
+)
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.errors import CorruptRecordError, KafkaError
@@ -21,7 +26,7 @@ from functions.adapters.doorbell import Ear, bell_directory
 from functions.adapters.kafka_heartbeats import Heartbeats
 from functions.adapters.kafka_membership import MemberNote
 from functions.errors import StartupFailed
-from functions.ports import Commit, Polled
+from functions.ports import Commit, Parting, Polled
 from functions.settings import BrokerSettings
 
 log = logging.getLogger(__name__)
@@ -32,6 +37,8 @@ EMBEDDED_SESSION_S: Final = 3.0
 """The embedded broker ends every rebalance of a living group one second before the session timeout, never sooner."""
 _TOPIC_WAIT_S: Final = 15.0
 _POLL_FAILED_S: Final = 0.2
+_PARTING_MS: Final = 1000
+"""A rebalance waits for the last commit of what it takes away for this long."""
 _PROBE_S: Final = 5.0
 _RUNG_WAIT_MS: Final = 1
 _RUNG_POLL_MS: Final = 4
@@ -140,28 +147,61 @@ def _keep_join(consumer: Any) -> None:
         coordinator._join_task = _EndedJoin(join, coordinator)  # noqa: SLF001
 
 
-class _Assigned(ConsumerRebalanceListener):  # type: ignore[misc]
-    """Collects changes; runs on kafka-python's I/O thread, so it only touches two sets."""
+class _Assigned(AsyncConsumerRebalanceListener):  # type: ignore[misc]
+    """Collects changes, and commits what is taken away; runs on kafka-python's I/O thread, so it only touches two sets.
 
-    def __init__(self) -> None:
+    The group still takes that commit: this member has not joined the next generation yet.
+    """
+
+    def __init__(self, consumer: Any) -> None:
         self.gained: set[PartitionId] = set()
         self.lost: set[PartitionId] = set()
+        self.parting: Parting = lambda _: {}
+        self._consumer = consumer
 
-    def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        self.lost |= {PartitionId(*tp) for tp in revoked}
-        self.gained -= self.lost
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        taken = {PartitionId(*tp) for tp in revoked}
+        await self._part(taken)
+        self._lose(taken)
 
-    def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         self.gained |= {PartitionId(*tp) for tp in assigned}
 
-    def on_partitions_lost(self, lost: Iterable[TopicPartition]) -> None:
-        self.on_partitions_revoked(lost)
+    async def on_partitions_lost(self, lost: Iterable[TopicPartition]) -> None:
+        self._lose({PartitionId(*tp) for tp in lost})
+
+    def _lose(self, partitions: set[PartitionId]) -> None:
+        self.lost |= partitions
+        self.gained -= partitions
+
+    async def _part(self, partitions: set[PartitionId]) -> None:
+        # The public commits wait in another thread, or are sent after the next join.
+        coordinator = self._consumer._coordinator  # noqa: SLF001
+        manager = coordinator._manager  # noqa: SLF001
+
+        async def send() -> None:
+            # Asked here: no commit of the owner can come between the answer and its way to the broker.
+            commits = self.parting(partitions)
+            if commits:
+                await coordinator._send_offset_commit_request(_offsets(commits))  # noqa: SLF001
+
+        try:
+            await manager.wait_for(manager.call_soon(send), _PARTING_MS)
+        except Exception as error:  # noqa: BLE001 - the rebalance goes on without it; the attempts count then
+            log.info("parting commit refused", extra={"reason": type(error).__name__})
 
     def take(self) -> tuple[frozenset[PartitionId], frozenset[PartitionId]]:
         gained, lost = frozenset(self.gained), frozenset(self.lost)
         self.gained -= gained
         self.lost -= lost
         return gained, lost
+
+
+def _offsets(commits: Mapping[PartitionId, Commit]) -> dict[TopicPartition, OffsetAndMetadata]:
+    return {
+        TopicPartition(*partition): OffsetAndMetadata(commit.offset, commit.metadata, -1)
+        for partition, commit in commits.items()
+    }
 
 
 class KafkaGroupConsumer:
@@ -197,7 +237,7 @@ class KafkaGroupConsumer:
             **_FETCH,
             **options,
         )
-        self._listener = _Assigned()
+        self._listener = _Assigned(self._consumer)
         self._consumer.subscribe(list(topics), listener=self._listener)
         # Metadata first, joining after: a group leader that joins before it knows a topic's partitions assigns none of
         # them, and the metadata that then arrives costs a second rebalance.
@@ -236,12 +276,8 @@ class KafkaGroupConsumer:
         heartbeat.config["heartbeat_interval_ms"] = interval_ms
 
     def commit(self, commits: Mapping[PartitionId, Commit]) -> bool:
-        offsets = {
-            TopicPartition(*partition): OffsetAndMetadata(commit.offset, commit.metadata, -1)
-            for partition, commit in commits.items()
-        }
         try:
-            self._consumer.commit(offsets, timeout_ms=5000)
+            self._consumer.commit(_offsets(commits), timeout_ms=5000)
         except KafkaError as error:
             log.info("commit refused", extra={"reason": type(error).__name__})
             return False
@@ -254,6 +290,9 @@ class KafkaGroupConsumer:
             if stored is not None and stored.offset >= 0:
                 found[partition] = Commit(stored.offset, stored.metadata or "")
         return found
+
+    def part_with(self, parting: Parting) -> None:
+        self._listener.parting = parting
 
     def pause(self, partitions: Iterable[PartitionId]) -> None:
         self._consumer.pause(*(TopicPartition(*partition) for partition in partitions))

@@ -10,6 +10,7 @@ import hashlib
 import threading
 import time
 import zlib
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from events.record import PartitionId, Record
 from functions.errors import AppendFailed, BlobMissing
-from functions.ports import Commit, Numbers, Offsets, Polled, TopicSpec
+from functions.ports import Commit, Numbers, Offsets, Parting, Polled, TopicSpec
 
 DEFAULT_PARTITIONS = 4
 
@@ -28,6 +29,7 @@ class _Group:
     clients: dict[str, str] = field(default_factory=dict)
     owners: dict[PartitionId, str] = field(default_factory=dict)
     commits: dict[PartitionId, Commit] = field(default_factory=dict)
+    partings: dict[str, Parting] = field(default_factory=dict)
 
 
 class MemoryLog:
@@ -151,8 +153,19 @@ class MemoryLog:
             readers = [member for member in members if topic in group.topics[member]]
             for index, partition in enumerate(self.partitions_of(topic)):
                 owners[partition] = readers[index % len(readers)]
+        self._part(group, owners)
         group.owners = owners
         self.condition.notify_all()
+
+    def _part(self, group: _Group, owners: dict[PartitionId, str]) -> None:
+        """Commits of members that are still there, for what they give away."""
+        taken: dict[str, list[PartitionId]] = defaultdict(list)
+        for partition, owner in group.owners.items():
+            if owner in group.topics and owners.get(partition) != owner:
+                taken[owner].append(partition)
+        for owner, partitions in taken.items():
+            if owner in group.partings:
+                group.commits.update(group.partings[owner](partitions))
 
 
 class MemoryAppender:
@@ -186,6 +199,7 @@ class MemoryGroupConsumer:
         with log.condition:
             self._group = log.groups.setdefault(group, _Group())
         self._topics = topics
+        self._parting: Parting = lambda _: {}
 
     def poll(self, timeout_s: float) -> Polled:
         deadline = time.monotonic() + timeout_s
@@ -204,6 +218,7 @@ class MemoryGroupConsumer:
             self._member = self._log.next_member(self._client)
             self._group.topics[self._member] = self._topics
             self._group.clients[self._member] = self._client
+            self._group.partings[self._member] = self._parting
             self._log.rebalance(self._group)
 
     def _changes(self) -> tuple[frozenset[PartitionId], frozenset[PartitionId]]:
@@ -239,6 +254,9 @@ class MemoryGroupConsumer:
         with self._log.condition:
             commits = self._group.commits
             return {p: commits[p] for p in partitions if p in commits}
+
+    def part_with(self, parting: Parting) -> None:
+        self._parting = parting
 
     def pause(self, partitions: Iterable[PartitionId]) -> None:
         self._paused.update(partitions)

@@ -35,7 +35,7 @@ class Refusal:
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Job:
-    """One record in work. The poll thread owns `prior` and `not_before_s`, the event loop only reads."""
+    """One record in work. The poll thread owns `prior`, `moved` and `not_before_s`, the event loop only reads."""
 
     record: Record = field(repr=False)
     is_batch: bool
@@ -43,6 +43,8 @@ class Job:
     refusal: Refusal | None = None
     prior: int = 0
     """Attempts begun by earlier processes."""
+    moved: int = 0
+    """Of these, attempts that ran when a rebalance took their partition: they count for nothing but their number."""
     attempt: int = 0
     not_before_s: float = 0.0
     """Monotonic instant before which a retry does not start."""

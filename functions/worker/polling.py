@@ -9,7 +9,7 @@ import queue
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -113,6 +113,7 @@ class PollThread(threading.Thread):
         self._may_join = threading.Event()
         self._is_quiet = threading.Event()
         self._is_abandoned = threading.Event()
+        self._parting: Mapping[PartitionId, Commit] = {}
         self._paused: set[PartitionId] = set()
         self._ending: set[int] = set()
         self._known: OrderedDict[str, tuple[PartitionId, int]] = OrderedDict()
@@ -140,6 +141,7 @@ class PollThread(threading.Thread):
     def run(self) -> None:
         try:
             consumer = self._open_consumer()
+            consumer.part_with(self._part)
             try:
                 self._may_join.wait()
                 self._loop(consumer)
@@ -150,6 +152,11 @@ class PollThread(threading.Thread):
             self.failure = error
         finally:
             self.on_end()
+
+    def _part(self, partitions: Collection[PartitionId]) -> Mapping[PartitionId, Commit]:
+        """For the consumer, in its thread: what was known when the last turn began or its commit was sent."""
+        parting = self._parting
+        return {p: parting[p] for p in partitions if p in parting}
 
     def _loop(self, consumer: GroupConsumer) -> None:
         while not self._is_over():
@@ -183,6 +190,7 @@ class PollThread(threading.Thread):
 
     def _turn(self, consumer: GroupConsumer) -> None:
         self._take_outcomes()
+        self._parting = self._ledger.parting()
         polled = self._poll(consumer)
         self._rebalance(consumer, polled)
         over = self._receive(polled.records) + self._sweep()
@@ -209,6 +217,7 @@ class PollThread(threading.Thread):
         job = outcome.job
         self._active_s = time.monotonic()
         if isinstance(outcome, Again) and self._ledger.owns(job.partition):
+            self._ledger.attempt_ended(job.partition, job.offset)
             job.not_before_s = outcome.not_before_s
             self._schedule.put_back(job)
             return
@@ -264,6 +273,7 @@ class PollThread(threading.Thread):
                 continue
             job = self._reader.read(record)
             job.prior = self._ledger.attempts(partition, offset)
+            job.moved = self._ledger.moved(partition, offset)
             if job.refusal is not None:
                 refused.append(job)
             elif self._is_duplicate(job):
@@ -313,7 +323,7 @@ class PollThread(threading.Thread):
             error = ApiError("cancelled", "the request was cancelled")
         elif request.deadline <= self._clock.now():
             error = ApiError("deadline_exceeded", "the deadline passed before a model was free")
-        elif self._ledger.attempts(job.partition, job.offset) >= self._limits.max_attempts:
+        elif self._counted(job) >= self._limits.max_attempts:
             error = ApiError(
                 "attempts_exhausted", f"no answer after {self._limits.max_attempts} attempts"
             )
@@ -321,6 +331,11 @@ class PollThread(threading.Thread):
         else:
             return None
         return Refusal(error, None, request.origin, request.reply)
+
+    def _counted(self, job: Job) -> int:
+        """Attempts that failed or whose process did; those whose partition moved are nobody's failure."""
+        place = job.partition, job.offset
+        return self._ledger.attempts(*place) - self._ledger.moved(*place)
 
     def _commit(self, consumer: GroupConsumer, starts: list[Job], *, is_last: bool = False) -> bool:
         """Commits what is due. False: refused; the started attempts are taken back and the jobs wait again."""
@@ -331,6 +346,7 @@ class PollThread(threading.Thread):
         if not pending:
             return True
         self._committed_s = now_s
+        self._parting = self._ledger.parting()
         is_accepted = False
         try:
             is_accepted = consumer.commit(pending)

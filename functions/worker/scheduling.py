@@ -185,7 +185,7 @@ class Schedule:
             self._lane(job).push_front(job, self._next())
 
     def _lane(self, job: Job) -> Lane:
-        if 0 < self._max_attempts - 1 <= job.prior < self._max_attempts:
+        if 0 < self._max_attempts - 1 <= job.prior - job.moved < self._max_attempts:
             return self._suspects
         return self._batch if job.is_batch else self._interactive
 

@@ -173,6 +173,38 @@ def test_two_members_share_the_partitions_and_the_second_takes_over(
     two.close()
 
 
+def test_what_a_living_member_says_of_a_partition_it_gives_away_is_there_for_the_next(
+    cluster: RecordLog, topic: str
+) -> None:
+    if type(cluster).__name__ == "EmbeddedLog":
+        pytest.skip("its eager rebalance takes everything away before anything is known to move")
+    group = f"g-{topic}"
+    one = cluster.group(group=group, topics=(topic,), client="one")
+    one.part_with(lambda taken: {partition: Commit(0, "moved") for partition in taken})
+    read_until(one, lambda seen: held(seen) == 4)
+    assert one.commit({partition: Commit(0, "mine") for partition in one.assignment()})
+    two = cluster.group(group=group, topics=(topic,), client="two")
+    is_enough = threading.Event()
+
+    def keep_polling() -> None:
+        while not is_enough.is_set():
+            one.poll(0.05)
+
+    thread = threading.Thread(target=keep_polling)
+    thread.start()
+    try:
+        read_until(two, lambda seen: held(seen) == 2)
+        commits = two.committed(two.assignment())
+    finally:
+        is_enough.set()
+        thread.join()
+    assert [commit.metadata for commit in commits.values()] == ["moved", "moved"]
+    kept = one.committed(one.assignment())
+    assert [commit.metadata for commit in kept.values()] == ["mine", "mine"]
+    one.close()
+    two.close()
+
+
 def test_a_member_that_never_waits_in_a_poll_joins_and_shares_all_the_same(
     cluster: RecordLog, topic: str
 ) -> None:

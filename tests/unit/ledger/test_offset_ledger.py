@@ -1,5 +1,6 @@
 """The ledger never commits past unfinished work, and what it writes into the metadata survives a crash."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -111,6 +112,73 @@ def test_the_most_tried_attempts_stay_when_even_they_do_not_fit() -> None:
     assert kept.attempts[35_000] == 3
 
 
+def heir_of(ledger: PartitionLedger) -> PartitionLedger:
+    return PartitionLedger(ledger.parting())
+
+
+def test_an_attempt_that_runs_when_its_partition_is_taken_away_has_moved() -> None:
+    ledger = PartitionLedger(Commit(0))
+    assert ledger.fetched(0)
+    ledger.attempt_started(0)
+    for moves in (1, 2):
+        ledger = heir_of(ledger)
+        assert ledger.fetched(0)
+        assert (ledger.attempts(0), ledger.moved(0)) == (moves, moves)
+        assert ledger.attempt_started(0) == moves + 1
+
+
+def test_an_attempt_that_failed_before_has_not_moved() -> None:
+    ledger = PartitionLedger(Commit(0))
+    for offset in (0, 1):
+        assert ledger.fetched(offset)
+        ledger.attempt_started(offset)
+    ledger.attempt_ended(0)
+    heir = heir_of(ledger)
+    assert [(heir.attempts(offset), heir.moved(offset)) for offset in (0, 1)] == [(1, 0), (1, 1)]
+
+
+@pytest.mark.parametrize("end", ["attempt_ended", "attempt_withdrawn", "finished"])
+def test_where_nothing_runs_there_is_nothing_to_say_at_parting(end: str) -> None:
+    ledger = PartitionLedger(Commit(0))
+    assert ledger.parting() is None
+    assert ledger.fetched(0)
+    ledger.attempt_started(0)
+    assert ledger.parting() is not None
+    getattr(ledger, end)(0)
+    assert ledger.parting() is None
+
+
+def test_a_crash_after_a_move_counts_once() -> None:
+    ledger = PartitionLedger(Commit(0))
+    assert ledger.fetched(0)
+    ledger.attempt_started(0)
+    heir = heir_of(ledger)
+    assert heir.fetched(0)
+    heir.attempt_started(0)
+    after = PartitionLedger(heir.commit())
+    assert (after.attempts(0), after.moved(0)) == (2, 1)
+
+
+@given(
+    st.dictionaries(
+        st.integers(0, 400), st.tuples(st.integers(1, 40), st.integers(0, 50)), max_size=60
+    )
+)
+def test_moves_round_trip_and_are_never_more_than_the_attempts(
+    tried: dict[int, tuple[int, int]],
+) -> None:
+    attempts = {offset: n for offset, (n, _) in tried.items()}
+    moved = {offset: m for offset, (_, m) in tried.items()}
+    kept = decode(Commit(0, encode(0, attempts, (), moved)))
+    assert kept.attempts == attempts
+    assert kept.moved == {o: min(m, attempts[o]) for o, m in moved.items() if m}
+
+
+def test_what_the_version_before_wrote_is_understood() -> None:
+    kept = decode(Commit(5, "1|0,2.3|1-2"))
+    assert (kept.attempts, kept.finished, kept.moved) == ({5: 1, 7: 3}, {6, 7}, {})
+
+
 @given(st.text(max_size=60))
 def test_damaged_metadata_is_read_as_nothing_or_as_bounded_numbers(text: str) -> None:
     kept = decode(Commit(3, text))
@@ -147,7 +215,7 @@ def test_only_what_changed_is_pending() -> None:
     assert ledger.fetched(PARTITION, 4)
     assert ledger.attempt_started(PARTITION, 4) == 1
     pending = ledger.pending()
-    assert pending == {PARTITION: Commit(4, "1|0|")}
+    assert pending == {PARTITION: Commit(4, "2|0|")}
     ledger.committed(pending)
     assert ledger.pending() == {}
     ledger.finished(PARTITION, 4)

@@ -1,6 +1,7 @@
 """Failures of requests, of the model server and of the process end in one typed answer, or in a further attempt."""
 
 import asyncio
+import contextlib
 import json
 from dataclasses import replace
 from typing import Any
@@ -8,7 +9,8 @@ from typing import Any
 import pytest
 
 from events.record import Record
-from events.types import CANCEL, FAILED, Topics
+from events.types import CANCEL, COMPLETED, FAILED, Topics
+from functions.adapters.memory import MemoryLog
 from functions.errors import AppendFailed
 
 TOPICS = Topics()
@@ -251,6 +253,31 @@ def test_attempts_of_a_crashed_worker_are_counted(stand: Any, wait_until: Any) -
                 await found.drained()
             assert len(found.calls(request_id)) == 2
             assert len(found.log.records(TOPICS.dlq)) == 1
+
+    asyncio.run(scenario())
+
+
+def test_a_request_whose_partition_moves_while_it_runs_has_not_failed(
+    stand: Any, wait_until: Any
+) -> None:
+    async def scenario() -> None:
+        async with stand(max_attempts=2) as found:
+            found.log = MemoryLog(partitions=1)
+            request_id = found.send("[[fake:ttft=1.5]]")
+            async with contextlib.AsyncExitStack() as workers:
+                # In a group of the log in memory the only partition goes to the member whose name comes first.
+                for number, replica in enumerate(("d", "c", "b", "a"), start=1):
+                    await workers.enter_async_context(found.worker(replica=replica))
+                    await wait_until(lambda number=number: len(found.calls(request_id)) == number)
+                event, _ = await found.terminal(request_id)
+                assert event.type == COMPLETED
+                await found.drained()
+            assert {event.type for event in found.terminals(request_id)} == {COMPLETED}
+            told = {
+                event.extensions["attempt"] for event in found.events(TOPICS.progress, request_id)
+            }
+            assert told == {"1", "2", "3", "4"}
+            assert not found.log.records(TOPICS.dlq)
 
     asyncio.run(scenario())
 

@@ -161,7 +161,8 @@ class _Assigned(AsyncConsumerRebalanceListener):  # type: ignore[misc]
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         taken = {PartitionId(*tp) for tp in revoked}
-        await self._part(taken)
+        # Nothing can run on what was lost before and came back: its owner has not heard of that yet.
+        await self._part(taken - self.lost)
         self._lose(taken)
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:

@@ -253,6 +253,7 @@ class PollThread(threading.Thread):
     def _rebalance(self, consumer: GroupConsumer, polled: Polled) -> None:
         if polled.lost:
             self._ledger.lost(polled.lost)
+            self._parting = self._ledger.parting()
             self._schedule.drop(polled.lost)
             self._paused -= polled.lost
         if polled.gained:

@@ -80,7 +80,8 @@ class GroupConsumer(Protocol):
 
     def part_with(self, parting: Parting) -> None:
         """Partitions that a rebalance takes from this living member are committed with what `parting` says of them,
-        before another has them, where the group still takes it. Called in any thread; it must not wait.
+        before another has them, where the group still takes it. Called in any thread; it must not wait. Closing asks
+        for nothing: who leaves has committed what it wanted to.
         """
         ...
 

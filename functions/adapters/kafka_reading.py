@@ -222,7 +222,7 @@ class KafkaGroupConsumer:
         wait_ms = _first_wait_ms(settings)
         self._options = options
         self._note = note
-        is_embedded = settings.kind == "embedded"
+        is_embedded = self._is_eager = settings.kind == "embedded"
         session_s = settings.session_timeout_s
         session_ms = int(1000 * (min(session_s, EMBEDDED_SESSION_S) if is_embedded else session_s))
         self._heartbeats = Heartbeats(settings, session_ms)
@@ -293,7 +293,9 @@ class KafkaGroupConsumer:
         return found
 
     def part_with(self, parting: Parting) -> None:
-        self._listener.parting = parting
+        # An eager rebalance takes everything away, what stays as well: what runs there would count as moved.
+        if not self._is_eager:
+            self._listener.parting = parting
 
     def pause(self, partitions: Iterable[PartitionId]) -> None:
         self._consumer.pause(*(TopicPartition(*partition) for partition in partitions))
@@ -311,6 +313,8 @@ class KafkaGroupConsumer:
         self._beat_every(self._heartbeats.interval_ms())
 
     def close(self) -> None:
+        # Who leaves with work under way has failed at it, or its model has: that counts.
+        self._listener.parting = lambda _: {}
         self._fetching.close()
         self._consumer.close(autocommit=False, timeout_ms=3000)
         if self._note is not None:

@@ -205,6 +205,21 @@ def test_what_a_living_member_says_of_a_partition_it_gives_away_is_there_for_the
     two.close()
 
 
+def test_a_member_that_leaves_is_not_asked_what_it_gives_away(
+    cluster: RecordLog, topic: str
+) -> None:
+    one = cluster.group(group=f"g-{topic}", topics=(topic,), client="one")
+    one.part_with(lambda taken: {partition: Commit(0, "moved") for partition in taken})
+    read_until(one, lambda seen: held(seen) == 4)
+    assert one.commit({partition: Commit(0, "mine") for partition in one.assignment()})
+    one.close()
+    two = cluster.group(group=f"g-{topic}", topics=(topic,), client="two")
+    read_until(two, lambda seen: held(seen) == 4)
+    commits = two.committed(two.assignment())
+    assert [commit.metadata for commit in commits.values()] == ["mine"] * 4
+    two.close()
+
+
 def test_a_member_that_never_waits_in_a_poll_joins_and_shares_all_the_same(
     cluster: RecordLog, topic: str
 ) -> None:

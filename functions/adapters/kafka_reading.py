@@ -148,7 +148,7 @@ def _keep_join(consumer: Any) -> None:
 
 
 class _Assigned(AsyncConsumerRebalanceListener):  # type: ignore[misc]
-    """Collects changes, and commits what is taken away; runs on kafka-python's I/O thread, so it only touches two sets.
+    """Collects changes in two sets, and commits what is taken away; all of it on kafka-python's I/O thread.
 
     The group still takes that commit: this member has not joined the next generation yet.
     """

@@ -164,8 +164,7 @@ class MemoryLog:
             if owner in group.topics and owners.get(partition) != owner:
                 taken[owner].append(partition)
         for owner, partitions in taken.items():
-            if owner in group.partings:
-                group.commits.update(group.partings[owner](partitions))
+            group.commits.update(group.partings[owner](partitions))
 
 
 class MemoryAppender:

@@ -50,6 +50,11 @@ class Job:
     """Monotonic instant before which a retry does not start."""
 
     @property
+    def counted(self) -> int:
+        """The attempt under way as `max_attempts` counts it: without those that moved."""
+        return self.attempt - self.moved
+
+    @property
     def partition(self) -> PartitionId:
         return self.record.partition_id
 

@@ -362,7 +362,7 @@ class Runner:
 
     def _may_retry(self, run: _Run, failed: CallFailed) -> Again | None:
         """A further attempt, unless a reader has seen this one, or it was the last."""
-        attempt = run.job.attempt - run.job.moved
+        attempt = run.job.counted
         is_hopeless = isinstance(failed, BadReply) and attempt >= _MAX_BAD_REPLIES
         if run.has_streamed or is_hopeless or attempt >= self._serving.max_attempts:
             return None
@@ -372,7 +372,7 @@ class Runner:
     async def _exhausted(self, run: _Run, failed: CallFailed) -> Outcome:
         if not run.has_streamed and has_stand_by(run.request.cascade):
             return await self._hand_on(run, StepEnd("failed", reason=failed.reason))
-        if run.job.attempt - run.job.moved >= self._serving.max_attempts:
+        if run.job.counted >= self._serving.max_attempts:
             await self._publisher.dead_letter(run.job.record, f"{failed.code}:{failed.reason}")
         return await self._failed(run, failed.final())
 

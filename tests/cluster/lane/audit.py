@@ -1,7 +1,8 @@
 """When the API server wrote something, as it says itself: a watch hears of it later, on a busy machine much later."""
 
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,15 @@ Event = dict[str, Any]
 
 
 class AuditLog:
-    """The file that the lane's API server writes for what `cluster-init` tells it to keep."""
+    """The file that the lane's API server writes for what `cluster-init` tells it to keep.
 
-    def __init__(self, path: Path) -> None:
+    An event comes into it after the answer, so that whoever saw the object change may look too soon: it is waited for,
+    for `patience_s`.
+    """
+
+    def __init__(self, path: Path, *, patience_s: float = 5.0) -> None:
         self._path = path
+        self._patience_s = patience_s
 
     def scaled_up_s(self, deployment: str, since_s: float) -> float:
         """Wall time at which a replica of a deployment was written, the first time after `since_s`.
@@ -21,10 +27,13 @@ class AuditLog:
         Raises:
             AssertionError: it was not.
         """
-        for event in self._of("deployments", deployment, since_s):
-            if event["requestObject"].get("spec", {}).get("replicas", 0) > 0:
-                return _finished_s(event)
-        raise AssertionError(f"no replica of {deployment} was written")
+
+        def is_up(body: Event) -> bool:
+            return body.get("spec", {}).get("replicas", 0) > 0
+
+        return self._await(
+            "deployments", deployment, since_s, is_up, f"no replica of {deployment} was written"
+        )
 
     def ready_s(self, pod: str, since_s: float) -> float:
         """Wall time at which a pod was written to be ready, the first time after `since_s`.
@@ -32,11 +41,25 @@ class AuditLog:
         Raises:
             AssertionError: it was not.
         """
-        for event in self._of("pods", pod, since_s):
-            conditions = event["requestObject"].get("status", {}).get("conditions", [])
-            if any((one.get("type"), one.get("status")) == ("Ready", "True") for one in conditions):
-                return _finished_s(event)
-        raise AssertionError(f"{pod} was never written to be ready")
+
+        def is_ready(body: Event) -> bool:
+            conditions = body.get("status", {}).get("conditions", [])
+            return any(
+                (one.get("type"), one.get("status")) == ("Ready", "True") for one in conditions
+            )
+
+        return self._await("pods", pod, since_s, is_ready, f"{pod} was never written to be ready")
+
+    def _await(
+        self, resource: str, name: str, since_s: float, wanted: Callable[[Event], bool], never: str
+    ) -> float:
+        deadline = time.monotonic() + self._patience_s
+        while True:
+            for event in self._of(resource, name, since_s):
+                if wanted(event["requestObject"]):
+                    return _finished_s(event)
+            assert time.monotonic() < deadline, never
+            time.sleep(0.05)
 
     def _of(self, resource: str, name: str, since_s: float) -> Iterator[Event]:
         """Successful writes of one object, in the order in which they were finished."""

@@ -47,7 +47,7 @@ def audit(tmp_path):
     ]
     lines = "".join(json.dumps(found) + "\n" for found in events)
     path.write_text(lines + '{"objectRef": {"name": "one', encoding="utf-8")
-    return module.AuditLog(path)
+    return module.AuditLog(path, patience_s=0)
 
 
 def test_a_replica_is_written_by_the_first_write_that_was_taken_and_asks_for_one(audit):

@@ -18,7 +18,6 @@ MOST_AT_ONCE = 100
 MEAN_PAUSE_S = 15.0
 MOST_REFUSALS = 10
 FIRST_PAUSE_S, MOST_PAUSE_S = 0.5, 8.0
-AT_ONCE_S = 1.0
 WHOLE_SECONDS_S = 1.0
 """KEDA keeps the time of the last activity in whole seconds (ScaledObject status, metav1.Time)."""
 
@@ -46,18 +45,14 @@ def turns_of(entries, model):
     return found
 
 
-def rewrites_of(entries, model):
+def rewrites_of(installed, entries, model):
     """How often an HPA that had read its Deployment before KEDA took it to zero wrote after that: up at once, with no
     request between, and down again at KEDA's next look.
     """
-    ours = [
-        e for e in entries if e.get("service") == model and e["event"] in {"replicas", "enqueue"}
-    ]
+    ours = [e for e in entries if e["event"] == "replicas" and e["service"] == model]
+    since_s = entries[0]["at"]
     return sum(
-        [e["event"] for e in (before, rise, fall)] == ["replicas"] * 3
-        and before["count"] == fall["count"] == 0 < rise["count"]
-        and rise["at"] - before["at"] < AT_ONCE_S
-        for before, rise, fall in zip(ours, ours[1:], ours[2:], strict=False)
+        installed.audit.rewrites_of_zero(d, since_s) for d in {e["deployment"] for e in ours}
     )
 
 
@@ -122,7 +117,7 @@ def test_bursts_are_served_and_the_replicas_turn_at_most_once_in_an_idle_time(in
             "refused_and_sent_again": sum(refused for *_, refused in ended),
             "computed_twice": sum(ends[answer.request] > 1 for _, answer, _ in ended),
             "turns": len(turns),
-            "rewritten_by_the_hpa": rewrites_of(entries, model),
+            "rewritten_by_the_hpa": rewrites_of(installed, entries, model),
             "roused_within_an_idle_time": roused,
             "idle_times": round(TRACE_S / idle_s[model]),
             "quickest_sleep_s": round(quickest_s, 1),

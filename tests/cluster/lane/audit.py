@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 Event = dict[str, Any]
+HPA = ":horizontal-pod-autoscaler"
 
 
 class AuditLog:
@@ -49,6 +50,19 @@ class AuditLog:
             )
 
         return self._await("pods", pod, since_s, is_ready, f"{pod} was never written to be ready")
+
+    def rewrites_of_zero(self, deployment: str, since_s: float) -> int:
+        """How often an HPA wrote its own number on top of KEDA's zero after `since_s`.
+
+        KEDA ends an HPA's work by that zero, so that one which still writes had read the Deployment before: it answers
+        the conflict by reading again and writing what it wanted for the old number.
+        """
+        found, before = 0, None
+        for event in self._of("deployments", deployment, since_s):
+            count = event["requestObject"].get("spec", {}).get("replicas", 0)
+            found += event["user"]["username"].endswith(HPA) and before == 0 < count
+            before = count
+        return found
 
     def _await(
         self, resource: str, name: str, since_s: float, wanted: Callable[[Event], bool], never: str

@@ -11,13 +11,18 @@ PROGRAM = Path(__file__).parents[2] / "cluster" / "lane" / "audit.py"
 BEGAN_S = 1_800_000_000.0
 
 
-def event(resource, name, after_s, body, code=200):
+KEDA = "system:serviceaccount:keda:keda-operator"
+HPA = "system:serviceaccount:kube-system:horizontal-pod-autoscaler"
+
+
+def event(resource, name, after_s, body, code=200, user=KEDA):
     at = datetime.fromtimestamp(BEGAN_S + after_s, UTC).isoformat().replace("+00:00", "Z")
     return {
         "objectRef": {"resource": resource, "name": name},
         "requestObject": body,
         "responseStatus": {"code": code},
         "stageTimestamp": at,
+        "user": {"username": user},
     }
 
 
@@ -42,6 +47,14 @@ def audit(tmp_path):
         event("deployments", "one-more", 0.7, replicas(1)),
         event("deployments", "one", 0.8, replicas(2)),
         event("deployments", "one", 0.9, replicas(3)),
+        # As it was seen: the HPA wanted 1 of 3, met KEDA's zero, read again and wrote its 1; KEDA's next look.
+        event("deployments", "fought-over", 10.0, {"spec": {}}),
+        event("deployments", "fought-over", 11.2, replicas(1), code=409, user=HPA),
+        event("deployments", "fought-over", 11.3, replicas(1), user=HPA),
+        event("deployments", "fought-over", 13.9, {"spec": {}}),
+        # And what an HPA is for.
+        event("deployments", "fought-over", 17.6, replicas(1)),
+        event("deployments", "fought-over", 19.0, replicas(3), user=HPA),
         event("pods", "one-pod", 1.0, is_ready("False")),
         event("pods", "one-pod", 2.25, is_ready("True")),
     ]
@@ -63,3 +76,8 @@ def test_what_was_never_written_is_said_so(audit):
         audit.scaled_up_s("one", BEGAN_S + 1)
     with pytest.raises(AssertionError, match="two-pod was never written to be ready"):
         audit.ready_s("two-pod", BEGAN_S)
+
+
+def test_an_hpa_that_writes_on_top_of_zero_had_read_before_it(audit):
+    assert audit.rewrites_of_zero("fought-over", BEGAN_S) == 1
+    assert audit.rewrites_of_zero("fought-over", BEGAN_S + 12) == 0

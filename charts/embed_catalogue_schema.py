@@ -1,12 +1,17 @@
-"""Embeds what the charts share: the catalogue's schema in the umbrella's values schema, its helpers in the sub-charts.
+"""Embeds what the charts share: catalogue and settings in the umbrella's values schema, its helpers in the sub-charts.
 
 Run by `make schemas`; tests/chart fails when a copy is not in step. `--check` only compares.
 """
 
 import json
+import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, get_args
+
+import msgspec
+
+from functions.settings import SECRETS, Settings
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "router_model" / "schemas" / "catalogue.schema.json"
@@ -14,14 +19,59 @@ OWN = ROOT / "charts" / "pickspin" / "values.own.schema.json"
 UMBRELLA = ROOT / "charts" / "pickspin" / "values.schema.json"
 HELPERS = ROOT / "charts" / "pickspin" / "templates" / "_catalogue.tpl"
 COPIES = tuple(ROOT / chart / "templates" / "_catalogue.tpl" for chart in ("knative", "keda"))
+TEMPLATES = tuple(ROOT / chart / "templates" for chart in ("charts/pickspin", "knative", "keda"))
+NOT_ON_A_CLUSTER: Final = frozenset(
+    f"PICKSPIN_{name}"
+    for name in (
+        "BROKER_PARTITIONS",
+        "CONTROLLER_IDENTITY",
+        "CONTROLLER_KUBECONFIG",
+        "CONTROLLER_PORT",
+        "INGRESS_EMBEDDED_PARTITION_BYTES",
+        "SCALER_PORT",
+        "SCALER_PROBE_PORT",
+        "STORE_BOOT_ID",
+        "WORKER_SERVER_PYTHON",
+    )
+)
+"""The templates count on their defaults, or only one machine has a use for them."""
+JSON_TYPES: Final = {bool: "boolean", int: "integer", float: "number"}
+
+
+def settings_schema() -> dict[str, Any]:
+    """The settings that values may give: all but secrets and those that are the templates' own."""
+    sources = [path for folder in TEMPLATES for path in sorted(folder.iterdir())]
+    set_by_us = {
+        name
+        for path in sources
+        for name in re.findall(r"PICKSPIN_[A-Z_]+", path.read_text(encoding="utf-8"))
+    }
+    found: dict[str, Any] = {}
+    for top in msgspec.structs.fields(Settings):
+        prefix = f"PICKSPIN_{top.name.upper()}"
+        is_group = isinstance(top.type, type) and issubclass(top.type, msgspec.Struct)
+        fields = msgspec.structs.fields(top.type) if is_group else ()
+        kinds = {
+            f"{prefix}_{one.name.upper()}": one.type for one in fields if one.name not in SECRETS
+        }
+        for name, kind in (kinds if is_group else {prefix: top.type}).items():
+            if name not in set_by_us | NOT_ON_A_CLUSTER:
+                found[name] = {"type": _json_type(kind)}
+    return {"type": "object", "properties": found, "additionalProperties": False}
+
+
+def _json_type(kind: Any) -> str:
+    """What a value of that kind is in YAML; of several kinds (`int | None`) the first counts."""
+    return JSON_TYPES.get((get_args(kind) or (kind,))[0], "string")
 
 
 def values_schema() -> str:
-    """The umbrella's schema: its own part with the catalogue's definitions beside it."""
+    """The umbrella's schema: its own part with the catalogue's definitions and the settings beside it."""
     own: dict[str, Any] = json.loads(OWN.read_text(encoding="utf-8"))
     catalogue = json.loads(SOURCE.read_text(encoding="utf-8"))
     own["$defs"] = catalogue["$defs"]
     own["properties"]["global"]["properties"]["catalogue"] = {"$ref": catalogue["$ref"]}
+    own["properties"]["global"]["properties"]["settings"] = settings_schema()
     return json.dumps(own, indent=2, ensure_ascii=False) + "\n"
 
 

@@ -18,6 +18,7 @@ SETTINGS_PROSE = """# Settings
 Every process reads its settings from the environment, once, at start. A name is
 `PICKSPIN_<GROUP>_<FIELD>`; a few everyday ones have a short name as well. All problems are
 reported together, and an unknown `PICKSPIN_` variable is an error: a typo never passes silently.
+On Kubernetes they are `global.settings` of the charts, but for those that the templates set themselves.
 Durations are in seconds unless the name says otherwise.
 """
 ERRORS_PROSE = """# Error codes

@@ -300,6 +300,18 @@ imagePullSecrets:
 {{- end }}
 {{- end -}}
 
+{{/* `global.settings` as environment, of the names that `only` matches. Whole numbers have no exponent: Helm reads 1000000
+     as 1e+06. Takes root and only. */}}
+{{- define "pickspin.settings" -}}
+{{- $only := .only -}}
+{{- range $name, $value := .root.Values.global.settings }}
+{{- if regexMatch $only $name }}
+{{- $isWhole := and (kindIs "float64" $value) (eq (float64 (int64 $value)) $value) }}
+- {name: {{ $name }}, value: {{ ternary (int64 $value | toString) (toString $value) $isWhole | quote }}}
+{{- end }}
+{{- end }}
+{{- end -}}
+
 {{/* A process of ours as container fields: image, verb, environment, mounts. Takes root, verb, resources and, optionally, env. */}}
 {{- define "pickspin.process" -}}
 {{ include "pickspin.image" .root }}
@@ -308,6 +320,7 @@ securityContext:
   {{- include "pickspin.restricted" .root | nindent 2 }}
 env:
   {{- include "pickspin.environment" .root | nindent 2 }}
+  {{- include "pickspin.settings" (dict "root" .root "only" "") | indent 2 }}
   {{- with .env }}
   {{- . | nindent 2 }}
   {{- end }}

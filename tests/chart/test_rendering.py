@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -218,6 +219,43 @@ def test_every_process_accepts_its_environment(render, protocol):
     assert {"ingress", "router", "recorder", "callbacks", "scaler", "controller"} <= seen
 
 
+def test_settings_of_the_values_reach_every_process_and_a_model_only_what_its_worker_reads(render):
+    given = {
+        "PICKSPIN_INGRESS_REPLY_WAIT_S": 600,
+        "PICKSPIN_INGRESS_MAX_BODY_BYTES": 1_000_000,
+        "PICKSPIN_INGRESS_CALLBACK_ALLOW_HTTP": True,
+        "PICKSPIN_ROUTER_CLASSIFIER": "keyword",
+        "PICKSPIN_LOG_LEVEL": "DEBUG",
+    }
+    found = {}
+    for _, pod in pods(render({"global": {"settings": given}})):
+        for container in pod["containers"]:
+            if container["name"] != "model":
+                settings, command = load_settings(environment(container)), container["command"]
+                found[command[1] if command[0] == "pickspin" else command[-1]] = settings
+    for process, settings in found.items():
+        is_model = process.endswith("pickspin worker")
+        assert settings.log_level == "DEBUG"
+        assert settings.ingress.max_body_bytes == 1_000_000
+        assert settings.ingress.reply_wait_s == (115.0 if is_model else 600.0), process
+        assert settings.ingress.callback_allow_http is not is_model
+        assert (settings.router.classifier == "keyword") is not is_model
+    assert len({process for process in found if process.endswith("pickspin worker")}) > 0
+
+
+def test_what_a_worker_reads_of_the_doors_settings_is_what_its_pods_are_given():
+    sources = [
+        path.read_text(encoding="utf-8") for path in (ROOT / "functions/worker").glob("*.py")
+    ]
+    read = {
+        name.upper() for text in sources for name in re.findall(r"settings\.ingress\.(\w+)", text)
+    }
+    template = (ROOT / "knative/templates/_model.tpl").read_text(encoding="utf-8")
+    given = re.search(r"INGRESS_\(([A-Z_|]+)\)", template)
+    assert given
+    assert set(given[1].split("|")) == read
+
+
 def test_credentials_come_from_the_secret_only(render):
     docs = render(
         {
@@ -301,6 +339,17 @@ def refusals() -> Iterator[Any]:
         {"knative": {"modelService": {"overrides": {"absent": {"shmSize": "1Gi"}}}}},
         "overrides.absent",
         id="values for a service that is not there",
+    )
+    for name in (
+        "PICKSPIN_INGRESS_REPLY_WAIT",
+        "PICKSPIN_BROKER_BOOTSTRAP",
+        "PICKSPIN_INGRESS_API_KEYS",
+    ):
+        yield pytest.param({"global": {"settings": {name: "x"}}}, name, id=f"no setting {name}")
+    yield pytest.param(
+        {"global": {"settings": {"PICKSPIN_INGRESS_REPLY_WAIT_S": "long"}}},
+        "REPLY_WAIT_S",
+        id="a setting that is no number",
     )
     yield pytest.param({"global": {"bridge": "hpa"}}, "bridge", id="bridge of neither kind")
 

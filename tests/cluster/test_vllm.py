@@ -33,6 +33,7 @@ SITE = ROOT / ".venv-vllm/lib/python3.11/site-packages"
 LSCPU = Path("/usr/bin/lscpu")
 """vLLM asks it which processors there are."""
 START_S = 600
+WAIT_S = 300
 
 
 def link_or_copy(source, target):
@@ -109,7 +110,12 @@ def vllm_values(images, volumes):
         "resources": {"requests": {"cpu": "20m", "memory": "1Gi"}, "limits": {"memory": "6Gi"}},
     }
     more = {
-        "global": {"topicPrefix": "vllm.", "modelsClaim": "models"},
+        "global": {
+            "topicPrefix": "vllm.",
+            "modelsClaim": "models",
+            # vLLM loads for 45 s to two minutes on this node, and its caller waits in one piece.
+            "settings": {"PICKSPIN_INGRESS_REPLY_WAIT_S": WAIT_S},
+        },
         "knative": {
             "modelService": {
                 "timeoutSeconds": 600,
@@ -141,7 +147,7 @@ def test_a_chat_wakes_vllm_through_ingress_source_router_and_worker_and_it_sleep
             return counts and not any(counts.values()) and not left
 
         prepare.await_true(is_at_zero, 300.0, "vLLM at zero")
-        door = Door(release)
+        door = Door(release, timeout_s=WAIT_S + 30.0)
         door.await_open(60.0)
         first = len(timeline.entries)
         answer = door.chat(MODEL, "What is the capital of France?", max_tokens=16)

@@ -23,7 +23,7 @@ class Answer:
 class Door:
     """HTTP to the Service of the ingress."""
 
-    def __init__(self, release: Release) -> None:
+    def __init__(self, release: Release, *, timeout_s: float = 180.0) -> None:
         name = f"{release.name}-ingress"
         address = kubectl(
             "get", "service", name, "-n", release.namespace, "-o", "jsonpath={.spec.clusterIP}"
@@ -33,7 +33,7 @@ class Door:
         headers = {"authorization": f"Bearer {KEY}", "connection": "close"}
         limits = httpx.Limits(max_connections=400)
         self.http = httpx.Client(
-            base_url=f"http://{address}", headers=headers, timeout=180.0, limits=limits
+            base_url=f"http://{address}", headers=headers, timeout=timeout_s, limits=limits
         )
 
     def chat(self, model: str, prompt: str = "Say hello.", **more: Any) -> Answer:

@@ -6,12 +6,13 @@ Run by `make schemas`; tests/chart fails when a copy is not in step. `--check` o
 import json
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, get_args
 
 import msgspec
 
-from functions.settings import SECRETS, Settings
+from functions.settings import SECRETS, Group, Settings
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "router_model" / "schemas" / "catalogue.schema.json"
@@ -46,18 +47,21 @@ def settings_schema() -> dict[str, Any]:
         for path in sources
         for name in re.findall(r"PICKSPIN_[A-Z_]+", path.read_text(encoding="utf-8"))
     }
-    found: dict[str, Any] = {}
-    for top in msgspec.structs.fields(Settings):
-        prefix = f"PICKSPIN_{top.name.upper()}"
-        is_group = isinstance(top.type, type) and issubclass(top.type, msgspec.Struct)
-        fields = msgspec.structs.fields(top.type) if is_group else ()
-        kinds = {
-            f"{prefix}_{one.name.upper()}": one.type for one in fields if one.name not in SECRETS
-        }
-        for name, kind in (kinds if is_group else {prefix: top.type}).items():
-            if name not in set_by_us | NOT_ON_A_CLUSTER:
-                found[name] = {"type": _json_type(kind)}
-    return {"type": "object", "properties": found, "additionalProperties": False}
+    taken = set_by_us | NOT_ON_A_CLUSTER
+    free = {
+        name: {"type": _json_type(kind)} for name, kind in _named(Settings) if name not in taken
+    }
+    return {"type": "object", "properties": free, "additionalProperties": False}
+
+
+def _named(kind: type[Group], prefix: str = "PICKSPIN_") -> Iterator[tuple[str, Any]]:
+    """Each setting that is no secret, with its type."""
+    for field in msgspec.structs.fields(kind):
+        name = f"{prefix}{field.name}".upper()
+        if isinstance(field.type, type) and issubclass(field.type, Group):
+            yield from _named(field.type, f"{name}_")
+        elif field.name not in SECRETS:
+            yield name, field.type
 
 
 def _json_type(kind: Any) -> str:

@@ -240,7 +240,7 @@ def test_settings_of_the_values_reach_every_process_and_a_model_only_what_its_wo
         assert settings.ingress.reply_wait_s == (115.0 if is_model else 600.0), process
         assert settings.ingress.callback_allow_http is not is_model
         assert (settings.router.classifier == "keyword") is not is_model
-    assert len({process for process in found if process.endswith("pickspin worker")}) > 0
+    assert any(process.endswith("pickspin worker") for process in found)
 
 
 def test_what_a_worker_reads_of_the_doors_settings_is_what_its_pods_are_given():

@@ -59,7 +59,10 @@ class AuditLog:
         """
         found, before = 0, None
         for event in self._of("deployments", deployment, since_s):
-            count = event["requestObject"].get("spec", {}).get("replicas", 0)
+            spec = event["requestObject"].get("spec", {})
+            if "replicas" not in spec and event["objectRef"].get("subresource") != "scale":
+                continue  # it says nothing of the count
+            count = spec.get("replicas", 0)
             found += event["user"]["username"].endswith(HPA) and before == 0 < count
             before = count
         return found

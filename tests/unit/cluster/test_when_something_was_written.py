@@ -15,15 +15,20 @@ KEDA = "system:serviceaccount:keda:keda-operator"
 HPA = "system:serviceaccount:kube-system:horizontal-pod-autoscaler"
 
 
-def event(resource, name, after_s, body, code=200, user=KEDA):
+def event(resource, name, after_s, body, code=200, user=KEDA, part=None):
     at = datetime.fromtimestamp(BEGAN_S + after_s, UTC).isoformat().replace("+00:00", "Z")
     return {
-        "objectRef": {"resource": resource, "name": name},
+        "objectRef": {"resource": resource, "name": name} | ({"subresource": part} if part else {}),
         "requestObject": body,
         "responseStatus": {"code": code},
         "stageTimestamp": at,
         "user": {"username": user},
     }
+
+
+def scaled(name, after_s, spec, **more):
+    """A write of the count alone, which leaves a zero out."""
+    return event("deployments", name, after_s, {"spec": spec}, part="scale", **more)
 
 
 def replicas(count):
@@ -48,13 +53,14 @@ def audit(tmp_path):
         event("deployments", "one", 0.8, replicas(2)),
         event("deployments", "one", 0.9, replicas(3)),
         # As it was seen: the HPA wanted 1 of 3, met KEDA's zero, read again and wrote its 1; KEDA's next look.
-        event("deployments", "fought-over", 10.0, {"spec": {}}),
-        event("deployments", "fought-over", 11.2, replicas(1), code=409, user=HPA),
-        event("deployments", "fought-over", 11.3, replicas(1), user=HPA),
-        event("deployments", "fought-over", 13.9, {"spec": {}}),
-        # And what an HPA is for.
-        event("deployments", "fought-over", 17.6, replicas(1)),
-        event("deployments", "fought-over", 19.0, replicas(3), user=HPA),
+        scaled("fought-over", 10.0, {}),
+        scaled("fought-over", 11.2, {"replicas": 1}, code=409, user=HPA),
+        scaled("fought-over", 11.3, {"replicas": 1}, user=HPA),
+        scaled("fought-over", 13.9, {}),
+        # And what an HPA is for, also when somebody had written something else than the count before it.
+        scaled("fought-over", 17.6, {"replicas": 1}),
+        event("deployments", "fought-over", 18.0, {"metadata": {"annotations": {}}}),
+        scaled("fought-over", 19.0, {"replicas": 3}, user=HPA),
         event("pods", "one-pod", 1.0, is_ready("False")),
         event("pods", "one-pod", 2.25, is_ready("True")),
     ]

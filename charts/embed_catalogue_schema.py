@@ -12,7 +12,7 @@ from typing import Any, Final, get_args
 
 import msgspec
 
-from functions.settings import SECRETS, Group, Settings
+from functions.settings import SECRETS, Group, Settings, is_group
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "router_model" / "schemas" / "catalogue.schema.json"
@@ -58,7 +58,7 @@ def _named(kind: type[Group], prefix: str = "PICKSPIN_") -> Iterator[tuple[str, 
     """Each setting that is no secret, with its type."""
     for field in msgspec.structs.fields(kind):
         name = f"{prefix}{field.name}".upper()
-        if isinstance(field.type, type) and issubclass(field.type, Group):
+        if is_group(field.type):
             yield from _named(field.type, f"{name}_")
         elif field.name not in SECRETS:
             yield name, field.type

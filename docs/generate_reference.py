@@ -10,7 +10,7 @@ import msgspec
 
 from functions import settings as module
 from functions.errors import CODES
-from functions.settings import SECRETS, SHORT_NAMES, Group, Settings
+from functions.settings import SECRETS, SHORT_NAMES, Settings, is_group
 
 REFERENCE = Path(__file__).parent / "reference"
 SETTINGS_PROSE = """# Settings
@@ -81,7 +81,7 @@ def rows(kind: type, prefix: str) -> list[str]:
     texts = notes(kind)
     found = []
     for field in msgspec.structs.fields(kind):
-        if isinstance(field.type, type) and issubclass(field.type, Group):
+        if is_group(field.type):
             continue
         name = f"PICKSPIN_{prefix}{field.name}".upper()
         alias = short.get((prefix.rstrip("_"), field.name))
@@ -103,7 +103,7 @@ def settings_page() -> str:
     ]
     for field in msgspec.structs.fields(Settings):
         kind = field.type
-        if isinstance(kind, type) and issubclass(kind, Group):
+        if is_group(kind):
             doc = kind.__dict__.get("__doc__")
             out.append(f"## {field.name}\n")
             if doc:

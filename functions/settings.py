@@ -334,15 +334,16 @@ def _place(name: str, groups: Mapping[str, Any]) -> tuple[str, ...] | None:
     rest = name.removeprefix("PICKSPIN_").lower()
     for group, kind in groups.items():
         if rest == group:
-            return (group,) if not _is_group(kind) else None
-        if _is_group(kind) and rest.startswith(f"{group}_"):
+            return (group,) if not is_group(kind) else None
+        if is_group(kind) and rest.startswith(f"{group}_"):
             field = rest.removeprefix(f"{group}_")
             if field in kind.__struct_fields__:
                 return group, field
     return None
 
 
-def _is_group(kind: Any) -> bool:
+def is_group(kind: Any) -> bool:
+    """Whether the type of a setting is a group of them."""
     return isinstance(kind, type) and issubclass(kind, Group)
 
 

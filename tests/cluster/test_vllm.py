@@ -113,7 +113,7 @@ def vllm_values(images, volumes):
         "global": {
             "topicPrefix": "vllm.",
             "modelsClaim": "models",
-            # Its caller waits in one piece, and vLLM has taken 44 to 143 s to answer from zero.
+            # Its caller waits in one piece, and vLLM has taken 35 to 143 s to answer from zero.
             "settings": {"PICKSPIN_INGRESS_REPLY_WAIT_S": WAIT_S},
         },
         "knative": {

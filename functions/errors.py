@@ -23,15 +23,30 @@ class PickspinError(Exception):
 
 
 class AppendFailed(PickspinError):
-    """A record was refused or its outcome is unknown. `is_unknown` True: it may yet appear in the log."""
+    """A record was refused or its outcome is unknown. `is_unknown` True: it may yet appear in the log.
+
+    `is_too_large` and `is_unroutable` (the broker has no such topic or partition) belong to this one record: it fails
+    again however often it is tried, and the next one may well be taken.
+    """
 
     def __init__(
-        self, reason: str, *, is_unknown: bool = False, is_too_large: bool = False
+        self,
+        reason: str,
+        *,
+        is_unknown: bool = False,
+        is_too_large: bool = False,
+        is_unroutable: bool = False,
     ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.is_unknown = is_unknown
         self.is_too_large = is_too_large
+        self.is_unroutable = is_unroutable
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the record itself is at fault: to try it again is pointless, and says nothing of the broker."""
+        return self.is_too_large or self.is_unroutable
 
 
 class BlobMissing(PickspinError):

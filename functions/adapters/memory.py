@@ -133,7 +133,9 @@ class MemoryLog:
         partitions = self.partitions_of(record.topic)
         if record.partition is not None:
             if record.partition >= len(partitions):
-                raise AppendFailed(f"no partition {record.partition} in {record.topic}")
+                raise AppendFailed(
+                    f"no partition {record.partition} in {record.topic}", is_unroutable=True
+                )
             return partitions[record.partition]
         return partitions[zlib.crc32(record.key or b"") % len(partitions)]
 

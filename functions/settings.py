@@ -141,7 +141,8 @@ class WorkerSettings(Group, frozen=True, kw_only=True):
     hold_bytes: int = 256 * 1024
     """A cascade's stream that is not sure is held up to this size; then the next step answers."""
     backend_idle_s: float = 60.0
-    """A model that sends nothing for this long has failed the attempt."""
+    """A stream that has begun and then sends nothing for this long has failed the attempt. Before its first token
+    only the service's `timeout_s` and the deadline bound it: a long prompt takes its time."""
     sleep_level: Literal[0, 1, 2] = 0
     """vLLM: an idle model gives its GPU memory back, weights to host memory (1) or dropped (2). 0: never."""
     sleep_after_s: float = 60.0

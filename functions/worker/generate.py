@@ -3,8 +3,10 @@
 Nothing a server sends is trusted: reads are bounded, answers are checked, error texts stay here.
 """
 
+import asyncio
+import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Final
@@ -18,7 +20,7 @@ from functions.errors import ApiError
 from functions.worker import failures, replies
 from functions.worker.assembling import Assembler
 from functions.worker.calls import Call, to_base64
-from functions.worker.failures import BadReply
+from functions.worker.failures import BadReply, CallFailed
 from functions.worker.sleeping import Dozing
 from functions.worker.sse import SseParser
 
@@ -26,6 +28,8 @@ OnChunk = Callable[[dict[str, Any], bool], Awaitable[None]]
 """Gets each chunk for the client, and whether it holds content."""
 CONNECT_S: Final = 5.0
 WRITE_S: Final = 30.0
+KEEPALIVE_S: Final = 15
+"""A server's host that is gone without a word is noticed by the kernel about twice this long after its last."""
 _ERROR_BYTES: Final = 64 * 1024
 _STREAM_FACTOR: Final = 64
 _EMBEDDINGS_FACTOR: Final = 64
@@ -35,7 +39,10 @@ _DONE: Final = b"[DONE]"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallLimits:
-    """Bounds of one call. `idle_s` bounds a stream's silence, `timeout_s` the whole of any call."""
+    """Bounds of one call. `timeout_s` bounds the whole of it, `idle_s` the silence of a stream that has begun to speak.
+
+    Before the first token silence is work: a long prompt is being read.
+    """
 
     max_reply_bytes: int
     idle_s: float
@@ -62,16 +69,32 @@ def open_http(root: str, *, concurrency: int) -> httpx.AsyncClient:
     return httpx.AsyncClient(
         base_url=root,
         trust_env=False,
-        # Reading the certificate store takes longer than everything else at a start, and loopback needs none.
-        verify=root.startswith("https:"),
         timeout=httpx.Timeout(WRITE_S, connect=CONNECT_S),
-        # Connections idle for long may just be closing at the server: a reset would cost an attempt.
-        limits=httpx.Limits(
-            max_connections=concurrency + 4,
-            max_keepalive_connections=concurrency,
-            keepalive_expiry=2.0,
+        transport=httpx.AsyncHTTPTransport(
+            trust_env=False,
+            # Reading the certificate store takes longer than everything else at a start, and loopback needs none.
+            verify=root.startswith("https:"),
+            # Connections idle for long may just be closing at the server: a reset would cost an attempt.
+            limits=httpx.Limits(
+                max_connections=concurrency + 4,
+                max_keepalive_connections=concurrency,
+                keepalive_expiry=2.0,
+            ),
+            socket_options=_kept_alive(),
         ),
     )
+
+
+def _kept_alive() -> list[tuple[int, int, int]]:
+    """Socket options by which the kernel asks whether a silent server's host is still there."""
+    options = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
+    if hasattr(socket, "TCP_KEEPIDLE"):
+        options += [
+            (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_S),
+            (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_S // 3),
+            (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+        ]
+    return options
 
 
 class ModelCaller:
@@ -97,13 +120,14 @@ class ModelCaller:
 
     async def _call(self, call: Call, on_chunk: OnChunk) -> Generated:
         started = time.monotonic()
-        read_s = self._limits.idle_s if call.is_stream else self._limits.timeout_s
         request = self._http.build_request(
             "POST",
             PATHS[call.operation],
             content=json_codec.dumps(call.body),
             headers=_headers(call),
-            timeout=httpx.Timeout(read_s, connect=CONNECT_S, write=WRITE_S, pool=CONNECT_S),
+            timeout=httpx.Timeout(
+                self._limits.timeout_s, connect=CONNECT_S, write=WRITE_S, pool=CONNECT_S
+            ),
         )
         try:
             response = await self._http.send(request, stream=True)
@@ -151,7 +175,7 @@ class ModelCaller:
             has_usage=call.has_usage,
         )
         first_s: float | None = None
-        async for data in self._events(response):
+        async for data in self._events(response, assembler):
             if data == _DONE:
                 break
             had_content = assembler.has_content
@@ -176,15 +200,26 @@ class ModelCaller:
             is_usage_estimated=is_estimated,
         )
 
-    async def _events(self, response: httpx.Response) -> Any:
+    async def _events(self, response: httpx.Response, assembler: Assembler) -> AsyncIterator[bytes]:
         parser = SseParser(max_event_bytes=self._limits.max_reply_bytes)
         left = self._limits.max_reply_bytes * _STREAM_FACTOR
-        async for received in response.aiter_raw():
+        parts = response.aiter_raw()
+        while (received := await self._next(parts, has_begun=assembler.has_content)) is not None:
             left -= len(received)
             if left < 0:
                 raise BadReply("stream_too_long")
             for data in parser.feed(received):
                 yield data
+
+    async def _next(self, parts: AsyncIterator[bytes], *, has_begun: bool) -> bytes | None:
+        """The next part of a stream; None at its end."""
+        try:
+            async with asyncio.timeout(self._limits.idle_s if has_begun else None) as bound:
+                return await anext(parts, None)
+        except TimeoutError:
+            if bound.expired():
+                raise CallFailed("silence") from None
+            raise
 
 
 def _headers(call: Call) -> dict[str, str]:

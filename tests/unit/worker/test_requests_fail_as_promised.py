@@ -212,6 +212,22 @@ def test_silence_in_a_stream_is_bounded(stand: Any) -> None:
     asyncio.run(scenario())
 
 
+def test_silence_before_the_first_token_is_work(stand: Any) -> None:
+    """A long prompt is read for longer than a stream may pause later: one call, its answer."""
+
+    async def scenario() -> None:
+        async with stand(backend_idle_s=0.3) as found, found.worker():
+            content = "[[fake:ttft=1]] nonce:late"
+            body = {"messages": [{"role": "user", "content": content}], "stream": True}
+            request_id = found.send(body=body)
+            event, data = await found.terminal(request_id)
+            assert event.type == COMPLETED
+            assert "nonce:late" in data["choices"][0]["message"]["content"]
+            assert len(found.calls(request_id)) == 1
+
+    asyncio.run(scenario())
+
+
 def test_an_endless_stream_is_cut_at_the_byte_cap(stand: Any) -> None:
     async def scenario() -> None:
         async with stand(max_reply_bytes=20_000) as found, found.worker():

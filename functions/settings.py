@@ -81,7 +81,9 @@ class IngressSettings(Group, frozen=True, kw_only=True):
     embedded_partition_bytes: int = 3 * 1024 * 1024
     """Unfinished bytes per request partition on the embedded broker, which forgets above about 5 MB."""
     heartbeat_s: float = 1.0
-    """Comment lines of a waiting stream come at least this often."""
+    """Comment lines of a waiting stream come this often at first, then ever more seldom ..."""
+    heartbeat_most_s: float = 15.0
+    """... down to this: proxies drop what is silent for longer, and some clients count lines without data."""
     stream_idle_s: float = 60.0
     body_read_s: float = 15.0
     """A request body must arrive within this long."""

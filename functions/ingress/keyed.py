@@ -87,27 +87,29 @@ async def _joined_frames(
     deps: Deps, call: Call, first_id: str, gone: asyncio.Event
 ) -> AsyncIterator[bytes]:
     loop = asyncio.get_running_loop()
-    due = loop.time()
+    beats = waited.heartbeats(deps, loop.time())
     try:
         async for found in _watch(deps, call, first_id, gone):
             if isinstance(found, Outcome):
-                if found.state is not State.COMPLETED:
-                    yield data_frame(found.data)
-                    return
-                for part in waited.chunks_of_outcome(call, found):
-                    yield data_frame(part)
-                yield DONE
+                yield beats.data(_whole(call, found), loop.time())
                 return
-            if loop.time() >= due:
-                due = loop.time() + deps.settings.ingress.heartbeat_s
+            if beats.is_due(loop.time()):
                 service = None if found is None else found.service
                 view = service and deps.registry().view(service, deps.clock.now())
                 state = State.ACCEPTED if found is None else found.state
-                yield status_comment(state, view or None)
+                yield beats.comment(status_comment(state, view or None), loop.time())
         if not gone.is_set():
-            yield error_frame(waited.deadline_exceeded().body(first_id))
+            last = error_frame(waited.deadline_exceeded().body(first_id))
+            yield beats.data(last, loop.time())
     except ApiError as error:
-        yield error_frame(error.body(first_id))
+        yield beats.data(error_frame(error.body(first_id)), loop.time())
+
+
+def _whole(call: Call, outcome: Outcome) -> bytes:
+    """All events of a stream whose answer is there."""
+    if outcome.state is not State.COMPLETED:
+        return data_frame(outcome.data)
+    return b"".join(map(data_frame, waited.chunks_of_outcome(call, outcome))) + DONE
 
 
 async def _watch(

@@ -14,6 +14,7 @@ from functions.ingress.answering import id_headers
 from functions.ingress.deps import Deps
 from functions.ingress.owned import own_row
 from functions.ingress.streaming import EventStream, status_comment
+from functions.ingress.waited import heartbeats
 from functions.store import RequestEvent, RequestRow
 
 POLL_S: Final = 0.1
@@ -62,12 +63,13 @@ class RequestEvents:
         deps = self._deps
         loop = asyncio.get_running_loop()
         until_s = (row.deadline - deps.clock.now()).total_seconds() + AFTER_DEADLINE_S
-        until, due = loop.time() + max(until_s, AFTER_DEADLINE_S), loop.time()
+        until = loop.time() + max(until_s, AFTER_DEADLINE_S)
+        beats = heartbeats(deps, loop.time())
         while not gone.is_set() and loop.time() < until:
             found = await deps.offload(deps.store.events_after, row.id, cursor, PAGE)
             if found:
                 cursor = found[-1].cursor
-                yield b"".join(map(event_frame, found))
+                yield beats.data(b"".join(map(event_frame, found)), loop.time())
                 if found[-1].kind == "terminal":
                     return
                 continue
@@ -75,9 +77,8 @@ class RequestEvents:
             if fresh is None or (fresh.state.is_terminal and row.state.is_terminal):
                 return  # deleted meanwhile, or the end was before the cursor
             row = fresh
-            if loop.time() >= due:
-                due = loop.time() + deps.settings.ingress.heartbeat_s
-                yield self._comment(row)
+            if beats.is_due(loop.time()):
+                yield beats.comment(self._comment(row), loop.time())
             await _pause(gone)
 
     def _comment(self, row: RequestRow) -> bytes:

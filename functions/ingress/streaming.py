@@ -88,7 +88,7 @@ def error_frame(body: Mapping[str, object]) -> bytes:
 
 
 def status_comment(state: State, view: ServiceView | None) -> bytes:
-    """The comment line of a waiting stream: `: pickspin state=loading service=... eta_s=3.2 progress=0.40`.
+    """The comment of a waiting stream, one line: `: pickspin state=loading service=... eta_s=3.2 progress=0.40`.
 
     `view` None: not routed yet. `loading` is derived here: routed, while no replica is ready.
     """
@@ -100,7 +100,7 @@ def status_comment(state: State, view: ServiceView | None) -> bytes:
             parts.append(f"eta_s={view.eta_s:.1f}")
         if view.progress is not None and shown is State.LOADING:
             parts.append(f"progress={view.progress:.2f}")
-    return f": pickspin {' '.join(parts)}\n\n".encode()
+    return f": pickspin {' '.join(parts)}\n".encode()
 
 
 def derived_state(state: State, view: ServiceView | None) -> State:

@@ -14,6 +14,7 @@ from functions.ingress.accepting import CancelReason, accept, admit_waiting, sen
 from functions.ingress.answering import decision_headers, id_headers, refusal
 from functions.ingress.calls import Call
 from functions.ingress.deps import Deps, cancelling
+from functions.ingress.heartbeats import Heartbeats
 from functions.ingress.outcomes import Outcome, of_terminal, to_response
 from functions.ingress.reading import ClientGone
 from functions.ingress.streaming import (
@@ -128,29 +129,33 @@ async def _early_failure(deps: Deps, waiter: Waiter) -> Response | None:
 
 async def _frames(deps: Deps, call: Call, waiter: Waiter) -> AsyncIterator[bytes]:
     loop = asyncio.get_running_loop()
-    heartbeat_s = deps.settings.ingress.heartbeat_s
+    beats = heartbeats(deps, loop.time())
     said: tuple[State, str | None] | None = None
-    due = loop.time()
     has_spoken = False
     while True:
         if parts := waiter.take_parts():
             if not has_spoken:
                 _observe_first_token(deps, call, waiter)
             has_spoken = True
-            due = loop.time() + heartbeat_s
-            yield b"".join(map(data_frame, parts))
+            yield beats.data(b"".join(map(data_frame, parts)), loop.time())
             continue
         if waiter.is_over or (left_s := remaining_s(deps, call)) <= 0:
             break
         view = service_view(deps, waiter)
         news = (derived_state(waiter.state, view), waiter.service)
-        if loop.time() >= due or (news != said and not has_spoken):
-            said, due = news, loop.time() + heartbeat_s
-            yield status_comment(waiter.state, view)
+        if beats.is_due(loop.time(), has_news=news != said and not has_spoken):
+            said = news
+            yield beats.comment(status_comment(waiter.state, view), loop.time())
             continue
-        await waiter.changed(min(due - loop.time(), left_s))
+        await waiter.changed(min(beats.wait_s(loop.time()), left_s))
     async for frame in _last_frames(deps, call, waiter, has_spoken=has_spoken):
-        yield frame
+        yield beats.data(frame, loop.time())
+
+
+def heartbeats(deps: Deps, now_s: float) -> Heartbeats:
+    """The rhythm of a stream that begins now."""
+    settings = deps.settings.ingress
+    return Heartbeats(first_s=settings.heartbeat_s, most_s=settings.heartbeat_most_s, now_s=now_s)
 
 
 async def _last_frames(

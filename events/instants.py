@@ -1,7 +1,7 @@
 """Instants as text: RFC 3339, UTC, milliseconds. Pure conversion; no clock is read."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from events.errors import EventRejected
@@ -11,6 +11,16 @@ _RFC3339: Final = re.compile(
     r"(?:\.\d{1,9})?(?:Z|[+-](?:[01]\d|2[0-3]):[0-5]\d)",
     re.ASCII,
 )
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def from_unix_ms(unix_ms: int) -> datetime | None:
+    """The aware UTC instant of milliseconds since 1970; None before that (Kafka's -1: none is known) and after 9999."""
+    try:
+        return None if unix_ms < 0 else _EPOCH + timedelta(milliseconds=unix_ms)
+    except OverflowError:
+        return None
 
 
 def to_rfc3339(instant: datetime) -> str:

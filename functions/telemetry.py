@@ -123,6 +123,18 @@ class Metrics:
             ["reason"],
             registry=r,
         )
+        self.skipped_records = Counter(
+            "pickspin_skipped_records",
+            "Records that a reader could not use and passed over.",
+            ["reader"],
+            registry=r,
+        )
+        self.failed_rounds = Counter(
+            "pickspin_failed_rounds",
+            "Rounds of a process's part that failed for a reason of our own.",
+            ["part"],
+            registry=r,
+        )
         self.append_failures = Counter(
             "pickspin_append_failures", "Appends that failed or are unknown.", ["topic"], registry=r
         )

@@ -13,6 +13,7 @@ import msgspec
 from events import ids, json_codec, types
 from events.body_checks import check_body
 from events.errors import EventRejected
+from events.ids import is_valid_id
 from events.instants import to_rfc3339
 from events.record import Event
 from events.request import AUTO
@@ -133,12 +134,20 @@ def line_row(batch: BatchRow, line: Line, *, deadline: datetime, now: datetime) 
     )
 
 
-def output_line(batch: BatchRow, line: Line, row: RequestRow | None) -> tuple[bool, bytes]:
-    """(is a success, one line of the output or error file). `row` None: the line was never submitted."""
+def output_line(
+    batch: BatchRow, line: Line, row: RequestRow | None, *, is_submitted: bool = False
+) -> tuple[bool, bytes]:
+    """(is a success, one line of the output or error file). `row` None: the line was never submitted, or (with
+    `is_submitted`) nothing is known of it any more.
+    """
     if line.refusal is not None:
         request_id = line_request_id(batch.id, line.number)
         refusal = _response(line.refusal.status, request_id, line.refusal.body(request_id))
         return False, _dump(batch, line, refusal, None)
+    if row is None and is_submitted:
+        request_id = line_request_id(batch.id, line.number)
+        gone = _response(_GONE.status, request_id, _GONE.body(request_id))
+        return False, _dump(batch, line, gone, None)
     if row is None or row.state in {State.EXPIRED, State.CANCELLED}:
         is_cancelled = row.state is State.CANCELLED if row else batch.cancelled_at is not None
         return False, _dump(batch, line, None, _CANCELLED if is_cancelled else _EXPIRED)
@@ -148,6 +157,7 @@ def output_line(batch: BatchRow, line: Line, row: RequestRow | None) -> tuple[bo
     return is_success, _dump(batch, line, _response(status, row.id, body), None)
 
 
+_GONE: Final = ApiError("not_found", "the answer is no longer kept")
 _EXPIRED: Final = {
     "code": "batch_expired",
     "message": "This request could not be executed before the completion window expired.",
@@ -202,6 +212,10 @@ def _refusal(operation: Operation, body: Mapping[str, object]) -> ApiError | Non
         check_body(operation, body)
     except EventRejected as error:
         return ApiError(error.code, error.message, param=error.attribute)
+    model = body.get("model")
+    if isinstance(model, str) and not is_valid_id(model):
+        # No catalogue has such a name, and no event may carry it.
+        return ApiError("model_not_found", "no model has such a name", param="model")
     return None
 
 
@@ -210,7 +224,7 @@ def _body(result: bytes | None, *, is_success: bool) -> Mapping[str, object]:
         found = msgspec.json.decode(result or b"", type=dict[str, object])
     except (msgspec.MsgspecError, RecursionError):
         # Forgotten on request, or beyond what a store keeps.
-        return ApiError("not_found", "the answer is no longer kept").body(None)
+        return _GONE.body(None)
     return found if is_success else {"error": found.get("error")}
 
 

@@ -2,9 +2,13 @@
 
 Killed anywhere, it goes on where the store says: request ids are derived from batch and line, a line whose row exists
 is not submitted again (the reaper publishes it where its record was never seen), files have derived ids.
+
+What goes wrong with a line or a batch stays with it: a line that cannot be sent is refused, a batch that cannot be run
+is ended after `TRIES` with the answers that it has, and all others go on.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -15,7 +19,7 @@ from events.kafka_codec import outgoing_record, to_record
 from events.payloads import CancelData
 from events.reply import by_reference, cancel, cancel_outgoing
 from events.types import State, Topics
-from functions.errors import ApiError, AppendFailed, BlobMissing
+from functions.errors import ApiError, AppendFailed, BlobMissing, StoreFailed
 from functions.ports import BlobStore, Clock, RecordAppender
 from functions.recorder.batch_lines import (
     SOURCE,
@@ -30,16 +34,21 @@ from functions.recorder.batch_lines import (
 )
 from functions.recorder.verdicts import origin_of
 from functions.store import BatchRow, FileRow, Store
+from functions.telemetry import Metrics
 
 IN_FLIGHT: Final = 100
 """Unfinished lines of one batch on the log."""
 MAX_ACTIVE: Final = 4
 """Batches worked on at once; the oldest go first."""
 MAX_OUTPUT_BYTES: Final = 512 * 1024 * 1024
+TRIES: Final = 5
+"""A batch whose step fails this often in a row, for a reason of its own, is ended."""
 OUTPUT_PURPOSE: Final = "batch_output"
 _TOO_LARGE: Final = ApiError(
     "reply_too_large", "the output file is full: fetch this answer by its id"
 )
+_UNSENDABLE: Final = ApiError("internal", "this line could not be sent, for a reason of ours")
+_BROKEN: Final = LineError(code="internal", message="the batch could not be run to its end")
 
 log = logging.getLogger(__name__)
 _NO_FILE: Final[tuple[tuple[Line, ...], tuple[LineError, ...]]] = (
@@ -71,6 +80,7 @@ class BatchRunner:
         clock: Clock,
         topics: Topics,
         limits: BatchLimits,
+        metrics: Metrics,
     ) -> None:
         self._store = store
         self._blobs = blobs
@@ -78,19 +88,57 @@ class BatchRunner:
         self._clock = clock
         self._topics = topics
         self._limits = limits
+        self._metrics = metrics
+        self._failures: Counter[str] = Counter()
         self._lines: dict[str, tuple[Line, ...]] = {}
         self._cancelled: set[str] = set()
 
     def tick(self) -> int:
-        """Takes every open batch one step further; returns how many are open."""
+        """Takes every open batch one step further; returns how many are open.
+
+        Raises:
+            StoreFailed: the store is out of reach.
+        """
         batches = self._store.open_batches()
         active = batches[:MAX_ACTIVE]
         kept = {batch.id for batch in active}
         self._lines = {key: lines for key, lines in self._lines.items() if key in kept}
         self._cancelled &= kept
         for batch in active:
-            self._step(batch)
+            self._attend(batch)
         return len(batches)
+
+    def _attend(self, batch: BatchRow) -> None:
+        """One step of one batch, or its end where it has failed too often."""
+        step = self._step if self._failures[batch.id] < TRIES else self._give_up
+        try:
+            step(batch)
+        except OSError as error:
+            # Blobs out of reach, or no room for them: this batch waits for them.
+            log.warning("batch waits", extra={"batch_id": batch.id, "reason": str(error)})
+        except Exception as error:
+            if isinstance(error, StoreFailed) and error.is_transient:
+                raise
+            # The boundary of one batch: whatever is wrong with it, the others go on.
+            self._failures[batch.id] += 1
+            self._metrics.failed_rounds.labels(part="batch").inc()
+            log.exception("step of a batch failed", extra={"batch_id": batch.id})
+        else:
+            self._failures.pop(batch.id, None)
+
+    def _give_up(self, batch: BatchRow) -> None:
+        """Ends a batch that cannot be run, with the answers that it has as far as they can be written."""
+        ended = replace(
+            batch, status="failed", errors=errors_data([_BROKEN]), finished_at=self._clock.now()
+        )
+        try:
+            lines = self._lines.get(batch.id) or self._read(batch)
+            if lines is not None:
+                ended = self._with_files(ended, lines, self._rows(batch))
+        except Exception:
+            log.exception("answers of a batch not written", extra={"batch_id": batch.id})
+        self._store.update_batch(ended)
+        log.error("batch given up", extra={"batch_id": batch.id})
 
     def _step(self, batch: BatchRow) -> None:
         lines = self._read(batch)
@@ -111,6 +159,8 @@ class BatchRunner:
             submitted = self._submit(batch, lines, self._limits.in_flight - unfinished, now)
         elif batch.status == "cancelling" and unfinished:
             self._cancel_rest(batch)
+        # A line that could not be sent is a refused one by now.
+        lines = self._lines[batch.id]
         noted = self._note(batch, lines, counts, submitted)
         is_over = not may_submit or submitted == len(lines)
         # What was submitted in this very step is not among the counts.
@@ -166,11 +216,26 @@ class BatchRunner:
         position = batch.submitted
         while position < len(lines) and room > 0:
             line = lines[position]
-            if line.refusal is None and not self._append(batch, line, now):
+            if line.refusal is None and not self._send(batch, line, position, now):
                 return position
             position += 1
             room -= line.refusal is None
         return position
+
+    def _send(self, batch: BatchRow, line: Line, position: int, now: datetime) -> bool:
+        """False where the log does not take records now. A line that can never be sent is refused, alone."""
+        try:
+            return self._append(batch, line, now)
+        except OSError:
+            raise
+        except Exception as error:
+            if isinstance(error, StoreFailed) and error.is_transient:
+                raise
+            log.exception("batch line not sent", extra={"batch_id": batch.id, "line": line.number})
+            lines = list(self._lines[batch.id])
+            lines[position] = replace(line, refusal=_UNSENDABLE)
+            self._lines[batch.id] = tuple(lines)
+            return True
 
     def _append(self, batch: BatchRow, line: Line, now: datetime) -> bool:
         """False where the log does not take records now."""
@@ -208,24 +273,30 @@ class BatchRunner:
         if batch.status != "finalizing":
             batch = replace(batch, status="finalizing")
             self._store.update_batch(batch)
-        rows = {row.id: row.is_stored for row in self._store.batch_requests(batch.id)}
-        output, errors = self._outputs(batch, lines, rows)
+        rows = self._rows(batch)
         status = end_status(batch, len(lines))
-        self._store.update_batch(
-            replace(
-                batch,
-                status=status,
-                failed=len(lines) - batch.completed,
-                finished_at=now,
-                output_file_id=self._write(batch, "output", output),
-                error_file_id=self._write(batch, "errors", errors),
-            )
-        )
+        ended = replace(batch, status=status, failed=len(lines) - batch.completed, finished_at=now)
+        self._store.update_batch(self._with_files(ended, lines, rows))
         for request_id, is_stored in rows.items():
             if not is_stored:
                 self._store.forget(request_id)
         self._lines.pop(batch.id, None)
         log.info("batch ended", extra={"batch_id": batch.id, "status": status})
+
+    def _rows(self, batch: BatchRow) -> dict[str, bool]:
+        """Whether its answer is to be kept, of every line on record."""
+        return {row.id: row.is_stored for row in self._store.batch_requests(batch.id)}
+
+    def _with_files(
+        self, batch: BatchRow, lines: tuple[Line, ...], known: Collection[str]
+    ) -> BatchRow:
+        """The batch with its output and error file, which are written here."""
+        output, errors = self._outputs(batch, lines, known)
+        return replace(
+            batch,
+            output_file_id=self._write(batch, "output", output),
+            error_file_id=self._write(batch, "errors", errors),
+        )
 
     def _outputs(
         self, batch: BatchRow, lines: tuple[Line, ...], known: Collection[str]
@@ -233,10 +304,11 @@ class BatchRunner:
         """Output and error file, in the order of the input."""
         found: tuple[list[bytes], list[bytes]] = ([], [])
         room = MAX_OUTPUT_BYTES
-        for line in lines:
+        for position, line in enumerate(lines):
             request_id = line_request_id(batch.id, line.number)
             row = self._store.request(request_id) if request_id in known else None
-            is_success, text = output_line(batch, line, row)
+            is_submitted = position < batch.submitted
+            is_success, text = output_line(batch, line, row, is_submitted=is_submitted)
             if len(text) > room:
                 is_success, text = output_line(batch, replace(line, refusal=_TOO_LARGE), None)
             room -= len(text)

@@ -1,11 +1,12 @@
 """From records to the changes they make in the store."""
 
 import logging
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from events import types
 from events.errors import EventRejected
+from events.instants import from_unix_ms
 from events.kafka_codec import from_record
 from events.record import Event, Record
 from events.reply import parse_cancel, parse_chunk, parse_progress, parse_terminal
@@ -17,6 +18,8 @@ from functions.store import Change, RequestRow
 
 MAX_BLOB_BYTES: Final = 64 * 1024 * 1024
 """Largest body or answer that is fetched by reference."""
+MAX_AGE: Final = timedelta(days=1)
+"""A record that says it was written longer ago says nothing: its producer's clock is wrong."""
 _PARSERS: Final = {
     types.PROGRESS: parse_progress,
     types.CHUNK: parse_chunk,
@@ -26,16 +29,17 @@ _PARSERS: Final = {
 log = logging.getLogger(__name__)
 
 
-def change_of(record: Record, blobs: BlobStore, *, wait_s: float) -> Change | None:
+def change_of(record: Record, blobs: BlobStore, *, wait_s: float, now: datetime) -> Change | None:
     """The change a record makes; None where it makes none or cannot be read.
 
     What is refused here was or will be answered by the router or worker that reads the same record; nothing is
-    invented for it. `wait_s` is the deadline of requests that name none, in seconds after their time.
+    invented for it. `wait_s` is the deadline of requests that name none, in seconds after their time; `now` is the time
+    of those whose record has no possible one.
     """
     try:
         event = from_record(record)
         if event.type == types.REQUEST:
-            return _request(record, event, blobs, wait_s)
+            return _request(event, record, blobs, wait_s=wait_s, now=now)
         if event.type in types.TERMINAL_TYPES:
             return Change(event=event, result=_answer(event, blobs))
         parse = _PARSERS.get(event.type)
@@ -72,12 +76,20 @@ def row_of(request: InferenceRequest) -> RequestRow:
     )
 
 
-def _request(record: Record, event: Event, blobs: BlobStore, wait_s: float) -> Change | None:
-    received_at = None
-    if record.timestamp_ms >= 0:
-        received_at = datetime.fromtimestamp(record.timestamp_ms / 1000, UTC)
+def written_at(timestamp_ms: int, now: datetime) -> datetime:
+    """When a record was written, as far as its timestamp can be true: producers set it, and brokers take any number."""
+    found = from_unix_ms(timestamp_ms)
+    return found if found is not None and now - MAX_AGE <= found <= now else now
+
+
+def _request(
+    event: Event, record: Record, blobs: BlobStore, *, wait_s: float, now: datetime
+) -> Change:
     request = parse_request(
-        event, default_wait_s=wait_s, body=_resolved(event, blobs), received_at=received_at
+        event,
+        default_wait_s=wait_s,
+        body=_resolved(event, blobs),
+        received_at=written_at(record.timestamp_ms, now),
     )
     return Change(event=event, record=record, row=row_of(request))
 

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Final
@@ -23,6 +24,8 @@ from functions.wiring import open_blobs, open_log, open_store
 BATCH_S: Final = 0.25
 PURGE_S: Final = 60.0
 CLOSE_S: Final = 5.0
+UNREADY: Final = 20
+"""A part whose rounds fail this often in a row makes the process not ready."""
 
 log = logging.getLogger(__name__)
 
@@ -63,12 +66,13 @@ class RecorderProcess:
         self._topics = Topics(settings.broker.prefix)
         self._parts = Parts()
         self._metrics = Metrics()
+        self._failures: Counter[str] = Counter()
         self.probe_port: int | None = None
 
     def run(self, stop: StopFlag) -> int:
         """Blocks until `stop`; a part that dies stops the others, so that the process is started anew."""
         probes = ProbeServer(
-            is_ready=self._parts.is_live,
+            is_ready=self._is_ready,
             is_live=self._parts.is_live,
             registry=self._metrics.registry,
         )
@@ -109,6 +113,8 @@ class RecorderProcess:
             consumer=consumer,
             store=self._store,
             blobs=self._blobs,
+            clock=self._clock,
+            metrics=self._metrics,
             wait_s=self._settings.ingress.background_wait_s,
         )
         try:
@@ -144,9 +150,9 @@ class RecorderProcess:
         purger = Purger(self._store, self._clock, timedelta(days=settings.store.retention_days))
         try:
             while not stop.wait(settings.store.reap_s):
-                _patiently(reaper.tick)
-                _patiently(republisher.tick)
-                _patiently(purger.tick)
+                self._patiently("reaper", reaper.tick)
+                self._patiently("republisher", republisher.tick)
+                self._patiently("purger", purger.tick)
         finally:
             lags.close()
             appender.close(CLOSE_S)
@@ -166,12 +172,30 @@ class RecorderProcess:
                 inline_bytes=settings.broker.inline_bytes,
                 max_file_bytes=settings.ingress.max_file_bytes,
             ),
+            metrics=self._metrics,
         )
         try:
             while not stop.wait(BATCH_S):
-                _patiently(runner.tick)
+                self._patiently("batches", runner.tick)
         finally:
             appender.close(CLOSE_S)
+
+    def _patiently(self, part: str, step: Callable[[], int]) -> None:
+        """A round that fails is followed by the next one; a part that fails again and again is not ready."""
+        try:
+            step()
+        except StoreFailed as error:
+            log.warning("store out of reach", extra={"part": part, "reason": str(error)})
+        except Exception:
+            # The loop boundary: what is wrong with one part must not end the others.
+            self._failures[part] += 1
+            self._metrics.failed_rounds.labels(part=part).inc()
+            log.exception("round failed", extra={"part": part})
+        else:
+            self._failures.pop(part, None)
+
+    def _is_ready(self) -> bool:
+        return self._parts.is_live() and all(n < UNREADY for n in self._failures.copy().values())
 
 
 class Purger:
@@ -189,14 +213,6 @@ class Purger:
             return 0
         self._done_s = self._clock.monotonic_s()
         return self._store.purge(self._clock.now() - self._retention)
-
-
-def _patiently(step: Callable[[], int]) -> None:
-    """A store that is out of reach is met again at the next tick."""
-    try:
-        step()
-    except StoreFailed as error:
-        log.warning("store out of reach", extra={"reason": str(error)})
 
 
 def _names(text: str) -> frozenset[str]:

@@ -91,13 +91,21 @@ class Reaper:
             if row.id in self._emitted:
                 continue
             self._emitted[row.id] = self._clock.monotonic_s()
-            event = terminal_of(row, error, self._clock.now())
-            reply = reply_of(row, self._topics, self._limits.further_reply_topics)
-            outgoing = terminal_outgoing(event, topics=self._topics, reply=reply)
-            futures = [self._appender.append(outgoing_record(out)) for out in outgoing]
-            # The first is the one on infer.responses; a caller that is gone must not hold up the others.
-            appended.append((row, error, futures[0]))
+            try:
+                appended.append((row, error, self._append(row, error)))
+            except Exception:
+                # The boundary of one row: whatever it holds, the others end.
+                self._metrics.failed_rounds.labels(part="reaper").inc()
+                log.exception("request not ended", extra={"request_id": row.id})
         return sum(self._has_landed(row, error, future) for row, error, future in appended)
+
+    def _append(self, row: RequestRow, error: ApiError) -> "Future[PartitionId]":
+        """Of the terminal on `infer.responses`: a caller that is gone must not hold up the others."""
+        event = terminal_of(row, error, self._clock.now())
+        reply = reply_of(row, self._topics, self._limits.further_reply_topics)
+        outgoing = terminal_outgoing(event, topics=self._topics, reply=reply)
+        first, *_ = [self._appender.append(outgoing_record(out)) for out in outgoing]
+        return first
 
     def _has_landed(self, row: RequestRow, error: ApiError, future: "Future[PartitionId]") -> bool:
         try:

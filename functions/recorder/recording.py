@@ -1,4 +1,7 @@
-"""The recording loop: poll, one transaction, commit. Killed in between, it repeats and changes nothing twice."""
+"""The recording loop: poll, one transaction, commit. Killed in between, it repeats and changes nothing twice.
+
+No record holds it up, whatever it holds: what cannot be read or recorded is passed over, counted and said.
+"""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -8,9 +11,10 @@ from events.record import PartitionId, Record
 from events.types import Topics
 from functions.errors import StoreFailed
 from functions.lifecycle import StopFlag
-from functions.ports import BlobStore, Commit, GroupConsumer
+from functions.ports import BlobStore, Clock, Commit, GroupConsumer
 from functions.recorder.changes import change_of
 from functions.store import Change, RequestStore
+from functions.telemetry import Metrics
 
 POLL_S: Final = 0.25
 GATHER_S: Final = 0.1
@@ -35,11 +39,20 @@ class Recorder:
     """
 
     def __init__(
-        self, *, consumer: GroupConsumer, store: RequestStore, blobs: BlobStore, wait_s: float
+        self,
+        *,
+        consumer: GroupConsumer,
+        store: RequestStore,
+        blobs: BlobStore,
+        clock: Clock,
+        metrics: Metrics,
+        wait_s: float,
     ) -> None:
         self._consumer = consumer
         self._store = store
         self._blobs = blobs
+        self._clock = clock
+        self._metrics = metrics
         self._wait_s = wait_s
 
     def run(self, stop: StopFlag) -> None:
@@ -54,15 +67,25 @@ class Recorder:
         records = self._consumer.poll(timeout_s).records
         if not records:
             return 0
-        changes = [
-            change
-            for record in records
-            if (change := change_of(record, self._blobs, wait_s=self._wait_s)) is not None
-        ]
+        changes = [change for record in records if (change := self._read(record)) is not None]
         if self._record(changes, stop):
             # Only after the transaction; a refused commit means that another member repeats these records.
             self._consumer.commit(next_offsets(records))
         return len(records)
+
+    def _read(self, record: Record) -> Change | None:
+        try:
+            return change_of(record, self._blobs, wait_s=self._wait_s, now=self._clock.now())
+        except Exception:
+            # The boundary of one record: whatever it holds, the others go on.
+            self._metrics.skipped_records.labels(reader="recorder").inc()
+            log.exception(
+                "record not read",
+                extra={
+                    "topic": record.topic, "partition": record.partition, "offset": record.offset,
+                },
+            )  # fmt: skip
+            return None
 
     def _record(self, changes: Sequence[Change], stop: StopFlag) -> bool:
         """False: stopped before the store could take them."""
@@ -75,6 +98,10 @@ class Recorder:
                 log.warning("store out of reach", extra={"reason": str(error)})
                 if stop.wait(RETRY_S):
                     return False
+            except Exception:
+                # The same boundary: what breaks the store's own code is found and passed over.
+                log.exception("changes not recorded", extra={"changes": len(changes)})
+                return self._record_singly(changes, stop)
             else:
                 return True
 
@@ -82,6 +109,7 @@ class Recorder:
         """One change that the store refuses must not hold up the others."""
         if len(changes) == 1:
             event = changes[0].event
+            self._metrics.skipped_records.labels(reader="recorder").inc()
             log.error(
                 "event refused by the store", extra={"event_id": event.id, "type": event.type}
             )

@@ -53,9 +53,14 @@ class Stage:
             group=TOPICS.recorder_group, topics=recorded_topics(TOPICS), client="recorder"
         )
 
-    def new_recorder(self, consumer, store=None):
+    def new_recorder(self, consumer, store=None, metrics=None):
         return Recorder(
-            consumer=consumer, store=store or self.store, blobs=self.blobs, wait_s=3600.0
+            consumer=consumer,
+            store=store or self.store,
+            blobs=self.blobs,
+            clock=self.clock,
+            metrics=metrics or Metrics(),
+            wait_s=3600.0,
         )
 
     def new_reaper(self, store):

@@ -12,6 +12,7 @@ from events.types import Priority
 from functions.recorder.batch_lines import line_request_id, read_lines
 from functions.recorder.batches import BatchLimits, BatchRunner
 from functions.store import BatchRow, FileRow
+from functions.telemetry import Metrics
 from tests.unit.recorder.conftest import START, TOPICS
 
 CHAT = "/v1/chat/completions"
@@ -49,6 +50,7 @@ class Desk:
                 max_file_bytes=1_000_000,
                 in_flight=in_flight,
             ),
+            metrics=Metrics(),
         )
 
     def submit(self, *lines, **fields):

@@ -11,7 +11,7 @@ from functions.recorder.changes import change_of
 from functions.recorder.reaper import CHECK_S, REPEAT_S
 from functions.recorder.recording import next_offsets
 from functions.recorder.verdicts import ending
-from tests.unit.recorder.conftest import TOPICS, Stage
+from tests.unit.recorder.conftest import START, TOPICS, Stage
 
 
 def test_a_request_past_its_deadline_ends_expired_once(stage):
@@ -192,7 +192,7 @@ def test_a_request_that_only_waits_for_the_router_is_not_published_again(stage):
 def test_a_request_that_never_reached_the_log_is_published(stage):
     record = stage.request(wait_s=600)
     stage.log.partitions.clear()
-    change = change_of(record, stage.blobs, wait_s=1.0)
+    change = change_of(record, stage.blobs, wait_s=1.0, now=START)
     stage.store.accept(change.row, record)
     assert wait_and_check(stage) == 1
     stage.record_all()

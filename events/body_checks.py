@@ -33,7 +33,8 @@ _TYPES: Final[Mapping[Operation, type[bodies.Body]]] = {
     Operation.COMPLETIONS: bodies.CompletionsBody,
     Operation.EMBEDDINGS: bodies.EmbeddingsBody,
 }
-_AT: Final = re.compile(r" - at `\$\.?(.*)`$", re.DOTALL)
+_AT: Final = " - at `$"
+"""What comes before the path in msgspec's message; the path ends in a backtick."""
 _MISSING: Final = re.compile(r"Object missing required field `(\w+)`")
 _EXPECTED: Final = re.compile(
     r"Expected `[^`]*`(?:, got `\w+`| of length [<>=]+ \d+| [<>=]+ [-\d.]+)?"
@@ -82,8 +83,7 @@ def _refuse(param: str, message: str) -> NoReturn:
 
 def _refuse_typed(text: str) -> NoReturn:
     """From msgspec's message: the path, and what was expected; never the value."""
-    at = _AT.search(text)
-    param = "" if at is None else at.group(1)
+    param = text.partition(_AT)[2].removesuffix("`").removeprefix(".")
     missing = _MISSING.match(text)
     if missing is not None:
         param = f"{param}.{missing.group(1)}" if param else missing.group(1)

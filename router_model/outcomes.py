@@ -36,7 +36,8 @@ EVALUATION_ONLY: Final = frozenset(
 DEV_SHARE: Final = 0.15
 TUNE_SHARE: Final = 0.10
 _SUFFIX: Final = ".jsonl.gz"
-_OPTIONS: Final = re.compile(r"\nA\. .*\nB\. ", re.DOTALL)
+_FIRST_OPTION: Final = "\nA. "
+_SECOND_OPTION: Final = "\nB. "
 _NO_WORD: Final = re.compile(r"\W+|_")
 
 
@@ -92,8 +93,9 @@ def question_key(prompt: str) -> str:
     The stem is what comes before lettered options (A. B. ... each on a line), in NFKC and lower case, every run of
     non-word characters and every underscore a blank.
     """
-    options = _OPTIONS.search(prompt)
-    stem = prompt if options is None else prompt[: options.start()]
+    stem, _, options = prompt.partition(_FIRST_OPTION)
+    if _SECOND_OPTION not in options:
+        stem = prompt
     normal = _NO_WORD.sub(" ", unicodedata.normalize("NFKC", stem).lower()).strip()
     return hashlib.sha256(normal.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 

@@ -19,7 +19,7 @@ END_CHARS: Final = 300
 
 _FENCE: Final = "```"
 _CODE: Final = re.compile(
-    r"^[ \t]*(?:def \w+\(|class \w+[(:{]|import \w+[\w.]*\s*;?$|from [\w.]+ import \w|#include\s*[<\"]"
+    r"^[ \t]*(?:def \w+\(|class \w+[(:{]|import \w[\w.]*[^\S\n]*;?$|from [\w.]+ import \w|#include\s*[<\"]"
     r"|(?:public|private|static) [\w<>\[\] ]+\(|(?:const|let|var) \w+ ?= |function \w+\("
     r"|select\s.{1,200}?\sfrom\s\w|#!/|>>> )",
     re.MULTILINE | re.IGNORECASE,

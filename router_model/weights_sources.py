@@ -14,10 +14,13 @@ from router_model.yaml_reading import Problem
 
 _FORMS: Final = MappingProxyType(
     {
-        "hf": (r"[\w.-]+/[\w.-]+@[0-9a-f]{40}", "hf://<owner>/<name>@<revision of 40 digits>"),
-        "oci": (r"[\w.:/-]+@sha256:[0-9a-f]{64}", "oci://<repository>@sha256:<digest>"),
-        "s3": (r"[a-z0-9.-]+(/[\w./-]+)?", "s3://<bucket>/<prefix>"),
-        "pvc": (r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?(/[\w./-]+)?", "pvc://<claim>/<path>"),
+        "hf": (
+            re.compile(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}"),
+            "hf://<owner>/<name>@<revision of 40 digits>",
+        ),
+        "oci": (re.compile(r"[\w.:/-]+@sha256:[0-9a-f]{64}"), "oci://<repository>@sha256:<digest>"),
+        "s3": (re.compile(r"[a-z0-9.-]+(/[\w./-]+)?"), "s3://<bucket>/<prefix>"),
+        "pvc": (re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?(/[\w./-]+)?"), "pvc://<claim>/<path>"),
     }
 )
 _UNPINNED: Final = frozenset({"s3", "pvc"})
@@ -37,7 +40,7 @@ def check_source(path: str, weights: Weights) -> Iterator[Problem]:
     if form is None:
         known = ", ".join(text for _, text in _FORMS.values())
         yield Problem(f"{path}.source", f"must be one of {known}")
-    elif re.fullmatch(form[0], rest) is None or ".." in rest.split("/"):
+    elif form[0].fullmatch(rest) is None or ".." in rest.split("/"):
         yield Problem(f"{path}.source", f"must be {form[1]}")
     elif scheme in _UNPINNED and weights.sha256 is None:
         yield Problem(f"{path}.sha256", f"is needed: nothing else pins what {scheme}:// holds")

@@ -16,7 +16,7 @@ SERVICE_LABEL: Final = "pickspin.io/service"
 REVISION_LABEL: Final = "serving.knative.dev/revision"
 PAUSED: Final = "autoscaling.keda.sh/paused-replicas"
 WAKE: Final = "keda.pickspin.io/http-wake"
-_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
+_DURATION: Final = re.compile(r"(?<![\d.])(\d+(?:\.\d+)?)(ms|h|m|s)")
 _UNITS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
 

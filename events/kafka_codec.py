@@ -9,10 +9,9 @@
 """
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Final
 
-from events import attributes, structured, types
+from events import attributes, structured
 from events.errors import EventRejected
 from events.limits import DEFAULT_LIMITS, Limits
 from events.record import Event, Outgoing, Record
@@ -21,8 +20,6 @@ _PREFIX: Final = "ce_"
 _CONTENT_TYPE: Final = "content-type"
 _HEADER_OF: Final = {name: _PREFIX + name for name in attributes.KNOWN}
 _NAME_OF: Final = {header: name for name, header in _HEADER_OF.items()}
-_DEAD_LETTER: Final = _PREFIX + types.DEAD_LETTER_REASON
-_MAX_REASON_CHARS: Final = 256
 
 
 def to_record(event: Event, *, topic: str, key: str | None, partition: int | None = None) -> Record:
@@ -67,17 +64,6 @@ def from_record(record: Record, limits: Limits = DEFAULT_LIMITS) -> Event:
             raise EventRejected("invalid_event", "a structured event has a value")
         return structured.read(record.value, limits)
     return attributes.to_event(_texts(found), content_type, record.value)
-
-
-def dead_letter_record(record: Record, reason: str, *, topic: str) -> Record:
-    """The record as it was, for the dead letter topic, with its reason in the header `ce_deadletterreason`.
-
-    `reason` is cut to 256 printable ASCII characters. Nothing is raised, whatever the record holds.
-    """
-    shown = "".join(c if " " <= c <= "~" else "?" for c in reason[:_MAX_REASON_CHARS])
-    kept = tuple((name, value) for name, value in record.headers if name != _DEAD_LETTER)
-    headers = (*kept, (_DEAD_LETTER, shown.encode()))
-    return replace(record, topic=topic, headers=headers, partition=None, offset=-1)
 
 
 def _check_size(record: Record, limits: Limits) -> None:

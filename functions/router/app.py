@@ -96,7 +96,7 @@ def _start(router: Router, requests_topic: str) -> "Future[None]":
         # Beyond the limit only the attributes are read: who asks for too much still gets a reply.
         event = from_http(relevant, body if len(body) <= limit else b"")
     except EventRejected as error:
-        return router.reject(_as_record(relevant, body, requests_topic), error.reason)
+        return router.reject(_as_record(relevant, body, requests_topic), error)
     if len(body) > limit:
         return router.refuse(event, EventRejected("request_too_large", "the event is too large"))
     return router.route(event)

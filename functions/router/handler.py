@@ -2,27 +2,25 @@
 whichever binding calls it. Bad input never raises; it becomes a failed reply, a dead letter, or both.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from events import ids, reply, types
+from events import reply, types
 from events.errors import EventRejected
-from events.kafka_codec import outgoing_record
 from events.limits import DEFAULT_LIMITS
 from events.record import Event, Outgoing
-from events.reply import Failure, ProgressData
-from events.request import (
-    InferenceRequest,
-    Origin,
-    ReplyAddress,
-    is_reply_topic_allowed,
-    parse_request,
-    reply_address,
+from events.reply import ProgressData
+from events.request import InferenceRequest, Origin, ReplyAddress, parse_request
+from events.types import Priority
+from functions.router.refusing import (
+    ReplyPolicy,
+    failure_of,
+    fits,
+    refused,
+    reply_of,
+    terminal,
 )
-from events.types import Operation, Priority, Topics
-from functions.errors import CODES
 from router_model.catalogue import Catalogue
 from router_model.classifier import Classifier
 from router_model.constraints import Constraints
@@ -33,30 +31,24 @@ from router_model.refusals import NoRoute
 from router_model.registry import Registry
 from router_model.selection import Ask, decide
 
-NOT_DEAD_LETTERED: Final = frozenset({"invalid_value", "unsupported_parameter"})
-"""A well-formed request with a bad field is the caller's own affair: it gets a reply and nothing is kept."""
 _CORE_HEADERS: Final = 8
 _CORE_BYTES: Final = 3072
 """Room for id, source, type, subject, time and content type: at most one long URI among them."""
 _HEADER_BYTES: Final = 3
 """The `ce_` before each name."""
-_TRACE: Final = frozenset({types.TRACE_PARENT, types.TRACE_STATE})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RouterPolicy:
+class RouterPolicy(ReplyPolicy):
     """What does not change from event to event.
 
-    `reply_topics` are topics beyond `infer.replies` and `infer.responses` that a reply may go to. `background_wait_s`
-    is the deadline of a request that states none. `max_hops` bounds how often one request may come round.
+    `background_wait_s` is the deadline of a request that states none. `max_hops` bounds how often one request may come
+    round.
     """
 
-    topics: Topics
     classifier: Classifier
-    reply_topics: frozenset[str] = frozenset()
     max_hops: int = 4
     background_wait_s: float = 3600.0
-    max_record_bytes: int = 900 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,44 +98,11 @@ def handled(
             )
         return _routed(request, catalogue, registry, now, policy, history)
     except NoRoute as refusal:
-        failure = _failure(refusal.code, refusal.message, refusal.param)
-        address = _reply_of(event, policy)
-        return Handled(_terminal(Origin.of(event), failure, address, policy, now))
+        failure = failure_of(refusal.code, refusal.message, refusal.param)
+        address = reply_of(event, policy)
+        return Handled(terminal(Origin.of(event), failure, address, policy, now))
     except EventRejected as rejection:
         return Handled(refused(event, rejection, policy, now))
-
-
-def refused(
-    event: Event, rejection: EventRejected, policy: RouterPolicy, now: datetime
-) -> tuple[Outgoing, ...]:
-    """A failed reply where the event is a request with a usable id; a dead letter unless only a field was wrong."""
-    out: tuple[Outgoing, ...] = ()
-    if event.type == types.REQUEST and ids.is_valid_id(event.id):
-        failure = _failure(rejection.code, rejection.message, rejection.attribute)
-        out = _terminal(_clean_origin(event), failure, _reply_of(event, policy), policy, now)
-        if rejection.code in NOT_DEAD_LETTERED:
-            return out
-    return (*out, dead_letter(event, rejection.reason, policy))
-
-
-def given_up(
-    event: Event, reason: str, policy: RouterPolicy, now: datetime
-) -> tuple[Outgoing, ...]:
-    """After a fault of our own: the request fails as `internal`, the event is kept with `reason` (a class name)."""
-    out: tuple[Outgoing, ...] = ()
-    if event.type == types.REQUEST and ids.is_valid_id(event.id):
-        failure = _failure("internal", "the router failed on this request", None)
-        out = _terminal(_clean_origin(event), failure, _reply_of(event, policy), policy, now)
-    return (*out, dead_letter(event, f"internal:{reason}", policy))
-
-
-def dead_letter(event: Event, reason: str, policy: RouterPolicy) -> Outgoing:
-    """The event as it was, plus `deadletterreason`; without its data where that would not fit a record."""
-    kept = replace(event, extensions={**event.extensions, types.DEAD_LETTER_REASON: reason})
-    out = Outgoing(
-        topic=policy.topics.dlq, key=event.get(types.PARTITION_KEY) or event.id, event=kept
-    )
-    return out if _fits(out, policy) else replace(out, event=replace(kept, data=None))
 
 
 def _accepted(
@@ -154,8 +113,8 @@ def _accepted(
     )
     if request.hops > policy.max_hops:
         raise EventRejected("invalid_event", "the request went round too often", types.HOPS)
-    if request.reply is not None and _reply_of(event, policy) is None:
-        raise EventRejected("invalid_event", "replies may not go to this topic", types.REPLY_TOPIC)
+    if request.reply is not None and reply_of(event, policy) is None:
+        raise EventRejected("invalid_event", "replies may not go there", types.REPLY_TOPIC)
     return request
 
 
@@ -177,7 +136,7 @@ def _routed(
     made = _public(decision)
     event = _stamped(reply.routed(request, made, now), request, decision, catalogue)
     routed = reply.routed_outgoing(event, request, policy.topics)
-    if not _fits(routed, policy):
+    if not fits(routed, policy):
         raise EventRejected("request_too_large", "the request does not fit a record when routed")
     if not _is_readable(event):
         raise EventRejected("header_too_large", "too many attributes, or too many bytes of them")
@@ -252,48 +211,7 @@ def _own_partition(request: InferenceRequest, policy: RouterPolicy) -> ReplyAddr
 def _ended(
     request: InferenceRequest, code: str, message: str, policy: RouterPolicy, now: datetime
 ) -> tuple[Outgoing, ...]:
-    return _terminal(request.origin, _failure(code, message, None), request.reply, policy, now)
-
-
-def _terminal(
-    origin: Origin,
-    failure: Failure,
-    address: ReplyAddress | None,
-    policy: RouterPolicy,
-    now: datetime,
-) -> tuple[Outgoing, ...]:
-    event = reply.failed(origin, failure, source=reply.ROUTER, now=now)
-    return reply.terminal_outgoing(event, topics=policy.topics, reply=address)
-
-
-def _failure(code: str, message: str, param: str | None) -> Failure:
-    row = CODES[code]
-    return Failure(code=code, message=message, type=row.type, status=row.status, param=param)
-
-
-def _reply_of(event: Event, policy: RouterPolicy) -> ReplyAddress | None:
-    """The reply address where it may be used; an impossible or foreign one counts as none."""
-    try:
-        address = reply_address(event)
-    except EventRejected:
-        return None
-    if address is None:
-        return None
-    is_allowed = is_reply_topic_allowed(address.topic, policy.topics, policy.reply_topics)
-    return address if is_allowed else None
-
-
-def _clean_origin(event: Event) -> Origin:
-    """The origin without attributes that a reader of the reply would refuse."""
-    found = Origin.of(event)
-    carried = {name: value for name, value in found.carried.items() if _is_usable(name, value)}
-    return Origin(request_id=found.request_id, carried=carried)
-
-
-def _is_usable(name: str, value: str) -> bool:
-    if name == types.OPERATION:
-        return value in tuple(Operation)
-    return name in _TRACE or ids.is_valid_id(value)
+    return terminal(request.origin, failure_of(code, message, None), request.reply, policy, now)
 
 
 def _public(decision: Decision) -> reply.Decision:
@@ -310,12 +228,6 @@ def _public(decision: Decision) -> reply.Decision:
     )
 
 
-def _fits(out: Outgoing, policy: RouterPolicy) -> bool:
-    if len(out.event.data or b"") < policy.max_record_bytes // 2:
-        return True
-    return outgoing_record(out).size_bytes <= policy.max_record_bytes
-
-
 def _is_readable(event: Event) -> bool:
     """Whether the next reader's limits hold what the request brought plus what routing added."""
     size = sum(len(name) + len(value) + _HEADER_BYTES for name, value in event.extensions.items())
@@ -324,24 +236,3 @@ def _is_readable(event: Event) -> bool:
         len(event.extensions) + _CORE_HEADERS <= DEFAULT_LIMITS.max_headers
         and size + _CORE_BYTES <= DEFAULT_LIMITS.max_header_bytes
     )
-
-
-def outcome(outgoing: tuple[Outgoing, ...]) -> Mapping[str, str]:
-    """Labels for logs and metrics: `kind` (routed, failed, dead_letter), and `service`, `route_class`, `reason` where
-    routed or `reason` where dead-lettered.
-    """
-    for out in outgoing:
-        event = out.event
-        if event.type == types.ROUTED:
-            return {
-                "kind": "routed",
-                "service": event.extensions[types.SERVICE],
-                "route_class": event.extensions[types.ROUTE_CLASS],
-                "reason": event.extensions[types.ROUTE_REASON],
-            }
-    letter = next(
-        (out for out in outgoing if types.DEAD_LETTER_REASON in out.event.extensions), None
-    )
-    if letter is not None:
-        return {"kind": "dead_letter", "reason": letter.event.extensions[types.DEAD_LETTER_REASON]}
-    return {"kind": "failed"}

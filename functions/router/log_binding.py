@@ -23,5 +23,5 @@ class LogBinding:
         try:
             event = from_record(record)
         except EventRejected as error:
-            return self._router.reject(record, error.reason)
+            return self._router.reject(record, error)
         return self._router.route(event)

@@ -13,10 +13,10 @@ from typing import Final
 
 from events.errors import EventRejected
 from events.http_codec import to_http
-from events.kafka_codec import dead_letter_record, from_record
+from events.kafka_codec import from_record
 from events.record import Record
 from functions.errors import PickspinError
-from functions.ports import RecordAppender
+from functions.router.publishing import Publisher
 from functions.router.retrying import verdict
 
 log = logging.getLogger(__name__)
@@ -40,15 +40,11 @@ class RouterAddress:
 class Source:
     """Starts deliveries; at most `in_flight` calls run at once."""
 
-    def __init__(
-        self, address: RouterAddress, appender: RecordAppender, *, dlq: str, in_flight: int
-    ) -> None:
+    def __init__(self, address: RouterAddress, publisher: Publisher, *, in_flight: int) -> None:
         self._address = address
-        self._appender = appender
-        self._dlq = dlq
+        self._publisher = publisher
         self._local = threading.local()
         self._pool = ThreadPoolExecutor(in_flight, thread_name_prefix="delivery")
-        self._append_wait_s = address.timeout_s
 
     def begin(self, record: Record) -> "Future[None]":
         """Delivers one record. The future fails with `NotTaken` where it must be brought again."""
@@ -63,14 +59,14 @@ class Source:
         try:
             headers, body = to_http(from_record(record))
         except EventRejected as error:
-            self._give_up(record, error.reason)
+            self._wait(self._publisher.reject(record, error))
             return
         status = self._post(headers, body)
         judged = verdict(status)
         if judged == "again":
             raise NotTaken("no answer" if status is None else f"status {status}")
         if judged == "hopeless":
-            self._give_up(record, f"router_status_{status}")
+            self._wait(self._publisher.keep(record, f"router_status_{status}"))
 
     def close(self) -> None:
         """Waits for running calls; each is bounded by the timeout."""
@@ -106,10 +102,8 @@ class Source:
             return None
         return answer.status
 
-    def _give_up(self, record: Record, reason: str) -> None:
-        letter = dead_letter_record(record, reason, topic=self._dlq)
+    def _wait(self, ending: "Future[None]") -> None:
         try:
-            self._appender.append(letter).result(self._append_wait_s)
+            ending.result(self._address.timeout_s)
         except (PickspinError, TimeoutError) as error:
             raise NotTaken("the dead letter was not appended") from error
-        log.warning("record dead-lettered", extra={"reason": reason})

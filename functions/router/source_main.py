@@ -7,9 +7,12 @@ from functions import wiring
 from functions.adapters.clock import SystemClock
 from functions.errors import StartupFailed
 from functions.lifecycle import StopFlag, prefer_latency
+from functions.router.publishing import Publisher
 from functions.router.pumping import Pump
 from functions.router.source import RouterAddress, Source
+from functions.router.wiring import reply_policy_of
 from functions.settings import Settings
+from functions.telemetry import Metrics
 
 CLOSE_S: Final = 5.0
 
@@ -27,12 +30,16 @@ def run(settings: Settings) -> int:
     stop = StopFlag.install()
     log, topics = wiring.open_log(settings), Topics(settings.broker.prefix)
     appender = log.appender(client="source")
-    source = Source(
-        RouterAddress(host=router.host, port=router.port, timeout_s=router.request_timeout_s + 1),
-        appender,
-        dlq=topics.dlq,
-        in_flight=router.source_in_flight,
+    publisher = Publisher(
+        appender=appender,
+        policy=reply_policy_of(settings, topics),
+        clock=SystemClock(),
+        metrics=Metrics(),
     )
+    address = RouterAddress(
+        host=router.host, port=router.port, timeout_s=router.request_timeout_s + 1
+    )
+    source = Source(address, publisher, in_flight=router.source_in_flight)
     consumer = log.group(group=topics.router_group, topics=(topics.requests,), client="source")
     try:
         Pump(

@@ -8,6 +8,7 @@ from functions.adapters.clock import SystemClock
 from functions.ports import RecordAppender, RecordLog
 from functions.registry_tail import RegistryTail
 from functions.router.handler import RouterPolicy
+from functions.router.refusing import ReplyPolicy
 from functions.router.routing import Router, RouterParts
 from functions.settings import Settings
 from functions.telemetry import Metrics
@@ -60,12 +61,22 @@ def build(settings: Settings, catalogue: Catalogue) -> Built:
 
 def policy_of(settings: Settings, topics: Topics, metrics: Metrics) -> RouterPolicy:
     """The handler's policy. A classifier that cannot be used is counted in `metrics`."""
-    further = (name.strip() for name in settings.ingress.reply_topics.split(","))
+    replies = reply_policy_of(settings, topics)
     return RouterPolicy(
         topics=topics,
         classifier=wiring.load_classifier(settings, metrics.classifier_fallbacks.inc),
-        reply_topics=frozenset(name for name in further if name),
+        reply_topics=replies.reply_topics,
         max_hops=settings.router.max_hops,
         background_wait_s=settings.ingress.background_wait_s,
+        max_record_bytes=replies.max_record_bytes,
+    )
+
+
+def reply_policy_of(settings: Settings, topics: Topics) -> ReplyPolicy:
+    """Where replies may go, and how large a record may be."""
+    further = (name.strip() for name in settings.ingress.reply_topics.split(","))
+    return ReplyPolicy(
+        topics=topics,
+        reply_topics=frozenset(name for name in further if name),
         max_record_bytes=settings.broker.max_record_bytes,
     )

@@ -230,7 +230,7 @@ def _publisher(base: Base, appender: RecordAppender) -> Publisher:
         topics=base.topics,
         clock=base.surroundings.clock,
         metrics=base.metrics,
-        inline_bytes=base.settings.broker.inline_bytes,
+        limits=base.settings.broker,
     )
 
 

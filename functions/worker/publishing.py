@@ -10,8 +10,10 @@ from events import kafka_codec, reply
 from events.record import Event, Outgoing, PartitionId, Record
 from events.request import Origin, ReplyAddress
 from events.types import COMPLETED, GENERATION, Topics
+from functions.dead_lettering import DeadLetters
 from functions.errors import ApiError, AppendFailed
 from functions.ports import BlobStore, Clock, RecordAppender
+from functions.settings import BrokerSettings
 from functions.telemetry import Metrics
 
 log = logging.getLogger(__name__)
@@ -37,14 +39,17 @@ class Publisher:
         topics: Topics,
         clock: Clock,
         metrics: Metrics,
-        inline_bytes: int,
+        limits: BrokerSettings,
     ) -> None:
         self._appender = appender
         self._blobs = blobs
         self.topics = topics
         self._clock = clock
         self._metrics = metrics
-        self._inline_bytes = inline_bytes
+        self._inline_bytes = limits.inline_bytes
+        self._dead_letters = DeadLetters(
+            appender, topic=topics.dlq, max_bytes=limits.max_record_bytes, metrics=metrics
+        )
 
     def send(self, out: Outgoing) -> "Future[PartitionId]":
         """Appends without waiting; a failure is counted and stays in the future."""
@@ -77,10 +82,17 @@ class Publisher:
         return True
 
     async def dead_letter(self, record: Record, reason: str) -> None:
-        """Returns when the record is in the dead letter topic, as it was, with its reason."""
-        self._metrics.dead_letters.labels(reason.partition(":")[0]).inc()
-        letter = kafka_codec.dead_letter_record(record, reason, topic=self.topics.dlq)
-        await self._append(letter, tries=None)
+        """Returns when the record is in the dead letter topic with its reason, whole or by reference."""
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            try:
+                await asyncio.wrap_future(self._dead_letters.keep(record, reason))
+            except AppendFailed as error:
+                log.warning("dead letter not appended", extra={"reason": error.reason})
+            else:
+                return
+            await asyncio.sleep(pause_s)
+            pause_s = min(_LONGEST_PAUSE_S, pause_s * 2)
 
     def failed(self, origin: Origin, error: ApiError, **more: Any) -> Event:
         """The failed terminal of an error (`source`, `pickspin`, `generation` as in `reply.failed`)."""

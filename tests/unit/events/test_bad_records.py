@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 import pytest
 
 from events import kafka_codec, types
+from events.dead_letters import dead_letter_record
 from events.errors import EventRejected
 from events.limits import DEFAULT_LIMITS
 from events.record import Record
@@ -419,7 +420,7 @@ def test_a_request_without_time_takes_the_time_of_its_record() -> None:
 
 def test_a_dead_letter_is_the_record_as_it_was_and_its_reason() -> None:
     poison = more(("ce_deadletterreason", b"old"), ("ce_id", b"again"), key=b"\xff")
-    found = kafka_codec.dead_letter_record(poison, "invalid_event:id\r\nforged", topic="infer.dlq")
+    found = dead_letter_record(poison, "invalid_event:id\r\nforged", topic="infer.dlq")
     assert (found.topic, found.key, found.value) == ("infer.dlq", b"\xff", poison.value)
     assert dict(found.headers)["ce_deadletterreason"] == b"invalid_event:id??forged"
     assert [n for n, _ in found.headers].count("ce_deadletterreason") == 1

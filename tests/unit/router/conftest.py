@@ -13,6 +13,7 @@ from events.types import Topics
 from functions.adapters.clock import FakeClock
 from functions.adapters.memory import MemoryBlobs, MemoryLog
 from functions.router.handler import RouterPolicy
+from functions.router.publishing import Publisher
 from functions.router.routing import Router, RouterParts
 from functions.telemetry import Metrics
 from router_model.catalogue import Catalogue
@@ -101,6 +102,8 @@ class Bench:
     topics: Topics
     registry: Registry
     router: Router
+    publisher: Publisher
+    """What the source has of its own beside the router."""
 
 
 @pytest.fixture
@@ -109,7 +112,10 @@ def make_bench(
 ) -> Callable[[], Bench]:
     def make() -> Bench:
         log, blobs, metrics = MemoryLog(), MemoryBlobs(), Metrics()
-        bench = Bench(log, blobs, metrics, topics, Registry(), router=None)  # type: ignore[arg-type]
+        publisher = Publisher(
+            appender=log.appender(client="source"), policy=policy, clock=clock, metrics=metrics
+        )
+        bench = Bench(log, blobs, metrics, topics, Registry(), router=None, publisher=publisher)  # type: ignore[arg-type]
         bench.router = Router(
             RouterParts(
                 catalogue=catalogue,

@@ -26,9 +26,7 @@ class FlaskSource(Source):
 
     def __init__(self, bench: Any) -> None:
         address = RouterAddress(host="test", port=1, timeout_s=5.0)
-        super().__init__(
-            address, bench.log.appender(client="source"), dlq=bench.topics.dlq, in_flight=1
-        )
+        super().__init__(address, bench.publisher, in_flight=1)
         self._client = create_app(
             bench.router,
             is_ready=lambda: True,

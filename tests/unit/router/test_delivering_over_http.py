@@ -8,9 +8,14 @@ import pytest
 
 from events.kafka_codec import to_record
 from events.record import Event, Record
+from events.types import Topics
+from functions.adapters.clock import FakeClock
 from functions.adapters.memory import MemoryLog
 from functions.errors import AppendFailed
+from functions.router.publishing import Publisher
+from functions.router.refusing import ReplyPolicy
 from functions.router.source import NotTaken, RouterAddress, Source
+from functions.telemetry import Metrics
 
 
 class Stub(ThreadingHTTPServer):
@@ -62,10 +67,19 @@ def log() -> MemoryLog:
     return MemoryLog()
 
 
+def publisher_of(log: MemoryLog) -> Publisher:
+    return Publisher(
+        appender=log.appender(client="s"),
+        policy=ReplyPolicy(topics=Topics("")),
+        clock=FakeClock(),
+        metrics=Metrics(),
+    )
+
+
 @pytest.fixture
 def source(stub: Stub, log: MemoryLog) -> Iterator[Source]:
     address = RouterAddress(host="127.0.0.1", port=stub.server_address[1], timeout_s=5.0)
-    found = Source(address, log.appender(client="s"), dlq="dlq", in_flight=2)
+    found = Source(address, publisher_of(log), in_flight=2)
     yield found
     found.close()
     connection = getattr(found._local, "connection", None)
@@ -112,7 +126,7 @@ def test_another_refusal_goes_to_the_dead_letter_topic(
 ) -> None:
     stub.statuses = [status]
     source.deliver(record)
-    letter = log.records("dlq")[0]
+    letter = log.records("infer.dlq")[0]
     assert letter.value == record.value
     assert dict(letter.headers)["ce_deadletterreason"] == f"router_status_{status}".encode()
 
@@ -122,11 +136,11 @@ def test_a_record_that_is_no_event_goes_to_the_dead_letter_topic(
 ) -> None:
     source.deliver(Record(topic="in", value=b"text", key=b"k"))
     assert stub.seen == []
-    assert log.records("dlq")[0].key == b"k"
+    assert log.records("infer.dlq")[0].key == b"k"
 
 
 def test_a_dead_letter_that_cannot_be_written_means_again(source: Source, log: MemoryLog) -> None:
-    log.fail_next("dlq", AppendFailed("down"))
+    log.fail_next("infer.dlq", AppendFailed("down"))
     with pytest.raises(NotTaken):
         source.deliver(Record(topic="in", value=b"text"))
 
@@ -135,7 +149,7 @@ def test_a_router_that_is_away_means_again(log: MemoryLog, record: Record) -> No
     with Stub() as gone:
         port = gone.server_address[1]
     address = RouterAddress(host="127.0.0.1", port=port, timeout_s=1.0)
-    source = Source(address, log.appender(client="s"), dlq="dlq", in_flight=1)
+    source = Source(address, publisher_of(log), in_flight=1)
     with pytest.raises(NotTaken):
         source.begin(record).result(5)
     source.close()

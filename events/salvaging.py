@@ -1,0 +1,80 @@
+"""What can still be told of a request whose record breaks the contract: enough for a failed reply, and no more."""
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Final
+
+from events import attributes, json_codec, types
+from events.errors import EventRejected
+from events.ids import is_valid_id
+from events.record import Event, Record
+
+_PREFIX: Final = "ce_"
+_NEEDED: Final = frozenset({"id", "type"})
+_USEFUL: Final = frozenset(
+    {
+        types.REPLY_TOPIC, types.REPLY_PARTITION, types.REPLY_EPOCH, types.TENANT, types.OPERATION,
+        types.CALLBACK_ID, types.BATCH_ID, types.TRACE_PARENT, types.TRACE_STATE,
+    }
+)  # fmt: skip
+_SOURCE: Final = "/unreadable"
+
+
+def salvaged(record: Record) -> Event | None:
+    """A request event without data that has the record's id and what a reply needs of the rest; None: the record is
+    no request, or has no usable id, and nobody can be told.
+
+    The reply attributes are not judged, only readable: whoever replies judges the address as ever. Nothing is raised,
+    whatever the record holds.
+    """
+    found = dict(_readable(record))
+    event_id = found.pop("id", "")
+    if found.pop("type", "") != types.REQUEST or not is_valid_id(event_id):
+        return None
+    return Event(id=event_id, source=_SOURCE, type=types.REQUEST, extensions=found)
+
+
+def _readable(record: Record) -> Iterable[tuple[str, str]]:
+    """Attributes of interest that appear once and are text that CloudEvents allows."""
+    given = list(_given(record))
+    times = Counter(name for name, _ in given)
+    for name, text in given:
+        if text is None or times[name] > 1:
+            continue
+        try:
+            attributes.check_value(name, text)
+        except EventRejected:
+            continue
+        yield name, text
+
+
+def _given(record: Record) -> Iterable[tuple[str, str | None]]:
+    if _is_structured(record):
+        try:
+            document = json_codec.loads_object(record.value or b"")
+        except EventRejected:
+            return
+        for name in (_NEEDED | _USEFUL) & document.keys():
+            value = document[name]
+            is_whole = isinstance(value, int) and not isinstance(value, bool)
+            yield name, value if isinstance(value, str) else str(value) if is_whole else None
+        return
+    for header, raw in record.headers:
+        name = header.removeprefix(_PREFIX)
+        if name != header and name in _NEEDED | _USEFUL:
+            yield name, _decoded(raw)
+
+
+def _is_structured(record: Record) -> bool:
+    found = [value for name, value in record.headers if name.lower() == "content-type"]
+    try:
+        return len(found) == 1 and attributes.is_structured(_decoded(found[0]))
+    except EventRejected:
+        return False
+
+
+def _decoded(raw: bytes | None) -> str | None:
+    try:
+        return None if raw is None else raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return None

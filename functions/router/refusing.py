@@ -1,0 +1,151 @@
+"""What becomes of an event that cannot be routed: a failed reply where somebody can be told, a dead letter where
+something is worth keeping. Pure.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
+
+from events import ids, reply, types
+from events.errors import EventRejected
+from events.kafka_codec import outgoing_record
+from events.record import Event, Outgoing
+from events.reply import Failure
+from events.request import Origin, ReplyAddress, is_reply_topic_allowed, reply_address
+from events.types import Operation, Topics
+from functions.errors import CODES
+
+NOT_DEAD_LETTERED: Final = frozenset({"invalid_value", "unsupported_parameter"})
+"""A well-formed request with a bad field is the caller's own affair: it gets a reply and nothing is kept."""
+_TRACE: Final = frozenset({types.TRACE_PARENT, types.TRACE_STATE})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplyPolicy:
+    """Where replies may go and how large a record may be.
+
+    `reply_topics` are topics beyond `infer.replies` and `infer.responses` that a reply may go to. `has_partition` says
+    whether a reply topic has a partition; True where that is not known: then the broker will tell.
+    """
+
+    topics: Topics
+    reply_topics: frozenset[str] = frozenset()
+    has_partition: Callable[[str, int], bool] = lambda _topic, _partition: True
+    max_record_bytes: int = 900 * 1024
+
+
+def refused(
+    event: Event, rejection: EventRejected, policy: ReplyPolicy, now: datetime
+) -> tuple[Outgoing, ...]:
+    """A failed reply where the event is a request with a usable id; a dead letter unless only a field was wrong."""
+    out: tuple[Outgoing, ...] = ()
+    if event.type == types.REQUEST and ids.is_valid_id(event.id):
+        failure = failure_of(rejection.code, rejection.message, rejection.attribute)
+        out = terminal(_clean_origin(event), failure, reply_of(event, policy), policy, now)
+        if rejection.code in NOT_DEAD_LETTERED:
+            return out
+    return (*out, dead_letter(event, rejection.reason, policy))
+
+
+def given_up(event: Event, reason: str, policy: ReplyPolicy, now: datetime) -> tuple[Outgoing, ...]:
+    """After a fault of our own: the request fails as `internal`, the event is kept with `reason` (a class name)."""
+    out: tuple[Outgoing, ...] = ()
+    if event.type == types.REQUEST and ids.is_valid_id(event.id):
+        failure = failure_of("internal", "the router failed on this request", None)
+        out = terminal(_clean_origin(event), failure, reply_of(event, policy), policy, now)
+    return (*out, dead_letter(event, f"internal:{reason}", policy))
+
+
+def dead_letter(event: Event, reason: str, policy: ReplyPolicy) -> Outgoing:
+    """The event as it was, plus `deadletterreason`; without its data where that would not fit a record."""
+    kept = replace(event, extensions={**event.extensions, types.DEAD_LETTER_REASON: reason})
+    out = Outgoing(
+        topic=policy.topics.dlq, key=event.get(types.PARTITION_KEY) or event.id, event=kept
+    )
+    return out if fits(out, policy) else replace(out, event=replace(kept, data=None))
+
+
+def unroutable(event: Event, policy: ReplyPolicy, now: datetime) -> tuple[Outgoing, ...]:
+    """The chosen service's topic is not there: the request fails now, and is kept."""
+    failure = failure_of("no_healthy_service", "the service of this model cannot be reached", None)
+    out = terminal(_clean_origin(event), failure, reply_of(event, policy), policy, now)
+    return (*out, dead_letter(event, "unroutable", policy))
+
+
+def is_addressed(out: Outgoing, policy: ReplyPolicy) -> bool:
+    """Whether an event goes to an address that its caller named: whatever is wrong with that is the caller's affair."""
+    topics = policy.topics
+    return (
+        out.topic == topics.replies
+        or out.topic in policy.reply_topics
+        or (out.topic == topics.responses and out.partition is not None)
+    )
+
+
+def terminal(
+    origin: Origin,
+    failure: Failure,
+    address: ReplyAddress | None,
+    policy: ReplyPolicy,
+    now: datetime,
+) -> tuple[Outgoing, ...]:
+    event = reply.failed(origin, failure, source=reply.ROUTER, now=now)
+    return reply.terminal_outgoing(event, topics=policy.topics, reply=address)
+
+
+def failure_of(code: str, message: str, param: str | None) -> Failure:
+    row = CODES[code]
+    return Failure(code=code, message=message, type=row.type, status=row.status, param=param)
+
+
+def reply_of(event: Event, policy: ReplyPolicy) -> ReplyAddress | None:
+    """The reply address where it may be used; an impossible or foreign one counts as none."""
+    try:
+        address = reply_address(event)
+    except EventRejected:
+        return None
+    if address is None:
+        return None
+    is_allowed = is_reply_topic_allowed(address.topic, policy.topics, policy.reply_topics)
+    return address if is_allowed and _is_there(address, policy) else None
+
+
+def _is_there(address: ReplyAddress, policy: ReplyPolicy) -> bool:
+    return address.partition is None or policy.has_partition(address.topic, address.partition)
+
+
+def _clean_origin(event: Event) -> Origin:
+    """The origin without attributes that a reader of the reply would refuse."""
+    found = Origin.of(event)
+    carried = {name: value for name, value in found.carried.items() if _is_usable(name, value)}
+    return Origin(request_id=found.request_id, carried=carried)
+
+
+def _is_usable(name: str, value: str) -> bool:
+    if name == types.OPERATION:
+        return value in tuple(Operation)
+    return name in _TRACE or ids.is_valid_id(value)
+
+
+def fits(out: Outgoing, policy: ReplyPolicy) -> bool:
+    if len(out.event.data or b"") < policy.max_record_bytes // 2:
+        return True
+    return outgoing_record(out).size_bytes <= policy.max_record_bytes
+
+
+def outcome(outgoing: tuple[Outgoing, ...], topics: Topics) -> Mapping[str, str]:
+    """Labels for logs and metrics: `kind` (routed, failed, dead_letter), and `service`, `route_class`, `reason` where
+    routed.
+    """
+    for out in outgoing:
+        event = out.event
+        if event.type == types.ROUTED and out.topic != topics.dlq:
+            return {
+                "kind": "routed",
+                "service": event.extensions[types.SERVICE],
+                "route_class": event.extensions[types.ROUTE_CLASS],
+                "reason": event.extensions[types.ROUTE_REASON],
+            }
+    is_kept = any(out.topic == topics.dlq for out in outgoing)
+    return {"kind": "dead_letter" if is_kept else "failed"}

@@ -93,6 +93,7 @@ CODES: Final[Mapping[str, CodeRow]] = MappingProxyType(
         "in_progress": CodeRow(409, "idempotency_error", should_retry=True, retry_after_s=1),
         "not_cancellable": CodeRow(409, "invalid_request_error", should_retry=False),
         "not_finished": CodeRow(409, "invalid_request_error", should_retry=True, retry_after_s=1),
+        "file_in_use": CodeRow(409, "invalid_request_error", should_retry=False),
         "not_rateable": CodeRow(409, "invalid_request_error", should_retry=False),
         "constraints_unmet": CodeRow(422, "invalid_request_error"),
         "request_too_large": CodeRow(413, "invalid_request_error"),

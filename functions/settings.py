@@ -253,6 +253,15 @@ class StoreSettings(Group, frozen=True, kw_only=True):
     """Set by the local stack: a new value means that an in-memory broker was lost with its records."""
 
 
+class RecorderSettings(Group, frozen=True, kw_only=True):
+    """What runs beside the store: batches."""
+
+    tenant_batches: int = 4
+    """Batches of one tenant that are worked on at once; those whose lines only wait for their model do not count."""
+    tenant_lines: int = 400
+    """Unfinished lines of one tenant's batches on the log; a few more for each batch that has fewer than ten there."""
+
+
 class CallbackSettings(Group, frozen=True, kw_only=True):
     schedule_s: str = "0,5,300,1800,7200,18000,36000,50400,72000,86400"
     """Delays between attempts (Standard Webhooks' example), jittered by 10 %."""
@@ -282,6 +291,7 @@ class Settings(Group, frozen=True, kw_only=True):
     controller: ControllerSettings = ControllerSettings()
     probes: ProbeSettings = ProbeSettings()
     store: StoreSettings = StoreSettings()
+    recorder: RecorderSettings = RecorderSettings()
     callbacks: CallbackSettings = CallbackSettings()
     catalogue: str = ""
     """Path of the catalogue; empty: the built-in one."""

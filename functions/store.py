@@ -295,7 +295,9 @@ class BatchStore(Protocol):
 
     def files(self, tenant: str, limit: int = 100) -> Sequence[FileRow]: ...
 
-    def delete_file(self, file_id: str) -> bool: ...
+    def delete_file(self, file_id: str) -> bool:
+        """False where the id is unknown, or a batch that is open reads the file."""
+        ...
 
     def add_batch(self, row: BatchRow) -> None: ...
 
@@ -311,6 +313,10 @@ class BatchStore(Protocol):
 
     def batch_counts(self, batch_id: str) -> Mapping[State, int]:
         """How many lines on record are in each state."""
+        ...
+
+    def unfinished_lines(self, tenant: str) -> int:
+        """How many lines of all batches of a tenant are on record and unfinished."""
         ...
 
     def batch_requests(self, batch_id: str) -> Sequence[RequestRow]:

@@ -39,8 +39,14 @@ class SqlBatches:
             return [FileRow(**found) for found in connection.execute(query).mappings()]
 
     def delete_file(self, file_id: str) -> bool:
+        reads = select(batches.c.id).where(
+            batches.c.input_file_id == files.c.id,
+            batches.c.tenant == files.c.tenant,
+            batches.c.status.in_(OPEN),
+        )
         with self._db.write() as connection:
-            return connection.execute(delete(files).where(files.c.id == file_id)).rowcount > 0
+            query = delete(files).where(files.c.id == file_id, ~reads.exists())
+            return connection.execute(query).rowcount > 0
 
     def add_batch(self, row: BatchRow) -> None:
         with self._db.write() as connection:
@@ -81,6 +87,14 @@ class SqlBatches:
         query = query.where(requests.c.is_known).group_by(requests.c.state)
         with self._db.read() as connection:
             return {State(state): count for state, count in connection.execute(query)}
+
+    def unfinished_lines(self, tenant: str) -> int:
+        columns = requests.c
+        query = select(func.count()).select_from(requests)
+        query = query.where(columns.finished_at.is_(None), columns.tenant == tenant)
+        query = query.where(columns.is_known, columns.batch_id.is_not(None))
+        with self._db.read() as connection:
+            return int(connection.execute(query).scalar_one())
 
     def batch_requests(self, batch_id: str) -> Sequence[RequestRow]:
         query = select(*ROW_COLUMNS).where(requests.c.batch_id == batch_id, requests.c.is_known)

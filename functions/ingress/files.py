@@ -46,7 +46,9 @@ def routes(deps: Deps) -> list[Route]:
     async def delete(request: Request) -> Response:
         row = await own_file(deps, request)
         # The bytes may be another file's too (blobs are named by content): they stay.
-        await deps.offload(deps.store.delete_file, row.id)
+        if not await deps.offload(deps.store.delete_file, row.id):
+            await file_of(deps, row.tenant, row.id)
+            raise ApiError("file_in_use", "A batch reads this file; delete it when that has ended.")
         return answer({"id": row.id, "object": "file", "deleted": True})
 
     async def content(request: Request) -> Response:

@@ -4,7 +4,8 @@ Killed anywhere, it goes on where the store says: request ids are derived from b
 is not submitted again (the reaper publishes it where its record was never seen), files have derived ids.
 
 What goes wrong with a line or a batch stays with it: a line that cannot be sent is refused, a batch that cannot be run
-is ended after `TRIES` with the answers that it has, and all others go on.
+is ended after `TRIES` with the answers that it has, and all others go on. Tenants have shares: of batches that are
+worked on at once, and of lines on the log. A batch whose lines only wait for their model holds no share of others.
 """
 
 import logging
@@ -14,39 +15,37 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from events import ids
 from events.kafka_codec import outgoing_record, to_record
 from events.payloads import CancelData
 from events.reply import by_reference, cancel, cancel_outgoing
 from events.types import State, Topics
 from functions.errors import ApiError, AppendFailed, BlobMissing, StoreFailed
 from functions.ports import BlobStore, Clock, RecordAppender
+from functions.recorder.batch_files import BatchFiles
 from functions.recorder.batch_lines import (
     SOURCE,
     Line,
     LineError,
     errors_data,
     line_event,
-    line_request_id,
     line_row,
-    output_line,
     read_lines,
 )
+from functions.recorder.batch_turns import turns
 from functions.recorder.verdicts import origin_of
-from functions.store import BatchRow, FileRow, Store
+from functions.store import BatchRow, Store
 from functions.telemetry import Metrics
 
 IN_FLIGHT: Final = 100
 """Unfinished lines of one batch on the log."""
-MAX_ACTIVE: Final = 4
-"""Batches worked on at once; the oldest go first."""
-MAX_OUTPUT_BYTES: Final = 512 * 1024 * 1024
+LEAST_IN_FLIGHT: Final = 10
+"""... and so many may be even where other batches of its tenant use up what that tenant may have there."""
+MAX_STEPS: Final = 64
+"""Batches looked at in one tick."""
+WAITS_S: Final = 5.0
+"""A batch whose lines have neither run nor ended for this long waits for its model."""
 TRIES: Final = 5
 """A batch whose step fails this often in a row, for a reason of its own, is ended."""
-OUTPUT_PURPOSE: Final = "batch_output"
-_TOO_LARGE: Final = ApiError(
-    "reply_too_large", "the output file is full: fetch this answer by its id"
-)
 _UNSENDABLE: Final = ApiError("internal", "this line could not be sent, for a reason of ours")
 _BROKEN: Final = LineError(code="internal", message="the batch could not be run to its end")
 
@@ -59,13 +58,26 @@ _NO_FILE: Final[tuple[tuple[Line, ...], tuple[LineError, ...]]] = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchLimits:
-    """`wait_s`: deadline of a line after it was submitted. `append_s`: longest wait for the log."""
+    """`wait_s`: deadline of a line after it was submitted. `append_s`: longest wait for the log. Of one tenant,
+    `tenant_batches` are worked on at once, and `tenant_lines` are on the log.
+    """
 
     wait_s: float
     append_s: float
     inline_bytes: int
     max_file_bytes: int
+    tenant_batches: int
+    tenant_lines: int
     in_flight: int = IN_FLIGHT
+
+
+@dataclass(slots=True)
+class _Sight:
+    """What was seen of a batch that is open: how many lines were in each state, and since when (monotonic)."""
+
+    counts: Mapping[State, int]
+    since_s: float
+    last_round: int = -1
 
 
 class BatchRunner:
@@ -89,31 +101,59 @@ class BatchRunner:
         self._topics = topics
         self._limits = limits
         self._metrics = metrics
+        self._files = BatchFiles(store=store, blobs=blobs, clock=clock)
         self._failures: Counter[str] = Counter()
         self._lines: dict[str, tuple[Line, ...]] = {}
+        self._sights: dict[str, _Sight] = {}
         self._cancelled: set[str] = set()
+        self._round = 0
 
     def tick(self) -> int:
-        """Takes every open batch one step further; returns how many are open.
+        """Takes open batches one step further, each tenant's share of them; returns how many are open.
 
         Raises:
             StoreFailed: the store is out of reach.
         """
         batches = self._store.open_batches()
-        active = batches[:MAX_ACTIVE]
-        kept = {batch.id for batch in active}
+        self._forget_all_but({batch.id for batch in batches})
+        self._round += 1
+        waiting = {batch.id for batch in batches if self._is_waiting(batch.id)}
+        chosen = turns(
+            batches,
+            waiting=waiting,
+            per_tenant=self._limits.tenant_batches,
+            most=MAX_STEPS,
+            last={key: sight.last_round for key, sight in self._sights.items()},
+        )
+        # Lines of those that wait are read again when their model is there.
+        kept = {batch.id for batch in chosen} - waiting
         self._lines = {key: lines for key, lines in self._lines.items() if key in kept}
-        self._cancelled &= kept
-        for batch in active:
+        for batch in chosen:
             self._attend(batch)
+            if batch.id in self._sights:
+                self._sights[batch.id].last_round = self._round
         return len(batches)
+
+    def _forget_all_but(self, kept: Collection[str]) -> None:
+        self._sights = {key: sight for key, sight in self._sights.items() if key in kept}
+        self._cancelled.intersection_update(kept)
+
+    def _is_waiting(self, batch_id: str) -> bool:
+        """Its lines are on the log, and for a while none of them has run or ended."""
+        sight = self._sights.get(batch_id)
+        return (
+            sight is not None
+            and _unfinished(sight.counts) > 0
+            and not sight.counts.get(State.RUNNING)
+            and self._clock.monotonic_s() - sight.since_s >= WAITS_S
+        )
 
     def _attend(self, batch: BatchRow) -> None:
         """One step of one batch, or its end where it has failed too often."""
         step = self._step if self._failures[batch.id] < TRIES else self._give_up
         try:
             step(batch)
-        except OSError as error:
+        except (OSError, BlobMissing) as error:
             # Blobs out of reach, or no room for them: this batch waits for them.
             log.warning("batch waits", extra={"batch_id": batch.id, "reason": str(error)})
         except Exception as error:
@@ -134,31 +174,37 @@ class BatchRunner:
         try:
             lines = self._lines.get(batch.id) or self._read(batch)
             if lines is not None:
-                ended = self._with_files(ended, lines, self._rows(batch))
+                known = {row.id for row in self._store.batch_requests(batch.id)}
+                ended = self._files.write(ended, lines, known)
         except Exception:
             log.exception("answers of a batch not written", extra={"batch_id": batch.id})
         self._store.update_batch(ended)
         log.error("batch given up", extra={"batch_id": batch.id})
 
     def _step(self, batch: BatchRow) -> None:
+        if batch.status == "validating":
+            lines = self._read(batch)
+            if lines is None:
+                return
+            batch = replace(batch, status="in_progress", total=len(lines))
+            self._store.update_batch(batch)
+        self._advance(batch)
+
+    def _advance(self, batch: BatchRow) -> None:
+        now = self._clock.now()
+        counts = self._store.batch_counts(batch.id)
+        is_new = self._see(batch.id, counts)
+        unfinished = _unfinished(counts)
+        may_submit = batch.status == "in_progress" and now < batch.deadline
+        room = self._room(batch, unfinished) if may_submit else 0
+        if batch.status == "cancelling" and unfinished:
+            self._cancel_rest(batch)
+        if unfinished and not room and not is_new:
+            return
         lines = self._read(batch)
         if lines is None:
             return
-        if batch.status == "validating":
-            batch = replace(batch, status="in_progress", total=len(lines))
-            self._store.update_batch(batch)
-        self._advance(batch, lines)
-
-    def _advance(self, batch: BatchRow, lines: tuple[Line, ...]) -> None:
-        now = self._clock.now()
-        counts = self._store.batch_counts(batch.id)
-        unfinished = sum(n for state, n in counts.items() if not state.is_terminal)
-        may_submit = batch.status == "in_progress" and now < batch.deadline
-        submitted = batch.submitted
-        if may_submit:
-            submitted = self._submit(batch, lines, self._limits.in_flight - unfinished, now)
-        elif batch.status == "cancelling" and unfinished:
-            self._cancel_rest(batch)
+        submitted = self._submit(batch, lines, room, now) if may_submit else batch.submitted
         # A line that could not be sent is a refused one by now.
         lines = self._lines[batch.id]
         noted = self._note(batch, lines, counts, submitted)
@@ -167,12 +213,37 @@ class BatchRunner:
         if is_over and unfinished == 0 and submitted == batch.submitted:
             self._finish(noted, lines)
 
+    def _see(self, batch_id: str, counts: Mapping[State, int]) -> bool:
+        """Whether something has happened since the last step."""
+        sight = self._sights.get(batch_id)
+        if sight is not None and sight.counts == counts:
+            return False
+        last = -1 if sight is None else sight.last_round
+        self._sights[batch_id] = _Sight(counts, self._clock.monotonic_s(), last)
+        return True
+
+    def _room(self, batch: BatchRow, unfinished: int) -> int:
+        """How many further lines may go on the log now."""
+        left = batch.total - batch.submitted
+        mine = min(left, self._limits.in_flight - unfinished)
+        if mine <= 0:
+            return 0
+        others = self._limits.tenant_lines - self._store.unfinished_lines(batch.tenant)
+        return max(0, min(mine, max(others, LEAST_IN_FLIGHT - unfinished)))
+
     def _read(self, batch: BatchRow) -> tuple[Line, ...] | None:
-        """The lines; None where the batch was refused."""
+        """The lines; None where the batch was refused.
+
+        Raises:
+            BlobMissing: they cannot be read now.
+        """
         known = self._lines.get(batch.id)
         if known is not None:
             return known
         data = self._input(batch)
+        if data is None and batch.status != "validating" and self._clock.now() < batch.deadline:
+            # It has answers, which must not be lost to a file that cannot be read just now.
+            raise BlobMissing("the input file of a batch that runs cannot be read")
         lines, errors = _NO_FILE if data is None else read_lines(data, batch.endpoint)
         if errors:
             now = self._clock.now()
@@ -273,63 +344,19 @@ class BatchRunner:
         if batch.status != "finalizing":
             batch = replace(batch, status="finalizing")
             self._store.update_batch(batch)
-        rows = self._rows(batch)
+        rows = {row.id: row.is_stored for row in self._store.batch_requests(batch.id)}
         status = end_status(batch, len(lines))
         ended = replace(batch, status=status, failed=len(lines) - batch.completed, finished_at=now)
-        self._store.update_batch(self._with_files(ended, lines, rows))
+        self._store.update_batch(self._files.write(ended, lines, rows))
         for request_id, is_stored in rows.items():
             if not is_stored:
                 self._store.forget(request_id)
         self._lines.pop(batch.id, None)
         log.info("batch ended", extra={"batch_id": batch.id, "status": status})
 
-    def _rows(self, batch: BatchRow) -> dict[str, bool]:
-        """Whether its answer is to be kept, of every line on record."""
-        return {row.id: row.is_stored for row in self._store.batch_requests(batch.id)}
 
-    def _with_files(
-        self, batch: BatchRow, lines: tuple[Line, ...], known: Collection[str]
-    ) -> BatchRow:
-        """The batch with its output and error file, which are written here."""
-        output, errors = self._outputs(batch, lines, known)
-        return replace(
-            batch,
-            output_file_id=self._write(batch, "output", output),
-            error_file_id=self._write(batch, "errors", errors),
-        )
-
-    def _outputs(
-        self, batch: BatchRow, lines: tuple[Line, ...], known: Collection[str]
-    ) -> tuple[bytes, bytes]:
-        """Output and error file, in the order of the input."""
-        found: tuple[list[bytes], list[bytes]] = ([], [])
-        room = MAX_OUTPUT_BYTES
-        for position, line in enumerate(lines):
-            request_id = line_request_id(batch.id, line.number)
-            row = self._store.request(request_id) if request_id in known else None
-            is_submitted = position < batch.submitted
-            is_success, text = output_line(batch, line, row, is_submitted=is_submitted)
-            if len(text) > room:
-                is_success, text = output_line(batch, replace(line, refusal=_TOO_LARGE), None)
-            room -= len(text)
-            found[0 if is_success else 1].append(text)
-        return b"".join(found[0]), b"".join(found[1])
-
-    def _write(self, batch: BatchRow, name: str, data: bytes) -> str | None:
-        if not data:
-            return None
-        file_id = "file-" + ids.derive(batch.id, name).replace("-", "")
-        row = FileRow(
-            id=file_id,
-            tenant=batch.tenant,
-            filename=f"{batch.id}_{name}.jsonl",
-            purpose=OUTPUT_PURPOSE,
-            bytes=len(data),
-            created_at=self._clock.now(),
-            ref=self._blobs.put(data),
-        )
-        self._store.add_file(row)
-        return file_id
+def _unfinished(counts: Mapping[State, int]) -> int:
+    return sum(n for state, n in counts.items() if not state.is_terminal)
 
 
 def end_status(batch: BatchRow, lines: int) -> str:

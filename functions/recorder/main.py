@@ -171,6 +171,8 @@ class RecorderProcess:
                 append_s=settings.broker.delivery_timeout_s,
                 inline_bytes=settings.broker.inline_bytes,
                 max_file_bytes=settings.ingress.max_file_bytes,
+                tenant_batches=settings.recorder.tenant_batches,
+                tenant_lines=settings.recorder.tenant_lines,
             ),
             metrics=self._metrics,
         )

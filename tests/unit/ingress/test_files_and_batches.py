@@ -148,3 +148,19 @@ async def test_files_and_batches_of_others_are_404(rig: Any) -> None:
         assert (await client.delete(f"/v1/files/{file['id']}", headers=other)).status_code == 404
         asked = {"input_file_id": file["id"], "endpoint": "/v1/embeddings"}
         assert (await client.post("/v1/batches", json=asked, headers=other)).status_code == 404
+
+
+async def test_a_file_that_a_batch_reads_is_deleted_only_after_its_end(rig: Any) -> None:
+    async with rig.client() as client:
+        file = (await upload(client)).json()
+        url = f"/v1/files/{file['id']}"
+        asked = {"input_file_id": file["id"], "endpoint": "/v1/chat/completions"}
+        batch = (await client.post("/v1/batches", json=asked)).json()
+        refused = await client.delete(url)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (409, "file_in_use")
+        assert refused.headers["x-should-retry"] == "false"
+        assert (await client.get(f"{url}/content")).content == LINE
+        row = rig.deps.store.batch(batch["id"])
+        rig.deps.store.update_batch(replace(row, status="completed"))
+        assert (await client.delete(url)).json()["deleted"] is True
+        assert (await client.delete(url)).status_code == 404

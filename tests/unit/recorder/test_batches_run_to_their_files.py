@@ -36,7 +36,7 @@ class Desk:
         self.store = stage.store
         self.runner = self.new_runner()
 
-    def new_runner(self, in_flight=3):
+    def new_runner(self, in_flight=3, tenant_batches=4, tenant_lines=400):
         return BatchRunner(
             store=self.store,
             blobs=self.stage.blobs,
@@ -49,17 +49,20 @@ class Desk:
                 inline_bytes=1000,
                 max_file_bytes=1_000_000,
                 in_flight=in_flight,
+                tenant_batches=tenant_batches,
+                tenant_lines=tenant_lines,
             ),
             metrics=Metrics(),
         )
 
-    def submit(self, *lines, **fields):
+    def submit(self, *lines, number=1, **fields):
+        """A file and a batch of it; both carry `number`."""
         data = "\n".join(lines).encode()
         now = self.stage.clock.now()
         self.store.add_file(
             FileRow(
-                id="f1",
-                tenant="one",
+                id=f"f{number}",
+                tenant=fields.get("file_tenant", fields.get("tenant", "one")),
                 filename="in.jsonl",
                 purpose="batch",
                 bytes=len(data),
@@ -68,19 +71,20 @@ class Desk:
             )
         )
         values = {
-            "id": "batch_1",
+            "id": f"batch_{number}",
             "tenant": "one",
             "endpoint": CHAT,
-            "input_file_id": "f1",
+            "input_file_id": f"f{number}",
             "completion_window": "24h",
             "status": "validating",
             "created_at": now,
             "deadline": now + timedelta(hours=24),
         }
+        fields.pop("file_tenant", None)
         self.store.add_batch(BatchRow(**{**values, **fields}))
 
-    def batch(self):
-        return self.store.batch("batch_1")
+    def batch(self, number=1):
+        return self.store.batch(f"batch_{number}")
 
     def tick(self):
         self.runner.tick()
@@ -90,10 +94,10 @@ class Desk:
         """Ids of request records on the log, in no order."""
         return [from_record(record).id for record in self.stage.log.records(TOPICS.requests)]
 
-    def answer(self, *, fail=()):
-        """The model answers everything that is on the log and unfinished."""
+    def answer(self, *, fail=(), number=1):
+        """The model answers everything of a batch that is on the log and unfinished."""
         known = set(self.requests())
-        for row in self.store.batch_requests("batch_1"):
+        for row in self.store.batch_requests(f"batch_{number}"):
             if row.state.is_terminal or row.id not in known:
                 continue
             origin = reply.Origin(request_id=row.id)
@@ -325,7 +329,7 @@ def test_an_empty_or_missing_file_is_refused(desk):
 
 
 def test_another_tenants_file_is_not_read(desk):
-    desk.submit(line(1), tenant="two")
+    desk.submit(line(1), tenant="two", file_tenant="one")
     desk.tick()
     assert [error["code"] for error in desk.batch().errors] == ["file_not_found"]
 

@@ -149,6 +149,8 @@ class WorkerSettings(Group, frozen=True, kw_only=True):
     """vLLM: an idle model gives its GPU memory back, weights to host memory (1) or dropped (2). 0: never."""
     sleep_after_s: float = 60.0
     """Idle this long, it sleeps; the next call wakes it."""
+    stuck_s: float = 90.0
+    """Not live when the poll thread has not turned for this long, or jobs are counted that nobody runs."""
     server_python: str = ""
     """Interpreter that has vLLM, where the worker starts it; empty: the worker's own."""
 

@@ -138,6 +138,9 @@ class Metrics:
         self.append_failures = Counter(
             "pickspin_append_failures", "Appends that failed or are unknown.", ["topic"], registry=r
         )
+        self.blob_failures = Counter(
+            "pickspin_blob_failures", "Answers that the blob store did not take.", registry=r
+        )
         self.attempts = Counter(
             "pickspin_attempts", "Model calls by outcome.", ["service", "outcome"], registry=r
         )

@@ -20,6 +20,7 @@ from functions.probes import ProbeServer
 from functions.telemetry import Metrics
 from functions.worker.control import ControlTail
 from functions.worker.measuring import Measured
+from functions.worker.missing import MissingJobs
 from functions.worker.model_server import ModelServer
 from functions.worker.polling import PollThread
 from functions.worker.revisions import RevisionGate
@@ -38,7 +39,6 @@ _CONTROL_WAIT_S: Final = 5.0
 _DEAD_DRAIN_S: Final = 2.0
 _JOIN_S: Final = 5.0
 _ASSIGNED_S: Final = 10.0
-_STUCK_S: Final = 90.0
 _APPENDER_CLOSE_S: Final = 5.0
 
 
@@ -63,6 +63,7 @@ class Parts:
     clock: Clock
     cold_start_file: Path
     drain_s: float
+    stuck_s: float
     host: str
     port: int
 
@@ -79,6 +80,9 @@ class Worker:
         self._is_holding = False
         self._is_superseded = False
         self._unhealthy = 0
+        self._missing = MissingJobs(
+            lambda: parts.poll.handed_over, lambda: parts.runner.in_flight, after_s=parts.stuck_s
+        )
         self.port = 0
         self._probes = ProbeServer(
             is_ready=self.is_ready, is_live=self.is_live, registry=parts.metrics.registry
@@ -99,8 +103,12 @@ class Worker:
         return is_warm and is_polling
 
     def is_live(self) -> bool:
-        """False only for what a restart cures: a dead or stuck poll thread."""
-        return self._parts.poll.failure is None and not self._is_stuck()
+        """False only for what a restart cures: a dead or stuck poll thread, slots that are held for nobody."""
+        return (
+            self._parts.poll.failure is None
+            and not self._is_stuck()
+            and not self._missing.look(time.monotonic())
+        )
 
     async def run(self, listener: socket.socket | None = None) -> int:
         """Runs to the end; returns the exit status. Probes come to `listener`; None: to the port of the settings."""
@@ -234,6 +242,8 @@ class Worker:
             if not parts.gate.is_open():
                 await self._stand_down()
                 return None
+            if missing := self._missing.look(time.monotonic()):
+                return f"{missing} jobs are counted as running and nobody runs them"
             failure = await self._server_failure()
             if failure is not None:
                 return failure
@@ -312,7 +322,7 @@ class Worker:
 
     def _is_stuck(self) -> bool:
         is_open = self._parts.measured.ready_at is not None and not self._is_superseded
-        return is_open and time.monotonic() - self._parts.poll.last_turn_s > _STUCK_S
+        return is_open and time.monotonic() - self._parts.poll.last_turn_s > self._parts.stuck_s
 
 
 def _has_ended(parts: Parts) -> bool:

@@ -30,8 +30,9 @@ from functions.worker.model_server import ModelServer, Options
 from functions.worker.polling import Exchange, Outcome, PollLimits, PollThread
 from functions.worker.publishing import Publisher
 from functions.worker.revisions import RevisionGate
-from functions.worker.running import Runner, Serving
+from functions.worker.running import Runner
 from functions.worker.scheduling import Schedule
+from functions.worker.serving import Serving
 from functions.worker.sleeping import Dozing
 from functions.worker.status import StatusReporter
 from router_model.catalogue import Cascade, Catalogue, Model, Service
@@ -211,6 +212,7 @@ def _wire(base: Base) -> Worker:
             clock=base.surroundings.clock,
             cold_start_file=base.cold_start_file,
             drain_s=base.settings.worker.drain_s,
+            stuck_s=base.settings.worker.stuck_s,
             host=base.settings.worker.host,
             port=base.settings.worker.port,
         )

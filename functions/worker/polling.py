@@ -123,6 +123,11 @@ class PollThread(threading.Thread):
         self._committed_s = 0.0
         self._troubled_s: float | None = None
 
+    @property
+    def handed_over(self) -> int:
+        """Jobs that were handed over and whose outcome was not taken yet; thread-safe."""
+        return self._schedule.running + len(self._ending)
+
     def join_group(self) -> None:
         """Lets the thread subscribe: the model is warm."""
         self._may_join.set()

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from datetime import datetime
 from typing import Any, Final
 
 from events import kafka_codec, reply
@@ -26,6 +27,10 @@ _LONGEST_PAUSE_S: Final = 5.0
 
 class Undelivered(Exception):
     """An append failed for good."""
+
+
+class Unkept(Exception):
+    """The blob store did not take an answer in time."""
 
 
 class Publisher:
@@ -57,26 +62,50 @@ class Publisher:
         future.add_done_callback(lambda done: self._count(out.topic, done))
         return future
 
-    async def terminal(self, event: Event, address: ReplyAddress | None) -> None:
-        """Returns when the terminal is in `infer.responses` (tried until it is) and at the caller's address (tried
-        a few times). Data above the inline limit goes to the blob store.
+    async def terminal(
+        self, event: Event, address: ReplyAddress | None, *, until: datetime | None = None
+    ) -> None:
+        """Returns when the terminal is in `infer.responses` (tried until it is) and at the caller's address, or in the
+        dead letter topic where that takes nothing. Data above the inline limit goes to the blob store.
+
+        Raises:
+            Unkept: the blob store did not take the data by `until`, several tries at least.
         """
-        if event.data is not None and len(event.data) > self._inline_bytes:
-            ref = await asyncio.to_thread(self._blobs.put, event.data)
-            event = reply.by_reference(event, ref)
+        event = await self._by_reference(event, until)
         outgoing = reply.terminal_outgoing(event, topics=self.topics, reply=address)
         # The caller's record goes first, it is the one somebody waits for.
-        delivered = await asyncio.gather(*(self._deliver(out) for out in reversed(outgoing)))
-        if not delivered[-1] and event.type == COMPLETED:
+        errors = await asyncio.gather(*(self._deliver(out) for out in reversed(outgoing)))
+        if errors[-1] is not None and event.type == COMPLETED:
             error = ApiError("reply_too_large", "the answer is larger than a record may be")
             origin, generation = Origin.of(event), event.get(GENERATION)
             known = self.failed(origin, error, source=event.source, generation=generation)
             await self.terminal(known, address)
+        elif errors[0] is not None:
+            untold = kafka_codec.outgoing_record(outgoing[-1])
+            await self.dead_letter(untold, "undeliverable")
+
+    async def _by_reference(self, event: Event, until: datetime | None) -> Event:
+        data, tries, pause_s = event.data, 0, _FIRST_PAUSE_S
+        if event.type != COMPLETED or data is None or len(data) <= self._inline_bytes:
+            return event  # only answers are large
+        while True:
+            try:
+                return reply.by_reference(event, await asyncio.to_thread(self._blobs.put, data))
+            except OSError as error:
+                tries += 1
+                self._metrics.blob_failures.inc()
+                log.warning("an answer was not stored", extra={"reason": type(error).__name__})
+                if tries >= REPLY_TRIES and (until is None or self._clock.now() >= until):
+                    raise Unkept from error
+            await asyncio.sleep(pause_s)
+            pause_s = min(_LONGEST_PAUSE_S, pause_s * 2)
 
     async def hand_on(self, out: Outgoing) -> bool:
-        """Returns True when a routed event is in the log (tried until it is); False: it is too large for a record."""
+        """Returns True when a routed event is in the log (tried until it is); False: it is too large for a record,
+        or there is no such topic.
+        """
         try:
-            await self._append(kafka_codec.outgoing_record(out), tries=None)
+            await self._append(kafka_codec.outgoing_record(out), tries=None, is_ours=False)
         except Undelivered:
             return False
         return True
@@ -106,18 +135,20 @@ class Publisher:
         )
         return reply.failed(origin, failure, now=self._clock.now(), **more)
 
-    async def _deliver(self, out: Outgoing) -> bool:
+    async def _deliver(self, out: Outgoing) -> Undelivered | None:
+        """None: it is in the log."""
         is_public = out.topic == self.topics.responses and out.partition is None
         record = kafka_codec.outgoing_record(out)
         try:
-            await self._append(record, tries=None if is_public else REPLY_TRIES)
-        except Undelivered:
+            await self._append(record, tries=None if is_public else REPLY_TRIES, is_ours=is_public)
+        except Undelivered as error:
             self._metrics.replies_dropped.labels("undeliverable").inc()
             log.warning("a reply could not be delivered", extra={"topic": out.topic})
-            return False
-        return True
+            return error
+        return None
 
-    async def _append(self, record: Record, *, tries: int | None) -> None:
+    async def _append(self, record: Record, *, tries: int | None, is_ours: bool) -> None:
+        """`is_ours`: the topic is one that every installation has; without it there is nothing to do but wait."""
         pause_s = _FIRST_PAUSE_S
         count = 0
         while True:
@@ -126,7 +157,8 @@ class Publisher:
             except AppendFailed as error:
                 self._metrics.append_failures.labels(record.topic).inc()
                 count += 1
-                if error.is_too_large or (tries is not None and count >= tries):
+                is_final = error.is_too_large or (error.is_unroutable and not is_ours)
+                if is_final or (tries is not None and count >= tries):
                     raise Undelivered from error
                 log.warning("append failed", extra={"topic": record.topic, "reason": error.reason})
             else:

@@ -5,9 +5,9 @@ import logging
 import random
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Literal
 
@@ -18,11 +18,10 @@ from events.payloads import PickspinData, ProgressData
 from events.record import Event, PartitionId
 from events.request import RoutedRequest
 from events.types import SERVICE
-from functions.backends.table import BackendRow
 from functions.errors import ApiError, AppendFailed
 from functions.ports import Clock
 from functions.telemetry import Metrics
-from functions.worker.accounting import Account, cost_of, decision_of, refused
+from functions.worker.accounting import Account, cost_of, decision_of
 from functions.worker.calls import Call, call_of
 from functions.worker.cascading import (
     Held,
@@ -35,14 +34,15 @@ from functions.worker.cascading import (
     used_of,
     with_logprobs,
 )
+from functions.worker.ending import Ending
 from functions.worker.failures import MAX_WAIT_S, BadReply, CallFailed, NotNow
 from functions.worker.generate import Generated, ModelCaller
-from functions.worker.jobs import Job, Refusal
+from functions.worker.jobs import Job
 from functions.worker.measuring import Measured
 from functions.worker.polling import Again, Finished, Outcome
-from functions.worker.publishing import ChunkSender, Publisher
+from functions.worker.publishing import ChunkSender, Publisher, Unkept
+from functions.worker.serving import Serving
 from router_model.cascade import Judge, judge_of
-from router_model.catalogue import Cascade, Model, Service
 
 log = logging.getLogger(__name__)
 
@@ -52,19 +52,6 @@ _ANOTHER_MAY: Final = frozenset({"backend_failed", "context_length_exceeded"})
 """Final errors after which a service that stands by may still answer."""
 _MAX_BAD_REPLIES: Final = 2
 """Model calls after which an unreadable answer is final."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Serving:
-    """What every job of this worker shares."""
-
-    service: Service
-    model: Model
-    row: BackendRow
-    max_attempts: int
-    chunk_s: float
-    cascades: Mapping[str, Cascade] = field(default_factory=dict)
-    hold_bytes: int = 256 * 1024
 
 
 @dataclass(slots=True)
@@ -121,6 +108,10 @@ class Runner:
         self._measured = measured
         self._runs: dict[str, _Run] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._is_stopping = False
+        self._ending = Ending(
+            service=serving.service, model=serving.model, publisher=publisher, metrics=metrics
+        )
         self._in_flight = metrics.in_flight.labels(serving.service.slug)
 
     @property
@@ -130,10 +121,9 @@ class Runner:
     def start(self, jobs: list[Job]) -> None:
         """Begins each job, or tells why it is refused."""
         for job in jobs:
-            coroutine = self._run(job) if job.refusal is None else self._refuse(job, job.refusal)
-            task = asyncio.create_task(coroutine)
+            task = asyncio.create_task(self._work(job))
             self._tasks.add(task)
-            task.add_done_callback(self._ended)
+            task.add_done_callback(self._tasks.discard)
 
     def cancel(self, request_id: str) -> None:
         """Stops the model call of a request, if it runs here; its terminal is `cancelled`."""
@@ -144,49 +134,43 @@ class Runner:
 
     async def stop(self) -> None:
         """Ends what still runs without an outcome: it stays uncommitted and is run again elsewhere."""
+        self._is_stopping = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _ended(self, task: "asyncio.Task[None]") -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("a job ended without an outcome", exc_info=error)
+    async def _work(self, job: Job) -> None:
+        """One job to its outcome. Whatever fails on the way, the job's owner hears of it: it holds a slot for it."""
+        try:
+            outcome = await self._outcome(job)
+        except asyncio.CancelledError:
+            if self._is_stopping:
+                raise
+            outcome = await self._ending.bury(job, "CancelledError")
+        except Exception as bug:
+            # The loop boundary: one job's fault is its own end.
+            log.exception("a job died", extra={"request_id": job.request_id})
+            outcome = await self._ending.bury(job, type(bug).__name__)
+        self._report(outcome)
 
-    async def _refuse(self, job: Job, refusal: Refusal) -> None:
-        if refusal.dead_letter_reason is not None:
-            await self._publisher.dead_letter(job.record, refusal.dead_letter_reason)
-        if refusal.origin is not None:
-            known = PickspinData(
-                request_id=refusal.origin.request_id,
-                state="failed",
-                service=self._serving.service.slug,
-                model=self._serving.model.id,
-                attempt=job.attempt or job.prior,
-            )
-            known = refused(job.request, known)
-            event = self._publisher.failed(
-                refusal.origin, refusal.error, source=self._source, pickspin=known
-            )
-            await self._publisher.terminal(event, refusal.reply)
-        self._metrics.attempts.labels(self._serving.service.slug, refusal.error.code).inc()
-        self._report(Finished(job))
+    async def _outcome(self, job: Job) -> Outcome:
+        if job.refusal is not None:
+            return await self._ending.refuse(job, job.refusal)
+        if job.request is None:
+            raise AssertionError("a job has a request or a refusal")
+        return await self._run(job, job.request)
 
-    async def _run(self, job: Job) -> None:
-        request = job.request
-        if request is None:
-            return
+    async def _run(self, job: Job, request: RoutedRequest) -> Outcome:
         run = _Run(job, request, str(uuid.uuid4()), self._clock.now())
         run.judge = judge_of(request.cascade, self._serving.cascades)
         run.task = asyncio.current_task()
         self._runs[request.request_id] = run
         self._in_flight.inc()
         try:
-            outcome = await self._attempt(run)
+            return await self._attempt(run)
         finally:
             self._in_flight.dec()
             self._settle(run)
-        self._report(outcome)
 
     async def _attempt(self, run: _Run) -> Outcome:
         error: ApiError
@@ -388,7 +372,12 @@ class Runner:
             generation=run.generation,
             now=self._clock.now(),
         )
-        await self._publisher.terminal(event, run.request.reply)
+        try:
+            await self._publisher.terminal(event, run.request.reply, until=run.request.deadline)
+        except Unkept:
+            await self._publisher.dead_letter(run.job.record, "internal:answer_not_kept")
+            error = ApiError("internal", "the answer could not be stored before the deadline")
+            return await self._failed(run, error)
         return Finished(run.job)
 
     async def _failed(self, run: _Run, error: ApiError) -> Outcome:

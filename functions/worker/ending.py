@@ -1,0 +1,64 @@
+"""Jobs that end without a model call: those that are refused, and those that died on the way."""
+
+import logging
+from typing import Final
+
+from events.payloads import PickspinData
+from functions.errors import ApiError
+from functions.telemetry import Metrics
+from functions.worker.accounting import refused
+from functions.worker.jobs import Job, Refusal
+from functions.worker.polling import Finished
+from functions.worker.publishing import Publisher
+from router_model.catalogue import Model, Service
+
+log = logging.getLogger(__name__)
+
+_DIED: Final = ApiError("internal", "an error inside the gateway")
+
+
+class Ending:
+    """Owned by the event loop."""
+
+    def __init__(
+        self, *, service: Service, model: Model, publisher: Publisher, metrics: Metrics
+    ) -> None:
+        self._service = service
+        self._model = model
+        self._publisher = publisher
+        self._metrics = metrics
+
+    async def refuse(self, job: Job, refusal: Refusal) -> Finished:
+        """Returns when everybody who can be told has been: the caller, the dead letter topic, or both."""
+        if refusal.dead_letter_reason is not None:
+            await self._publisher.dead_letter(job.record, refusal.dead_letter_reason)
+        if refusal.origin is not None:
+            known = PickspinData(
+                request_id=refusal.origin.request_id,
+                state="failed",
+                service=self._service.slug,
+                model=self._model.id,
+                attempt=job.attempt or job.prior,
+            )
+            event = self._publisher.failed(
+                refusal.origin,
+                refusal.error,
+                source=f"/models/{self._service.slug}",
+                pickspin=refused(job.request, known),
+            )
+            await self._publisher.terminal(event, refusal.reply)
+        self._metrics.attempts.labels(self._service.slug, refusal.error.code).inc()
+        return Finished(job)
+
+    async def bury(self, job: Job, reason: str) -> Finished:
+        """The last resort, after a fault of ours (a class name): a dead letter, and a failed terminal where anybody can
+        be told. Whatever fails in this too, the job is finished: its slot is not lost with it.
+        """
+        known = job.refusal or Refusal(_DIED, None, None)
+        if job.request is not None:
+            known = Refusal(_DIED, None, job.request.origin, job.request.reply)
+        try:
+            await self.refuse(job, Refusal(_DIED, f"internal:{reason}", known.origin, known.reply))
+        except Exception:
+            log.exception("a job ended without a terminal", extra={"request_id": job.request_id})
+        return Finished(job)

@@ -1,0 +1,20 @@
+"""What every job of a worker shares: the service, its model, and how it is called."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from functions.backends.table import BackendRow
+from router_model.catalogue import Cascade, Model, Service
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """What every job of this worker shares."""
+
+    service: Service
+    model: Model
+    row: BackendRow
+    max_attempts: int
+    chunk_s: float
+    cascades: Mapping[str, Cascade] = field(default_factory=dict)
+    hold_bytes: int = 256 * 1024

@@ -31,7 +31,7 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 
 def happened(store: SqlStore, topic: str, event: Event) -> None:
     record = kafka_codec.outgoing_record(Outgoing(topic=topic, key=event.id, event=event))
-    change = change_of(record, MemoryBlobs(), wait_s=60)
+    change = change_of(record, MemoryBlobs(), wait_s=60, now=START)
     assert change is not None
     store.record_batch([change])
 

@@ -99,7 +99,7 @@ class Past:
 
     def _happened(self, topic: str, event: Event) -> None:
         record = kafka_codec.outgoing_record(Outgoing(topic=topic, key=event.id, event=event))
-        change = change_of(record, self.blobs, wait_s=60)
+        change = change_of(record, self.blobs, wait_s=60, now=self.clock.now())
         assert change is not None
         self.store.record_batch([change])
 

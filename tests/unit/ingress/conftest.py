@@ -150,7 +150,7 @@ class Worker:
                     self.send(*self.failed(self.requests[event.subject], "cancelled"))
 
     def _keep(self, record: Record) -> None:
-        change = change_of(record, self.blobs, wait_s=60.0)
+        change = change_of(record, self.blobs, wait_s=60.0, now=self.clock.now())
         assert change is not None
         self.store.record_batch([change])
 
@@ -365,7 +365,7 @@ def rig() -> Iterator[Rig]:
     blobs = MemoryBlobs()
     worker = Worker(log, store, clock, blobs)
     deps = Deps(
-        settings=Settings(ingress=IngressSettings(heartbeat_s=0.05)),
+        settings=Settings(ingress=IngressSettings(heartbeat_s=0.05, allowed_hosts="t")),
         topics=TOPICS,
         clock=clock,
         catalogue=CATALOGUE,

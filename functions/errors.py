@@ -86,6 +86,8 @@ CODES: Final[Mapping[str, CodeRow]] = MappingProxyType(
         "invalid_event": CodeRow(400, "invalid_request_error"),
         "invalid_api_key": CodeRow(401, "authentication_error"),
         "model_not_allowed": CodeRow(403, "permission_error"),
+        "host_not_allowed": CodeRow(403, "permission_error"),
+        "origin_not_allowed": CodeRow(403, "permission_error"),
         "model_not_found": CodeRow(404, "invalid_request_error"),
         "not_found": CodeRow(404, "invalid_request_error"),
         "method_not_allowed": CodeRow(405, "invalid_request_error"),

@@ -89,6 +89,10 @@ class IngressSettings(Group, frozen=True, kw_only=True):
     """A request body must arrive within this long."""
     api_keys: str = ""
     """`tenant=key` pairs, comma-separated. Empty: no authentication, which binds loopback only."""
+    allowed_hosts: str = ""
+    """Without keys: further names that calls may be addressed to (`Host`), beside loopback names and `host`."""
+    allowed_origins: str = ""
+    """Without keys: further origins (`https://chat.example`) whose pages may call, beside those of such hosts."""
     callback_hosts: str = ""
     """Allow-list of callback hosts (comma-separated, `*.example.org` allowed); empty: any public https host."""
     callback_allow_http: bool = False

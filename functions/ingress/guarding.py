@@ -16,6 +16,7 @@ from events.limits import DEFAULT_LIMITS
 from functions.errors import ApiError
 from functions.ingress.answering import as_api_error, refusal
 from functions.ingress.deps import Deps
+from functions.ingress.origins import Origins
 from functions.ingress.reading import ClientGone
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ class Guard:
         self._deps = deps
         self._open = 0
         self._cap = deps.settings.ingress.max_waiters + SPARE_CALLS
+        self._origins = Origins(deps.settings.ingress, checks=not deps.keys)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -52,6 +54,7 @@ class Guard:
         self._open += 1
         try:
             check_head(scope)
+            self._origins.check(scope["method"], scope["headers"])
             self._check_room(scope)
             await self._app(scope, exchange.receive, exchange.send)
         except ClientGone:

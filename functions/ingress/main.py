@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 import os
 import socket
@@ -24,6 +23,7 @@ from functions.ingress.app import build_app
 from functions.ingress.deps import Deps
 from functions.ingress.http_protocol import BoundedProtocol
 from functions.ingress.identity import Keys
+from functions.ingress.origins import is_loopback
 from functions.ingress.partitioning import partition_of
 from functions.ingress.probing import Check, Health
 from functions.ingress.reply_tail import ReplyTail
@@ -137,11 +137,7 @@ def check_exposure(settings: Settings, *, has_keys: bool) -> None:
         StartupFailed: no keys, and the host is not a loopback address.
     """
     host = settings.ingress.host
-    try:
-        is_loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        is_loopback = False
-    if not has_keys and not is_loopback:
+    if not has_keys and not is_loopback(host):
         raise StartupFailed(
             f"ingress: {host} is reachable from elsewhere; set PICKSPIN_API_KEYS or bind 127.0.0.1"
         )

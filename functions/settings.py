@@ -273,7 +273,13 @@ class CallbackSettings(Group, frozen=True, kw_only=True):
     """Delays between attempts (Standard Webhooks' example), jittered by 10 %."""
     attempt_timeout_s: float = 10.0
     max_response_bytes: int = 64 * 1024
-    concurrency: int = 16
+    concurrency: int = 32
+    """Attempts out at once."""
+    tenant_concurrency: int = 8
+    """... of one tenant, whose receivers may hang: the rest is for others."""
+    target_concurrency: int = 4
+    host_concurrency: int = 8
+    """... to one host, whoever's targets they are; at most three quarters of them of one tenant."""
 
 
 class ProbeSettings(Group, frozen=True, kw_only=True):

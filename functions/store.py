@@ -275,9 +275,16 @@ class CallbackStore(Protocol):
         ...
 
     def due_deliveries(
-        self, now: datetime, limit: int, *, lease_s: float = 30.0, per_target: int = 4
+        self,
+        now: datetime,
+        limit: int,
+        *,
+        lease_s: float = 30.0,
+        per_target: int = 4,
+        per_tenant: int = 8,
     ) -> Sequence[Delivery]:
-        """Takes due deliveries: nobody else gets them for `lease_s`; at most `per_target` of a target are out at once.
+        """Takes due deliveries: nobody else gets them for `lease_s`; at most `per_target` of a target and `per_tenant`
+        of a tenant are out at once. Tenants take turns.
 
         A process that dies keeps its deliveries until the lease ends; then they are due again, under the same id.
         """

@@ -58,7 +58,13 @@ class SqlCallbacks:
             return self._db.insert_new(connection, deliveries, [row]) > 0
 
     def due_deliveries(
-        self, now: datetime, limit: int, *, lease_s: float = 30.0, per_target: int = 4
+        self,
+        now: datetime,
+        limit: int,
+        *,
+        lease_s: float = 30.0,
+        per_target: int = 4,
+        per_tenant: int = 8,
     ) -> Sequence[Delivery]:
         columns = deliveries.c
         lease = now + timedelta(seconds=lease_s)
@@ -68,7 +74,7 @@ class SqlCallbacks:
             if connection.execute(waiting.limit(1)).first() is None:
                 return ()
         with self._db.write() as connection:
-            ids = list(connection.execute(_due_ids(now, limit, per_target)).scalars())
+            ids = list(connection.execute(_due_ids(now, limit, per_target, per_tenant)).scalars())
             if not ids:
                 return ()
             # Locked in a second step: databases do not lock the rows of a window query.
@@ -108,24 +114,59 @@ def _is_free(now: datetime) -> Any:
     return or_(columns.leased_until.is_(None), columns.leased_until <= now)
 
 
-def _due_ids(now: datetime, limit: int, per_target: int) -> Any:
-    columns = deliveries.c
-    out = (
-        select(columns.target_id, func.count().label("out"))
-        .where(columns.leased_until > now)
-        .group_by(columns.target_id)
-        .subquery()
-    )
-    place = func.row_number().over(partition_by=columns.target_id, order_by=columns.due_at)
+def _due_ids(now: datetime, limit: int, per_target: int, per_tenant: int) -> Any:
+    """What may go out: first within the bound of each target, then, of what is left, within that of each tenant. The
+    first of every tenant comes before the second of any.
+    """
+    columns, targets = deliveries.c, callback_targets.c
+    # A delivery whose target is gone is its own tenant, and ends at its next attempt.
+    tenant = func.coalesce(targets.tenant, columns.target_id).label("tenant")
+    with_tenant = deliveries.outerjoin(callback_targets, targets.id == columns.target_id)
     due = (
-        select(columns.id, columns.target_id, columns.due_at, place.label("place"))
+        select(
+            columns.id,
+            columns.target_id,
+            columns.due_at,
+            tenant,
+            func.row_number()
+            .over(partition_by=columns.target_id, order_by=(columns.due_at, columns.id))
+            .label("place"),
+        )
+        .select_from(with_tenant)
         .where(columns.state == "pending", columns.due_at <= now, _is_free(now))
         .subquery()
     )
+    of_target = _out_by(columns.target_id, deliveries, now)
+    within_target = (
+        select(
+            due.c.id,
+            due.c.due_at,
+            due.c.tenant,
+            func.row_number()
+            .over(partition_by=due.c.tenant, order_by=(due.c.due_at, due.c.id))
+            .label("place"),
+        )
+        .join(of_target, of_target.c.owner == due.c.target_id, isouter=True)
+        .where(due.c.place + func.coalesce(of_target.c.out, 0) <= per_target)
+        .subquery()
+    )
+    of_tenant = _out_by(tenant, with_tenant, now)
+    place = within_target.c.place + func.coalesce(of_tenant.c.out, 0)
     return (
-        select(due.c.id)
-        .join(out, out.c.target_id == due.c.target_id, isouter=True)
-        .where(due.c.place + func.coalesce(out.c.out, 0) <= per_target)
-        .order_by(due.c.due_at)
+        select(within_target.c.id)
+        .join(of_tenant, of_tenant.c.owner == within_target.c.tenant, isouter=True)
+        .where(place <= per_tenant)
+        .order_by(place, within_target.c.due_at, within_target.c.id)
         .limit(limit)
+    )
+
+
+def _out_by(owner: Any, source: Any, now: datetime) -> Any:
+    """How many deliveries of each owner are out now."""
+    return (
+        select(owner.label("owner"), func.count().label("out"))
+        .select_from(source)
+        .where(deliveries.c.leased_until > now)
+        .group_by(owner)
+        .subquery()
     )

@@ -1,4 +1,8 @@
-"""The delivery loop: due deliveries are taken from the store, judged, sent, and marked with what came of it."""
+"""The delivery loop: due deliveries are taken from the store, judged, sent, and marked with what came of it.
+
+Receivers that hang keep only their own tenant waiting: each tenant, target and host has its bound of attempts that are
+out at once, and tenants take turns. Whatever is wrong with one delivery counts as a failed attempt of that one.
+"""
 
 import asyncio
 import logging
@@ -30,26 +34,34 @@ from functions.ports import Clock, RecordAppender
 from functions.store import CallbackStore, CallbackTarget, Delivery
 from functions.telemetry import Metrics
 
-PER_TARGET: Final = 4
-"""Attempts out at once to one target."""
-PER_HOST: Final = 8
-"""Attempts out at once to one host, whoever's targets they are: many tenants must not aim at one victim."""
 PUT_BACK_S: Final = 1.0
 RESOLVE_S: Final = 5.0
 """Longest wait for a name's addresses."""
 LEASE_SPARE_S: Final = 5.0
 POLL_S: Final = 0.25
+FAULT_S: Final = 5.0
+"""Pause after a round that failed for a reason of our own."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryLimits:
-    """`delays`: seconds before each attempt. `concurrency` attempts are out at once, each for `attempt_timeout_s`."""
+    """`delays`: seconds before each attempt. `concurrency` attempts are out at once, each for `attempt_timeout_s`; of
+    one tenant `per_tenant`, to one target `per_target`, to one host `per_host`, whoever's targets they are: many
+    tenants must not aim at one victim. One tenant has at most three quarters of a host's.
+    """
 
     delays: tuple[float, ...]
     attempt_timeout_s: float
     concurrency: int
+    per_tenant: int
+    per_target: int
+    per_host: int
+
+    def may_send(self, host: int, tenant: int) -> bool:
+        """One more attempt to a host that has `host` out, `tenant` of them of the same tenant."""
+        return host < self.per_host and tenant < max(1, self.per_host * 3 // 4)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +87,7 @@ class Deliverer:
         self._limits = limits
         self._running: set[asyncio.Task[None]] = set()
         self._hosts: Counter[str] = Counter()
+        self._shares: Counter[tuple[str, str]] = Counter()
         self._wake = asyncio.Event()
 
     def wake(self) -> None:
@@ -90,6 +103,12 @@ class Deliverer:
             except StoreFailed as error:
                 log.warning("store out of reach", extra={"reason": str(error)})
                 started = 0
+            except Exception:
+                # The loop boundary: the next round may go better, and those that are out are not cut.
+                self._around.metrics.failed_rounds.labels(part="deliveries").inc()
+                log.exception("round failed")
+                await asyncio.to_thread(stop.wait, FAULT_S)
+                continue
             if started == 0:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(POLL_S):
@@ -107,7 +126,8 @@ class Deliverer:
             self._around.clock.now(),
             room,
             lease_s=RESOLVE_S + self._limits.attempt_timeout_s + LEASE_SPARE_S,
-            per_target=PER_TARGET,
+            per_target=self._limits.per_target,
+            per_tenant=self._limits.per_tenant,
         )
         for delivery in due:
             task = asyncio.create_task(self._guard(delivery))
@@ -136,6 +156,10 @@ class Deliverer:
             log.warning(
                 "callback not marked", extra={"delivery_id": delivery.id, "reason": str(error)}
             )
+        except Exception:
+            # The boundary of one delivery: tried again on schedule, given up at its end.
+            log.exception("callback attempt failed", extra={"delivery_id": delivery.id})
+            await self._mark(delivery, None, Outcome(failure="internal"))
 
     async def _deliver(self, delivery: Delivery) -> None:
         store = self._around.store
@@ -148,16 +172,21 @@ class Deliverer:
         except ApiError as error:
             await self._mark(delivery, target, Outcome(failure=error.code, is_final=True))
             return
-        if self._hosts[parsed.host] >= PER_HOST:
+        share = (parsed.host, target.tenant)
+        if not self._limits.may_send(self._hosts[parsed.host], self._shares[share]):
             later = self._around.clock.now() + timedelta(seconds=PUT_BACK_S)
             await asyncio.to_thread(store.update_delivery, replace(delivery, due_at=later))
             return
         self._hosts[parsed.host] += 1
+        self._shares[share] += 1
         try:
             outcome = await self._attempt(delivery, target, parsed)
         finally:
             self._hosts[parsed.host] -= 1
+            self._shares[share] -= 1
+            # Only what is out stays in memory.
             self._hosts += Counter()
+            self._shares += Counter()
         await self._mark(delivery, target, outcome)
 
     async def _attempt(

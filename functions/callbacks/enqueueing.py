@@ -1,4 +1,7 @@
-"""The enqueueing loop: terminals with a callback become deliveries, committed only once they are in the store."""
+"""The enqueueing loop: terminals with a callback become deliveries, committed only once they are in the store.
+
+No record holds it up, whatever it holds: what cannot be used is passed over, counted and said.
+"""
 
 import logging
 from collections.abc import Callable
@@ -14,6 +17,7 @@ from functions.errors import BlobMissing, StoreFailed
 from functions.lifecycle import StopFlag
 from functions.ports import BlobStore, Clock, Commit, GroupConsumer
 from functions.store import CallbackStore
+from functions.telemetry import Metrics
 
 POLL_S: Final = 0.25
 GATHER_S: Final = 0.1
@@ -34,12 +38,14 @@ class Enqueuer:
         store: CallbackStore,
         blobs: BlobStore,
         clock: Clock,
+        metrics: Metrics,
         wake: Callable[[], object],
     ) -> None:
         self._consumer = consumer
         self._store = store
         self._blobs = blobs
         self._clock = clock
+        self._metrics = metrics
         self._wake = wake
 
     def run(self, stop: StopFlag) -> None:
@@ -54,7 +60,7 @@ class Enqueuer:
         done: dict[PartitionId, Commit] = {}
         new = 0
         for record in records:
-            added = self._enqueue(record, stop)
+            added = self._take(record, stop)
             if added is None:
                 break
             new += added
@@ -64,6 +70,22 @@ class Enqueuer:
         if done:
             self._consumer.commit(done)
         return new
+
+    def _take(self, record: Record, stop: StopFlag) -> int | None:
+        try:
+            return self._enqueue(record, stop)
+        except Exception:
+            # The boundary of one record: whatever it holds, the others go on.
+            self._metrics.skipped_records.labels(reader="callbacks").inc()
+            log.exception(
+                "record not read",
+                extra={
+                    "topic": record.topic,
+                    "partition": record.partition,
+                    "offset": record.offset,
+                },
+            )
+            return 0
 
     def _enqueue(self, record: Record, stop: StopFlag) -> int | None:
         """How many deliveries are new (0 or 1); None: stopped before the store could take it."""
@@ -82,9 +104,9 @@ class Enqueuer:
             try:
                 return self._add(event, terminal, data)
             except StoreFailed as error:
-                log.warning("store out of reach", extra={"reason": str(error)})
                 if not error.is_transient:
-                    return 0
+                    raise
+                log.warning("store out of reach", extra={"reason": str(error)})
                 if stop.wait(RETRY_S):
                     return None
 

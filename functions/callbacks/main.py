@@ -80,6 +80,9 @@ class CallbacksProcess:
             delays=parse_schedule(found.schedule_s),
             attempt_timeout_s=found.attempt_timeout_s,
             concurrency=found.concurrency,
+            per_tenant=found.tenant_concurrency,
+            per_target=found.target_concurrency,
+            per_host=found.host_concurrency,
         )
 
     def run(self, stop: StopFlag) -> int:
@@ -150,6 +153,7 @@ class CallbacksProcess:
                     store=self._store,
                     blobs=self._blobs,
                     clock=self._clock,
+                    metrics=self._metrics,
                     wake=wake,
                 ).run(stop)
             finally:

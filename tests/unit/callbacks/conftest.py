@@ -99,7 +99,14 @@ class Desk:
         self.policy = policy or CallbackPolicy(
             may_use_http=True, may_reach_private=True, ports=None
         )
-        self.limits = DeliveryLimits(delays=delays, attempt_timeout_s=timeout_s, concurrency=16)
+        self.limits = DeliveryLimits(
+            delays=delays,
+            attempt_timeout_s=timeout_s,
+            concurrency=16,
+            per_tenant=8,
+            per_target=4,
+            per_host=8,
+        )
         self.deliverer = self.new_deliverer()
 
     def new_deliverer(self, store=None):
@@ -120,10 +127,10 @@ class Desk:
         found = self.names[host]
         return found.pop(0) if found and isinstance(found[0], list) else found
 
-    def add_target(self, target_id="t1", url=None, **fields):
+    def add_target(self, target_id="t1", url=None, *, tenant="one", **fields):
         url = url or f"http://127.0.0.1:{self.receiver.port}/hook?x=1"
         self.store.add_target(
-            CallbackTarget(id=target_id, tenant="one", url=url, secret=SECRET, **fields)
+            CallbackTarget(id=target_id, tenant=tenant, url=url, secret=SECRET, **fields)
         )
 
     def enqueue(self, number=1, target_id="t1"):

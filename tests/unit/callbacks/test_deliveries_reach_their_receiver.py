@@ -7,7 +7,6 @@ from events.kafka_codec import from_record
 from events.types import CALLBACK_FAILED
 from functions.adapters.clock import SystemClock
 from functions.adapters.webhook_http import WebhookAnswer
-from functions.callbacks.delivering import PER_HOST, PER_TARGET
 from functions.callbacks.targets import CallbackPolicy
 from tests.unit.callbacks.conftest import SECRET, START, TOPICS, answer
 
@@ -298,7 +297,7 @@ def test_a_slow_target_holds_up_no_other(stage):
         desk.add_target("slow")
         for number in range(10):
             desk.enqueue(number, "slow")
-        assert await desk.deliverer.start_due() == PER_TARGET
+        assert await desk.deliverer.start_due() == desk.limits.per_target
         other = type(desk.receiver)()
         await other.start()
         try:
@@ -311,7 +310,7 @@ def test_a_slow_target_holds_up_no_other(stage):
             assert desk.delivery(99).state == "delivered"
         finally:
             await other.stop()
-        assert desk.receiver.most_at_once <= PER_TARGET
+        assert desk.receiver.most_at_once <= desk.limits.per_target
         desk.receiver.hold.set()
         await desk.deliverer.finish()
         await desk.deliver()
@@ -329,17 +328,18 @@ def put_back_of(desk):
 
 def test_many_targets_at_one_host_are_bounded_together(stage):
     async def play(desk):
+        per_host = desk.limits.per_host
         desk.receiver.hold = asyncio.Event()
         for number in range(12):
-            desk.add_target(f"t{number}")
+            desk.add_target(f"t{number}", tenant=f"tenant {number % 4}")
             desk.enqueue(number, f"t{number}")
         assert await desk.deliverer.start_due() == 12
-        await desk.receiver.has_received(PER_HOST)
+        await desk.receiver.has_received(per_host)
         # The others must have found no place before one comes free.
-        await desk.until(lambda: len(put_back_of(desk)) == 12 - PER_HOST)
+        await desk.until(lambda: len(put_back_of(desk)) == 12 - per_host)
         desk.receiver.hold.set()
         await desk.deliverer.finish()
-        assert desk.receiver.most_at_once == PER_HOST
+        assert desk.receiver.most_at_once == per_host
         put_back = put_back_of(desk)
         assert len(put_back) == 4
         assert {desk.delivery(n).attempt for n in put_back} == {0}

@@ -15,6 +15,7 @@ from functions.callbacks.enqueueing import Enqueuer
 from functions.errors import StoreFailed
 from functions.lifecycle import StopFlag
 from functions.store import CallbackTarget
+from functions.telemetry import Metrics
 
 TOPICS = Topics()
 
@@ -29,6 +30,7 @@ class Desk:
         self.store = SqlStore("sqlite://", self.clock)
         self.stop = StopFlag()
         self.woken = 0
+        self.metrics = Metrics()
         self.start()
         target = CallbackTarget(id="t1", tenant="one", url="https://a.example.com", secret="x")
         self.store.add_target(target)
@@ -42,6 +44,7 @@ class Desk:
             store=store or self.store,
             blobs=self.blobs,
             clock=self.clock,
+            metrics=self.metrics,
             wake=self.wake,
         )
 
@@ -82,6 +85,10 @@ class Desk:
         for _ in range(10):
             total += self.enqueuer.step(self.stop, 0.0)
         return total
+
+    def skipped(self):
+        labels = {"reader": "callbacks"}
+        return self.metrics.registry.get_sample_value("pickspin_skipped_records_total", labels)
 
     def body(self, request_id="r1"):
         (found,) = self.store.deliveries(request_id)
@@ -210,3 +217,43 @@ def test_stopped_while_the_store_is_out_of_reach_it_is_left_on_the_log(desk):
     desk.stop.set()
     assert desk.run() == 0
     assert not desk.committed()
+
+
+class Picky:
+    """A store that never takes the delivery of one request, each time for another reason."""
+
+    def __init__(self, store, errors):
+        self.store, self.errors = store, list(errors)
+
+    def target(self, target_id):
+        return self.store.target(target_id)
+
+    def enqueue_delivery(self, delivery):
+        if delivery.request_id.startswith("bad"):
+            raise self.errors.pop(0)
+        return self.store.enqueue_delivery(delivery)
+
+
+def test_what_cannot_become_a_delivery_is_passed_over_and_counted(desk):
+    errors = [
+        StoreFailed("bad value", is_transient=False),
+        OverflowError("too large"),
+        UnicodeEncodeError("utf-8", "\ud800", 0, 1, "no"),
+    ]
+    desk.consumer.close()
+    desk.start(Picky(desk.store, errors))
+    for number in range(len(errors)):
+        desk.completed(request_id=f"bad{number}")
+    desk.completed(request_id="good")
+    assert desk.run() == 1
+    assert desk.committed()
+    assert desk.skipped() == len(errors)
+
+
+@pytest.mark.parametrize("timestamp_ms", [-(2**63), -1, 0, 10**15, 2**63 - 1])
+def test_a_terminal_of_any_time_becomes_a_delivery(desk, timestamp_ms):
+    desk.completed(request_id="one")
+    for records in desk.log.partitions.values():
+        records[:] = [replace(record, timestamp_ms=timestamp_ms) for record in records]
+    desk.completed(request_id="two")
+    assert desk.run() == 2

@@ -15,6 +15,13 @@ def delivery(number, clock, target="t1"):
     )
 
 
+def targets_of(store, tenant, *ids):
+    for target_id in ids:
+        store.add_target(
+            CallbackTarget(id=target_id, tenant=tenant, url="https://a.example", secret="x")
+        )
+
+
 def take(store, clock, **options):
     return [found.id for found in store.due_deliveries(clock.now(), 10, **options)]
 
@@ -51,6 +58,31 @@ def test_one_target_gets_a_bounded_number_at_once(store, clock):
     mine = next(found for found in store.deliveries("r0"))
     store.update_delivery(replace(mine, attempt=1, state="delivered"))
     assert len(take(store, clock, per_target=2)) == 1
+
+
+def test_one_tenant_gets_a_bounded_number_at_once_and_tenants_take_turns(store, clock):
+    targets_of(store, "many", *(f"m{n}" for n in range(9)))
+    targets_of(store, "few", "f1", "f2")
+    for number in range(9):
+        store.enqueue_delivery(delivery(number, clock, target=f"m{number}"))
+    clock.advance(1)
+    store.enqueue_delivery(delivery(10, clock, target="f1"))
+    store.enqueue_delivery(delivery(11, clock, target="f2"))
+    found = store.due_deliveries(clock.now(), 4, per_tenant=3)
+    assert sorted(one.target_id for one in found) == ["f1", "f2", "m0", "m1"]
+    assert [one.target_id for one in store.due_deliveries(clock.now(), 4, per_tenant=3)] == ["m2"]
+    assert take(store, clock, per_tenant=3) == []
+    store.update_delivery(replace(found[0], attempt=1, state="delivered"))
+    assert len(take(store, clock, per_tenant=3)) == 1
+
+
+def test_one_busy_target_of_a_tenant_keeps_none_of_its_others_waiting(store, clock):
+    targets_of(store, "one", "busy", "quick")
+    for number in range(20):
+        store.enqueue_delivery(delivery(number, clock, target="busy"))
+    clock.advance(1)
+    store.enqueue_delivery(delivery(99, clock, target="quick"))
+    assert sorted(take(store, clock, per_target=2, per_tenant=4)) == ["d0", "d1", "d99"]
 
 
 def test_a_finished_delivery_keeps_no_body(store, clock):

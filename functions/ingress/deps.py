@@ -13,6 +13,7 @@ from functions.ingress.identity import Keys
 from functions.ingress.probing import Health
 from functions.ingress.waiting import Waiters
 from functions.ports import BlobStore, Clock, RecordAppender
+from functions.reply_partitions import ReplyPartitions
 from functions.settings import Settings
 from functions.store import Store
 from functions.telemetry import Metrics
@@ -49,6 +50,7 @@ class Deps:
     instance: str
     epoch: str
     entropy: Callable[[int], bytes]
+    reply_partitions: ReplyPartitions
 
     async def offload(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Runs a blocking call in the executor."""

@@ -14,6 +14,7 @@ from events import http_codec, types
 from events.instants import from_rfc3339, to_rfc3339
 from events.record import Event
 from events.request import InferenceRequest, parse_request
+from events.types import Topics
 from functions.errors import ApiError, AppendFailed
 from functions.ingress import reading, targets
 from functions.ingress.accepting import (
@@ -28,6 +29,7 @@ from functions.ingress.answering import answer, id_headers
 from functions.ingress.calls import asked_model, trace_parent, trace_state
 from functions.ingress.deps import Deps
 from functions.ingress.owned import tenant_of
+from functions.settings import Settings
 from functions.store import RequestRow
 
 _BINARY: Final = "application/json"
@@ -79,7 +81,7 @@ def cleaned(deps: Deps, event: Event, tenant: str) -> Event:
     kept[types.EXPIRY_TIME] = to_rfc3339(deadline)
     kept[types.TENANT] = tenant
     topic = kept.get(types.REPLY_TOPIC)
-    if topic is not None and topic not in reply_topics(deps):
+    if topic is not None and topic not in reply_topics(deps.settings, deps.topics):
         raise ApiError("invalid_event", "This replytopic is not allowed.", param=types.REPLY_TOPIC)
     if topic is None:
         kept.pop(types.REPLY_PARTITION, None)
@@ -98,10 +100,21 @@ def cleaned(deps: Deps, event: Event, tenant: str) -> Event:
     )
 
 
-def reply_topics(deps: Deps) -> frozenset[str]:
+def reply_topics(settings: Settings, topics: Topics) -> frozenset[str]:
     """Where replies to events from outside may go. Reply partitions belong to ingresses, so not there."""
-    further = (part.strip() for part in deps.settings.ingress.reply_topics.split(","))
-    return frozenset({deps.topics.responses, *filter(None, further)}) - {deps.topics.replies}
+    further = (part.strip() for part in settings.ingress.reply_topics.split(","))
+    return frozenset({topics.responses, *filter(None, further)}) - {topics.replies}
+
+
+async def _check_address(deps: Deps, found: InferenceRequest) -> None:
+    """Raises ApiError where the reply topic does not have the partition that is named."""
+    address = found.reply
+    if address is None or address.partition is None:
+        return
+    if not await deps.offload(deps.reply_partitions.has, address.topic, address.partition):
+        raise ApiError(
+            "invalid_event", "The replytopic has no such partition.", param=types.REPLY_PARTITION
+        )
 
 
 async def _check(deps: Deps, found: InferenceRequest) -> None:
@@ -110,6 +123,7 @@ async def _check(deps: Deps, found: InferenceRequest) -> None:
         raise ApiError("invalid_value", "There is no such profile.", param=types.PROFILE)
     if found.callback_id is not None:
         await targets.require_registered(deps, found.tenant, found.callback_id)
+    await _check_address(deps, found)
     await admit_queued(deps, found.tenant)
     require_writable(deps)
 

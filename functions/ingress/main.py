@@ -21,6 +21,7 @@ from functions.errors import StartupFailed
 from functions.ingress.admission import Outstanding
 from functions.ingress.app import build_app
 from functions.ingress.deps import Deps
+from functions.ingress.event_door import reply_topics
 from functions.ingress.http_protocol import BoundedProtocol
 from functions.ingress.identity import Keys
 from functions.ingress.origins import is_loopback
@@ -32,6 +33,7 @@ from functions.ingress.waiting import Waiters
 from functions.lifecycle import StopFlag
 from functions.ports import RecordLog
 from functions.registry_tail import RegistryTail
+from functions.reply_partitions import ReplyPartitions
 from functions.settings import Settings
 from functions.telemetry import Metrics
 from router_model.catalogue import Catalogue
@@ -120,8 +122,17 @@ def build(settings: Settings, cluster: RecordLog, catalogue: Catalogue, keys: Ke
         instance=instance,
         epoch=epoch,
         entropy=os.urandom,
+        reply_partitions=_reply_partitions(settings, cluster, topics, instance),
     )
     return Running(deps, cluster, reply_tail, registry)
+
+
+def _reply_partitions(
+    settings: Settings, cluster: RecordLog, topics: Topics, instance: str
+) -> ReplyPartitions:
+    open_reader = partial(cluster.offset_reader, client=f"ingress-addresses-{instance}")
+    named = tuple(sorted(reply_topics(settings, topics)))
+    return ReplyPartitions(open_reader, named, SystemClock())
 
 
 def _outstanding(settings: Settings) -> Outstanding:

@@ -62,6 +62,7 @@ class Running:
         self.deps.appender.close(timeout_s)
         self.deps.executor.shutdown(wait=True, cancel_futures=True)
         self.deps.store.close()
+        self.deps.reply_partitions.close()
 
     async def _probe(self) -> None:
         while True:

@@ -15,6 +15,7 @@ from events.request import InferenceRequest, Origin, ReplyAddress, parse_request
 from events.types import Priority
 from functions.router.refusing import (
     ReplyPolicy,
+    check_reply,
     failure_of,
     fits,
     refused,
@@ -113,8 +114,7 @@ def _accepted(
     )
     if request.hops > policy.max_hops:
         raise EventRejected("invalid_event", "the request went round too often", types.HOPS)
-    if request.reply is not None and reply_of(event, policy) is None:
-        raise EventRejected("invalid_event", "replies may not go there", types.REPLY_TOPIC)
+    check_reply(request.reply, policy)
     return request
 
 

@@ -103,16 +103,22 @@ def reply_of(event: Event, policy: ReplyPolicy) -> ReplyAddress | None:
     """The reply address where it may be used; an impossible or foreign one counts as none."""
     try:
         address = reply_address(event)
+        check_reply(address, policy)
     except EventRejected:
         return None
+    return address
+
+
+def check_reply(address: ReplyAddress | None, policy: ReplyPolicy) -> None:
+    """Raises EventRejected where replies may not go there, or the topic is known not to have that partition."""
     if address is None:
-        return None
-    is_allowed = is_reply_topic_allowed(address.topic, policy.topics, policy.reply_topics)
-    return address if is_allowed and _is_there(address, policy) else None
-
-
-def _is_there(address: ReplyAddress, policy: ReplyPolicy) -> bool:
-    return address.partition is None or policy.has_partition(address.topic, address.partition)
+        return
+    if not is_reply_topic_allowed(address.topic, policy.topics, policy.reply_topics):
+        raise EventRejected("invalid_event", "replies may not go to this topic", types.REPLY_TOPIC)
+    if address.partition is not None and not policy.has_partition(address.topic, address.partition):
+        raise EventRejected(
+            "invalid_event", "the reply topic has no such partition", types.REPLY_PARTITION
+        )
 
 
 def _clean_origin(event: Event) -> Origin:

@@ -1,5 +1,6 @@
 """The source process of the local stack: request records in, HTTP calls of the router function out."""
 
+from dataclasses import replace
 from typing import Final
 
 from events.types import Topics
@@ -10,7 +11,7 @@ from functions.lifecycle import StopFlag, prefer_latency
 from functions.router.publishing import Publisher
 from functions.router.pumping import Pump
 from functions.router.source import RouterAddress, Source
-from functions.router.wiring import reply_policy_of
+from functions.router.wiring import partitions_of, reply_policy_of
 from functions.settings import Settings
 from functions.telemetry import Metrics
 
@@ -30,9 +31,11 @@ def run(settings: Settings) -> int:
     stop = StopFlag.install()
     log, topics = wiring.open_log(settings), Topics(settings.broker.prefix)
     appender = log.appender(client="source")
+    policy = reply_policy_of(settings, topics)
+    partitions = partitions_of(log, policy, client="source-replies")
     publisher = Publisher(
         appender=appender,
-        policy=reply_policy_of(settings, topics),
+        policy=replace(policy, has_partition=partitions.has),
         clock=SystemClock(),
         metrics=Metrics(),
     )
@@ -52,4 +55,5 @@ def run(settings: Settings) -> int:
     finally:
         source.close()
         appender.close(CLOSE_S)
+        partitions.close()
     return 0

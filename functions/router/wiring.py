@@ -1,12 +1,14 @@
 """Wiring of the router: settings to a running `Router`, the same for both bindings."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 from events.types import Topics
 from functions import wiring
 from functions.adapters.clock import SystemClock
 from functions.ports import RecordAppender, RecordLog
 from functions.registry_tail import RegistryTail
+from functions.reply_partitions import ReplyPartitions
 from functions.router.handler import RouterPolicy
 from functions.router.refusing import ReplyPolicy
 from functions.router.routing import Router, RouterParts
@@ -26,10 +28,12 @@ class Built:
     metrics: Metrics
     log: RecordLog
     topics: Topics
+    partitions: ReplyPartitions
 
     def close(self, timeout_s: float) -> None:
         self.appender.close(timeout_s)
         self.tail.close()
+        self.partitions.close()
 
 
 def build(settings: Settings, catalogue: Catalogue) -> Built:
@@ -42,12 +46,14 @@ def build(settings: Settings, catalogue: Catalogue) -> Built:
     tail = RegistryTail(log, topics, "router-registry")
     tail.start()
     appender = log.appender(client="router")
+    policy = policy_of(settings, topics, metrics)
+    partitions = partitions_of(log, policy, client="router-replies")
     router = Router(
         RouterParts(
             catalogue=catalogue,
             registry=lambda: tail.registry,
             clock=SystemClock(),
-            policy=policy_of(settings, topics, metrics),
+            policy=replace(policy, has_partition=partitions.has),
             appender=appender,
             blobs=wiring.open_blobs(settings),
             metrics=metrics,
@@ -55,8 +61,21 @@ def build(settings: Settings, catalogue: Catalogue) -> Built:
         )
     )
     return Built(
-        router=router, tail=tail, appender=appender, metrics=metrics, log=log, topics=topics
+        router=router,
+        tail=tail,
+        appender=appender,
+        metrics=metrics,
+        log=log,
+        topics=topics,
+        partitions=partitions,
     )
+
+
+def partitions_of(log: RecordLog, policy: ReplyPolicy, *, client: str) -> ReplyPartitions:
+    """The partitions of all topics that replies may go to."""
+    topics = policy.topics
+    named = (topics.replies, topics.responses, *sorted(policy.reply_topics))
+    return ReplyPartitions(partial(log.offset_reader, client=client), named, SystemClock())
 
 
 def policy_of(settings: Settings, topics: Topics, metrics: Metrics) -> RouterPolicy:

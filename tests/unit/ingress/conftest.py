@@ -33,6 +33,7 @@ from functions.ingress.probing import Health
 from functions.ingress.reply_tail import ReplyTail
 from functions.ingress.waiting import Waiters
 from functions.recorder.changes import change_of
+from functions.reply_partitions import ReplyPartitions
 from functions.settings import IngressSettings, Settings
 from functions.telemetry import Metrics
 from router_model.catalogue import Backend, Catalogue, Model, Service, Task, Tenant
@@ -382,6 +383,9 @@ def rig() -> Iterator[Rig]:
         instance="test-0",
         epoch="epoch-1",
         entropy=os.urandom,
+        reply_partitions=ReplyPartitions(
+            lambda: log.offset_reader(client="ingress"), (TOPICS.responses,), clock
+        ),
     )
     deps.health.appended()
     found = Rig(deps=deps, log=log, worker=worker, registry=registry)

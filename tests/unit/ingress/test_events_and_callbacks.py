@@ -239,3 +239,17 @@ async def test_another_tenants_callback_cannot_be_used_or_seen(rig: Any, chat: A
             "/v1/chat/completions", json=chat | {"callback": target["id"]}, headers=b
         )
     assert used.json()["error"]["code"] == "callback_url_refused"
+
+
+async def test_a_reply_partition_that_is_not_there_is_refused_at_the_door(
+    rig: Any, chat: Any
+) -> None:
+    async with rig.client() as client:
+        for partition, status in (("3", 202), ("4", 400), ("77", 400), ("99999", 400)):
+            named = {"replytopic": "infer.responses", "replypartition": partition}
+            headers = binary(**named) | {"ce-id": f"order-{partition}"}
+            answer = await client.post("/", json=chat, headers=headers)
+            assert answer.status_code == status
+            if status == 400:
+                assert answer.json()["error"]["param"] == "replypartition"
+    assert [event.id for event in rig.events_on("infer.requests")] == ["order-3"]

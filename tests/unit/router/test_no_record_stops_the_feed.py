@@ -16,6 +16,7 @@ from functions.errors import AppendFailed
 from functions.lifecycle import StopFlag
 from functions.router.log_binding import LogBinding
 from functions.router.pumping import Pump
+from functions.router.routing import Router
 from tests.unit.router.test_both_bindings_agree import FlaskSource
 
 Make = Callable[..., Event]
@@ -127,6 +128,22 @@ def test_an_end_that_cannot_be_told_is_kept_and_the_rest_is_published(
     (letter,) = bench.log.records(bench.topics.dlq)
     assert dict(letter.headers)["ce_deadletterreason"] == b"undeliverable"
     assert from_record(letter).get(types.CORRELATION_ID) == "nobody"
+
+
+def test_an_address_that_is_known_not_to_be_there_is_refused_at_once(
+    bench: Any, request_event: Make
+) -> None:
+    parts = bench.router._parts
+    policy = replace(parts.policy, has_partition=lambda topic, partition: partition < 4)
+    router = Router(replace(parts, policy=policy))
+    router.route(request_event(id="lost", model="real", ext={types.REPLY_PARTITION: "4"})).result(0)
+    router.route(request_event(id="good", model="real", ext={types.REPLY_PARTITION: "3"})).result(0)
+    (failed,) = bench.log.records(bench.topics.responses)
+    assert parse_terminal(from_record(failed)).request_id == "lost"
+    (routed,) = bench.log.records(bench.topics.model("real"))
+    assert from_record(routed).get(types.CORRELATION_ID) == "good"
+    (letter,) = bench.log.records(bench.topics.dlq)
+    assert dict(letter.headers)["ce_deadletterreason"] == b"invalid_event:replypartition"
 
 
 def test_a_service_without_its_topic_fails_the_request(bench: Any, request_event: Make) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from events.types import ReplicaState
+from events.types import BreakerState, ReplicaState
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
@@ -178,6 +178,11 @@ class StatusData(Payload, frozen=True):
     replicas: Count | None = None
     desired: Count | None = None
     message: str | None = None
+    failed_starts: Count = 0
+    """Starts in a row that have failed."""
+    breaker: BreakerState = BreakerState.CLOSED
+    retry_at: Instant | None = None
+    """When an open breaker becomes half open."""
 
 
 class DecisionData(Payload, frozen=True):

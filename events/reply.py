@@ -54,7 +54,7 @@ from events.reply_reading import (
     parse_terminal,
 )
 from events.request import InferenceRequest, Origin, ReplyAddress
-from events.types import State
+from events.types import BreakerState, State
 
 __all__ = [
     "CallbackFailedData",
@@ -303,17 +303,26 @@ def cancel(origin: Origin, data: CancelData, *, source: str, now: datetime) -> E
     )
 
 
+_WELL: Final = {"failed_starts": 0, "breaker": BreakerState.CLOSED.value, "retry_at": None}
+"""What a status leaves out while nothing is wrong."""
+
+
 def status(data: StatusData) -> Event:
     """What a replica or the scaler says now (`data.at`)."""
     at = to_rfc3339(data.at)
-    plain = msgspec.to_builtins(data)
+    plain = msgspec.to_builtins(data) | {"at": at}
+    if data.retry_at is not None:
+        plain["retry_at"] = to_rfc3339(data.retry_at)
+    for name, usual in _WELL.items():
+        if plain[name] == usual:
+            del plain[name]
     return Event(
         id=ids.derive(f"{data.service}/{data.replica}", at, data.state.value),
         source=f"/models/{data.service}/{data.replica}",
         type=types.STATUS,
         subject=data.service,
         time=at,
-        data=json_codec.dumps({**plain, "at": at}),
+        data=json_codec.dumps(plain),
         extensions={types.SERVICE: data.service},
     )
 

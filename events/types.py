@@ -131,6 +131,16 @@ class ReplicaState(StrEnum):
     FAILED = "failed"
 
 
+class BreakerState(StrEnum):
+    """Whether a service is to be called: `open` not, after too many failures; `half_open` once, to see whether it is
+    well again.
+    """
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+
+
 @dataclass(frozen=True, slots=True)
 class Topics:
     """Topic names under one prefix. `prefix` is empty or ends with a dot."""

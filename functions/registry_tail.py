@@ -75,6 +75,9 @@ class RegistryFold:
                 replicas=data.replicas,
                 desired=data.desired,
                 message=data.message,
+                failed_starts=data.failed_starts,
+                breaker=data.breaker,
+                retry_at=data.retry_at,
             )
         )
 
@@ -100,7 +103,7 @@ class RegistryTail:
         self._topic = topics.status
         self._client = client
         self._fold = RegistryFold()
-        self._is_caught_up = False
+        self._caught_up = threading.Event()
         self._following = Following(self._follow, name="registry", retry_s=RETRY_S)
 
     @property
@@ -110,7 +113,11 @@ class RegistryTail:
 
     def is_caught_up(self) -> bool:
         """True once everything that was on the topic when the tail opened has been folded in."""
-        return self._is_caught_up
+        return self._caught_up.is_set()
+
+    def wait_until_caught_up(self, timeout_s: float) -> bool:
+        """Waits until it is, at most that long; returns whether it is."""
+        return self._caught_up.wait(timeout_s)
 
     def start(self) -> None:
         self._following.start()
@@ -124,8 +131,9 @@ class RegistryTail:
         try:
             while not stop.is_set():
                 self._fold.fold(tail.poll(POLL_S))
-                if not self._is_caught_up:
-                    self._is_caught_up = tail.is_caught_up()
+                if not self._caught_up.is_set():
+                    if tail.is_caught_up():
+                        self._caught_up.set()
                 else:
                     stop.wait(GATHER_S)
         finally:

@@ -149,6 +149,14 @@ class WorkerSettings(Group, frozen=True, kw_only=True):
     backend_idle_s: float = 60.0
     """A stream that has begun and then sends nothing for this long has failed the attempt. Before its first token
     only the service's `timeout_s` and the deadline bound it: a long prompt takes its time."""
+    unreachable_s: float = 1.0
+    """A server reached by URL that refuses connections (or the gateway) for this long at a start is not loading: the
+    start has failed. 0: as long as a start may take, for a server that is started beside the worker."""
+    failed_starts: int = 3
+    """After so many failed starts in a row what waits for the service is answered 503, or by a service that stands
+    by; no caller waits for a further start."""
+    failed_hold_s: float = 30.0
+    """For so long, doubled with each further failure, nothing is sent to it; then one request tries it again."""
     sleep_level: Literal[0, 1, 2] = 0
     """vLLM: an idle model gives its GPU memory back, weights to host memory (1) or dropped (2). 0: never."""
     sleep_after_s: float = 60.0

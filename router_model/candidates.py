@@ -18,6 +18,10 @@ from router_model.estimating import (
 from router_model.features import PromptFeatures
 from router_model.registry import Registry, ServiceView
 
+Patience = Literal["none", "short", "long"]
+"""What a request that has nowhere else to go waits for: nothing, a model that starts again, or also (`long`: nobody
+holds the line) a running one to recover."""
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -27,16 +31,17 @@ class Candidate:
     service: Service
     view: ServiceView
 
-    @property
-    def obstacle(self) -> Literal["unhealthy", "no_capacity"] | None:
-        """Why it cannot be chosen now. None: it is healthy (cold counts) and, when warm, has slots at all."""
-        if not self.view.is_healthy:
+    def obstacle(self, patience: Patience = "none") -> Literal["unhealthy", "no_capacity"] | None:
+        """Why it cannot be chosen now. None: it is healthy (cold counts), or ill in a way that `patience` outlasts,
+        and, when warm, has slots at all.
+        """
+        view = self.view
+        is_bearable = (view.is_coming_back and patience != "none") or (
+            view.is_resting and patience == "long"
+        )
+        if not (view.is_healthy or is_bearable):
             return "unhealthy"
-        return "no_capacity" if self.view.is_warm and self.view.capacity <= 0 else None
-
-    @property
-    def is_eligible(self) -> bool:
-        return self.obstacle is None
+        return "no_capacity" if view.is_warm and view.capacity <= 0 else None
 
 
 @dataclass(frozen=True, slots=True)

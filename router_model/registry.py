@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from events.types import ReplicaState
+from events.types import BreakerState, ReplicaState
 
 STALE_AFTER: Final = timedelta(seconds=10)
 """Replicas repeat their status every 2 s; five missed repeats mean gone."""
@@ -33,6 +33,9 @@ class ReplicaStatus:
     replicas: int | None = None
     desired: int | None = None
     message: str | None = None
+    failed_starts: int = 0
+    breaker: BreakerState = BreakerState.CLOSED
+    retry_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +56,10 @@ class ServiceView:
     message: str | None
     starting: int = 0
     desired: int | None = None
+    failed_starts: int = 0
+    breaker: BreakerState = BreakerState.CLOSED
+    retry_in_s: float | None = None
+    """Until an open breaker becomes half open."""
 
     @property
     def is_warm(self) -> bool:
@@ -60,8 +67,24 @@ class ServiceView:
 
     @property
     def is_healthy(self) -> bool:
-        """Cold is healthy; a failed last start without a ready replica is not (architecture section 11, no. 7)."""
-        return self.ready > 0 or self.state is not ReplicaState.FAILED
+        """Whether a request may be sent here at will. Cold is healthy; a failed last start without a ready replica is
+        not, nor an open breaker, nor a half-open one while its probe is out.
+        """
+        if self.breaker is BreakerState.OPEN:
+            return False
+        if self.breaker is BreakerState.HALF_OPEN:
+            return not (self.lag or self.in_flight or self.starting)
+        return self.ready > 0 or (self.state is not ReplicaState.FAILED and self.failed_starts == 0)
+
+    @property
+    def is_coming_back(self) -> bool:
+        """It is not healthy, but its next start is not far: what has nowhere else to go may wait for it."""
+        return not self.is_healthy and self.ready == 0 and self.breaker is BreakerState.CLOSED
+
+    @property
+    def is_resting(self) -> bool:
+        """It runs and fails too many calls: what has time may wait until its breaker closes."""
+        return not self.is_healthy and self.ready > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +117,12 @@ class Registry:
 
     def view(self, slug: str, now: datetime) -> ServiceView:
         """What is known of a service at `now`; a service nobody reported is cold."""
-        fresh = [
+        replicas = [
             status
             for (service, replica), status in self.entries.items()
-            if service == slug and replica != SCALER and now - status.at <= STALE_AFTER
+            if service == slug and replica != SCALER
         ]
+        fresh = [status for status in replicas if now - status.at <= STALE_AFTER]
         scaler = self.entries.get((slug, SCALER))
         if scaler is not None and now - scaler.at > STALE_AFTER:
             scaler = None
@@ -108,6 +132,7 @@ class Registry:
         state = _state(ready, coming, fresh, scaler)
         etas = [s.eta_s for s in coming if s.eta_s is not None]
         eta = 0.0 if ready else min(etas, default=None if scaler is None else scaler.eta_s)
+        health = _health(ready, replicas, scaler, now)
         speeds = [s.tokens_per_s for s in ready if s.tokens_per_s]
         durations = [s.service_s for s in ready if s.service_s]
         return ServiceView(
@@ -121,15 +146,73 @@ class Registry:
             progress=None if best is None else best.progress,
             tokens_per_s=sum(speeds) / len(speeds) if speeds else None,
             service_s=sum(durations) / len(durations) if durations else None,
-            message=next(
-                (s.message for s in fresh if s.message), scaler.message if scaler else None
-            ),
+            message=_message(fresh, scaler, health),
             starting=len(coming),
             desired=None if scaler is None else scaler.desired,
+            failed_starts=health.failed_starts,
+            breaker=health.breaker,
+            retry_in_s=health.retry_in_s,
         )
 
 
 _COMING: Final = frozenset({ReplicaState.STARTING, ReplicaState.LOADING, ReplicaState.WARMING})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Health:
+    """What the statuses of a service say of its failures. `message` is of the status that it comes from."""
+
+    failed_starts: int = 0
+    breaker: BreakerState = BreakerState.CLOSED
+    retry_in_s: float | None = None
+    message: str | None = None
+
+
+_RANK: Final = (BreakerState.CLOSED, BreakerState.HALF_OPEN, BreakerState.OPEN)
+_WELL: Final = _Health()
+
+
+def _health(
+    ready: list[ReplicaStatus],
+    replicas: list[ReplicaStatus],
+    scaler: ReplicaStatus | None,
+    now: datetime,
+) -> _Health:
+    """A service with ready replicas is as well as the best of them. Without one it is as ill as its last start left
+    it: whoever tells that may be gone since, an open breaker counts until its time.
+    """
+    if ready:
+        return min((_health_of(s, now) for s in ready), key=lambda one: _RANK.index(one.breaker))
+    told = [s for s in (*replicas, *filter(None, [scaler])) if s.failed_starts]
+    fresh = [s for s in told if now - s.at <= STALE_AFTER or (s.retry_at and s.retry_at > now)]
+    if not fresh:
+        return _WELL
+    return max(
+        (_health_of(s, now) for s in fresh),
+        key=lambda one: (_RANK.index(one.breaker), one.failed_starts),
+    )
+
+
+def _health_of(status: ReplicaStatus, now: datetime) -> _Health:
+    breaker, retry_in_s = status.breaker, None
+    if breaker is BreakerState.OPEN and status.retry_at is not None:
+        retry_in_s = (status.retry_at - now).total_seconds()
+        if retry_in_s <= 0:
+            breaker, retry_in_s = BreakerState.HALF_OPEN, None
+    return _Health(
+        failed_starts=status.failed_starts,
+        breaker=breaker,
+        retry_in_s=retry_in_s,
+        message=status.message,
+    )
+
+
+def _message(
+    fresh: list[ReplicaStatus], scaler: ReplicaStatus | None, health: _Health
+) -> str | None:
+    """The first that says something, and of what is ill in any case why."""
+    said = next((s.message for s in fresh if s.message), scaler.message if scaler else None)
+    return said or health.message
 
 
 def _state(

@@ -12,7 +12,7 @@ from typing import Final
 from events.payloads import CascadeState
 from events.request import Fallback
 from router_model.affinity import session_choice
-from router_model.candidates import Candidate, Estimate, candidates_of, estimate
+from router_model.candidates import Candidate, Estimate, Patience, candidates_of, estimate
 from router_model.cascade import planned, standing_by
 from router_model.catalogue import Catalogue, Norm
 from router_model.classifier import Classification, Classifier
@@ -29,6 +29,8 @@ from router_model.scoring import ScoreWeights, scale_of, score, weights_of
 MAX_STANDING_BY: Final = 2
 """Services that may take over from the chosen one, should it fail."""
 _NONE_HEALTHY: Final = "no service of the model is healthy now"
+_MOST_WHY: Final = 300
+"""Characters of a service's own words in a refusal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +47,8 @@ class Ask:
     session: str | None = None
     fallback: Fallback | None = None
     limits: Constraints = NO_CONSTRAINTS
+    patience: Patience = "none"
+    """What it waits for where no service is healthy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,11 +60,15 @@ class Shortlist:
     unusable: int
     misses: tuple[Miss, ...] = ()
     is_repeat: bool = False
+    why: str = ""
+    """What the first unhealthy service says of itself."""
 
     @property
     def refusal(self) -> NoRoute:
         """Why nothing may be chosen, where nothing may."""
-        return unmet(self.misses) if self.misses else NoHealthyService(_NONE_HEALTHY)
+        if self.misses:
+            return unmet(self.misses)
+        return NoHealthyService(f"{_NONE_HEALTHY}: {self.why}" if self.why else _NONE_HEALTHY)
 
 
 def decide(
@@ -85,7 +93,7 @@ def decide(
     options = options_of(catalogue, resolution, ask.features, ask.fallback)
     learned = dict.fromkeys(model.learned_name for one in options for model in one.models)
     found = classifier.classify(ask.features, tuple(learned))
-    option, listed = _open_option(options, ask, catalogue, registry, now, found)
+    option, listed = _first_open(options, ask, catalogue, registry, now, found)
     ranked = rank(listed.estimates, weights, catalogue.norm, history)
     margin = catalogue.affinity_margin
     chosen = session_choice(ranked, ask.session, tenant=ask.tenant, margin=margin)
@@ -148,6 +156,27 @@ def _replaced(resolution: Resolution, chosen: str) -> str | None:
     return named if resolution.asked_by in {"explicit", "alias"} and chosen != named else None
 
 
+def _first_open(
+    options: Sequence[Option],
+    ask: Ask,
+    catalogue: Catalogue,
+    registry: Registry,
+    now: datetime,
+    found: Classification,
+) -> tuple[Option, Shortlist]:
+    """The first option with a healthy service; where there is none, the first with one that the request waits for.
+
+    Raises:
+        NoRoute: there is neither.
+    """
+    try:
+        return _open_option(options, ask, catalogue, registry, now, found)
+    except NoHealthyService:
+        if ask.patience == "none":
+            raise
+        return _open_option(options, ask, catalogue, registry, now, found, ask.patience)
+
+
 def _open_option(
     options: Sequence[Option],
     ask: Ask,
@@ -155,6 +184,7 @@ def _open_option(
     registry: Registry,
     now: datetime,
     found: Classification,
+    patience: Patience = "none",
 ) -> tuple[Option, Shortlist]:
     """The first option with a service that can take the request; an earlier decision's comes before all.
 
@@ -163,6 +193,7 @@ def _open_option(
     Raises:
         NoRoute: there is none; why the last one that was no stand-in could not.
     """
+    ask = replace(ask, patience=patience)
     refusal: NoRoute = NoHealthyService(_NONE_HEALTHY)
     dropped: dict[str, Dropped] = {}
     for option in sorted(options, key=lambda one: not _holds(one, ask.repeat, catalogue)):
@@ -199,11 +230,12 @@ def shortlist(candidates: Iterable[Candidate], ask: Ask, found: Classification) 
         again = tuple(estimate(one, ask.features, found) for one in repeated)
         unusable = sum(one.unusable for one in again)
         return Shortlist(estimates=again, dropped=(), unusable=unusable, is_repeat=True)
-    kept, dropped, misses, unusable = [], [], [], 0
+    kept, dropped, misses, unusable, why = [], [], [], 0, ""
     for one in listed:
-        slug, model, obstacle = one.service.slug, one.model.id, one.obstacle
+        slug, model, obstacle = one.service.slug, one.model.id, one.obstacle(ask.patience)
         if obstacle is not None:
             dropped.append(Dropped(service=slug, model=model, reason=obstacle))
+            why = why or (one.view.message or "")[:_MOST_WHY]
             continue
         expected = estimate(one, ask.features, found)
         unusable += expected.unusable
@@ -218,7 +250,11 @@ def shortlist(candidates: Iterable[Candidate], ask: Ask, found: Classification) 
             )
         )
     return Shortlist(
-        estimates=tuple(kept), dropped=tuple(dropped), unusable=unusable, misses=tuple(misses)
+        estimates=tuple(kept),
+        dropped=tuple(dropped),
+        unusable=unusable,
+        misses=tuple(misses),
+        why=why,
     )
 
 

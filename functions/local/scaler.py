@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import Final, TypeVar
 
@@ -170,17 +171,22 @@ class LocalScaler:
         slug = sight.service.slug
         fate = self._parts.pool.fate(slug)
         state = self._state(sight, replicas)
+        breaker, retry_s = self._parts.pool.breaker(slug)
+        now = self._parts.clock.now()
         return StatusData(
             service=slug,
             replica=SCALER,
             state=state,
-            at=self._parts.clock.now(),
+            at=now,
             eta_s=self._eta_s(sight, state),
             concurrency=sight.service.concurrency,
             lag=sight.lag,
             replicas=replicas,
             desired=sight.decision.replicas,
-            message=fate.message if state is ReplicaState.FAILED else None,
+            message=fate.message,
+            failed_starts=fate.failures if self._parts.pool.has_failed(slug) else 0,
+            breaker=breaker,
+            retry_at=None if retry_s is None else now + timedelta(seconds=retry_s),
         )
 
     def _state(self, sight: Sight, replicas: int) -> ReplicaState:

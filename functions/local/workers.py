@@ -9,21 +9,18 @@ from typing import Final
 
 import msgspec
 
-from events.types import ReplicaState
+from events.types import BreakerState, ReplicaState
 from functions.local.announcing import Journal
 from functions.local.processes import Child, ChildSpec, last_line, process_command
 from functions.ports import Clock
 from functions.settings import Settings, child_environ
+from functions.spin.starts import StartRule, start_delay_s
 from router_model.catalogue import Service
 from router_model.registry import Registry
 
 KILL_AFTER_DRAIN_S: Final = 3.0
 STUCK_START_FACTOR: Final = 2.0
 """A replica that is not ready after this many start timeouts is killed: its own timeout has failed."""
-FAILED_HOLD_S: Final = 30.0
-"""A service whose start failed counts as broken for this long after it may be tried again."""
-FIRST_DELAY_S: Final = 0.5
-MOST_DELAY_S: Final = 60.0
 
 
 @dataclass(slots=True)
@@ -35,6 +32,8 @@ class Replica:
     child: Child
     started_s: float
     is_ready: bool = False
+    said: str | None = None
+    """Its own words on why its start failed."""
 
     @property
     def name(self) -> str:
@@ -49,6 +48,8 @@ class Fate:
     failures: int = 0
     """Starts in a row that ended before the replica was ready."""
     message: str | None = None
+    failed_s: float = 0.0
+    """When the last one did."""
     not_before_s: float = 0.0
     cold_start_s: float | None = None
     """The last measured one."""
@@ -75,6 +76,8 @@ class WorkerPool:
         self._fates: dict[str, Fate] = {}
         self._started = 0
         self._watching: set[asyncio.Task[None]] = set()
+        worker = launch.settings.worker
+        self._rule = StartRule(most=worker.failed_starts, hold_s=worker.failed_hold_s)
 
     def of(self, slug: str) -> list[Replica]:
         """Replicas that are wanted, oldest first."""
@@ -93,10 +96,21 @@ class WorkerPool:
         return self._fates.setdefault(slug, Fate())
 
     def has_failed(self, slug: str) -> bool:
-        """Whether its last start failed: until a replica is ready, or nothing was tried for FAILED_HOLD_S."""
+        """Whether its last start failed: until a replica is ready, or nothing was tried for a while."""
         fate = self.fate(slug)
-        is_recent = self._clock.monotonic_s() < fate.not_before_s + FAILED_HOLD_S
+        is_recent = self._since_failure_s(fate) < self._rule.hold(fate.failures)
         return fate.failures > 0 and (is_recent or bool(self.of(slug)))
+
+    def breaker(self, slug: str) -> tuple[BreakerState, float | None]:
+        """That of its starts, and in how many seconds an open one becomes half open."""
+        fate = self.fate(slug)
+        passed_s = self._since_failure_s(fate)
+        state = self._rule.breaker(fate.failures, passed_s)
+        left_s = self._rule.hold(fate.failures) - passed_s
+        return state, left_s if state is BreakerState.OPEN else None
+
+    def _since_failure_s(self, fate: Fate) -> float:
+        return self._clock.monotonic_s() - fate.failed_s
 
     async def scale(self, service: Service, wanted: int) -> None:
         """Starts or drains replicas until `wanted` remain; starts nothing while a failed start backs off."""
@@ -118,6 +132,8 @@ class WorkerPool:
                 continue
             status = registry.entries.get((replica.service.slug, replica.id))
             age_s = now_s - replica.started_s
+            if status is not None and status.state is ReplicaState.FAILED:
+                replica.said = status.message
             if status is not None and status.state is ReplicaState.READY:
                 replica.is_ready = True
                 fate = self.fate(replica.service.slug)
@@ -174,8 +190,10 @@ class WorkerPool:
         log = replica.child.spec.log
         fate.failures = 0 if replica.is_ready else fate.failures + 1
         if fate.failures:
-            fate.not_before_s = self._clock.monotonic_s() + start_delay_s(fate.failures)
-            fate.message = f"start {fate.failures} ended with {describe_exit(status)}; see {log}"
+            fate.failed_s = self._clock.monotonic_s()
+            fate.not_before_s = fate.failed_s + start_delay_s(fate.failures)
+            said = replica.said or last_line(log) or describe_exit(status)
+            fate.message = f"start {fate.failures} failed: {said}"
         self._journal.write(
             "model",
             slug,
@@ -188,11 +206,6 @@ class WorkerPool:
         task = asyncio.create_task(work)
         self._watching.add(task)
         task.add_done_callback(self._watching.discard)
-
-
-def start_delay_s(failures: int) -> float:
-    """Pause after `failures` failed starts in a row (>= 1): 0.5 s doubled each time, at most a minute."""
-    return float(min(MOST_DELAY_S, FIRST_DELAY_S * 2 ** min(failures - 1, 10)))
 
 
 def describe_exit(status: int) -> str:

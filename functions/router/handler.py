@@ -12,7 +12,7 @@ from events.limits import DEFAULT_LIMITS
 from events.record import Event, Outgoing
 from events.reply import ProgressData
 from events.request import InferenceRequest, Origin, ReplyAddress, parse_request
-from events.types import Priority
+from events.types import Priority, Topics
 from functions.router.refusing import (
     ReplyPolicy,
     check_reply,
@@ -22,6 +22,7 @@ from functions.router.refusing import (
     reply_of,
     terminal,
 )
+from router_model.candidates import Patience
 from router_model.catalogue import Catalogue
 from router_model.classifier import Classifier
 from router_model.constraints import Constraints
@@ -126,7 +127,8 @@ def _routed(
     policy: RouterPolicy,
     history: History,
 ) -> Handled:
-    ask = ask_of(request, registry)
+    patience: Patience = "short" if _is_waited_for(request, policy.topics) else "long"
+    ask = replace(ask_of(request, registry), patience=patience)
     decision = decide(ask, catalogue, registry, now, policy.classifier, history)
     request = _within_task(request, catalogue)
     if now >= request.deadline:
@@ -204,8 +206,12 @@ def _stamped(
 
 def _own_partition(request: InferenceRequest, policy: RouterPolicy) -> ReplyAddress | None:
     """Progress goes to a reply partition; readers of whole topics get final replies only."""
-    address = request.reply
-    return address if address is not None and address.topic == policy.topics.replies else None
+    return request.reply if _is_waited_for(request, policy.topics) else None
+
+
+def _is_waited_for(request: InferenceRequest, topics: Topics) -> bool:
+    """Whether a caller holds the line: what else asks reads a topic or comes back."""
+    return request.reply is not None and request.reply.topic == topics.replies
 
 
 def _ended(

@@ -67,4 +67,4 @@ def _pause_s(told: StatusData, status: StatusData) -> float:
 
 
 def _essence(status: StatusData) -> tuple[object, ...]:
-    return status.state, status.desired, status.replicas, status.message
+    return status.state, status.desired, status.replicas, status.message, status.breaker

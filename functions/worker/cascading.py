@@ -10,12 +10,16 @@ from typing import Any, Final, Literal
 from events.cascading import following
 from events.payloads import CascadeState, CascadeUsed, Cost
 from events.types import Operation
+from functions.errors import ApiError
 from functions.worker.calls import Call
+from functions.worker.failures import CallFailed
 from router_model.cascade import Judge
 from router_model.catalogue import Service
 from router_model.confidence import TokenConfidence, choice_logprobs
 
 OnChunk = Callable[[dict[str, Any], bool], Awaitable[None]]
+_ANOTHER_MAY: Final = frozenset({"backend_failed", "context_length_exceeded", "no_healthy_service"})
+"""Final errors after which a service that stands by may still answer."""
 _CHUNK_BYTES: Final = 512
 """What a held chunk counts for beside its text: the objects around it."""
 
@@ -55,6 +59,20 @@ def with_logprobs(call: Call) -> Call:
 def has_stand_by(state: CascadeState | None) -> bool:
     """Whether another service answers where this one has failed for good."""
     return state is not None and state.on == "failure" and following(state) is not None
+
+
+def failed_step(
+    ended: ApiError | CallFailed, judge: Judge | None, state: CascadeState | None
+) -> StepEnd | None:
+    """The failure after which the next step is to answer; None: this one has the last word, the fault is not the
+    model's, or it may be asked again before the service that stands by. `judge` None: its answer is not judged.
+    """
+    code = ended.code if isinstance(ended, ApiError) else None
+    if isinstance(ended, ApiError) and ended.src != "model":
+        return None
+    if judge is None and not (code in _ANOTHER_MAY and has_stand_by(state)):
+        return None
+    return StepEnd("failed", reason=ended.reason if isinstance(ended, CallFailed) else code)
 
 
 def asks_logprobs(call: Call) -> bool:

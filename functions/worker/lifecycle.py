@@ -8,17 +8,21 @@ import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
 import httpx
 
-from events.types import ReplicaState
+from events.types import BreakerState, ReplicaState
 from functions.errors import StartupFailed
 from functions.ports import Clock, RecordAppender
 from functions.probes import ProbeServer
+from functions.spin.starts import StartRule
 from functions.telemetry import Metrics
 from functions.worker.control import ControlTail
+from functions.worker.failed_starts import FailedStarts
+from functions.worker.giving_up import TurningAway
 from functions.worker.measuring import Measured
 from functions.worker.missing import MissingJobs
 from functions.worker.model_server import ModelServer
@@ -62,6 +66,12 @@ class Parts:
     metrics: Metrics
     clock: Clock
     cold_start_file: Path
+    failed_starts: FailedStarts
+    start_rule: StartRule
+    is_ours: Callable[[], bool]
+    """Whether no other replica of the service is ready; blocks."""
+    lag: Callable[[], int]
+    """Records of the service that are not committed; blocks."""
     drain_s: float
     stuck_s: float
     host: str
@@ -141,6 +151,7 @@ class Worker:
         except StartupFailed as error:
             # Whose failure it is: the service's, or this revision's alone.
             await self._read_control()
+            await self._note_failed_start(str(error))
             return str(error)
         failure = None if self._stop.is_set() else await self._until_stop(self._serve())
         if failure is None:
@@ -150,6 +161,29 @@ class Worker:
             self._parts.status.become(self._failed_state(), failure)
             await self._drain(_DEAD_DRAIN_S)
         return failure
+
+    async def _note_failed_start(self, why: str) -> None:
+        """Says so at once; after too many in a row nobody is to wait for another one."""
+        parts = self._parts
+        if not parts.gate.is_open():
+            return
+        now = parts.clock.now()
+        failures = parts.failed_starts.add(now)
+        status, rule = parts.status, parts.start_rule
+        status.failed_starts, status.breaker = failures, rule.breaker(failures, 0.0)
+        if status.breaker is BreakerState.OPEN:
+            status.retry_at = now + timedelta(seconds=rule.hold(failures))
+        status.become(self._failed_state(), why)
+        if status.breaker is BreakerState.OPEN:
+            turning = TurningAway(
+                poll=parts.poll,
+                runner=parts.runner,
+                joined=self._joined,
+                is_ours=parts.is_ours,
+                lag=parts.lag,
+            )
+            await self._until_stop(turning.turn_away(why))
+            await self._drain(_DEAD_DRAIN_S)
 
     async def _until_stop(self, work: Coroutine[Any, Any, str | None]) -> str | None:
         """What `work` returns, or None when the stop comes first."""
@@ -229,6 +263,8 @@ class Worker:
         seconds = time.monotonic() - self._started_s
         parts.metrics.cold_start_seconds.labels(parts.service.slug).observe(seconds)
         remember_cold_start(parts.cold_start_file, seconds)
+        parts.failed_starts.clear()
+        parts.status.failed_starts, parts.status.breaker = 0, BreakerState.CLOSED
         parts.status.become(ReplicaState.READY)
         log.info("ready", extra={"service": parts.service.slug, "seconds": round(seconds, 3)})
 

@@ -1,6 +1,7 @@
 """Wiring of a worker: settings in, one running replica out."""
 
 import asyncio
+import math
 import queue
 import signal
 import socket
@@ -12,16 +13,19 @@ from typing import Final
 
 import httpx
 
-from events.types import Topics
+from events.types import ReplicaState, Topics
 from functions import wiring
 from functions.adapters.clock import SystemClock
 from functions.backends.table import TABLE
 from functions.errors import StartupFailed
 from functions.ledger import MAX_SPAN
 from functions.ports import BlobStore, Clock, RecordAppender, RecordLog
+from functions.registry_tail import RegistryTail
 from functions.settings import Settings
+from functions.spin.starts import StartRule
 from functions.telemetry import Metrics
 from functions.worker.control import ControlTail
+from functions.worker.failed_starts import FailedStarts
 from functions.worker.generate import CallLimits, ModelCaller, open_http
 from functions.worker.jobs import Job, JobReader
 from functions.worker.lifecycle import Parts, Worker, expected_cold_start_s
@@ -36,11 +40,13 @@ from functions.worker.serving import Serving
 from functions.worker.sleeping import Dozing
 from functions.worker.status import StatusReporter
 from router_model.catalogue import Cascade, Catalogue, Model, Service
+from router_model.registry import SCALER, STALE_AFTER
 
 _MIN_HIGH_WATER: Final = 16
 _HIGH_WATER_FACTOR: Final = 4
 _MIN_SPAN: Final = 128
 _SPAN_FACTOR: Final = 16
+_STATUS_WAIT_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,13 +133,23 @@ def find_service(catalogue: Catalogue, slug: str) -> tuple[Service, Model]:
 async def build_worker(
     settings: Settings, catalogue: Catalogue, surroundings: Surroundings
 ) -> Worker:
-    """Starts the model server and wires a worker around it; call in the main thread, inside a running loop."""
+    """Starts the model server and wires a worker around it; call in the main thread, inside a running loop.
+
+    A server that cannot be started fails the worker's run, not its wiring.
+    """
     service, model = find_service(catalogue, settings.worker.service)
     measured = Measured(surroundings.clock.now())
+    worker = settings.worker
     options = Options(
-        python=settings.worker.server_python, can_sleep=settings.worker.sleep_level > 0
+        python=worker.server_python,
+        can_sleep=worker.sleep_level > 0,
+        unreachable_s=worker.unreachable_s,
     )
-    server = await ModelServer.start(service, model, surroundings.data_dir, options)
+    try:
+        server = await ModelServer.start(service, model, surroundings.data_dir, options)
+    except StartupFailed as error:
+        # Told as every failed start is: callers may be waiting for this one.
+        server = ModelServer.without(service, str(error))
     try:
         return _wire(
             Base(settings, service, model, surroundings, server, measured, catalogue.cascades)
@@ -171,6 +187,42 @@ class Base:
     @property
     def cold_start_file(self) -> Path:
         return self.surroundings.data_dir / "cold_start" / f"{self.service.slug}.json"
+
+    @property
+    def failed_starts(self) -> FailedStarts:
+        return FailedStarts(
+            self.surroundings.data_dir / "failed_starts" / f"{self.service.slug}.json"
+        )
+
+    @property
+    def start_rule(self) -> StartRule:
+        worker = self.settings.worker
+        return StartRule(most=worker.failed_starts, hold_s=worker.failed_hold_s)
+
+    def has_no_other(self) -> bool:
+        """Whether no other replica is ready, as far as the status topic says; False where it cannot be read in time."""
+        tail = RegistryTail(self.surroundings.log, self.topics, self.client)
+        tail.start()
+        try:
+            return tail.wait_until_caught_up(_STATUS_WAIT_S) and not any(
+                status.state is ReplicaState.READY
+                for (slug, replica), status in tail.registry.entries.items()
+                if slug == self.service.slug
+                and replica not in {SCALER, self.settings.worker.replica}
+                and self.surroundings.clock.now() - status.at <= STALE_AFTER
+            )
+        finally:
+            tail.close()
+
+    def lag(self) -> int:
+        """Records of the service's topics that are not committed."""
+        group, topics = self.topics.worker_group(self.service.slug), self.topics
+        reader = self.surroundings.log.lag_reader(client=self.client)
+        try:
+            found = reader.lags({group: topics.of_service(self.service.slug)})
+            return sum(offsets.lag for offsets in found[group].values())
+        finally:
+            reader.close()
 
 
 def _wire(base: Base) -> Worker:
@@ -211,6 +263,10 @@ def _wire(base: Base) -> Worker:
             metrics=base.metrics,
             clock=base.surroundings.clock,
             cold_start_file=base.cold_start_file,
+            failed_starts=base.failed_starts,
+            start_rule=base.start_rule,
+            is_ours=base.has_no_other,
+            lag=base.lag,
             drain_s=base.settings.worker.drain_s,
             stuck_s=base.settings.worker.stuck_s,
             host=base.settings.worker.host,
@@ -237,7 +293,7 @@ def _publisher(base: Base, appender: RecordAppender) -> Publisher:
 
 
 def _status(base: Base, publisher: Publisher) -> StatusReporter:
-    return StatusReporter(
+    reporter = StatusReporter(
         service=base.service,
         replica=base.settings.worker.replica,
         publisher=publisher,
@@ -245,6 +301,11 @@ def _status(base: Base, publisher: Publisher) -> StatusReporter:
         measured=base.measured,
         expected_s=expected_cold_start_s(base.cold_start_file, base.service.cold_start_s),
     )
+    failures = base.failed_starts.count(base.surroundings.clock.now())
+    reporter.failed_starts = failures
+    # This start is the try that shows whether the service is well again.
+    reporter.breaker = base.start_rule.breaker(failures, math.inf)
+    return reporter
 
 
 def _runner(

@@ -4,6 +4,7 @@ import asyncio
 import asyncio.subprocess
 import contextlib
 import os
+import re
 import signal
 import socket
 import sys
@@ -25,6 +26,12 @@ from functions.worker import failures, replies
 from functions.worker.failures import BadReply, CallFailed
 from router_model.catalogue import Model, Service
 
+_LINE_CHARS: Final = 300
+_WORDS_S: Final = 1.0
+"""How long the last words of an ended server are waited for."""
+_REFUSED: Final = frozenset({401, 403, 404, 405})
+"""What a server that is loading does not answer."""
+_UNPRINTABLE: Final = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x1f\x7f-\x9f]+")
 _POLL_S: Final = 0.05
 _SLOW_POLL_S: Final = 0.5
 _PROBE_S: Final = 10.0
@@ -32,6 +39,8 @@ _STOP_S: Final = 3.0
 _SLEEP_STEP_S: Final = 120.0
 """Weights of hundreds of gigabytes are moved or read again in one of these steps."""
 _REPLY_BYTES: Final = 1024 * 1024
+_READ_BYTES: Final = 64 * 1024
+_STDERR: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +54,14 @@ class Command:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How a local server is started, beside what the catalogue says. `python`: interpreter that has it; empty: ours."""
+    """How a server is started, beside what the catalogue says. `python`: interpreter that has it; empty: ours.
+
+    `unreachable_s`: a remote one that refuses us for this long at a start is not there; 0: it may be starting.
+    """
 
     python: str = ""
     can_sleep: bool = False
+    unreachable_s: float = 0.0
 
 
 def command_of(
@@ -97,15 +110,37 @@ def _flags(found: Mapping[str, str | int | float | bool]) -> list[str]:
 
 
 class ModelServer:
-    """One model server. `exited` completes when a local one ends by itself; a remote one has none."""
+    """One model server. `exited` completes when a local one ends by itself; a remote one has none.
 
-    def __init__(self, root: str, row: BackendRow, process: Any = None) -> None:
+    `absent`: why there is no server at all: whoever waits for it is told so at once.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        row: BackendRow,
+        process: Any = None,
+        *,
+        unreachable_s: float = 0.0,
+        absent: str | None = None,
+    ) -> None:
         self.root = root
         self.row = row
+        self._unreachable_s = unreachable_s
+        self._absent = absent
         self._process: asyncio.subprocess.Process | None = process
+        self._last_line = ""
+        self._listening = (
+            None if process is None else asyncio.create_task(self._listen(process.stderr))
+        )
         self.exited: asyncio.Task[int] | None = (
             None if process is None else asyncio.create_task(process.wait())
         )
+
+    @classmethod
+    def without(cls, service: Service, why: str) -> "ModelServer":
+        """What stands for a server that could not even be begun."""
+        return cls("http://127.0.0.1:9", table.TABLE[service.backend.kind], absent=why)
 
     @classmethod
     async def start(
@@ -120,7 +155,8 @@ class ModelServer:
         """
         row = table.TABLE[service.backend.kind]
         if model.weights.url is not None:
-            return cls(table.root_of(model.weights.url), row)
+            unreachable_s = 0.0 if options is None else options.unreachable_s
+            return cls(table.root_of(model.weights.url), row, unreachable_s=unreachable_s)
         path: str | None = None
         if service.backend.kind != "fake":
             found = await asyncio.to_thread(weights.locate, model.weights, data_dir, row.loads)
@@ -137,6 +173,7 @@ class ModelServer:
             "--parent",
             str(os.getpid()),
             stdin=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
             env=server_environ(command.environment),
             start_new_session=True,  # a ctrl-C in the terminal lets the worker drain first
         )
@@ -150,26 +187,63 @@ class ModelServer:
         """Returns when the health path answers 200.
 
         Raises:
-            StartupFailed: not within `timeout_s`, or the server ended.
+            StartupFailed: not within `timeout_s`, or the server ended, or it is not there.
         """
+        if self._absent is not None:
+            raise StartupFailed(self._absent)
         deadline_s = time.monotonic() + timeout_s
         pause_s = _POLL_S
+        refused_since_s: float | None = None
         while time.monotonic() < deadline_s:
             if not self.is_running:
-                raise StartupFailed("the model server ended while it was starting; see its log")
-            if await self.is_healthy(http):
+                raise StartupFailed(await self._last_words())
+            is_healthy, refusal = await self._look(http)
+            if is_healthy:
                 return
+            now_s = time.monotonic()
+            refused_since_s = None if refusal is None else refused_since_s or now_s
+            if refused_since_s is not None and self._is_gone(now_s - refused_since_s):
+                raise StartupFailed(f"the model server cannot be reached: {refusal}")
             await asyncio.sleep(pause_s)
             pause_s = min(_SLOW_POLL_S, pause_s * 1.1)
         raise StartupFailed(f"the model server is not healthy after {timeout_s:.0f} s")
 
     async def is_healthy(self, http: httpx.AsyncClient) -> bool:
         """Whether the health path answers 200 now."""
+        return (await self._look(http))[0]
+
+    async def _look(self, http: httpx.AsyncClient) -> tuple[bool, str | None]:
+        """Whether it is healthy now, and, where it is not there or wants nothing of us, in which words."""
         try:
             response = await http.get(self.row.health_path, timeout=_PROBE_S)
+        except httpx.ConnectError as error:
+            return False, _connect_words(error)
         except httpx.HTTPError:
-            return False
-        return response.status_code == 200
+            return False, None
+        status = response.status_code
+        refusal = f"it answers {status} to the gateway" if status in _REFUSED else None
+        return status == 200, refusal
+
+    def _is_gone(self, refused_s: float) -> bool:
+        """Whether a server that has refused us for so long is not there. A local one ends instead."""
+        return self._process is None and 0 < self._unreachable_s <= refused_s
+
+    async def _last_words(self) -> str:
+        """Why a local server ended, in its own last sentence where it had one."""
+        if self._listening is not None:
+            await asyncio.wait({self._listening}, timeout=_WORDS_S)
+        return f"the model server ended while it was starting: {self._last_line or 'see its log'}"
+
+    async def _listen(self, stderr: asyncio.StreamReader) -> None:
+        """Passes on what the server writes to its standard error, and keeps the last line of it."""
+        rest = b""
+        while part := await stderr.read(_READ_BYTES):
+            with contextlib.suppress(OSError):
+                os.write(_STDERR, part)
+            *lines, rest = (rest + part).split(b"\n")
+            rest = rest[-_READ_BYTES:]
+            for line in (*lines, rest):
+                self._last_line = _shown(line) or self._last_line
 
     async def generate_once(
         self, http: httpx.AsyncClient, model: Model, name: str, timeout_s: float
@@ -241,6 +315,24 @@ class ModelServer:
                 else:
                     process.send_signal(number)
             await asyncio.wait({self.exited}, timeout=wait_s)
+
+
+def _shown(line: bytes) -> str:
+    """A line for a person: printable, and not too long."""
+    text = line[: 4 * _LINE_CHARS].decode("utf-8", "replace")
+    return _UNPRINTABLE.sub(" ", text).strip()[:_LINE_CHARS]
+
+
+def _connect_words(error: httpx.ConnectError) -> str:
+    """Why no connection came about; without the address, which callers need not know."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, socket.gaierror):
+            return "its name is not known"
+        if isinstance(cause, ConnectionRefusedError):
+            return "connection refused"
+        cause = cause.__cause__ or cause.__context__
+    return "no connection"
 
 
 async def _take(http: httpx.AsyncClient, steps: Sequence[Step]) -> None:

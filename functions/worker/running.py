@@ -29,6 +29,7 @@ from functions.worker.cascading import (
     StepEnd,
     Unsure,
     asks_logprobs,
+    failed_step,
     has_stand_by,
     tokens_of,
     used_of,
@@ -48,8 +49,6 @@ log = logging.getLogger(__name__)
 
 _FIRST_WAIT_S: Final = 0.1
 _RETRY_S: Final = 0.2
-_ANOTHER_MAY: Final = frozenset({"backend_failed", "context_length_exceeded"})
-"""Final errors after which a service that stands by may still answer."""
 _MAX_BAD_REPLIES: Final = 2
 """Model calls after which an unreadable answer is final."""
 
@@ -113,6 +112,7 @@ class Runner:
             service=serving.service, model=serving.model, publisher=publisher, metrics=metrics
         )
         self._in_flight = metrics.in_flight.labels(serving.service.slug)
+        self._closed: str | None = None
 
     @property
     def in_flight(self) -> int:
@@ -124,6 +124,10 @@ class Runner:
             task = asyncio.create_task(self._work(job))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+
+    def close(self, why: str) -> None:
+        """From now on the model is not called: jobs go to a service that stands by, or fail for that reason."""
+        self._closed = why
 
     def cancel(self, request_id: str) -> None:
         """Stops the model call of a request, if it runs here; its terminal is `cancelled`."""
@@ -189,7 +193,7 @@ class Runner:
             unsure_end = StepEnd("unsure", unsure.confidence, reply=unsure.reply, parts=parts)
             return await self._hand_on(run, unsure_end)
         except (ApiError, CallFailed) as ended:
-            end = _failed_step(run, ended)
+            end = None if run.has_streamed else failed_step(ended, run.judge, run.request.cascade)
             if end is not None:
                 return await self._hand_on(run, end)
             if isinstance(ended, CallFailed):
@@ -212,6 +216,8 @@ class Runner:
             del self._runs[run.request.request_id]
 
     def _announce(self, run: _Run) -> None:
+        if self._closed is not None:
+            return
         data = ProgressData(
             state="running",
             service=self._serving.service.slug,
@@ -224,6 +230,8 @@ class Runner:
             self._publisher.send(out)
 
     async def _generate(self, run: _Run) -> Generated:
+        if self._closed is not None:
+            raise ApiError("no_healthy_service", self._closed, src="model")
         left_s = (run.request.deadline - self._clock.now()).total_seconds()
         sender = ChunkSender(
             lambda sequence, chunks: self._publish_chunk(run, sequence, chunks),
@@ -423,15 +431,3 @@ class Runner:
     @property
     def _source(self) -> str:
         return f"/models/{self._serving.service.slug}"
-
-
-def _failed_step(run: _Run, ended: ApiError | CallFailed) -> StepEnd | None:
-    """The failure after which the next step is to answer; None: this one has the last word, a reader has seen of it
-    already, the fault is not the model's, or it may be asked again before the service that stands by.
-    """
-    code = ended.code if isinstance(ended, ApiError) else None
-    if run.has_streamed or (isinstance(ended, ApiError) and ended.src != "model"):
-        return None
-    if run.judge is None and not (code in _ANOTHER_MAY and has_stand_by(run.request.cascade)):
-        return None
-    return StepEnd("failed", reason=ended.reason if isinstance(ended, CallFailed) else code)

@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import Callable
+from datetime import datetime
 from typing import Final
 
 from events import reply
 from events.payloads import StatusData
-from events.types import ReplicaState
+from events.types import BreakerState, ReplicaState
 from functions.ports import Clock
 from functions.worker.measuring import Measured
 from functions.worker.publishing import Publisher
@@ -39,6 +40,9 @@ class StatusReporter:
         self._expected_s = max(0.1, expected_s)
         self.state = ReplicaState.STARTING
         self.message: str | None = None
+        self.failed_starts = 0
+        self.breaker = BreakerState.CLOSED
+        self.retry_at: datetime | None = None
         self.in_flight: Callable[[], int] = lambda: 0
 
     def become(self, state: ReplicaState, message: str | None = None) -> None:
@@ -83,4 +87,7 @@ class StatusReporter:
             tokens_per_s=self._measured.tokens_per_s,
             service_s=self._measured.service_s,
             message=self.message,
+            failed_starts=self.failed_starts,
+            breaker=self.breaker,
+            retry_at=self.retry_at,
         )

@@ -209,6 +209,10 @@ containers:
       - {name: PICKSPIN_WORKER_HOST, value: 0.0.0.0}
       - {name: PICKSPIN_WORKER_PORT, value: "8080"}
       - {name: PICKSPIN_WORKER_DRAIN_S, value: {{ $drain | quote }}}
+      {{- if $served }}
+      # The model server starts beside it: a connection that is refused is one that comes too early.
+      - {name: PICKSPIN_WORKER_UNREACHABLE_S, value: "0"}
+      {{- end }}
       {{- if $sleeps }}
       - {name: PICKSPIN_WORKER_SLEEP_LEVEL, value: {{ $models.sleep.level | quote }}}
       - {name: PICKSPIN_WORKER_SLEEP_AFTER_S, value: {{ $models.sleep.afterSeconds | quote }}}

@@ -8,7 +8,7 @@ import pytest
 from events.kafka_codec import from_record
 from events.record import PartitionId, Record
 from events.reply_reading import StatusData, parse_status
-from events.types import ReplicaState, Topics
+from events.types import BreakerState, ReplicaState, Topics
 from functions.adapters.clock import FakeClock
 from functions.adapters.memory import MemoryLog
 from functions.local.announcing import Journal
@@ -52,6 +52,9 @@ class PaperPool:
 
     def has_failed(self, slug: str) -> bool:
         return self.is_failed
+
+    def breaker(self, slug: str) -> tuple[BreakerState, float | None]:
+        return (BreakerState.OPEN, 20.0) if self.is_failed else (BreakerState.CLOSED, None)
 
     def note_ready(self, registry: Registry) -> None:
         for replica in self.replicas:

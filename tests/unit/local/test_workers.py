@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from events.types import ReplicaState
+from events.types import BreakerState, ReplicaState
 from functions.adapters.clock import FakeClock
 from functions.local import workers
 from functions.local.announcing import Journal
-from functions.local.workers import FAILED_HOLD_S, Launch, WorkerPool, describe_exit, start_delay_s
-from functions.settings import Settings
+from functions.local.workers import Launch, WorkerPool, describe_exit
+from functions.settings import Settings, WorkerSettings
+from functions.spin.starts import start_delay_s
 from router_model.catalogue import Service
 from router_model.registry import Registry, ReplicaStatus
 
@@ -119,7 +120,7 @@ def test_a_start_that_fails_backs_off_and_says_why(scene: Scene, heard) -> None:
 
     crash = next(change for change in heard.changes if change.state == "crashed")
     assert "status 3: no weights" in crash.detail
-    assert "start 2 ended with status 3" in (scene.pool.fate("tiny").message or "")
+    assert scene.pool.fate("tiny").message == "start 2 failed: no weights"
 
 
 def test_a_failed_service_may_be_tried_again_after_a_while(scene: Scene) -> None:
@@ -127,7 +128,7 @@ def test_a_failed_service_may_be_tried_again_after_a_while(scene: Scene) -> None
         scene.becomes(CRASH)
         await scene.pool.scale(TINY, 1)
         await scene.until(lambda: scene.pool.fate("tiny").failures)
-        scene.clock.advance(start_delay_s(1) + FAILED_HOLD_S)
+        scene.clock.advance(WorkerSettings().failed_hold_s)
         assert not scene.pool.has_failed("tiny")
 
     play(scene, scenario)
@@ -174,8 +175,42 @@ def test_a_replica_that_never_becomes_ready_is_killed_and_counts_as_failed(scene
     play(scene, scenario)
 
 
-def test_pauses_between_failed_starts_double_up_to_a_minute() -> None:
-    assert [start_delay_s(n) for n in (1, 2, 3, 50)] == pytest.approx([0.5, 1.0, 2.0, 60.0])
+def test_the_workers_own_words_say_why_its_start_failed(scene: Scene) -> None:
+    async def scenario() -> None:
+        await scene.pool.scale(TINY, 1)
+        (replica,) = scene.pool.of("tiny")
+        status = ReplicaStatus(
+            service="tiny",
+            replica=replica.id,
+            state=ReplicaState.FAILED,
+            at=scene.clock.now(),
+            message="the weights are gone",
+        )
+        scene.pool.note_ready(Registry().apply(status))
+        os.kill(replica.child.pid, 9)
+        await scene.until(lambda: scene.pool.fate("tiny").failures)
+        assert scene.pool.fate("tiny").message == "start 1 failed: the weights are gone"
+
+    play(scene, scenario)
+
+
+def test_after_too_many_failed_starts_a_service_is_left_alone_then_tried_again(
+    scene: Scene,
+) -> None:
+    async def scenario() -> None:
+        settings = WorkerSettings()
+        scene.becomes(CRASH)
+        for failed in range(1, settings.failed_starts + 1):
+            assert scene.pool.breaker("tiny") == (BreakerState.CLOSED, None)
+            scene.clock.advance(60.0)
+            await scene.pool.scale(TINY, 1)
+            await scene.until(lambda failed=failed: scene.pool.fate("tiny").failures == failed)
+        assert scene.pool.breaker("tiny") == (BreakerState.OPEN, settings.failed_hold_s)
+        scene.clock.advance(settings.failed_hold_s)
+        assert scene.pool.breaker("tiny") == (BreakerState.HALF_OPEN, None)
+        assert not scene.pool.has_failed("tiny")
+
+    play(scene, scenario)
 
 
 def test_exit_statuses_are_words() -> None:

@@ -124,7 +124,15 @@ def test_a_task_caps_the_answer_and_nobody_else_does(request_event: Make, routed
 def failing(now: datetime) -> Registry:
     registry = Registry()
     for slug in ("real", "real--vllm"):
-        failed = ReplicaStatus(service=slug, replica="0", state=ReplicaState.FAILED, at=now)
+        failed = ReplicaStatus(
+            service=slug,
+            replica="0",
+            state=ReplicaState.FAILED,
+            at=now,
+            failed_starts=3,
+            breaker=types.BreakerState.OPEN,
+            message="the weights are gone",
+        )
         registry = registry.apply(failed)
     return registry
 
@@ -287,10 +295,41 @@ def test_no_healthy_service_is_a_failed_reply(
 ) -> None:
     registry = Registry()
     for slug in ("real", "real--vllm"):
-        failed = ReplicaStatus(service=slug, replica="0", state=ReplicaState.FAILED, at=now)
+        failed = ReplicaStatus(
+            service=slug,
+            replica="0",
+            state=ReplicaState.FAILED,
+            at=now,
+            failed_starts=3,
+            breaker=types.BreakerState.OPEN,
+            message="the weights are gone",
+        )
         registry = registry.apply(failed)
     out = routed(request_event(model="real"), registry)
-    assert parse_terminal(out[0].event).status == 503
+    terminal = parse_terminal(out[0].event)
+    assert terminal.status == 503
+    assert "the weights are gone" in json.loads(terminal.data or b"")["error"]["message"]
+
+
+def test_what_nobody_waits_for_at_the_line_waits_for_a_model_that_recovers(
+    request_event: Make, routed: Handle, now: datetime
+) -> None:
+    registry = Registry()
+    for slug in ("real", "real--vllm"):
+        resting = ReplicaStatus(
+            service=slug,
+            replica="0",
+            state=ReplicaState.READY,
+            at=now,
+            breaker=types.BreakerState.OPEN,
+            retry_at=now + timedelta(seconds=20),
+        )
+        registry = registry.apply(resting)
+    named = {"model": "real"}
+    assert parse_terminal(routed(request_event(**named), registry)[0].event).status == 503
+    background = {types.REPLY_TOPIC: None, types.REPLY_PARTITION: None}
+    out = routed(request_event(**named, ext=background), registry)
+    assert out[0].event.type == types.ROUTED
 
 
 def test_a_reply_that_listens_on_the_response_topic_is_sent_once(

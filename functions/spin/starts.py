@@ -1,0 +1,44 @@
+"""What starts that failed in a row mean: when the next one is due, when nobody should wait any more. Pure, and the same
+for whoever starts workers and for the worker itself.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from events.types import BreakerState
+
+FIRST_DELAY_S: Final = 0.5
+DELAY_FACTOR: Final = 3.0
+MOST_S: Final = 300.0
+"""Longest pause between two starts, and longest time for which an open breaker stays open."""
+_HOLD_FACTOR: Final = 2.0
+_MOST_POWER: Final = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartRule:
+    """`most`: after so many failed starts in a row the service is given up for a while; `hold_s`: for how long at
+    first. It doubles with each further failure.
+    """
+
+    most: int
+    hold_s: float
+
+    def breaker(self, failures: int, since_failure_s: float) -> BreakerState:
+        """The breaker of a service whose last start failed so many seconds ago."""
+        if failures < self.most:
+            return BreakerState.CLOSED
+        return (
+            BreakerState.OPEN if since_failure_s < self.hold(failures) else BreakerState.HALF_OPEN
+        )
+
+    def hold(self, failures: int) -> float:
+        """Seconds for which a service counts as broken after its last failed start."""
+        power = min(_MOST_POWER, max(0, failures - self.most))
+        return min(max(MOST_S, self.hold_s), self.hold_s * _HOLD_FACTOR**power)
+
+
+def start_delay_s(failures: int) -> float:
+    """Pause after `failures` failed starts in a row (>= 1)."""
+    power = min(_MOST_POWER, max(0, failures - 1))
+    return min(MOST_S, FIRST_DELAY_S * DELAY_FACTOR**power)

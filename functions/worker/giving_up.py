@@ -1,0 +1,63 @@
+"""What waits for a service whose starts keep failing: it goes to whoever stands by, or is told why, and leaves the lag.
+
+Nobody else could end it before its deadline, and as long as it is there, scaling starts the model again and again.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+from functions.worker.polling import PollThread
+from functions.worker.running import Runner
+
+log = logging.getLogger(__name__)
+
+JOIN_S: Final = 10.0
+LOOK_S: Final = 0.25
+MOST_S: Final = 60.0
+"""Longest time for which a worker turns work away; what is left then is the next start's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurningAway:
+    """Everything it takes. `is_ours` False: another replica or revision serves the topic, whose work it is.
+
+    `lag` reads how many records of the service are not committed. Both block and are called in a thread.
+    """
+
+    poll: PollThread
+    runner: Runner
+    joined: asyncio.Event
+    is_ours: Callable[[], bool]
+    lag: Callable[[], int]
+
+    async def turn_away(self, why: str) -> None:
+        """Returns when nothing waits any more, or it took too long."""
+        if not await asyncio.to_thread(self.is_ours):
+            return
+        log.error("waiting work is turned away", extra={"reason": why})
+        self.runner.close(f"the model could not be started: {why}")
+        self.poll.join_group()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(JOIN_S):
+                await self.joined.wait()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(MOST_S):
+                await self._until_nothing_waits()
+
+    async def _until_nothing_waits(self) -> None:
+        while self.poll.is_alive() and (  # noqa: ASYNC110 - commits are awaited, not events of ours
+            self.runner.in_flight or await asyncio.to_thread(self._lag_now)
+        ):
+            await asyncio.sleep(LOOK_S)
+
+    def _lag_now(self) -> int:
+        """1 where it cannot be read: then something may wait."""
+        try:
+            return self.lag()
+        except (RuntimeError, OSError) as error:
+            log.warning("lag is not known", extra={"reason": type(error).__name__})
+            return 1

@@ -90,6 +90,7 @@ CODES: Final[Mapping[str, CodeRow]] = MappingProxyType(
         "origin_not_allowed": CodeRow(403, "permission_error"),
         "model_not_found": CodeRow(404, "invalid_request_error"),
         "not_found": CodeRow(404, "invalid_request_error"),
+        "request_gone": CodeRow(410, "invalid_request_error", should_retry=False),
         "method_not_allowed": CodeRow(405, "invalid_request_error"),
         "key_reused": CodeRow(409, "idempotency_error", should_retry=False),
         "in_progress": CodeRow(409, "idempotency_error", should_retry=True, retry_after_s=1),

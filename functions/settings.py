@@ -77,7 +77,7 @@ class IngressSettings(Group, frozen=True, kw_only=True):
     """Synchronous calls and streams open at once; the next gets 503 `overloaded`."""
     tenant_streams: int = 200
     tenant_queue: int = 1000
-    """Unfinished accepted requests of one tenant; the next gets 429 `tenant_queue`."""
+    """Unfinished accepted requests of one tenant, and open batches; the next gets 429 `tenant_queue`."""
     embedded_partition_bytes: int = 3 * 1024 * 1024
     """Unfinished bytes per request partition on the embedded broker, which forgets above about 5 MB."""
     heartbeat_s: float = 1.0
@@ -88,7 +88,7 @@ class IngressSettings(Group, frozen=True, kw_only=True):
     body_read_s: float = 15.0
     """A request body must arrive within this long."""
     api_keys: str = ""
-    """`tenant=key` pairs, comma-separated. Empty: no authentication, which binds loopback only."""
+    """`tenant=key` pairs, comma-separated, no key twice. Empty: no authentication, which binds loopback only."""
     allowed_hosts: str = ""
     """Without keys: further names that calls may be addressed to (`Host`), beside loopback names and `host`."""
     allowed_origins: str = ""

@@ -55,13 +55,26 @@ class RequestRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KeyUse:
+    """An idempotency key as one call uses it, at `at`. `body_hash` is what the key is bound to."""
+
+    tenant: str
+    key: str
+    body_hash: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """Outcome of claiming an idempotency key: `new` (yours), `joined` (same body; `request_id` is the first one's),
-    `conflict` (other body).
+    """What became of an attempt to make something: looked up and made in one transaction.
+
+    `new`: made, under `id`. For the others nothing was written. `joined`: it was made before, as `id`. `conflict`: what
+    identifies it was used for something else. `gone`: it was made before, and deleted. `full`: the tenant has as many
+    as it may.
     """
 
-    kind: Literal["new", "joined", "conflict"]
-    request_id: str
+    kind: Literal["new", "joined", "conflict", "gone", "full"]
+    id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,10 +198,27 @@ MAX_RESULT_BYTES: Final = 1024 * 1024
 class RequestStore(Protocol):
     """Requests, results, idempotency keys, event streams."""
 
-    def accept(self, row: RequestRow, record: Record | None = None) -> bool:
-        """Inserts the row if the id is new (True). `record` is kept for publishing again until the terminal, and
-        after it as the prompt, unless the caller said `store: false` or the store keeps no prompts.
+    def accept(
+        self,
+        row: RequestRow,
+        record: Record | None = None,
+        *,
+        key: KeyUse | None = None,
+        limit: int | None = None,
+    ) -> Claim:
+        """Inserts the row where its id, and the key, are new and the tenant has fewer than `limit` unfinished ones.
+
+        `record` is kept for publishing again until the terminal, and after it as the prompt, unless the caller said
+        `store: false` or the store keeps no prompts.
         """
+        ...
+
+    def withdraw(self, request_id: str, key: KeyUse | None = None) -> None:
+        """Takes back a request that never reached the log, and frees its key."""
+        ...
+
+    def claimed(self, key: KeyUse) -> Claim | None:
+        """What a request's key says now; None: it is free."""
         ...
 
     def request(self, request_id: str) -> RequestRow | None: ...
@@ -232,14 +262,6 @@ class RequestStore(Protocol):
         """Fails every unfinished row (a volatile broker was restarted); returns them."""
         ...
 
-    def claim_key(
-        self, *, tenant: str, key: str, body_hash: str, request_id: str, now: datetime
-    ) -> Claim: ...
-
-    def release_key(self, *, tenant: str, key: str, request_id: str) -> None:
-        """Undoes a `new` claim whose request was never accepted."""
-        ...
-
     def forget(self, request_id: str) -> bool:
         """Deletes prompt, answer and events of a request (DELETE, `store: false`, retention); False if unknown."""
         ...
@@ -264,7 +286,13 @@ class Change:
 
 
 class CallbackStore(Protocol):
-    def add_target(self, target: CallbackTarget) -> None: ...
+    def add_target(self, target: CallbackTarget, *, key: KeyUse | None = None) -> Claim:
+        """Registers a target where its id, and the key, are new: the first one's URL and secret stay."""
+        ...
+
+    def named_target(self, target: CallbackTarget) -> CallbackTarget:
+        """The target as it stands: the one of this id that was there before, enabled again, else this one."""
+        ...
 
     def target(self, target_id: str) -> CallbackTarget | None: ...
 
@@ -296,7 +324,7 @@ class CallbackStore(Protocol):
 
 
 class BatchStore(Protocol):
-    def add_file(self, row: FileRow) -> None: ...
+    def add_file(self, row: FileRow, *, key: KeyUse | None = None) -> Claim: ...
 
     def file(self, file_id: str) -> FileRow | None: ...
 
@@ -306,7 +334,11 @@ class BatchStore(Protocol):
         """False where the id is unknown, or a batch that is open reads the file."""
         ...
 
-    def add_batch(self, row: BatchRow) -> None: ...
+    def add_batch(
+        self, row: BatchRow, *, key: KeyUse | None = None, limit: int | None = None
+    ) -> Claim:
+        """Inserts the row where its id, and the key, are new and the tenant has fewer than `limit` open batches."""
+        ...
 
     def batch(self, batch_id: str) -> BatchRow | None: ...
 

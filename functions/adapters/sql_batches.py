@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Table, delete, func, insert, select, update
+from sqlalchemy import Connection, Table, delete, func, select, update
 
 from events.types import State
+from functions.adapters import sql_keys
 from functions.adapters.sql_database import Database, json_object, to_json
 from functions.adapters.sql_rows import ROW_COLUMNS, request_row
 from functions.adapters.sql_schema import batches, files, requests
-from functions.store import BatchRow, FileRow, RequestRow
+from functions.store import BatchRow, Claim, FileRow, KeyUse, RequestRow
 
 OPEN: Final = ("validating", "in_progress", "finalizing", "cancelling")
 """Statuses of batches that still need work."""
@@ -22,9 +23,9 @@ class SqlBatches:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    def add_file(self, row: FileRow) -> None:
-        with self._db.write() as connection:
-            self._db.insert_new(connection, files, [_columns(files, row)])
+    def add_file(self, row: FileRow, *, key: KeyUse | None = None) -> Claim:
+        values = _columns(files, row)
+        return sql_keys.insert_once(self._db, files, values, key=key, look=_standing(files))
 
     def file(self, file_id: str) -> FileRow | None:
         with self._db.read() as connection:
@@ -48,9 +49,23 @@ class SqlBatches:
             query = delete(files).where(files.c.id == file_id, ~reads.exists())
             return connection.execute(query).rowcount > 0
 
-    def add_batch(self, row: BatchRow) -> None:
-        with self._db.write() as connection:
-            connection.execute(insert(batches).values(**_batch_columns(row)))
+    def add_batch(
+        self, row: BatchRow, *, key: KeyUse | None = None, limit: int | None = None
+    ) -> Claim:
+        def has_room(connection: Connection) -> bool:
+            if limit is None:
+                return True
+            self._db.take_turns(connection, f"batches {row.tenant}")
+            return _count_open(connection, row.tenant) < limit
+
+        return sql_keys.insert_once(
+            self._db,
+            batches,
+            _batch_columns(row),
+            key=key,
+            look=_standing(batches),
+            has_room=has_room,
+        )
 
     def batch(self, batch_id: str) -> BatchRow | None:
         with self._db.read() as connection:
@@ -100,6 +115,20 @@ class SqlBatches:
         query = select(*ROW_COLUMNS).where(requests.c.batch_id == batch_id, requests.c.is_known)
         with self._db.read() as connection:
             return [request_row(found) for found in connection.execute(query).mappings()]
+
+
+def _standing(table: Table) -> sql_keys.Look:
+    def look(connection: Connection, made_id: str) -> sql_keys.Standing:
+        found = connection.execute(select(table.c.id).where(table.c.id == made_id)).first()
+        return "missing" if found is None else "kept"
+
+    return look
+
+
+def _count_open(connection: Connection, tenant: str) -> int:
+    query = select(func.count()).select_from(batches)
+    query = query.where(batches.c.tenant == tenant, batches.c.status.in_(OPEN))
+    return int(connection.execute(query).scalar_one())
 
 
 _PROGRESS: Final = frozenset({"total", "completed", "failed", "submitted"})

@@ -1,14 +1,16 @@
 """Callback targets and deliveries in the database."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import Connection, func, or_, select, update
 
+from functions.adapters import sql_keys
 from functions.adapters.sql_database import Database
 from functions.adapters.sql_schema import callback_targets, deliveries
-from functions.store import CallbackTarget, Delivery
+from functions.store import CallbackTarget, Claim, Delivery, KeyUse
 
 _COLUMNS: Final = tuple(column for column in deliveries.c if column.name != "leased_until")
 
@@ -19,24 +21,24 @@ class SqlCallbacks:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    def add_target(self, target: CallbackTarget) -> None:
-        row = {
-            "id": target.id,
-            "tenant": target.tenant,
-            "url": target.url,
-            "secret": target.secret,
-            "is_ad_hoc": target.is_ad_hoc,
-            "is_disabled": target.is_disabled,
-        }
+    def add_target(self, target: CallbackTarget, *, key: KeyUse | None = None) -> Claim:
+        return sql_keys.insert_once(
+            self._db, callback_targets, asdict(target), key=key, look=_standing
+        )
+
+    def named_target(self, target: CallbackTarget) -> CallbackTarget:
+        columns = callback_targets.c
+        is_this = (columns.id == target.id) & (columns.tenant == target.tenant)
+        query = select(callback_targets).where(is_this)
+        with self._db.read() as connection:
+            # Mostly it is there, and a look costs nobody the writer's place.
+            found = connection.execute(query).mappings().first()
+        if found is not None and not found["is_disabled"]:
+            return CallbackTarget(**found)
         with self._db.write() as connection:
-            if not self._db.insert_new(connection, callback_targets, [row]):
-                # Registering again replaces URL and secret, but never takes over another tenant's id.
-                connection.execute(
-                    update(callback_targets)
-                    .where(callback_targets.c.id == target.id)
-                    .where(callback_targets.c.tenant == target.tenant)
-                    .values(**row)
-                )
+            self._db.insert_new(connection, callback_targets, [asdict(target)])
+            connection.execute(update(callback_targets).where(is_this).values(is_disabled=False))
+            return CallbackTarget(**connection.execute(query).mappings().one())
 
     def target(self, target_id: str) -> CallbackTarget | None:
         query = select(callback_targets).where(callback_targets.c.id == target_id)
@@ -107,6 +109,14 @@ class SqlCallbacks:
         query = select(*_COLUMNS).where(deliveries.c.request_id == request_id)
         with self._db.read() as connection:
             return [Delivery(**found) for found in connection.execute(query).mappings()]
+
+
+def _standing(connection: Connection, target_id: str) -> sql_keys.Standing:
+    query = select(callback_targets.c.is_disabled).where(callback_targets.c.id == target_id)
+    found = connection.execute(query).first()
+    if found is None:
+        return "missing"
+    return "gone" if found.is_disabled else "kept"
 
 
 def _is_free(now: datetime) -> Any:

@@ -1,12 +1,13 @@
 """One database behind the store's tables: transactions and the statements that differ between SQLite and PostgreSQL."""
 
 import threading
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, Table
+from sqlalchemy import Connection, Table, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import (
     DBAPIError,
@@ -24,6 +25,8 @@ from functions.errors import StoreFailed
 
 IN_LIST: Final = 400
 """Ids in one IN list; below every database's limit of bound parameters."""
+_TURNS: Final = 7_345_024
+"""Our advisory locks for `take_turns`."""
 
 
 class Database:
@@ -70,8 +73,20 @@ class Database:
         found = connection.execute(statement, rows if len(rows) > 1 else rows[0])
         return max(0, found.rowcount)
 
+    def take_turns(self, connection: Connection, name: str) -> None:
+        """From here to its end this transaction runs alone among those of the same name: what it counts stays so."""
+        if connection.dialect.name == "postgresql":
+            lock = select(func.pg_advisory_xact_lock(_TURNS, _signed(zlib.crc32(name.encode()))))
+            connection.execute(lock)
+        # SQLite has one writer at a time.
+
     def close(self) -> None:
         self._engine.dispose()
+
+
+def _signed(number: int) -> int:
+    """32 bits as PostgreSQL's `integer`."""
+    return number - (1 << 32) if number >= 1 << 31 else number
 
 
 @contextmanager

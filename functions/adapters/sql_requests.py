@@ -8,23 +8,21 @@ from sqlalchemy import Connection, bindparam, delete, func, or_, select, update
 
 from events.record import Record
 from events.types import State
+from functions.adapters import sql_keys
 from functions.adapters.sql_database import IN_LIST, Database
 from functions.adapters.sql_recording import Recording
 from functions.adapters.sql_rows import ROW_COLUMNS, request_row, unpack_record
 from functions.adapters.sql_schema import (
     deliveries,
     feedback,
-    idempotency_keys,
     request_events,
     requests,
     settings_table,
 )
 from functions.errors import ApiError
 from functions.ports import Clock
-from functions.store import Change, Claim, RequestEvent, RequestRow
+from functions.store import Change, Claim, KeyUse, RequestEvent, RequestRow
 
-KEY_KEEP: Final = timedelta(hours=24)
-"""An idempotency key is remembered this long."""
 UNSTORED_KEEP: Final = timedelta(hours=1)
 """An answer with `store: false` that nobody fetched is deleted after this long."""
 PURGE_LIMIT: Final = 2000
@@ -49,10 +47,54 @@ class SqlRequests:
         self._boot_id = boot_id
         self._keeps_prompts = keeps_prompts
 
-    def accept(self, row: RequestRow, record: Record | None = None) -> bool:
+    def accept(
+        self,
+        row: RequestRow,
+        record: Record | None = None,
+        *,
+        key: KeyUse | None = None,
+        limit: int | None = None,
+    ) -> Claim:
+        try:
+            with self._db.write() as connection:
+                return self._accept(connection, row, record, key, limit)
+        except sql_keys.Full:
+            return Claim(kind="full", id=row.id)
+
+    def _accept(
+        self,
+        connection: Connection,
+        row: RequestRow,
+        record: Record | None,
+        key: KeyUse | None,
+        limit: int | None,
+    ) -> Claim:
+        new = Claim(kind="new", id=row.id)
+        if key is not None:
+            found = sql_keys.claim(self._db, connection, key, row.id, _standing)
+            if found != new:
+                return found
+        standing = _standing(connection, row.id)
+        if standing != "missing":
+            return Claim(kind="gone" if standing == "gone" else "joined", id=row.id)
+        if limit is not None:
+            self._db.take_turns(connection, f"requests {row.tenant}")
+            open_now = _count_open(connection, row.tenant, at_most=limit)
+            if open_now >= limit:
+                raise sql_keys.Full
+        recording = self._recording(connection, self._clock.now())
+        is_new = row.id in recording.accept([(row, record)])
+        return new if is_new else Claim(kind="joined", id=row.id)
+
+    def withdraw(self, request_id: str, key: KeyUse | None = None) -> None:
         with self._db.write() as connection:
-            recording = self._recording(connection, self._clock.now())
-            return row.id in recording.accept([(row, record)])
+            _forget(connection, request_id)
+            if key is not None:
+                sql_keys.free(connection, key, request_id)
+
+    def claimed(self, key: KeyUse) -> Claim | None:
+        with self._db.read() as connection:
+            return sql_keys.look_up(connection, key, _standing)
 
     def record_batch(self, changes: Sequence[Change]) -> Sequence[str]:
         if not changes:
@@ -177,49 +219,10 @@ class SqlRequests:
             recording.fail([row.id for row in rows], error)
             return rows
 
-    # Idempotency keys
-    def claim_key(
-        self, *, tenant: str, key: str, body_hash: str, request_id: str, now: datetime
-    ) -> Claim:
-        columns = idempotency_keys.c
-        mine = {
-            "tenant": tenant,
-            "key": key,
-            "body_hash": body_hash,
-            "request_id": request_id,
-            "claimed_at": now,
-        }
-        is_same = (columns.tenant == tenant) & (columns.key == key)
-        with self._db.write() as connection:
-            connection.execute(
-                delete(idempotency_keys).where(is_same, columns.claimed_at < now - KEY_KEEP)
-            )
-            if self._db.insert_new(connection, idempotency_keys, [mine]):
-                return Claim(kind="new", request_id=request_id)
-            query = select(columns.body_hash, columns.request_id).where(is_same)
-            first_hash, first_id = connection.execute(query).one()
-        return Claim(kind="joined" if first_hash == body_hash else "conflict", request_id=first_id)
-
-    def release_key(self, *, tenant: str, key: str, request_id: str) -> None:
-        columns = idempotency_keys.c
-        with self._db.write() as connection:
-            connection.execute(
-                delete(idempotency_keys)
-                .where(columns.tenant == tenant, columns.key == key)
-                .where(columns.request_id == request_id)
-            )
-
     # Forgetting
     def forget(self, request_id: str) -> bool:
         with self._db.write() as connection:
-            # The bare row stays: a replayed event must not bring the request back to life.
-            changed = connection.execute(
-                update(requests)
-                .where(requests.c.id == request_id, ~requests.c.is_forgotten)
-                .values(is_forgotten=True, asked_model="", **_NOTHING_KEPT)
-            ).rowcount
-            _delete_traces(connection, [request_id])
-            return changed > 0
+            return _forget(connection, request_id)
 
     def purge(self, before: datetime) -> int:
         now = self._clock.now()
@@ -244,9 +247,7 @@ class SqlRequests:
                     update(requests).where(columns.id.in_(some)).values(**_NOTHING_KEPT)
                 )
             _delete_traces(connection, [*ids, *private])
-            connection.execute(
-                delete(idempotency_keys).where(idempotency_keys.c.claimed_at < now - KEY_KEEP)
-            )
+            sql_keys.forget_old(connection, now)
         return len(ids)
 
     def boot(self, boot_id: str) -> bool:
@@ -273,6 +274,33 @@ def in_lists(ids: Iterable[T]) -> Iterator[list[T]]:
             some = []
     if some:
         yield some
+
+
+def _standing(connection: Connection, request_id: str) -> sql_keys.Standing:
+    columns = requests.c
+    query = select(columns.is_known, columns.is_forgotten).where(columns.id == request_id)
+    found = connection.execute(query).first()
+    if found is None or not (found.is_known or found.is_forgotten):
+        return "missing"
+    return "gone" if found.is_forgotten else "kept"
+
+
+def _count_open(connection: Connection, tenant: str, *, at_most: int) -> int:
+    columns = requests.c
+    some = select(columns.id).where(columns.tenant == tenant, columns.finished_at.is_(None))
+    some = some.where(columns.is_known, ~columns.is_forgotten).limit(at_most)
+    return int(connection.execute(select(func.count()).select_from(some.subquery())).scalar_one())
+
+
+def _forget(connection: Connection, request_id: str) -> bool:
+    # The bare row stays: a replayed event must not bring the request back to life.
+    changed = connection.execute(
+        update(requests)
+        .where(requests.c.id == request_id, ~requests.c.is_forgotten)
+        .values(is_forgotten=True, asked_model="", **_NOTHING_KEPT)
+    ).rowcount
+    _delete_traces(connection, [request_id])
+    return changed > 0
 
 
 def _open_rows() -> Any:

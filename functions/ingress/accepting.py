@@ -13,8 +13,9 @@ from events.record import Event, PartitionId, Record
 from events.request import Origin
 from events.types import State
 from functions.errors import ApiError, AppendFailed
-from functions.ingress.admission import Caps, Load, admit
+from functions.ingress.admission import Caps, Load, admit, queue_is_full
 from functions.ingress.calls import Call
+from functions.ingress.claims import MadeBefore, key_of_call, made_id
 from functions.ingress.deps import Deps
 from functions.store import RequestRow
 
@@ -86,17 +87,7 @@ def admit_waiting(deps: Deps, tenant: str, *, is_stream: bool) -> None:
         tenant_streams=waiters.streams_of(tenant),
         tenant_queue=waiters.count_of(tenant),
     )
-    admit(load, caps_of(deps, tenant), waits=True, is_stream=is_stream)
-
-
-async def admit_queued(deps: Deps, tenant: str) -> None:
-    """Admits a call that nobody waits for here; counts the tenant's unfinished rows of all replicas.
-
-    Raises:
-        ApiError: see `admission.admit`.
-    """
-    unfinished = await deps.offload(deps.store.unfinished, tenant=tenant)
-    admit(Load(tenant_queue=unfinished), caps_of(deps, tenant), waits=False, is_stream=False)
+    admit(load, caps_of(deps, tenant), is_stream=is_stream)
 
 
 async def accept(
@@ -104,28 +95,60 @@ async def accept(
 ) -> None:
     """Appends the request of an admitted call; on return it is accepted. `row` None: nobody will ask the store for it.
 
+    The key is claimed with the row or not at all. Killed before the append, the row is there with its record: the
+    reaper publishes it, and another try with the key joins it.
+
     Raises:
-        ApiError: `overloaded`, `not_accepted` or `request_too_large`; a claimed key is free again, unless the request
-            may yet appear in the log: then the key keeps it, and another try joins it.
+        MadeBefore: another call with the same key was quicker; nothing was written.
+        ApiError: a refusal; a claimed key is free again, unless the request may yet appear in the log: then the key
+            keeps it, and another try joins it.
     """
+    require_writable(deps)
+    if not replies_here:
+        await require_room(deps, call.tenant, len(call.body))
+    record = await record_of(deps, request_event(deps, call, replies_here=replies_here))
     try:
-        require_writable(deps)
-        record = await record_of(deps, request_event(deps, call, replies_here=replies_here))
         hold(deps, record, call.request_id, call.wait_s)
         if row is not None:
-            await deps.offload(deps.store.accept, row, record)
+            await _write_row(deps, call, row, record, is_queued=not replies_here)
     except Exception:
         deps.outstanding.release(call.request_id)
-        await release_key(deps, call)
         raise
     try:
         await append(deps, record, call.request_id)
     except AppendFailed as error:
-        if not error.is_unknown:
-            if row is not None:
-                await deps.offload(deps.store.forget, call.request_id)
-            await release_key(deps, call)
+        if row is not None and not error.is_unknown:
+            await deps.offload(deps.store.withdraw, call.request_id, key_of_call(call))
         raise refused(error) from error
+
+
+async def _write_row(
+    deps: Deps, call: Call, row: RequestRow, record: Record, *, is_queued: bool
+) -> None:
+    """The key, the tenant's place in the queue and the row, in one transaction: all of them or none."""
+    queue = caps_of(deps, call.tenant).tenant_queue
+    claim = await deps.offload(
+        deps.store.accept,
+        row,
+        record,
+        key=key_of_call(call),
+        limit=queue if is_queued else None,
+    )
+    first_id = made_id(claim, full=queue_is_full(queue))
+    if claim.kind == "joined":
+        raise MadeBefore(first_id)
+
+
+async def require_room(deps: Deps, tenant: str, size_bytes: int) -> None:
+    """Looks for room before a large body goes to the blob store; whether there is room is decided with the row.
+
+    Raises:
+        ApiError: `tenant_queue`.
+    """
+    queue = caps_of(deps, tenant).tenant_queue
+    is_large = size_bytes > deps.settings.broker.inline_bytes
+    if is_large and await deps.offload(deps.store.unfinished, tenant=tenant) >= queue:
+        raise ApiError("tenant_queue", queue_is_full(queue))
 
 
 def require_writable(deps: Deps) -> None:
@@ -174,14 +197,6 @@ async def acknowledged(future: "Future[PartitionId]") -> PartitionId:
     # Of a caller that is gone nobody asks how it ended, and asyncio complains of errors that nobody asked for.
     appended.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
     return await asyncio.shield(appended)
-
-
-async def release_key(deps: Deps, call: Call) -> None:
-    """Frees the idempotency key of a call that was not accepted."""
-    if call.key is not None:
-        await deps.offload(
-            deps.store.release_key, tenant=call.tenant, key=call.key, request_id=call.request_id
-        )
 
 
 def refused(error: AppendFailed) -> ApiError:

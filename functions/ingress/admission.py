@@ -28,22 +28,25 @@ class Load:
     tenant_queue: int = 0
 
 
-def admit(load: Load, caps: Caps, *, waits: bool, is_stream: bool) -> None:
-    """Lets one more request in, or not. `waits`: it will hold a waiter open.
+def admit(load: Load, caps: Caps, *, is_stream: bool) -> None:
+    """Lets one more call in that will hold a waiter open, or not.
 
     Raises:
         ApiError: `overloaded` (503), `tenant_rate` or `tenant_queue` (429), with Retry-After.
     """
-    if waits and load.waiters >= caps.max_waiters:
+    if load.waiters >= caps.max_waiters:
         raise ApiError("overloaded", "Too many requests wait here; try again shortly.")
     if is_stream and load.tenant_streams >= caps.tenant_streams:
         raise ApiError(
             "tenant_rate", f"More than {caps.tenant_streams} streams are open for this key."
         )
     if load.tenant_queue >= caps.tenant_queue:
-        raise ApiError(
-            "tenant_queue", f"More than {caps.tenant_queue} requests of this key are unfinished."
-        )
+        raise ApiError("tenant_queue", queue_is_full(caps.tenant_queue))
+
+
+def queue_is_full(most: int) -> str:
+    """What a tenant is told that has `most` unfinished requests."""
+    return f"More than {most} requests of this key are unfinished."
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from starlette.responses import Response
 
 from events.instants import to_rfc3339
 from events.types import State
-from functions.ingress import targets
-from functions.ingress.accepting import accept, admit_queued, release_key, row_of
+from functions.ingress import claims, targets
+from functions.ingress.accepting import accept, row_of
 from functions.ingress.answering import answer, id_headers
 from functions.ingress.calls import Call
 from functions.ingress.deps import Deps
@@ -20,16 +20,12 @@ async def accept_in_background(deps: Deps, call: Call) -> Response:
 
     Raises:
         ApiError: a refusal; nothing was accepted.
+        MadeBefore: another call with the same key was quicker.
     """
-    try:
-        await admit_queued(deps, call.tenant)
-        target = None
-        if call.callback is not None:
-            target = await targets.resolve(deps, call.tenant, call.callback)
-            call = replace(call, callback_id=target.id)
-    except Exception:
-        await release_key(deps, call)
-        raise
+    target = None
+    if call.callback is not None:
+        target = await targets.resolve(deps, call.tenant, call.callback)
+        call = replace(call, callback_id=target.id)
     await accept(deps, call, replies_here=False, row=row_of(deps, call, replies_here=False))
     deps.metrics.requests.labels(
         door="background", operation=call.operation, outcome=State.ACCEPTED.value
@@ -44,10 +40,14 @@ def accepted(deps: Deps, call: Call, more: Mapping[str, object] | None = None) -
 
 
 async def accepted_before(deps: Deps, call: Call, first_id: str) -> Response:
-    """202 for the same key again: the first request's id and its state by now."""
+    """202 for the same key again: the first request's id and its state by now.
+
+    Raises:
+        ApiError: it is not there any more.
+    """
     row = await deps.offload(deps.store.request, first_id)
     if row is None:
-        row = replace(row_of(deps, call, replies_here=False), id=first_id)
+        raise await claims.missing(deps, call)
     return _accepted(row, call, {})
 
 

@@ -13,10 +13,12 @@ from events import ids
 from events.json_codec import loads_object
 from functions.errors import ApiError
 from functions.ingress import reading
+from functions.ingress.accepting import caps_of
 from functions.ingress.answering import answer
+from functions.ingress.claims import key_of_request, made_id
 from functions.ingress.deps import Deps
 from functions.ingress.files import file_of
-from functions.ingress.owned import claim_made, limit_of, not_found, tenant_of
+from functions.ingress.owned import limit_of, not_found, tenant_of
 from functions.store import BatchRow
 
 ENDPOINTS: Final = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings"})
@@ -36,10 +38,11 @@ def routes(deps: Deps) -> list[Route]:
         raw = await reading.read_body(request, deps.settings.ingress)
         row = parse(loads_object(raw), f"batch_{deps.entropy(12).hex()}", tenant, deps.clock.now())
         await file_of(deps, tenant, row.input_file_id)
-        batch_id = await claim_made(deps, request, tenant, ids.body_hash("batches", raw), row.id)
+        key = key_of_request(deps, request, tenant, ids.body_hash("batches", raw))
+        queue = caps_of(deps, tenant).tenant_queue
+        claim = await deps.offload(deps.store.add_batch, row, key=key, limit=queue)
+        batch_id = made_id(claim, full=f"More than {queue} batches of this key are open.")
         known = None if batch_id == row.id else await deps.offload(deps.store.batch, batch_id)
-        if known is None:
-            await deps.offload(deps.store.add_batch, row)
         return answer(show(known or row))
 
     async def listing(request: Request) -> Response:

@@ -18,15 +18,18 @@ from events.types import Topics
 from functions.errors import ApiError, AppendFailed
 from functions.ingress import reading, targets
 from functions.ingress.accepting import (
-    admit_queued,
     append,
+    caps_of,
     hold,
     record_of,
     refused,
+    require_room,
     require_writable,
 )
+from functions.ingress.admission import queue_is_full
 from functions.ingress.answering import answer, id_headers
 from functions.ingress.calls import asked_model, trace_parent, trace_state
+from functions.ingress.claims import made_id
 from functions.ingress.deps import Deps
 from functions.ingress.owned import tenant_of
 from functions.settings import Settings
@@ -124,8 +127,8 @@ async def _check(deps: Deps, found: InferenceRequest) -> None:
     if found.callback_id is not None:
         await targets.require_registered(deps, found.tenant, found.callback_id)
     await _check_address(deps, found)
-    await admit_queued(deps, found.tenant)
     require_writable(deps)
+    await require_room(deps, found.tenant, len(found.event.data or b""))
 
 
 async def _accept(deps: Deps, found: InferenceRequest) -> Response:
@@ -145,9 +148,16 @@ async def _accept(deps: Deps, found: InferenceRequest) -> Response:
     )
     record = await record_of(deps, found.event)
     is_new = hold(deps, record, row.id, (row.deadline - row.accepted_at).total_seconds())
-    if not await deps.offload(deps.store.accept, row, record):
-        if is_new:
+    queue = caps_of(deps, row.tenant).tenant_queue
+    is_ours = False
+    try:
+        claim = await deps.offload(deps.store.accept, row, record, limit=queue)
+        made_id(claim, full=queue_is_full(queue))
+        is_ours = claim.kind == "new"
+    finally:
+        if is_new and not is_ours:
             deps.outstanding.release(row.id)
+    if not is_ours:
         return await _known_already(deps, row)
     try:
         await append(deps, record, row.id)

@@ -14,8 +14,9 @@ from events import ids
 from functions.errors import ApiError, BlobMissing
 from functions.ingress import reading
 from functions.ingress.answering import answer
+from functions.ingress.claims import key_of_request, made_id
 from functions.ingress.deps import Deps
-from functions.ingress.owned import claim_made, limit_of, not_found, tenant_of
+from functions.ingress.owned import limit_of, not_found, tenant_of
 from functions.store import FileRow
 
 PURPOSES: Final = frozenset({"batch", "user_data", "assistants", "fine-tune", "evals", "vision"})
@@ -145,12 +146,9 @@ async def _keep(
 ) -> FileRow:
     mine = f"file-{deps.entropy(12).hex()}"
     digest = ids.body_hash(f"files {purpose} {filename}", data)
-    file_id = await claim_made(deps, request, tenant, digest, mine)
-    known = await deps.offload(deps.store.file, file_id)
-    if known is not None:
-        return known
+    key = key_of_request(deps, request, tenant, digest)
     row = FileRow(
-        id=file_id,
+        id=mine,
         tenant=tenant,
         filename=filename,
         purpose=purpose,
@@ -158,5 +156,6 @@ async def _keep(
         created_at=deps.clock.now(),
         ref=await deps.offload(deps.blobs.put, data),
     )
-    await deps.offload(deps.store.add_file, row)
-    return row
+    file_id = made_id(await deps.offload(deps.store.add_file, row, key=key))
+    known = None if file_id == mine else await deps.offload(deps.store.file, file_id)
+    return known or row

@@ -22,16 +22,25 @@ class Keys:
         """From `tenant=key,tenant=key` (`ingress.api_keys`).
 
         Raises:
-            StartupFailed: an entry has no tenant or no key. The message never shows a key.
+            StartupFailed: an entry has no tenant or no key, or a key stands there twice: whose calls would they be?
+                The message never shows a key.
         """
         found: dict[bytes, str] = {}
+        entries: dict[bytes, int] = {}
         for number, entry in enumerate(
             (part.strip() for part in text.split(",") if part.strip()), 1
         ):
             tenant, equals, key = entry.partition("=")
             if not (tenant.strip() and equals and key.strip()):
                 raise StartupFailed(f"api_keys: entry {number} is not tenant=key")
-            found[_digest(key.strip().encode())] = tenant.strip()
+            digest = _digest(key.strip().encode())
+            if digest in entries:
+                raise StartupFailed(
+                    f"api_keys: entries {entries[digest]} and {number} have the same key; "
+                    "give every entry a key of its own"
+                )
+            entries[digest] = number
+            found[digest] = tenant.strip()
         return cls(found)
 
     def __bool__(self) -> bool:

@@ -1,22 +1,18 @@
 """The OpenAI doors for chat, completions and embeddings: in one piece, streamed, in the background, by key."""
 
 from collections.abc import Awaitable, Callable
-from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from events.types import Operation
-from functions.errors import ApiError
-from functions.ingress import background, keyed, waited
-from functions.ingress.accepting import release_key, row_of
+from functions.ingress import background, claims, keyed, waited
+from functions.ingress.accepting import row_of
 from functions.ingress.calls import Call, read_call
 from functions.ingress.deps import Deps
 from functions.ingress.outcomes import to_response
 
-NOT_ADMITTED: Final = frozenset({"overloaded", "tenant_rate", "tenant_queue"})
-"""Refusals before anything was written: the key is free again."""
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
@@ -41,14 +37,12 @@ def _endpoint(deps: Deps, operation: Operation) -> Endpoint:
 
 
 async def _answer(deps: Deps, call: Call, request: Request) -> Response:
-    first_id = await keyed.claim(deps, call)
+    first_id = await claims.first_of(deps, call)
     if first_id is None:
         try:
             return await _first(deps, call, request)
-        except ApiError as error:
-            if error.code in NOT_ADMITTED:
-                await release_key(deps, call)
-            raise
+        except claims.MadeBefore as made:
+            first_id = made.request_id
     if call.is_background:
         return await background.accepted_before(deps, call, first_id)
     if call.is_stream:

@@ -9,7 +9,7 @@ from starlette.types import Receive
 
 from events.types import State
 from functions.errors import ApiError
-from functions.ingress import outcomes, waited
+from functions.ingress import claims, outcomes, waited
 from functions.ingress.answering import id_headers
 from functions.ingress.calls import Call
 from functions.ingress.deps import Deps, cancelling
@@ -27,27 +27,6 @@ from functions.store import RequestRow
 
 POLL_S: Final = 0.1
 """How often the store is asked about a request that another call, or another replica, waits for."""
-
-
-async def claim(deps: Deps, call: Call) -> str | None:
-    """Claims the call's key. None: it is ours; else the id of the first request with it.
-
-    Raises:
-        ApiError: `key_reused` when the first request had another body.
-    """
-    if call.key is None:
-        return None
-    found = await deps.offload(
-        deps.store.claim_key,
-        tenant=call.tenant,
-        key=call.key,
-        body_hash=call.key_hash,
-        request_id=call.request_id,
-        now=deps.clock.now(),
-    )
-    if found.kind == "conflict":
-        raise ApiError("key_reused", "This Idempotency-Key was used with another body.")
-    return None if found.kind == "new" else found.request_id
 
 
 async def join(deps: Deps, call: Call, first_id: str, receive: Receive) -> Outcome:
@@ -94,10 +73,8 @@ async def _joined_frames(
                 yield beats.data(_whole(call, found), loop.time())
                 return
             if beats.is_due(loop.time()):
-                service = None if found is None else found.service
-                view = service and deps.registry().view(service, deps.clock.now())
-                state = State.ACCEPTED if found is None else found.state
-                yield beats.comment(status_comment(state, view or None), loop.time())
+                view = found.service and deps.registry().view(found.service, deps.clock.now())
+                yield beats.comment(status_comment(found.state, view or None), loop.time())
         if not gone.is_set():
             last = error_frame(waited.deadline_exceeded().body(first_id))
             yield beats.data(last, loop.time())
@@ -114,11 +91,17 @@ def _whole(call: Call, outcome: Outcome) -> bytes:
 
 async def _watch(
     deps: Deps, call: Call, first_id: str, gone: asyncio.Event
-) -> AsyncIterator[Outcome | RequestRow | None]:
-    """The row of a request at every look, then its outcome; ends early at the deadline or when the caller is gone."""
+) -> AsyncIterator[Outcome | RequestRow]:
+    """The row of a request at every look, then its outcome; ends early at the deadline or when the caller is gone.
+
+    Raises:
+        ApiError: the request is not there any more, or its answer was not kept.
+    """
     while not gone.is_set() and waited.remaining_s(deps, call) > 0:
         row = await deps.offload(deps.store.request, first_id)
-        outcome = None if row is None else outcomes.of_row(row)
+        if row is None:
+            raise await claims.missing(deps, call)
+        outcome = outcomes.of_row(row)
         if outcome is not None:
             yield outcome
             return

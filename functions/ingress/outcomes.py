@@ -54,12 +54,12 @@ def of_row(row: RequestRow) -> Outcome | None:
     """The outcome that the store keeps; None while the request goes on.
 
     Raises:
-        ApiError: `key_reused` when the answer was not kept (`store: false`).
+        ApiError: `request_gone` when the answer was not kept (`store: false`).
     """
     if not row.state.is_terminal:
         return None
     if row.result is None:
-        raise ApiError("key_reused", "That request ended, and its answer was not kept.")
+        raise ApiError("request_gone", "That request ended, and its answer was not kept.")
     return Outcome(request_id=row.id, state=row.state, status=row.status or 200, data=row.result)
 
 

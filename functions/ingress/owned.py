@@ -6,7 +6,6 @@ from starlette.requests import Request
 
 from events.ids import is_valid_id
 from functions.errors import ApiError
-from functions.ingress.calls import idempotency_key
 from functions.ingress.deps import Deps
 from functions.ingress.reading import header_values
 from functions.store import RequestRow
@@ -51,32 +50,3 @@ def limit_of(request: Request) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 3 and 1 <= int(text) <= MAX_LIMIT):
         raise ApiError("invalid_value", f"limit is 1 to {MAX_LIMIT}.", param="limit")
     return int(text)
-
-
-async def claim_made(deps: Deps, request: Request, tenant: str, body_hash: str, new_id: str) -> str:
-    """With an `Idempotency-Key`: the id of what the first call with it made; `new_id` when this is the first.
-
-    Raises:
-        ApiError: `key_reused` for another body.
-    """
-    key = idempotency_key(request)
-    if key is None:
-        return new_id
-    found = await deps.offload(
-        deps.store.claim_key,
-        tenant=tenant,
-        key=key,
-        body_hash=body_hash,
-        request_id=new_id,
-        now=deps.clock.now(),
-    )
-    if found.kind == "conflict":
-        raise ApiError("key_reused", "This Idempotency-Key was used with another body.")
-    return found.request_id
-
-
-async def release_made(deps: Deps, request: Request, tenant: str, new_id: str) -> None:
-    """Frees the key of a call that made nothing."""
-    key = idempotency_key(request)
-    if key is not None:
-        await deps.offload(deps.store.release_key, tenant=tenant, key=key, request_id=new_id)

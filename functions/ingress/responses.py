@@ -11,12 +11,11 @@ from events import ids
 from events.json_codec import dumps, loads_object
 from events.types import Operation, State
 from functions.errors import ApiError
-from functions.ingress import keyed, reading, requests, targets, waited
-from functions.ingress.accepting import accept, admit_queued, release_key, row_of
+from functions.ingress import claims, keyed, reading, requests, targets, waited
+from functions.ingress.accepting import accept, row_of
 from functions.ingress.answering import answer, id_headers, info_headers, read_info
 from functions.ingress.calls import Call, make_call, with_deadline
 from functions.ingress.deps import Deps
-from functions.ingress.inference import NOT_ADMITTED
 from functions.ingress.outcomes import Outcome, to_response
 from functions.ingress.owned import not_found, own_row, tenant_of
 from functions.ingress.responses_shape import echo_of, shape, to_chat
@@ -61,7 +60,7 @@ async def _create(deps: Deps, request: Request) -> Response:
     body = loads_object(raw)
     call = _call(deps, request, body, raw, tenant)
     meta = {"door": "responses", "echo": echo_of(body), "background": call.is_background}
-    first_id = await keyed.claim(deps, call)
+    first_id = await claims.first_of(deps, call)
     if first_id is not None:
         return await _again(deps, call, first_id, request)
     try:
@@ -69,10 +68,8 @@ async def _create(deps: Deps, request: Request) -> Response:
             return await _in_background(deps, call, meta)
         row = row_of(deps, call, replies_here=True, meta=meta)
         outcome = await waited.wait_in_one_piece(deps, call, request.receive, row)
-    except ApiError as error:
-        if error.code in NOT_ADMITTED:
-            await release_key(deps, call)
-        raise
+    except claims.MadeBefore as made:
+        return await _again(deps, call, made.request_id, request)
     if outcome is None:
         return _accepted(row)
     return _answered(row, outcome)
@@ -91,14 +88,9 @@ def _call(deps: Deps, request: Request, body: dict[str, object], raw: bytes, ten
 
 
 async def _in_background(deps: Deps, call: Call, meta: dict[str, object]) -> Response:
-    try:
-        await admit_queued(deps, call.tenant)
-        if call.callback is not None:
-            target = await targets.resolve(deps, call.tenant, call.callback)
-            call = replace(call, callback_id=target.id)
-    except Exception:
-        await release_key(deps, call)
-        raise
+    if call.callback is not None:
+        target = await targets.resolve(deps, call.tenant, call.callback)
+        call = replace(call, callback_id=target.id)
     row = row_of(deps, call, replies_here=False, meta=meta)
     await accept(deps, call, replies_here=False, row=row)
     return _accepted(row)
@@ -110,7 +102,7 @@ async def _again(deps: Deps, call: Call, first_id: str, request: Request) -> Res
         await keyed.join(deps, call, first_id, request.receive)
     row = await deps.offload(deps.store.request, first_id)
     if row is None:
-        row = replace(row_of(deps, call, replies_here=False), id=first_id)
+        raise await claims.missing(deps, call)
     return _accepted(row) if call.is_background else answer(of_row(row), headers=id_headers(row.id))
 
 

@@ -13,8 +13,9 @@ from functions.callbacks.targets import CallbackPolicy, judge_url
 from functions.errors import ApiError
 from functions.ingress import reading
 from functions.ingress.answering import answer
+from functions.ingress.claims import key_of_request, made_id
 from functions.ingress.deps import Deps
-from functions.ingress.owned import claim_made, not_found, tenant_of
+from functions.ingress.owned import not_found, tenant_of
 from functions.store import CallbackTarget
 
 SECRET_BYTES: Final = 24
@@ -29,12 +30,12 @@ def routes(deps: Deps) -> list[Route]:
         raw = await reading.read_body(request, deps.settings.ingress)
         url = _url(loads_object(raw))
         judge_url(url, CallbackPolicy.of(deps.settings.ingress))
+        key = key_of_request(deps, request, tenant, ids.body_hash("callbacks", raw))
         mine = f"cb_{deps.entropy(12).hex()}"
-        target_id = await claim_made(deps, request, tenant, ids.body_hash("callbacks", raw), mine)
-        target = await deps.offload(deps.store.target, target_id)
-        if target is None:
-            target = CallbackTarget(id=target_id, tenant=tenant, url=url, secret=_new_secret(deps))
-            await deps.offload(deps.store.add_target, target)
+        target = CallbackTarget(id=mine, tenant=tenant, url=url, secret=_new_secret(deps))
+        target_id = made_id(await deps.offload(deps.store.add_target, target, key=key))
+        first = None if target_id == mine else await deps.offload(deps.store.target, target_id)
+        target = first or target
         return answer(shown(target), 201, {"location": f"/v1/callbacks/{target.id}"})
 
     async def one(request: Request) -> Response:
@@ -56,7 +57,8 @@ def routes(deps: Deps) -> list[Route]:
 async def resolve(deps: Deps, tenant: str, callback: str) -> CallbackTarget:
     """The target that a request names: a registered id of this tenant, or a URL that may be called.
 
-    A URL becomes a target of its own, the same for the same tenant and URL, so that its secret stays.
+    A URL becomes a target of its own, the same for the same tenant and URL, so that its secret stays; named again after
+    it was disabled, it is enabled again.
 
     Raises:
         ApiError: `callback_url_refused`.
@@ -69,14 +71,14 @@ async def resolve(deps: Deps, tenant: str, callback: str) -> CallbackTarget:
             )
         return target
     judge_url(callback, CallbackPolicy.of(deps.settings.ingress))
-    target_id = f"cb_{ids.content_hash(f'{tenant} {callback}'.encode())[:32]}"
-    target = await deps.offload(deps.store.target, target_id)
-    if target is None:
-        target = CallbackTarget(
-            id=target_id, tenant=tenant, url=callback, secret=_new_secret(deps), is_ad_hoc=True
-        )
-        await deps.offload(deps.store.add_target, target)
-    return target
+    target = CallbackTarget(
+        id=f"cb_{ids.content_hash(f'{tenant} {callback}'.encode())[:32]}",
+        tenant=tenant,
+        url=callback,
+        secret=_new_secret(deps),
+        is_ad_hoc=True,
+    )
+    return await deps.offload(deps.store.named_target, target)
 
 
 async def require_registered(deps: Deps, tenant: str, target_id: str) -> None:

@@ -316,7 +316,8 @@ class BatchRunner:
             event = by_reference(event, self._blobs.put(line.body))
         record = to_record(event, topic=self._topics.requests, key=event.id)
         # The row first: a runner that is killed in between leaves a row that the reaper publishes.
-        if not self._store.accept(line_row(batch, line, deadline=deadline, now=now), record):
+        made = self._store.accept(line_row(batch, line, deadline=deadline, now=now), record)
+        if made.kind != "new":
             return True
         try:
             self._appender.append(record).result(self._limits.append_s)

@@ -14,27 +14,22 @@ CAPS = Caps(max_waiters=2, tenant_streams=1, tenant_queue=3)
 
 
 def test_below_every_limit_a_request_comes_in():
-    admit(Load(waiters=1, tenant_queue=2), CAPS, waits=True, is_stream=True)
+    admit(Load(waiters=1, tenant_queue=2), CAPS, is_stream=True)
 
 
 @pytest.mark.parametrize(
-    ("load", "waits", "is_stream", "code"),
+    ("load", "is_stream", "code"),
     [
-        (Load(waiters=2), True, False, "overloaded"),
-        (Load(tenant_streams=1), True, True, "tenant_rate"),
-        (Load(tenant_queue=3), True, False, "tenant_queue"),
-        (Load(tenant_queue=3), False, False, "tenant_queue"),
+        (Load(waiters=2), False, "overloaded"),
+        (Load(tenant_streams=1), True, "tenant_rate"),
+        (Load(tenant_queue=3), False, "tenant_queue"),
     ],
 )
-def test_at_a_limit_the_next_one_is_refused(load, waits, is_stream, code):
+def test_at_a_limit_the_next_one_is_refused(load, is_stream, code):
     with pytest.raises(ApiError) as refused:
-        admit(load, CAPS, waits=waits, is_stream=is_stream)
+        admit(load, CAPS, is_stream=is_stream)
     assert refused.value.code == code
     assert 1 <= int(refused.value.headers()["retry-after"]) <= 120
-
-
-def test_background_work_needs_no_waiter():
-    admit(Load(waiters=99), CAPS, waits=False, is_stream=False)
 
 
 def hold(outstanding, request_id, size, until_s=10.0, now_s=0.0):
@@ -139,5 +134,12 @@ def test_without_keys_only_this_machine_is_served():
 @pytest.mark.parametrize("text", ["secret", "=secret", "me=", "a=b,secret"])
 def test_keys_that_are_none_stop_the_start_without_being_shown(text):
     with pytest.raises(StartupFailed) as failed:
+        Keys.parse(text)
+    assert "secret" not in str(failed.value)
+
+
+@pytest.mark.parametrize("text", ["one=secret,two=secret", "one=secret, b=x ,one=secret"])
+def test_one_key_for_two_entries_stops_the_start_without_being_shown(text):
+    with pytest.raises(StartupFailed, match=r"entries 1 and [23]") as failed:
         Keys.parse(text)
     assert "secret" not in str(failed.value)

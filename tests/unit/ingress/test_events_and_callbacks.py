@@ -253,3 +253,29 @@ async def test_a_reply_partition_that_is_not_there_is_refused_at_the_door(
             if status == 400:
                 assert answer.json()["error"]["param"] == "replypartition"
     assert [event.id for event in rig.events_on("infer.requests")] == ["order-3"]
+
+
+async def test_a_url_whose_target_was_deleted_is_called_again_when_it_is_named_again(
+    rig: Any, chat: Any
+) -> None:
+    named = {"x-pickspin-callback": "https://hooks.example.org/z"}
+    async with rig.client() as client:
+        first = await client.post("/v1/chat/completions", json=chat, headers=named)
+        target = first.json()["callback"]
+        await client.delete(f"/v1/callbacks/{target['id']}")
+        again = await client.post("/v1/chat/completions", json=chat, headers=named)
+    assert again.status_code == 202
+    assert again.json()["callback"] == target
+    assert target["enabled"] is True
+    assert rig.deps.store.target(target["id"]).is_disabled is False
+
+
+async def test_the_key_of_a_deleted_callback_says_so(rig: Any) -> None:
+    key = {"idempotency-key": "k"}
+    body = {"url": "https://hooks.example.org/x"}
+    async with rig.client() as client:
+        first = await client.post("/v1/callbacks", json=body, headers=key)
+        await client.delete(f"/v1/callbacks/{first.json()['id']}")
+        again = await client.post("/v1/callbacks", json=body, headers=key)
+    assert again.status_code == 410
+    assert again.json()["error"]["code"] == "request_gone"

@@ -7,9 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from sqlalchemy import insert
 
+from events import ids
+from functions.adapters.sql_schema import idempotency_keys
 from functions.errors import AppendFailed
 from functions.ingress.identity import Keys
+from functions.store import KeyUse
 
 pytestmark = pytest.mark.anyio
 KEY = {"idempotency-key": "k-1"}
@@ -105,10 +109,8 @@ async def test_a_call_that_was_shed_leaves_its_key_free(rig: Any, chat: Any) -> 
         assert (
             await client.post("/v1/chat/completions", json=chat, headers=KEY)
         ).status_code == 503
-    claim = rig.deps.store.claim_key(
-        tenant="default", key="k-1", body_hash="h", request_id="r", now=rig.deps.clock.now()
-    )
-    assert claim.kind == "new"
+    use = KeyUse(tenant="default", key="k-1", body_hash="h", at=rig.deps.clock.now())
+    assert rig.deps.store.claimed(use) is None
 
 
 async def test_after_an_unknown_outcome_the_key_joins_what_may_have_been_written(
@@ -147,3 +149,108 @@ async def test_a_key_that_is_none_is_refused(rig: Any, chat: Any, key: str) -> N
         )
     assert answer.status_code == 400
     assert answer.json()["error"]["param"] == "idempotency-key"
+
+
+@pytest.mark.parametrize("more", [{}, {"prefer": "respond-async"}, {"stream": "yes"}])
+async def test_the_key_of_a_deleted_request_says_so_at_once(
+    rig: Any, chat: Any, more: dict[str, str]
+) -> None:
+    async with rig.client() as client:
+        body = chat | {"stream": "stream" in more}
+        first = await client.post("/v1/chat/completions", json=body, headers=KEY)
+        await client.delete(f"/v1/requests/{first.headers['x-pickspin-request-id']}")
+        async with asyncio.timeout(5):
+            again = await client.post("/v1/chat/completions", json=body, headers=KEY | more)
+    assert again.status_code == 410
+    assert again.json()["error"]["code"] == "request_gone"
+    assert again.headers["x-should-retry"] == "false"
+    assert len(rig.events_on("infer.requests")) == 1
+
+
+async def test_a_call_that_waits_for_a_request_hears_that_it_was_deleted(
+    rig: Any, chat: Any, eventually: Any
+) -> None:
+    held: list[Any] = []
+
+    def hold(worker: Any, request: Any) -> Any:
+        held.append(request)
+        return ()
+
+    rig.worker.script = hold
+    async with rig.client() as client:
+        headers = KEY | {"prefer": "respond-async"}
+        first = await client.post("/v1/chat/completions", json=chat, headers=headers)
+        await eventually(lambda: held)
+        waits = asyncio.ensure_future(client.post("/v1/chat/completions", json=chat, headers=KEY))
+        await client.delete(first.headers["location"])
+        async with asyncio.timeout(5):
+            answer = await waits
+    assert answer.status_code == 410
+
+
+@pytest.mark.parametrize("more", [{}, {"prefer": "respond-async"}])
+async def test_the_key_of_a_private_answer_that_was_fetched_says_so(
+    rig: Any, chat: Any, ended: Any, more: dict[str, str]
+) -> None:
+    body = chat | {"store": False}
+    async with rig.client() as client:
+        headers = KEY | {"prefer": "respond-async"}
+        first = await client.post("/v1/chat/completions", json=body, headers=headers)
+        await ended(client, first.headers["location"])
+        again = await client.post("/v1/chat/completions", json=body, headers=KEY | more)
+    assert again.status_code == 410
+    assert again.json()["error"]["code"] == "request_gone"
+
+
+async def test_a_claim_without_a_request_is_taken_over(rig: Any, chat: Any, ended: Any) -> None:
+    """As an ingress left it that was killed between its claim and its request."""
+    raw = json.dumps(chat).encode()
+    orphan = {"tenant": "default", "key": "k-1", "request_id": "req_never"}
+    orphan["body_hash"] = ids.body_hash("chat", raw)
+    with rig.deps.store._db.write() as connection:
+        now = rig.deps.clock.now()
+        connection.execute(insert(idempotency_keys).values(**orphan, claimed_at=now))
+    async with rig.client() as client:
+        headers = KEY | {"prefer": "respond-async", "content-type": "application/json"}
+        answer = await client.post("/v1/chat/completions", content=raw, headers=headers)
+        body = await ended(client, answer.headers["location"])
+    assert answer.status_code == 202
+    assert body["state"] == "completed"
+
+
+async def test_joining_a_request_that_was_not_accepted_after_all_may_be_tried_again(
+    rig: Any, chat: Any, eventually: Any
+) -> None:
+    first: Future[Any] = Future()
+
+    class Slow:
+        """The first append fails, when the test says so."""
+
+        def __init__(self, inner: Any) -> None:
+            self.inner = inner
+            self.has_one = False
+
+        def append(self, found: Any) -> Any:
+            if found.topic != "infer.requests" or self.has_one:
+                return self.inner.append(found)
+            self.has_one = True
+            return first
+
+    slow = Slow(rig.deps.appender)
+    rig.use(appender=slow)
+    async with rig.client() as client:
+        headers = KEY | {"prefer": "respond-async"}
+        ours = asyncio.ensure_future(
+            client.post("/v1/chat/completions", json=chat, headers=headers)
+        )
+        await eventually(lambda: slow.has_one)
+        joined = asyncio.ensure_future(client.post("/v1/chat/completions", json=chat, headers=KEY))
+        await asyncio.sleep(0)
+        first.set_exception(AppendFailed("down"))
+        async with asyncio.timeout(5):
+            answers = await asyncio.gather(ours, joined)
+        third = await client.post("/v1/chat/completions", json=chat, headers=KEY)
+    assert answers[0].status_code == 503
+    assert answers[1].status_code in {200, 503}
+    assert third.status_code == 200
+    assert len(rig.events_on("infer.requests")) == 1

@@ -43,8 +43,8 @@ class Lives(RuleBasedStateMachine):
 
     @rule(request_id=IDS)
     def accept(self, request_id):
-        is_new = self.store.accept(self.facts.row(request_id), self.facts.record())
-        assert is_new == (request_id not in self.known)
+        claim = self.store.accept(self.facts.row(request_id), self.facts.record())
+        assert (claim.kind == "new") == (request_id not in self.known)
         self.known.add(request_id)
 
     @rule(request_id=IDS, offset=st.integers(0, 9))

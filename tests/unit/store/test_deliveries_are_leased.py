@@ -105,13 +105,13 @@ def test_a_delivery_put_back_is_due_again(store, clock):
     assert (again.attempt, again.body) == (1, b"{}")
 
 
-def test_a_target_is_registered_changed_and_disabled_by_its_tenant_alone(store):
+def test_a_target_stays_as_it_was_registered_until_it_is_disabled(store):
     target = CallbackTarget(id="t1", tenant="one", url="https://a.example.com", secret="whsec_x")
     store.add_target(target)
     store.add_target(replace(target, tenant="two", url="https://evil.example.com"))
     assert store.target("t1") == target
-    store.add_target(replace(target, url="https://b.example.com"))
-    assert store.target("t1").url == "https://b.example.com"
+    assert store.add_target(replace(target, secret="whsec_y")).kind == "joined"
+    assert store.target("t1") == target
     store.disable_target("t1")
     assert store.target("t1").is_disabled
     assert store.target("t2") is None

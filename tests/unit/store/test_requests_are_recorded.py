@@ -6,8 +6,8 @@ from events.types import State
 
 
 def test_a_request_is_accepted_once(store, facts):
-    assert store.accept(facts.row(), facts.record())
-    assert not store.accept(facts.row(asked_model="other"), facts.record())
+    assert store.accept(facts.row(), facts.record()).kind == "new"
+    assert store.accept(facts.row(asked_model="other"), facts.record()).kind == "joined"
     assert store.request("r1").asked_model == "auto"
 
 

@@ -16,8 +16,9 @@ from datetime import UTC, datetime, timedelta
 from events.types import State
 from functions.adapters.clock import SystemClock
 from functions.adapters.sql_store import SqlStore
-from functions.store import RequestRow
+from functions.store import KeyUse, RequestRow
 
+LIMIT = 40
 url, name, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
 print("ready", flush=True)
 sys.stdin.readline()
@@ -30,8 +31,10 @@ for number in range(count):
     store.accept(own)
     shared = RequestRow(id=f"shared-{number}", tenant="shared", operation="chat", state=State.ACCEPTED,
                         asked_model="auto", accepted_at=now, deadline=now + timedelta(hours=1))
-    fresh += store.accept(shared)
-    store.claim_key(tenant="t", key=f"k{number}", body_hash="h", request_id=name, now=now)
+    fresh += store.accept(shared).kind == "new"
+    keyed = RequestRow(id=f"{name}-k{number}", tenant="keyed", operation="chat", state=State.ACCEPTED,
+                       asked_model="auto", accepted_at=now, deadline=now + timedelta(hours=1))
+    store.accept(keyed, key=KeyUse(tenant="keyed", key=f"k{number}", body_hash="h", at=now), limit=LIMIT)
 store.close()
 print(fresh, flush=True)
 """
@@ -68,6 +71,8 @@ def test_processes_that_start_at_once_make_one_schema_and_lose_no_write(tmp_path
     # Each shared id was new to exactly one of them.
     assert store.unfinished(tenant="shared") == COUNT
     assert sum(int(output) for output in outputs) == COUNT
+    # Each key made one request, whoever came first, up to the tenant's limit.
+    assert store.unfinished(tenant="keyed") == 40
     store.close()
 
 

@@ -1,0 +1,140 @@
+"""Idempotency keys: looked up and claimed in the transaction that writes what is made under them.
+
+A key whose claim points to nothing (made before both were one transaction, or its row was purged) is taken over.
+"""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any, Final, Literal, NamedTuple
+
+from sqlalchemy import Connection, Table, delete, select, update
+
+from functions.adapters.sql_database import Database
+from functions.adapters.sql_schema import idempotency_keys
+from functions.errors import StoreFailed
+from functions.store import Claim, KeyUse
+
+KEY_KEEP: Final = timedelta(hours=24)
+"""An idempotency key is remembered this long."""
+_TRIES: Final = 3
+"""Looks at a key that other transactions claim and free meanwhile."""
+
+Standing = Literal["kept", "gone", "missing"]
+"""What was made under a key: it is there, it was deleted, or there is nothing of that id."""
+Look = Callable[[Connection, str], Standing]
+Room = Callable[[Connection], bool]
+"""Whether one more may be made."""
+
+
+class _Held(NamedTuple):
+    body_hash: str
+    request_id: str
+    claimed_at: datetime
+
+
+def look_up(connection: Connection, use: KeyUse, look: Look) -> Claim | None:
+    """What a key says to this use of it; None: it is free."""
+    held = _held(connection, use)
+    return None if held is None else _said(connection, use, held, look)
+
+
+def claim(
+    database: Database, connection: Connection, use: KeyUse, new_id: str, look: Look
+) -> Claim:
+    """Claims the key for `new_id`, which the caller writes in this same transaction, or says whose it is.
+
+    Raises:
+        StoreFailed: others claim and free it all the time; the same call may succeed later.
+    """
+    new = Claim(kind="new", id=new_id)
+    mine = {"body_hash": use.body_hash, "request_id": new_id, "claimed_at": use.at}
+    for _ in range(_TRIES):
+        held = _held(connection, use)
+        if held is None:
+            row: dict[str, Any] = {"tenant": use.tenant, "key": use.key, **mine}
+            if database.insert_new(connection, idempotency_keys, [row]):
+                return new
+            continue  # PostgreSQL: another transaction inserted it since we looked
+        found = _said(connection, use, held, look)
+        if found is not None:
+            return found
+        connection.execute(update(idempotency_keys).where(_is_same(use)).values(**mine))
+        return new
+    raise StoreFailed("key contended", is_transient=True)
+
+
+class Full(Exception):
+    """There is no room for what was to be made: the transaction ends without a trace."""
+
+
+def require_room(connection: Connection, has_room: Room) -> None:
+    """Raises Full."""
+    if not has_room(connection):
+        raise Full
+
+
+def insert_once(
+    database: Database,
+    table: Table,
+    values: dict[str, Any],
+    *,
+    key: KeyUse | None,
+    look: Look,
+    has_room: Room = lambda _: True,
+) -> Claim:
+    """Inserts a row where its id, and the key, are new and there is room: one transaction, whoever else tries."""
+    new = Claim(kind="new", id=values["id"])
+    try:
+        with database.write() as connection:
+            if key is not None:
+                found = claim(database, connection, key, new.id, look)
+                if found != new:
+                    return found
+            require_room(connection, has_room)
+            is_new = database.insert_new(connection, table, [values])
+    except Full:
+        return Claim(kind="full", id=new.id)
+    return new if is_new else Claim(kind="joined", id=new.id)
+
+
+def _held(connection: Connection, use: KeyUse) -> _Held | None:
+    """The key's row, locked where rows can be: whoever takes a key over does so alone."""
+    columns = idempotency_keys.c
+    query = select(columns.body_hash, columns.request_id, columns.claimed_at).where(_is_same(use))
+    found = connection.execute(query.with_for_update()).first()
+    return None if found is None else _Held(*found)
+
+
+def _said(connection: Connection, use: KeyUse, held: _Held, look: Look) -> Claim | None:
+    if held.claimed_at < use.at - KEY_KEEP:
+        return None
+    if held.body_hash != use.body_hash:
+        return Claim(kind="conflict", id=held.request_id)
+    match look(connection, held.request_id):
+        case "kept":
+            return Claim(kind="joined", id=held.request_id)
+        case "gone":
+            return Claim(kind="gone", id=held.request_id)
+        case "missing":
+            return None
+
+
+def free(connection: Connection, use: KeyUse, made_id: str) -> None:
+    """Frees a key that was claimed for `made_id`."""
+    connection.execute(
+        delete(idempotency_keys)
+        .where(_is_same(use))
+        .where(idempotency_keys.c.request_id == made_id)
+    )
+
+
+def forget_old(connection: Connection, now: datetime) -> None:
+    """Deletes the keys that are remembered no longer."""
+    connection.execute(
+        delete(idempotency_keys).where(idempotency_keys.c.claimed_at < now - KEY_KEEP)
+    )
+
+
+def _is_same(use: KeyUse) -> Any:
+    columns = idempotency_keys.c
+    return (columns.tenant == use.tenant) & (columns.key == use.key)

@@ -110,6 +110,11 @@ class RouterSettings(Group, frozen=True, kw_only=True):
     threads: int = 8
     source_in_flight: int = 32
     request_timeout_s: float = 10.0
+    give_up_tries: int = 10
+    """A record that failed this often, while others got through each time, is given up: a failed reply, a dead letter.
+    While nothing gets through the router or the broker is away, and everything waits."""
+    give_up_s: float = 120.0
+    """... but not before this long after its first failure."""
     max_hops: int = 4
     classifier: str = "transformer"
     """`transformer`: the encoder wherever there is a choice; `hybrid`: only where the linear stage is unsure; `linear`;

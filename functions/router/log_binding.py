@@ -25,3 +25,7 @@ class LogBinding:
         except EventRejected as error:
             return self._router.reject(record, error)
         return self._router.route(event)
+
+    def abandon(self, record: Record) -> "Future[None]":
+        """Ends a record that fails again and again while others get through."""
+        return self._router.abandon(record)

@@ -8,8 +8,8 @@ from functions.adapters.clock import SystemClock
 from functions.errors import StartupFailed
 from functions.lifecycle import StopFlag, prefer_latency
 from functions.router.log_binding import IN_FLIGHT, LogBinding
-from functions.router.pumping import Pump
-from functions.router.wiring import build
+from functions.router.pumping import Pump, PumpLimits
+from functions.router.wiring import build, patience_of
 from functions.settings import Settings
 from router_model.catalogue import Catalogue
 
@@ -64,7 +64,14 @@ def _consume(settings: Settings, catalogue: Catalogue) -> int:
             group=built.topics.router_group, topics=(built.topics.requests,), client="router"
         )
         binding = LogBinding(built.router)
-        Pump(consumer, binding.begin, clock=SystemClock(), stop=stop, in_flight=IN_FLIGHT).run()
+        Pump(
+            consumer,
+            binding.begin,
+            give_up=binding.abandon,
+            clock=SystemClock(),
+            stop=stop,
+            limits=PumpLimits(in_flight=IN_FLIGHT, patience=patience_of(settings)),
+        ).run()
     finally:
         built.close(CLOSE_S)
     return 0

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
+from typing import Final
 
 from events.errors import EventRejected
 from events.kafka_codec import outgoing_record
@@ -28,6 +29,9 @@ from functions.router.refusing import (
 from functions.telemetry import Metrics
 
 log = logging.getLogger(__name__)
+
+GIVEN_UP: Final = "given_up"
+"""Why a record is a dead letter that was tried too often."""
 
 Instead = Callable[[AppendFailed], Sequence[Outgoing]]
 """What is published instead, where a record can never be appended."""
@@ -81,12 +85,28 @@ class Publisher:
         """Puts a record that holds no event on the dead letter topic; a request with a usable id fails besides, so that
         its caller need not wait for its deadline.
         """
-        every = [self._dead_letters.keep(record, rejection.reason)]
+        return self._keep_and_tell(
+            record,
+            rejection.reason,
+            lambda event: refused(event, rejection, self._policy, self._clock.now()),
+        )
+
+    def abandon(self, record: Record, reason: str) -> "Future[None]":
+        """As `reject`, for a record that may well be an event, and that is tried no longer: it fails as `internal`."""
+        return self._keep_and_tell(
+            record,
+            reason,
+            lambda event: given_up(event, reason, self._policy, self._clock.now()),
+        )
+
+    def _keep_and_tell(
+        self, record: Record, reason: str, told: Callable[[Event], Sequence[Outgoing]]
+    ) -> "Future[None]":
+        every = [self._dead_letters.keep(record, reason)]
         event = salvaged(record)
         if event is not None:
-            outgoing = refused(event, rejection, self._policy, self._clock.now())
-            told = [out for out in outgoing if out.topic != self._policy.topics.dlq]
-            every.append(self._published(event, told, None))
+            outgoing = [out for out in told(event) if out.topic != self._policy.topics.dlq]
+            every.append(self._published(event, outgoing, None))
         return gathered(every)
 
     def keep(self, record: Record, reason: str) -> "Future[None]":

@@ -1,7 +1,8 @@
 """A consumer loop for records that may be worked on in any order: fetch, begin, retry, commit the lowest contiguous.
 
 Used by the source (work is an HTTP call) and by the log binding (work is handler and appends). A record is tried
-again, with growing delays, for as long as the process lives; nothing is skipped.
+again, with growing delays; nothing is skipped. One that fails while others get through is given up in the end: it goes
+to the dead letter topic with its reason (`patience`).
 """
 
 import heapq
@@ -16,6 +17,7 @@ from events.record import PartitionId, Record
 from functions.ledger import Ledger
 from functions.lifecycle import StopFlag
 from functions.ports import Clock, GroupConsumer
+from functions.router.patience import Patience, Troubles
 from functions.router.retrying import delay_s
 
 log = logging.getLogger(__name__)
@@ -28,8 +30,21 @@ WARM_S: Final = 1.0
 """After the last record the consumer goes on polling short for this long: the next one is often near."""
 DRAIN_S: Final = 5.0
 
+PROBE_S: Final = 5.0
+"""While as many records as may be begun wait for another try, a new one is begun this often: it tells whether they are
+at fault themselves.
+"""
+
 Begin = Callable[[Record], "Future[None]"]
 """Starts the work on a record and returns at once. A failed future means: again, later."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PumpLimits:
+    """`in_flight`: most records begun or waiting for another try, but for one probe now and then."""
+
+    in_flight: int
+    patience: Patience = field(default_factory=Patience)
 
 
 @dataclass(order=True, slots=True)
@@ -44,6 +59,7 @@ class _Retry:
 class _Done:
     record: Record
     error: BaseException | None
+    is_given_up: bool
 
 
 class Pump:
@@ -52,9 +68,9 @@ class Pump:
     Args:
         consumer: a group member; closed at the end.
         begin: starts the work on a record.
+        give_up: starts the end of one that is tried no longer.
         clock: for delays.
         stop: ends the loop; what is in flight is given `DRAIN_S`.
-        in_flight: most records begun or waiting for another try.
     """
 
     def __init__(
@@ -62,20 +78,23 @@ class Pump:
         consumer: GroupConsumer,
         begin: Begin,
         *,
+        give_up: Begin,
         clock: Clock,
         stop: StopFlag,
-        in_flight: int,
+        limits: PumpLimits,
     ) -> None:
         self._consumer = consumer
         self._begin = begin
+        self._give_up = give_up
         self._clock = clock
         self._stop = stop
-        self._limit = in_flight
+        self._limit = limits.in_flight
         self._ledger = Ledger()
         self._done: queue.SimpleQueue[_Done] = queue.SimpleQueue()
         self._waiting: list[Record] = []
         self._retries: list[_Retry] = []
-        self._attempts: dict[tuple[PartitionId, int], int] = {}
+        self._troubles = Troubles(limits.patience)
+        self._probed_s = clock.monotonic_s()
         self._running = 0
         self._paused: frozenset[PartitionId] = frozenset()
         self._committed_s = clock.monotonic_s()
@@ -105,8 +124,17 @@ class Pump:
         return self._running + len(self._retries)
 
     @property
+    def _room(self) -> int:
+        """How many new records may be begun now."""
+        room = self._limit - self._outstanding
+        if room > 0:
+            return room
+        is_due = self._clock.monotonic_s() - self._probed_s >= PROBE_S
+        return 1 if is_due and self._running < self._limit else 0
+
+    @property
     def _is_full(self) -> bool:
-        return self._outstanding >= self._limit
+        return self._room == 0
 
     @property
     def _poll_s(self) -> float:
@@ -134,14 +162,16 @@ class Pump:
         self._waiting = [one for one in self._waiting if one.partition_id not in lost]
         self._retries = [one for one in self._retries if one.partition not in lost]
         heapq.heapify(self._retries)
-        self._attempts = {k: n for k, n in self._attempts.items() if k[0] not in lost}
+        self._troubles.lost(lost)
         self._paused -= lost
 
     def _begin_waiting(self) -> None:
-        room = max(0, self._limit - self._outstanding)
-        for record in self._waiting[:room]:
-            self._start(record)
+        room = self._room
+        begun = self._waiting[:room]
         del self._waiting[:room]
+        for record in begun:
+            self._probed_s = self._clock.monotonic_s()
+            self._start(record)
 
     def _retry_due(self) -> None:
         now_s = self._clock.monotonic_s()
@@ -149,9 +179,19 @@ class Pump:
             self._start(heapq.heappop(self._retries).record)
 
     def _start(self, record: Record) -> None:
+        place = (record.partition_id, record.offset)
+        is_hopeless = self._troubles.is_hopeless(place, self._clock.monotonic_s())
         self._running += 1
-        work = self._begin(record)
-        work.add_done_callback(lambda future: self._done.put(_Done(record, future.exception())))
+        try:
+            work = self._give_up(record) if is_hopeless else self._begin(record)
+        except Exception as error:
+            # The loop boundary: whatever a record makes of us, the others go on.
+            log.exception("a record cannot be begun")
+            self._done.put(_Done(record, error, is_hopeless))
+            return
+        work.add_done_callback(
+            lambda future: self._done.put(_Done(record, future.exception(), is_hopeless))
+        )
 
     def _settle(self, *, block: bool) -> None:
         """Takes in what has finished; when nothing more may begin, waits a moment for something to finish."""
@@ -168,20 +208,23 @@ class Pump:
         record, partition = done.record, done.record.partition_id
         if not self._ledger.owns(partition):
             return
-        key = (partition, record.offset)
+        place = (partition, record.offset)
         if done.error is None:
-            self._attempts.pop(key, None)
+            if done.is_given_up:
+                log.error("record given up", extra={"partition": partition, "at": record.offset})
+                self._troubles.ended(place)
+            else:
+                self._troubles.succeeded(place)
             self._ledger.finished(partition, record.offset)
             return
-        attempt = self._attempts.get(key, 0) + 1
-        self._attempts[key] = attempt
+        now_s = self._clock.monotonic_s()
+        attempt = self._troubles.failed(place, now_s)
         wait_s = delay_s(attempt)
         log.warning(
             "record not routed yet",
             extra={"attempt": attempt, "retry_s": wait_s, "reason": type(done.error).__name__},
         )
-        due_s = self._clock.monotonic_s() + wait_s
-        heapq.heappush(self._retries, _Retry(due_s, partition, record.offset, record))
+        heapq.heappush(self._retries, _Retry(now_s + wait_s, partition, record.offset, record))
 
     def _pause_or_resume(self) -> None:
         """Polling must go on while nothing more can be taken, or the group would drop this member."""

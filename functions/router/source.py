@@ -16,7 +16,7 @@ from events.http_codec import to_http
 from events.kafka_codec import from_record
 from events.record import Record
 from functions.errors import PickspinError
-from functions.router.publishing import Publisher
+from functions.router.publishing import GIVEN_UP, Publisher
 from functions.router.retrying import verdict
 
 log = logging.getLogger(__name__)
@@ -49,6 +49,10 @@ class Source:
     def begin(self, record: Record) -> "Future[None]":
         """Delivers one record. The future fails with `NotTaken` where it must be brought again."""
         return self._pool.submit(self.deliver, record)
+
+    def abandon(self, record: Record) -> "Future[None]":
+        """Ends a record that fails again and again while others get through."""
+        return self._publisher.abandon(record, GIVEN_UP)
 
     def deliver(self, record: Record) -> None:
         """Returns when the router has handled the record, or the dead letter topic has it.

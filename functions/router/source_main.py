@@ -9,9 +9,9 @@ from functions.adapters.clock import SystemClock
 from functions.errors import StartupFailed
 from functions.lifecycle import StopFlag, prefer_latency
 from functions.router.publishing import Publisher
-from functions.router.pumping import Pump
+from functions.router.pumping import Pump, PumpLimits
 from functions.router.source import RouterAddress, Source
-from functions.router.wiring import partitions_of, reply_policy_of
+from functions.router.wiring import partitions_of, patience_of, reply_policy_of
 from functions.settings import Settings
 from functions.telemetry import Metrics
 
@@ -50,7 +50,8 @@ def run(settings: Settings) -> int:
             source.begin,
             clock=SystemClock(),
             stop=stop,
-            in_flight=router.source_in_flight,
+            give_up=source.abandon,
+            limits=PumpLimits(in_flight=router.source_in_flight, patience=patience_of(settings)),
         ).run()
     finally:
         source.close()

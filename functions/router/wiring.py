@@ -10,6 +10,7 @@ from functions.ports import RecordAppender, RecordLog
 from functions.registry_tail import RegistryTail
 from functions.reply_partitions import ReplyPartitions
 from functions.router.handler import RouterPolicy
+from functions.router.patience import Patience
 from functions.router.refusing import ReplyPolicy
 from functions.router.routing import Router, RouterParts
 from functions.settings import Settings
@@ -99,3 +100,8 @@ def reply_policy_of(settings: Settings, topics: Topics) -> ReplyPolicy:
         reply_topics=frozenset(name for name in further if name),
         max_record_bytes=settings.broker.max_record_bytes,
     )
+
+
+def patience_of(settings: Settings) -> Patience:
+    """When a record is tried no longer."""
+    return Patience(tries=settings.router.give_up_tries, bound_s=settings.router.give_up_s)

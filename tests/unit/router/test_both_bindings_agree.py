@@ -13,7 +13,7 @@ from functions.adapters.clock import FakeClock
 from functions.lifecycle import StopFlag
 from functions.router.app import create_app
 from functions.router.log_binding import LogBinding
-from functions.router.pumping import Pump
+from functions.router.pumping import Pump, PumpLimits
 from functions.router.retrying import verdict
 from functions.router.source import RouterAddress, Source
 
@@ -58,7 +58,14 @@ def drive(
     consumer = bench.log.group(
         group=bench.topics.router_group, topics=(bench.topics.requests,), client="c"
     )
-    pump = Pump(consumer, begin, clock=FakeClock(), stop=stop, in_flight=4)
+    pump = Pump(
+        consumer,
+        begin,
+        give_up=bench.router.abandon,
+        clock=FakeClock(),
+        stop=stop,
+        limits=PumpLimits(in_flight=4),
+    )
     group = bench.log.groups[bench.topics.router_group]
     for _ in range(200):
         pump.step()

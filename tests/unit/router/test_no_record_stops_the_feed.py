@@ -15,7 +15,7 @@ from functions.adapters.clock import FakeClock
 from functions.errors import AppendFailed
 from functions.lifecycle import StopFlag
 from functions.router.log_binding import LogBinding
-from functions.router.pumping import Pump
+from functions.router.pumping import Pump, PumpLimits
 from functions.router.routing import Router
 from tests.unit.router.test_both_bindings_agree import FlaskSource
 
@@ -60,7 +60,10 @@ def drive(bench: Any, begin: Callable[[Record], "Future[None]"]) -> None:
     group = bench.topics.router_group
     consumer = bench.log.group(group=group, topics=(bench.topics.requests,), client="c")
     stop, clock = StopFlag(), FakeClock()
-    pump = Pump(consumer, begin, clock=clock, stop=stop, in_flight=4)
+    limits = PumpLimits(in_flight=4)
+    pump = Pump(
+        consumer, begin, give_up=bench.router.abandon, clock=clock, stop=stop, limits=limits
+    )
     reader = bench.log.lag_reader(client="t")
     for _ in range(300):
         clock.advance(0.25)

@@ -9,10 +9,19 @@ from events.record import PartitionId, Record
 from functions.adapters.clock import FakeClock
 from functions.adapters.memory import MemoryLog
 from functions.lifecycle import StopFlag
-from functions.router.pumping import Pump
+from functions.router import pumping
+from functions.router.patience import Patience
+from functions.router.pumping import PROBE_S, Pump, PumpLimits
 from functions.router.retrying import LONGEST_DELAY_S, delay_s
 
 TOPIC, GROUP = "in", "g"
+
+
+@pytest.fixture(autouse=True)
+def _no_real_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time passes by the clock of the test alone."""
+    monkeypatch.setattr(pumping, "BUSY_POLL_S", 0.0)
+    monkeypatch.setattr(pumping, "IDLE_POLL_S", 0.0)
 
 
 class Work:
@@ -21,11 +30,22 @@ class Work:
     def __init__(self) -> None:
         self.begun: list[int] = []
         self.futures: dict[int, Future[None]] = {}
+        self.given_up: list[int] = []
+        self.can_give_up = True
 
     def begin(self, record: Record) -> "Future[None]":
         future: Future[None] = Future()
         self.begun.append(record.offset)
         self.futures[record.offset] = future
+        return future
+
+    def give_up(self, record: Record) -> "Future[None]":
+        self.given_up.append(record.offset)
+        future: Future[None] = Future()
+        if self.can_give_up:
+            future.set_result(None)
+        else:
+            future.set_exception(RuntimeError("down"))
         return future
 
 
@@ -42,7 +62,9 @@ def pump_of(
 ) -> tuple[Pump, StopFlag]:
     stop = StopFlag()
     consumer = log.group(group=GROUP, topics=(TOPIC,), client="c")
-    return Pump(consumer, work.begin, clock=clock, stop=stop, in_flight=in_flight), stop
+    limits = PumpLimits(in_flight=in_flight, patience=Patience(tries=3, bound_s=10.0))
+    pump = Pump(consumer, work.begin, give_up=work.give_up, clock=clock, stop=stop, limits=limits)
+    return pump, stop
 
 
 def committed(log: MemoryLog) -> int:
@@ -160,3 +182,110 @@ def test_delays_grow_and_are_bounded() -> None:
     assert delays == sorted(delays)
     assert delays[0] == 0.1
     assert delays[-1] == LONGEST_DELAY_S
+
+
+class Judged:
+    """Work that ends at once: records in `bad` fail, the others get through unless the world is away."""
+
+    def __init__(self, bad: set[int]) -> None:
+        self.bad = bad
+        self.is_away = False
+        self.can_give_up = True
+        self.begun: list[int] = []
+        self.given_up: list[int] = []
+
+    def begin(self, record: Record) -> "Future[None]":
+        self.begun.append(record.offset)
+        return self._ended(is_bad=self.is_away or record.offset in self.bad)
+
+    def give_up(self, record: Record) -> "Future[None]":
+        self.given_up.append(record.offset)
+        return self._ended(is_bad=not self.can_give_up)
+
+    def _ended(self, *, is_bad: bool) -> "Future[None]":
+        future: Future[None] = Future()
+        if is_bad:
+            future.set_exception(RuntimeError("bad"))
+        else:
+            future.set_result(None)
+        return future
+
+
+def feed(log: MemoryLog, pump: Pump, clock: FakeClock, seconds: float) -> None:
+    """One new record a second."""
+    for _ in range(int(seconds)):
+        log.store(Record(topic=TOPIC, value=b"new"))
+        turn(pump, clock, 4)
+
+
+def test_a_record_that_fails_while_others_get_through_is_given_up(log: MemoryLog) -> None:
+    work, clock = Judged(bad={0, 2}), FakeClock()
+    pump, _ = pump_of(log, work, clock)
+    feed(log, pump, clock, 9)
+    assert work.given_up == []
+    assert committed(log) == 0
+    feed(log, pump, clock, 20)
+    assert sorted(work.given_up) == [0, 2]
+    assert committed(log) == len(log.records(TOPIC))
+
+
+def test_while_nothing_gets_through_everything_waits(log: MemoryLog) -> None:
+    work, clock = Judged(bad=set()), FakeClock()
+    pump, _ = pump_of(log, work, clock)
+    work.is_away = True
+    feed(log, pump, clock, 200)
+    assert work.given_up == []
+    assert committed(log) == 0
+    work.is_away = False
+    turn(pump, clock, 200)
+    assert work.given_up == []
+    assert committed(log) == len(log.records(TOPIC))
+
+
+def test_a_bad_record_alone_waits_for_others_to_tell(log: MemoryLog) -> None:
+    for number in range(6):
+        assert log.records(TOPIC)[number].offset == number
+    work, clock = Judged(bad=set(range(6))), FakeClock()
+    pump, _ = pump_of(log, work, clock, in_flight=20)
+    turn(pump, clock, 800)
+    assert work.given_up == []
+    feed(log, pump, clock, 60)
+    assert sorted(work.given_up) == list(range(6))
+    assert committed(log) == len(log.records(TOPIC))
+
+
+def test_as_many_bad_records_as_may_be_begun_keep_nobody_out_for_ever(log: MemoryLog) -> None:
+    work, clock = Judged(bad=set(range(6))), FakeClock()
+    pump, _ = pump_of(log, work, clock, in_flight=3)
+    log.store(Record(topic=TOPIC, value=b"good"))
+    for _ in range(40):
+        log.store(Record(topic=TOPIC, value=b"good"))
+    turn(pump, clock, int(60 * PROBE_S))
+    assert sorted(work.given_up) == list(range(6))
+    assert committed(log) == len(log.records(TOPIC))
+
+
+def test_the_end_of_a_record_is_tried_again_while_it_cannot_be_written(log: MemoryLog) -> None:
+    work, clock = Judged(bad={0}), FakeClock()
+    work.can_give_up = False
+    pump, _ = pump_of(log, work, clock)
+    feed(log, pump, clock, 30)
+    assert set(work.given_up) == {0}
+    assert committed(log) == 0
+    work.can_give_up = True
+    feed(log, pump, clock, 8)
+    assert committed(log) == len(log.records(TOPIC))
+
+
+def test_work_that_raises_at_once_is_a_failure_like_any_other(log: MemoryLog) -> None:
+    class Raising(Judged):
+        def begin(self, record: Record) -> "Future[None]":
+            if record.offset in self.bad:
+                raise ValueError("odd")
+            return super().begin(record)
+
+    work, clock = Raising(bad={0}), FakeClock()
+    pump, _ = pump_of(log, work, clock)
+    feed(log, pump, clock, 30)
+    assert work.given_up == [0]
+    assert committed(log) == len(log.records(TOPIC))

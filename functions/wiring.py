@@ -7,6 +7,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from functions.adapters.private_files import make_private_folder
 from functions.errors import StartupFailed
 from functions.ports import BlobStore, Clock, RecordLog
 from functions.settings import Settings
@@ -25,14 +26,15 @@ def data_path(settings: Settings) -> Path:
 
 
 def data_dir(settings: Settings) -> Path:
-    """The data directory, created when missing.
+    """The data directory, created when missing, then its owner's alone.
 
     Raises:
         StartupFailed: it cannot be created or written.
     """
     path = data_path(settings)
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        if not path.is_dir():
+            make_private_folder(path)
     except OSError as error:
         raise StartupFailed(f"cannot create the data directory {path}: {error.strerror}") from error
     if not os.access(path, os.W_OK):

@@ -7,23 +7,27 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
+from functions.adapters.private_files import FOLDER, make_private_folder
 from functions.errors import BlobMissing
 
 _REF: Final = re.compile(r"blob:([0-9a-f]{64})")
 
 
 class DirBlobs:
-    """A `BlobStore` in `directory` (created when missing), shared by the processes of one machine or volume."""
+    """A `BlobStore` in `directory` (created when missing), shared by the processes of one machine or volume.
+
+    Folders and files are their owner's alone.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        directory.mkdir(parents=True, exist_ok=True)
+        make_private_folder(directory)
 
     def put(self, data: bytes) -> str:
         digest = hashlib.sha256(data).hexdigest()
         path = self._path(digest)
         if not path.exists():
-            path.parent.mkdir(exist_ok=True)
+            path.parent.mkdir(mode=FOLDER, exist_ok=True)
             handle, name = tempfile.mkstemp(dir=path.parent, prefix=".part-")
             with os.fdopen(handle, "wb") as file:
                 file.write(data)

@@ -1,7 +1,9 @@
 """Tables of the store, and how they come to be: idempotently, and safely when several processes start at once."""
 
 import time
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -30,6 +32,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 
+from functions.adapters.private_files import close_to_others, make_private_file
 from functions.errors import StartupFailed
 
 SCHEMA_VERSION: Final = 1
@@ -249,9 +252,22 @@ def _make_engine(url: str) -> Engine:
         engine = create_engine(url, poolclass=StaticPool, connect_args={"check_same_thread": False})
     else:
         engine = create_engine(url, pool_size=8, max_overflow=8)
+        _make_private(engine.url.database)
     event.listen(engine, "connect", _on_sqlite_connect)
     event.listen(engine, "begin", _on_sqlite_begin)
     return engine
+
+
+def _make_private(database: str | None) -> None:
+    """The database is its owner's alone; SQLite gives what it writes beside it the same rights."""
+    if not database or database.startswith("file:"):
+        return
+    path = Path(database)
+    # A folder that is not there, or read only, is told by opening it.
+    with suppress(OSError):
+        make_private_file(path)
+        for beside in ("-wal", "-shm"):
+            close_to_others(path.with_name(path.name + beside))
 
 
 def _on_sqlite_connect(connection: Any, _record: object) -> None:

@@ -13,6 +13,7 @@ from rich.live import Live
 
 from functions import wiring
 from functions.adapters.clock import SystemClock
+from functions.adapters.private_files import make_private_folder
 from functions.local.announcing import Announcer, Journal, JsonLines, PlainLines, Recent
 from functions.local.banner import banner
 from functions.local.boards import board_of
@@ -70,9 +71,7 @@ def _effective_settings(
 
 
 def _log_directory(directory: Path) -> Path:
-    logs = directory / "logs"
-    logs.mkdir(exist_ok=True)
-    return logs
+    return make_private_folder(directory / "logs")
 
 
 async def _serve(stack: Stack, options: UpOptions) -> int:

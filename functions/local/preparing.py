@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from functions import wiring
+from functions.adapters.private_files import close_to_others, make_private_file
 from functions.errors import StartupFailed
 from functions.settings import IngressSettings, Settings
 from router_model.catalogue import Catalogue
@@ -89,7 +90,10 @@ def locked(directory: Path) -> Iterator[None]:
     Raises:
         StartupFailed: another `pickspin up` holds it.
     """
-    with (directory / LOCK_FILE).open("a+", encoding="ascii") as lock:
+    path = directory / LOCK_FILE
+    if path.exists():
+        close_to_others(directory)  # it is ours, and of a time when folders were open
+    with make_private_file(path).open("a+", encoding="ascii") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -143,5 +147,5 @@ def write_catalogue(catalogue: Catalogue, directory: Path) -> Path:
     """Writes the effective catalogue where every child reads it; returns its path."""
     path = directory / CATALOGUE_FILE
     new = path.with_name(f"{path.name}.new")
-    new.write_text(dump_catalogue(catalogue), encoding="utf-8")
+    make_private_file(new).write_text(dump_catalogue(catalogue), encoding="utf-8")
     return new.replace(path)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from functions.adapters.private_files import OTHERS, make_private_file
+
 LOG_BYTES: Final = 4 * 1024 * 1024
 """A log larger than this is moved to `<name>.log.1`, replacing the one there."""
 TAIL_BYTES: Final = 4096
@@ -53,11 +55,13 @@ class Child:
     async def start(cls, spec: ChildSpec) -> "Child":
         """Starts the process in a session of its own, so that a ctrl-C in the terminal reaches the supervisor alone.
 
+        What it writes is its owner's alone, like its log.
+
         Raises:
             OSError: the program cannot be started.
         """
         trim_log(spec.log)
-        with spec.log.open("ab") as log:
+        with make_private_file(spec.log).open("ab") as log:
             process = await asyncio.create_subprocess_exec(
                 *spec.command,
                 env=dict(spec.environ),
@@ -65,6 +69,7 @@ class Child:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                umask=OTHERS,
             )
         return cls(spec, process)
 
@@ -112,7 +117,7 @@ def trim_log(path: Path) -> None:
     """Moves a log that has grown over LOG_BYTES aside; works while a child appends to it."""
     try:
         if path.stat().st_size > LOG_BYTES:
-            shutil.copyfile(path, path.with_name(f"{path.name}.1"))
+            shutil.copyfile(path, make_private_file(path.with_name(f"{path.name}.1")))
             os.truncate(path, 0)
     except FileNotFoundError:
         return

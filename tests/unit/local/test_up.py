@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
 from examples.local_stack import LocalStack, free_port
@@ -136,6 +137,22 @@ def up(*arguments: str, environ: dict[str, str] | None = None) -> subprocess.Com
         timeout=30,
         check=False,
     )
+
+
+def test_what_a_stack_writes_is_its_owners_alone(lasting: LocalStack) -> None:
+    answer = httpx.post(
+        f"{lasting.url}/v1/files",
+        files={"file": ("a", b"what somebody asked")},
+        data={"purpose": "batch"},
+    )
+    assert answer.status_code == 200
+    written = [
+        one
+        for one in lasting.data_dir.rglob("*")
+        if not one.is_socket() and one.name != "up.stderr"  # ours
+    ]
+    assert {"store.sqlite3", "logs", "blobs", "up.lock"} <= {one.name for one in written}
+    assert [str(one) for one in written if one.stat().st_mode & 0o077] == []
 
 
 def test_a_second_stack_is_refused_before_anything_starts(

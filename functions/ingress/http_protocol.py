@@ -1,7 +1,8 @@
-"""The HTTP parser's edge: bounds on heads before they are complete, JSON for what cannot be parsed, and abort.
+"""The HTTP parser's edge: bounds on what is no body, JSON for what cannot be parsed, and abort.
 
-uvicorn bounds neither the size of a request's head nor the time it takes when httptools parses it, and answers broken
-HTTP with plain text.
+uvicorn bounds neither the size of a request's head nor the time it takes when httptools parses it, nor what a client
+may send around a body in chunks (extensions, trailers), nor line ends before a request. It answers broken HTTP with
+plain text.
 """
 
 import asyncio
@@ -20,6 +21,9 @@ HEAD_S: Final = 10.0
 """A request's head must be complete this long after its first byte (or after the connection opened)."""
 _LINE_SPARE_BYTES: Final = 4096
 """Room for the request line and separators beyond the header limit; the exact limit is the guard's."""
+LIMIT_BYTES: Final = DEFAULT_LIMITS.max_header_bytes + _LINE_SPARE_BYTES
+FRAMING_A_BYTE: Final = 8
+"""A body in chunks may have this much around each of its bytes: the smallest honest chunk has five."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -34,6 +38,9 @@ class BoundedProtocol(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._head_bytes = 0
+        self._body_bytes = 0
+        self._framing_bytes = 0
+        self._since_body_bytes = 0
         self._is_in_head = True
         self._head_timer: asyncio.TimerHandle | None = None
 
@@ -48,30 +55,54 @@ class BoundedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._is_in_head:
             self._head_bytes += len(data)
-            limit = DEFAULT_LIMITS.max_header_bytes + _LINE_SPARE_BYTES
-            # A first packet may hold a whole head and much of a body: then the head is complete after parsing.
-            if self._head_bytes > limit and not _ends_head(data, limit):
-                self._refuse(ApiError("header_too_large", f"At most {limit} bytes of headers."))
-                return
+        else:
+            self._framing_bytes += len(data)
+            self._since_body_bytes += len(data)
         if self._head_timer is None and self._is_in_head:
             self._head_timer = self.loop.call_later(HEAD_S, self._head_is_late)
         super().data_received(data)
+        # What ended a head or a message within this packet has set its count back.
+        if self._is_over():
+            self._refuse(ApiError("header_too_large", f"At most {LIMIT_BYTES} bytes of headers."))
+
+    def _is_over(self) -> bool:
+        around = LIMIT_BYTES + FRAMING_A_BYTE * self._body_bytes
+        return (
+            self._head_bytes > LIMIT_BYTES
+            or self._since_body_bytes > LIMIT_BYTES
+            or self._framing_bytes > around
+        )
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._is_in_head = True
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        # A trailer is no header: who acts on the head has read it already.
+        if self._is_in_head:
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         self._is_in_head = False
-        self._head_bytes = 0
+        self._start_count()
         self._stop_timer()
         state: dict[str, Any] = self.scope["state"]
         state["abort"] = self.transport.abort
         super().on_headers_complete()
 
+    def on_body(self, body: bytes) -> None:
+        self._body_bytes += len(body)
+        self._framing_bytes = max(0, self._framing_bytes - len(body))
+        self._since_body_bytes = 0
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
         super().on_message_complete()
         self._is_in_head = True
+        self._start_count()
+
+    def _start_count(self) -> None:
+        self._head_bytes = self._body_bytes = self._framing_bytes = self._since_body_bytes = 0
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(ApiError("invalid_body", "This is not a valid HTTP request."))
@@ -101,7 +132,3 @@ class BoundedProtocol(HttpToolsProtocol):
             )
             self.transport.write(head.encode() + body)
         self.transport.close()
-
-
-def _ends_head(data: bytes, limit: int) -> bool:
-    return 0 <= data.find(b"\r\n\r\n") <= limit

@@ -98,7 +98,8 @@ def _has_image(message: object) -> bool:
     content = message.get("content") if isinstance(message, Mapping) else None
     if not isinstance(content, list):
         return False
-    return any(isinstance(part, Mapping) and part.get("type") in _IMAGES for part in content)
+    kinds = [part.get("type") for part in content if isinstance(part, Mapping)]
+    return any(isinstance(kind, str) and kind in _IMAGES for kind in kinds)
 
 
 def _question(texts: tuple[tuple[str, str], ...]) -> str:

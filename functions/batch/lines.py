@@ -113,7 +113,8 @@ def _problem(wrapper: Mapping[str, Any], body: Any, custom_id: Any) -> str | Non
         return "body is not a JSON object"
     if not isinstance(custom_id, str) or not custom_id:
         return "custom_id is not text"
-    if wrapper.get("url", "/v1/completions") not in PATHS:
+    url = wrapper.get("url", "/v1/completions")
+    if not isinstance(url, str) or url not in PATHS:
         return f"url is not one of {', '.join(sorted(PATHS))}"
     if wrapper.get("method", "POST") != "POST":
         return "method is not POST"

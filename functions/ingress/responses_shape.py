@@ -174,9 +174,10 @@ def _content(at: str, content: object) -> object:
 
 
 def _part(at: str, part: object) -> dict[str, object]:
-    if isinstance(part, dict) and part.get("type") in _TEXT_PARTS:
+    kind = part.get("type") if isinstance(part, dict) else None
+    if isinstance(part, dict) and isinstance(kind, str) and kind in _TEXT_PARTS:
         return {"type": "text", "text": part.get("text")}
-    if isinstance(part, dict) and part.get("type") == "input_image" and part.get("image_url"):
+    if isinstance(part, dict) and kind == "input_image" and part.get("image_url"):
         return {"type": "image_url", "image_url": {"url": part["image_url"]}}
     raise ApiError("unsupported_parameter", "This kind of content is not supported.", param=at)
 

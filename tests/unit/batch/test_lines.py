@@ -72,6 +72,7 @@ def test_empty_lines_are_skipped_and_numbers_are_those_of_the_file() -> None:
         (b'{"body": 1}', "body is not"),
         (b'{"custom_id": 3, "body": {}}', "custom_id"),
         (b'{"url": "/v1/files", "body": {}}', "url is not one of"),
+        (b'{"url": [], "body": {}}', "url is not one of"),
         (b'{"method": "GET", "body": {}}', "method"),
         (b'{"messages": [], "stream": true}', "stream"),
         (b"\xff", "line 1"),

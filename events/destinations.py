@@ -15,6 +15,11 @@ def routed_outgoing(event: Event, request: InferenceRequest, topics: Topics) -> 
     return Outgoing(topic=topic, key=request.key, event=event)
 
 
+def is_waited_for(address: ReplyAddress | None, topics: Topics) -> bool:
+    """Whether a caller holds the line, at the ingress: what else asks reads a topic, or comes back."""
+    return address is not None and address.topic == topics.replies
+
+
 def progress_outgoing(
     event: Event, *, topics: Topics, reply: ReplyAddress | None
 ) -> tuple[Outgoing, ...]:

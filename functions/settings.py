@@ -144,7 +144,10 @@ class WorkerSettings(Group, frozen=True, kw_only=True):
     port: int = 0
     """Port of /ready, /live and /metrics; 0 lets the system choose."""
     max_attempts: int = 3
-    """Model calls of one request, crashes included."""
+    """Model calls of one request at one service, crashes included."""
+    max_calls: int = 5
+    """Model calls of one request over all services that are called for it: steps of a cascade, and who stands by. Each
+    of these may be called once in any case."""
     chunk_ms: int = 30
     """Streamed parts are coalesced for this long."""
     drain_s: float = 20.0
@@ -162,6 +165,14 @@ class WorkerSettings(Group, frozen=True, kw_only=True):
     by; no caller waits for a further start."""
     failed_hold_s: float = 30.0
     """For so long, doubled with each further failure, nothing is sent to it; then one request tries it again."""
+    breaker_window_s: float = 60.0
+    """The breaker of a service opens when, of the requests whose calls ended within this long ..."""
+    breaker_calls: int = 5
+    """... there are at least so many ..."""
+    breaker_share: float = 0.5
+    """... and more than this share of them failed (0 to 1; the mean of the tenants' shares). 1: never."""
+    breaker_open_s: float = 10.0
+    """Then nothing new is sent to it for so long, doubled each time its one probe fails, at most five minutes."""
     sleep_level: Literal[0, 1, 2] = 0
     """vLLM: an idle model gives its GPU memory back, weights to host memory (1) or dropped (2). 0: never."""
     sleep_after_s: float = 60.0

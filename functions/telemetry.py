@@ -153,6 +153,12 @@ class Metrics:
             ["service", "what"],
             registry=r,
         )
+        self.breaker = Gauge(
+            "pickspin_breaker",
+            "1 for the state of a service's circuit breaker: closed, half_open, open.",
+            ["service", "state"],
+            registry=r,
+        )
         self.model_seconds = Histogram(
             "pickspin_model_seconds",
             "Duration of model calls.",

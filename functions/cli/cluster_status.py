@@ -40,7 +40,7 @@ def local_rows(models: Iterable[Mapping[str, Any]]) -> list[Row]:
             rows.append(
                 (
                     f"{name} (simulated)" if shown.get("simulated") else name,
-                    str(each.get("state", "-")),
+                    _state(each),
                     f"{ready}/{ready if desired is None else desired}"
                     + (f" of {each['max_replicas']}" if "max_replicas" in each else ""),
                     "-",
@@ -51,6 +51,12 @@ def local_rows(models: Iterable[Mapping[str, Any]]) -> list[Row]:
                 )
             )
     return rows
+
+
+def _state(service: Mapping[str, Any]) -> str:
+    """The state, and the breaker where it is not closed."""
+    state, breaker = str(service.get("state", "-")), service.get("breaker", "closed")
+    return state if breaker == "closed" else f"{state}, breaker {str(breaker).replace('_', ' ')}"
 
 
 def plain(snapshot: "Snapshot", services: Iterable["ServiceStatus"]) -> dict[str, Any]:

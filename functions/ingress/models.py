@@ -110,6 +110,10 @@ def _show_service(service: Service, view: ServiceView) -> dict[str, object]:
         "gpu": service.gpu,
         "gpu_share": service.gpu_share,
         "price_per_hour_usd": service.price_per_hour_usd,
+        "healthy": view.is_healthy,
+        "breaker": view.breaker.value,
+        "retry_in_s": view.retry_in_s,
+        "failed_starts": view.failed_starts,
         "message": view.message,
     }
 

@@ -7,12 +7,13 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from events import reply, types
+from events.destinations import is_waited_for
 from events.errors import EventRejected
 from events.limits import DEFAULT_LIMITS
 from events.record import Event, Outgoing
 from events.reply import ProgressData
 from events.request import InferenceRequest, Origin, ReplyAddress, parse_request
-from events.types import Priority, Topics
+from events.types import Priority
 from functions.router.refusing import (
     ReplyPolicy,
     check_reply,
@@ -127,7 +128,7 @@ def _routed(
     policy: RouterPolicy,
     history: History,
 ) -> Handled:
-    patience: Patience = "short" if _is_waited_for(request, policy.topics) else "long"
+    patience: Patience = "short" if is_waited_for(request.reply, policy.topics) else "long"
     ask = replace(ask_of(request, registry), patience=patience)
     decision = decide(ask, catalogue, registry, now, policy.classifier, history)
     request = _within_task(request, catalogue)
@@ -206,12 +207,7 @@ def _stamped(
 
 def _own_partition(request: InferenceRequest, policy: RouterPolicy) -> ReplyAddress | None:
     """Progress goes to a reply partition; readers of whole topics get final replies only."""
-    return request.reply if _is_waited_for(request, policy.topics) else None
-
-
-def _is_waited_for(request: InferenceRequest, topics: Topics) -> bool:
-    """Whether a caller holds the line: what else asks reads a topic or comes back."""
-    return request.reply is not None and request.reply.topic == topics.replies
+    return request.reply if is_waited_for(request.reply, policy.topics) else None
 
 
 def _ended(

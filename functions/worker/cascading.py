@@ -75,6 +75,17 @@ def failed_step(
     return StepEnd("failed", reason=ended.reason if isinstance(ended, CallFailed) else code)
 
 
+def calls_left(most: int, state: CascadeState | None) -> int:
+    """How often this step may call its model, of `most` calls of the request at all steps: one is kept for each step
+    that may follow, and each may be called once.
+    """
+    if state is None:
+        return max(1, most)
+    earlier = sum(used.attempts for used in state.used)
+    following_steps = len(state.plan) - len(state.used) - 1
+    return max(1, most - earlier - following_steps)
+
+
 def asks_logprobs(call: Call) -> bool:
     """Whether the caller wants to see log probabilities (0 alternatives of a completion included)."""
     asked = call.body.get("logprobs")

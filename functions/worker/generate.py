@@ -19,6 +19,7 @@ from functions.backends.table import PATHS
 from functions.errors import ApiError
 from functions.worker import failures, replies
 from functions.worker.assembling import Assembler
+from functions.worker.call_health import CallHealth
 from functions.worker.calls import Call, to_base64
 from functions.worker.failures import BadReply, CallFailed
 from functions.worker.sleeping import Dozing
@@ -101,8 +102,14 @@ class ModelCaller:
     """Calls one model server. Owned by the event loop; `http` is closed by its owner."""
 
     def __init__(
-        self, http: httpx.AsyncClient, limits: CallLimits, dozing: Dozing | None = None
+        self,
+        http: httpx.AsyncClient,
+        limits: CallLimits,
+        health: CallHealth,
+        dozing: Dozing | None = None,
     ) -> None:
+        self.health = health
+        """Hears of each call from whoever makes it: that knows whose request it is for."""
         self._http = http
         self._limits = limits
         self._dozing = dozing

@@ -13,7 +13,7 @@ from typing import Final
 
 import httpx
 
-from events.types import ReplicaState, Topics
+from events.types import BreakerState, ReplicaState, Topics
 from functions import wiring
 from functions.adapters.clock import SystemClock
 from functions.backends.table import TABLE
@@ -22,8 +22,10 @@ from functions.ledger import MAX_SPAN
 from functions.ports import BlobStore, Clock, RecordAppender, RecordLog
 from functions.registry_tail import RegistryTail
 from functions.settings import Settings
-from functions.spin.starts import StartRule
+from functions.spin.starts import MOST_S, StartRule
 from functions.telemetry import Metrics
+from functions.worker.breaker import BreakerRule
+from functions.worker.call_health import CallHealth
 from functions.worker.control import ControlTail
 from functions.worker.failed_starts import FailedStarts
 from functions.worker.generate import CallLimits, ModelCaller, open_http
@@ -234,7 +236,8 @@ def _wire(base: Base) -> Worker:
     outcomes: queue.SimpleQueue[Outcome | None] = queue.SimpleQueue()
     http = open_http(base.server.root, concurrency=base.service.concurrency)
     dozing = _dozing(base, http)
-    runner = _runner(base, ModelCaller(http, _call_limits(base), dozing), publisher, outcomes)
+    caller = ModelCaller(http, _call_limits(base), _call_health(base, status), dozing)
+    runner = _runner(base, caller, publisher, outcomes)
     status.in_flight = lambda: runner.in_flight
     control = ControlTail(
         lambda: base.surroundings.log.tail(
@@ -319,6 +322,7 @@ def _runner(
         model=base.model,
         row=TABLE[base.service.backend.kind],
         max_attempts=base.settings.worker.max_attempts,
+        max_calls=base.settings.worker.max_calls,
         chunk_s=base.settings.worker.chunk_ms / 1000,
         cascades=base.cascades,
         hold_bytes=base.settings.worker.hold_bytes,
@@ -343,6 +347,25 @@ def _dozing(base: Base, http: httpx.AsyncClient) -> Dozing:
         wake=lambda: server.wake(http, level or 1),
         after_s=base.settings.worker.sleep_after_s if is_able else None,
     )
+
+
+def _call_health(base: Base, status: StatusReporter) -> CallHealth:
+    worker, slug = base.settings.worker, base.service.slug
+
+    def tell(state: BreakerState, left_s: float) -> None:
+        status.rest(state, left_s)
+        for each in BreakerState:
+            base.metrics.breaker.labels(slug, each.value).set(each is state)
+
+    tell(BreakerState.CLOSED, 0.0)
+    rule = BreakerRule(
+        window_s=worker.breaker_window_s,
+        least=worker.breaker_calls,
+        share=worker.breaker_share,
+        open_s=worker.breaker_open_s,
+        most_open_s=max(MOST_S, worker.breaker_open_s),
+    )
+    return CallHealth(rule, tell)
 
 
 def _call_limits(base: Base) -> CallLimits:

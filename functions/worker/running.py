@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 
 from events import reply
 from events.cascading import escalated
-from events.destinations import routed_outgoing
+from events.destinations import is_waited_for, routed_outgoing
 from events.payloads import PickspinData, ProgressData
 from events.record import Event, PartitionId
 from events.request import RoutedRequest
@@ -29,6 +29,7 @@ from functions.worker.cascading import (
     StepEnd,
     Unsure,
     asks_logprobs,
+    calls_left,
     failed_step,
     has_stand_by,
     tokens_of,
@@ -273,19 +274,29 @@ class Runner:
     async def _called(self, run: _Run, call: Call, on_chunk: OnChunk) -> Generated:
         wait_s = _FIRST_WAIT_S
         while True:
-            run.called_s = time.monotonic()
             try:
-                async with asyncio.timeout(self._serving.service.timeout_s) as bound:
-                    return await self._caller.call(call, on_chunk)
+                async with self._caller.health.call(
+                    run.request.tenant,
+                    run.request.request_id,
+                    has_stand_by=has_stand_by(run.request.cascade),
+                    may_wait=not is_waited_for(run.request.reply, self._publisher.topics),
+                ):
+                    return await self._called_once(run, call, on_chunk)
             except NotNow as busy:
                 self._count(busy.reason)
                 pause_s = wait_s if busy.wait_s is None else max(wait_s, busy.wait_s)
                 await asyncio.sleep(min(MAX_WAIT_S, pause_s) * random.uniform(0.5, 1.0))  # noqa: S311
                 wait_s = min(MAX_WAIT_S, wait_s * 2)
-            except TimeoutError:
-                if bound.expired():
-                    raise CallFailed("timeout") from None
-                raise
+
+    async def _called_once(self, run: _Run, call: Call, on_chunk: OnChunk) -> Generated:
+        run.called_s = time.monotonic()
+        try:
+            async with asyncio.timeout(self._serving.service.timeout_s) as bound:
+                return await self._caller.call(call, on_chunk)
+        except TimeoutError:
+            if bound.expired():
+                raise CallFailed("timeout") from None
+            raise
 
     def _publish_chunk(
         self, run: _Run, sequence: int, chunks: Sequence[dict[str, Any]]
@@ -342,7 +353,7 @@ class Runner:
         told_of = reply.progress(
             run.request.origin, data, source=self._source, now=self._clock.now()
         )
-        own = address if address is not None and address.topic == topics.replies else None
+        own = address if is_waited_for(address, topics) else None
         for out in reply.progress_outgoing(told_of, topics=topics, reply=own):
             self._publisher.send(out)
 
@@ -353,10 +364,14 @@ class Runner:
         return again if again is not None else await self._exhausted(run, failed)
 
     def _may_retry(self, run: _Run, failed: CallFailed) -> Again | None:
-        """A further attempt, unless a reader has seen this one, or it was the last."""
-        attempt = run.job.counted
+        """A further attempt, unless a reader has seen this one, it was the last, or another service does better."""
+        attempt, cascade = run.job.counted, run.request.cascade
         is_hopeless = isinstance(failed, BadReply) and attempt >= _MAX_BAD_REPLIES
-        if run.has_streamed or is_hopeless or attempt >= self._serving.max_attempts:
+        is_last = attempt >= min(
+            self._serving.max_attempts, calls_left(self._serving.max_calls, cascade)
+        )
+        is_resting = not self._caller.health.is_closed and has_stand_by(cascade)
+        if run.has_streamed or is_hopeless or is_last or is_resting:
             return None
         pause_s = _RETRY_S * 2 ** (attempt - 1) * random.uniform(0.5, 1.0)  # noqa: S311
         return Again(run.job, time.monotonic() + pause_s)

@@ -18,3 +18,5 @@ class Serving:
     chunk_s: float
     cascades: Mapping[str, Cascade] = field(default_factory=dict)
     hold_bytes: int = 256 * 1024
+    max_calls: int = 5
+    """Model calls of one request over all services, as far as each that is planned may be called once."""

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from events import reply
@@ -48,6 +48,16 @@ class StatusReporter:
     def become(self, state: ReplicaState, message: str | None = None) -> None:
         """Changes the state and says so at once."""
         self.state, self.message = state, message
+        self.publish()
+
+    def rest(self, breaker: BreakerState, left_s: float) -> None:
+        """Says what the breaker of the calls has become, once the model is there to be called."""
+        if self.state is not ReplicaState.READY:
+            return
+        self.breaker = breaker
+        is_open = breaker is BreakerState.OPEN
+        self.retry_at = self._clock.now() + timedelta(seconds=left_s) if is_open else None
+        self.message = "most of its last calls failed" if is_open else None
         self.publish()
 
     async def repeat(self) -> None:

@@ -182,3 +182,9 @@ def test_a_local_stack_has_the_same_table():
     assert local_rows(listed) == [
         ("small (simulated)", "warm", "1/2 of 4", "-", "7", "0.5 l4", "0.60", "")
     ]
+
+
+def test_a_breaker_that_is_not_closed_is_said_beside_the_state() -> None:
+    each = {"service": "small", "state": "warm", "breaker": "half_open", "message": "why"}
+    (row,) = local_rows([{"id": "small", "pickspin": {"services": [each]}}])
+    assert (row[1], row[-1]) == ("warm, breaker half open", "why")

@@ -1,12 +1,12 @@
 """`/v1/models` lists what is asleep too, and says when it wakes."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from events.types import ReplicaState
+from events.types import BreakerState, ReplicaState
 from functions.ingress.identity import Keys
 from router_model.registry import Registry, ReplicaStatus
 
@@ -48,6 +48,26 @@ async def test_the_state_is_the_registrys(rig: Any, state: ReplicaState, shown: 
     assert body["pickspin"]["state"] == shown
     if state is ReplicaState.READY:
         assert body["pickspin"]["eta_s"] == 0.0
+
+
+async def test_a_breaker_and_why_it_is_open_are_shown(rig: Any) -> None:
+    now = rig.deps.clock.now()
+    resting = status(
+        ReplicaState.READY,
+        breaker=BreakerState.OPEN,
+        retry_at=now + timedelta(seconds=60),
+        message="most of its last calls failed",
+    )
+    rig.registry[0] = Registry().apply(resting)
+    async with rig.client() as client:
+        shown = (await client.get("/v1/models/smol")).json()["pickspin"]["services"][0]
+    assert (shown["state"], shown["breaker"], shown["healthy"]) == ("warm", "open", False)
+    assert 0 < shown["retry_in_s"] <= 60
+    assert shown["message"] == "most of its last calls failed"
+    rig.registry[0] = Registry().apply(status(ReplicaState.FAILED, failed_starts=2))
+    async with rig.client() as client:
+        shown = (await client.get("/v1/models/smol")).json()["pickspin"]["services"][0]
+    assert (shown["breaker"], shown["healthy"], shown["failed_starts"]) == ("closed", False, 2)
 
 
 async def test_an_id_with_a_slash_and_an_alias_can_be_asked_for(rig: Any) -> None:

@@ -12,7 +12,7 @@ from events.payloads import CascadePlace, CascadeState
 from events.record import Event
 from events.reply import Decision
 from events.request import parse_request
-from events.types import COMPLETED, FAILED, Topics
+from events.types import COMPLETED, FAILED, BreakerState, ReplicaState, Topics
 from router_model.catalogue import Backend, Catalogue, Model, Service, Weights
 
 TOPICS = Topics()
@@ -25,10 +25,9 @@ class Standing:
     def __init__(self, stand: Any) -> None:
         self.stand = stand
 
-    def worker(self, slug: str) -> AbstractAsyncContextManager[Any]:
-        found: AbstractAsyncContextManager[Any] = self.stand.worker(
-            self.catalogue(), service=slug, max_attempts=2
-        )
+    def worker(self, slug: str, **more: Any) -> AbstractAsyncContextManager[Any]:
+        settings = {"service": slug, "max_attempts": 2} | more
+        found: AbstractAsyncContextManager[Any] = self.stand.worker(self.catalogue(), **settings)
         return found
 
     def catalogue(self) -> Catalogue:
@@ -129,5 +128,49 @@ def test_once_a_reader_has_seen_a_part_nobody_takes_over(stand: Any) -> None:
             assert found.chunks(request_id)
             assert event.type == FAILED
             assert not standing.handed_on(request_id)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(("max_calls", "called"), [(2, [1, 1]), (4, [3, 1]), (6, [3, 3])])
+def test_calls_of_all_services_together_are_bounded_and_each_has_its_turn(
+    stand: Any, max_calls: int, called: list[int]
+) -> None:
+    async def scenario() -> None:
+        async with stand() as found:
+            standing = Standing(found)
+            bounds = {"max_attempts": 3, "max_calls": max_calls, "breaker_calls": 100}
+            async with standing.worker("first", **bounds):
+                request_id = standing.send("[[fake:error500]]")
+                await wait(lambda: standing.handed_on(request_id))
+            async with standing.worker("second", **bounds):
+                event, data = await found.terminal(request_id)
+            assert event.type == FAILED
+            assert [step["attempts"] for step in data["pickspin"]["cascade"]["steps"]] == called
+            assert len(found.calls(request_id)) == sum(called) <= max_calls
+
+    asyncio.run(scenario())
+
+
+def test_a_service_that_fails_most_calls_is_not_asked_first_three_times(stand: Any) -> None:
+    """The breaker opens: it is said, and who stands by answers without the rest of the attempts."""
+
+    async def scenario() -> None:
+        async with stand() as found:
+            standing = Standing(found)
+            async with standing.worker("first", max_attempts=3, breaker_calls=2) as worker:
+                failing = [standing.send("[[fake:error500]]") for _ in range(2)]
+                await wait(lambda: all(map(standing.handed_on, failing)))
+                assert sum(len(found.calls(one)) for one in failing) < 6
+                last = reply.parse_status(found.events(TOPICS.status)[-1])
+                assert (last.state, last.breaker) == (ReplicaState.READY, BreakerState.OPEN)
+                assert last.retry_at is not None
+                samples = worker._parts.metrics.registry.get_sample_value
+                labels = {"service": "first", "state": "open"}
+                assert samples("pickspin_breaker", labels) == 1.0
+                calls = len(found.calls())
+                healthy = standing.send("hello")
+                await wait(lambda: standing.handed_on(healthy))
+                assert len(found.calls()) == calls
 
     asyncio.run(scenario())

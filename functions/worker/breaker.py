@@ -1,0 +1,89 @@
+"""The circuit breaker of a service's model calls: a pure reducer, one instance a worker.
+
+Closed: calls are made and their ends kept. Open: too many of the last requests failed, nothing should be sent here.
+Half open: one request tries it; its end closes the breaker or opens it again, for twice as long.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from typing import Final
+
+from events.types import BreakerState
+
+MOST_KEPT: Final = 256
+_MOST_POWER: Final = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerRule:
+    """Opens when, of at least `least` requests within `window_s`, a share of more than `share` failed, for `open_s`
+    seconds; doubled each time in a row, up to `most_open_s`.
+    """
+
+    window_s: float
+    least: int
+    share: float
+    open_s: float
+    most_open_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a request's last call here ended."""
+
+    at_s: float
+    tenant: str
+    request_id: str
+    is_failure: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Breaker:
+    """Instants are those of one monotonic clock."""
+
+    rule: BreakerRule
+    is_open: bool = False
+    ends: tuple[Ended, ...] = ()
+    opened_s: float = 0.0
+    times: int = 0
+    """How often it has opened since it was last closed."""
+
+    @property
+    def open_for_s(self) -> float:
+        """How long it stays open, counted from `opened_s`."""
+        power = min(_MOST_POWER, max(0, self.times - 1))
+        return float(min(self.rule.most_open_s, self.rule.open_s * 2**power))
+
+    def left_s(self, now_s: float) -> float:
+        """Seconds until it is half open; 0 where it is, or is closed."""
+        return max(0.0, self.opened_s + self.open_for_s - now_s) if self.is_open else 0.0
+
+    def state(self, now_s: float) -> BreakerState:
+        if not self.is_open:
+            return BreakerState.CLOSED
+        return BreakerState.OPEN if self.left_s(now_s) > 0 else BreakerState.HALF_OPEN
+
+    def ended(self, end: Ended) -> "Breaker":
+        """With one more call's end. While it is open, ends of calls that began before say nothing new."""
+        state = self.state(end.at_s)
+        if state is BreakerState.OPEN:
+            return self
+        if state is BreakerState.HALF_OPEN:
+            return self._opened(end.at_s) if end.is_failure else Breaker(rule=self.rule)
+        since_s = end.at_s - self.rule.window_s
+        kept = [e for e in self.ends if e.at_s >= since_s and e.request_id != end.request_id]
+        ends = (*kept, end)[-MOST_KEPT:]
+        if len(ends) >= self.rule.least and failed_share(ends) > self.rule.share:
+            return self._opened(end.at_s)
+        return replace(self, ends=ends)
+
+    def _opened(self, now_s: float) -> "Breaker":
+        return Breaker(rule=self.rule, is_open=True, opened_s=now_s, times=self.times + 1)
+
+
+def failed_share(ends: tuple[Ended, ...]) -> float:
+    """The mean of the tenants' shares of failed requests: one tenant's bad requests are not all of the service."""
+    shares: dict[str, list[bool]] = defaultdict(list)
+    for end in ends:
+        shares[end.tenant].append(end.is_failure)
+    return sum(sum(found) / len(found) for found in shares.values()) / max(1, len(shares))

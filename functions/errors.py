@@ -106,6 +106,7 @@ CODES: Final[Mapping[str, CodeRow]] = MappingProxyType(
         "tenant_queue": CodeRow(429, "rate_limit_error", should_retry=True, retry_after_s=5),
         "overloaded": CodeRow(503, "server_error", should_retry=True, retry_after_s=2),
         "not_accepted": CodeRow(503, "server_error", should_retry=True, retry_after_s=2),
+        "storage_unavailable": CodeRow(503, "server_error", should_retry=True, retry_after_s=2),
         "not_ready": CodeRow(503, "server_error", should_retry=True, retry_after_s=2),
         "no_healthy_service": CodeRow(503, "server_error", should_retry=True, retry_after_s=10),
         "deadline_exceeded": CodeRow(504, "timeout_error", should_retry=False),

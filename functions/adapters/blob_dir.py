@@ -29,11 +29,16 @@ class DirBlobs:
         if not path.exists():
             path.parent.mkdir(mode=FOLDER, exist_ok=True)
             handle, name = tempfile.mkstemp(dir=path.parent, prefix=".part-")
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).replace(path)
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                Path(name).replace(path)
+            except OSError:
+                # A full disk is not filled further by what could not be finished.
+                Path(name).unlink(missing_ok=True)
+                raise
         return f"blob:{digest}"
 
     def get(self, ref: str, *, limit_bytes: int) -> bytes:

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from events.errors import EventRejected
 from events.json_codec import dumps
-from functions.errors import CODES, ApiError
+from functions.errors import CODES, ApiError, StoreFailed
 from functions.ingress.replies import Decision
 
 
@@ -49,8 +49,31 @@ class _Envelope(msgspec.Struct, frozen=True):
 _DECODER: Final = msgspec.json.Decoder(_Envelope)
 
 
-def as_api_error(rejected: EventRejected) -> ApiError:
-    """The refusal of input that `events` rejected."""
+def as_refusal(error: Exception) -> ApiError | None:
+    """The typed refusal behind an exception; None for what nobody foresaw.
+
+    A store that is locked or out of reach and a disk that is full are foreseen: nothing was accepted, try again.
+    """
+    match error:
+        case ApiError():
+            return error
+        case EventRejected():
+            return _of_rejected(error)
+        case StoreFailed(is_transient=True):
+            return storage_unavailable()
+        case ConnectionError() | TimeoutError():
+            return None
+        case OSError():
+            return storage_unavailable()
+        case _:
+            return None
+
+
+def storage_unavailable() -> ApiError:
+    return ApiError("storage_unavailable", "What is kept here is out of reach just now; try again.")
+
+
+def _of_rejected(rejected: EventRejected) -> ApiError:
     code = rejected.code if rejected.code in CODES else "invalid_body"
     return ApiError(code, rejected.message, param=rejected.attribute)
 

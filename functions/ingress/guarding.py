@@ -14,7 +14,7 @@ from events import ids
 from events.errors import EventRejected
 from events.limits import DEFAULT_LIMITS
 from functions.errors import ApiError
-from functions.ingress.answering import as_api_error, refusal
+from functions.ingress.answering import as_refusal, refusal
 from functions.ingress.deps import Deps
 from functions.ingress.origins import Origins
 from functions.ingress.reading import ClientGone
@@ -70,6 +70,10 @@ class Guard:
 
     async def _refuse(self, error: Exception, exchange: "_Exchange", request_id: str) -> None:
         found = as_refusal(error)
+        if found is not None and not isinstance(error, ApiError | EventRejected):
+            log.warning(
+                "a call was refused", extra={"reason": type(error).__name__, "code": found.code}
+            )
         if found is None:
             # The one catch-all of this process: the caller gets the request id only.
             log.error("a call failed", exc_info=error, extra={"request_id": request_id})
@@ -81,15 +85,6 @@ class Guard:
             return
         response = refusal(found, request_id)
         await response(exchange.scope, exchange.receive, exchange.send)
-
-
-def as_refusal(error: Exception) -> ApiError | None:
-    """The typed refusal behind an exception; None for what nobody foresaw."""
-    if isinstance(error, ApiError):
-        return error
-    if isinstance(error, EventRejected):
-        return as_api_error(error)
-    return None
 
 
 async def on_http_exception(request: Request, error: Exception) -> Response:

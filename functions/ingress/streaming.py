@@ -10,7 +10,8 @@ from starlette.types import Receive, Scope, Send
 
 from events.json_codec import dumps
 from events.types import State
-from functions.ingress.answering import header_safe
+from functions.errors import PickspinError
+from functions.ingress.answering import as_refusal, header_safe
 from functions.ingress.deps import cancelling
 from router_model.registry import ServiceView
 
@@ -25,7 +26,8 @@ HEADERS: Final[Mapping[str, str]] = {
 
 
 class EventStream(Response):
-    """A streaming answer. `frames` yields bytes; it is closed when the client leaves or reads too slowly.
+    """A streaming answer. `frames` yields bytes; it is closed when the client leaves or reads too slowly. A failure in
+    them that callers are told of is the last event.
 
     `gone` is called as soon as the client's disconnect is seen, so that whoever waits inside `frames` wakes up.
     """
@@ -63,11 +65,19 @@ class EventStream(Response):
         await send(
             {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
         )
-        async for frame in self._frames:
-            async with asyncio.timeout(self._write_s):
-                await send({"type": "http.response.body", "body": frame, "more_body": True})
+        last = b""
+        try:
+            async for frame in self._frames:
+                async with asyncio.timeout(self._write_s):
+                    await send({"type": "http.response.body", "body": frame, "more_body": True})
+        except PickspinError as error:
+            refused = as_refusal(error)
+            if refused is None:
+                raise
+            log.warning("a stream was ended", extra={"reason": str(error), "code": refused.code})
+            last = b"\n" + error_frame(refused.body(None))
         async with asyncio.timeout(self._write_s):
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            await send({"type": "http.response.body", "body": last, "more_body": False})
 
 
 async def until_disconnect(receive: Receive, gone: Callable[[], None]) -> None:

@@ -65,6 +65,8 @@ class IngressSettings(Group, frozen=True, kw_only=True):
     """This replica's partition of `infer.replies` (StatefulSet ordinal)."""
     reply_wait_s: float = 115.0
     """Deadline of a synchronous call; below the usual client timeout of 120 s so that our 504 wins."""
+    deadline_grace_s: float = 1.0
+    """After its deadline a call waits this long for its end on the log, so that caller and store agree on it."""
     background_wait_s: float = 3600.0
     """Deadline of background, callback and batch work."""
     stream_wait_s: float = 600.0

@@ -51,6 +51,8 @@ class Call:
     """The same instant by the clock that never jumps."""
     deadline: datetime
     preference: deadlines.Preference
+    grace_s: float = 0.0
+    """How long after its deadline it may still be told its end."""
     key: str | None = None
     """Idempotency key."""
     key_hash: str = ""
@@ -152,11 +154,15 @@ def with_deadline(
     if task is not None:
         # The router has the same rule; here everyone who waits knows it, also while the service sleeps.
         ours_s = min(ours_s, task.timeout_s)
-    wait_s = deadlines.wait_s(
-        headers, ours_s=ours_s, reads_at_once=not (outlives or call.is_stream)
-    )
+    at_once = not (outlives or call.is_stream)
+    wait_s = deadlines.wait_s(headers, ours_s=ours_s, reads_at_once=at_once)
     return replace(
-        call, deadline=call.accepted_at + timedelta(seconds=wait_s), is_background=background
+        call,
+        deadline=call.accepted_at + timedelta(seconds=wait_s),
+        grace_s=deadlines.grace_s(
+            headers, wait_s=wait_s, most_s=settings.deadline_grace_s, reads_at_once=at_once
+        ),
+        is_background=background,
     )
 
 

@@ -9,9 +9,12 @@ from functions.errors import ApiError
 
 DEADLINE_HEADER: Final = "x-pickspin-deadline-s"
 READ_TIMEOUT_HEADER: Final = "x-stainless-read-timeout"
-CLIENT_MARGIN_S: Final = 0.25
-"""Our 504 must reach the client before its own read timeout fires, or it would retry a finished refusal."""
+CLIENT_MARGIN_S: Final = 1.25
+"""Our 504 must reach the client before its own read timeout fires, or it would retry a finished refusal. It comes up to
+`grace_s` after the deadline."""
 MIN_WAIT_S: Final = 0.05
+_GRACE_SHARE: Final = 0.75
+"""Of what is left of the client's read timeout; the rest is for the way back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,16 @@ def wait_s(headers: Mapping[str, str], *, ours_s: float, reads_at_once: bool) ->
     if read_timeout is not None and read_timeout > 0:
         bound = min(bound, max(read_timeout - CLIENT_MARGIN_S, read_timeout * 0.9))
     return max(MIN_WAIT_S, bound)
+
+
+def grace_s(
+    headers: Mapping[str, str], *, wait_s: float, most_s: float, reads_at_once: bool
+) -> float:
+    """Seconds after the deadline that are left for hearing what the log says; `wait_s` and `reads_at_once` as above."""
+    read_timeout = _number(headers.get(READ_TIMEOUT_HEADER, "")) if reads_at_once else None
+    if read_timeout is None or read_timeout <= 0:
+        return most_s
+    return min(most_s, max(0.0, read_timeout - wait_s) * _GRACE_SHARE)
 
 
 def preference(text: str | None, *, longest_s: float) -> Preference:

@@ -10,7 +10,7 @@ from starlette.types import Receive
 
 from events.types import Operation, State
 from functions.errors import ApiError
-from functions.ingress.accepting import CancelReason, accept, admit_waiting, send_cancel
+from functions.ingress.accepting import accept, admit_waiting, send_cancel
 from functions.ingress.answering import decision_headers, id_headers, refusal
 from functions.ingress.calls import Call
 from functions.ingress.deps import Deps, cancelling
@@ -52,7 +52,8 @@ async def wait_in_one_piece(
         if call.preference.wait_s is not None:
             limit_s = min(limit_s, call.preference.wait_s)
         async with cancelling(asyncio.create_task(until_disconnect(receive, waiter.disconnect))):
-            await waiter.ended(limit_s)
+            if not await waiter.ended(limit_s) and remaining_s(deps, call) <= 0:
+                await _await_verdict(deps, call, waiter)
         return await _conclude(deps, call, waiter)
     finally:
         _close(deps, call, waiter)
@@ -72,8 +73,16 @@ async def _conclude(deps: Deps, call: Call, waiter: Waiter) -> Outcome | None:
         raise waiter.failure
     if call.preference.wait_s is not None and remaining_s(deps, call) > 0:
         return None
-    send_cancel(deps, call.request_id, "deadline", call.tenant)
     raise deadline_exceeded()
+
+
+async def _await_verdict(deps: Deps, call: Call, waiter: Waiter) -> None:
+    """At the deadline: tells everybody, and waits a moment for what the log says, so that caller and store agree.
+
+    An answer may be on its way; else the worker that has the request, or the reaper, ends it now.
+    """
+    send_cancel(deps, call.request_id, "deadline", call.tenant)
+    await waiter.ended(call.grace_s)
 
 
 async def wait_as_stream(deps: Deps, call: Call, row: RequestRow | None = None) -> Response:
@@ -131,7 +140,7 @@ async def _frames(deps: Deps, call: Call, waiter: Waiter) -> AsyncIterator[bytes
     loop = asyncio.get_running_loop()
     beats = heartbeats(deps, loop.time())
     said: tuple[State, str | None] | None = None
-    has_spoken = False
+    has_spoken = is_late = False
     while True:
         if parts := waiter.take_parts():
             if not has_spoken:
@@ -139,8 +148,12 @@ async def _frames(deps: Deps, call: Call, waiter: Waiter) -> AsyncIterator[bytes
             has_spoken = True
             yield beats.data(b"".join(map(data_frame, parts)), loop.time())
             continue
-        if waiter.is_over or (left_s := remaining_s(deps, call)) <= 0:
+        if waiter.is_over or is_late:
             break
+        if (left_s := remaining_s(deps, call)) <= 0:
+            is_late = True
+            await _await_verdict(deps, call, waiter)
+            continue
         view = service_view(deps, waiter)
         news = (derived_state(waiter.state, view), waiter.service)
         if beats.is_due(loop.time(), has_news=news != said and not has_spoken):
@@ -165,8 +178,8 @@ async def _last_frames(
         return
     if waiter.terminal is None:
         error = waiter.failure or deadline_exceeded()
-        reason: CancelReason = "deadline" if waiter.failure is None else "disconnected"
-        send_cancel(deps, call.request_id, reason, call.tenant)
+        if waiter.failure is not None:
+            send_cancel(deps, call.request_id, "disconnected", call.tenant)
         yield error_frame(error.body(call.request_id))
         return
     outcome = await of_terminal(deps, waiter.terminal)

@@ -15,6 +15,7 @@ from functions.ports import BlobStore, Clock, RecordLog
 from functions.probes import ProbeServer, probed
 from functions.recorder.batches import BatchLimits, BatchRunner
 from functions.recorder.reaper import Reaper, ReaperLimits, Republisher
+from functions.recorder.recorded_until import RecordedUntil
 from functions.recorder.recording import Recorder, recorded_topics
 from functions.settings import Settings
 from functions.store import Store
@@ -138,6 +139,7 @@ class RecorderProcess:
             topics=self._topics,
             limits=limits,
             metrics=self._metrics,
+            recorded=RecordedUntil(lags=lags, clock=self._clock, topics=self._topics),
         )
         republisher = Republisher(
             store=self._store,

@@ -2,14 +2,15 @@
 
 Verdicts are pure (`recorder.verdicts`); this module reads rows, appends terminals and waits for the log. It never
 writes a state: the terminals come back through `infer.responses`, whose order decides which of two came first. So every
-door agrees, also when a model's answer and the deadline meet.
+door agrees, also when a model's answer and the deadline meet. What runs is left to its worker for a moment, and nothing
+ends before the recorder has read the log up to the moment from which it may: its end may be there already.
 """
 
 import logging
 from collections.abc import Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from events.kafka_codec import outgoing_record
@@ -18,11 +19,13 @@ from events.reply import terminal_outgoing
 from events.types import Topics
 from functions.errors import ApiError, AppendFailed
 from functions.ports import Clock, LagReader, RecordAppender
+from functions.recorder.recorded_until import RecordedUntil
 from functions.recorder.recording import recorded_topics
 from functions.recorder.verdicts import (
     Positions,
     ending,
     has_caught_up,
+    hold_s,
     reply_of,
     terminal_of,
     was_dropped,
@@ -59,6 +62,7 @@ class Reaper:
         topics: Topics,
         limits: ReaperLimits,
         metrics: Metrics,
+        recorded: RecordedUntil,
     ) -> None:
         self._store = store
         self._appender = appender
@@ -66,20 +70,38 @@ class Reaper:
         self._topics = topics
         self._limits = limits
         self._metrics = metrics
+        self._recorded = recorded
+        self._seen: dict[str, datetime] = {}
         self._emitted: dict[str, float] = {}
 
     def tick(self) -> int:
         """Ends what is due; returns how many terminals the log has taken."""
         now = self._clock.now()
-        due: list[tuple[RequestRow, ApiError]] = []
-        lost = self._store.lost()
-        for rows, is_lost in ((self._store.overdue(now), False), (lost, True)):
-            for row in rows:
-                error = ending(row, now, is_lost=is_lost)
-                if error is not None:
-                    due.append((row, error))
+        due = [
+            (row, error)
+            for row in self._store.lost()
+            if (error := ending(row, now, is_lost=True)) is not None
+        ]
+        overdue = self._overdue(now)
+        if overdue:
+            # Its end may be on the log already: nothing is ended that the recorder has not read up to that moment.
+            until = self._recorded.look()
+            due += [(row, error) for row, error, from_ in overdue if from_ <= until]
         self._forget_emitted()
         return self._emit(due)
+
+    def _overdue(self, now: datetime) -> list[tuple[RequestRow, ApiError, datetime]]:
+        """What may end by now, and since when it may."""
+        rows = self._store.overdue(now)
+        self._seen = {row.id: self._seen.get(row.id, now) for row in rows}
+        found: list[tuple[RequestRow, ApiError, datetime]] = []
+        for row in rows:
+            error = ending(row, now)
+            due_at = row.deadline if row.deadline <= now else self._seen[row.id]
+            from_ = due_at + timedelta(seconds=hold_s(row, now))
+            if error is not None and from_ <= now:
+                found.append((row, error, from_))
+        return found
 
     def _forget_emitted(self) -> None:
         limit = self._clock.monotonic_s() - REPEAT_S

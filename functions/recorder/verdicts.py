@@ -12,9 +12,14 @@ from events.request import Origin, ReplyAddress, is_reply_topic_allowed
 from events.types import State, Topics
 from functions.errors import ApiError
 from functions.ports import Offsets
+from functions.recorder.recorded_until import committed, is_read
 from functions.store import RequestRow
 
 SOURCE: Final = "/recorder"
+SETTLE_S: Final = 0.25
+"""After a deadline an answer may still be on its way to the log for this long..."""
+WORKER_S: Final = 1.5
+"""... and a worker that runs a request ends it itself within this, if it lives."""
 
 
 def ending(row: RequestRow, now: datetime, *, is_lost: bool = False) -> ApiError | None:
@@ -36,6 +41,13 @@ def ending(row: RequestRow, now: datetime, *, is_lost: bool = False) -> ApiError
             "the in-memory broker was restarted and its queue is gone: send it again",
         )
     return None
+
+
+def hold_s(row: RequestRow, now: datetime) -> float:
+    """How long after it is due a request is left to those who work on it: two ends of one request must not meet."""
+    if row.state is State.RUNNING:
+        return WORKER_S
+    return SETTLE_S if row.deadline <= now else 0.0
 
 
 def terminal_of(row: RequestRow, error: ApiError, now: datetime) -> Event:
@@ -82,10 +94,7 @@ class Positions:
 
 def has_caught_up(then: Positions, now: Positions) -> bool:
     """True once the recorder has read everything that was on the log `then`; False where the log was not known."""
-    return bool(then.recorder) and all(
-        offsets.end == offsets.start or (_committed(now.recorder, place) or 0) >= offsets.end
-        for place, offsets in then.recorder.items()
-    )
+    return is_read(then.recorder, now.recorder)
 
 
 def was_dropped(row: RequestRow, record: Record, then: Positions) -> bool:
@@ -98,10 +107,5 @@ def was_dropped(row: RequestRow, record: Record, then: Positions) -> bool:
         return False
     if record.offset < 0:
         return True
-    committed = _committed(then.router, record.partition_id)
-    return committed is not None and committed > record.offset
-
-
-def _committed(offsets: Mapping[PartitionId, Offsets], place: PartitionId) -> int | None:
-    found = offsets.get(place)
-    return None if found is None else found.committed
+    position = committed(then.router, record.partition_id)
+    return position is not None and position > record.offset

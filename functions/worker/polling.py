@@ -325,10 +325,11 @@ class PollThread(threading.Thread):
         request = job.request
         if request is None:
             return job.refusal
-        if self._is_cancelled(request.request_id):
-            error = ApiError("cancelled", "the request was cancelled")
-        elif request.deadline <= self._clock.now():
+        if request.deadline <= self._clock.now():
+            # First, because callers cancel what is past its deadline.
             error = ApiError("deadline_exceeded", "the deadline passed before a model was free")
+        elif self._is_cancelled(request.request_id):
+            error = ApiError("cancelled", "the request was cancelled")
         elif self._counted(job) >= self._limits.max_attempts:
             error = ApiError(
                 "attempts_exhausted", f"no answer after {self._limits.max_attempts} attempts"

@@ -50,6 +50,7 @@ log = logging.getLogger(__name__)
 
 _FIRST_WAIT_S: Final = 0.1
 _RETRY_S: Final = 0.2
+_LATE: Final = ApiError("deadline_exceeded", "the deadline passed while the model was working")
 _MAX_BAD_REPLIES: Final = 2
 """Model calls after which an unreadable answer is final."""
 
@@ -186,9 +187,10 @@ class Runner:
         except asyncio.CancelledError:
             if not run.is_cancelled:
                 raise
-            error = ApiError("cancelled", "the request was cancelled")
+            is_late = run.request.deadline <= self._clock.now()
+            error = _LATE if is_late else ApiError("cancelled", "the request was cancelled")
         except TimeoutError:
-            error = ApiError("deadline_exceeded", "the deadline passed while the model was working")
+            error = _LATE
         except Unsure as unsure:
             parts = 0 if run.held is None else run.held.parts
             unsure_end = StepEnd("unsure", unsure.confidence, reply=unsure.reply, parts=parts)

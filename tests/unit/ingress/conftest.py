@@ -118,6 +118,8 @@ class Worker:
         self.store = store
         self.clock = clock
         self.script: Script = complete
+        self.on_cancel: Script | None = None
+        """What it does instead of ending what was cancelled."""
         self.seen: list[Event] = []
         self.requests: dict[str, InferenceRequest] = {}
         self._stop = threading.Event()
@@ -148,7 +150,12 @@ class Worker:
                 else:
                     self._keep(record)
                 if event.type == types.CANCEL and event.subject in self.requests:
-                    self.send(*self.failed(self.requests[event.subject], "cancelled"))
+                    if self.on_cancel is not None:
+                        self.send(*self.on_cancel(self, self.requests[event.subject]))
+                        continue
+                    late = reply.parse_cancel(event).reason == "deadline"
+                    code = "deadline_exceeded" if late else "cancelled"
+                    self.send(*self.failed(self.requests[event.subject], code))
 
     def _keep(self, record: Record) -> None:
         change = change_of(record, self.blobs, wait_s=60.0, now=self.clock.now())

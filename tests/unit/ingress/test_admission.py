@@ -92,12 +92,12 @@ def test_the_partitioner_agrees_with_the_client_that_appends():
         ({}, True, 115.0),
         ({"x-pickspin-deadline-s": "5"}, True, 5.0),
         ({"x-pickspin-deadline-s": "1e9"}, True, 115.0),
-        ({"x-stainless-read-timeout": "60"}, True, 59.75),
+        ({"x-stainless-read-timeout": "60"}, True, 58.75),
         ({"x-stainless-read-timeout": "1"}, True, 0.9),
         ({"x-stainless-read-timeout": "60"}, False, 115.0),
         ({"x-stainless-read-timeout": "not given"}, True, 115.0),
         ({"x-stainless-read-timeout": "-1"}, True, 115.0),
-        ({"x-pickspin-deadline-s": "5", "x-stainless-read-timeout": "3"}, True, 2.75),
+        ({"x-pickspin-deadline-s": "5", "x-stainless-read-timeout": "3"}, True, 2.7),
     ],
 )
 def test_the_least_bound_counts(headers, reads_at_once, expected):

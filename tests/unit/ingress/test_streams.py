@@ -154,6 +154,20 @@ async def test_a_stream_ends_at_its_deadline_with_an_error_event(
     await eventually(lambda: rig.events_on("infer.control"))
 
 
+async def test_a_stream_whose_end_comes_at_its_deadline_is_whole(
+    rig: Any, chat: Any, live: Any
+) -> None:
+    rig.worker.script = lambda worker, request: worker.chunk(request, "a", 0)
+    rig.worker.on_cancel = lambda worker, request: (
+        *worker.chunk(request, "b", 1),
+        *worker.completed(request, "ab"),
+    )
+    async with live(rig) as client:
+        lines = await lines_of(client, chat | {"stream": True}, **{"x-pickspin-deadline-s": "0.3"})
+    assert texts(lines) == "ab"
+    assert lines[-1] == "data: [DONE]"
+
+
 @pytest.mark.parametrize("stream", [True, False])
 async def test_a_client_that_leaves_frees_its_waiter_and_cancels_the_work(
     rig: Any, chat: Any, live: Any, eventually: Any, stream: bool

@@ -1,5 +1,6 @@
 """A call in one piece, from HTTP to the log and back."""
 
+import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -143,6 +144,45 @@ async def test_the_deadline_answers_504_that_is_not_retried_and_cancels_the_work
     assert cancel.type == types.CANCEL
     assert cancel.subject == rig.worker.seen[0].id
     assert b"deadline" in cancel.data
+
+
+async def test_an_answer_that_comes_at_the_deadline_is_what_the_caller_gets(
+    rig: Any, chat: Any
+) -> None:
+    rig.worker.script = lambda worker, request: ()
+    rig.worker.on_cancel = lambda worker, request: worker.completed(request, "just in time")
+    async with rig.client() as client:
+        answer = await client.post(
+            "/v1/chat/completions", json=chat, headers={"x-pickspin-deadline-s": "0.1"}
+        )
+        assert answer.status_code == 200
+        assert answer.json()["choices"][0]["message"]["content"] == "just in time"
+        row = (await client.get(f"/v1/requests/{rig.worker.seen[0].id}")).json()
+    assert row["state"] == "completed"
+
+
+async def test_an_expiry_on_the_log_is_what_the_caller_gets(rig: Any, chat: Any) -> None:
+    rig.worker.script = lambda worker, request: ()
+    async with rig.client() as client:
+        answer = await client.post(
+            "/v1/chat/completions", json=chat, headers={"x-pickspin-deadline-s": "0.1"}
+        )
+        row = (await client.get(f"/v1/requests/{rig.worker.seen[0].id}")).json()
+    assert (answer.status_code, row["state"]) == (504, "expired")
+    # Word for word, because it is the same.
+    assert answer.json()["error"]["message"] == row["error"]["message"]
+
+
+async def test_where_nothing_is_said_at_the_deadline_the_caller_waits_only_a_moment(
+    rig: Any, chat: Any
+) -> None:
+    rig.configure(deadline_grace_s=0.05)
+    rig.worker.script = rig.worker.on_cancel = lambda worker, request: ()
+    async with rig.client() as client, asyncio.timeout(5):
+        answer = await client.post(
+            "/v1/chat/completions", json=chat, headers={"x-pickspin-deadline-s": "0.1"}
+        )
+    assert answer.json()["error"]["code"] == "deadline_exceeded"
 
 
 async def test_the_clients_own_read_timeout_bounds_the_deadline(rig: Any, chat: Any) -> None:

@@ -18,6 +18,7 @@ from functions.adapters.memory import MemoryBlobs, MemoryLog
 from functions.adapters.sql_store import SqlStore
 from functions.lifecycle import StopFlag
 from functions.recorder.reaper import Reaper, ReaperLimits, Republisher
+from functions.recorder.recorded_until import RecordedUntil
 from functions.recorder.recording import Recorder, recorded_topics
 from functions.telemetry import Metrics
 
@@ -71,6 +72,9 @@ class Stage:
             topics=TOPICS,
             limits=LIMITS,
             metrics=Metrics(),
+            recorded=RecordedUntil(
+                lags=self.log.lag_reader(client="test"), clock=self.clock, topics=TOPICS
+            ),
         )
 
     def send(self, out):
@@ -95,8 +99,8 @@ class Stage:
         self.appender.append(record).result(0)
         return record
 
-    def routed(self, request_id="r1"):
-        data = ProgressData(state="routed", service="slug", model="model")
+    def routed(self, request_id="r1", state="routed"):
+        data = ProgressData(state=state, service="slug", model="model")
         event = reply.progress(
             Origin(request_id=request_id), data, source="/router", now=self.clock.now()
         )

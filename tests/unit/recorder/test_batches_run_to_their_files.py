@@ -11,6 +11,7 @@ from events.request import parse_request
 from events.types import Priority
 from functions.recorder.batch_lines import line_request_id, read_lines
 from functions.recorder.batches import BatchLimits, BatchRunner
+from functions.recorder.verdicts import SETTLE_S
 from functions.store import BatchRow, FileRow
 from functions.telemetry import Metrics
 from tests.unit.recorder.conftest import START, TOPICS
@@ -281,7 +282,7 @@ def test_a_cancelled_batch_stops_and_says_which_lines_were_not_executed(desk):
 def test_a_batch_past_its_window_ends_expired(desk):
     desk.submit(*(line(n) for n in range(5)), deadline=START + timedelta(minutes=10))
     desk.tick()
-    desk.stage.clock.advance(600)
+    desk.stage.clock.advance(600 + SETTLE_S)
     for _ in range(5):
         desk.tick()
         desk.stage.reaper.tick()

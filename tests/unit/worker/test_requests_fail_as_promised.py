@@ -83,6 +83,17 @@ def test_a_cancel_that_came_first_prevents_the_call(stand: Any) -> None:
     asyncio.run(scenario())
 
 
+def test_what_its_caller_gave_up_at_the_deadline_is_expired(stand: Any) -> None:
+    async def scenario() -> None:
+        async with stand() as found:
+            request_id = found.send(wait_s=-1.0)
+            found.cancel(request_id)
+            async with found.worker():
+                assert await found.code(request_id) == "deadline_exceeded"
+
+    asyncio.run(scenario())
+
+
 def header(record: Record, name: str, value: bytes | None) -> Record:
     kept = tuple((k, v) for k, v in record.headers if k != name)
     return replace(record, headers=kept if value is None else (*kept, (name, value)))

@@ -1,0 +1,69 @@
+"""Until when everything on the log is in the store: who ends a request makes sure first that it has not ended yet."""
+
+import logging
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Final
+
+from events.record import PartitionId
+from events.types import Topics
+from functions.ports import Clock, LagReader, Offsets
+from functions.recorder.recording import recorded_topics
+
+BLIND_S: Final = 60.0
+"""Offsets that cannot be read for this long are asked for no more: requests must end."""
+
+log = logging.getLogger(__name__)
+
+
+def is_read(then: Mapping[PartitionId, Offsets], now: Mapping[PartitionId, Offsets]) -> bool:
+    """True once a group has committed everything that was on the log `then`; False where the log was not known."""
+    return bool(then) and all(
+        offsets.end == offsets.start or (committed(now, place) or 0) >= offsets.end
+        for place, offsets in then.items()
+    )
+
+
+def committed(offsets: Mapping[PartitionId, Offsets], place: PartitionId) -> int | None:
+    """A group's position in a partition; None: it has none."""
+    found = offsets.get(place)
+    return None if found is None else found.committed
+
+
+class RecordedUntil:
+    """Asks for the recorder group's offsets when it is asked itself. One thread owns it."""
+
+    def __init__(self, *, lags: LagReader, clock: Clock, topics: Topics) -> None:
+        self._lags = lags
+        self._clock = clock
+        self._topics = topics
+        self._then: tuple[datetime, Mapping[PartitionId, Offsets]] | None = None
+        self._until = datetime.min.replace(tzinfo=clock.now().tzinfo)
+        self._blind_since: datetime | None = None
+
+    def look(self) -> datetime:
+        """An instant before which nothing is on the log that is not in the store; the newest that is known."""
+        at = self._clock.now()
+        offsets = self._offsets()
+        if not offsets:
+            self._blind_since = self._blind_since or at
+            is_blind = at - self._blind_since >= timedelta(seconds=BLIND_S)
+            return at if is_blind else self._until
+        self._blind_since = None
+        if is_read(offsets, offsets):
+            self._until, self._then = at, None
+        elif self._then is None:
+            self._then = at, offsets
+        elif is_read(self._then[1], offsets):
+            # Under load there is always something that is not read; what was there a moment ago may be.
+            self._until, self._then = self._then[0], (at, offsets)
+        return self._until
+
+    def _offsets(self) -> Mapping[PartitionId, Offsets]:
+        group = self._topics.recorder_group
+        try:
+            return self._lags.lags({group: recorded_topics(self._topics)})[group]
+        except Exception as error:  # noqa: BLE001 - clients raise what they like
+            # While a broker is away: asked again at the next look.
+            log.warning("offsets not read", extra={"reason": type(error).__name__})
+            return {}

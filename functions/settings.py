@@ -46,6 +46,8 @@ class BrokerSettings(Group, frozen=True, kw_only=True):
     """Members of a group with work, or of one just rebalanced, ask this often whether it is: who joins waits twice."""
     heartbeat_idle_s: float = 1.0
     """The same for idle members of a settled group, of which there may be many."""
+    stalled_s: float = 180.0
+    """A group with lag whose commits have not moved for this long makes no progress: its process is not ready."""
     poll_idle_ms: int = 50
     """Embedded broker: readers that callers wait for fetch at least this often without a ring (ADR 0003)."""
     poll_lazy_ms: int = 150

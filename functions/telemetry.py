@@ -138,6 +138,12 @@ class Metrics:
         self.append_failures = Counter(
             "pickspin_append_failures", "Appends that failed or are unknown.", ["topic"], registry=r
         )
+        self.stalled = Gauge(
+            "pickspin_stalled_partitions",
+            "Partitions with lag whose commits have not moved for broker.stalled_s.",
+            ["group"],
+            registry=r,
+        )
         self.blob_failures = Counter(
             "pickspin_blob_failures", "Answers that the blob store did not take.", registry=r
         )

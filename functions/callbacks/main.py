@@ -17,6 +17,7 @@ from functions.callbacks.targets import CallbackPolicy
 from functions.lifecycle import Parts, StopFlag
 from functions.ports import BlobStore, Clock, RecordLog
 from functions.probes import ProbeServer, probed
+from functions.progress import ProgressWatch, watched
 from functions.settings import Settings
 from functions.store import CallbackStore
 from functions.telemetry import Metrics, setup_logging
@@ -75,6 +76,13 @@ class CallbacksProcess:
         self._topics = Topics(settings.broker.prefix)
         self._parts = Parts()
         self._metrics = Metrics()
+        self._progress = ProgressWatch(
+            lambda: log.lag_reader(client="callbacks-progress"),
+            {self._topics.callbacks_group: (self._topics.responses,)},
+            stalled_s=settings.broker.stalled_s,
+            clock=clock,
+            metrics=self._metrics,
+        )
         self.probe_port: int | None = None
         self._limits = DeliveryLimits(
             delays=parse_schedule(found.schedule_s),
@@ -88,12 +96,15 @@ class CallbacksProcess:
     def run(self, stop: StopFlag) -> int:
         """Blocks until `stop`."""
         probes = ProbeServer(
-            is_ready=self._parts.is_live,
+            is_ready=self._is_ready,
             is_live=self._parts.is_live,
             registry=self._metrics.registry,
         )
-        with probed(probes, self._settings.probes) as self.probe_port:
+        with probed(probes, self._settings.probes) as self.probe_port, watched(self._progress):
             return self._run(stop)
+
+    def _is_ready(self) -> bool:
+        return self._parts.is_live() and self._progress.is_moving(self._topics.callbacks_group)
 
     def _run(self, stop: StopFlag) -> int:
         try:

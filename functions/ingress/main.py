@@ -32,6 +32,7 @@ from functions.ingress.running import Running
 from functions.ingress.waiting import Waiters
 from functions.lifecycle import StopFlag
 from functions.ports import RecordLog
+from functions.progress import ProgressWatch
 from functions.registry_tail import RegistryTail
 from functions.reply_partitions import ReplyPartitions
 from functions.settings import Settings
@@ -96,12 +97,14 @@ def build(settings: Settings, cluster: RecordLog, catalogue: Catalogue, keys: Ke
         epoch=epoch,
         dropped=lambda reason: metrics.replies_dropped.labels(reason=reason).inc(),
     )
+    progress = _progress(settings, cluster, topics, metrics, instance)
     health = Health(
         clock,
         lambda: (
             Check("replies_followed", reply_tail.is_caught_up()),
             Check("registry_followed", registry.is_caught_up()),
             Check("catalogue_loaded", bool(catalogue.models)),
+            Check("requests_routed", not progress.is_stopped(topics.router_group)),
         ),
     )
     deps = Deps(
@@ -124,7 +127,20 @@ def build(settings: Settings, cluster: RecordLog, catalogue: Catalogue, keys: Ke
         entropy=os.urandom,
         reply_partitions=_reply_partitions(settings, cluster, topics, instance),
     )
-    return Running(deps, cluster, reply_tail, registry)
+    return Running(deps, cluster, reply_tail, registry, progress)
+
+
+def _progress(
+    settings: Settings, cluster: RecordLog, topics: Topics, metrics: Metrics, instance: str
+) -> ProgressWatch:
+    """Whether what is accepted here gets anywhere."""
+    return ProgressWatch(
+        partial(cluster.lag_reader, client=f"ingress-progress-{instance}"),
+        {topics.router_group: (topics.requests,)},
+        stalled_s=settings.broker.stalled_s,
+        clock=SystemClock(),
+        metrics=metrics,
+    )
 
 
 def _reply_partitions(

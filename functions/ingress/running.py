@@ -16,6 +16,7 @@ from functions.ingress.accepting import acknowledged
 from functions.ingress.deps import Deps
 from functions.ingress.reply_tail import POLL_S, RETRY_S, ReplyTail
 from functions.ports import RecordLog
+from functions.progress import ProgressWatch
 from functions.registry_tail import RegistryTail
 
 log = logging.getLogger(__name__)
@@ -33,9 +34,15 @@ class Running:
     """The moving parts of one ingress. `start` and `close` are called by the server's lifespan."""
 
     def __init__(
-        self, deps: Deps, cluster: RecordLog, reply_tail: ReplyTail, registry: RegistryTail
+        self,
+        deps: Deps,
+        cluster: RecordLog,
+        reply_tail: ReplyTail,
+        registry: RegistryTail,
+        progress: ProgressWatch,
     ) -> None:
         self.deps = deps
+        self._progress = progress
         self._reply_tail = reply_tail
         self._registry = registry
         self._ends = EndsTail(deps, cluster) if deps.settings.broker.kind == "embedded" else None
@@ -46,6 +53,7 @@ class Running:
         """Starts the tails and the probe. Called on `loop`."""
         self._loop = loop
         self._registry.start()
+        self._progress.start()
         self._reply_tail.start(loop)
         if self._ends is not None:
             self._ends.start(loop)
@@ -59,6 +67,7 @@ class Running:
         if self._ends is not None:
             self._ends.close()
         self._registry.close()
+        self._progress.close()
         self.deps.appender.close(timeout_s)
         self.deps.executor.shutdown(wait=True, cancel_futures=True)
         self.deps.store.close()

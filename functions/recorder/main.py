@@ -13,6 +13,7 @@ from functions.errors import StoreFailed
 from functions.lifecycle import Parts, StopFlag
 from functions.ports import BlobStore, Clock, RecordLog
 from functions.probes import ProbeServer, probed
+from functions.progress import ProgressWatch, watched
 from functions.recorder.batches import BatchLimits, BatchRunner
 from functions.recorder.reaper import Reaper, ReaperLimits, Republisher
 from functions.recorder.recorded_until import RecordedUntil
@@ -68,6 +69,13 @@ class RecorderProcess:
         self._parts = Parts()
         self._metrics = Metrics()
         self._failures: Counter[str] = Counter()
+        self._progress = ProgressWatch(
+            lambda: log.lag_reader(client="recorder-progress"),
+            {self._topics.recorder_group: recorded_topics(self._topics)},
+            stalled_s=settings.broker.stalled_s,
+            clock=clock,
+            metrics=self._metrics,
+        )
         self.probe_port: int | None = None
 
     def run(self, stop: StopFlag) -> int:
@@ -77,7 +85,7 @@ class RecorderProcess:
             is_live=self._parts.is_live,
             registry=self._metrics.registry,
         )
-        with probed(probes, self._settings.probes) as self.probe_port:
+        with probed(probes, self._settings.probes) as self.probe_port, watched(self._progress):
             return self._run(stop)
 
     def _run(self, stop: StopFlag) -> int:
@@ -199,7 +207,9 @@ class RecorderProcess:
             self._failures.pop(part, None)
 
     def _is_ready(self) -> bool:
-        return self._parts.is_live() and all(n < UNREADY for n in self._failures.copy().values())
+        is_moving = self._progress.is_moving(self._topics.recorder_group)
+        is_well = all(n < UNREADY for n in self._failures.copy().values())
+        return self._parts.is_live() and is_well and is_moving
 
 
 class Purger:

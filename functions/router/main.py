@@ -7,6 +7,7 @@ from functions import wiring
 from functions.adapters.clock import SystemClock
 from functions.errors import StartupFailed
 from functions.lifecycle import StopFlag, prefer_latency
+from functions.router.feeding import watched_feed
 from functions.router.log_binding import IN_FLIGHT, LogBinding
 from functions.router.pumping import Pump, PumpLimits
 from functions.router.wiring import build, patience_of
@@ -64,14 +65,16 @@ def _consume(settings: Settings, catalogue: Catalogue) -> int:
             group=built.topics.router_group, topics=(built.topics.requests,), client="router"
         )
         binding = LogBinding(built.router)
-        Pump(
-            consumer,
-            binding.begin,
-            give_up=binding.abandon,
-            clock=SystemClock(),
-            stop=stop,
-            limits=PumpLimits(in_flight=IN_FLIGHT, patience=patience_of(settings)),
-        ).run()
+        limits = PumpLimits(in_flight=IN_FLIGHT, patience=patience_of(settings))
+        with watched_feed(settings, built.log, built.topics, built.metrics, stop) as looked_at:
+            Pump(
+                consumer,
+                binding.begin,
+                give_up=binding.abandon,
+                clock=SystemClock(),
+                stop=looked_at,
+                limits=limits,
+            ).run()
     finally:
         built.close(CLOSE_S)
     return 0

@@ -8,6 +8,7 @@ from functions import wiring
 from functions.adapters.clock import SystemClock
 from functions.errors import StartupFailed
 from functions.lifecycle import StopFlag, prefer_latency
+from functions.router.feeding import watched_feed
 from functions.router.publishing import Publisher
 from functions.router.pumping import Pump, PumpLimits
 from functions.router.source import RouterAddress, Source
@@ -29,7 +30,7 @@ def run(settings: Settings) -> int:
     if not router.port:
         raise StartupFailed("router.port is not set: the source must know where the router listens")
     stop = StopFlag.install()
-    log, topics = wiring.open_log(settings), Topics(settings.broker.prefix)
+    log, topics, metrics = wiring.open_log(settings), Topics(settings.broker.prefix), Metrics()
     appender = log.appender(client="source")
     policy = reply_policy_of(settings, topics)
     partitions = partitions_of(log, policy, client="source-replies")
@@ -37,22 +38,24 @@ def run(settings: Settings) -> int:
         appender=appender,
         policy=replace(policy, has_partition=partitions.has),
         clock=SystemClock(),
-        metrics=Metrics(),
+        metrics=metrics,
     )
     address = RouterAddress(
         host=router.host, port=router.port, timeout_s=router.request_timeout_s + 1
     )
     source = Source(address, publisher, in_flight=router.source_in_flight)
     consumer = log.group(group=topics.router_group, topics=(topics.requests,), client="source")
+    limits = PumpLimits(in_flight=router.source_in_flight, patience=patience_of(settings))
     try:
-        Pump(
-            consumer,
-            source.begin,
-            clock=SystemClock(),
-            stop=stop,
-            give_up=source.abandon,
-            limits=PumpLimits(in_flight=router.source_in_flight, patience=patience_of(settings)),
-        ).run()
+        with watched_feed(settings, log, topics, metrics, stop) as looked_at:
+            Pump(
+                consumer,
+                source.begin,
+                clock=SystemClock(),
+                stop=looked_at,
+                give_up=source.abandon,
+                limits=limits,
+            ).run()
     finally:
         source.close()
         appender.close(CLOSE_S)

@@ -91,7 +91,7 @@ class Worker:
         self._is_superseded = False
         self._unhealthy = 0
         self._missing = MissingJobs(
-            lambda: parts.poll.handed_over, lambda: parts.runner.in_flight, after_s=parts.stuck_s
+            lambda: parts.poll.owed, lambda: parts.runner.in_flight, after_s=parts.stuck_s
         )
         self.port = 0
         self._probes = ProbeServer(

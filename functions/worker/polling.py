@@ -99,6 +99,7 @@ class PollThread(threading.Thread):
         super().__init__(name="poll", daemon=True)
         self.failure: BaseException | None = None
         self.last_turn_s = time.monotonic()
+        self.owed = 0
         self.on_joined: Callable[[], None] = lambda: None
         self.on_end: Callable[[], None] = lambda: None
         self._outcomes = exchange.outcomes
@@ -122,11 +123,6 @@ class PollThread(threading.Thread):
         self._swept_s = 0.0
         self._committed_s = 0.0
         self._troubled_s: float | None = None
-
-    @property
-    def handed_over(self) -> int:
-        """Jobs that were handed over and whose outcome was not taken yet; thread-safe."""
-        return self._schedule.running + len(self._ending)
 
     def join_group(self) -> None:
         """Lets the thread subscribe: the model is warm."""
@@ -208,6 +204,12 @@ class PollThread(threading.Thread):
         if self._commit(consumer, starts) and starts:
             self._hand_over(starts)
         self._steer(consumer)
+        self.owed = self._owed()
+
+    def _owed(self) -> int:
+        """Jobs whose outcome is still to come: handed over, or fetched and neither queued nor finished."""
+        handed_over = self._schedule.running + len(self._ending)
+        return max(handed_over, self._ledger.unfinished - self._schedule.queued)
 
     def _take_outcomes(self) -> None:
         while True:

@@ -96,7 +96,7 @@ async def test_after_the_grace_of_a_shutdown_open_calls_get_a_typed_answer(
 ) -> None:
     rig.configure(drain_s=0.05)
     rig.worker.script = lambda worker, request: worker.progress(request)
-    running = Running(rig.deps, rig.log, None, None)  # type: ignore[arg-type]
+    running = Running(rig.deps, rig.log, None, None, None)  # type: ignore[arg-type]
     running._loop = asyncio.get_running_loop()
     async with live(rig) as client:
         call = asyncio.ensure_future(client.post(CHAT, json=chat | {"stream": stream}))

@@ -95,7 +95,7 @@ def test_a_task_that_dies_ends_its_request_and_gives_its_slot_back(
             await found.drained()
             (letter,) = found.log.records(TOPICS.dlq)
             assert dict(letter.headers)["ce_deadletterreason"].startswith(b"internal:")
-            await wait_until(lambda: worker._parts.poll.handed_over == 0)
+            await wait_until(lambda: worker._parts.poll.owed == 0)
             assert worker.is_live()
 
     asyncio.run(scenario())
@@ -182,5 +182,16 @@ def test_a_worker_whose_slots_are_held_for_nobody_is_not_live(stand: Any, wait_u
             await wait_until(lambda: not worker.is_live())
             schedule.ended(job)
             await wait_until(worker.is_live)
+
+    asyncio.run(scenario())
+
+
+def test_a_record_that_was_fetched_and_forgotten_is_missed(stand: Any, wait_until: Any) -> None:
+    async def scenario() -> None:
+        async with stand(service=ONE, stuck_s=0.2) as found, found.worker() as worker:
+            poll = worker._parts.poll
+            poll._schedule.add = lambda _job: None
+            found.send()
+            await wait_until(lambda: not worker.is_live())
 
     asyncio.run(scenario())

@@ -1,0 +1,39 @@
+"""What stands around a pump, whichever process it runs in: whether it turns, and whether its group gets anywhere."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from events.types import Topics
+from functions.adapters.clock import SystemClock
+from functions.lifecycle import Parts, StopFlag
+from functions.ports import RecordLog
+from functions.probes import ProbeServer, probed
+from functions.progress import ProgressWatch, watched
+from functions.settings import Settings
+from functions.telemetry import Metrics
+
+
+@contextmanager
+def watched_feed(
+    settings: Settings, log: RecordLog, topics: Topics, metrics: Metrics, stop: StopFlag
+) -> Iterator[StopFlag]:
+    """While inside, the router's group is watched; /ready and /live tell, where the settings want probes.
+
+    Gives the flag for the pump to look at.
+    """
+    group, parts = topics.router_group, Parts()
+    (looked_at,) = parts.watch(stop, 1)
+    watch = ProgressWatch(
+        lambda: log.lag_reader(client="router-progress"),
+        {group: (topics.requests,)},
+        stalled_s=settings.broker.stalled_s,
+        clock=SystemClock(),
+        metrics=metrics,
+    )
+    probes = ProbeServer(
+        is_ready=lambda: parts.is_live() and watch.is_moving(group),
+        is_live=parts.is_live,
+        registry=metrics.registry,
+    )
+    with watched(watch), probed(probes, settings.probes):
+        yield looked_at

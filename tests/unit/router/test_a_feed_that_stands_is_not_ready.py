@@ -1,0 +1,51 @@
+"""Around a pump: its probe says whether the router's group gets anywhere, and whether the pump turns."""
+
+import threading
+from typing import Any
+
+from events.record import PartitionId, Record
+from functions.adapters.memory import MemoryLog
+from functions.lifecycle import StopFlag
+from functions.ports import Commit
+from functions.router import feeding
+from functions.router.feeding import watched_feed
+from functions.settings import BrokerSettings, Settings
+from functions.telemetry import Metrics
+
+
+def eventually(condition: Any) -> None:
+    pause = threading.Event()
+    for _ in range(1000):
+        if condition():
+            return
+        pause.wait(0.005)
+    raise AssertionError("it never came")
+
+
+def test_a_feed_that_does_not_advance_is_not_ready(topics: Any, monkeypatch: Any) -> None:
+    asked: dict[str, Any] = {}
+
+    class Probes:
+        def __init__(self, **named: Any) -> None:
+            asked.update(named)
+
+    class NoProbes:
+        def __enter__(self) -> None: ...
+        def __exit__(self, *_: object) -> None: ...
+
+    monkeypatch.setattr(feeding, "ProbeServer", Probes)
+    monkeypatch.setattr(feeding, "probed", lambda *_: NoProbes())
+    log, metrics, stop = MemoryLog(partitions=1), Metrics(), StopFlag()
+    log.store(Record(topic=topics.requests, value=b"x"))
+    consumer = log.group(group=topics.router_group, topics=(topics.requests,), client="c")
+    consumer.poll(0)
+    settings = Settings(broker=BrokerSettings(stalled_s=0.1))
+    with watched_feed(settings, log, topics, metrics, stop) as looked_at:
+        assert asked["is_ready"]()
+        eventually(lambda: not asked["is_ready"]())
+        assert asked["is_live"]()
+        consumer.commit({PartitionId(topics.requests, 0): Commit(1)})
+        eventually(asked["is_ready"])
+        stop.set()
+        assert looked_at.is_set()
+    consumer.close()

@@ -107,6 +107,8 @@ class Service(Entry, frozen=True):
     cooldown_s: float = 30.0
     idle_s: float = 300.0
     """tau: idle this long goes to min_warm."""
+    queue_mark_s: float = 120.0
+    """Expected wait in its queue beyond which another service that is allowed to answer is preferred."""
     timeout_s: float = 600.0
     start_timeout_s: float = 120.0
     warm_hours: tuple[WarmHours, ...] = ()

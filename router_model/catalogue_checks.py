@@ -123,7 +123,8 @@ def _services(catalogue: Catalogue) -> Iterator[Problem]:
             {"concurrency": 1, "max_replicas": 1, "partitions": 1, "min_warm": 0, "gpu_share": 0,
              "price_per_hour_usd": 0, "cold_start_s": 0, "ttft_s": 0, "cooldown_s": 0, "idle_s": 0},
         )  # fmt: skip
-        for name in ("tokens_per_s", "prefill_tokens_per_s", "timeout_s", "start_timeout_s"):
+        for name in ("tokens_per_s", "prefill_tokens_per_s", "queue_mark_s", "timeout_s",
+                     "start_timeout_s"):  # fmt: skip
             if getattr(service, name) <= 0:
                 yield Problem(f"{path}.{name}", "must be above 0")
         yield from _replicas(path, service, catalogue.min_warm(service))

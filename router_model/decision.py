@@ -9,7 +9,7 @@ from router_model.classifier import RouteClass
 from router_model.constraints import Bound
 from router_model.estimating import Basis, FinishEstimate
 
-DropReason = Bound | Literal["unhealthy", "no_capacity"]
+DropReason = Bound | Literal["unhealthy", "no_capacity", "queue"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

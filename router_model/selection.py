@@ -49,6 +49,8 @@ class Ask:
     limits: Constraints = NO_CONSTRAINTS
     patience: Patience = "none"
     """What it waits for where no service is healthy."""
+    heeds_queue: bool = False
+    """Whether a service whose queue is beyond its mark is left out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,16 +166,16 @@ def _first_open(
     now: datetime,
     found: Classification,
 ) -> tuple[Option, Shortlist]:
-    """The first option with a healthy service; where there is none, the first with one that the request waits for.
+    """The first option with a healthy service whose queue is not too long; where there is none, the first with one that
+    the request waits for.
 
     Raises:
         NoRoute: there is neither.
     """
     try:
-        return _open_option(options, ask, catalogue, registry, now, found)
-    except NoHealthyService:
-        if ask.patience == "none":
-            raise
+        eager = replace(ask, heeds_queue=True)
+        return _open_option(options, eager, catalogue, registry, now, found)
+    except NoRoute:
         return _open_option(options, ask, catalogue, registry, now, found, ask.patience)
 
 
@@ -239,6 +241,12 @@ def shortlist(candidates: Iterable[Candidate], ask: Ask, found: Classification) 
             continue
         expected = estimate(one, ask.features, found)
         unusable += expected.unusable
+        queue_s, mark_s = expected.finish.queue_s, one.service.queue_mark_s
+        if ask.heeds_queue and queue_s > mark_s:
+            dropped.append(
+                Dropped(service=slug, model=model, reason="queue", value=queue_s, limit=mark_s)
+            )
+            continue
         miss = _miss(ask.limits, expected)
         if miss is None:
             kept.append(expected)

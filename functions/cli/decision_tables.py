@@ -27,8 +27,9 @@ BASES: dict[Basis, str] = {
     "default": "default of its tier",
 }
 _DROPPED: dict[str, str] = {
-    "unhealthy": "its last start failed",
+    "unhealthy": "its starts or its calls fail",
     "no_capacity": "it has no slots",
+    "queue": "seconds are expected in its queue",
     "max_cost": "USD expected",
     "max_latency": "seconds expected",
     "min_quality": "chance of a good answer",

@@ -4,12 +4,13 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ParamSpec, TypeVar
 
 from events.types import Topics
 from functions.ingress.admission import Outstanding
 from functions.ingress.identity import Keys
+from functions.ingress.open_calls import OpenCalls
 from functions.ingress.probing import Health
 from functions.ingress.waiting import Waiters
 from functions.ports import BlobStore, Clock, RecordAppender
@@ -50,6 +51,7 @@ class Deps:
     instance: str
     epoch: str
     entropy: Callable[[int], bytes]
+    calls: OpenCalls = field(default_factory=OpenCalls)
     reply_partitions: ReplyPartitions
 
     async def offload(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

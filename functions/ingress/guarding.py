@@ -1,5 +1,6 @@
 """The outermost layer: limits on heads and open calls, a request id for each call, and the one catch-all."""
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -16,6 +17,7 @@ from events.limits import DEFAULT_LIMITS
 from functions.errors import ApiError
 from functions.ingress.answering import as_refusal, refusal
 from functions.ingress.deps import Deps
+from functions.ingress.open_calls import shutting_down
 from functions.ingress.origins import Origins
 from functions.ingress.reading import ClientGone
 
@@ -52,6 +54,7 @@ class Guard:
         request_id = ids.new_request_id(self._deps.clock.now(), self._deps.entropy(10))
         scope.setdefault("state", {})["request_id"] = request_id
         self._open += 1
+        task = self._deps.calls.enter()
         try:
             check_head(scope)
             self._origins.check(scope["method"], scope["headers"])
@@ -59,9 +62,15 @@ class Guard:
             await self._app(scope, exchange.receive, exchange.send)
         except ClientGone:
             return
+        except asyncio.CancelledError:
+            if not self._deps.calls.is_closing:
+                raise
+            task.uncancel()
+            await self._refuse(shutting_down(), exchange, request_id)
         except Exception as error:  # noqa: BLE001 - the loop boundary: logged once, answered with the id only
             await self._refuse(error, exchange, request_id)
         finally:
+            self._deps.calls.leave(task)
             self._open -= 1
 
     def _check_room(self, scope: Scope) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import socket
 import uuid
@@ -28,7 +29,7 @@ from functions.ingress.origins import is_loopback
 from functions.ingress.partitioning import partition_of
 from functions.ingress.probing import Check, Health
 from functions.ingress.reply_tail import ReplyTail
-from functions.ingress.running import Running
+from functions.ingress.running import LAST_RESORT_S, Running
 from functions.ingress.waiting import Waiters
 from functions.lifecycle import StopFlag
 from functions.ports import RecordLog
@@ -210,5 +211,5 @@ def _config(app: Starlette, settings: Settings) -> uvicorn.Config:
         proxy_headers=False,
         backlog=BACKLOG,
         timeout_keep_alive=75,
-        timeout_graceful_shutdown=int(settings.ingress.drain_s) + 2,
+        timeout_graceful_shutdown=math.ceil(settings.ingress.drain_s + LAST_RESORT_S) + 1,
     )

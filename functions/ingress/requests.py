@@ -166,7 +166,8 @@ async def forget_delivered(deps: Deps, row: RequestRow) -> None:
 async def _until_ended(deps: Deps, row: RequestRow, wait_s: float) -> RequestRow:
     loop = asyncio.get_running_loop()
     until = loop.time() + wait_s
-    while not row.state.is_terminal and loop.time() < until:
+    # Whoever polls is told at once where the request stands when this replica is going.
+    while not (row.state.is_terminal or deps.health.is_draining) and loop.time() < until:
         await asyncio.sleep(POLL_S)
         found = await deps.offload(deps.store.request, row.id)
         row = row if found is None else found

@@ -10,10 +10,11 @@ from events import ids, kafka_codec, types
 from events.errors import EventRejected
 from events.instants import to_rfc3339
 from events.record import Event
-from functions.errors import ApiError, AppendFailed
+from functions.errors import AppendFailed
 from functions.following import Following
 from functions.ingress.accepting import acknowledged
 from functions.ingress.deps import Deps
+from functions.ingress.open_calls import shutting_down
 from functions.ingress.reply_tail import POLL_S, RETRY_S, ReplyTail
 from functions.ports import RecordLog
 from functions.progress import ProgressWatch
@@ -24,6 +25,8 @@ log = logging.getLogger(__name__)
 GATHER_S: Final = 0.2
 """Between two polls of the ends: room that is free this late is free soon enough."""
 
+LAST_RESORT_S: Final = 1.0
+"""What waits for no model (an upload, another's answer) is ended this long after those that do."""
 PROBE_S: Final = 2.0
 """A quiet ingress proves this often that it can write."""
 PROBE_ANSWER_S: Final = 2.0
@@ -86,8 +89,9 @@ class Running:
             self._loop.call_soon_threadsafe(self._end_later, self._loop)
 
     def _end_later(self, loop: asyncio.AbstractEventLoop) -> None:
-        error = ApiError("not_ready", "This replica is shutting down; try again.")
-        loop.call_later(self.deps.settings.ingress.drain_s, self.deps.waiters.fail_all, error)
+        drain_s = self.deps.settings.ingress.drain_s
+        loop.call_later(drain_s, self.deps.waiters.fail_all, shutting_down())
+        loop.call_later(drain_s + LAST_RESORT_S, self.deps.calls.close)
 
 
 async def probe(deps: Deps) -> None:

@@ -1,6 +1,7 @@
 """Streams: what a waiter receives, as server-sent events, with comment lines while the model is cold."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Final
@@ -13,11 +14,14 @@ from events.types import State
 from functions.errors import PickspinError
 from functions.ingress.answering import as_refusal, header_safe
 from functions.ingress.deps import cancelling
+from functions.ingress.open_calls import shutting_down
 from router_model.registry import ServiceView
 
 log = logging.getLogger(__name__)
 
 DONE: Final = b"data: [DONE]\n\n"
+CUT_S: Final = 0.5
+"""A reader that does not take the last event of a stream within this is cut."""
 HEADERS: Final[Mapping[str, str]] = {
     "content-type": "text/event-stream; charset=utf-8",
     "cache-control": "no-cache, no-transform",
@@ -47,11 +51,15 @@ class EventStream(Response):
         self._gone = gone
         self._finished = finished
         self._write_s = write_s
+        self._has_started = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             async with cancelling(asyncio.create_task(until_disconnect(receive, self._gone))):
                 await self._write(send)
+        except asyncio.CancelledError:
+            await self._cut(send)
+            raise
         except (TimeoutError, OSError):
             # Raised inside `send` only: the client does not read, or is gone. There is nobody to tell.
             self._gone()
@@ -61,10 +69,20 @@ class EventStream(Response):
         finally:
             await self._finished()
 
+    async def _cut(self, send: Send) -> None:
+        """The last resort of shutdown: an error event, so that nobody takes the stream for whole."""
+        if not self._has_started:
+            return
+        frame = b"\n" + error_frame(shutting_down().body(self.headers.get("x-pickspin-request-id")))
+        with contextlib.suppress(TimeoutError, OSError):
+            async with asyncio.timeout(CUT_S):
+                await send({"type": "http.response.body", "body": frame, "more_body": False})
+
     async def _write(self, send: Send) -> None:
         await send(
             {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
         )
+        self._has_started = True
         last = b""
         try:
             async for frame in self._frames:

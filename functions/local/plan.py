@@ -1,6 +1,5 @@
 """Which processes a local stack consists of, and in which order they stop. Pure."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -9,19 +8,17 @@ import msgspec
 from functions.local.processes import ChildSpec, process_command
 from functions.settings import Settings, child_environ
 
+DOORS: Final = "ingress"
+"""Stops first, and drains while everything that its callers wait for still works, the scaler too."""
 STOP_ORDER: Final[tuple[tuple[str, ...], ...]] = (
-    ("ingress",),
     ("source", "router"),
     ("recorder", "callbacks"),
 )
-"""After the doors are closed; workers drain between the first and the second stage, the broker goes last."""
-STOP_S: Final[Mapping[str, float]] = {
-    "ingress": 5.0,
-    "source": 5.0,
-    "router": 5.0,
-    "recorder": 5.0,
-    "callbacks": 5.0,
-}
+"""After the doors are closed and workers have drained; the broker goes last."""
+STOP_S: Final = 5.0
+"""A process that nobody waits for may take this long to end."""
+DOORS_SPARE_S: Final = 8.0
+"""The ingress drains for `drain_s`, gives its last answers and closes; then it is killed."""
 
 
 def kept_processes(settings: Settings) -> tuple[str, ...]:
@@ -37,8 +34,13 @@ def kept_spec(verb: str, settings: Settings, logs: Path) -> ChildSpec:
         command=process_command(verb),
         environ=child_environ(settings),
         logs=logs,
-        stop_s=STOP_S[verb],
+        stop_s=stop_s(verb, settings),
     )
+
+
+def stop_s(verb: str, settings: Settings) -> float:
+    """Seconds from SIGTERM to SIGKILL: the ingress has the time that its callers were promised."""
+    return settings.ingress.drain_s + DOORS_SPARE_S if verb == "ingress" else STOP_S
 
 
 def with_broker(settings: Settings, bootstrap: str, boot_id: str) -> Settings:

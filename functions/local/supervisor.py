@@ -8,7 +8,7 @@ with a new boot id begins. Children are spawned from the main thread only (see `
 import asyncio
 import signal
 import uuid
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from functions.errors import StartupFailed
 from functions.local.announcing import Journal
 from functions.local.brokers import RunningBroker, ensure_topics, start_broker
 from functions.local.keeping import Keeper
-from functions.local.plan import STOP_ORDER, kept_processes, kept_spec, with_broker
+from functions.local.plan import DOORS, STOP_ORDER, kept_processes, kept_spec, with_broker
 from functions.local.preparing import BrokerChoice
 from functions.local.probing import is_ready
 from functions.local.processes import Child, trim_log
@@ -153,7 +153,10 @@ class Supervisor:
         async with _running(keeper.run() for keeper in life.keepers):
             try:
                 async with self._scaled(life), _running((self._trim_logs(),)):
-                    yield
+                    try:
+                        yield
+                    finally:
+                        await _stop(life, (DOORS,))
             finally:
                 await self._stop_in_order(life)
 
@@ -231,17 +234,22 @@ class Supervisor:
                 tasks[1].result()
 
     async def _stop_in_order(self, life: Life) -> None:
-        by_name = {keeper.name: keeper for keeper in life.keepers}
-        for number, stage in enumerate(STOP_ORDER):
-            await asyncio.gather(*(by_name[name].stop() for name in stage if name in by_name))
-            if number == 0 and life.pool is not None:
-                await life.pool.stop()
+        await _stop(life, (DOORS,))  # where the scaler never came up
+        if life.pool is not None:
+            await life.pool.stop()
+        for stage in STOP_ORDER:
+            await _stop(life, stage)
 
     async def _trim_logs(self) -> None:
         while True:
             await asyncio.sleep(TRIM_S)
             for path in self._stack.logs.glob("*.log"):
                 trim_log(path)
+
+
+async def _stop(life: Life, names: Collection[str]) -> None:
+    wanted = [one for one in life.keepers if one.name in names and one.state != "stopped"]
+    await asyncio.gather(*(keeper.stop() for keeper in wanted))
 
 
 def _open_registry(settings: Settings) -> RegistryTail:

@@ -113,6 +113,105 @@ async def test_after_the_grace_of_a_shutdown_open_calls_get_a_typed_answer(
         assert answer.json()["error"]["code"] == "not_ready"
 
 
+def draining(rig: Any) -> Running:
+    running = Running(rig.deps, rig.log, None, None)  # type: ignore[arg-type]
+    running._loop = asyncio.get_running_loop()
+    return running
+
+
+async def test_what_can_be_answered_within_the_grace_is_answered(
+    rig: Any, chat: Any, live: Any, eventually: Any
+) -> None:
+    held: list[Any] = []
+
+    def hold(worker: Any, request: Any) -> Any:
+        held.append(request)
+        return worker.progress(request)
+
+    rig.configure(drain_s=5.0)
+    rig.worker.script = hold
+    async with live(rig) as client:
+        calls = [
+            asyncio.ensure_future(client.post(CHAT, json=chat | {"stream": stream}))
+            for stream in (False, True)
+        ]
+        await eventually(lambda: len(held) == 2)
+        draining(rig).drain()
+        rig.worker.send(*(out for one in held for out in rig.worker.completed(one)))
+        plain, stream = await asyncio.gather(*calls)
+    assert plain.json()["choices"][0]["message"]["content"] == "hello"
+    assert stream.text.endswith("data: [DONE]\n\n")
+
+
+async def test_whoever_polls_is_told_at_once_where_the_request_stands(
+    rig: Any, chat: Any, live: Any, eventually: Any
+) -> None:
+    rig.worker.script = lambda worker, request: ()
+    async with live(rig) as client:
+        url = (await client.post(CHAT, json=chat, headers=ASYNC)).headers["location"]
+        poll = asyncio.ensure_future(client.get(url, headers={"prefer": "wait=60"}))
+        await eventually(lambda: len(rig.deps.calls))
+        draining(rig).drain()
+        answer = await poll
+    assert answer.status_code == 200
+    assert answer.json()["state"] == "accepted"
+
+
+async def test_the_last_resort_of_a_call_is_a_typed_refusal(
+    rig: Any, chat: Any, live: Any, eventually: Any
+) -> None:
+    """Who waits for another's call holds no waiter: it is ended all the same, and never just cut."""
+    rig.worker.script = lambda worker, request: ()
+    keyed = {"idempotency-key": "k"}
+    async with live(rig) as client:
+        first = asyncio.ensure_future(client.post(CHAT, json=chat, headers=keyed))
+        await eventually(lambda: len(rig.deps.waiters))
+        join = asyncio.ensure_future(client.post(CHAT, json=chat, headers=keyed))
+        await eventually(lambda: len(rig.deps.calls) == 2)
+        rig.deps.calls.close()
+        answers = await asyncio.gather(first, join)
+    for answer in answers:
+        assert answer.status_code == 503
+        assert answer.json()["error"]["code"] == "not_ready"
+    assert len(rig.deps.calls) == 0
+
+
+async def test_the_last_resort_of_a_stream_is_the_error_event(
+    rig: Any, chat: Any, live: Any
+) -> None:
+    rig.worker.script = lambda worker, request: worker.progress(request)
+    keyed = {"idempotency-key": "k"}
+    async with live(rig) as client:
+        asked = client.build_request("POST", CHAT, json=chat | {"stream": True}, headers=keyed)
+        first = await client.send(asked, stream=True)
+        join = await client.send(asked, stream=True)
+        url = f"/v1/requests/{first.headers['x-pickspin-request-id']}/events"
+        events = await client.send(client.build_request("GET", url), stream=True)
+        rig.deps.calls.close()
+        streams = (first, join, events)
+        texts = [(await one.aread()).decode() for one in streams]
+    for one, text in zip(streams, texts, strict=True):
+        assert one.status_code == 200
+        last = text.split("\n\n")[-2]
+        assert '"code":"not_ready"' in last
+        assert first.headers["x-pickspin-request-id"] in last
+
+
+async def test_an_upload_that_shutdown_ends_is_refused(
+    rig: Any, live: Any, eventually: Any
+) -> None:
+    async with live(rig) as client:
+        reader, writer = await asyncio.open_connection(client.base_url.host, client.base_url.port)
+        writer.write(
+            b"POST /v1/files HTTP/1.1\r\nhost: t\r\ncontent-length: 100000\r\n"
+            b"content-type: multipart/form-data; boundary=x\r\n\r\n--x\r\n"
+        )
+        await eventually(lambda: len(rig.deps.calls))
+        rig.deps.calls.close()
+        assert b" 503 " in await reader.readline()
+        writer.close()
+
+
 async def test_a_malformed_reply_is_counted_and_harms_nobody(rig: Any, chat: Any) -> None:
     def garbage(worker: Any, request: Any) -> Any:
         worker._appender.append(

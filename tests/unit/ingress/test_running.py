@@ -114,7 +114,7 @@ async def test_after_the_grace_of_a_shutdown_open_calls_get_a_typed_answer(
 
 
 def draining(rig: Any) -> Running:
-    running = Running(rig.deps, rig.log, None, None)  # type: ignore[arg-type]
+    running = Running(rig.deps, rig.log, None, None, None)  # type: ignore[arg-type]
     running._loop = asyncio.get_running_loop()
     return running
 

@@ -229,8 +229,8 @@ class RequestStore(Protocol):
         """The newest rows. Only `request` reads results; lists leave `result` None."""
         ...
 
-    def record_batch(self, changes: "Sequence[Change]") -> "Sequence[str]":
-        """Applies a poll's worth of changes in one transaction; returns ids whose *first* terminal this was."""
+    def record_batch(self, changes: "Sequence[Change]") -> "Recorded":
+        """Applies a poll's worth of changes in one transaction. The first terminal of a request is its end."""
         ...
 
     def events_after(
@@ -283,6 +283,17 @@ class Change:
     """Terminal data after `dataref` was resolved; None when it is in the event."""
     row: RequestRow | None = None
     """The parsed request of a request event."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """What a transaction found: requests that ended in it, and terminals that say something else than the first one.
+
+    `other_ends` are pairs of a request id and what differs: its `state`, or the `answer` where that is kept.
+    """
+
+    ended: tuple[str, ...] = ()
+    other_ends: tuple[tuple[str, Literal["state", "answer"]], ...] = ()
 
 
 class CallbackStore(Protocol):

@@ -182,6 +182,12 @@ class Metrics:
         self.reaped = Counter(
             "pickspin_reaped", "Requests ended by the reaper.", ["state"], registry=r
         )
+        self.other_ends = Counter(
+            "pickspin_other_ends",
+            "Ends of requests that had another one before, by what differs: state, or the answer. The first counts.",
+            ["differs"],
+            registry=r,
+        )
         self.callbacks = Counter(
             "pickspin_callback_attempts", "Callback attempts by outcome.", ["outcome"], registry=r
         )

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from sqlalchemy import Connection, bindparam, select, update
 
@@ -24,7 +24,7 @@ from functions.adapters.sql_rows import (
 from functions.adapters.sql_schema import request_events, requests
 from functions.adapters.sql_states import Ended, Fact, Life, Progressed, Streamed, fold
 from functions.errors import ApiError
-from functions.store import Change, RequestRow
+from functions.store import Change, Recorded, RequestRow
 
 MAX_ENTRIES: Final = 20_000
 """Entries of one request's event stream; further chunks are dropped (the terminal holds the whole answer)."""
@@ -68,6 +68,7 @@ class Recording:
         self._keeps_prompts = keeps_prompts
         self._tracked: dict[str, _Tracked] = {}
         self._entries: list[dict[str, Any]] = []
+        self._other_ends: list[tuple[str, Literal["state", "answer"]]] = []
 
     def accept(self, pairs: Sequence[tuple[RequestRow, Record | None]]) -> set[str]:
         """Makes requests known; returns the ids that were not known before."""
@@ -76,8 +77,8 @@ class Recording:
         self._write()
         return fresh
 
-    def apply(self, changes: Sequence[Change]) -> Sequence[str]:
-        """Folds the changes in; returns the ids whose first terminal was among them."""
+    def apply(self, changes: Sequence[Change]) -> Recorded:
+        """Folds the changes in."""
         known = [(change.row, change.record) for change in changes if change.row is not None]
         facts = [fact for change in changes if (fact := fact_of(change, self._now)) is not None]
         # Parts of a stream come on another topic than its terminal: what came in one poll goes in before it.
@@ -85,9 +86,9 @@ class Recording:
         self._load([*(row.id for row, _ in known), *(fact.request_id for fact in facts)])
         for row, record in known:
             self._make_known(row, record)
-        ended = [fact.request_id for fact in facts if self._fold(fact)]
+        ended = tuple(fact.request_id for fact in facts if self._fold(fact))
         self._write()
-        return ended
+        return Recorded(ended=ended, other_ends=tuple(self._other_ends))
 
     def fail(self, ids: Sequence[str], error: ApiError) -> None:
         """Ends these requests with a failed result made here."""
@@ -163,9 +164,25 @@ class Recording:
                 entry = state_entry(fact.state, {"status": fact.status})
                 self._append(tracked, _TERMINAL, _TERMINAL, entry)
                 return True
+            case Ended():
+                self._compare(before, fact)
             case _:
                 pass
         return False
+
+    def _compare(self, life: Life, again: Ended) -> None:
+        """Notes an end that comes after another one and says something else."""
+        if again.state is not life.state:
+            self._other_ends.append((life.id, "state"))
+        elif life.state is State.COMPLETED:
+            first = life.result or self._kept_result(life.id)
+            if first is not None and first != again.result:
+                self._other_ends.append((life.id, "answer"))
+
+    def _kept_result(self, request_id: str) -> bytes | None:
+        query = select(requests.c.result).where(requests.c.id == request_id)
+        found: bytes | None = self._connection.execute(query).scalar()
+        return found
 
     def _has_entry(self, fact: Streamed) -> bool:
         columns = request_events.c

@@ -21,7 +21,7 @@ from functions.adapters.sql_schema import (
 )
 from functions.errors import ApiError
 from functions.ports import Clock
-from functions.store import Change, Claim, KeyUse, RequestEvent, RequestRow
+from functions.store import Change, Claim, KeyUse, Recorded, RequestEvent, RequestRow
 
 UNSTORED_KEEP: Final = timedelta(hours=1)
 """An answer with `store: false` that nobody fetched is deleted after this long."""
@@ -96,9 +96,9 @@ class SqlRequests:
         with self._db.read() as connection:
             return sql_keys.look_up(connection, key, _standing)
 
-    def record_batch(self, changes: Sequence[Change]) -> Sequence[str]:
+    def record_batch(self, changes: Sequence[Change]) -> Recorded:
         if not changes:
-            return ()
+            return Recorded()
         with self._db.write() as connection:
             return self._recording(connection, self._clock.now()).apply(changes)
 

@@ -13,7 +13,7 @@ from functions.errors import StoreFailed
 from functions.lifecycle import StopFlag
 from functions.ports import BlobStore, Clock, Commit, GroupConsumer
 from functions.recorder.changes import change_of
-from functions.store import Change, RequestStore
+from functions.store import Change, Recorded, RequestStore
 from functions.telemetry import Metrics
 
 POLL_S: Final = 0.25
@@ -91,7 +91,7 @@ class Recorder:
         """False: stopped before the store could take them."""
         while True:
             try:
-                self._store.record_batch(changes)
+                recorded = self._store.record_batch(changes)
             except StoreFailed as error:
                 if not error.is_transient:
                     return self._record_singly(changes, stop)
@@ -103,7 +103,14 @@ class Recorder:
                 log.exception("changes not recorded", extra={"changes": len(changes)})
                 return self._record_singly(changes, stop)
             else:
+                self._count(recorded)
                 return True
+
+    def _count(self, recorded: Recorded) -> None:
+        """An end after the end changes nothing, but somebody may have been told it."""
+        for request_id, what in recorded.other_ends:
+            self._metrics.other_ends.labels(differs=what).inc()
+            log.warning("request ended again", extra={"request_id": request_id, "differs": what})
 
     def _record_singly(self, changes: Sequence[Change], stop: StopFlag) -> bool:
         """One change that the store refuses must not hold up the others."""

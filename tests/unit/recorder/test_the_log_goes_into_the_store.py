@@ -1,9 +1,12 @@
 import json
 from dataclasses import replace
 
+from events import reply
 from events.types import State
-from functions.errors import StoreFailed
-from tests.unit.recorder.conftest import TOPICS
+from functions.errors import ApiError, StoreFailed
+from functions.recorder.verdicts import terminal_of
+from functions.telemetry import Metrics
+from tests.unit.recorder.conftest import START, TOPICS
 
 
 def test_a_request_is_recorded_from_accepted_to_completed(stage):
@@ -120,3 +123,20 @@ def test_one_change_that_the_store_refuses_does_not_hold_up_the_others(stage):
         False,
         True,
     ]
+
+
+def test_ends_after_the_end_are_counted_by_what_differs(stage):
+    metrics = Metrics()
+    stage.recorder = stage.new_recorder(stage.consumer, metrics=metrics)
+    stage.request("r1", wait_s=1)
+    stage.answered("r1")
+    stage.record_all()
+    stage.answered("r1")
+    expired = terminal_of(stage.store.request("r1"), ApiError("deadline_exceeded", "m"), START)
+    (out,) = reply.terminal_outgoing(expired, topics=TOPICS, reply=None)
+    stage.send(out)
+    stage.record_all()
+    count = metrics.registry.get_sample_value
+    assert count("pickspin_other_ends_total", {"differs": "state"}) == 1
+    assert count("pickspin_other_ends_total", {"differs": "answer"}) is None
+    assert stage.store.request("r1").state is State.COMPLETED

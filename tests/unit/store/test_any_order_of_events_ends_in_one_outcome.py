@@ -74,14 +74,18 @@ class Lives(RuleBasedStateMachine):
         self.end(self.facts.failed(code, status, request_id), request_id, (state, code))
 
     def end(self, change, request_id, outcome):
-        ended = self.record(change)
-        assert list(ended) == ([] if request_id in self.first else [request_id])
-        self.first.setdefault(request_id, outcome)
+        recorded = self.record(change)
+        assert list(recorded.ended) == ([] if request_id in self.first else [request_id])
+        first = self.first.setdefault(request_id, outcome)
+        differs = {one for _, one in recorded.other_ends}
+        assert ("state" in differs) == (first[0] is not outcome[0])
+        if first[0] is outcome[0] is State.COMPLETED and request_id in self.known:
+            assert ("answer" in differs) == (first != outcome)
 
     @rule()
     def read_everything_again(self):
         """The recorder was killed before its commit."""
-        assert list(self.store.record_batch(self.history)) == []
+        assert self.store.record_batch(self.history).ended == ()
 
     @invariant()
     def the_first_terminal_is_what_is_seen(self):

@@ -35,8 +35,8 @@ def test_a_state_never_moves_back(store, facts):
 
 def test_the_first_terminal_wins(store, facts):
     store.accept(facts.row())
-    assert store.record_batch([facts.completed()]) == ["r1"]
-    assert store.record_batch([facts.failed("deadline_exceeded", 504)]) == []
+    assert store.record_batch([facts.completed()]).ended == ("r1",)
+    assert store.record_batch([facts.failed("deadline_exceeded", 504)]).ended == ()
     row = store.request("r1")
     assert (row.state, row.status) == (State.COMPLETED, 200)
     assert (row.usage_prompt, row.usage_completion, row.cost_usd) == (3, 5, 0.25)
@@ -45,7 +45,7 @@ def test_the_first_terminal_wins(store, facts):
 
 def test_two_terminals_in_one_poll_are_taken_in_their_order(store, facts):
     store.accept(facts.row())
-    assert store.record_batch([facts.failed("cancelled", 409), facts.completed()]) == ["r1"]
+    assert store.record_batch([facts.failed("cancelled", 409), facts.completed()]).ended == ("r1",)
     assert store.request("r1").state is State.CANCELLED
 
 
@@ -149,3 +149,27 @@ def test_everything_unfinished_fails_when_asked(store, facts, clock):
 
 def test_a_boot_is_new_once(store):
     assert [store.boot("one"), store.boot("one"), store.boot("two")] == [True, False, True]
+
+
+def test_an_end_after_the_end_is_told_apart_by_what_differs(store, facts):
+    store.accept(facts.row())
+    store.record_batch([facts.completed()])
+    assert store.record_batch([facts.completed()]).other_ends == ()
+    assert store.record_batch([facts.completed(text="another")]).other_ends == (("r1", "answer"),)
+    late = facts.failed("deadline_exceeded", 504)
+    assert store.record_batch([late]).other_ends == (("r1", "state"),)
+    assert json.loads(store.request("r1").result)["text"] == "hello"
+
+
+def test_two_different_ends_in_one_poll_are_told_apart(store, facts):
+    store.accept(facts.row())
+    changes = [facts.completed(), facts.completed(text="another"), facts.failed("cancelled", 409)]
+    found = store.record_batch(changes)
+    assert found.ended == ("r1",)
+    assert found.other_ends == (("r1", "answer"), ("r1", "state"))
+
+
+def test_answers_that_are_not_kept_are_not_compared(store, facts):
+    store.accept(facts.row(is_stored=False, is_background=False))
+    store.record_batch([facts.completed()])
+    assert store.record_batch([facts.completed(text="another")]).other_ends == ()

@@ -45,6 +45,9 @@ class RegistryFold:
                 registry = self._apply(registry, record)
             except EventRejected as error:
                 log.warning("status record skipped", extra={"reason": error.reason})
+            except Exception:
+                # The boundary of one record: followed anew, it would come again.
+                log.exception("status record not read", extra={"offset": record.offset})
         self.registry = registry
 
     def _apply(self, registry: Registry, record: Record) -> Registry:

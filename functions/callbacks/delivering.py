@@ -282,4 +282,11 @@ class Deliverer:
         )
         out = Outgoing(topic=self._around.topics.dlq, key=delivery.request_id, event=event)
         future = self._around.appender.append(outgoing_record(out))
-        await asyncio.wrap_future(future)
+        try:
+            await asyncio.wrap_future(future)
+        except AppendFailed as error:
+            if not error.is_final:
+                raise
+            # No such topic: the receiver is not called again and again for that.
+            self._around.metrics.dead_letters.labels("lost").inc()
+            log.error("a dead letter is lost", extra={"delivery_id": delivery.id})  # noqa: TRY400

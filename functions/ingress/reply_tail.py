@@ -87,10 +87,17 @@ class ReplyTail:
 
     def _read(self, record: Record) -> Reply | None:
         try:
-            event = kafka_codec.from_record(record)
+            return self._read_strictly(record)
         except (EventRejected, PickspinError):
             self._dropped("malformed")
-            return None
+        except Exception:
+            # The boundary of one record: followed anew, the tail would miss the replies behind it.
+            log.exception("a reply cannot be read", extra={"offset": record.offset})
+            self._dropped("malformed")
+        return None
+
+    def _read_strictly(self, record: Record) -> Reply | None:
+        event = kafka_codec.from_record(record)
         if event.type == STATUS:
             return None  # our own probe (functions.ingress.running.probe)
         found = read_reply(event, self._epoch)

@@ -79,7 +79,12 @@ class Running:
     async def _probe(self) -> None:
         while True:
             if self.deps.health.is_quiet(PROBE_S):
-                await probe(self.deps)
+                try:
+                    await probe(self.deps)
+                except Exception:
+                    # The loop boundary: whoever proves that writes work must not end unseen.
+                    self.deps.health.failed()
+                    log.exception("the probe failed")
             await asyncio.sleep(PROBE_S / 2)
 
     def drain(self) -> None:

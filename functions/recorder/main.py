@@ -139,6 +139,7 @@ class RecorderProcess:
             route_bound_s=settings.store.route_bound_s,
             append_s=settings.broker.delivery_timeout_s,
             further_reply_topics=_names(settings.ingress.reply_topics),
+            max_record_bytes=settings.broker.max_record_bytes,
         )
         reaper = Reaper(
             store=self._store,

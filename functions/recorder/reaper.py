@@ -11,12 +11,14 @@ from collections.abc import Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
 from events.kafka_codec import outgoing_record
-from events.record import PartitionId
+from events.record import PartitionId, Record
 from events.reply import terminal_outgoing
 from events.types import Topics
+from functions.dead_lettering import DeadLetters
 from functions.errors import ApiError, AppendFailed
 from functions.ports import Clock, LagReader, RecordAppender
 from functions.recorder.recorded_until import RecordedUntil
@@ -48,6 +50,7 @@ class ReaperLimits:
     route_bound_s: float
     append_s: float
     further_reply_topics: frozenset[str] = frozenset()
+    max_record_bytes: int = 900 * 1024
 
 
 class Reaper:
@@ -73,6 +76,9 @@ class Reaper:
         self._recorded = recorded
         self._seen: dict[str, datetime] = {}
         self._emitted: dict[str, float] = {}
+        self._dead_letters = DeadLetters(
+            appender, topic=topics.dlq, max_bytes=limits.max_record_bytes, metrics=metrics
+        )
 
     def tick(self) -> int:
         """Ends what is due; returns how many terminals the log has taken."""
@@ -126,8 +132,17 @@ class Reaper:
         event = terminal_of(row, error, self._clock.now())
         reply = reply_of(row, self._topics, self._limits.further_reply_topics)
         outgoing = terminal_outgoing(event, topics=self._topics, reply=reply)
-        first, *_ = [self._appender.append(outgoing_record(out)) for out in outgoing]
-        return first
+        public, *addressed = map(outgoing_record, outgoing)
+        for record in addressed:
+            told = self._appender.append(record)
+            told.add_done_callback(partial(self._keep_untold, record))
+        return self._appender.append(public)
+
+    def _keep_untold(self, record: Record, told: "Future[PartitionId]") -> None:
+        error = told.exception()
+        if isinstance(error, AppendFailed) and error.is_final:
+            self._metrics.replies_dropped.labels("undeliverable").inc()
+            self._dead_letters.keep(record, "undeliverable")
 
     def _has_landed(self, row: RequestRow, error: ApiError, future: "Future[PartitionId]") -> bool:
         try:

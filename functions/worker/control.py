@@ -11,7 +11,7 @@ from typing import Final
 
 from events import kafka_codec, reply
 from events.errors import EventRejected
-from events.record import Record
+from events.record import Event, Record
 from events.types import CANCEL, REVISION
 from functions.following import Following
 from functions.ports import RecordTail
@@ -80,18 +80,21 @@ class ControlTail:
 
     def _take(self, record: Record) -> None:
         try:
-            event = kafka_codec.from_record(record)
-            if event.type == REVISION:
-                named = reply.parse_revision(event)
-                self._revisions[named.service] = named.revision
-                self._on_revision(named.service)
-            if event.type != CANCEL:
-                return
-            request_id = reply.parse_cancel(event).request_id
+            self._read(kafka_codec.from_record(record))
         except EventRejected as error:
             log.warning("not a control event", extra={"reason": error.reason})
-            return
-        self._cancelled[request_id] = None
-        if len(self._cancelled) > MOST_CANCELLED:
-            self._cancelled.popitem(last=False)
-        self._on_cancel(request_id)
+        except Exception:
+            # The boundary of one record: followed anew, it would come again.
+            log.exception("a control event cannot be read", extra={"offset": record.offset})
+
+    def _read(self, event: Event) -> None:
+        if event.type == REVISION:
+            named = reply.parse_revision(event)
+            self._revisions[named.service] = named.revision
+            self._on_revision(named.service)
+        elif event.type == CANCEL:
+            request_id = reply.parse_cancel(event).request_id
+            self._cancelled[request_id] = None
+            if len(self._cancelled) > MOST_CANCELLED:
+                self._cancelled.popitem(last=False)
+            self._on_cancel(request_id)

@@ -93,6 +93,7 @@ class Worker:
         self._missing = MissingJobs(
             lambda: parts.poll.owed, lambda: parts.runner.in_flight, after_s=parts.stuck_s
         )
+        self._beside: tuple[asyncio.Task[None], ...] = ()
         self.port = 0
         self._probes = ProbeServer(
             is_ready=self.is_ready, is_live=self.is_live, registry=parts.metrics.registry
@@ -132,14 +133,18 @@ class Worker:
         self.port = await self._probes.start(parts.host, parts.port, listener)
         parts.control.start()
         parts.poll.start()
-        repeating = [
-            asyncio.create_task(work) for work in (parts.status.repeat(), self._dozing_when_open())
-        ]
+        self._beside = tuple(
+            asyncio.create_task(work, name=name)
+            for name, work in (
+                ("status", parts.status.repeat()),
+                ("dozing", self._dozing_when_open()),
+            )
+        )
         failure: str | None = None
         try:
             failure = await self._live()
         finally:
-            for task in repeating:
+            for task in self._beside:
                 task.cancel()
             await self._end(failure)
         return 0 if failure is None else 1
@@ -278,6 +283,8 @@ class Worker:
             if not parts.gate.is_open():
                 await self._stand_down()
                 return None
+            if (dead := self._dead_beside()) is not None:
+                return f"the part {dead} died"
             if missing := self._missing.look(time.monotonic()):
                 return f"{missing} jobs are counted as running and nobody runs them"
             failure = await self._server_failure()
@@ -288,6 +295,14 @@ class Worker:
                 and not await self._can_generate()
             ):
                 return "the model server answers probes but generates nothing"
+
+    def _dead_beside(self) -> str | None:
+        """The name of a task beside the jobs that has died: without it this replica is not what it seems to be."""
+        for task in self._beside:
+            if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+                log.error("part of the worker died", exc_info=error)
+                return task.get_name()
+        return None
 
     async def _server_failure(self) -> str | None:
         """Why the model server is of no use any more; one bad answer to a probe is none."""

@@ -8,6 +8,7 @@ from events.types import CALLBACK_FAILED
 from functions.adapters.clock import SystemClock
 from functions.adapters.webhook_http import WebhookAnswer
 from functions.callbacks.targets import CallbackPolicy
+from functions.errors import AppendFailed
 from tests.unit.callbacks.conftest import SECRET, START, TOPICS, answer
 
 
@@ -63,6 +64,20 @@ def test_after_the_last_attempt_the_failure_is_on_the_dead_letter_topic(stage):
         event = from_record(record)
         assert (event.type, event.subject, record.key) == (CALLBACK_FAILED, "r1", b"r1")
         assert b'"attempts":3' in event.data
+
+    stage.run(play, script=[answer(503)])
+
+
+def test_without_a_dead_letter_topic_the_receiver_is_not_called_for_ever(stage):
+    async def play(desk):
+        desk.log.fail_next(TOPICS.dlq, AppendFailed("no such topic", is_unroutable=True))
+        desk.add_target()
+        desk.enqueue()
+        for _ in range(6):
+            await desk.deliver()
+            desk.clock.advance(400)
+        assert len(desk.receiver.received) == 3
+        assert desk.delivery().state == "failed"
 
     stage.run(play, script=[answer(503)])
 

@@ -51,6 +51,16 @@ def test_the_waiting_caller_gets_the_expiry_on_its_own_partition(stage):
     assert stage.terminals(TOPICS.replies) == stage.terminals() == [("r1", "expired")]
 
 
+def test_an_expiry_that_cannot_be_told_at_its_address_is_public_and_kept(stage):
+    stage.request(wait_s=1, replytopic=TOPICS.replies, replypartition="77")
+    stage.record_all()
+    stage.clock.advance(1 + SETTLE_S)
+    assert stage.reaper.tick() == 1
+    assert stage.terminals() == [("r1", "expired")]
+    (letter,) = stage.log.records(TOPICS.dlq)
+    assert dict(letter.headers)["ce_deadletterreason"] == b"undeliverable"
+
+
 def test_a_reply_topic_that_is_not_allowed_gets_nothing(stage):
     stage.request(wait_s=1, replytopic="infer.requests")
     stage.record_all()

@@ -11,6 +11,7 @@ from events.types import CHUNK, Topics
 from functions.adapters.memory import MemoryBlobs
 from functions.errors import AppendFailed
 from functions.settings import BrokerSettings
+from functions.worker import lifecycle, status
 from functions.worker.missing import MissingJobs
 
 TOPICS = Topics()
@@ -193,5 +194,25 @@ def test_a_record_that_was_fetched_and_forgotten_is_missed(stand: Any, wait_unti
             poll._schedule.add = lambda _job: None
             found.send()
             await wait_until(lambda: not worker.is_live())
+
+    asyncio.run(scenario())
+
+
+def test_a_worker_whose_status_task_dies_ends_and_is_started_again(
+    stand: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lifecycle, "HEALTH_EVERY_S", 0.05)
+    monkeypatch.setattr(status, "REPEAT_S", 0.05)
+
+    async def scenario() -> None:
+        async with stand() as found:
+            async with found.worker() as worker:
+                parts = worker._parts
+                real = parts.status.publish
+                parts.status.publish = lambda: 1 / 0
+                await wait_until(lambda: worker._dead_beside() is not None)
+                parts.status.publish = real
+                await wait_until(lambda: not worker.is_ready())
+            assert found.status == 1
 
     asyncio.run(scenario())

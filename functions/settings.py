@@ -5,7 +5,7 @@
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final, Literal
 
 import msgspec
@@ -430,12 +430,35 @@ def kubeconfig_of_environment(environ: Mapping[str, str] | None = None) -> str:
 
 
 def server_environ(
-    added: Mapping[str, str], environ: Mapping[str, str] | None = None
+    added: Mapping[str, str],
+    environ: Mapping[str, str] | None = None,
+    *,
+    hidden: Collection[str] = (),
 ) -> dict[str, str]:
-    """The environment of a program that is not ours: `environ` (None: this process's) without settings, and `added`."""
+    """The environment of a program that is not ours: `environ` (None: this process's) without settings and without what
+    is `hidden` from it, and `added`.
+    """
     found = dict(os.environ if environ is None else environ)
-    kept = {name: text for name, text in found.items() if not name.startswith("PICKSPIN_")}
+    kept = {
+        name: text
+        for name, text in found.items()
+        if not name.startswith("PICKSPIN_") and name not in hidden
+    }
     return kept | dict(added)
+
+
+def key_of_environment(name: str, environ: Mapping[str, str] | None = None) -> str:
+    """The key of a model server in the variable that a catalogue names.
+
+    Raises:
+        StartupFailed: it is not set, or no HTTP header can hold it; the message never holds it.
+    """
+    key = (os.environ if environ is None else environ).get(name, "").strip()
+    if not key:
+        raise StartupFailed(f"the variable {name} (backend.key_env) is not set")
+    if not (key.isascii() and key.isprintable()):
+        raise StartupFailed(f"the variable {name} (backend.key_env) holds no key")
+    return key
 
 
 def masked(settings: Settings) -> dict[str, Any]:

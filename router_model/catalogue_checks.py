@@ -21,6 +21,7 @@ MAX_SLUG_CHARS: Final = 63
 RESERVED_NAMES: Final = frozenset({"auto"})
 _SLUG: Final = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
+_KEY_ENV: Final = re.compile(r"(?!PICKSPIN_)[A-Z_][A-Z0-9_]{0,127}")
 _SECRET_ARGUMENT: Final = re.compile(r"(?i)(.*[_-])?(api_?key|password|secret|token)")
 
 Check = Callable[[Catalogue], Iterator[Problem]]
@@ -133,6 +134,7 @@ def _services(catalogue: Catalogue) -> Iterator[Problem]:
         model = catalogue.model(service.model)
         if model is not None:
             yield from _source(path, service, model)
+            yield from _key(f"{path}.backend.key_env", service, model)
 
 
 def _replicas(path: str, service: Service, min_warm: int) -> Iterator[Problem]:
@@ -155,6 +157,19 @@ def _arguments(path: str, service: Service) -> Iterator[Problem]:
     for name in service.backend.args:
         if _SECRET_ARGUMENT.fullmatch(name):
             yield Problem(f"{path}.backend.args.{name}", "the catalogue holds no secrets")
+
+
+def _key(path: str, service: Service, model: Model) -> Iterator[Problem]:
+    name = service.backend.key_env
+    if name is None:
+        return
+    if model.weights.url is None:
+        yield Problem(path, f"is for a server that model {model.id!r} reaches by weights.url")
+    if not _KEY_ENV.fullmatch(name):
+        yield Problem(
+            path,
+            "must be the name of an environment variable (A-Z, 0-9 and _, not PICKSPIN_...), not a key",
+        )
 
 
 def _warm_hours(path: str, service: Service) -> Iterator[Problem]:

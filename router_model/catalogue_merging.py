@@ -88,6 +88,7 @@ ONLY_SCALES: Final = frozenset(
         "partitions",
     }
     | {"price_per_hour_usd", "cold_start_s", "tokens_per_s", "ttft_s", "prefill_tokens_per_s"}
+    | {"queue_mark_s"}
 )
 """Of a service; no pod starts anew for these, so the newest holds (the charts' `pickspin.readAtStart` omits them)."""
 

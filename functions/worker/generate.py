@@ -65,9 +65,10 @@ class Generated:
         return tokens if isinstance(tokens, int) else 0
 
 
-def open_http(root: str, *, concurrency: int) -> httpx.AsyncClient:
-    """The HTTP client of one model server. Proxy settings of the environment do not apply."""
+def open_http(root: str, *, concurrency: int, key: str | None = None) -> httpx.AsyncClient:
+    """The HTTP client of one model server, which may want a key. Proxy settings of the environment do not apply."""
     return httpx.AsyncClient(
+        headers={} if key is None else {"authorization": f"Bearer {key}"},
         base_url=root,
         trust_env=False,
         timeout=httpx.Timeout(WRITE_S, connect=CONNECT_S),

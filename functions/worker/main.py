@@ -146,6 +146,7 @@ async def build_worker(
         python=worker.server_python,
         can_sleep=worker.sleep_level > 0,
         unreachable_s=worker.unreachable_s,
+        hidden=frozenset(s.backend.key_env for s in catalogue.services if s.backend.key_env),
     )
     try:
         server = await ModelServer.start(service, model, surroundings.data_dir, options)
@@ -234,7 +235,7 @@ def _wire(base: Base) -> Worker:
     status = _status(base, publisher)
     status.publish()
     outcomes: queue.SimpleQueue[Outcome | None] = queue.SimpleQueue()
-    http = open_http(base.server.root, concurrency=base.service.concurrency)
+    http = open_http(base.server.root, concurrency=base.service.concurrency, key=base.server.key)
     dozing = _dozing(base, http)
     caller = ModelCaller(http, _call_limits(base), _call_health(base, status), dozing)
     runner = _runner(base, caller, publisher, outcomes)

@@ -21,7 +21,7 @@ from functions.backends import table, weights
 from functions.backends.arguments import Place, arguments_of, environment_of
 from functions.backends.table import PATHS, BackendRow, SleepLevel, Step
 from functions.errors import StartupFailed
-from functions.settings import server_environ
+from functions.settings import key_of_environment, server_environ
 from functions.worker import failures, replies
 from functions.worker.failures import BadReply, CallFailed
 from router_model.catalogue import Model, Service
@@ -62,6 +62,8 @@ class Options:
     python: str = ""
     can_sleep: bool = False
     unreachable_s: float = 0.0
+    hidden: frozenset[str] = frozenset()
+    """Variables that are not for a local server: keys of others."""
 
 
 def command_of(
@@ -126,6 +128,8 @@ class ModelServer:
     ) -> None:
         self.root = root
         self.row = row
+        self.key: str | None = None
+        """What a remote server wants to see before it answers."""
         self._unreachable_s = unreachable_s
         self._absent = absent
         self._process: asyncio.subprocess.Process | None = process
@@ -151,16 +155,18 @@ class ModelServer:
         Must run in the main thread: the kernel ties the child to the thread that starts it.
 
         Raises:
-            StartupFailed: weights missing or wrong, or a kind that cannot be started here.
+            StartupFailed: weights missing or wrong, no key for a remote one, or a kind that cannot be started here.
         """
         row = table.TABLE[service.backend.kind]
         if model.weights.url is not None:
             unreachable_s = 0.0 if options is None else options.unreachable_s
-            return cls(table.root_of(model.weights.url), row, unreachable_s=unreachable_s)
+            found = cls(table.root_of(model.weights.url), row, unreachable_s=unreachable_s)
+            if service.backend.key_env is not None:
+                found.key = key_of_environment(service.backend.key_env)
+            return found
         path: str | None = None
         if service.backend.kind != "fake":
-            found = await asyncio.to_thread(weights.locate, model.weights, data_dir, row.loads)
-            path = str(found)
+            path = str(await asyncio.to_thread(weights.locate, model.weights, data_dir, row.loads))
         command = command_of(service, model, path, options)
         port = _free_port()
         process = await asyncio.create_subprocess_exec(
@@ -174,7 +180,7 @@ class ModelServer:
             str(os.getpid()),
             stdin=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
-            env=server_environ(command.environment),
+            env=server_environ(command.environment, hidden=options.hidden if options else ()),
             start_new_session=True,  # a ctrl-C in the terminal lets the worker drain first
         )
         return cls(f"http://127.0.0.1:{port}", row, process)

@@ -83,7 +83,7 @@ app.kubernetes.io/component: {{ .component }}
     {{- $found = append $found (dict
       "slug" $slug "model" $service.model "kind" $kind "checksum" $checksum
       "path" $path "url" ($weights.url | default "") "claim" $claim "artefact" $artefact
-      "args" ($backend.args | default dict) "context" ($model.context_length | default 2048 | int)
+      "args" ($backend.args | default dict) "keyEnv" ($backend.key_env | default "") "context" ($model.context_length | default 2048 | int)
       "capabilities" ($model.capabilities | default (list "chat" "completions"))
       "topic" (printf "%sinfer.model.%s" $global.topicPrefix $slug)
       "group" (printf "%sinfer-model-%s" $global.topicPrefix $slug)
@@ -273,7 +273,7 @@ app.kubernetes.io/component: {{ .component }}
 {{/* What a worker reads of its service once, at its start, as JSON. What only scales is not part of it: no model starts
      anew for that. Takes an entry of the catalogue's services. */}}
 {{- define "pickspin.readAtStart" -}}
-{{- omit . "slug" "min_warm" "max_replicas" "cooldown_s" "idle_s" "warm_hours" "warm_by_habit" "partitions" "price_per_hour_usd" "cold_start_s" "tokens_per_s" "ttft_s" "prefill_tokens_per_s" | toJson -}}
+{{- omit . "slug" "min_warm" "max_replicas" "cooldown_s" "idle_s" "warm_hours" "warm_by_habit" "partitions" "price_per_hour_usd" "cold_start_s" "tokens_per_s" "ttft_s" "prefill_tokens_per_s" "queue_mark_s" | toJson -}}
 {{- end -}}
 
 {{/* The restricted Pod Security Standard, said on the container: a Knative Service takes it nowhere else. */}}

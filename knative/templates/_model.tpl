@@ -217,6 +217,11 @@ containers:
       - {name: PICKSPIN_WORKER_SLEEP_LEVEL, value: {{ $models.sleep.level | quote }}}
       - {name: PICKSPIN_WORKER_SLEEP_AFTER_S, value: {{ $models.sleep.afterSeconds | quote }}}
       {{- end }}
+      {{- with $service.keyEnv }}
+      # The key of a server that others run: the catalogue names the variable, the secret holds the value.
+      - name: {{ . }}
+        valueFrom: {secretKeyRef: {name: {{ $root.Values.global.modelKeysSecret }}, key: {{ . }}}}
+      {{- end }}
       - {name: HOME, value: /tmp}
     ports:
       - containerPort: 8080

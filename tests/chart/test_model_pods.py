@@ -303,3 +303,22 @@ def test_models_listen_to_their_own_pod_only(render):
         words = container_of(docs, "m", "model")["args"]
         assert "127.0.0.1" in words, kind
         assert "ports" not in container_of(docs, "m", "model"), yaml.safe_dump(words)
+
+
+def test_the_key_of_a_hosted_model_comes_from_a_secret_and_only_to_its_worker(render):
+    hosted = service(backend={"kind": "openai", "key_env": "VENDOR_KEY"})
+    values = catalogue(hosted)
+    values["global"]["catalogue"]["models"][0] = {
+        "id": "m",
+        "weights": {"url": "https://vendor.example/v1"},
+    }
+    values["global"]["modelKeysSecret"] = "their-keys"
+    rendered = render(values)
+    (variable,) = [
+        each
+        for each in container_of(rendered, "m", "worker")["env"]
+        if each["name"] == "VENDOR_KEY"
+    ]
+    assert variable["valueFrom"] == {"secretKeyRef": {"name": "their-keys", "key": "VENDOR_KEY"}}
+    others = [each for each in rendered if each["metadata"]["name"] not in {"ps-m", "m"}]
+    assert "their-keys" not in json.dumps([each.get("spec") for each in others])

@@ -30,12 +30,13 @@ from events.record import Record
 from events.types import Topics
 from examples.local_stack import free_port
 from functions.adapters.kafka_log import KafkaLog
+from functions.environment import child_environ
 from functions.local.broker_kafka import start_kafka
 from functions.local.mock_cluster import MockCluster
 from functions.local.topics import topic_specs
 from functions.ports import Commit, TopicSpec
 from functions.scaler import externalscaler_pb2 as pb
-from functions.settings import BrokerSettings, ScalerSettings, Settings, child_environ
+from functions.settings import BrokerSettings, ScalerSettings, Settings
 from functions.wiring import load_catalogue
 from router_model.catalogue import Backend, Catalogue, Model, Service
 from router_model.catalogue_loading import dump_catalogue, finish

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Final
 import msgspec
 import typer
 
+from functions.environment import kubeconfig_of_environment
 from functions.errors import PickspinError, StartupFailed
-from functions.settings import kubeconfig_of_environment, load_settings
+from functions.settings import load_settings
 
 if TYPE_CHECKING:
     from functions.doctor.snapshot import LogFacts, Snapshot

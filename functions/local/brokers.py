@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Final
 
 from functions import wiring
+from functions.environment import child_environ
 from functions.errors import StartupFailed
 from functions.local.broker_main import ADDRESS_FILE
 from functions.local.preparing import BrokerChoice
 from functions.local.processes import Child, ChildSpec, last_line, process_command
 from functions.local.topics import topic_specs
-from functions.settings import Settings, child_environ
+from functions.settings import Settings
 from router_model.catalogue import Catalogue
 
 EMBEDDED_START_S: Final = 20.0

@@ -5,8 +5,9 @@ from typing import Final
 
 import msgspec
 
+from functions.environment import child_environ
 from functions.local.processes import ChildSpec, process_command
-from functions.settings import Settings, child_environ
+from functions.settings import Settings
 
 DOORS: Final = "ingress"
 """Stops first, and drains while everything that its callers wait for still works, the scaler too."""

@@ -10,10 +10,11 @@ from typing import Final
 import msgspec
 
 from events.types import BreakerState, ReplicaState
+from functions.environment import child_environ
 from functions.local.announcing import Journal
 from functions.local.processes import Child, ChildSpec, last_line, process_command
 from functions.ports import Clock
-from functions.settings import Settings, child_environ
+from functions.settings import Settings
 from functions.spin.starts import StartRule, start_delay_s
 from router_model.catalogue import Service
 from router_model.registry import Registry

@@ -20,8 +20,8 @@ from events import json_codec
 from functions.backends import table, weights
 from functions.backends.arguments import Place, arguments_of, environment_of
 from functions.backends.table import PATHS, BackendRow, SleepLevel, Step
+from functions.environment import key_of_environment, server_environ
 from functions.errors import StartupFailed
-from functions.settings import key_of_environment, server_environ
 from functions.worker import failures, replies
 from functions.worker.failures import BadReply, CallFailed
 from router_model.catalogue import Model, Service

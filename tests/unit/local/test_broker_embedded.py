@@ -12,11 +12,12 @@ import pytest
 from events.record import Record
 from events.types import Topics
 from functions.adapters.kafka_log import KafkaLog
+from functions.environment import child_environ
 from functions.errors import StartupFailed
 from functions.local import mock_cluster
 from functions.local.mock_cluster import MockCluster, find_library
 from functions.ports import TopicSpec
-from functions.settings import BrokerSettings, Settings, child_environ
+from functions.settings import BrokerSettings, Settings
 
 pytestmark = pytest.mark.process
 

@@ -12,8 +12,9 @@ import pytest
 
 from events.types import COMPLETED, ReplicaState, Topics
 from functions.adapters.clock import SystemClock
+from functions.environment import key_of_environment, server_environ
 from functions.errors import StartupFailed
-from functions.settings import Settings, WorkerSettings, key_of_environment, server_environ
+from functions.settings import Settings, WorkerSettings
 from functions.worker.generate import open_http
 from functions.worker.main import Surroundings, build_worker
 from router_model.catalogue import Backend, Catalogue, Model, Service, Weights

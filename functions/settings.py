@@ -56,6 +56,8 @@ class BrokerSettings(Group, frozen=True, kw_only=True):
     """Producer cap; strictly below the broker's topic limit (1 MiB) so that one record never poisons a producer."""
     inline_bytes: int = 256 * 1024
     """Bodies above this travel by `dataref`."""
+    embedded_answer_bytes: int = 32 * 1024
+    """Embedded broker: answers above this do. It forgets what a partition holds above about 5 MB, read or not."""
 
 
 class IngressSettings(Group, frozen=True, kw_only=True):
@@ -83,7 +85,8 @@ class IngressSettings(Group, frozen=True, kw_only=True):
     tenant_queue: int = 1000
     """Unfinished accepted requests of one tenant, and open batches; the next gets 429 `tenant_queue`."""
     embedded_partition_bytes: int = 3 * 1024 * 1024
-    """Unfinished bytes per request partition on the embedded broker, which forgets above about 5 MB."""
+    """Bytes per partition that are unfinished, or that the recorder has not read, on the embedded broker, which forgets
+    above about 5 MB."""
     heartbeat_s: float = 1.0
     """Comment lines of a waiting stream come this often at first, then ever more seldom ..."""
     heartbeat_most_s: float = 15.0

@@ -4,27 +4,33 @@ import asyncio
 import contextlib
 import logging
 import threading
-from typing import Final
+import time
+from collections.abc import Callable, Mapping
+from typing import Final, TypeVar
 
 from events import ids, kafka_codec, types
 from events.errors import EventRejected
 from events.instants import to_rfc3339
-from events.record import Event
+from events.record import Event, Record
 from functions.errors import AppendFailed
 from functions.following import Following
 from functions.ingress.accepting import acknowledged
+from functions.ingress.admission import End
 from functions.ingress.deps import Deps
 from functions.ingress.open_calls import shutting_down
 from functions.ingress.reply_tail import POLL_S, RETRY_S, ReplyTail
-from functions.ports import RecordLog
+from functions.ports import LagReader, RecordLog
 from functions.progress import ProgressWatch
 from functions.registry_tail import RegistryTail
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 GATHER_S: Final = 0.2
 """Between two polls of the ends: room that is free this late is free soon enough."""
-
+LOOK_S: Final = 0.5
+"""Between two looks at how far the recorder has read."""
 LAST_RESORT_S: Final = 1.0
 """What waits for no model (an upload, another's answer) is ended this long after those that do."""
 PROBE_S: Final = 2.0
@@ -127,7 +133,9 @@ async def probe(deps: Deps) -> None:
 
 
 class EndsTail:
-    """The thread over `infer.responses` that frees the in-memory broker's room; embedded broker only."""
+    """The thread over `infer.responses` that frees the in-memory broker's room once the recorder has read it; embedded
+    broker only.
+    """
 
     def __init__(self, deps: Deps, cluster: RecordLog) -> None:
         self._deps = deps
@@ -143,22 +151,42 @@ class EndsTail:
         self._following.close()
 
     def _follow(self, stop: threading.Event) -> None:
+        client = f"ingress-ends-{self._deps.instance}"
+        outstanding, looked_s = self._deps.outstanding, 0.0
         tail = self._cluster.tail(
-            topics=(self._deps.topics.responses,),
-            client=f"ingress-ends-{self._deps.instance}",
-            from_start=False,
+            topics=(self._deps.topics.responses,), client=client, from_start=False
         )
-        with contextlib.closing(tail):
+        lags = self._cluster.lag_reader(client=client)
+        with contextlib.closing(tail), contextlib.closing(lags):
             while not stop.is_set():
-                ended: list[str] = []
-                for record in tail.poll(POLL_S):
-                    with contextlib.suppress(EventRejected):
-                        event = kafka_codec.from_record(record)
-                        ended.append(event.get(types.CORRELATION_ID) or "")
-                if ended and self._loop is not None:
-                    self._loop.call_soon_threadsafe(self._release, ended)
+                ends = [end for record in tail.poll(POLL_S) if (end := end_of(record)) is not None]
+                if ends:
+                    self._tell(outstanding.note_ends, ends)
+                if outstanding.unread_bytes and time.monotonic() - looked_s >= LOOK_S:
+                    looked_s = time.monotonic()
+                    self._tell(outstanding.note_read, self._positions(lags))
                 stop.wait(GATHER_S)
 
-    def _release(self, request_ids: list[str]) -> None:
-        for request_id in request_ids:
-            self._deps.outstanding.release(request_id)
+    def _tell(self, note: Callable[[T], None], what: T) -> None:
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(note, what)
+
+    def _positions(self, lags: LagReader) -> Mapping[int, int]:
+        """How far the recorder has read, by partition; nothing where that cannot be known now."""
+        topics = self._deps.topics
+        try:
+            found = lags.lags({topics.recorder_group: (topics.responses,)})
+        except Exception as error:  # noqa: BLE001 - clients raise what they like
+            log.warning("offsets not read", extra={"reason": type(error).__name__})
+            return {}
+        offsets = found.get(topics.recorder_group, {})
+        return {place.partition: one.committed or 0 for place, one in offsets.items()}
+
+
+def end_of(record: Record) -> End | None:
+    """What of the in-memory broker's room a record of `infer.responses` stands for; None: it is no event."""
+    with contextlib.suppress(EventRejected):
+        event = kafka_codec.from_record(record)
+        request_id = event.get(types.CORRELATION_ID) or ""
+        return End(request_id, record.partition or 0, record.offset, record.size_bytes)
+    return None

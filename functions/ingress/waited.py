@@ -226,8 +226,6 @@ def _observe_first_token(deps: Deps, call: Call, waiter: Waiter) -> None:
 
 def _close(deps: Deps, call: Call, waiter: Waiter) -> None:
     deps.waiters.close(waiter)
-    if waiter.terminal is not None:
-        deps.outstanding.release(call.request_id)
     passed_s = deps.clock.monotonic_s() - call.accepted_s
     deps.metrics.e2e_latency.labels(operation=call.operation).observe(max(0.0, passed_s))
     outcome = "none" if waiter.terminal is None else waiter.terminal.state.value

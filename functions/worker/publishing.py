@@ -52,6 +52,8 @@ class Publisher:
         self._clock = clock
         self._metrics = metrics
         self._inline_bytes = limits.inline_bytes
+        if limits.kind == "embedded":
+            self._inline_bytes = min(limits.inline_bytes, limits.embedded_answer_bytes)
         self._dead_letters = DeadLetters(
             appender, topic=topics.dlq, max_bytes=limits.max_record_bytes, metrics=metrics
         )

@@ -3,7 +3,7 @@
 import pytest
 
 from functions.errors import ApiError, StartupFailed
-from functions.ingress.admission import Caps, Load, Outstanding, admit
+from functions.ingress.admission import Caps, End, Load, Outstanding, admit
 from functions.ingress.deadlines import Preference, preference, wait_s
 from functions.ingress.identity import Keys
 from functions.ingress.main import check_exposure
@@ -62,6 +62,36 @@ def test_a_request_whose_end_was_never_seen_makes_room_after_its_deadline():
     with pytest.raises(ApiError):
         hold(outstanding, "b", 1, now_s=4.0)
     hold(outstanding, "b", 1, now_s=5.0)
+
+
+def test_what_the_recorder_has_not_read_keeps_its_room():
+    outstanding = Outstanding(100, lambda key: 0)
+    hold(outstanding, "a", 60)
+    outstanding.note_ends([End("a", 3, 7, 90)])
+    assert (outstanding.total_bytes, outstanding.unread_bytes) == (60, 90)
+    with pytest.raises(ApiError, match="overloaded"):
+        hold(outstanding, "b", 60)
+    outstanding.note_read({3: 7})
+    assert outstanding.total_bytes == 60
+    outstanding.note_read({0: 99, 3: 8})
+    assert (outstanding.total_bytes, outstanding.unread_bytes) == (0, 0)
+    hold(outstanding, "b", 60)
+
+
+def test_a_recorder_that_is_far_behind_closes_the_door():
+    outstanding = Outstanding(100, lambda key: int(key[-1:]))
+    outstanding.note_ends([End("foreign", 2, n, 40) for n in range(3)])
+    with pytest.raises(ApiError, match="recorded"):
+        hold(outstanding, "a0", 1)
+    outstanding.note_read({2: 1})
+    hold(outstanding, "a0", 1)
+
+
+def test_a_durable_broker_forgets_nothing_that_was_not_read():
+    outstanding = Outstanding(None, lambda key: 0)
+    outstanding.note_ends([End("a", 0, n, 10**9) for n in range(9)])
+    assert outstanding.unread_bytes == 0
+    assert hold(outstanding, "b", 1) is False
 
 
 def test_a_durable_broker_counts_nothing():

@@ -1,6 +1,7 @@
 """What runs beside the doors: room on the in-memory broker, large answers, shutdown."""
 
 import asyncio
+import contextlib
 from dataclasses import replace
 from typing import Any
 
@@ -11,13 +12,24 @@ from events.record import Record
 from functions.errors import AppendFailed
 from functions.ingress.admission import Outstanding
 from functions.ingress.running import EndsTail, Running
+from functions.recorder.recording import next_offsets, recorded_topics
+from tests.unit.ingress.conftest import TOPICS
 
 pytestmark = pytest.mark.anyio
 CHAT = "/v1/chat/completions"
 ASYNC = {"prefer": "respond-async"}
 
 
-async def test_room_on_the_broker_is_held_until_the_end_was_seen(
+def record_everything(log: Any) -> None:
+    """The recorder's group reads what is there and commits it."""
+    topics = recorded_topics(TOPICS)
+    group = log.group(group=TOPICS.recorder_group, topics=topics, client="recorder")
+    with contextlib.closing(group):
+        while records := group.poll(0.0).records:
+            group.commit(next_offsets(records))
+
+
+async def test_room_on_the_broker_is_held_until_the_end_was_recorded(
     rig: Any, chat: Any, eventually: Any
 ) -> None:
     held: list[Any] = []
@@ -44,7 +56,11 @@ async def test_room_on_the_broker_is_held_until_the_end_was_seen(
             assert len(listed) == 1 + codes.count(202)
             await eventually(lambda: len(held) == len(listed))
             rig.worker.send(*(out for request in held for out in rig.worker.completed(request)))
-            await eventually(lambda: outstanding.total_bytes == 0)
+            await eventually(lambda: outstanding.unread_bytes > 0)
+            assert (await client.post(CHAT, json=chat, headers=ASYNC)).status_code == 503
+            assert outstanding.total_bytes > 400
+            record_everything(rig.log)
+            await eventually(lambda: outstanding.total_bytes == outstanding.unread_bytes == 0)
             assert (await client.post(CHAT, json=chat, headers=ASYNC)).status_code == 202
     finally:
         ends.close()

@@ -6,8 +6,12 @@ import json
 import struct
 from typing import Any
 
+import msgspec
+import pytest
+
 from events import ids
 from events.types import COMPLETED, DATA_HASH, DATA_REF, GENERATION, PROGRESS, SEQUENCE, Topics
+from functions.settings import BrokerSettings
 
 TOPICS = Topics()
 
@@ -131,6 +135,21 @@ def test_large_answers_travel_by_reference(stand: Any) -> None:
             stored = found.blobs.get(event.get(DATA_REF), limit_bytes=10**9)
             assert ids.content_hash(stored) == event.get(DATA_HASH)
             assert len(json.loads(stored)["data"]) == 64
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(("kind", "by_reference"), [("embedded", True), ("kafka", False)])
+def test_a_broker_that_forgets_gets_references_sooner(
+    stand: Any, kind: str, by_reference: bool
+) -> None:
+    async def scenario() -> None:
+        async with stand() as found:
+            broker = BrokerSettings(kind=kind, embedded_answer_bytes=100)
+            found.settings = msgspec.structs.replace(found.settings, broker=broker)
+            async with found.worker():
+                event, _ = await found.terminal(found.send())
+                assert (event.get(DATA_REF) is not None) is by_reference
 
     asyncio.run(scenario())
 

@@ -57,6 +57,8 @@ def from_record(record: Record, limits: Limits = DEFAULT_LIMITS) -> Event:
     Raises:
         EventRejected: the record is not exactly one valid event. Nothing else is ever raised.
     """
+    if record.unreadable is not None:
+        raise EventRejected("invalid_event", f"the record cannot be read: {record.unreadable}")
     _check_size(record, limits)
     found, content_type = _read_headers(record.headers)
     if attributes.is_structured(content_type):

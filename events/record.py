@@ -51,6 +51,8 @@ class Record:
     partition: int | None = None
     offset: int = -1
     timestamp_ms: int = -1
+    unreadable: str | None = None
+    """Why nothing but the place of this record is known: a broken checksum, an unknown codec. None: it was read."""
 
     @property
     def partition_id(self) -> PartitionId:

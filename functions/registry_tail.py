@@ -51,7 +51,7 @@ class RegistryFold:
         self.registry = registry
 
     def _apply(self, registry: Registry, record: Record) -> Registry:
-        if record.value is None:
+        if record.value is None and record.unreadable is None:
             return self._removed(registry, record.key)
         event = from_record(record)
         if event.data is None:

@@ -43,9 +43,9 @@ class BrokerSettings(Group, frozen=True, kw_only=True):
     session_timeout_s: float = 10.0
     """A killed group member's partitions move after this long (a broker's minimum is 6 s)."""
     heartbeat_s: float = 0.3
-    """Members of a group with work, or of one just rebalanced, ask this often whether it is: who joins waits twice."""
-    heartbeat_idle_s: float = 1.0
-    """The same for idle members of a settled group, of which there may be many."""
+    """Heartbeat interval of a group member. A joining member waits for two heartbeats of the slowest one."""
+    max_poll_interval_s: float = 60.0
+    """A member that does not poll for this long loses its partitions; a rebalance waits no longer for it."""
     stalled_s: float = 180.0
     """A group with lag whose commits have not moved for this long makes no progress: its process is not ready."""
     poll_idle_ms: int = 50

@@ -7,7 +7,7 @@ from kafka.errors import CommitFailedError
 from kafka.structs import OffsetAndMetadata
 
 from events.record import PartitionId
-from functions.adapters.kafka_log import client_options
+from functions.adapters.kafka_python import client_options
 from functions.settings import BrokerSettings
 
 

@@ -8,7 +8,7 @@ from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import KafkaError
 
-from functions.adapters.kafka_log import client_options
+from functions.adapters.kafka_python import client_options
 from functions.errors import StartupFailed
 from functions.settings import BrokerSettings
 

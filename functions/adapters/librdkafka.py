@@ -1,0 +1,87 @@
+"""librdkafka, as every producer and consumer of the product is set up, and what has to be known of it.
+
+Each workaround of this library stands here or is named here, with its source:
+
+- `memberid()` holds the interpreter's lock while it asks librdkafka's own thread. Called from another thread than the
+  one that polls, it hangs in the middle of a rebalance (seen with 2.16.1). `MemberNote` is written by the owner only.
+- A consumer that is dropped without `close` while a rebalance waits for its owner keeps a thread busy for ever
+  (seen with 2.16.1): every owner closes.
+- A poll of 0.2 s or more does not end when a callback raises, shorter ones do (confluent-kafka 2.16.1).
+- `Message.headers()` raises `SystemError` where a name is not UTF-8 (confluent-kafka 2.16.1).
+- A batch with a broken checksum, or that cannot be decompressed, is fetched again for ever and reported each time:
+  its reader has to seek behind it.
+- A partition that is resumed may wait for up to a second: its broker thread sleeps and nobody wakes it. A seek does
+  (seen with 2.16.1 in 2 of 100 resumes). Only the embedded broker is read with pauses: `embedded_reading.py`.
+- `consume(n, timeout)` waits for n records, and one call may hold records from before and after a rebalance. Single
+  polls keep the order of records and callbacks, at 1 us a record more: `kafka_consumer.py`.
+- A synchronous commit has no time limit of its own: while its coordinator is away it is put off for ten times
+  `coordinator.query.interval.ms` (`rd_kafka_cgrp_defer_offset_commit`). So it runs beside the owner: `kafka_commits.py`.
+- A commit during a rebalance could lose the whole assignment before 2.10
+  (https://github.com/confluentinc/librdkafka/issues/4059, mended by pull request 4908): hence the lower bound in
+  `pyproject.toml`.
+- With cooperative assignors `incremental_assign` must be called, not `assign`
+  (https://github.com/haskell-works/hw-kafka-client/issues/192).
+- `fetch.queue.backoff.ms` (1 s by default) is how long a full queue stops fetching.
+- The default partitioner is not Kafka's: `murmur2_random` is.
+"""
+
+import logging
+import time
+from typing import Any, Final
+
+from functions.settings import BrokerSettings
+
+log = logging.getLogger(__name__)
+
+SOCKET_TIMEOUT_MS: Final = 10_000
+"""A request that is not answered by then has failed. Fetches and joins have limits of their own."""
+_SAID_AGAIN_S: Final = 30.0
+_SILENT: Final = 0
+"""`log_level`: the library's own lines are not written; what matters comes as an error, once."""
+
+
+class ErrorLog:
+    """Writes a client's errors: each kind once, then at most every half a minute. Called by the client's own polls."""
+
+    def __init__(self, client: str) -> None:
+        self._client = client
+        self._said_s: dict[str, float] = {}
+
+    def __call__(self, error: Any) -> None:
+        name, now_s = error.name(), time.monotonic()
+        if now_s - self._said_s.get(name, -_SAID_AGAIN_S) < _SAID_AGAIN_S:
+            return
+        self._said_s[name] = now_s
+        extra = {"client": self._client, "reason": name, "text": error.str()}
+        log.warning("Kafka client", extra=extra)
+
+
+def client_config(settings: BrokerSettings, client: str) -> dict[str, Any]:
+    """What producers and consumers share: addresses, security, limits of connections.
+
+    Args:
+        client: the name under which the broker knows this client.
+    """
+    config: dict[str, Any] = {
+        "bootstrap.servers": ",".join(part.strip() for part in settings.bootstrap.split(",")),
+        "client.id": client,
+        "security.protocol": settings.security_protocol,
+        "socket.timeout.ms": SOCKET_TIMEOUT_MS,
+        "reconnect.backoff.ms": 100,
+        "reconnect.backoff.max.ms": 1000,
+        "enable.metrics.push": False,
+        "log_level": _SILENT,
+        "error_cb": ErrorLog(client),
+    }
+    if settings.sasl_mechanism:
+        config |= {
+            "sasl.mechanism": settings.sasl_mechanism,
+            "sasl.username": settings.sasl_username,
+            "sasl.password": settings.sasl_password,
+        }
+    files = {
+        "ssl.ca.location": settings.ssl_cafile,
+        "ssl.certificate.location": settings.ssl_certfile,
+        "ssl.key.location": settings.ssl_keyfile,
+    }
+    return config | {name: path for name, path in files.items() if path}

@@ -42,7 +42,7 @@ class _Answered(Exception):
 
 
 def group_config(settings: BrokerSettings, group: str, *, assignor: str) -> dict[str, Any]:
-    """librdkafka's options of a group member. Times are milliseconds."""
+    """Librdkafka's options of a group member. Times are milliseconds."""
     session_s = settings.session_timeout_s
     if settings.kind == "embedded":
         session_s = min(session_s, EMBEDDED_SESSION_S)

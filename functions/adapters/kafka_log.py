@@ -52,9 +52,7 @@ class KafkaLog:
         partition: int | None = None,
     ) -> KafkaTail:
         config = client_config(self._settings, client)
-        return KafkaTail(
-            self._settings, config, topics, from_start=from_start, partition=partition
-        )
+        return KafkaTail(self._settings, config, topics, from_start=from_start, partition=partition)
 
     def lag_reader(self, *, client: str) -> "KafkaLagReader":
         from functions.adapters.kafka_lag import KafkaLagReader  # noqa: PLC0415

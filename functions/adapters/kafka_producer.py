@@ -1,10 +1,12 @@
 """`RecordAppender` with librdkafka's idempotent producer.
 
-librdkafka retries and expires by itself. What it cannot survive is a fatal error of an idempotent producer (its sequence
-and the broker's have come apart): then it is replaced, and what it still held is sent again. A duplicate is harmless
-(readers dedupe), silence is not. An error that belongs to one record, its size or its address, fails that record alone.
+librdkafka retries and expires by itself. What it cannot survive is a fatal error of an idempotent
+producer: its sequence and the broker's have come apart. Then the producer is replaced, and what it
+still held is sent again. A duplicate is harmless (readers dedupe), silence is not.
+An error that belongs to one record, its size or its address, fails that record alone.
 
-One thread polls: it settles the futures and rings the embedded broker's bell once for all that one poll brought.
+One thread polls. It settles the futures, and rings the embedded broker's bell once for all that one
+poll brought.
 """
 
 import logging

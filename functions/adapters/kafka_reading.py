@@ -1,6 +1,7 @@
-"""Reading with librdkafka: from polled messages to records, plainly on Apache Kafka, by doorbell on the embedded broker.
+"""Reading with librdkafka: from polled messages to records.
 
-Group consumers and tails share it. What cannot be read is never in the way: it becomes a record that says so.
+Apache Kafka is polled plainly, the embedded broker by its doorbell. Group consumers and tails share
+it. What cannot be read is never in the way: it becomes a record that says so.
 """
 
 import logging
@@ -44,7 +45,7 @@ _END: Final = KafkaError._PARTITION_EOF  # noqa: SLF001
 
 
 def reader_config(settings: BrokerSettings) -> dict[str, Any]:
-    """librdkafka's options that every consumer has beside those of every client."""
+    """Librdkafka's options that every consumer has beside those of every client."""
     is_embedded = settings.kind == "embedded"
     return {
         "enable.auto.commit": False,
@@ -230,7 +231,10 @@ class PlainReading:
 
 
 class EmbeddedReading:
-    """On the embedded broker: fetches while something comes, rests until it rings, and looks at intervals (ADR 0003)."""
+    """On the embedded broker (ADR 0003).
+
+    Fetches while something comes, rests until it rings, and looks at intervals.
+    """
 
     def __init__(
         self,

@@ -15,7 +15,7 @@ Each workaround of this library stands here or is named here, with its source:
 - `consume(n, timeout)` waits for n records, and one call may hold records from before and after a rebalance. Single
   polls keep the order of records and callbacks, at 1 us a record more: `kafka_consumer.py`.
 - A synchronous commit has no time limit of its own: while its coordinator is away it is put off for ten times
-  `coordinator.query.interval.ms` (`rd_kafka_cgrp_defer_offset_commit`). So it runs beside the owner: `kafka_commits.py`.
+  `coordinator.query.interval.ms` (`rd_kafka_cgrp_defer_offset_commit`). So commits are asynchronous and polled for.
 - A commit during a rebalance could lose the whole assignment before 2.10
   (https://github.com/confluentinc/librdkafka/issues/4059, mended by pull request 4908): hence the lower bound in
   `pyproject.toml`.
@@ -60,6 +60,7 @@ def client_config(settings: BrokerSettings, client: str) -> dict[str, Any]:
     """What producers and consumers share: addresses, security, limits of connections.
 
     Args:
+        settings: the cluster.
         client: the name under which the broker knows this client.
     """
     config: dict[str, Any] = {

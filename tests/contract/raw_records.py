@@ -51,9 +51,7 @@ def batch(
     length_error: int = 0,
 ) -> bytes:
     """A batch: `records` as they are to lie there, compressed or not; the errors are added to what is right."""
-    tail = struct.pack(
-        ">hiqqqhii", codec, count - 1, timestamp_ms, timestamp_ms, -1, -1, -1, count
-    )
+    tail = struct.pack(">hiqqqhii", codec, count - 1, timestamp_ms, timestamp_ms, -1, -1, -1, count)
     tail += records
     crc = (crc32c.crc32c(tail) + crc_error) & 0xFFFFFFFF
     head = struct.pack(">ibI", -1, magic, crc)
@@ -62,7 +60,7 @@ def batch(
 
 def produce(bootstrap: str, topic: str, partition: int, data: bytes) -> int:
     """Appends a batch as it is; returns the broker's error code (0: it lies there)."""
-    host, port = bootstrap.split(",")[0].rsplit(":", 1)
+    host, port = bootstrap.split(",", maxsplit=1)[0].rsplit(":", 1)
     name = topic.encode()
     body = struct.pack(">hhi", -1, 1, 5000) + struct.pack(">i", 1)
     body += struct.pack(">h", len(name)) + name + struct.pack(">i", 1)

@@ -6,8 +6,7 @@ import time
 
 import pytest
 
-from functions.adapters import kafka_membership
-from functions.adapters.kafka_membership import OLD_S, MemberNote
+from functions.adapters.member_note import OLD_S, MemberNote
 
 
 class Coordinator:
@@ -17,7 +16,7 @@ class Coordinator:
         self.removed = []
         self.is_away = False
 
-    def __call__(self, options):
+    def __call__(self):
         if self.is_away:
             raise OSError("nobody there")
         return self
@@ -31,10 +30,8 @@ class Coordinator:
 
 
 @pytest.fixture
-def coordinator(monkeypatch):
-    found = Coordinator()
-    monkeypatch.setattr(kafka_membership, "KafkaGroupMembership", found)
-    return found
+def coordinator():
+    return Coordinator()
 
 
 @pytest.fixture
@@ -42,24 +39,25 @@ def path(tmp_path):
     return tmp_path / "members" / "one.json"
 
 
-def note_at(path, group="g"):
-    return MemberNote(path, group, {})
+@pytest.fixture
+def note_at(coordinator):
+    return lambda path, group="g": MemberNote(path, group, coordinator)
 
 
-def test_who_finds_a_note_removes_that_member_once(coordinator, path):
+def test_who_finds_a_note_removes_that_member_once(coordinator, note_at, path):
     note_at(path).write("one-1")
     note_at(path).remove_former()
     note_at(path).remove_former()
     assert coordinator.removed == [("g", "one-1")]
 
 
-def test_a_note_of_another_group_is_none(coordinator, path):
+def test_a_note_of_another_group_is_none(coordinator, note_at, path):
     note_at(path, "other").write("one-1")
     note_at(path).remove_former()
     assert coordinator.removed == []
 
 
-def test_the_last_id_counts(coordinator, path):
+def test_the_last_id_counts(coordinator, note_at, path):
     note = note_at(path)
     note.write("one-1")
     note.write("one-2")
@@ -67,7 +65,7 @@ def test_the_last_id_counts(coordinator, path):
     assert coordinator.removed == [("g", "one-2")]
 
 
-def test_after_an_orderly_end_there_is_nobody_to_remove(coordinator, path):
+def test_after_an_orderly_end_there_is_nobody_to_remove(coordinator, note_at, path):
     note = note_at(path)
     note.write("one-1")
     note.clear()
@@ -75,7 +73,7 @@ def test_after_an_orderly_end_there_is_nobody_to_remove(coordinator, path):
     assert coordinator.removed == []
 
 
-def test_a_broker_that_is_away_stops_nobody_and_the_note_stays(coordinator, path):
+def test_a_broker_that_is_away_stops_nobody_and_the_note_stays(coordinator, note_at, path):
     note_at(path).write("one-1")
     coordinator.is_away = True
     note_at(path).remove_former()
@@ -85,14 +83,14 @@ def test_a_broker_that_is_away_stops_nobody_and_the_note_stays(coordinator, path
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"group": "g"}', '{"member": "m"}'])
-def test_a_note_that_says_nothing_is_none(coordinator, path, content):
+def test_a_note_that_says_nothing_is_none(coordinator, note_at, path, content):
     path.parent.mkdir()
     path.write_text(content, "utf-8")
     note_at(path).remove_former()
     assert coordinator.removed == []
 
 
-def test_a_place_that_cannot_be_written_costs_nothing_else(coordinator, tmp_path):
+def test_a_place_that_cannot_be_written_costs_nothing_else(coordinator, note_at, tmp_path):
     in_the_way = tmp_path / "members"
     in_the_way.write_text("a file", "utf-8")
     note = note_at(in_the_way / "one.json")
@@ -102,7 +100,7 @@ def test_a_place_that_cannot_be_written_costs_nothing_else(coordinator, tmp_path
     assert coordinator.removed == []
 
 
-def test_notes_that_nobody_came_back_for_are_removed_after_a_day(coordinator, path):
+def test_notes_that_nobody_came_back_for_are_removed_after_a_day(coordinator, note_at, path):
     path.parent.mkdir()
     old, young = path.parent / "old.json", path.parent / "young.json"
     for each, age_s in ((old, OLD_S + 60), (young, OLD_S - 60)):

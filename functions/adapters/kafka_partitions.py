@@ -1,11 +1,16 @@
 """The partitions that one consumer reads: how far it has read them, who has paused them."""
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from contextlib import suppress
+from typing import Any, Final
 
 from confluent_kafka import KafkaException, TopicPartition
 
 from events.record import PartitionId
+
+_ANY_TIME: Final = 1
+"""A timestamp in milliseconds."""
+_WAKE_S: Final = 0.5
 
 
 class AssignedPartitions:
@@ -80,18 +85,24 @@ class AssignedPartitions:
             self._is_resting = False
             wanted = self._open()
             self._call(self._consumer.resume, wanted)
-            # Only readers of the embedded broker rest, and that is one broker: one seek wakes its thread.
-            for partition in wanted[:1]:
-                self._seek(partition, self._positions[partition])
+            # Only readers of the embedded broker rest, and that is one broker.
+            self._wake_brokers(wanted[:1])
 
     def _open(self) -> list[PartitionId]:
         return [one for one in self._positions if one not in self._paused]
 
     def _resume(self, partitions: Collection[PartitionId]) -> None:
         self._call(self._consumer.resume, partitions)
-        # A resume does not wake the thread of a partition's broker, a seek does (`librdkafka.py`).
-        for partition in partitions:
-            self._seek(partition, self._positions[partition])
+        self._wake_brokers(partitions)
+
+    def _wake_brokers(self, partitions: Collection[PartitionId]) -> None:
+        """Asks the leaders for offsets, which nobody reads: a resume alone does not wake their threads
+        (`librdkafka.py`). Who is away is not waited for: its partitions are fetched when it is back.
+        """
+        asked = [TopicPartition(*partition, _ANY_TIME) for partition in partitions]
+        with suppress(KafkaException):
+            if asked:
+                self._consumer.offsets_for_times(asked, timeout=_WAKE_S)
 
     def _seek(self, partition: PartitionId, offset: int) -> None:
         try:

@@ -10,8 +10,8 @@ Each workaround of this library stands here or is named here, with its source:
 - `Message.headers()` raises `SystemError` where a name is not UTF-8 (confluent-kafka 2.16.1).
 - A batch with a broken checksum, or that cannot be decompressed, is fetched again for ever and reported each time:
   its reader has to seek behind it.
-- A partition that is resumed may wait for up to a second: its broker thread sleeps and nobody wakes it. A seek does
-  (seen with 2.16.1 in 2 of 100 resumes). Only the embedded broker is read with pauses: `embedded_reading.py`.
+- A partition that is resumed may wait for up to a second: its broker's thread sleeps, and neither a resume nor a seek
+  wakes it (seen with 2.16.1). Any request to that broker does: `AssignedPartitions` sends a small one.
 - `consume(n, timeout)` waits for n records, and one call may hold records from before and after a rebalance. Single
   polls keep the order of records and callbacks, at 1 us a record more: `kafka_consumer.py`.
 - A synchronous commit has no time limit of its own: while its coordinator is away it is put off for ten times

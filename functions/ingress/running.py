@@ -133,7 +133,7 @@ async def probe(deps: Deps) -> None:
 
 
 class EndsTail:
-    """The thread over `infer.responses` that frees the in-memory broker's room once the recorder has read it; embedded
+    """The thread over `infer.responses` that frees the in-memory broker's room once its readers have read it; embedded
     broker only.
     """
 
@@ -172,15 +172,20 @@ class EndsTail:
             self._loop.call_soon_threadsafe(note, what)
 
     def _positions(self, lags: LagReader) -> Mapping[int, int]:
-        """How far the recorder has read, by partition; nothing where that cannot be known now."""
+        """How far recorder and callbacks have both read, by partition; nothing where that cannot be known now."""
         topics = self._deps.topics
+        readers = (topics.recorder_group, topics.callbacks_group)
         try:
-            found = lags.lags({topics.recorder_group: (topics.responses,)})
+            found = lags.lags(dict.fromkeys(readers, (topics.responses,)))
         except Exception as error:  # noqa: BLE001 - clients raise what they like
             log.warning("offsets not read", extra={"reason": type(error).__name__})
             return {}
-        offsets = found.get(topics.recorder_group, {})
-        return {place.partition: one.committed or 0 for place, one in offsets.items()}
+        read: dict[int, int] = {}
+        for group in readers:
+            for place, offsets in found.get(group, {}).items():
+                position = offsets.committed or 0
+                read[place.partition] = min(position, read.get(place.partition, position))
+        return read
 
 
 def end_of(record: Record) -> End | None:

@@ -20,16 +20,15 @@ CHAT = "/v1/chat/completions"
 ASYNC = {"prefer": "respond-async"}
 
 
-def record_everything(log: Any) -> None:
-    """The recorder's group reads what is there and commits it."""
-    topics = recorded_topics(TOPICS)
-    group = log.group(group=TOPICS.recorder_group, topics=topics, client="recorder")
+def read_everything(log: Any, name: str, *topics: str) -> None:
+    """A group reads what is there and commits it."""
+    group = log.group(group=name, topics=topics, client=name)
     with contextlib.closing(group):
         while records := group.poll(0.0).records:
             group.commit(next_offsets(records))
 
 
-async def test_room_on_the_broker_is_held_until_the_end_was_recorded(
+async def test_room_on_the_broker_is_held_until_the_end_was_read(
     rig: Any, chat: Any, eventually: Any
 ) -> None:
     held: list[Any] = []
@@ -59,7 +58,9 @@ async def test_room_on_the_broker_is_held_until_the_end_was_recorded(
             await eventually(lambda: outstanding.unread_bytes > 0)
             assert (await client.post(CHAT, json=chat, headers=ASYNC)).status_code == 503
             assert outstanding.total_bytes > 400
-            record_everything(rig.log)
+            read_everything(rig.log, TOPICS.recorder_group, *recorded_topics(TOPICS))
+            assert (await client.post(CHAT, json=chat, headers=ASYNC)).status_code == 503
+            read_everything(rig.log, TOPICS.callbacks_group, TOPICS.responses)
             await eventually(lambda: outstanding.total_bytes == outstanding.unread_bytes == 0)
             assert (await client.post(CHAT, json=chat, headers=ASYNC)).status_code == 202
     finally:

@@ -196,6 +196,7 @@ class ChunkSender:
         self._timer: asyncio.TimerHandle | None = None
         self._sent: list[Future[PartitionId]] = []
         self._sequence = 0
+        self._refusal: AppendFailed | None = None
         self._last_s: float | None = None
 
     @property
@@ -204,7 +205,13 @@ class ChunkSender:
         return self._sequence > 0
 
     async def add(self, chunk: dict[str, Any], is_first_content: bool) -> None:  # noqa: FBT001 - an OnChunk
-        """Queues a chunk; sends when it is time."""
+        """Queues a chunk; sends when it is time.
+
+        Raises:
+            AppendFailed: an earlier part can never be delivered, or one of many is not in the log.
+        """
+        if self._refusal is not None:
+            raise self._refusal
         self._waiting.append(chunk)
         now_s = self._loop.time()
         if is_first_content or (
@@ -226,8 +233,16 @@ class ChunkSender:
         if self._waiting:
             chunks, self._waiting = self._waiting, []
             self._last_s = self._loop.time()
-            self._sent.append(self._publish(self._sequence, chunks))
+            sent = self._publish(self._sequence, chunks)
+            sent.add_done_callback(self._note)
+            self._sent.append(sent)
             self._sequence += 1
+
+    def _note(self, done: "Future[PartitionId]") -> None:
+        """Nobody can read a stream whose address takes nothing: the model need not go on."""
+        error = None if done.cancelled() else done.exception()
+        if isinstance(error, AppendFailed) and error.is_final:
+            self._refusal = error
 
     async def finish(self) -> None:
         """Sends the rest and returns when all of it is in the log.

@@ -244,10 +244,9 @@ class Runner:
         try:
             async with asyncio.timeout(max(0.0, left_s)):
                 generated = await self._call(run, sender)
-            try:
-                await sender.finish()
-            except AppendFailed:
-                raise ApiError("internal", "a part of the stream could not be delivered") from None
+            await sender.finish()
+        except AppendFailed:
+            raise ApiError("internal", "a part of the stream could not be delivered") from None
         finally:
             sender.drop()
         return generated

@@ -216,3 +216,21 @@ def test_a_worker_whose_status_task_dies_ends_and_is_started_again(
             assert found.status == 1
 
     asyncio.run(scenario())
+
+
+def test_a_stream_that_nobody_can_read_is_not_generated_to_its_end(
+    stand: Any, wait_until: Any
+) -> None:
+    async def scenario() -> None:
+        flags = ("--ttft-s", "0.01", "--tokens-per-s", "20", "--tokens", "2000")
+        async with stand(*flags, service=ONE) as found, found.worker():
+            body = {"messages": [{"role": "user", "content": "hi"}], "stream": True}
+            lost = found.send(
+                body=body, wait_s=60.0, replytopic=TOPICS.replies, replypartition="77"
+            )
+            assert await found.code(lost) == "internal"
+            await found.drained()
+            (letter,) = found.log.records(TOPICS.dlq)
+            assert dict(letter.headers)["ce_deadletterreason"] == b"undeliverable"
+
+    asyncio.run(scenario())

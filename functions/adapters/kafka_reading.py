@@ -5,6 +5,7 @@ it. What cannot be read is never in the way: it becomes a record that says so.
 """
 
 import logging
+import operator
 import time
 from typing import Any, Final, Protocol
 
@@ -41,6 +42,10 @@ _UNREADABLE: Final = frozenset(
     }
 )
 """Errors that repeat at one offset for ever: librdkafka fetches the same batch again and again."""
+_headers_of = operator.methodcaller("headers")
+"""`Message.headers()` leaves an exception behind a name that is not UTF-8. A direct call may be specialised by the
+interpreter, which then does not look for it: it would come out of whatever is called next.
+"""
 _END: Final = KafkaError._PARTITION_EOF  # noqa: SLF001
 
 
@@ -152,7 +157,7 @@ class Gathered:
         topic, partition, offset = message.topic(), message.partition(), message.offset()
         unreadable = None
         try:
-            headers = tuple(message.headers() or ())
+            headers = tuple(_headers_of(message) or ())
         except (SystemError, UnicodeDecodeError):
             headers, unreadable = (), "a header's name is not UTF-8"
         record = Record(

@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Producer
 
 from events.record import PartitionId, Record
 from functions.adapters.kafka_log import KafkaLog
 from functions.adapters.memory import MemoryLog
 from functions.errors import AppendFailed
 from functions.ports import Commit, GroupConsumer, Polled, RecordLog, RecordTail, TopicSpec
+from tests.contract import raw_records
 
 PATIENCE_S = 60.0
 """Not a measurement: on a busy machine the embedded broker ends a rebalance after tens of seconds."""
@@ -401,20 +403,149 @@ def test_an_oversize_record_fails_alone(cluster: RecordLog, topic: str) -> None:
     appender.close(2.0)
 
 
-class _NotUtf8(str):
-    """A header name that no producer of ours can write, but others can."""
+UNREADABLE = {
+    "a broken checksum": raw_records.batch(raw_records.record(b"bad"), crc_error=1),
+    "three records under a broken checksum": raw_records.batch(
+        b"".join(raw_records.record(b"bad", delta=n) for n in range(3)), count=3, crc_error=1
+    ),
+    "what is no gzip": raw_records.batch(b"not compressed", codec=1),
+    "what is no snappy": raw_records.batch(b"not compressed", codec=2),
+    "what is no lz4": raw_records.batch(b"not compressed", codec=3),
+    "what is no zstd": raw_records.batch(b"not compressed", codec=4),
+    "a codec that nobody knows": raw_records.batch(b"not compressed", codec=7),
+    "a header's name that is not UTF-8": raw_records.batch(
+        raw_records.record(b"bad", headers=((b"\xff\xfe", b"v"),))
+    ),
+}
+ODD = {
+    "a timestamp beyond every calendar": raw_records.batch(
+        raw_records.record(b"odd"), timestamp_ms=2**62
+    ),
+    "a timestamp before 1970": raw_records.batch(raw_records.record(b"odd"), timestamp_ms=-5),
+    "a tombstone without a key": raw_records.batch(raw_records.record(None)),
+    "more offsets than records": raw_records.batch(raw_records.record(b"odd"), count=3),
+    "a header without a value": raw_records.batch(
+        raw_records.record(b"odd", headers=((b"ce_id", None),))
+    ),
+    "an empty name of a header": raw_records.batch(
+        raw_records.record(b"odd", headers=((b"", b"v"),))
+    ),
+}
 
-    __slots__ = ()
 
-    def encode(self, *_: object) -> bytes:
-        return b"\xff\xfe"
+def produce_raw(cluster: RecordLog, topic: str, data: bytes, partition: int = 1) -> None:
+    if not isinstance(cluster, KafkaLog):
+        pytest.skip("memory holds records, not bytes")
+    bootstrap = cluster._settings.bootstrap
+    if raw_records.produce(bootstrap, topic, partition, data) != 0:
+        pytest.skip("this broker takes no such batch")
 
 
-def test_a_record_that_cannot_be_parsed_is_stepped_over(
-    cluster: RecordLog, topic: str, consumer: GroupConsumer
+@pytest.mark.parametrize("what", UNREADABLE)
+def test_a_record_that_cannot_be_read_says_so_and_is_in_nobodys_way(
+    cluster: RecordLog, topic: str, consumer: GroupConsumer, what: str
 ) -> None:
     append(cluster, record(topic, b"before", partition=1))
-    append(cluster, record(topic, b"bad", partition=1, headers=((_NotUtf8("xx"), b"v"),)))
+    produce_raw(cluster, topic, UNREADABLE[what])
     append(cluster, record(topic, b"after", partition=1))
     polls = read_until(consumer, lambda seen: b"after" in values(seen))
-    assert [b"before", b"after"] == [one for one in values(polls) if one != b"bad"]
+    records = [one for poll in polls for one in poll.records]
+    assert [one.value for one in records if one.unreadable is None] == [b"before", b"after"]
+    assert [one.offset for one in records] == list(range(len(records)))
+    assert all(one.unreadable is None or one.topic == topic for one in records)
+    assert len(records) >= 3
+    tail = cluster.tail(topics=(topic,), client="t", from_start=True)
+    found = tail_until(tail, len(records))
+    assert [one.offset for one in found] == [one.offset for one in records]
+    assert tail.is_caught_up()
+    tail.close()
+
+
+@pytest.mark.parametrize("what", UNREADABLE)
+def test_a_record_that_cannot_be_read_is_known_when_it_is_the_last_one(
+    cluster: RecordLog, topic: str, consumer: GroupConsumer, what: str
+) -> None:
+    produce_raw(cluster, topic, UNREADABLE[what])
+    polls = read_until(consumer, lambda seen: any(poll.records for poll in seen))
+    first = next(one for poll in polls for one in poll.records)
+    assert first.unreadable
+    assert first.offset == 0
+
+
+@pytest.mark.parametrize("what", ODD)
+def test_an_odd_record_is_read_like_any_other(
+    cluster: RecordLog, topic: str, consumer: GroupConsumer, what: str
+) -> None:
+    produce_raw(cluster, topic, ODD[what])
+    append(cluster, record(topic, b"after", partition=1))
+    polls = read_until(consumer, lambda seen: b"after" in values(seen))
+    assert len([one for poll in polls for one in poll.records if one.unreadable is None]) == 2
+
+
+@pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
+def test_every_codec_is_read(
+    cluster: RecordLog, topic: str, consumer: GroupConsumer, codec: str
+) -> None:
+    if not isinstance(cluster, KafkaLog):
+        pytest.skip("memory compresses nothing")
+    producer = Producer(
+        {
+            "bootstrap.servers": cluster._settings.bootstrap,
+            "compression.type": codec,
+            "linger.ms": 50,
+        }
+    )
+    for n in range(20):
+        producer.produce(topic, b"%d " % n * 200, partition=0)
+    assert producer.flush(PATIENCE_S) == 0
+    polls = read_until(consumer, lambda seen: len(values(seen)) >= 20)
+    assert values(polls) == [b"%d " % n * 200 for n in range(20)]
+
+
+def test_nothing_that_waits_is_lost_when_members_join_and_leave(
+    cluster: RecordLog, topic: str
+) -> None:
+    """Fetched, paused and waiting records of every partition, while the group is rebalanced three times."""
+    group, count = f"g-{topic}", 240
+    append(cluster, *(record(topic, b"%d" % n, partition=n % 4) for n in range(count)))
+    done: dict[PartitionId, int] = {}
+    seen: set[bytes] = set()
+    lock = threading.Lock()
+    is_enough = threading.Event()
+
+    def work(member: GroupConsumer, leaves_after: int | None) -> None:
+        """Commits what it reads, one record a poll; pauses what it has not come to."""
+        waiting: list[Record] = []
+        mine: set[PartitionId] = set()
+        finished = 0
+        while not is_enough.is_set() and finished != leaves_after:
+            polled = member.poll(0.05)
+            mine = (mine - polled.lost) | polled.gained
+            waiting = [one for one in waiting if one.partition_id not in polled.lost]
+            waiting += polled.records
+            member.pause({one.partition_id for one in waiting})
+            if not waiting:
+                member.resume(mine)
+                continue
+            one = waiting.pop(0)
+            if member.commit({one.partition_id: Commit(one.offset + 1)}):
+                finished += 1
+                with lock:
+                    seen.add(one.value or b"")
+                    done[one.partition_id] = max(done.get(one.partition_id, 0), one.offset + 1)
+                    if len(seen) == count:
+                        is_enough.set()
+            elif one.partition_id in mine:
+                waiting.insert(0, one)
+        member.close()
+
+    threads = []
+    for name, leaves_after in (("one", None), ("two", 20), ("three", None)):
+        member = cluster.group(group=group, topics=(topic,), client=name)
+        threads.append(threading.Thread(target=work, args=(member, leaves_after), daemon=True))
+        threads[-1].start()
+    is_complete = is_enough.wait(2 * PATIENCE_S)
+    is_enough.set()
+    for thread in threads:
+        thread.join(PATIENCE_S)
+    assert is_complete, f"{count - len(seen)} of {count} were never worked on"

@@ -172,6 +172,9 @@ class WorkerSettings(Group, frozen=True, kw_only=True):
     by; no caller waits for a further start."""
     failed_hold_s: float = 30.0
     """For so long, doubled with each further failure, nothing is sent to it; then one request tries it again."""
+    busy_s: float = 10.0
+    """A server that answers 429 or 503, or takes no connection, for this long is left to a service that stands by;
+    where none does, it is asked again until the deadline."""
     breaker_window_s: float = 60.0
     """The breaker of a service opens when, of the requests whose calls ended within this long ..."""
     breaker_calls: int = 5

@@ -2,6 +2,7 @@
 
 import asyncio
 import asyncio.subprocess
+import json
 import os
 import shutil
 import signal
@@ -133,7 +134,17 @@ def last_line(path: Path) -> str:
     except OSError:
         return ""
     found = next((line.strip() for line in reversed(lines) if line.strip()), "")
-    return found[:LINE_CHARS]
+    return _said(found)[:LINE_CHARS]
+
+
+def _said(line: str) -> str:
+    """What a line of our own processes' logs says, without the rest of its JSON; any other line as it is."""
+    try:
+        entry = json.loads(line)
+        said = [entry[name] for name in ("message", "reason") if entry.get(name)]
+    except (ValueError, AttributeError, TypeError):
+        return line
+    return ": ".join(map(str, said)) or line
 
 
 def resident_bytes(pid: int) -> int:

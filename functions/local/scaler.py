@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 
 from events.payloads import StatusData
 from events.record import PartitionId
-from events.types import ReplicaState, Topics
+from events.types import BreakerState, ReplicaState, Topics
 from functions.local.announcing import Journal
 from functions.local.workers import WorkerPool
 from functions.ports import Clock, LagReader, Offsets, RecordLog
@@ -172,6 +172,7 @@ class LocalScaler:
         fate = self._parts.pool.fate(slug)
         state = self._state(sight, replicas)
         breaker, retry_s = self._parts.pool.breaker(slug)
+        is_ill = self._parts.pool.has_failed(slug) or breaker is not BreakerState.CLOSED
         now = self._parts.clock.now()
         return StatusData(
             service=slug,
@@ -184,7 +185,7 @@ class LocalScaler:
             replicas=replicas,
             desired=sight.decision.replicas,
             message=fate.message,
-            failed_starts=fate.failures if self._parts.pool.has_failed(slug) else 0,
+            failed_starts=fate.failures if is_ill else 0,
             breaker=breaker,
             retry_at=None if retry_s is None else now + timedelta(seconds=retry_s),
         )

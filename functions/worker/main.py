@@ -324,6 +324,7 @@ def _runner(
         row=TABLE[base.service.backend.kind],
         max_attempts=base.settings.worker.max_attempts,
         max_calls=base.settings.worker.max_calls,
+        busy_s=base.settings.worker.busy_s,
         chunk_s=base.settings.worker.chunk_ms / 1000,
         cascades=base.cascades,
         hold_bytes=base.settings.worker.hold_bytes,

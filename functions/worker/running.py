@@ -22,6 +22,7 @@ from functions.errors import ApiError, AppendFailed
 from functions.ports import Clock
 from functions.telemetry import Metrics
 from functions.worker.accounting import Account, cost_of, decision_of
+from functions.worker.calling import Calling
 from functions.worker.calls import Call, call_of
 from functions.worker.cascading import (
     Held,
@@ -37,7 +38,7 @@ from functions.worker.cascading import (
     with_logprobs,
 )
 from functions.worker.ending import Ending
-from functions.worker.failures import MAX_WAIT_S, BadReply, CallFailed, NotNow
+from functions.worker.failures import BadReply, CallFailed
 from functions.worker.generate import Generated, ModelCaller
 from functions.worker.jobs import Job
 from functions.worker.measuring import Measured
@@ -48,7 +49,6 @@ from router_model.cascade import Judge, judge_of
 
 log = logging.getLogger(__name__)
 
-_FIRST_WAIT_S: Final = 0.1
 _RETRY_S: Final = 0.2
 _LATE: Final = ApiError("deadline_exceeded", "the deadline passed while the model was working")
 _MAX_BAD_REPLIES: Final = 2
@@ -115,6 +115,7 @@ class Runner:
         )
         self._in_flight = metrics.in_flight.labels(serving.service.slug)
         self._closed: str | None = None
+        self._calling = Calling(serving, caller, publisher.topics, self._count)
 
     @property
     def in_flight(self) -> int:
@@ -273,31 +274,10 @@ class Runner:
         return generated
 
     async def _called(self, run: _Run, call: Call, on_chunk: OnChunk) -> Generated:
-        wait_s = _FIRST_WAIT_S
-        while True:
-            try:
-                async with self._caller.health.call(
-                    run.request.tenant,
-                    run.request.request_id,
-                    has_stand_by=has_stand_by(run.request.cascade),
-                    may_wait=not is_waited_for(run.request.reply, self._publisher.topics),
-                ):
-                    return await self._called_once(run, call, on_chunk)
-            except NotNow as busy:
-                self._count(busy.reason)
-                pause_s = wait_s if busy.wait_s is None else max(wait_s, busy.wait_s)
-                await asyncio.sleep(min(MAX_WAIT_S, pause_s) * random.uniform(0.5, 1.0))  # noqa: S311
-                wait_s = min(MAX_WAIT_S, wait_s * 2)
+        def begins() -> None:
+            run.called_s = time.monotonic()
 
-    async def _called_once(self, run: _Run, call: Call, on_chunk: OnChunk) -> Generated:
-        run.called_s = time.monotonic()
-        try:
-            async with asyncio.timeout(self._serving.service.timeout_s) as bound:
-                return await self._caller.call(call, on_chunk)
-        except TimeoutError:
-            if bound.expired():
-                raise CallFailed("timeout") from None
-            raise
+        return await self._calling.until_answered(run.request, call, on_chunk, begins)
 
     def _publish_chunk(
         self, run: _Run, sequence: int, chunks: Sequence[dict[str, Any]]

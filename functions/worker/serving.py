@@ -18,5 +18,7 @@ class Serving:
     chunk_s: float
     cascades: Mapping[str, Cascade] = field(default_factory=dict)
     hold_bytes: int = 256 * 1024
+    busy_s: float = 10.0
+    """A server that takes no call for this long is left to a service that stands by."""
     max_calls: int = 5
     """Model calls of one request over all services, as far as each that is planned may be called once."""

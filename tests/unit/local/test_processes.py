@@ -87,6 +87,29 @@ def test_what_a_child_says_is_in_its_log(program: Program) -> None:
     assert last_line(spec.log) == "no such file"
 
 
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (
+            '{"level": "ERROR", "message": "worker failed", "reason": "no weights"}',
+            "worker failed: no weights",
+        ),
+        ('{"message": "it ends"}', "it ends"),
+        ('{"other": 1}', '{"other": 1}'),
+        ("[1, 2]", "[1, 2]"),
+        ("5", "5"),
+        ('{"message": "cut', '{"message": "cut'),
+    ],
+)
+def test_a_last_line_of_our_own_logs_is_read_as_a_sentence(
+    tmp_path: Path, line: str, words: str
+) -> None:
+    log = tmp_path / "x.log"
+    log.write_text(f"before\n{line}\n\n", encoding="utf-8")
+
+    assert last_line(log) == words
+
+
 def test_a_log_that_grew_too_large_is_moved_aside(tmp_path: Path) -> None:
     log = tmp_path / "x.log"
     log.write_bytes(b"x" * (LOG_BYTES + 1))

@@ -212,6 +212,25 @@ def test_an_unchanged_status_is_repeated_every_two_seconds(world: World) -> None
     assert 5 <= len(world.told()) <= 6
 
 
+def test_a_service_that_is_tried_again_is_told_as_half_open(world: World) -> None:
+    """Cold, so that one request may wake it, and not well yet."""
+
+    async def scenario() -> None:
+        world.pool.the_fate = Fate(failures=3, message="start 3 failed: no weights")
+        world.pool.breaker = lambda slug: (BreakerState.HALF_OPEN, None)
+        await world.round()
+
+    play(world, scenario)
+
+    told = world.told()[0]
+    assert (told.state, told.breaker, told.failed_starts) == (
+        ReplicaState.COLD,
+        BreakerState.HALF_OPEN,
+        3,
+    )
+    assert told.message == "start 3 failed: no weights"
+
+
 def test_a_service_whose_start_failed_is_told_as_failed_with_the_reason(world: World) -> None:
     async def scenario() -> None:
         world.pool.is_failed, world.pool.the_fate.message = True, "start 1 ended with status 1"

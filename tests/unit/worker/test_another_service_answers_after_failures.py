@@ -152,6 +152,20 @@ def test_calls_of_all_services_together_are_bounded_and_each_has_its_turn(
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("mode", ["error429", "error503"])
+def test_a_server_that_is_busy_for_long_is_left_to_who_stands_by(stand: Any, mode: str) -> None:
+    async def scenario() -> None:
+        async with stand() as found:
+            standing = Standing(found)
+            async with standing.worker("first", busy_s=0.5):
+                request_id = standing.send(f"[[fake:{mode}]]")
+                await wait(lambda: standing.handed_on(request_id))
+                assert len(found.calls(request_id)) > 1
+            assert not found.terminals(request_id)
+
+    asyncio.run(scenario())
+
+
 def test_a_service_that_fails_most_calls_is_not_asked_first_three_times(stand: Any) -> None:
     """The breaker opens: it is said, and who stands by answers without the rest of the attempts."""
 

@@ -1,0 +1,69 @@
+"""One attempt at the model: called until it has taken the call, as far as its breaker and who stands by allow."""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from events.destinations import is_waited_for
+from events.request import RoutedRequest
+from events.types import Topics
+from functions.errors import ApiError
+from functions.worker.calls import Call
+from functions.worker.cascading import has_stand_by
+from functions.worker.failures import MAX_WAIT_S, CallFailed, NotNow
+from functions.worker.generate import Generated, ModelCaller, OnChunk
+from functions.worker.serving import Serving
+
+_FIRST_WAIT_S: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Calling:
+    """`count` gets the reason of every call that the server did not take."""
+
+    serving: Serving
+    caller: ModelCaller
+    topics: Topics
+    count: Callable[[str], None]
+
+    async def until_answered(
+        self, request: RoutedRequest, call: Call, on_chunk: OnChunk, begins: Callable[[], None]
+    ) -> Generated:
+        """The answer. The caller bounds the whole; `begins` is called before each call.
+
+        Raises:
+            ApiError: the request is at fault, or the server takes no call and another service stands by.
+            CallFailed: no (valid) answer came, or the breaker is open and another service stands by.
+        """
+        may_stand_by = has_stand_by(request.cascade)
+        may_wait = not is_waited_for(request.reply, self.topics)
+        wait_s, began_s = _FIRST_WAIT_S, time.monotonic()
+        while True:
+            try:
+                async with self.caller.health.call(
+                    request.tenant,
+                    request.request_id,
+                    has_stand_by=may_stand_by,
+                    may_wait=may_wait,
+                ):
+                    begins()
+                    return await self._once(call, on_chunk)
+            except NotNow as busy:
+                self.count(busy.reason)
+                if may_stand_by and time.monotonic() - began_s >= self.serving.busy_s:
+                    raise ApiError("overloaded", "the model takes no call", src="model") from None
+                pause_s = wait_s if busy.wait_s is None else max(wait_s, busy.wait_s)
+                await asyncio.sleep(min(MAX_WAIT_S, pause_s) * random.uniform(0.5, 1.0))  # noqa: S311
+                wait_s = min(MAX_WAIT_S, wait_s * 2)
+
+    async def _once(self, call: Call, on_chunk: OnChunk) -> Generated:
+        try:
+            async with asyncio.timeout(self.serving.service.timeout_s) as bound:
+                return await self.caller.call(call, on_chunk)
+        except TimeoutError:
+            if bound.expired():
+                raise CallFailed("timeout") from None
+            raise

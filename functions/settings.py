@@ -91,7 +91,8 @@ class IngressSettings(Group, frozen=True, kw_only=True):
     """Comment lines of a waiting stream come this often at first, then ever more seldom ..."""
     heartbeat_most_s: float = 15.0
     """... down to this: proxies drop what is silent for longer, and some clients count lines without data."""
-    stream_idle_s: float = 60.0
+    stream_idle_s: float = 20.0
+    """Whoever takes nothing of an answer for this long, or is gone without a word, is cut; its generation ends."""
     body_read_s: float = 15.0
     """A request body must arrive within this long."""
     api_keys: str = ""

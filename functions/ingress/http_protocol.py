@@ -6,6 +6,7 @@ plain text.
 """
 
 import asyncio
+import socket
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from uvicorn.server import ServerState
 from events.json_codec import dumps
 from events.limits import DEFAULT_LIMITS
 from functions.errors import ApiError
+from functions.settings import IngressSettings
 
 HEAD_S: Final = 10.0
 """A request's head must be complete this long after its first byte (or after the connection opened)."""
@@ -28,6 +30,8 @@ FRAMING_A_BYTE: Final = 8
 
 class BoundedProtocol(HttpToolsProtocol):
     """One connection."""
+
+    settings = IngressSettings()
 
     def __init__(
         self,
@@ -46,6 +50,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        watch_reader(transport.get_extra_info("socket"), self.settings.stream_idle_s)
         self._start_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -132,3 +137,22 @@ class BoundedProtocol(HttpToolsProtocol):
             )
             self.transport.write(head.encode() + body)
         self.transport.close()
+
+
+def bounded_protocol(settings: IngressSettings) -> type[BoundedProtocol]:
+    """The protocol with these bounds: the server makes one for each connection, and knows no settings."""
+    return type("BoundedProtocol", (BoundedProtocol,), {"settings": settings})
+
+
+def watch_reader(connection: socket.socket, idle_s: float) -> None:
+    """Lets the system end a connection whose other side takes nothing, or is gone, for `idle_s`.
+
+    What a reader does not take lies in buffers of the system, a few MiB of them: to a program each write succeeds.
+    Linux counts what was sent and not taken, and asks a silent side whether it is there. Elsewhere only the latter.
+    """
+    options = {"TCP_KEEPIDLE": idle_s / 2, "TCP_KEEPINTVL": idle_s / 4, "TCP_KEEPCNT": 2}
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in {"TCP_USER_TIMEOUT": idle_s * 1000, **options}.items():
+        if hasattr(socket, name):
+            number = max(1, int(value))
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), number)

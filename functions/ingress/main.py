@@ -23,7 +23,7 @@ from functions.ingress.admission import Outstanding
 from functions.ingress.app import build_app
 from functions.ingress.deps import Deps
 from functions.ingress.event_door import reply_topics
-from functions.ingress.http_protocol import BoundedProtocol
+from functions.ingress.http_protocol import bounded_protocol
 from functions.ingress.identity import Keys
 from functions.ingress.origins import is_loopback
 from functions.ingress.partitioning import partition_of
@@ -201,7 +201,7 @@ def _listen(settings: Settings) -> socket.socket:
 def _config(app: Starlette, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http=BoundedProtocol,
+        http=bounded_protocol(settings.ingress),
         loop="uvloop",
         ws="none",
         lifespan="on",

@@ -27,7 +27,7 @@ from functions.errors import ApiError
 from functions.ingress.admission import Outstanding
 from functions.ingress.app import build_app
 from functions.ingress.deps import Deps
-from functions.ingress.http_protocol import BoundedProtocol
+from functions.ingress.http_protocol import bounded_protocol
 from functions.ingress.identity import Keys
 from functions.ingress.probing import Health
 from functions.ingress.reply_tail import ReplyTail
@@ -311,7 +311,7 @@ async def _eventually(condition: Callable[[], Any], timeout_s: float = 5.0) -> A
 async def _live(rig: Rig) -> AsyncIterator[httpx.AsyncClient]:
     config = uvicorn.Config(
         rig.app(),
-        http=BoundedProtocol,
+        http=bounded_protocol(rig.deps.settings.ingress),
         ws="none",
         lifespan="off",
         access_log=False,

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from typing import Any
 
 import httpx
@@ -9,6 +10,7 @@ import pytest
 
 from events import types
 from events.types import ReplicaState
+from functions.ingress.http_protocol import watch_reader
 from router_model.registry import Registry, ReplicaStatus
 
 pytestmark = pytest.mark.anyio
@@ -225,3 +227,46 @@ async def test_a_reader_that_does_not_read_is_dropped(
         await eventually(lambda: not len(rig.deps.waiters))
         writer.close()
         await client.get("/healthz")
+
+
+async def test_what_lies_unread_in_the_systems_buffers_ends_its_generation_too(
+    rig: Any, chat: Any, live: Any, eventually: Any
+) -> None:
+    """Every write succeeds here: what the model says fits into the system's buffers, and then it thinks on."""
+    rig.configure(stream_idle_s=0.5, heartbeat_s=0.01, heartbeat_most_s=0.01)
+    rig.worker.script = lambda worker, request: [
+        out for n in range(8) for out in worker.chunk(request, "x" * 30_000, n)
+    ]
+    body = json.dumps(chat | {"stream": True}).encode()
+    with socket.socket() as deaf:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        async with live(rig) as client:
+            deaf.connect((client.base_url.host, client.base_url.port))
+            deaf.sendall(
+                b"POST /v1/chat/completions HTTP/1.1\r\nhost: t\r\ncontent-type: application/json\r\n"
+                b"content-length: %d\r\n\r\n%s" % (len(body), body)
+            )
+            await eventually(lambda: rig.worker.seen)
+            await eventually(lambda: not len(rig.deps.waiters), 10.0)
+            await eventually(lambda: rig.events_on("infer.control"))
+            assert rig.events_on("infer.control")[0].type == types.CANCEL
+
+
+async def test_a_silent_connection_is_asked_whether_its_client_is_there() -> None:
+    with socket.socket() as one:
+        watch_reader(one, 20.0)
+        asked = {
+            name: one.getsockopt(level, getattr(socket, name))
+            for level, name in (
+                (socket.SOL_SOCKET, "SO_KEEPALIVE"),
+                (socket.IPPROTO_TCP, "TCP_KEEPIDLE"),
+                (socket.IPPROTO_TCP, "TCP_KEEPINTVL"),
+                (socket.IPPROTO_TCP, "TCP_USER_TIMEOUT"),
+            )
+        }
+    assert asked == {
+        "SO_KEEPALIVE": 1,
+        "TCP_KEEPIDLE": 10,
+        "TCP_KEEPINTVL": 5,
+        "TCP_USER_TIMEOUT": 20_000,
+    }

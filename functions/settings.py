@@ -81,6 +81,8 @@ class IngressSettings(Group, frozen=True, kw_only=True):
     max_file_bytes: int = 100 * 1024 * 1024
     max_waiters: int = 500
     """Synchronous calls and streams open at once; the next gets 503 `overloaded`."""
+    tenant_share: float = 0.5
+    """Most of the waiters, open calls and uploads that one tenant may hold; less as others hold more. 1: all."""
     tenant_streams: int = 200
     tenant_queue: int = 1000
     """Unfinished accepted requests of one tenant, and open batches; the next gets 429 `tenant_queue`."""
@@ -98,7 +100,7 @@ class IngressSettings(Group, frozen=True, kw_only=True):
     api_keys: str = ""
     """`tenant=key` pairs, comma-separated, no key twice. Empty: no authentication, which binds loopback only."""
     allowed_hosts: str = ""
-    """Without keys: further names that calls may be addressed to (`Host`), beside loopback names and `host`."""
+    """Without keys: further names that calls may be sent to (`Host`) beside `host`, loopback and dotless names."""
     allowed_origins: str = ""
     """Without keys: further origins (`https://chat.example`) whose pages may call, beside those of such hosts."""
     callback_hosts: str = ""

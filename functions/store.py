@@ -195,6 +195,15 @@ MAX_RESULT_BYTES: Final = 1024 * 1024
 """Results above this are left out of `FinishedRequest`, which come many at a time."""
 
 
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """How far a request is: whoever has seen this mark has missed nothing."""
+
+    state: State
+    next_cursor: int
+    """Cursor of its next event."""
+
+
 class RequestStore(Protocol):
     """Requests, results, idempotency keys, event streams."""
 
@@ -231,6 +240,10 @@ class RequestStore(Protocol):
 
     def record_batch(self, changes: "Sequence[Change]") -> "Recorded":
         """Applies a poll's worth of changes in one transaction. The first terminal of a request is its end."""
+        ...
+
+    def marks(self, request_ids: Sequence[str]) -> Mapping[str, Mark]:
+        """How far these requests are; those that `request` does not find are left out."""
         ...
 
     def events_after(

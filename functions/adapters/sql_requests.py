@@ -1,6 +1,6 @@
 """Requests in the database: rows, event streams, idempotency keys."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 
@@ -21,7 +21,7 @@ from functions.adapters.sql_schema import (
 )
 from functions.errors import ApiError
 from functions.ports import Clock
-from functions.store import Change, Claim, KeyUse, Recorded, RequestEvent, RequestRow
+from functions.store import Change, Claim, KeyUse, Mark, Recorded, RequestEvent, RequestRow
 
 UNSTORED_KEEP: Final = timedelta(hours=1)
 """An answer with `store: false` that nobody fetched is deleted after this long."""
@@ -132,6 +132,17 @@ class SqlRequests:
             query = query.where(requests.c.state.in_([state.value for state in states]))
         with self._db.read() as connection:
             return [request_row(found) for found in connection.execute(query).mappings()]
+
+    def marks(self, request_ids: Sequence[str]) -> Mapping[str, Mark]:
+        columns = requests.c
+        found: dict[str, Mark] = {}
+        with self._db.read() as connection:
+            for some in in_lists(request_ids):
+                query = select(columns.id, columns.state, columns.next_cursor)
+                query = query.where(columns.id.in_(some), columns.is_known, ~columns.is_forgotten)
+                for request_id, state, cursor in connection.execute(query):
+                    found[request_id] = Mark(State(state), cursor)
+        return found
 
     def events_after(
         self, request_id: str, cursor: int, limit: int = 256

@@ -72,7 +72,12 @@ def caps_of(deps: Deps, tenant: str) -> Caps:
     own = deps.catalogue.tenants.get(tenant)
     streams = settings.tenant_streams if own is None or own.max_streams is None else own.max_streams
     queue = settings.tenant_queue if own is None or own.max_queue is None else own.max_queue
-    return Caps(max_waiters=settings.max_waiters, tenant_streams=streams, tenant_queue=queue)
+    return Caps(
+        max_waiters=settings.max_waiters,
+        tenant_streams=streams,
+        tenant_queue=queue,
+        tenant_share=deps.tenant_share,
+    )
 
 
 def admit_waiting(deps: Deps, tenant: str, *, is_stream: bool) -> None:

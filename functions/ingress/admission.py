@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from functions.errors import ApiError
+from functions.ingress.shares import may_take
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +19,8 @@ class Caps:
     max_waiters: int
     tenant_streams: int
     tenant_queue: int
+    tenant_share: float = 1.0
+    """Of the waiters: see `shares.may_take`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +40,13 @@ def admit(load: Load, caps: Caps, *, is_stream: bool) -> None:
     """
     if load.waiters >= caps.max_waiters:
         raise ApiError("overloaded", "Too many requests wait here; try again shortly.")
+    if not may_take(
+        own=load.tenant_queue,
+        taken=load.waiters,
+        places=caps.max_waiters,
+        share=caps.tenant_share,
+    ):
+        raise ApiError("tenant_rate", "Too many calls of this key wait here; others need room too.")
     if is_stream and load.tenant_streams >= caps.tenant_streams:
         raise ApiError(
             "tenant_rate", f"More than {caps.tenant_streams} streams are open for this key."

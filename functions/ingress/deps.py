@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import ParamSpec, TypeVar
@@ -12,11 +12,12 @@ from functions.ingress.admission import Outstanding
 from functions.ingress.identity import Keys
 from functions.ingress.open_calls import OpenCalls
 from functions.ingress.probing import Health
+from functions.ingress.row_watch import RowWatch
 from functions.ingress.waiting import Waiters
 from functions.ports import BlobStore, Clock, RecordAppender
 from functions.reply_partitions import ReplyPartitions
 from functions.settings import Settings
-from functions.store import Store
+from functions.store import Mark, Store
 from functions.telemetry import Metrics
 from router_model.catalogue import Catalogue
 from router_model.registry import Registry
@@ -52,12 +53,28 @@ class Deps:
     epoch: str
     entropy: Callable[[int], bytes]
     calls: OpenCalls = field(default_factory=OpenCalls)
+    rows: RowWatch = field(default_factory=RowWatch)
     reply_partitions: ReplyPartitions
 
     async def offload(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Runs a blocking call in the executor."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self.executor, lambda: work(*args, **kwargs))
+
+    async def changed(
+        self, request_id: str, is_news: Callable[[Mark | None], bool], timeout_s: float
+    ) -> bool:
+        """Waits for news of a request in the store; False when `timeout_s` passed. See `RowWatch`."""
+
+        async def ask(ids: Sequence[str]) -> Mapping[str, Mark]:
+            return await self.offload(self.store.marks, ids)
+
+        return await self.rows.changed(ask, request_id, is_news, timeout_s)
+
+    @property
+    def tenant_share(self) -> float:
+        """The share of common places that one tenant may hold; all of them where there is only one."""
+        return self.settings.ingress.tenant_share if self.keys.has_several_tenants else 1.0
 
 
 @contextlib.asynccontextmanager

@@ -1,8 +1,9 @@
 """The outermost layer: limits on heads and open calls, a request id for each call, and the one catch-all."""
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from typing import Final
 
@@ -20,6 +21,7 @@ from functions.ingress.deps import Deps
 from functions.ingress.open_calls import shutting_down
 from functions.ingress.origins import Origins
 from functions.ingress.reading import ClientGone
+from functions.ingress.shares import Shares
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +44,8 @@ class Guard:
     def __init__(self, app: ASGIApp, deps: Deps) -> None:
         self._app = app
         self._deps = deps
-        self._open = 0
-        self._cap = deps.settings.ingress.max_waiters + SPARE_CALLS
+        places = deps.settings.ingress.max_waiters + SPARE_CALLS
+        self._places = Shares(places, deps.tenant_share)
         self._origins = Origins(deps.settings.ingress, checks=not deps.keys)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -53,13 +55,12 @@ class Guard:
         exchange = _Exchange(scope, receive, send)
         request_id = ids.new_request_id(self._deps.clock.now(), self._deps.entropy(10))
         scope.setdefault("state", {})["request_id"] = request_id
-        self._open += 1
         task = self._deps.calls.enter()
         try:
             check_head(scope)
             self._origins.check(scope["method"], scope["headers"])
-            self._check_room(scope)
-            await self._app(scope, exchange.receive, exchange.send)
+            with self._place(scope):
+                await self._app(scope, exchange.receive, exchange.send)
         except ClientGone:
             return
         except asyncio.CancelledError:
@@ -71,11 +72,32 @@ class Guard:
             await self._refuse(error, exchange, request_id)
         finally:
             self._deps.calls.leave(task)
-            self._open -= 1
 
-    def _check_room(self, scope: Scope) -> None:
-        if self._open > self._cap and scope["path"] not in _PROBES:
-            raise ApiError("overloaded", "Too many calls are open here; try again shortly.")
+    @contextlib.contextmanager
+    def _place(self, scope: Scope) -> Iterator[None]:
+        """A place among the open calls for this one, of its tenant's share. Probes need none."""
+        if scope["path"] in _PROBES:
+            yield
+            return
+        tenant = self._tenant_of(scope)
+        if not self._places.take(tenant):
+            if self._places.is_full:
+                raise ApiError("overloaded", "Too many calls are open here; try again shortly.")
+            raise ApiError(
+                "tenant_rate", "Too many calls of this key are open; others need room too."
+            )
+        try:
+            yield
+        finally:
+            self._places.free(tenant)
+
+    def _tenant_of(self, scope: Scope) -> str:
+        """Whose share a call takes of; all without a good key have one share together. The doors refuse them."""
+        try:
+            found = [value for name, value in scope["headers"] if name == b"authorization"]
+            return self._deps.keys.tenant_of(found)
+        except ApiError:
+            return ""
 
     async def _refuse(self, error: Exception, exchange: "_Exchange", request_id: str) -> None:
         found = as_refusal(error)

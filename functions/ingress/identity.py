@@ -46,6 +46,10 @@ class Keys:
     def __bool__(self) -> bool:
         return bool(self._tenants)
 
+    @property
+    def has_several_tenants(self) -> bool:
+        return len(set(self._tenants.values())) > 1
+
     def tenant_of(self, authorization: Sequence[bytes]) -> str:
         """The tenant of a request's `Authorization` header values.
 

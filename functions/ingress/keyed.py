@@ -1,7 +1,7 @@
 """Idempotency keys: the first call with a key does the work; the same call again waits for it or replays its answer."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 from starlette.responses import Response
@@ -23,10 +23,10 @@ from functions.ingress.streaming import (
     status_comment,
     until_disconnect,
 )
-from functions.store import RequestRow
+from functions.store import Mark, RequestRow
 
-POLL_S: Final = 0.1
-"""How often the store is asked about a request that another call, or another replica, waits for."""
+LOOK_S: Final = 0.5
+"""How often a call that waits for another's request looks whether its own caller or time is gone."""
 
 
 async def join(deps: Deps, call: Call, first_id: str, receive: Receive) -> Outcome:
@@ -106,8 +106,13 @@ async def _watch(
             yield outcome
             return
         yield row
-        try:
-            async with asyncio.timeout(POLL_S):
-                await gone.wait()
-        except TimeoutError:
-            continue
+        look_s = min(LOOK_S, deps.settings.ingress.heartbeat_s)
+        while not await deps.changed(first_id, _news_after(row), look_s):
+            if gone.is_set() or waited.remaining_s(deps, call) <= 0:
+                return
+            yield row
+
+
+def _news_after(row: RequestRow) -> Callable[[Mark | None], bool]:
+    """Whether a mark says more than the row that was seen."""
+    return lambda mark: mark is None or mark.state is not row.state

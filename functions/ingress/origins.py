@@ -56,7 +56,17 @@ class Origins:
         return bool(scheme and separator) and self._is_known(host_name(place))
 
     def _is_known(self, name: str | None) -> bool:
-        return name is not None and (is_loopback(name) or name in self._hosts)
+        return name is not None and (is_local(name) or name in self._hosts)
+
+
+def is_local(name: str) -> bool:
+    """Names of this machine, and names without a dot: those of containers and of a local network.
+
+    The internet has none of the latter (ICANN SAC053), so no page from elsewhere can point one at this machine.
+    """
+    has_letter = any(char.isalpha() for char in name)
+    is_dotless = name.isascii() and has_letter and name.replace("-", "").isalnum()
+    return is_dotless or is_loopback(name)
 
 
 def is_loopback(name: str) -> bool:

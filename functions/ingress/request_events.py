@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 from starlette.requests import Request
@@ -15,9 +15,10 @@ from functions.ingress.deps import Deps
 from functions.ingress.owned import own_row
 from functions.ingress.streaming import EventStream, status_comment
 from functions.ingress.waited import heartbeats
-from functions.store import RequestEvent, RequestRow
+from functions.store import Mark, RequestEvent, RequestRow
 
-POLL_S: Final = 0.1
+LOOK_S: Final = 0.5
+"""Without news a stream looks this often whether its reader or its time is gone."""
 PAGE: Final = 256
 AFTER_DEADLINE_S: Final = 60.0
 """A request whose end is still missing this long after its deadline will not be followed further."""
@@ -79,7 +80,12 @@ class RequestEvents:
             row = fresh
             if beats.is_due(loop.time()):
                 yield beats.comment(self._comment(row), loop.time())
-            await _pause(gone)
+            look_s = min(LOOK_S, deps.settings.ingress.heartbeat_s)
+            while not await deps.changed(row.id, _news_after(row, cursor), look_s):
+                if gone.is_set() or loop.time() >= until:
+                    return
+                if beats.is_due(loop.time()):
+                    yield beats.comment(self._comment(row), loop.time())
 
     def _comment(self, row: RequestRow) -> bytes:
         deps = self._deps
@@ -87,12 +93,9 @@ class RequestEvents:
         return status_comment(row.state, view)
 
 
-async def _pause(gone: asyncio.Event) -> None:
-    try:
-        async with asyncio.timeout(POLL_S):
-            await gone.wait()
-    except TimeoutError:
-        return
+def _news_after(row: RequestRow, cursor: int) -> Callable[[Mark | None], bool]:
+    """Whether a mark says more than the row and the events that were seen."""
+    return lambda mark: mark is None or mark.state is not row.state or mark.next_cursor > cursor + 1
 
 
 def event_frame(event: RequestEvent) -> bytes:

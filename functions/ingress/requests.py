@@ -18,13 +18,12 @@ from functions.ingress.answering import answer, id_headers
 from functions.ingress.deps import Deps
 from functions.ingress.owned import limit_of, own_row, tenant_of
 from functions.ingress.request_events import RequestEvents
-from functions.ingress.streaming import derived_state
-from functions.store import RequestRow
+from functions.ingress.streaming import derived_state, unless_gone
+from functions.store import Mark, RequestRow
 from router_model.registry import ServiceView
 
 CANCEL_WAIT_S: Final = 2.0
 """A cancel waits this long for the request's end, so that its answer can say `cancelled`."""
-POLL_S: Final = 0.05
 ASK_AGAIN_S: Final = 1
 
 
@@ -65,10 +64,16 @@ def routes(deps: Deps) -> list[Route]:
 
 
 async def wait_for_end(deps: Deps, request: Request, row: RequestRow) -> RequestRow:
-    """The row, after `Prefer: wait=N` seconds at most when the request has not ended."""
+    """The row, after `Prefer: wait=N` seconds at most when the request has not ended.
+
+    Raises:
+        ClientGone: the client left meanwhile.
+    """
     longest_s = deps.settings.ingress.reply_wait_s
     wait_s = deadlines.preference(request.headers.get("prefer"), longest_s=longest_s).wait_s
-    return row if wait_s is None else await _until_ended(deps, row, wait_s)
+    if wait_s is None or row.state.is_terminal:
+        return row
+    return await unless_gone(request.receive, _until_ended(deps, row, wait_s))
 
 
 async def cancel_row(deps: Deps, row: RequestRow) -> RequestRow:
@@ -166,11 +171,17 @@ async def forget_delivered(deps: Deps, row: RequestRow) -> None:
 async def _until_ended(deps: Deps, row: RequestRow, wait_s: float) -> RequestRow:
     loop = asyncio.get_running_loop()
     until = loop.time() + wait_s
-    # Whoever polls is told at once where the request stands when this replica is going.
+
+    def is_news(mark: Mark | None) -> bool:
+        # Whoever polls is told at once where the request stands when this replica is going.
+        return mark is None or mark.state.is_terminal or deps.health.is_draining
+
     while not (row.state.is_terminal or deps.health.is_draining) and loop.time() < until:
-        await asyncio.sleep(POLL_S)
+        await deps.changed(row.id, is_news, until - loop.time())
         found = await deps.offload(deps.store.request, row.id)
-        row = row if found is None else found
+        if found is None:
+            return row
+        row = found
     return row
 
 

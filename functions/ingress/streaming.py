@@ -3,8 +3,8 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Final
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from typing import Any, Final, TypeVar
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -15,8 +15,10 @@ from functions.errors import PickspinError
 from functions.ingress.answering import as_refusal, header_safe
 from functions.ingress.deps import cancelling
 from functions.ingress.open_calls import shutting_down
+from functions.ingress.reading import ClientGone
 from router_model.registry import ServiceView
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 DONE: Final = b"data: [DONE]\n\n"
@@ -103,6 +105,28 @@ async def until_disconnect(receive: Receive, gone: Callable[[], None]) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
     gone()
+
+
+async def unless_gone(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
+    """What `work` returns, unless the client leaves first: then it is cancelled.
+
+    Raises:
+        ClientGone: there is nobody to answer.
+    """
+    task = asyncio.create_task(work)
+    async with cancelling(asyncio.create_task(until_disconnect(receive, lambda: _end(task)))):
+        try:
+            return await task
+        except asyncio.CancelledError:
+            me = asyncio.current_task()
+            if me is None or me.cancelling():
+                task.cancel()
+                raise
+            raise ClientGone from None
+
+
+def _end(task: asyncio.Task[Any]) -> None:
+    task.cancel()
 
 
 def data_frame(payload: bytes) -> bytes:

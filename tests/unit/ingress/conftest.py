@@ -373,7 +373,7 @@ def rig() -> Iterator[Rig]:
     blobs = MemoryBlobs()
     worker = Worker(log, store, clock, blobs)
     deps = Deps(
-        settings=Settings(ingress=IngressSettings(heartbeat_s=0.05, allowed_hosts="t")),
+        settings=Settings(ingress=IngressSettings(heartbeat_s=0.05)),
         topics=TOPICS,
         clock=clock,
         catalogue=CATALOGUE,

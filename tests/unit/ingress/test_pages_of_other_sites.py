@@ -31,6 +31,7 @@ def refusal_of(origins: Origins, method: str, *headers: tuple[str, str]) -> str 
     [
         "127.0.0.1", "127.0.0.1:8080", "127.8.8.8:1", "localhost", "LocalHost:8080", "localhost.",
         "[::1]", "[::1]:8080", "app.localhost:80", "localhost:",
+        "pickspin", "model-box:8080",
     ],
 )  # fmt: skip
 async def test_names_of_this_machine_are_served(host: str) -> None:
@@ -41,7 +42,7 @@ async def test_names_of_this_machine_are_served(host: str) -> None:
     "host",
     [
         "rebound.example", "rebound.example:8080", "127.0.0.1.rebound.example", "localhost.example",
-        "notlocalhost", "10.0.0.7", "0.0.0.0", "", "[::1", "[::2]", "[::1]x", "localhost:80:80",
+        "2130706433", "10.0.0.7", "0.0.0.0", "", "[::1", "[::2]", "[::1]x", "localhost:80:80",
         "localhost@rebound.example", "127.0.0.1 rebound.example", "::1",
     ],
 )  # fmt: skip

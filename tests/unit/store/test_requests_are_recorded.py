@@ -173,3 +173,19 @@ def test_answers_that_are_not_kept_are_not_compared(store, facts):
     store.accept(facts.row(is_stored=False, is_background=False))
     store.record_batch([facts.completed()])
     assert store.record_batch([facts.completed(text="another")]).other_ends == ()
+
+
+def test_marks_say_how_far_requests_are(store, facts):
+    store.accept(facts.row())
+    store.accept(facts.row(id="r2"))
+    before = store.marks(["r1", "r2", "unknown"])
+    assert set(before) == {"r1", "r2"}
+    assert before["r1"].state is State.ACCEPTED
+    store.record_batch([facts.progressed("running", attempt=1)])
+    store.record_batch([facts.completed()])
+    after = store.marks(["r1", "r2"])
+    assert after["r1"].state is State.COMPLETED
+    assert after["r1"].next_cursor == store.events_after("r1", 0)[-1].cursor + 1
+    assert after["r2"] == before["r2"]
+    store.forget("r2")
+    assert set(store.marks(["r1", "r2"])) == {"r1"}

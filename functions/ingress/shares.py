@@ -1,0 +1,48 @@
+"""Places that tenants share, so that each finds some whatever the others do. Pure."""
+
+from collections import Counter
+
+
+def may_take(*, own: int, taken: int, places: int, share: float) -> bool:
+    """Whether a tenant that holds `own` of the `taken` places gets a further one.
+
+    Alone it gets `share` of all places. What others hold counts for each: with n greedy tenants at share 1/2 each has
+    1/(n + 1), and as much stays free for the next one. A share of 1 is no bound but the places themselves.
+    """
+    free = places - taken
+    if free <= 0:
+        return False
+    return own * (1 - share) < share * free
+
+
+class Shares:
+    """Who holds how many places. Event loop only."""
+
+    def __init__(self, places: int, share: float) -> None:
+        self._places = places
+        self._share = share
+        self._held: Counter[str] = Counter()
+        self._taken = 0
+
+    @property
+    def is_full(self) -> bool:
+        return self._taken >= self._places
+
+    def held_by(self, tenant: str) -> int:
+        return self._held[tenant]
+
+    def take(self, tenant: str) -> bool:
+        """Takes a place; False where the tenant may have no further one."""
+        own = self._held[tenant]
+        if not may_take(own=own, taken=self._taken, places=self._places, share=self._share):
+            return False
+        self._held[tenant] += 1
+        self._taken += 1
+        return True
+
+    def free(self, tenant: str) -> None:
+        """Gives one place back."""
+        self._taken -= 1
+        self._held[tenant] -= 1
+        if not self._held[tenant]:
+            del self._held[tenant]

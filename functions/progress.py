@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Final
 
 from events.record import PartitionId
@@ -16,6 +17,10 @@ from functions.telemetry import Metrics
 _LOOKS: Final = 6
 """Looks within the time after which a partition counts as stalled."""
 _LONGEST_LOOK_S: Final = 15.0
+_MARKS: Final = 16
+"""More producers than write into one partition in transactions that end together."""
+_GROWTHS: Final = 2
+"""Transactions that end together leave their marks at one look; records that keep coming are seen at several."""
 
 log = logging.getLogger(__name__)
 
@@ -23,30 +28,50 @@ Groups = Mapping[str, tuple[str, ...]]
 """Topics by consumer group."""
 
 
+@dataclass(slots=True)
+class _Stand:
+    """Where a partition stands since its commit moved last, or since it had no lag."""
+
+    committed: int | None
+    since_s: float
+    end: int
+    growths: int = 0
+    """Looks at which there was more to read than before."""
+
+
 class Progress:
-    """Where one group stands, look by look. `stalled_s`: a partition with lag whose commit has not moved for this long
-    is stalled.
+    """Where one group stands, look by look.
+
+    A partition with lag whose commit has not moved for `stalled_s` is stalled, once more than the end marks of foreign
+    transactions can be waiting there: these are offsets, and no records that anybody could read and commit.
     """
 
     def __init__(self, stalled_s: float) -> None:
         self._stalled_s = stalled_s
-        self._since: dict[PartitionId, tuple[int | None, float]] = {}
+        self._stands: dict[PartitionId, _Stand] = {}
         self.lagging: frozenset[PartitionId] = frozenset()
         self.stalled: frozenset[PartitionId] = frozenset()
 
     def look(self, offsets: Mapping[PartitionId, Offsets], now_s: float) -> None:
         """Takes in what is committed now; `now_s` is monotonic."""
-        lagging = {place: found for place, found in offsets.items() if found.lag}
-        for place in self._since.keys() - lagging.keys():
-            del self._since[place]
-        for place, found in lagging.items():
-            known = self._since.get(place)
-            if known is None or known[0] != found.committed:
-                self._since[place] = (found.committed, now_s)
-        self.lagging = frozenset(lagging)
+        for place in self._stands.keys() - offsets.keys():
+            del self._stands[place]
+        for place, found in offsets.items():
+            stand = self._stands.get(place)
+            if stand is None or stand.committed != found.committed or not found.lag:
+                self._stands[place] = _Stand(found.committed, now_s, found.end)
+            elif found.end > stand.end:
+                stand.end = found.end
+                stand.growths += 1
+        self.lagging = frozenset(place for place, found in offsets.items() if found.lag)
         self.stalled = frozenset(
-            place for place, (_, at_s) in self._since.items() if now_s - at_s >= self._stalled_s
+            place for place in self.lagging if self._is_stalled(place, offsets[place].lag, now_s)
         )
+
+    def _is_stalled(self, place: PartitionId, lag: int, now_s: float) -> bool:
+        stand = self._stands[place]
+        is_more_than_marks = stand.growths >= _GROWTHS or lag > _MARKS
+        return is_more_than_marks and now_s - stand.since_s >= self._stalled_s
 
     @property
     def is_stopped(self) -> bool:

@@ -47,7 +47,8 @@ class BrokerSettings(Group, frozen=True, kw_only=True):
     max_poll_interval_s: float = 60.0
     """A member that does not poll for this long loses its partitions; a rebalance waits no longer for it."""
     stalled_s: float = 180.0
-    """A group with lag whose commits have not moved for this long makes no progress: its process is not ready."""
+    """A group with lag whose commits have not moved for this long, while records keep coming, makes no progress: its
+    process is not ready."""
     poll_idle_ms: int = 50
     """Embedded broker: readers that callers wait for fetch at least this often without a ring (ADR 0003)."""
     poll_lazy_ms: int = 150

@@ -32,7 +32,8 @@ class ShutStore(SqlStore):
 def test_a_recorder_that_cannot_record_is_not_ready_until_it_can():
     clock, log, stop = SystemClock(), MemoryLog(partitions=1), StopFlag()
     store = ShutStore("sqlite://", clock)
-    log.store(Record(topic=TOPICS.progress, value=b"no event"))
+    for _ in range(20):
+        log.store(Record(topic=TOPICS.progress, value=b"no event"))
     process = RecorderProcess(
         settings=Settings(broker=BrokerSettings(stalled_s=0.2), probes=ProbeSettings(port=0)),
         store=store,

@@ -36,7 +36,8 @@ def test_a_feed_that_does_not_advance_is_not_ready(topics: Any, monkeypatch: Any
     monkeypatch.setattr(feeding, "ProbeServer", Probes)
     monkeypatch.setattr(feeding, "probed", lambda *_: NoProbes())
     log, metrics, stop = MemoryLog(partitions=1), Metrics(), StopFlag()
-    log.store(Record(topic=topics.requests, value=b"x"))
+    for _ in range(20):
+        log.store(Record(topic=topics.requests, value=b"x"))
     consumer = log.group(group=topics.router_group, topics=(topics.requests,), client="c")
     consumer.poll(0)
     settings = Settings(broker=BrokerSettings(stalled_s=0.1))
@@ -44,7 +45,7 @@ def test_a_feed_that_does_not_advance_is_not_ready(topics: Any, monkeypatch: Any
         assert asked["is_ready"]()
         eventually(lambda: not asked["is_ready"]())
         assert asked["is_live"]()
-        consumer.commit({PartitionId(topics.requests, 0): Commit(1)})
+        consumer.commit({PartitionId(topics.requests, 0): Commit(20)})
         eventually(asked["is_ready"])
         stop.set()
         assert looked_at.is_set()

@@ -58,7 +58,7 @@ class BrokerSettings(Group, frozen=True, kw_only=True):
     inline_bytes: int = 256 * 1024
     """Bodies above this travel by `dataref`."""
     embedded_answer_bytes: int = 32 * 1024
-    """Embedded broker: answers above this do. It forgets what a partition holds above about 5 MB, read or not."""
+    """Embedded broker: answers and lines of batches above this do; it forgets what a partition holds above 5 MB."""
 
 
 class IngressSettings(Group, frozen=True, kw_only=True):

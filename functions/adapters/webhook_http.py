@@ -49,7 +49,7 @@ class Resolver(Protocol):
 class SystemResolver:
     """The system's resolver on threads of its own, so that slow names hold up nothing else."""
 
-    def __init__(self, threads: int = 8) -> None:
+    def __init__(self, threads: int) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="resolve")
 
     async def __call__(self, host: str, port: int) -> Sequence[str]:

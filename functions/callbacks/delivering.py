@@ -7,7 +7,7 @@ out at once, and tenants take turns. Whatever is wrong with one delivery counts 
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -59,6 +59,12 @@ class DeliveryLimits:
     per_target: int
     per_host: int
 
+    def may_look_up(self, tenant: int) -> bool:
+        """One more name for a tenant that has `tenant` looked up now: a resolver's threads are few, and names may hang
+        far longer than anybody waits for them.
+        """
+        return tenant < max(1, self.per_tenant // 2)
+
     def may_send(self, host: int, tenant: int) -> bool:
         """One more attempt to a host that has `host` out, `tenant` of them of the same tenant."""
         return host < self.per_host and tenant < max(1, self.per_host * 3 // 4)
@@ -88,6 +94,8 @@ class Deliverer:
         self._running: set[asyncio.Task[None]] = set()
         self._hosts: Counter[str] = Counter()
         self._shares: Counter[tuple[str, str]] = Counter()
+        self._lookups: Counter[str] = Counter()
+        self._running_lookups: set[asyncio.Future[Sequence[str]]] = set()
         self._wake = asyncio.Event()
 
     def wake(self) -> None:
@@ -114,6 +122,9 @@ class Deliverer:
                     async with asyncio.timeout(POLL_S):
                         await self._wake.wait()
         await self.finish()
+        for lookup in self._running_lookups:
+            # Nobody waits for it any more.
+            lookup.cancel()
 
     async def start_due(self) -> int:
         """Takes what is due, as far as there is room, and starts sending; returns how many."""
@@ -173,7 +184,10 @@ class Deliverer:
             await self._mark(delivery, target, Outcome(failure=error.code, is_final=True))
             return
         share = (parsed.host, target.tenant)
-        if not self._limits.may_send(self._hosts[parsed.host], self._shares[share]):
+        may_go = self._limits.may_send(self._hosts[parsed.host], self._shares[share])
+        if parsed.address is None:
+            may_go = may_go and self._limits.may_look_up(self._lookups[target.tenant])
+        if not may_go:
             later = self._around.clock.now() + timedelta(seconds=PUT_BACK_S)
             await asyncio.to_thread(store.update_delivery, replace(delivery, due_at=later))
             return
@@ -193,7 +207,7 @@ class Deliverer:
         self, delivery: Delivery, target: CallbackTarget, parsed: ParsedTarget
     ) -> Outcome:
         try:
-            address = await self._address(parsed)
+            address = await self._address(parsed, target.tenant)
         except TimeoutError:
             return Outcome(failure="dns_timeout")
         except ApiError as error:
@@ -221,13 +235,26 @@ class Deliverer:
         )
         return Outcome(status=answer.status, failure=answer.failure, retry_after=answer.retry_after)
 
-    async def _address(self, parsed: ParsedTarget) -> str | None:
+    async def _address(self, parsed: ParsedTarget, tenant: str) -> str | None:
         """The judged address that is connected to; None: the name has none."""
         if parsed.address is not None:
             return str(judge_address(parsed.address, self._around.policy))
+        lookup = asyncio.ensure_future(self._around.resolve(parsed.host, parsed.port))
+        self._lookups[tenant] += 1
+        self._running_lookups.add(lookup)
+        lookup.add_done_callback(lambda done: self._looked_up(tenant, done))
+        # A thread that looks up cannot be stopped: it counts until it ends by itself.
         async with asyncio.timeout(RESOLVE_S):
-            found = await self._around.resolve(parsed.host, parsed.port)
+            found = await asyncio.shield(lookup)
         return str(judge_addresses(found, self._around.policy)) if found else None
+
+    def _looked_up(self, tenant: str, lookup: "asyncio.Future[Sequence[str]]") -> None:
+        self._running_lookups.discard(lookup)
+        self._lookups[tenant] -= 1
+        self._lookups += Counter()
+        if not lookup.cancelled():
+            # Of one that nobody waited for any more, nobody asks how it ended.
+            lookup.exception()
 
     async def _mark(
         self, delivery: Delivery, target: CallbackTarget | None, outcome: Outcome

@@ -37,7 +37,7 @@ def run(settings: Settings) -> int:
     setup_logging("callbacks", settings.log_level)
     stop = StopFlag.install()
     store = open_store(settings)
-    resolver = SystemResolver()
+    resolver = SystemResolver(settings.callbacks.concurrency)
     process = CallbacksProcess(
         settings=settings,
         store=store,

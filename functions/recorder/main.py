@@ -18,7 +18,7 @@ from functions.recorder.batches import BatchLimits, BatchRunner
 from functions.recorder.reaper import Reaper, ReaperLimits, Republisher
 from functions.recorder.recorded_until import RecordedUntil
 from functions.recorder.recording import Recorder, recorded_topics
-from functions.settings import Settings
+from functions.settings import BrokerSettings, Settings
 from functions.store import Store
 from functions.telemetry import Metrics, setup_logging
 from functions.wiring import open_blobs, open_log, open_store
@@ -180,7 +180,7 @@ class RecorderProcess:
             limits=BatchLimits(
                 wait_s=settings.ingress.background_wait_s,
                 append_s=settings.broker.delivery_timeout_s,
-                inline_bytes=settings.broker.inline_bytes,
+                inline_bytes=inline_bytes_of(settings.broker),
                 max_file_bytes=settings.ingress.max_file_bytes,
                 tenant_batches=settings.recorder.tenant_batches,
                 tenant_lines=settings.recorder.tenant_lines,
@@ -211,6 +211,13 @@ class RecorderProcess:
         is_moving = self._progress.is_moving(self._topics.recorder_group)
         is_well = all(n < UNREADY for n in self._failures.copy().values())
         return self._parts.is_live() and is_well and is_moving
+
+
+def inline_bytes_of(broker: BrokerSettings) -> int:
+    """Lines of batches are many: where the broker forgets, large ones travel by reference sooner."""
+    if broker.kind == "embedded":
+        return min(broker.inline_bytes, broker.embedded_answer_bytes)
+    return broker.inline_bytes
 
 
 class Purger:

@@ -37,6 +37,8 @@ from functions.telemetry import Metrics
 
 REPEAT_S: Final = 5.0
 """A terminal that has not come back from the log after this long is appended again."""
+ROUND: Final = 500
+"""Requests that are ended in one round."""
 CHECK_S: Final = 2.0
 """Lags are read at most this often while something waits to be routed."""
 
@@ -98,7 +100,8 @@ class Reaper:
 
     def _overdue(self, now: datetime) -> list[tuple[RequestRow, ApiError, datetime]]:
         """What may end by now, and since when it may."""
-        rows = self._store.overdue(now)
+        # Those whose end is on its way, or never comes back, must not hide the others.
+        rows = self._store.overdue(now, ROUND + len(self._emitted))
         self._seen = {row.id: self._seen.get(row.id, now) for row in rows}
         found: list[tuple[RequestRow, ApiError, datetime]] = []
         for row in rows:

@@ -60,6 +60,45 @@ def test_one_tenant_cannot_take_a_host_that_another_uses(stage):
     stage.run(play, timeout_s=20.0)
 
 
+def test_names_that_hang_keep_no_threads_from_others(stage, monkeypatch):
+    monkeypatch.setattr(delivering, "RESOLVE_S", 0.05)
+
+    async def play(desk):
+        never = asyncio.Event()
+        hanging, most = set(), 0
+
+        async def resolve(host, port):
+            nonlocal most
+            if not host.startswith("hangs"):
+                return ["127.0.0.1"]
+            hanging.add(host)
+            most = max(most, len(hanging))
+            try:
+                await never.wait()
+            finally:
+                hanging.discard(host)
+            return []
+
+        desk.resolve = resolve
+        desk.deliverer = desk.new_deliverer()
+        for number in range(20):
+            desk.add_target(f"slow{number}", f"http://hangs{number}.example/", tenant="slow")
+            desk.enqueue(number, f"slow{number}")
+        for _ in range(4):
+            await desk.deliver()
+            desk.clock.advance(400)
+        # Given up by who waited, and still counted: a thread that looks up cannot be stopped.
+        assert len(hanging) == most == desk.limits.per_tenant // 2
+        desk.add_target("quick", f"http://quick.example:{desk.receiver.port}/", tenant="quick")
+        desk.enqueue(99, "quick")
+        await desk.deliver()
+        assert desk.delivery(99).state == "delivered"
+        never.set()
+        await desk.until(lambda: not hanging)
+
+    stage.run(play)
+
+
 def test_a_delivery_that_cannot_be_made_is_a_failed_attempt_of_it_alone(stage, monkeypatch):
     real = delivering.judge_url
 

@@ -41,7 +41,7 @@ def test_a_terminal_on_the_log_arrives_signed_and_the_process_drains():
     serving = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     serving.start()
     clock, log, stop = SystemClock(), MemoryLog(partitions=1), StopFlag()
-    store, resolver = SqlStore("sqlite://", clock), SystemResolver()
+    store, resolver = SqlStore("sqlite://", clock), SystemResolver(2)
     ingress = IngressSettings(callback_allow_http=True, callback_allow_private=True)
     url = f"http://localhost:{server.server_port}/hook"
     store.add_target(CallbackTarget(id="t1", tenant="one", url=url, secret=SECRET))

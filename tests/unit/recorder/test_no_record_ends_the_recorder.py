@@ -11,6 +11,7 @@ from events.kafka_codec import to_record
 from events.record import Event
 from events.types import State
 from functions.errors import StoreFailed
+from functions.recorder import reaper
 from functions.recorder.batch_lines import line_request_id, read_lines
 from functions.recorder.changes import written_at
 from functions.telemetry import Metrics
@@ -242,6 +243,31 @@ def test_one_row_that_cannot_be_ended_holds_no_other_up(stage, monkeypatch):
         State.EXPIRED,
         State.EXPIRED,
     ]
+
+
+def test_ends_that_never_come_back_do_not_hide_the_others(stage, monkeypatch):
+    monkeypatch.setattr(reaper, "ROUND", 3)
+    for number in range(6):
+        stage.request(f"r{number}", wait_s=1.0 + number / 10)
+    stage.record_all()
+    stage.clock.advance(3)
+    assert stage.reaper.tick() == 3
+    # Nobody records them; the next round goes on behind them.
+    stage.consumer.crash()
+    stage.recorder = stage.new_recorder(stage.group(), Deaf(stage.store))
+    stage.record_all()
+    assert stage.reaper.tick() == 3
+    assert {request_id for request_id, _ in stage.terminals()} == {f"r{n}" for n in range(6)}
+
+
+class Deaf:
+    """A store that refuses every change."""
+
+    def __init__(self, store):
+        self.store = store
+
+    def record_batch(self, changes):
+        raise StoreFailed("bad value", is_transient=False)
 
 
 def test_the_store_out_of_reach_ends_a_round_of_the_batches(desk, monkeypatch):

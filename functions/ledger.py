@@ -114,7 +114,7 @@ class PartitionLedger:
         self._running.discard(offset)
 
     def attempt_withdrawn(self, offset: int) -> None:
-        """Takes back an attempt whose commit was refused: the model was never called."""
+        """Takes back an attempt that was none: its commit was refused, or the model was not called after it."""
         self._running.discard(offset)
         number = self._attempts.get(offset, 0) - 1
         if number > 0:

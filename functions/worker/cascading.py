@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 
 from events.cascading import following
 from events.payloads import CascadeState, CascadeUsed, Cost
+from events.request import RoutedRequest
 from events.types import Operation
 from functions.errors import ApiError
 from functions.worker.calls import Call
@@ -86,6 +87,11 @@ def calls_left(most: int, state: CascadeState | None) -> int:
     earlier = sum(used.attempts for used in state.used)
     following_steps = len(state.plan) - len(state.used) - 1
     return max(1, most - earlier - following_steps)
+
+
+def leads_on(request: RoutedRequest) -> bool:
+    """Whether another service is to answer where this one's model cannot be called at all."""
+    return request.cascade is not None and following(request.cascade) is not None
 
 
 def asks_logprobs(call: Call) -> bool:

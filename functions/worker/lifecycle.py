@@ -179,16 +179,16 @@ class Worker:
         if status.breaker is BreakerState.OPEN:
             status.retry_at = now + timedelta(seconds=rule.hold(failures))
         status.become(self._failed_state(), why)
-        if status.breaker is BreakerState.OPEN:
-            turning = TurningAway(
-                poll=parts.poll,
-                runner=parts.runner,
-                joined=self._joined,
-                is_ours=parts.is_ours,
-                lag=parts.lag,
-            )
-            await self._until_stop(turning.turn_away(why))
-            await self._drain(_DEAD_DRAIN_S)
+        turning = TurningAway(
+            poll=parts.poll,
+            runner=parts.runner,
+            joined=self._joined,
+            is_ours=parts.is_ours,
+            lag=parts.lag,
+        )
+        is_final = status.breaker is BreakerState.OPEN
+        await self._until_stop(turning.turn_away(why, is_final=is_final))
+        await self._drain(_DEAD_DRAIN_S)
 
     async def _until_stop(self, work: Coroutine[Any, Any, str | None]) -> str | None:
         """What `work` returns, or None when the stop comes first."""

@@ -46,10 +46,14 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """The attempt failed before anything was streamed; the job may be tried again from `not_before_s` (monotonic)."""
+    """The attempt failed before anything was streamed; the job may be tried again from `not_before_s` (monotonic).
+
+    `is_counted` False: there was no attempt, the model was not called.
+    """
 
     job: Job
     not_before_s: float
+    is_counted: bool = True
 
 
 Outcome = Finished | Again
@@ -224,7 +228,10 @@ class PollThread(threading.Thread):
         job = outcome.job
         self._active_s = time.monotonic()
         if isinstance(outcome, Again) and self._ledger.owns(job.partition):
-            self._ledger.attempt_ended(job.partition, job.offset)
+            note = (
+                self._ledger.attempt_ended if outcome.is_counted else self._ledger.attempt_withdrawn
+            )
+            note(job.partition, job.offset)
             job.not_before_s = outcome.not_before_s
             self._schedule.put_back(job)
             return

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import random
 import time
 import uuid
@@ -33,6 +34,7 @@ from functions.worker.cascading import (
     calls_left,
     failed_step,
     has_stand_by,
+    leads_on,
     tokens_of,
     used_of,
     with_logprobs,
@@ -115,6 +117,9 @@ class Runner:
         )
         self._in_flight = metrics.in_flight.labels(serving.service.slug)
         self._closed: str | None = None
+        self._is_closed_for_good = False
+        self.handled = 0
+        """Jobs that were ever handed over."""
         self._calling = Calling(serving, caller, publisher.topics, self._count)
 
     @property
@@ -123,14 +128,17 @@ class Runner:
 
     def start(self, jobs: list[Job]) -> None:
         """Begins each job, or tells why it is refused."""
+        self.handled += len(jobs)
         for job in jobs:
             task = asyncio.create_task(self._work(job))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    def close(self, why: str) -> None:
-        """From now on the model is not called: jobs go to a service that stands by, or fail for that reason."""
-        self._closed = why
+    def close(self, why: str, *, is_final: bool) -> None:
+        """From now on the model is not called: jobs go to a service that stands by. Where none does they fail for that
+        reason, or, where it is not final, stay where they are.
+        """
+        self._closed, self._is_closed_for_good = why, is_final
 
     def cancel(self, request_id: str) -> None:
         """Stops the model call of a request, if it runs here; its terminal is `cancelled`."""
@@ -165,6 +173,8 @@ class Runner:
             return await self._ending.refuse(job, job.refusal)
         if job.request is None:
             raise AssertionError("a job has a request or a refusal")
+        if self._closed is not None and not self._is_closed_for_good and not leads_on(job.request):
+            return Again(job, math.inf, is_counted=False)
         return await self._run(job, job.request)
 
     async def _run(self, job: Job, request: RoutedRequest) -> Outcome:
@@ -308,7 +318,8 @@ class Runner:
             service=self._serving.service,
             cost=cost_of(self._serving.service, seconds),
             seconds=seconds,
-            attempts=run.job.attempt,
+            # A closed runner has counted an attempt and called no model.
+            attempts=run.job.attempt - (self._closed is not None),
         )
         event = escalated(run.request.event, used, now=self._clock.now())
         if await self._publisher.hand_on(

@@ -159,14 +159,36 @@ def test_who_stands_by_takes_over_what_waits(stand: Any, closed_url: str) -> Non
             routed = reply.routed(request, decision, datetime.now(UTC))
             out = reply.routed_outgoing(routed, request, TOPICS)
             found.log.store(kafka_codec.outgoing_record(out))
+            staying = found.send(wait_s=600.0)
             models = catalogue(Weights(url=closed_url))
-            assert await run_once(found, models, failed_starts=1) == 1
+            assert await run_once(found, models, failed_starts=2) == 1
             assert not found.terminals(event.id)
             (handed,) = found.events(TOPICS.model("other"), event.id)
             assert json.loads(handed.extensions["cascade"])["used"][0]["reason"] == (
                 "no_healthy_service"
             )
+            assert not found.terminals(staying)
+            assert found.lag() > 0, "what has nowhere else to go waits for the next start"
+            assert await run_once(found, models, failed_starts=2) == 1
+            _, data = await found.terminal(staying)
+            assert data["error"]["code"] == "no_healthy_service"
+            assert len(found.events(TOPICS.model("other"), event.id)) == 1
             assert found.lag() == 0
+
+    asyncio.run(scenario())
+
+
+def test_a_start_that_failed_is_no_attempt(stand: Any, closed_url: str) -> None:
+    async def scenario() -> None:
+        async with stand() as found:
+            waiting = found.send(wait_s=600.0)
+            for _ in range(3):
+                models = catalogue(Weights(url=closed_url))
+                assert await run_once(found, models, failed_starts=9, max_attempts=2) == 1
+            async with found.worker(max_attempts=2):
+                _, data = await found.terminal(waiting)
+            assert data["pickspin"]["state"] == "completed"
+            assert data["pickspin"]["attempt"] == 1
 
     asyncio.run(scenario())
 

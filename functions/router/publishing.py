@@ -97,16 +97,22 @@ class Publisher:
             record,
             reason,
             lambda event: given_up(event, reason, self._policy, self._clock.now()),
+            is_last=True,
         )
 
     def _keep_and_tell(
-        self, record: Record, reason: str, told: Callable[[Event], Sequence[Outgoing]]
+        self,
+        record: Record,
+        reason: str,
+        told: Callable[[Event], Sequence[Outgoing]],
+        *,
+        is_last: bool = False,
     ) -> "Future[None]":
         every = [self._dead_letters.keep(record, reason)]
         event = salvaged(record)
         if event is not None:
             outgoing = [out for out in told(event) if out.topic != self._policy.topics.dlq]
-            every.append(self._published(event, outgoing, None))
+            every.append(self._published(event, outgoing, None, is_last=is_last))
         return gathered(every)
 
     def keep(self, record: Record, reason: str) -> "Future[None]":
@@ -114,10 +120,16 @@ class Publisher:
         return self._dead_letters.keep(record, reason)
 
     def _published(
-        self, event: Event, outgoing: Sequence[Outgoing], instead: Instead | None
+        self,
+        event: Event,
+        outgoing: Sequence[Outgoing],
+        instead: Instead | None,
+        *,
+        is_last: bool = False,
     ) -> "Future[None]":
+        """`is_last`: no further try follows, whatever it is that the caller's address lacks."""
         records = [(out, outgoing_record(out)) for out in outgoing]
-        every = gathered([self._appended(out, record) for out, record in records])
+        every = gathered([self._appended(out, record, is_last=is_last) for out, record in records])
         outer: Future[None] = Future()
 
         def settle(inner: "Future[None]") -> None:
@@ -139,8 +151,9 @@ class Publisher:
         every.add_done_callback(settle)
         return outer
 
-    def _appended(self, out: Outgoing, record: Record) -> "Future[None]":
+    def _appended(self, out: Outgoing, record: Record, *, is_last: bool) -> "Future[None]":
         """One record. It fails for good only where the event itself has to end another way."""
+        is_spared = is_last or out.event.type not in TERMINAL_TYPES
         if out.topic == self._policy.topics.dlq:
             return self._kept_letter(out, record)
         outer: Future[None] = Future()
@@ -151,10 +164,11 @@ class Publisher:
                 outer.set_result(None)
                 return
             self._metrics.append_failures.labels(out.topic).inc()
-            if not isinstance(error, AppendFailed):
-                outer.set_exception(AppendFailed(type(error).__name__, is_unknown=True))
-            elif error.is_final and is_addressed(out, self._policy):
+            is_final = isinstance(error, AppendFailed) and error.is_final
+            if is_addressed(out, self._policy) and (is_final or is_spared):
                 self._untold(out, record).add_done_callback(lambda done: _copy(done, outer))
+            elif not isinstance(error, AppendFailed):
+                outer.set_exception(AppendFailed(type(error).__name__, is_unknown=True))
             elif error.is_unroutable and out.event.type != ROUTED:
                 # A topic of our own is missing: that is the installation, not this event.
                 outer.set_exception(AppendFailed(error.reason))

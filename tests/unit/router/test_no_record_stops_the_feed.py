@@ -158,10 +158,34 @@ def test_a_service_without_its_topic_fails_the_request(bench: Any, request_event
 
 
 def test_a_broker_that_is_away_is_waited_for(bench: Any, request_event: Make) -> None:
-    bench.log.fail_next(bench.topics.replies, AppendFailed("away", is_unknown=True))
+    bench.log.fail_next(bench.topics.model("real"), AppendFailed("away", is_unknown=True))
     with pytest.raises(AppendFailed):
         bench.router.route(request_event(model="real")).result(0)
+    bench.log.fail_next(bench.topics.replies, AppendFailed("away", is_unknown=True))
+    with pytest.raises(AppendFailed):
+        bench.router.route(request_event(model="nobody")).result(0)
     assert bench.log.records(bench.topics.dlq) == ()
+
+
+def test_a_caller_that_cannot_hear_of_its_progress_is_routed_all_the_same(
+    bench: Any, request_event: Make
+) -> None:
+    bench.log.fail_next(bench.topics.replies, AppendFailed("no rights", is_unknown=True))
+    bench.router.route(request_event(model="real")).result(0)
+    assert len(bench.log.records(bench.topics.model("real"))) == 1
+
+
+def test_who_is_given_up_is_not_waited_for_at_its_address(bench: Any, request_event: Make) -> None:
+    record = to_record(request_event(id="lost"), topic=bench.topics.requests, key="k")
+    bench.log.fail_next(bench.topics.replies, AppendFailed("no rights", is_unknown=True))
+    LogBinding(bench.router).abandon(record).result(0)
+    (told,) = bench.log.records(bench.topics.responses)
+    assert parse_terminal(from_record(told)).request_id == "lost"
+    reasons = {
+        dict(letter.headers)["ce_deadletterreason"]
+        for letter in bench.log.records(bench.topics.dlq)
+    }
+    assert reasons == {b"given_up", b"undeliverable"}
 
 
 class Raising:

@@ -17,6 +17,7 @@ from functions.adapters.kafka_reading import (
     await_topics,
     reader_config,
 )
+from functions.adapters.librdkafka import close_consumer
 from functions.adapters.member_note import MemberNote
 from functions.ports import Commit, Parting, Polled
 from functions.settings import BrokerSettings
@@ -218,7 +219,7 @@ class KafkaGroupConsumer:
         # Who leaves with work under way has failed at it, or its model has: that counts.
         self._parting = lambda _: {}
         self._reading.close()
-        self._consumer.close()
+        close_consumer(self._consumer)
         if self._note is not None:
             self._note.clear()
 

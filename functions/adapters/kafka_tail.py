@@ -14,6 +14,7 @@ from functions.adapters.kafka_reading import (
     await_topics,
     reader_config,
 )
+from functions.adapters.librdkafka import close_consumer
 from functions.errors import StartupFailed
 from functions.settings import BrokerSettings
 
@@ -84,4 +85,4 @@ class KafkaTail:
 
     def close(self) -> None:
         self._reading.close()
-        self._consumer.close()
+        close_consumer(self._consumer)

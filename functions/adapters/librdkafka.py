@@ -12,6 +12,7 @@ Each workaround of this library stands here or is named here, with its source:
   its reader has to seek behind it.
 - A partition that is resumed may wait for up to a second: its broker's thread sleeps, and neither a resume nor a seek
   wakes it (seen with 2.16.1). Any request to that broker does: `AssignedPartitions` sends a small one.
+- `Consumer.close` waits for commits that are under way, for minutes where the coordinator is gone: `close_consumer`.
 - `consume(n, timeout)` waits for n records, and one call may hold records from before and after a rebalance. Single
   polls keep the order of records and callbacks, at 1 us a record more: `kafka_consumer.py`.
 - A synchronous commit has no time limit of its own: while its coordinator is away it is put off for ten times
@@ -26,6 +27,7 @@ Each workaround of this library stands here or is named here, with its source:
 """
 
 import logging
+import threading
 import time
 from typing import Any, Final
 
@@ -35,6 +37,7 @@ log = logging.getLogger(__name__)
 
 SOCKET_TIMEOUT_MS: Final = 10_000
 """A request that is not answered by then has failed. Fetches and joins have limits of their own."""
+CLOSE_S: Final = 3.0
 _SAID_AGAIN_S: Final = 30.0
 _SILENT: Final = 0
 """`log_level`: the library's own lines are not written; what matters comes as an error, once."""
@@ -86,3 +89,15 @@ def client_config(settings: BrokerSettings, client: str) -> dict[str, Any]:
         "ssl.key.location": settings.ssl_keyfile,
     }
     return config | {name: path for name, path in files.items() if path}
+
+
+def close_consumer(consumer: Any, timeout_s: float = CLOSE_S) -> None:
+    """Leaves the group and closes; a broker that is away is not waited for longer than `timeout_s`.
+
+    Callbacks of a rebalance may run in another thread meanwhile. The caller waits.
+    """
+    closing = threading.Thread(target=consumer.close, name="closing", daemon=True)
+    closing.start()
+    closing.join(timeout_s)
+    if closing.is_alive():
+        log.warning("a consumer was not closed in time")

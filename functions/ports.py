@@ -2,12 +2,12 @@
 `functions.adapters.memory` and a real one beside it. Decisions never import an adapter, only these.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from events.record import PartitionId, Record
 
@@ -245,8 +245,16 @@ class BlobStore(Protocol):
         """Stores the bytes and returns a `dataref` (`blob:<sha256>`); storing twice is the same reference."""
         ...
 
+    def put_file(self, source: BinaryIO) -> str:
+        """As `put`, of everything that `source` has from its start, piece by piece."""
+        ...
+
     def get(self, ref: str, *, limit_bytes: int) -> bytes:
         """Raises `functions.errors.BlobMissing` (absent, hash differs, over the limit)."""
+        ...
+
+    def pieces(self, ref: str, *, limit_bytes: int) -> Generator[bytes, None, None]:
+        """As `get`, piece by piece; the last one comes only when the hash is right. Whoever stops early closes it."""
         ...
 
     def delete(self, ref: str) -> None: ...

@@ -80,6 +80,10 @@ class IngressSettings(Group, frozen=True, kw_only=True):
     """After SIGTERM open calls may finish for this long; then they get 503."""
     max_body_bytes: int = 768 * 1024
     max_file_bytes: int = 100 * 1024 * 1024
+    max_uploads: int = 16
+    """Files that are taken in at once; further ones wait."""
+    upload_bytes_s: float = 16 * 1024
+    """A file must arrive at least this fast on average, after its first `body_read_s`."""
     max_waiters: int = 500
     """Synchronous calls and streams open at once; the next gets 503 `overloaded`."""
     tenant_share: float = 0.5

@@ -11,10 +11,11 @@ import threading
 import time
 import zlib
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Generator, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import BinaryIO
 
 from events.record import PartitionId, Record
 from functions.errors import AppendFailed, BlobMissing
@@ -426,6 +427,13 @@ class MemoryBlobs:
         ref = f"blob:{hashlib.sha256(data).hexdigest()}"
         self._blobs[ref] = data
         return ref
+
+    def put_file(self, source: BinaryIO) -> str:
+        source.seek(0)
+        return self.put(source.read())
+
+    def pieces(self, ref: str, *, limit_bytes: int) -> Generator[bytes, None, None]:
+        yield self.get(ref, limit_bytes=limit_bytes)
 
     def get(self, ref: str, *, limit_bytes: int) -> bytes:
         data = self._blobs.get(ref)

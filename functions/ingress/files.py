@@ -1,13 +1,15 @@
 """`/v1/files`: bytes for batches. The rows are in the store, the bytes in the blob store."""
 
-import asyncio
+import contextlib
 import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Final
 
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from events import ids
@@ -17,10 +19,10 @@ from functions.ingress.answering import answer
 from functions.ingress.claims import key_of_request, made_id
 from functions.ingress.deps import Deps
 from functions.ingress.owned import limit_of, not_found, tenant_of
+from functions.ingress.shares import Places
 from functions.store import FileRow
 
 PURPOSES: Final = frozenset({"batch", "user_data", "assistants", "fine-tune", "evals", "vision"})
-UPLOADS_AT_ONCE: Final = 4
 FORM_SPARE_BYTES: Final = 64 * 1024
 """Room for the form around the file."""
 MAX_FIELDS: Final = 8
@@ -29,14 +31,14 @@ _NAME: Final = re.compile(r"[^\w .()+@-]")
 
 def routes(deps: Deps) -> list[Route]:
     """Upload, list, retrieve, delete, content."""
-    uploads = asyncio.Semaphore(UPLOADS_AT_ONCE)
+    uploads = Places(deps.settings.ingress.max_uploads, deps.tenant_share)
 
     async def upload(request: Request) -> Response:
         tenant = tenant_of(deps, request)
         reading.require_media_type(request, ("multipart/form-data",))
-        async with uploads:
-            filename, purpose, data = await _read_form(deps, request)
-        return answer(show(await _keep(deps, request, tenant, filename, purpose, data)))
+        async with uploads.place(tenant):
+            upload = await _read_form(deps, request)
+        return answer(show(await _keep(deps, request, tenant, upload)))
 
     async def listing(request: Request) -> Response:
         return answer(await _list(deps, request))
@@ -54,13 +56,7 @@ def routes(deps: Deps) -> list[Route]:
 
     async def content(request: Request) -> Response:
         row = await own_file(deps, request)
-        try:
-            data = await deps.offload(deps.blobs.get, row.ref, limit_bytes=row.bytes)
-        except BlobMissing as error:
-            raise not_found() from error
-        # Never shown by a browser as a page of ours, whatever is in it.
-        headers = {"content-disposition": "attachment", "x-content-type-options": "nosniff"}
-        return Response(data, 200, headers, "application/octet-stream")
+        return await _content(deps, row)
 
     return [
         Route("/v1/files", upload, methods=["POST"]),
@@ -114,7 +110,42 @@ def show(row: FileRow) -> dict[str, object]:
     }
 
 
-async def _read_form(deps: Deps, request: Request) -> tuple[str, str, bytes]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Upload:
+    filename: str
+    purpose: str
+    bytes: int
+    ref: str
+
+
+async def _content(deps: Deps, row: FileRow) -> Response:
+    """The bytes, piece by piece as they are taken: many slow readers of a large file hold little of it."""
+    pieces = deps.blobs.pieces(row.ref, limit_bytes=row.bytes)
+    try:
+        first = await deps.offload(next, pieces, b"")
+    except BlobMissing as error:
+        raise not_found() from error
+
+    async def body() -> AsyncIterator[bytes]:
+        piece = first
+        try:
+            while piece:
+                yield piece
+                piece = await deps.offload(next, pieces, b"")
+        finally:
+            with contextlib.suppress(ValueError):  # a thread reads: it is closed when that is done
+                pieces.close()
+
+    # Never shown by a browser as a page of ours, whatever is in it.
+    headers = {
+        "content-disposition": "attachment",
+        "content-length": str(row.bytes),
+        "x-content-type-options": "nosniff",
+    }
+    return StreamingResponse(body(), 200, headers, "application/octet-stream")
+
+
+async def _read_form(deps: Deps, request: Request) -> _Upload:
     limit = deps.settings.ingress.max_file_bytes
     bounded = Request(
         request.scope,
@@ -122,6 +153,7 @@ async def _read_form(deps: Deps, request: Request) -> tuple[str, str, bytes]:
             request.receive,
             limit=limit + FORM_SPARE_BYTES,
             idle_s=deps.settings.ingress.body_read_s,
+            bytes_s=deps.settings.ingress.upload_bytes_s,
         ),
     )
     try:
@@ -136,26 +168,30 @@ async def _read_form(deps: Deps, request: Request) -> tuple[str, str, bytes]:
                 raise ApiError("invalid_value", f"purpose is one of: {allowed}.", param="purpose")
             if (file.size or 0) > limit:
                 raise ApiError("request_too_large", f"The file is larger than {limit} bytes.")
-            return _NAME.sub("_", file.filename or "file")[:128], purpose, await file.read()
+            return _Upload(
+                filename=_NAME.sub("_", file.filename or "file")[:128],
+                purpose=purpose,
+                bytes=file.size or 0,
+                ref=await deps.offload(deps.blobs.put_file, file.file),
+            )
     except MultiPartException as error:
         raise ApiError("invalid_body", "This is not a valid multipart form.") from error
 
 
-async def _keep(
-    deps: Deps, request: Request, tenant: str, filename: str, purpose: str, data: bytes
-) -> FileRow:
+async def _keep(deps: Deps, request: Request, tenant: str, upload: _Upload) -> FileRow:
     mine = f"file-{deps.entropy(12).hex()}"
-    digest = ids.body_hash(f"files {purpose} {filename}", data)
-    key = key_of_request(deps, request, tenant, digest)
+    content = f"files {upload.purpose} {upload.filename}"
+    digest = ids.body_hash(content, upload.ref.encode())
     row = FileRow(
         id=mine,
         tenant=tenant,
-        filename=filename,
-        purpose=purpose,
-        bytes=len(data),
+        filename=upload.filename,
+        purpose=upload.purpose,
+        bytes=upload.bytes,
         created_at=deps.clock.now(),
-        ref=await deps.offload(deps.blobs.put, data),
+        ref=upload.ref,
     )
+    key = key_of_request(deps, request, tenant, digest)
     file_id = made_id(await deps.offload(deps.store.add_file, row, key=key))
     known = None if file_id == mine else await deps.offload(deps.store.file, file_id)
     return known or row

@@ -93,17 +93,21 @@ async def _collect(receive: Receive, limit: int) -> bytes:
 
 
 class BoundedReceive:
-    """An ASGI `receive` that refuses more than `limit` body bytes, and silence longer than `idle_s`: for uploads."""
+    """An ASGI `receive` for uploads. Refused are more than `limit` body bytes, silence longer than `idle_s`, and what
+    has come with less than `bytes_s` since then.
+    """
 
-    def __init__(self, receive: Receive, *, limit: int, idle_s: float) -> None:
+    def __init__(self, receive: Receive, *, limit: int, idle_s: float, bytes_s: float) -> None:
         self._receive = receive
         self._limit = limit
         self._idle_s = idle_s
+        self._bytes_s = bytes_s
+        self._began_s: float | None = None
         self._size = 0
 
     async def __call__(self) -> Message:
         try:
-            async with asyncio.timeout(self._idle_s):
+            async with asyncio.timeout(min(self._idle_s, self._left_s())):
                 message = await self._receive()
         except TimeoutError:
             raise ApiError("invalid_body", "The body did not arrive in time.") from None
@@ -113,6 +117,12 @@ class BoundedReceive:
         if self._size > self._limit:
             raise _too_large(self._limit)
         return message
+
+    def _left_s(self) -> float:
+        now_s = asyncio.get_running_loop().time()
+        if self._began_s is None:
+            self._began_s = now_s
+        return self._began_s + self._idle_s + self._size / self._bytes_s - now_s
 
 
 def _declared_length(request: Request) -> int | None:

@@ -1,6 +1,9 @@
-"""Places that tenants share, so that each finds some whatever the others do. Pure."""
+"""Places that tenants share, so that each finds some whatever the others do."""
 
+import asyncio
+import contextlib
 from collections import Counter
+from collections.abc import AsyncIterator
 
 
 def may_take(*, own: int, taken: int, places: int, share: float) -> bool:
@@ -46,3 +49,23 @@ class Shares:
         self._held[tenant] -= 1
         if not self._held[tenant]:
             del self._held[tenant]
+
+
+class Places:
+    """Shared places that are waited for. Event loop only."""
+
+    def __init__(self, places: int, share: float) -> None:
+        self._shares = Shares(places, share)
+        self._freed = asyncio.Condition()
+
+    @contextlib.asynccontextmanager
+    async def place(self, tenant: str) -> AsyncIterator[None]:
+        """One place of the tenant's share, as soon as it has one."""
+        async with self._freed:
+            await self._freed.wait_for(lambda: self._shares.take(tenant))
+        try:
+            yield
+        finally:
+            self._shares.free(tenant)
+            async with self._freed:
+                self._freed.notify_all()

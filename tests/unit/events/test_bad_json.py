@@ -146,3 +146,34 @@ def test_any_bytes_are_read_or_refused_and_never_read_differently_from_the_stand
     except EventRejected:
         return
     assert found == json.loads(raw)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"a": "\\u003a", "b": ":", "c\\"": {"d": "x:y"}}',
+        b'{"a:": 1, ":a": 2, "\\u003a": 3}',
+        b'{"a": "' + b"1" * 100 + b'", "b": ["' + b"e" * 100 + b'"]}',
+        b'{"a": "\\\\", "b": "\\\\\\"[[[", "c": 1}',
+        b'["' + b"[{" * 100 + b'", ' + b"[" * 60 + b"]" * 60 + b"]",
+        b'{"a": 1.5e200, "b": 1e-400}',
+        json.dumps({f"k{n}": ":" * 9 for n in range(9_999)}).encode(),
+    ],
+    ids=["colons", "keys-of-colons", "digits-in-text", "quotes", "brackets-in-text", "exponents", "many-keys"],
+)  # fmt: skip
+def test_what_only_looks_odd_is_read_as_it_is(raw: bytes) -> None:
+    assert loads(raw) == json.loads(raw)
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        (b'{"a": "\\u003a", "b": 1, "b": ":::"}', "duplicate"),
+        (b'{"a": {"b": 1, "c": 2}, "a": {"b": ":"}}', "duplicate"),
+        (b'{"x": "' + b"1" * 100 + b'", "a": ' + b"1" * 65 + b"}", "number"),
+        (b'["]]]]", ' + b'{"a":[' * 33 + b"1" + b"]}" * 33 + b"]", "nested"),
+    ],
+)
+def test_what_hides_among_texts_is_found(raw: bytes, said: str) -> None:
+    with pytest.raises(EventRejected, match=said):
+        loads(raw)

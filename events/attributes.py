@@ -194,7 +194,7 @@ KNOWN: Final = CORE - _RESERVED | frozenset(
         types.OPERATION, types.PROFILE, types.SERVICE, types.REQUEST_TIME, types.ROUTED_TIME,
         types.BATCH_ID, types.HOPS, types.CASCADE, types.DEAD_LETTER_REASON,
         types.MAX_COST, types.MAX_LATENCY, types.MIN_QUALITY, types.ASKED_MODEL, types.MAX_TOKENS,
-        types.FALLBACK, types.ROUTE_STAGE,
+        types.FALLBACK, types.ROUTE_STAGE, types.REQUEST_ID,
     }
 )  # fmt: skip
 """Names that need no check: every one this product writes."""

@@ -11,6 +11,7 @@ import msgspec
 
 from events import ids, json_codec, types
 from events.errors import EventRejected
+from events.identity import request_id_of
 from events.instants import to_rfc3339
 from events.payloads import CascadePlace, CascadeState, CascadeUsed
 from events.record import Event
@@ -67,8 +68,8 @@ def escalated(event: Event, used: CascadeUsed, *, now: datetime) -> Event:
     """
     state = parse_cascade(event)
     after = None if state is None else following(state)
-    request_id = event.get(types.CORRELATION_ID)
-    if state is None or after is None or request_id is None:
+    is_of_a_request = event.get(types.CORRELATION_ID) is not None
+    if state is None or after is None or not is_of_a_request:
         raise EventRejected("invalid_event", "there is no further step", types.CASCADE)
     state = msgspec.structs.replace(state, used=(*state.used, used))
     further = {
@@ -81,7 +82,7 @@ def escalated(event: Event, used: CascadeUsed, *, now: datetime) -> Event:
         further |= _replaced(event, after)
     return replace(
         event,
-        id=ids.derive(request_id, "routed", len(state.used)),
+        id=ids.derive(request_id_of(event), "routed", len(state.used)),
         source=f"/models/{used.service}",
         subject=after.model,
         time=to_rfc3339(now),

@@ -2,6 +2,7 @@
 
 from events import types
 from events.errors import EventRejected
+from events.identity import request_id_of
 from events.record import Event, Outgoing
 from events.request import InferenceRequest, ReplyAddress
 from events.types import Priority, Topics
@@ -80,9 +81,8 @@ def _to_caller(event: Event, reply: ReplyAddress) -> Outgoing:
 
 
 def _request_id(event: Event) -> str:
-    found = event.get(types.CORRELATION_ID)
-    if found is None:
+    if event.get(types.CORRELATION_ID) is None:
         raise EventRejected(
             "invalid_event", "the event follows from no request", types.CORRELATION_ID
         )
-    return found
+    return request_id_of(event)

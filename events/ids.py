@@ -38,6 +38,11 @@ def derive(request_id: str, *parts: str | int) -> str:
     return str(uuid.uuid5(_NAMESPACE, name))
 
 
+def of_event(tenant: str, source: str, event_id: str) -> str:
+    """The request id of an event that came in from outside: its identity is tenant, source and id, in one text."""
+    return f"req_{uuid.UUID(derive(event_id, 'request', tenant, source)).hex}"
+
+
 def content_hash(data: bytes) -> str:
     """SHA-256 in lower-case hex: the `datahash` attribute and the name of a blob."""
     return hashlib.sha256(data).hexdigest()

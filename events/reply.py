@@ -165,7 +165,7 @@ def routed(request: InferenceRequest, decision: Decision, now: datetime) -> Even
         types.OPERATION: request.operation.value,
         types.TENANT: request.tenant,
         types.EXPIRY_TIME: to_rfc3339(request.deadline),
-        types.CORRELATION_ID: request_id,
+        **_identity(request.origin),
         types.CAUSATION_ID: request.event.id,
         types.REQUEST_TIME: to_rfc3339(request.accepted_at),
         types.ROUTED_TIME: to_rfc3339(now),
@@ -199,7 +199,7 @@ def progress(origin: Origin, data: ProgressData, *, source: str, now: datetime) 
         id=ids.derive(origin.request_id, "progress", data.state, data.attempt),
         source=source,
         type=types.PROGRESS,
-        subject=origin.request_id,
+        subject=origin.correlation_id,
         time=to_rfc3339(now),
         data=json_codec.dumps(data),
         extensions=_extensions(
@@ -223,7 +223,7 @@ def chunk(
         id=ids.derive(origin.request_id, "chunk", generation, sequence),
         source=f"/models/{service}",
         type=types.CHUNK,
-        subject=origin.request_id,
+        subject=origin.correlation_id,
         time=to_rfc3339(now),
         data=json_codec.dumps({"chunks": chunks}),
         extensions=_extensions(
@@ -248,6 +248,7 @@ def completed(
     now: datetime,
 ) -> Event:
     """The terminal of success: the OpenAI response object with `pickspin` added. Larger ones go on `by_reference`."""
+    pickspin = msgspec.structs.replace(pickspin, request_id=origin.correlation_id)
     data = json_codec.dumps({**response, "pickspin": pickspin})
     return _terminal(
         origin,
@@ -276,14 +277,14 @@ def failed(
     known = (
         PickspinData(request_id=origin.request_id, state="failed") if pickspin is None else pickspin
     )
-    known = msgspec.structs.replace(known, request_id=origin.request_id, state=state.value)
+    known = msgspec.structs.replace(known, request_id=origin.correlation_id, state=state.value)
     error = ErrorData(
         message=failure.message,
         type=failure.type,
         code=failure.code,
         param=failure.param,
         src=failure.src,
-        request_id=origin.request_id,
+        request_id=origin.correlation_id,
     )
     data = json_codec.dumps(FailedData(error=error, status=failure.status, pickspin=known))
     further = _call(known, generation)
@@ -296,7 +297,7 @@ def cancel(origin: Origin, data: CancelData, *, source: str, now: datetime) -> E
         id=ids.derive(origin.request_id, "cancel"),
         source=source,
         type=types.CANCEL,
-        subject=origin.request_id,
+        subject=origin.correlation_id,
         time=to_rfc3339(now),
         data=json_codec.dumps(data),
         extensions=_extensions(origin, {}),
@@ -360,7 +361,7 @@ def callback_failed(origin: Origin, data: CallbackFailedData, *, now: datetime) 
         id=ids.derive(origin.request_id, "callback_failed", data.target_id),
         source="/callbacks",
         type=types.CALLBACK_FAILED,
-        subject=origin.request_id,
+        subject=origin.correlation_id,
         time=to_rfc3339(now),
         data=json_codec.dumps(data),
         extensions=_extensions(origin, {}),
@@ -390,7 +391,7 @@ def _terminal(
         id=ids.derive(origin.request_id, "terminal", state.value),
         source=source,
         type=types.COMPLETED if state is State.COMPLETED else types.FAILED,
-        subject=origin.request_id,
+        subject=origin.correlation_id,
         time=to_rfc3339(now),
         data=data,
         extensions=_extensions(origin, further),
@@ -407,4 +408,9 @@ def _call(pickspin: PickspinData, generation: str | None) -> dict[str, str]:
 
 
 def _extensions(origin: Origin, further: Mapping[str, str]) -> dict[str, str]:
-    return {**origin.carried, types.CORRELATION_ID: origin.request_id, **further}
+    return {**origin.carried, **_identity(origin), **further}
+
+
+def _identity(origin: Origin) -> dict[str, str]:
+    named = {types.CORRELATION_ID: origin.correlation_id}
+    return named if origin.event_id is None else {**named, types.REQUEST_ID: origin.request_id}

@@ -7,6 +7,7 @@ import msgspec
 
 from events import types
 from events.errors import EventRejected
+from events.identity import correlation_id_of, request_id_of
 from events.ids import is_valid_id
 from events.payloads import (
     CancelData,
@@ -35,6 +36,8 @@ class Terminal:
     """
 
     request_id: str
+    correlation_id: str
+    """What whoever sent the request knows it by."""
     state: State
     data: bytes | None = field(repr=False)
     dataref: str | None
@@ -99,6 +102,7 @@ def parse_terminal(event: Event) -> Terminal:
     state, status = _outcome(event)
     return Terminal(
         request_id=_request_id(event),
+        correlation_id=correlation_id_of(event),
         state=state,
         data=event.data,
         dataref=event.get(types.DATA_REF),
@@ -174,10 +178,11 @@ def _check_type(event: Event, *expected: str) -> None:
 
 
 def _request_id(event: Event) -> str:
-    found = event.get(types.CORRELATION_ID)
-    if found is None or not is_valid_id(found):
-        raise EventRejected("invalid_event", "not a request id", types.CORRELATION_ID)
-    return found
+    for name, is_required in ((types.CORRELATION_ID, True), (types.REQUEST_ID, False)):
+        found = event.get(name)
+        if (found is None and is_required) or (found is not None and not is_valid_id(found)):
+            raise EventRejected("invalid_event", "not a request id", name)
+    return request_id_of(event)
 
 
 def _outcome(event: Event) -> tuple[State, int]:

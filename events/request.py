@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final, Literal
 
@@ -13,6 +13,7 @@ from events.attributes import is_json
 from events.body_checks import check_body, without_nulls
 from events.cascading import parse_cascade
 from events.errors import EventRejected
+from events.identity import correlation_id_of, request_id_of
 from events.ids import content_hash, is_valid_id
 from events.instants import from_rfc3339
 from events.limits import MAX_PARTITION
@@ -67,19 +68,26 @@ class ReplyAddress:
 class Origin:
     """What every event that follows from a request carries on: its id and the attributes readers correlate by.
 
+    `event_id` is the id of the sender's event where the request has another one (`events.identity`).
     `carried` holds any of `replyepoch`, `tenant`, `callbackid`, `operation`, `batchid`, `traceparent`, `tracestate`.
     """
 
     request_id: str
     carried: Mapping[str, str] = field(default_factory=lambda: NO_EXTENSIONS)
+    event_id: str | None = None
+
+    @property
+    def correlation_id(self) -> str:
+        """What whoever sent the request knows it by."""
+        return self.request_id if self.event_id is None else self.event_id
 
     @classmethod
     def of(cls, event: Event) -> "Origin":
-        """From a request event (its id), or any event that follows from one (its `correlationid`). Never raises."""
-        is_first = event.type == types.REQUEST
-        request_id = event.id if is_first else event.get(types.CORRELATION_ID) or event.id
+        """From a request event, or any event that follows from one. Never raises."""
+        request_id, named = request_id_of(event), correlation_id_of(event)
         carried = {n: v for n in _CARRIED if (v := event.extensions.get(n)) is not None}
-        return cls(request_id=request_id, carried=carried)
+        event_id = None if named == request_id else named
+        return cls(request_id=request_id, carried=carried, event_id=event_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +131,7 @@ class InferenceRequest:
             types.OPERATION: self.operation.value,
             types.TENANT: self.tenant,
         }
-        return Origin(request_id=self.request_id, carried=carried)
+        return replace(found, request_id=self.request_id, carried=carried)
 
     @property
     def key(self) -> str:
@@ -168,6 +176,7 @@ def parse_request(
         EventRejected: another type or version, a malformed attribute or body, or a `dataref` that was not resolved.
     """
     _check_type(event, types.REQUEST)
+    _id(event, types.REQUEST_ID)
     accepted_at = received_at if event.time is None else from_rfc3339(event.time, "time")
     if accepted_at is None:
         raise EventRejected("invalid_event", "the attribute time is missing", "time")
@@ -179,7 +188,7 @@ def parse_request(
     check_body(operation, parsed)
     return InferenceRequest(
         event=event,
-        request_id=event.id,
+        request_id=request_id_of(event),
         accepted_at=accepted_at,
         deadline=deadline,
         **_shared(event, operation, parsed),  # type: ignore[arg-type]
@@ -193,15 +202,15 @@ def parse_routed(event: Event, body: bytes | None = None) -> RoutedRequest:
         EventRejected: another type or version, a missing or malformed attribute, or an unresolved `dataref`.
     """
     _check_type(event, types.ROUTED)
-    request_id = _required(event, types.CORRELATION_ID)
-    if not is_valid_id(request_id):
+    if not is_valid_id(_required(event, types.CORRELATION_ID)):
         raise EventRejected("invalid_event", "not a request id", types.CORRELATION_ID)
+    _id(event, types.REQUEST_ID)
     if event.subject is None:
         raise EventRejected("invalid_event", "the attribute subject is missing", "subject")
     parsed = _parse_body(event, body)
     return RoutedRequest(
         event=event,
-        request_id=request_id,
+        request_id=request_id_of(event),
         accepted_at=_required_instant(event, types.REQUEST_TIME),
         deadline=_required_instant(event, types.EXPIRY_TIME),
         routed_at=_required_instant(event, types.ROUTED_TIME),

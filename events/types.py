@@ -46,6 +46,7 @@ DEFAULT_TENANT: Final = "default"
 # Extension attributes (lower-case a-z0-9, at most 20 characters: CloudEvents 1.0 section 3.1).
 PARTITION_KEY: Final = "partitionkey"
 CORRELATION_ID: Final = "correlationid"
+REQUEST_ID: Final = "requestid"
 CAUSATION_ID: Final = "causationid"
 SEQUENCE: Final = "sequence"
 TRACE_PARENT: Final = "traceparent"

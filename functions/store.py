@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Literal, Protocol
 
+from events.identity import SentEvent
 from events.record import Event, Record
 from events.types import State
 
@@ -52,6 +53,19 @@ class RequestRow:
     """What a door needs to answer in its own shape (for example the fields of a Responses API call)."""
     cancel_reason: str | None = None
     """Why somebody asked to cancel it (`client`, `deadline`, `disconnected`); None: nobody did."""
+
+    @property
+    def event(self) -> SentEvent | None:
+        """What `meta` keeps of it."""
+        found = self.meta.get("event")
+        if not isinstance(found, Mapping):
+            return None
+        return SentEvent(id=found["id"], source=found["source"], content=found["content"])
+
+    @property
+    def public_id(self) -> str:
+        """What whoever sent the request knows it by; unique only together with tenant and source."""
+        return self.id if self.event is None else self.event.id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,6 +245,10 @@ class RequestStore(Protocol):
         ...
 
     def request(self, request_id: str) -> RequestRow | None: ...
+
+    def sent_as(self, tenant: str, event_id: str, limit: int = 2) -> Sequence[str]:
+        """Ids of the tenant's requests that came in as events with this id: one for each source."""
+        ...
 
     def requests(
         self, *, tenant: str | None, states: Sequence[State] | None = None, limit: int = 100

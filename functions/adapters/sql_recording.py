@@ -21,7 +21,7 @@ from functions.adapters.sql_rows import (
     new_columns,
     pack_record,
 )
-from functions.adapters.sql_schema import request_events, requests
+from functions.adapters.sql_schema import event_ids, request_events, requests
 from functions.adapters.sql_states import Ended, Fact, Life, Progressed, Streamed, fold
 from functions.errors import ApiError
 from functions.store import Change, Recorded, RequestRow
@@ -138,6 +138,9 @@ class Recording:
         if life.is_known:
             return False
         tracked.life = tracked.before = known
+        if row.event is not None and not known.is_forgotten:
+            sent = {"request_id": row.id, "tenant": row.tenant, "event_id": row.event.id}
+            self._db.insert_new(self._connection, event_ids, [sent])
         if not life.state.is_terminal:
             self._append(tracked, "state", State.ACCEPTED.value, state_entry(State.ACCEPTED))
         return True

@@ -14,6 +14,7 @@ from functions.adapters.sql_recording import Recording
 from functions.adapters.sql_rows import ROW_COLUMNS, request_row, unpack_record
 from functions.adapters.sql_schema import (
     deliveries,
+    event_ids,
     feedback,
     request_events,
     requests,
@@ -75,8 +76,10 @@ class SqlRequests:
             if found != new:
                 return found
         standing = _standing(connection, row.id)
-        if standing != "missing":
-            return Claim(kind="gone" if standing == "gone" else "joined", id=row.id)
+        if standing == "gone":
+            return Claim(kind="gone", id=row.id)
+        if standing == "kept":
+            return _sent_before(connection, row)
         if limit is not None:
             self._db.take_turns(connection, f"requests {row.tenant}")
             open_now = _count_open(connection, row.tenant, at_most=limit)
@@ -84,7 +87,7 @@ class SqlRequests:
                 raise sql_keys.Full
         recording = self._recording(connection, self._clock.now())
         is_new = row.id in recording.accept([(row, record)])
-        return new if is_new else Claim(kind="joined", id=row.id)
+        return new if is_new else _sent_before(connection, row)
 
     def withdraw(self, request_id: str, key: KeyUse | None = None) -> None:
         with self._db.write() as connection:
@@ -116,6 +119,14 @@ class SqlRequests:
         with self._db.read() as connection:
             found = connection.execute(query).mappings().first()
         return None if found is None else request_row(found)
+
+    def sent_as(self, tenant: str, event_id: str, limit: int = 2) -> Sequence[str]:
+        columns = event_ids.c
+        query = select(columns.request_id).where(
+            columns.tenant == tenant, columns.event_id == event_id
+        )
+        with self._db.read() as connection:
+            return list(connection.execute(query.limit(limit)).scalars())
 
     def requests(
         self, *, tenant: str | None, states: Sequence[State] | None = None, limit: int = 100
@@ -258,6 +269,7 @@ class SqlRequests:
                     update(requests).where(columns.id.in_(some)).values(**_NOTHING_KEPT)
                 )
             _delete_traces(connection, [*ids, *private])
+            _delete_event_ids(connection, ids)
             sql_keys.forget_old(connection, now)
         return len(ids)
 
@@ -296,6 +308,14 @@ def _standing(connection: Connection, request_id: str) -> sql_keys.Standing:
     return "gone" if found.is_forgotten else "kept"
 
 
+def _sent_before(connection: Connection, row: RequestRow) -> Claim:
+    """A row of that id is there: of the same event, as far as anything says, or of one that asks for something else."""
+    query = select(*ROW_COLUMNS).where(requests.c.id == row.id)
+    kept = request_row(connection.execute(query).mappings().one()).event
+    is_other = kept is not None and row.event is not None and kept.content != row.event.content
+    return Claim(kind="conflict" if is_other else "joined", id=row.id)
+
+
 def _count_open(connection: Connection, tenant: str, *, at_most: int) -> int:
     columns = requests.c
     some = select(columns.id).where(columns.tenant == tenant, columns.finished_at.is_(None))
@@ -311,11 +331,17 @@ def _forget(connection: Connection, request_id: str) -> bool:
         .values(is_forgotten=True, asked_model="", **_NOTHING_KEPT)
     ).rowcount
     _delete_traces(connection, [request_id])
+    _delete_event_ids(connection, [request_id])
     return changed > 0
 
 
 def _open_rows() -> Any:
     return select(*ROW_COLUMNS).where(requests.c.finished_at.is_(None), requests.c.is_known)
+
+
+def _delete_event_ids(connection: Connection, ids: list[str]) -> None:
+    for some in in_lists(ids):
+        connection.execute(delete(event_ids).where(event_ids.c.request_id.in_(some)))
 
 
 def _delete_traces(connection: Connection, ids: list[str]) -> None:

@@ -140,6 +140,16 @@ idempotency_keys = Table(
     Column("claimed_at", Instant, nullable=False),
 )
 
+# What senders of events know their requests by: within a tenant, one id from two sources is two requests.
+event_ids = Table(
+    "event_ids",
+    metadata,
+    Column("request_id", String(128), primary_key=True),
+    Column("tenant", String(128), nullable=False),
+    Column("event_id", String(128), nullable=False),
+)
+Index("event_ids_sent", event_ids.c.tenant, event_ids.c.event_id)
+
 callback_targets = Table(
     "callback_targets",
     metadata,

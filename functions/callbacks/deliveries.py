@@ -33,14 +33,14 @@ def delivery_of(
 
 def body_of(event: Event, terminal: Terminal, data: bytes | None) -> bytes:
     """`{"type", "timestamp", "data": {"request_id", "response" | "error"}}`, the same bytes at every attempt."""
-    about: dict[str, object] = {"request_id": terminal.request_id}
+    about: dict[str, object] = {"request_id": terminal.correlation_id}
     try:
         found = msgspec.json.decode(data or b"", type=dict[str, object])
     except (msgspec.MsgspecError, RecursionError):
         gone = ApiError(
             "not_found", "the answer is no longer kept: ask for it under its request id"
         )
-        about |= gone.body(terminal.request_id)
+        about |= gone.body(terminal.correlation_id)
     else:
         if terminal.state is State.COMPLETED:
             about["response"] = found

@@ -12,6 +12,7 @@ from functions.ingress.calls import Call, idempotency_key
 from functions.ingress.deps import Deps
 from functions.store import Claim, KeyUse
 
+REUSED: Final = "This Idempotency-Key was used with another body."
 GONE: Final = "What was made under this key or id was deleted, or was not kept; use a new one."
 
 
@@ -42,8 +43,9 @@ def key_of_request(deps: Deps, request: Request, tenant: str, body_hash: str) ->
     return KeyUse(tenant=tenant, key=key, body_hash=body_hash, at=deps.clock.now())
 
 
-def made_id(claim: Claim, *, full: str = "") -> str:
-    """The id of what this call, or the first one with its key, made. `full` says what the tenant has enough of.
+def made_id(claim: Claim, *, full: str = "", reused: str = REUSED) -> str:
+    """The id of what this call, or the first one with its key, made. `full` says what the tenant has enough of,
+    `reused` what was used for something else.
 
     Raises:
         ApiError: `key_reused` for another body, `request_gone`, `tenant_queue`.
@@ -52,7 +54,7 @@ def made_id(claim: Claim, *, full: str = "") -> str:
         case "new" | "joined":
             return claim.id
         case "conflict":
-            raise ApiError("key_reused", "This Idempotency-Key was used with another body.")
+            raise ApiError("key_reused", reused)
         case "gone":
             raise ApiError("request_gone", GONE)
         case "full":

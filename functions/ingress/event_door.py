@@ -1,6 +1,6 @@
 """`POST /`: a CloudEvent, binary or structured, becomes a request.
 
-Its id is the request id, so sending it twice is safe.
+Tenant, source and id say which one, so sending it twice is safe (`events.identity`).
 """
 
 from datetime import timedelta
@@ -10,7 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from events import http_codec, types
+from events import http_codec, ids, types
+from events.identity import SentEvent
 from events.instants import from_rfc3339, to_rfc3339
 from events.record import Event
 from events.request import InferenceRequest, parse_request
@@ -42,10 +43,11 @@ _OURS: Final = frozenset(
         types.GENERATION, types.SEQUENCE, types.SERVICE, types.ROUTE_CLASS, types.ROUTE_SCORE,
         types.ROUTE_VERSION, types.ROUTE_REASON, types.REQUEST_TIME, types.ROUTED_TIME,
         types.BATCH_ID, types.HOPS, types.DEAD_LETTER_REASON, types.DATA_REF, types.DATA_HASH,
-        types.ASKED_MODEL, types.MAX_TOKENS, types.ROUTE_STAGE,
+        types.ASKED_MODEL, types.MAX_TOKENS, types.ROUTE_STAGE, types.REQUEST_ID,
     }
 )  # fmt: skip
 """Attributes that only this product sets: from outside they are dropped."""
+_REUSED: Final = "An event of this source and id was sent before, with other data."
 
 
 def routes(deps: Deps) -> list[Route]:
@@ -83,6 +85,8 @@ def cleaned(deps: Deps, event: Event, tenant: str) -> Event:
         )
     kept[types.EXPIRY_TIME] = to_rfc3339(deadline)
     kept[types.TENANT] = tenant
+    # Said here, not left to the rule for sources: from outside, none of them is ours.
+    kept[types.REQUEST_ID] = ids.of_event(tenant, event.source, event.id)
     topic = kept.get(types.REPLY_TOPIC)
     if topic is not None and topic not in reply_topics(deps.settings, deps.topics):
         raise ApiError("invalid_event", "This replytopic is not allowed.", param=types.REPLY_TOPIC)
@@ -132,6 +136,7 @@ async def _check(deps: Deps, found: InferenceRequest) -> None:
 
 
 async def _accept(deps: Deps, found: InferenceRequest) -> Response:
+    sent = SentEvent.of(found.event)
     row = RequestRow(
         id=found.request_id,
         tenant=found.tenant,
@@ -145,6 +150,7 @@ async def _accept(deps: Deps, found: InferenceRequest) -> Response:
         callback_id=found.callback_id,
         reply_topic=None if found.reply is None else found.reply.topic,
         reply_partition=None if found.reply is None else found.reply.partition,
+        meta={} if sent is None else sent.meta,
     )
     record = await record_of(deps, found.event)
     is_new = hold(deps, record, row.id, (row.deadline - row.accepted_at).total_seconds())
@@ -152,7 +158,7 @@ async def _accept(deps: Deps, found: InferenceRequest) -> Response:
     is_ours = False
     try:
         claim = await deps.offload(deps.store.accept, row, record, limit=queue)
-        made_id(claim, full=queue_is_full(queue))
+        made_id(claim, full=queue_is_full(queue), reused=_REUSED)
         is_ours = claim.kind == "new"
     finally:
         if is_new and not is_ours:
@@ -171,14 +177,13 @@ async def _accept(deps: Deps, found: InferenceRequest) -> Response:
 
 
 async def _known_already(deps: Deps, row: RequestRow) -> Response:
-    """The id was sent before: the first one counts."""
+    """The event was sent before: the first one counts."""
     first = await deps.offload(deps.store.request, row.id)
-    if first is not None and first.tenant != row.tenant:
-        raise ApiError("key_reused", "This event id is taken.", param="id")
     return _accepted(row if first is None else first)
 
 
 def _accepted(row: RequestRow) -> Response:
+    # By its request id, which is this one's alone and fits into any URL.
     url = f"/v1/requests/{row.id}"
-    body = {"id": row.id, "object": "request", "state": row.state, "urls": {"self": url}}
+    body = {"id": row.public_id, "object": "request", "state": row.state, "urls": {"self": url}}
     return answer(body, 202, id_headers(row.id) | {"location": url})

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from typing import Final
+from urllib.parse import unquote
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -20,6 +21,7 @@ from functions.ingress.answering import as_refusal, refusal
 from functions.ingress.deps import Deps
 from functions.ingress.open_calls import shutting_down
 from functions.ingress.origins import Origins
+from functions.ingress.owned import SLASH_WITHIN
 from functions.ingress.reading import ClientGone
 from functions.ingress.shares import Shares
 
@@ -28,6 +30,8 @@ log = logging.getLogger(__name__)
 SPARE_CALLS: Final = 256
 """Open calls beyond `max_waiters`: polls, listings, uploads. The next is shed."""
 _PROBES: Final = frozenset({"/healthz", "/readyz", "/metrics"})
+_BY_EVENT_ID: Final = ("/v1/requests/", "/v1/responses/")
+"""Paths whose next part may be the id of a caller's event."""
 _BY_STATUS: Final[Mapping[int, ApiError]] = {
     HTTPStatus.NOT_FOUND: ApiError(
         "not_found", "Nothing is here; /openapi.json lists what there is."
@@ -58,6 +62,7 @@ class Guard:
         task = self._deps.calls.enter()
         try:
             check_head(scope)
+            keep_quoted_slashes(scope)
             self._origins.check(scope["method"], scope["headers"])
             with self._place(scope):
                 await self._app(scope, exchange.receive, exchange.send)
@@ -144,6 +149,14 @@ def check_head(scope: Scope) -> None:
             "header_too_large",
             f"At most {DEFAULT_LIMITS.max_headers} headers and {DEFAULT_LIMITS.max_header_bytes} bytes.",
         )
+
+
+def keep_quoted_slashes(scope: Scope) -> None:
+    """Leaves a slash that was quoted within the part of the path that it is in: the id of an event may hold one."""
+    raw: bytes = scope.get("raw_path") or b""
+    if b"%2f" in raw.lower() and scope["path"].startswith(_BY_EVENT_ID):
+        parts = raw.split(b"?", 1)[0].decode("latin-1").split("/")
+        scope["path"] = "/".join(unquote(part).replace("/", SLASH_WITHIN) for part in parts)
 
 
 class _Exchange:

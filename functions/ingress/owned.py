@@ -11,6 +11,8 @@ from functions.ingress.reading import header_values
 from functions.store import RequestRow
 
 MAX_LIMIT: Final = 100
+SLASH_WITHIN: Final = "\x1f"
+"""Stands for a quoted slash within a part of a path: ids may hold one, and never this."""
 
 
 def tenant_of(deps: Deps, request: Request) -> str:
@@ -23,15 +25,31 @@ def tenant_of(deps: Deps, request: Request) -> str:
 
 
 async def own_row(deps: Deps, request: Request) -> RequestRow:
-    """The row of the request named in the path.
+    """The row of the request named in the path, by its id or by that of the event which it came in as.
 
     Raises:
-        ApiError: `not_found`: unknown, malformed, deleted or another tenant's.
+        ApiError: `not_found`: unknown, malformed, deleted or another tenant's. `id_ambiguous`: the id of events from
+            several sources.
     """
     tenant = tenant_of(deps, request)
-    request_id = request.path_params["request_id"]
-    row = await deps.offload(deps.store.request, request_id) if is_valid_id(request_id) else None
+    name = request.path_params["request_id"].replace(SLASH_WITHIN, "/")
+    if not is_valid_id(name):
+        raise not_found()
+    row = await deps.offload(deps.store.request, name)
     if row is None or row.tenant != tenant:
+        row = await _sent_as(deps, tenant, name)
+    return row
+
+
+async def _sent_as(deps: Deps, tenant: str, event_id: str) -> RequestRow:
+    found = await deps.offload(deps.store.sent_as, tenant, event_id)
+    if len(found) > 1:
+        raise ApiError(
+            "id_ambiguous",
+            "Events from several sources have this id; ask at the address that the 202 named.",
+        )
+    row = await deps.offload(deps.store.request, found[0]) if found else None
+    if row is None:
         raise not_found()
     return row
 

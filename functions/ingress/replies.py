@@ -15,6 +15,7 @@ from events.types import (
     GENERATION,
     PROGRESS,
     REPLY_EPOCH,
+    REQUEST_ID,
     SEQUENCE,
     TERMINAL_TYPES,
     State,
@@ -106,7 +107,7 @@ def _read_chunk(event: Event) -> ChunkReply:
 
 
 def _about(event: Event) -> str:
-    request_id = event.get(CORRELATION_ID) or event.subject
+    request_id = event.get(REQUEST_ID) or event.get(CORRELATION_ID) or event.subject
     if not request_id:
         raise ValueError("no request id")
     return request_id

@@ -115,8 +115,10 @@ def show(row: RequestRow, view: ServiceView | None) -> dict[str, object]:
     result = None if row.result is None else msgspec.Raw(row.result)
     usage = {"prompt_tokens": row.usage_prompt, "completion_tokens": row.usage_completion}
     return {
-        "id": row.id,
+        "id": row.public_id,
         "object": "request",
+        "source": None if row.event is None else row.event.source,
+        "urls": {"self": f"/v1/requests/{row.id}"},
         "state": derived_state(row.state, view),
         "operation": row.operation,
         "asked_model": row.asked_model,

@@ -10,6 +10,7 @@ from typing import Final, TypeVar
 
 from events import ids, kafka_codec, types
 from events.errors import EventRejected
+from events.identity import request_id_of
 from events.instants import to_rfc3339
 from events.record import Event, Record
 from functions.errors import AppendFailed
@@ -192,6 +193,5 @@ def end_of(record: Record) -> End | None:
     """What of the in-memory broker's room a record of `infer.responses` stands for; None: it is no event."""
     with contextlib.suppress(EventRejected):
         event = kafka_codec.from_record(record)
-        request_id = event.get(types.CORRELATION_ID) or ""
-        return End(request_id, record.partition or 0, record.offset, record.size_bytes)
+        return End(request_id_of(event), record.partition or 0, record.offset, record.size_bytes)
     return None

@@ -6,6 +6,7 @@ from typing import Final
 
 from events import types
 from events.errors import EventRejected
+from events.identity import SentEvent
 from events.instants import from_unix_ms
 from events.kafka_codec import from_record
 from events.record import Event, Record
@@ -57,7 +58,7 @@ def change_of(record: Record, blobs: BlobStore, *, wait_s: float, now: datetime)
 
 def row_of(request: InferenceRequest) -> RequestRow:
     """The row of a request as the log knows it."""
-    reply = request.reply
+    reply, sent = request.reply, SentEvent.of(request.event)
     return RequestRow(
         id=request.request_id,
         tenant=request.tenant,
@@ -73,6 +74,7 @@ def row_of(request: InferenceRequest) -> RequestRow:
         reply_topic=None if reply is None else reply.topic,
         reply_partition=None if reply is None else reply.partition,
         reply_epoch=None if reply is None else reply.epoch,
+        meta={} if sent is None else sent.meta,
     )
 
 

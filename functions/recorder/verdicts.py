@@ -74,7 +74,11 @@ def origin_of(row: RequestRow) -> Origin:
         types.BATCH_ID: row.batch_id,
         types.REPLY_EPOCH: row.reply_epoch,
     }
-    return Origin(request_id=row.id, carried={name: v for name, v in carried.items() if v})
+    return Origin(
+        request_id=row.id,
+        event_id=None if row.event is None else row.event.id,
+        carried={name: v for name, v in carried.items() if v},
+    )
 
 
 def reply_of(row: RequestRow, topics: Topics, further: frozenset[str]) -> ReplyAddress | None:

@@ -125,7 +125,7 @@ def _clean_origin(event: Event) -> Origin:
     """The origin without attributes that a reader of the reply would refuse."""
     found = Origin.of(event)
     carried = {name: value for name, value in found.carried.items() if _is_usable(name, value)}
-    return Origin(request_id=found.request_id, carried=carried)
+    return replace(found, carried=carried)
 
 
 def _is_usable(name: str, value: str) -> bool:

@@ -135,6 +135,15 @@ def test_an_unhappy_end_says_why(desk, code, status, kind):
     assert (body["data"]["status"], body["data"]["error"]["code"]) == (status, code)
 
 
+def test_a_sender_of_events_hears_the_id_that_it_gave(desk):
+    origin = replace(desk.origin("req_1"), event_id="order-7")
+    failure = reply.Failure(code="backend_failed", message="m", type="server_error", status=502)
+    desk.send(reply.failed(origin, failure, source="/recorder", now=desk.clock.now()))
+    assert desk.enqueuer.step(desk.stop, 0.0) == 1
+    (delivery,) = desk.store.deliveries("req_1")
+    assert json.loads(delivery.body)["data"]["request_id"] == "order-7"
+
+
 def test_of_two_terminals_the_first_is_delivered(desk):
     desk.completed()
     desk.failed("deadline_exceeded", 504)

@@ -280,7 +280,7 @@ def parsed(found: Record) -> InferenceRequest:
 @pytest.mark.parametrize(
     ("found", "holds"),
     [
-        pytest.param(record(), lambda r: r.request_id == "req-1", id="a-valid-request"),
+        pytest.param(record(), lambda r: r.origin.correlation_id == "req-1", id="a-valid-request"),
         pytest.param(
             record(without="time", time=b"2026-11-21T13:00:00+01:00"),
             lambda r: r.event.time == "2026-11-21T12:00:00.000Z",
@@ -311,9 +311,11 @@ def parsed(found: Record) -> InferenceRequest:
             lambda r: (r.deadline - r.accepted_at).total_seconds() == 60,
             id="K25-absent-deadline-is-the-default",
         ),
-        pytest.param(record(key=None), lambda r: r.key == "req-1", id="K26-key-None"),
+        pytest.param(record(key=None), lambda r: r.key == r.request_id, id="K26-key-None"),
         pytest.param(
-            record(key=b"\xff\xfe"), lambda r: r.key == "req-1", id="K26-key-not-UTF-8-is-not-read"
+            record(key=b"\xff\xfe"),
+            lambda r: r.key == r.request_id,
+            id="K26-key-not-UTF-8-is-not-read",
         ),
         pytest.param(
             record(key=b"a", partitionkey=b"b"),
@@ -322,18 +324,18 @@ def parsed(found: Record) -> InferenceRequest:
         ),
         pytest.param(
             record(correlationid=b"foreign"),
-            lambda r: r.request_id == "req-1",
+            lambda r: r.origin.correlation_id == "req-1",
             id="K29-foreign-correlationid-is-ignored",
         ),
         pytest.param(record(hops=b"7"), lambda r: r.hops == 7, id="K34-hops-are-counted"),
         pytest.param(
             more(("x-trace", b"\xff"), ("other", None)),
-            lambda r: r.request_id == "req-1",
+            lambda r: r.origin.correlation_id == "req-1",
             id="foreign-headers-are-ignored",
         ),
         pytest.param(
             record(content_type=b"application/json; charset=UTF-8"),
-            lambda r: r.request_id == "req-1",
+            lambda r: r.origin.correlation_id == "req-1",
             id="charset-utf-8",
         ),
         pytest.param(

@@ -125,20 +125,6 @@ async def test_an_event_past_its_expiry_is_not_accepted(rig: Any, chat: Any) -> 
     assert answer.headers["x-should-retry"] == "false"
 
 
-async def test_another_tenants_event_id_is_taken(rig: Any, chat: Any) -> None:
-    rig.deps = replace(rig.deps, keys=Keys.parse("a=key-a,b=key-b"))
-    async with rig.client() as client:
-        codes = [
-            (
-                await client.post(
-                    "/", json=chat, headers=binary() | {"authorization": f"Bearer {key}"}
-                )
-            ).status_code
-            for key in ("key-a", "key-b")
-        ]
-    assert codes == [202, 409]
-
-
 async def test_a_batch_of_events_and_plain_text_are_415(rig: Any) -> None:
     async with rig.client() as client:
         for content_type in ("application/cloudevents-batch+json", "text/plain"):

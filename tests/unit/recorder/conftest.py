@@ -80,7 +80,7 @@ class Stage:
     def send(self, out):
         self.appender.append(outgoing_record(out)).result(0)
 
-    def request(self, request_id="r1", wait_s=60.0, **extensions):
+    def request(self, request_id="r1", wait_s=60.0, source="/ingress/0", **extensions):
         """A producer's request, as a record on the log."""
         extensions.setdefault(
             types.EXPIRY_TIME, to_rfc3339(self.clock.now() + timedelta(seconds=wait_s))
@@ -88,7 +88,7 @@ class Stage:
         body = extensions.pop("body", {"messages": [{"role": "user", "content": "hello"}]})
         event = Event(
             id=request_id,
-            source="/producer",
+            source=source,
             type=types.REQUEST,
             subject="auto",
             time=to_rfc3339(self.clock.now()),

@@ -165,7 +165,10 @@ def dated(stage, record, timestamp_ms):
 def untimed_request(stage):
     """Of a producer that says neither when it was made nor until when it may take."""
     event = Event(
-        id="untimed", source="/p", type=types.REQUEST, data=json.dumps({"messages": GOOD}).encode()
+        id="untimed",
+        source="/ingress/0",
+        type=types.REQUEST,
+        data=json.dumps({"messages": GOOD}).encode(),
     )
     return to_record(event, topic=TOPICS.requests, key="untimed")
 

@@ -31,6 +31,18 @@ def test_a_request_past_its_deadline_ends_expired_once(stage):
     assert stage.terminals() == [("r1", "expired")]
 
 
+def test_an_event_that_expires_is_told_under_its_senders_id(stage):
+    stage.request("order-7", wait_s=10, source="/shop")
+    stage.record_all()
+    (request_id,) = stage.store.sent_as("default", "order-7")
+    stage.clock.advance(10 + SETTLE_S)
+    assert stage.reaper.tick() == 1
+    stage.record_all()
+    assert stage.store.request(request_id).state is State.EXPIRED
+    (told,) = [from_record(record) for record in stage.log.records(TOPICS.responses)]
+    assert (told.get("correlationid"), told.get("requestid")) == ("order-7", request_id)
+
+
 def test_a_foreign_request_that_names_no_deadline_gets_one(stage):
     record = stage.request()
     headers = tuple(pair for pair in record.headers if pair[0] != "ce_expirytime")

@@ -59,8 +59,8 @@ def test_a_foreign_request_for_a_service_that_never_wakes_expires_within_two_sec
         log.appender(client="t").append(record).result(0)
 
         def is_expired():
-            row = store.request("r1")
-            return row is not None and row.state is State.EXPIRED
+            found = store.sent_as("default", "r1")
+            return len(found) == 1 and store.request(found[0]).state is State.EXPIRED
 
         until(is_expired)
         probes = f"http://127.0.0.1:{process.probe_port}"

@@ -217,7 +217,7 @@ def test_a_foreign_producer_needs_no_time_operation_or_tenant(
     request_event: Make, routed: Handle
 ) -> None:
     event = Event(id="order-7", source="urn:shop", type=types.REQUEST, data=request_event().data)
-    assert parse_routed(routed(event)[0].event).request_id == "order-7"
+    assert parse_routed(routed(event)[0].event).origin.correlation_id == "order-7"
 
 
 def test_identical_input_gives_identical_bytes(request_event: Make, routed: Handle) -> None:

@@ -107,7 +107,7 @@ def test_a_request_that_can_be_told_of_fails_at_its_address(
     for topic in (bench.topics.responses, bench.topics.replies):
         (found,) = bench.log.records(topic)
         terminal = parse_terminal(from_record(found))
-        assert (terminal.request_id, terminal.epoch) == ("bad", "e1")
+        assert (terminal.correlation_id, terminal.epoch) == ("bad", "e1")
 
 
 def test_what_is_too_large_is_kept_by_reference(bench: Any, request_event: Make) -> None:

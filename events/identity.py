@@ -1,0 +1,64 @@
+"""Which request an event is of.
+
+A request that came in as an event is identified by its tenant, source and id (CloudEvents: source and id together are
+unique, and a tenant's ids are its own). Its request id is derived from the three; the event's own id stays what its
+sender knows it by: the `correlationid` of everything that follows, which then carries the request id as `requestid`.
+Requests of our own doors have ids that are unique by themselves: there both are one, and `requestid` is absent.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Final
+
+from events import ids, types
+from events.record import Event
+
+_OWN_SOURCES: Final = ("/ingress/", "/batches")
+"""Sources of our own doors; from outside they come with a `requestid` that the door has set."""
+
+
+def request_id_of(event: Event) -> str:
+    """The id of the request that a request event makes, or that another event follows from. Never raises."""
+    named = event.get(types.REQUEST_ID)
+    if named is not None and ids.is_valid_id(named):
+        return named
+    if event.type != types.REQUEST:
+        return event.get(types.CORRELATION_ID) or event.id
+    if event.source.startswith(_OWN_SOURCES):
+        return event.id
+    tenant = event.get(types.TENANT) or types.DEFAULT_TENANT
+    return ids.of_event(tenant, event.source, event.id)
+
+
+def content_of(event: Event) -> str:
+    """A hash of what a request event asks for: the same when it is sent again, inline or by reference."""
+    data = event.get(types.DATA_HASH) if event.data is None else ids.content_hash(event.data)
+    return ids.body_hash(event.subject or "", (data or "").encode())
+
+
+def correlation_id_of(event: Event) -> str:
+    """What whoever sent the request knows it by. Never raises."""
+    if event.type == types.REQUEST:
+        return event.id
+    return event.get(types.CORRELATION_ID) or event.id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SentEvent:
+    """The event that a request came in as, where its sender gave it an id. `content` is a hash of what it asks for."""
+
+    id: str
+    source: str
+    content: str
+
+    @classmethod
+    def of(cls, event: Event) -> "SentEvent | None":
+        """Of a request event; None where its id is our own."""
+        if request_id_of(event) == event.id:
+            return None
+        return cls(id=event.id, source=event.source, content=content_of(event))
+
+    @property
+    def meta(self) -> Mapping[str, object]:
+        """As a row of the store keeps it."""
+        return {"event": asdict(self)}

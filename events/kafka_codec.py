@@ -3,6 +3,7 @@
 - The mode is decided by `content-type` alone: structured iff it starts with `application/cloudevents`, and then `ce_`
   headers are not read. Otherwise binary.
 - `ce_` names are lower-case; another spelling, a duplicate, a missing value, bytes that are not UTF-8 are refused.
+- A header `ce_datacontenttype` that says what `content-type` says is ignored; another one is refused.
 - Headers that are neither `ce_` nor `content-type` are counted and otherwise ignored.
 - The key only chooses the partition. It is not read: None, bytes that are not UTF-8 and a key that disagrees with
   `partitionkey` are all tolerated.
@@ -18,6 +19,7 @@ from events.record import Event, Outgoing, Record
 
 _PREFIX: Final = "ce_"
 _CONTENT_TYPE: Final = "content-type"
+_SAID_TWICE: Final = "datacontenttype"
 _HEADER_OF: Final = {name: _PREFIX + name for name in attributes.KNOWN}
 _NAME_OF: Final = {header: name for name, header in _HEADER_OF.items()}
 
@@ -65,7 +67,7 @@ def from_record(record: Record, limits: Limits = DEFAULT_LIMITS) -> Event:
         if record.value is None:
             raise EventRejected("invalid_event", "a structured event has a value")
         return structured.read(record.value, limits)
-    return attributes.to_event(_texts(found), content_type, record.value)
+    return attributes.to_event(_texts(found, content_type), content_type, record.value)
 
 
 def _check_size(record: Record, limits: Limits) -> None:
@@ -101,15 +103,28 @@ def _read_headers(
     return found, content_type
 
 
-def _texts(headers: list[tuple[str, bytes | None]]) -> dict[str, str]:
+def _texts(headers: list[tuple[str, bytes | None]], content_type: str | None) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, value in headers:
+        if name == _SAID_TWICE:
+            _check_same(_text(name, value), content_type)
+            continue
         if name not in attributes.KNOWN:
             attributes.check_name(name)
         if name in found:
             raise EventRejected("invalid_event", "the header appears twice", name)
         found[name] = _text(name, value)
     return found
+
+
+def _check_same(said: str, content_type: str | None) -> None:
+    """Some SDKs write the content type a second time, as an attribute. Where it is the same it says nothing new."""
+    if content_type is None or _essence(said) != _essence(content_type):
+        raise EventRejected("invalid_event", "the header contradicts content-type", _SAID_TWICE)
+
+
+def _essence(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()
 
 
 def _text(name: str, value: bytes | None) -> str:

@@ -46,6 +46,12 @@ def more(*headers: tuple[str, bytes | None], **others: object) -> Record:
     return replace(found, headers=(*found.headers, *headers))  # type: ignore[arg-type]
 
 
+def untyped(found: Record) -> Record:
+    """Without its content type."""
+    kept = tuple(header for header in found.headers if header[0] != "content-type")
+    return replace(found, headers=kept)
+
+
 def structured(document: object, content_type: bytes = b"application/cloudevents+json") -> Record:
     raw = document if isinstance(document, bytes) else json.dumps(document).encode()
     return Record(topic="infer.requests", value=raw, headers=(("content-type", content_type),))
@@ -116,7 +122,16 @@ NOT_AN_EVENT = [
     Row("K10-underscore-in-name", more(("ce_reply_topic", b"a"))),
     Row("K10-41-characters", more(("ce_" + "a" * 41, b"a"))),
     Row("K10-reserved-data", more(("ce_data", b"a"))),
-    Row("K10-reserved-datacontenttype", more(("ce_datacontenttype", b"text/plain"))),
+    Row(
+        "K10-another-datacontenttype",
+        more(("ce_datacontenttype", b"text/plain")),
+        "datacontenttype",
+    ),
+    Row(
+        "K10-only-datacontenttype",
+        untyped(record(datacontenttype=b"application/json")),
+        "datacontenttype",
+    ),
     Row("K10-underscore-structured", structured(event_document(reply_topic="a"))),
     Row("K11-CR-LF", record(tenant=b"a\r\nx-forged: 1"), "tenant"),
     Row("K11-NUL", record(tenant=b"a\x00"), "tenant"),
@@ -433,3 +448,9 @@ def test_a_rejection_never_repeats_what_it_refuses() -> None:
     with pytest.raises(EventRejected) as caught:
         kafka_codec.from_record(more(("ce_secret_name_of_mine", b"secret value")))
     assert "secret" not in f"{caught.value}{caught.value.reason}"
+
+
+@pytest.mark.parametrize("said", [b"application/json", b"Application/JSON; charset=utf-8"])
+def test_a_content_type_that_is_said_twice_is_the_same_event(said: bytes) -> None:
+    plain, twice = record(), more(("ce_datacontenttype", said))
+    assert kafka_codec.from_record(twice) == kafka_codec.from_record(plain)

@@ -79,6 +79,14 @@ class IngressSettings(Group, frozen=True, kw_only=True):
     drain_s: float = 20.0
     """After SIGTERM open calls may finish for this long; then they get 503."""
     max_body_bytes: int = 768 * 1024
+    large_body_bytes: int = 64 * 1024
+    """Bodies from this size on are read one at a time for each tenant ..."""
+    large_body_share: float = 0.2
+    """... taking at most this share of the time of all who call ..."""
+    large_body_bytes_s: float = 4 * 1024 * 1024
+    """... and, where there are several tenants, this many bytes a second of each."""
+    large_body_waiting: int = 16
+    """As many large bodies of a tenant may wait for their turn; the next gets 429 `tenant_rate`."""
     max_file_bytes: int = 100 * 1024 * 1024
     max_uploads: int = 16
     """Files that are taken in at once; further ones wait."""

@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
 from starlette.requests import Request
@@ -36,7 +37,8 @@ def routes(deps: Deps) -> list[Route]:
         tenant = tenant_of(deps, request)
         reading.require_media_type(request)
         raw = await reading.read_body(request, deps.settings.ingress)
-        row = parse(loads_object(raw), f"batch_{deps.entropy(12).hex()}", tenant, deps.clock.now())
+        body = await deps.in_turn(tenant, raw, partial(loads_object, raw))
+        row = parse(body, f"batch_{deps.entropy(12).hex()}", tenant, deps.clock.now())
         await file_of(deps, tenant, row.input_file_id)
         key = key_of_request(deps, request, tenant, ids.body_hash("batches", raw))
         queue = caps_of(deps, tenant).tenant_queue

@@ -93,7 +93,11 @@ async def read_call(deps: Deps, request: Request, operation: Operation) -> Call:
     tenant = deps.keys.tenant_of(reading.header_values(request, b"authorization"))
     reading.require_media_type(request)
     raw = await reading.read_body(request, deps.settings.ingress)
-    return make_call(deps, request, operation, raw, loads_object(raw), tenant)
+    return await deps.in_turn(
+        tenant,
+        raw,
+        lambda: make_call(deps, request, operation, raw, loads_object(raw), tenant),
+    )
 
 
 def make_call(

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from functions.ingress.identity import Keys
 from functions.ingress.open_calls import OpenCalls
 from functions.ingress.probing import Health
 from functions.ingress.row_watch import RowWatch
+from functions.ingress.turns import TurnLimits, Turns
 from functions.ingress.waiting import Waiters
 from functions.ports import BlobStore, Clock, RecordAppender
 from functions.reply_partitions import ReplyPartitions
@@ -54,6 +56,7 @@ class Deps:
     entropy: Callable[[int], bytes]
     calls: OpenCalls = field(default_factory=OpenCalls)
     rows: RowWatch = field(default_factory=RowWatch)
+    turns: Turns = field(default_factory=Turns)
     reply_partitions: ReplyPartitions
 
     async def offload(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -70,6 +73,18 @@ class Deps:
             return await self.offload(self.store.marks, ids)
 
         return await self.rows.changed(ask, request_id, is_news, timeout_s)
+
+    async def in_turn(self, tenant: str, body: bytes, work: Callable[[], T]) -> T:
+        """What `work` makes of a body, at once or, of a large one, when it is the tenant's turn. See `Turns`."""
+        settings = self.settings.ingress
+        has_others = self.keys.has_several_tenants
+        limits = TurnLimits(
+            large_bytes=settings.large_body_bytes,
+            loop_share=settings.large_body_share,
+            bytes_s=settings.large_body_bytes_s if has_others else math.inf,
+            most=settings.large_body_waiting,
+        )
+        return await self.turns.taken(limits, tenant, len(body), work)
 
     @property
     def tenant_share(self) -> float:

@@ -58,8 +58,12 @@ def routes(deps: Deps) -> list[Route]:
         reading.require_media_type(request, (_BINARY, types.STRUCTURED_JSON))
         body = await reading.read_body(request, deps.settings.ingress)
         headers = [(k.decode("latin-1"), v.decode("latin-1")) for k, v in request.scope["headers"]]
-        event = cleaned(deps, http_codec.from_http(headers, body), tenant)
-        found = parse_request(event, default_wait_s=deps.settings.ingress.background_wait_s)
+
+        def read() -> InferenceRequest:
+            event = cleaned(deps, http_codec.from_http(headers, body), tenant)
+            return parse_request(event, default_wait_s=deps.settings.ingress.background_wait_s)
+
+        found = await deps.in_turn(tenant, body, read)
         await _check(deps, found)
         return await _accept(deps, found)
 

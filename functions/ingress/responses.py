@@ -57,8 +57,12 @@ async def _create(deps: Deps, request: Request) -> Response:
     tenant = tenant_of(deps, request)
     reading.require_media_type(request)
     raw = await reading.read_body(request, deps.settings.ingress)
-    body = loads_object(raw)
-    call = _call(deps, request, body, raw, tenant)
+
+    def read() -> tuple[dict[str, object], Call]:
+        body = loads_object(raw)
+        return body, _call(deps, request, body, raw, tenant)
+
+    body, call = await deps.in_turn(tenant, raw, read)
     meta = {"door": "responses", "echo": echo_of(body), "background": call.is_background}
     first_id = await claims.first_of(deps, call)
     if first_id is not None:

@@ -1,6 +1,7 @@
 """Callback targets at the door: registered ids, allowed URLs, and their secrets."""
 
 import base64
+from functools import partial
 from typing import Final
 
 from starlette.requests import Request
@@ -28,7 +29,7 @@ def routes(deps: Deps) -> list[Route]:
         tenant = tenant_of(deps, request)
         reading.require_media_type(request)
         raw = await reading.read_body(request, deps.settings.ingress)
-        url = _url(loads_object(raw))
+        url = _url(await deps.in_turn(tenant, raw, partial(loads_object, raw)))
         judge_url(url, CallbackPolicy.of(deps.settings.ingress))
         key = key_of_request(deps, request, tenant, ids.body_hash("callbacks", raw))
         mine = f"cb_{deps.entropy(12).hex()}"

@@ -2,16 +2,19 @@
 
 import asyncio
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 
+from events import types
 from events.types import State
-from functions.errors import StoreFailed
+from functions.errors import ApiError, StoreFailed
 from functions.ingress.identity import Keys
 from functions.ingress.row_watch import RowWatch
 from functions.ingress.shares import Shares, may_take
+from functions.ingress.turns import TurnLimits, Turns
 from functions.store import Mark
 
 pytestmark = pytest.mark.anyio
@@ -204,3 +207,85 @@ async def test_a_look_that_fails_is_told_to_all_who_wait() -> None:
     looks.failure = None
     looks.marks["1"] = Mark(State.FAILED, 2)
     assert await watch.changed(looks.ask, "1", has_ended, 10.0)
+
+
+LIMITS = TurnLimits(large_bytes=100, loop_share=0.2, bytes_s=math.inf, most=3)
+
+
+async def test_small_bodies_need_no_turn() -> None:
+    turns = Turns()
+    assert [await turns.taken(LIMITS, "a", 99, lambda: 1) for _ in range(9)] == [1] * 9
+
+
+async def test_between_two_large_bodies_a_tenant_rests_and_others_go_on() -> None:
+    turns, loop, begun = Turns(), asyncio.get_running_loop(), []
+    limits = dataclasses.replace(LIMITS, bytes_s=1000.0)
+
+    def work() -> None:
+        begun.append(loop.time())
+
+    first = loop.time()
+    await asyncio.gather(*(turns.taken(limits, "a", 200, work) for _ in range(3)))
+    assert begun[0] - first < 0.15
+    assert begun[1] - begun[0] > 0.15
+    assert begun[2] - begun[1] > 0.15
+    again = loop.time()
+    await turns.taken(limits, "b", 200, work)
+    assert begun[3] - again < 0.15
+
+
+async def test_a_body_that_took_long_is_followed_by_a_long_rest() -> None:
+    turns, loop = Turns(), asyncio.get_running_loop()
+
+    def slow() -> float:
+        until = loop.time() + 0.05
+        while loop.time() < until:
+            pass
+        return loop.time()
+
+    ended = await turns.taken(LIMITS, "a", 100, slow)
+    next_began = await turns.taken(LIMITS, "a", 100, loop.time)
+    assert next_began - ended > 0.15
+
+
+async def test_only_so_many_large_bodies_of_a_tenant_wait() -> None:
+    turns = Turns()
+    limits = dataclasses.replace(LIMITS, bytes_s=1000.0)
+    calls = [turns.taken(limits, "a", 200, lambda: True) for _ in range(6)]
+    found = await asyncio.gather(*calls, return_exceptions=True)
+    assert found.count(True) == 4
+    refused = [one for one in found if isinstance(one, ApiError)]
+    assert [one.code for one in refused] == ["tenant_rate"] * 2
+
+
+async def test_work_that_is_refused_and_callers_that_leave_keep_no_turn() -> None:
+    turns = Turns()
+
+    def refuse() -> None:
+        raise ApiError("invalid_body", "no")
+
+    with pytest.raises(ApiError):
+        await turns.taken(LIMITS, "a", 100, refuse)
+    slow = dataclasses.replace(LIMITS, bytes_s=1000.0)
+    assert await turns.taken(slow, "a", 300, lambda: True)
+    left = asyncio.ensure_future(turns.taken(slow, "a", 300, lambda: True))
+    await asyncio.sleep(0)
+    left.cancel()
+    assert await asyncio.wait_for(turns.taken(slow, "a", 300, lambda: True), 5.0)
+
+
+@pytest.mark.parametrize("path", [CHAT, "/v1/responses", "/v1/batches", "/v1/callbacks", "/"])
+async def test_every_door_reads_large_bodies_in_turn(
+    two: Any, chat: Any, live: Any, path: str
+) -> None:
+    two.configure(large_body_bytes_s=1.0, large_body_waiting=0)
+    two.worker.script = lambda worker, request: worker.completed(request)
+    large = chat | {"input": "hi", "user": "x" * 100_000}
+    async with live(two) as client:
+        event = {"ce-id": "1", "ce-source": "/s", "ce-type": types.REQUEST, "ce-specversion": "1.0"}
+        headers = event if path == "/" else {}
+        first = await client.post(path, json=large, headers=GREEDY | headers)
+        assert first.status_code != 429
+        answer = await client.post(path, json=large, headers=GREEDY | headers)
+        assert answer.json()["error"]["code"] == "tenant_rate"
+        assert (await client.post(CHAT, json=chat, headers=GREEDY)).status_code == 200

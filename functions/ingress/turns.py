@@ -1,0 +1,66 @@
+"""Large bodies take turns: reading one occupies the event loop, and so everybody, for some milliseconds.
+
+Each tenant has one of them in work at a time, and between two of them rests for a multiple of what the last one took.
+So a tenant that sends nothing else takes a bounded share of the loop, and others wait for one body at most.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from functions.errors import ApiError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnLimits:
+    """`large_bytes`: smaller bodies need no turn. `loop_share`: of the loop's time, for one tenant. `bytes_s`: what
+    one tenant's large bodies may come to in a second. `most`: as many may wait for their turn.
+    """
+
+    large_bytes: int
+    loop_share: float
+    bytes_s: float
+    most: int
+
+
+class _Lane:
+    __slots__ = ("lock", "waiting")
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.waiting = 0
+
+
+class Turns:
+    """The lanes of all tenants. Event loop only."""
+
+    def __init__(self) -> None:
+        self._lanes: defaultdict[str, _Lane] = defaultdict(_Lane)
+
+    async def taken(self, limits: TurnLimits, tenant: str, size: int, work: Callable[[], T]) -> T:
+        """What `work` returns, run when it is the tenant's turn for a body of `size` bytes.
+
+        Raises:
+            ApiError: `tenant_rate`: too many wait already.
+        """
+        if size < limits.large_bytes:
+            return work()
+        lane = self._lanes[tenant]
+        if lane.lock.locked() and lane.waiting >= limits.most:
+            raise ApiError("tenant_rate", "Too many large bodies of this key wait to be read.")
+        lane.waiting += 1
+        try:
+            await lane.lock.acquire()
+        finally:
+            lane.waiting -= 1
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            return work()
+        finally:
+            rest_s = (loop.time() - began) * (1 / limits.loop_share - 1)
+            loop.call_later(max(rest_s, size / limits.bytes_s), lane.lock.release)

@@ -48,7 +48,8 @@ _MIN_HIGH_WATER: Final = 16
 _HIGH_WATER_FACTOR: Final = 4
 _MIN_SPAN: Final = 128
 _SPAN_FACTOR: Final = 16
-_STATUS_WAIT_S: Final = 5.0
+_STATUS_WAIT_S: Final = 30.0
+"""The status topic holds decisions too: reading all of it takes its time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from functions.adapters.kafka_reading import (
     await_topics,
     reader_config,
 )
-from functions.adapters.librdkafka import close_consumer
+from functions.adapters.librdkafka import close_consumer, open_client
 from functions.adapters.member_note import MemberNote
 from functions.ports import Commit, Parting, Polled
 from functions.settings import BrokerSettings
@@ -89,11 +89,12 @@ class KafkaGroupConsumer:
         self._is_eager = assignor != ASSIGNOR
         self._answers: dict[frozenset[tuple[PartitionId, Commit]], bool] = {}
         self._awaited: frozenset[tuple[PartitionId, Commit]] | None = None
-        self._consumer: Any = Consumer(
+        self._consumer: Any = open_client(
+            Consumer,
             config
             | reader_config(settings)
             | group_config(settings, group, assignor=assignor)
-            | {"on_commit": self._answered}
+            | {"on_commit": self._answered},
         )
         self._partitions = AssignedPartitions(self._consumer)
         self._gathered = Gathered(self._consumer, self._partitions, config["client.id"])

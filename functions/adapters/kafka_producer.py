@@ -21,6 +21,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from events.record import PartitionId, Record
 from functions.adapters.doorbell import Bell, bell_directory
+from functions.adapters.librdkafka import open_client
 from functions.errors import AppendFailed
 from functions.settings import BrokerSettings
 
@@ -135,7 +136,7 @@ class KafkaAppender:
             self._bell.close()
 
     def _connect(self) -> Any:
-        return Producer(self._config)
+        return open_client(Producer, self._config)
 
     def _run(self) -> None:
         while not self._is_closed.is_set():

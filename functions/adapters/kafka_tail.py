@@ -14,7 +14,7 @@ from functions.adapters.kafka_reading import (
     await_topics,
     reader_config,
 )
-from functions.adapters.librdkafka import close_consumer
+from functions.adapters.librdkafka import close_consumer, open_client
 from functions.errors import StartupFailed
 from functions.settings import BrokerSettings
 
@@ -42,7 +42,7 @@ class KafkaTail:
             "group.id": f"{settings.prefix}tail-{config['client.id']}",
             "enable.partition.eof": True,
         }
-        self._consumer: Any = Consumer(config | reader_config(settings) | more)
+        self._consumer: Any = open_client(Consumer, config | reader_config(settings) | more)
         numbers = await_topics(self._consumer, topics)
         places = [
             PartitionId(topic, number)

@@ -29,8 +29,12 @@ Each workaround of this library stands here or is named here, with its source:
 import logging
 import threading
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
+from confluent_kafka import KafkaException
+
+from functions.errors import StartupFailed
 from functions.settings import BrokerSettings
 
 log = logging.getLogger(__name__)
@@ -89,6 +93,21 @@ def client_config(settings: BrokerSettings, client: str) -> dict[str, Any]:
         "ssl.key.location": settings.ssl_keyfile,
     }
     return config | {name: path for name, path in files.items() if path}
+
+
+def open_client(kind: Callable[[dict[str, Any]], Any], config: dict[str, Any]) -> Any:
+    """A producer or consumer of librdkafka; it connects by itself, later.
+
+    Raises:
+        StartupFailed: the settings are not usable: a file that is not there, a mechanism that nobody knows.
+    """
+    try:
+        return kind(config)
+    except KafkaException as error:
+        reason = error.args[0].str()
+        raise StartupFailed(
+            f"the Kafka client cannot be set up (PICKSPIN_BROKER_*): {reason}"
+        ) from error
 
 
 def close_consumer(consumer: Any, timeout_s: float = CLOSE_S) -> None:

@@ -35,6 +35,7 @@ from functions.store import CallbackStore, CallbackTarget, Delivery
 from functions.telemetry import Metrics
 
 PUT_BACK_S: Final = 1.0
+MAX_LINES: Final = 10_000
 RESOLVE_S: Final = 5.0
 """Longest wait for a name's addresses."""
 LEASE_SPARE_S: Final = 5.0
@@ -85,6 +86,37 @@ class Surroundings:
     chance: Callable[[], float]
 
 
+Share = tuple[str, str]
+"""A host and a tenant."""
+
+
+class Lines:
+    """Deliveries that found no place, by what they wait for: who comes later waits longer, so that few are looked at in
+    vain. What is forgotten here is only looked at too soon.
+    """
+
+    def __init__(self) -> None:
+        self._lines: dict[str, Share] = {}
+        self._lengths: Counter[Share] = Counter()
+
+    def join(self, delivery_id: str, share: Share, *, slots: int) -> float:
+        """Seconds until it is worth another look."""
+        if len(self._lines) >= MAX_LINES:
+            self._lines.clear()
+            self._lengths.clear()
+        wait_s = PUT_BACK_S * (1 + self._lengths[share] / slots)
+        self._lines[delivery_id] = share
+        self._lengths[share] += 1
+        return wait_s
+
+    def leave(self, delivery_id: str) -> None:
+        """It is looked at now; others than those that wait are fine."""
+        share = self._lines.pop(delivery_id, None)
+        if share is not None:
+            self._lengths[share] -= 1
+            self._lengths += Counter()
+
+
 class Deliverer:
     """Runs in one event loop. Killed after a POST and before its mark, it sends the same webhook id again."""
 
@@ -94,6 +126,7 @@ class Deliverer:
         self._running: set[asyncio.Task[None]] = set()
         self._hosts: Counter[str] = Counter()
         self._shares: Counter[tuple[str, str]] = Counter()
+        self._lines = Lines()
         self._lookups: Counter[str] = Counter()
         self._running_lookups: set[asyncio.Future[Sequence[str]]] = set()
         self._wake = asyncio.Event()
@@ -174,6 +207,7 @@ class Deliverer:
 
     async def _deliver(self, delivery: Delivery) -> None:
         store = self._around.store
+        self._lines.leave(delivery.id)
         target = await asyncio.to_thread(store.target, delivery.target_id)
         if target is None or target.is_disabled:
             await self._mark(delivery, target, Outcome(failure="target_gone", is_final=True))
@@ -184,11 +218,10 @@ class Deliverer:
             await self._mark(delivery, target, Outcome(failure=error.code, is_final=True))
             return
         share = (parsed.host, target.tenant)
-        may_go = self._limits.may_send(self._hosts[parsed.host], self._shares[share])
-        if parsed.address is None:
-            may_go = may_go and self._limits.may_look_up(self._lookups[target.tenant])
-        if not may_go:
-            later = self._around.clock.now() + timedelta(seconds=PUT_BACK_S)
+        line = self._line_before(parsed, target.tenant)
+        if line is not None:
+            wait_s = self._lines.join(delivery.id, line, slots=self._limits.per_host)
+            later = self._around.clock.now() + timedelta(seconds=wait_s)
             await asyncio.to_thread(store.update_delivery, replace(delivery, due_at=later))
             return
         self._hosts[parsed.host] += 1
@@ -202,6 +235,15 @@ class Deliverer:
             self._hosts += Counter()
             self._shares += Counter()
         await self._mark(delivery, target, outcome)
+
+    def _line_before(self, parsed: ParsedTarget, tenant: str) -> Share | None:
+        """Whose turn it has to wait for; None: it may go."""
+        share = (parsed.host, tenant)
+        if not self._limits.may_send(self._hosts[parsed.host], self._shares[share]):
+            return share
+        if parsed.address is None and not self._limits.may_look_up(self._lookups[tenant]):
+            return ("", tenant)
+        return None
 
     async def _attempt(
         self, delivery: Delivery, target: CallbackTarget, parsed: ParsedTarget

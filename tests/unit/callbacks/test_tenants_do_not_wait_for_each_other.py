@@ -51,6 +51,39 @@ def test_hanging_receivers_of_one_tenant_delay_no_other(stage):
     stage.run(play, timeout_s=20.0)
 
 
+def test_those_that_find_no_place_are_looked_at_seldom(stage):
+    async def play(desk):
+        hang(desk, hosts=1)
+        looks = []
+        real = desk.store.update_delivery
+        desk.store.update_delivery = lambda one: looks.append(one.id) or real(one)
+        stop = StopFlag()
+        running = asyncio.create_task(desk.deliverer.run(stop))
+        for _ in range(20):
+            before = len(looks)
+            await desk.until(lambda: not desk.store.due_deliveries(desk.clock.now(), 1, lease_s=0))
+            assert len(looks) - before <= HANGING
+            desk.clock.advance(1)
+            desk.deliverer.wake()
+        assert len(looks) < 4 * HANGING
+        stop.set()
+        desk.receiver.hold.set()
+        await running
+
+    stage.run(play, timeout_s=20.0)
+
+
+def test_a_line_grows_and_shrinks():
+    lines = delivering.Lines()
+    waits = [lines.join(f"d{n}", ("h", "t"), slots=2) for n in range(4)]
+    assert waits == [1.0, 1.5, 2.0, 2.5]
+    assert lines.join("other", ("h", "u"), slots=2) == 1.0
+    for number in range(4):
+        lines.leave(f"d{number}")
+        lines.leave(f"d{number}")
+    assert lines.join("d9", ("h", "t"), slots=2) == 1.0
+
+
 def test_one_tenant_cannot_take_a_host_that_another_uses(stage):
     async def play(desk):
         hang(desk, hosts=1)

@@ -171,6 +171,10 @@ class WorkerSettings(Group, frozen=True, kw_only=True):
     max_calls: int = 5
     """Model calls of one request over all services that are called for it: steps of a cascade, and who stands by. Each
     of these may be called once in any case."""
+    read_ahead: int = 512
+    """Records that are fetched before their turn: among so many tenants take turns, however long one's queue is."""
+    read_ahead_bytes: int = 16 * 1024 * 1024
+    """Of their bodies together; more are not fetched."""
     chunk_ms: int = 30
     """Streamed parts are coalesced for this long."""
     drain_s: float = 20.0

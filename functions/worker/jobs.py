@@ -46,6 +46,8 @@ class Job:
     moved: int = 0
     """Of these, attempts that ran when a rebalance took their partition: they count for nothing but their number."""
     attempt: int = 0
+    body_bytes: int = 0
+    """Of a body that travelled by reference."""
     not_before_s: float = 0.0
     """Monotonic instant before which a retry does not start."""
 
@@ -53,6 +55,10 @@ class Job:
     def counted(self) -> int:
         """The attempt under way as `max_attempts` counts it: without those that moved."""
         return self.attempt - self.moved
+
+    @property
+    def size_bytes(self) -> int:
+        return self.record.size_bytes + self.body_bytes
 
     @property
     def partition(self) -> PartitionId:
@@ -97,7 +103,8 @@ class JobReader:
         event: Event | None = None
         try:
             event = kafka_codec.from_record(record)
-            request = self._request(event)
+            body = self._body(event)
+            request = self._request(event, body)
         except EventRejected as error:
             return Job(record=record, is_batch=is_batch, refusal=self._refusal(event, error))
         except Exception as error:  # loop boundary: no record may stop the partition
@@ -108,7 +115,7 @@ class JobReader:
                 None,
             )
             return Job(record=record, is_batch=is_batch, refusal=refusal)
-        return Job(record=record, is_batch=is_batch, request=request)
+        return Job(record=record, is_batch=is_batch, request=request, body_bytes=len(body or b""))
 
     def is_batch(self, topic: str) -> bool:
         """Whether a topic is the service's batch lane."""
@@ -118,14 +125,16 @@ class JobReader:
         """Whether a topic is the service's retry topic."""
         return topic == self._retry_topic
 
-    def _request(self, event: Event) -> RoutedRequest:
+    def _body(self, event: Event) -> bytes | None:
         ref = event.get(DATA_REF)
-        body: bytes | None = None
-        if ref is not None and event.type == ROUTED:
-            try:
-                body = self._blobs.get(ref, limit_bytes=self._max_body_bytes)
-            except BlobMissing as error:
-                raise EventRejected("invalid_event", str(error), DATA_REF) from error
+        if ref is None or event.type != ROUTED:
+            return None
+        try:
+            return self._blobs.get(ref, limit_bytes=self._max_body_bytes)
+        except BlobMissing as error:
+            raise EventRejected("invalid_event", str(error), DATA_REF) from error
+
+    def _request(self, event: Event, body: bytes | None) -> RoutedRequest:
         request = parse_routed(event, body)
         if request.service != self._slug:
             raise EventRejected("invalid_event", "routed to another service", "service")

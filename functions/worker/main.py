@@ -44,10 +44,7 @@ from functions.worker.status import StatusReporter
 from router_model.catalogue import Cascade, Catalogue, Model, Service
 from router_model.registry import SCALER, STALE_AFTER
 
-_MIN_HIGH_WATER: Final = 16
 _HIGH_WATER_FACTOR: Final = 4
-_MIN_SPAN: Final = 128
-_SPAN_FACTOR: Final = 16
 _STATUS_WAIT_S: Final = 30.0
 """The status topic holds decisions too: reading all of it takes its time."""
 
@@ -409,7 +406,8 @@ def _poll(
         clock=base.surroundings.clock,
         limits=PollLimits(
             max_attempts=settings.worker.max_attempts,
-            high_water=max(_MIN_HIGH_WATER, _HIGH_WATER_FACTOR * concurrency),
-            span=min(MAX_SPAN, max(_MIN_SPAN, _SPAN_FACTOR * concurrency)),
+            high_water=max(settings.worker.read_ahead, _HIGH_WATER_FACTOR * concurrency),
+            high_water_bytes=settings.worker.read_ahead_bytes,
+            span=MAX_SPAN,
         ),
     )

@@ -61,10 +61,11 @@ Outcome = Finished | Again
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PollLimits:
-    """`high_water`: fetched jobs that may wait; more pauses the partitions. `span`: see the ledger."""
+    """`high_water`, `high_water_bytes`: what may wait here; more pauses the partitions. `span`: see the ledger."""
 
     max_attempts: int
     high_water: int
+    high_water_bytes: int = 16 * 1024 * 1024
     span: int
 
 
@@ -401,7 +402,8 @@ class PollThread(threading.Thread):
             return True
         if self._reader.is_batch(partition.topic):
             return not self._schedule.may_fetch_batch
-        return self._schedule.queued >= self._limits.high_water
+        queued, limits = self._schedule, self._limits
+        return queued.queued >= limits.high_water or queued.queued_bytes >= limits.high_water_bytes
 
     def _is_active(self) -> bool:
         return self._schedule.running > 0 or time.monotonic() - self._active_s < SOON_S

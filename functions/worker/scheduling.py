@@ -91,6 +91,12 @@ class Schedule:
         return self.queued_interactive + self.queued_batch + len(self._delayed)
 
     @property
+    def queued_bytes(self) -> int:
+        """What all that waits holds in memory, about."""
+        lanes = (self._interactive.heap, self._batch.heap, self._suspects.heap, self._delayed)
+        return sum(entry[2].size_bytes for lane in lanes for entry in lane)
+
+    @property
     def is_saturated(self) -> bool:
         return self._alone is not None or self.running >= self._concurrency
 

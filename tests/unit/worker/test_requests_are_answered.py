@@ -183,6 +183,23 @@ def test_a_routed_event_published_twice_is_run_once(stand: Any) -> None:
     asyncio.run(scenario())
 
 
+def test_a_tenant_behind_anothers_long_queue_is_next(stand: Any) -> None:
+    async def scenario() -> None:
+        flags = ("--ttft-s", "0.05")
+        async with stand(*flags, service={"concurrency": 1}) as found:
+            greedy = [found.send(tenant="greedy", wait_s=60.0) for _ in range(150)]
+            quiet = found.send(tenant="quiet", wait_s=60.0)
+            async with found.worker():
+                await found.terminal(quiet)
+                before = len(found.calls())
+                for request_id in greedy:
+                    found.cancel(request_id)
+                await found.drained()
+            assert before < 20
+
+    asyncio.run(scenario())
+
+
 def test_batch_waits_for_interactive(stand: Any) -> None:
     async def scenario() -> None:
         flags = ("--ttft-s", "0.05")

@@ -58,6 +58,19 @@ def test_tenants_take_turns_however_many_records_one_has() -> None:
     assert offsets_of(schedule, 4) == [0, 10, 1, 11]
 
 
+def test_what_waits_is_counted_in_bytes_with_bodies_that_came_by_reference() -> None:
+    schedule = Schedule(concurrency=1, max_attempts=3)
+    record = Record(topic="t", value=b"x" * 1000, partition=0, offset=0)
+    schedule.add(job(0, record=record))
+    one = schedule.queued_bytes
+    assert 1000 <= one < 1200
+    schedule.add(job(1, is_batch=True, body_bytes=5000))
+    assert schedule.queued_bytes >= one + 5000
+    while (chosen := schedule.next(0.0)) is not None:
+        schedule.ended(chosen)
+    assert schedule.queued_bytes == 0
+
+
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=60), st.integers(1, 5))
 def test_every_job_is_started_once_and_never_more_than_fit(
     arrivals: list[tuple[str, bool]], concurrency: int

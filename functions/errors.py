@@ -92,7 +92,6 @@ CODES: Final[Mapping[str, CodeRow]] = MappingProxyType(
         "not_found": CodeRow(404, "invalid_request_error"),
         "request_gone": CodeRow(410, "invalid_request_error", should_retry=False),
         "method_not_allowed": CodeRow(405, "invalid_request_error"),
-        "id_ambiguous": CodeRow(409, "invalid_request_error", should_retry=False),
         "key_reused": CodeRow(409, "idempotency_error", should_retry=False),
         "in_progress": CodeRow(409, "idempotency_error", should_retry=True, retry_after_s=1),
         "not_cancellable": CodeRow(409, "invalid_request_error", should_retry=False),

@@ -246,8 +246,8 @@ class RequestStore(Protocol):
 
     def request(self, request_id: str) -> RequestRow | None: ...
 
-    def sent_as(self, tenant: str, event_id: str, limit: int = 2) -> Sequence[str]:
-        """Ids of the tenant's requests that came in as events with this id: one for each source."""
+    def sent_as(self, tenant: str, event_id: str, source: str | None = None) -> str | None:
+        """Id of the tenant's request that came in as an event with this id, from this source; None: the first one's."""
         ...
 
     def requests(

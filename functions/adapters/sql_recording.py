@@ -139,7 +139,12 @@ class Recording:
             return False
         tracked.life = tracked.before = known
         if row.event is not None and not known.is_forgotten:
-            sent = {"request_id": row.id, "tenant": row.tenant, "event_id": row.event.id}
+            sent = {
+                "request_id": row.id,
+                "tenant": row.tenant,
+                "event_id": row.event.id,
+                "source": row.event.source,
+            }
             self._db.insert_new(self._connection, event_ids, [sent])
         if not life.state.is_terminal:
             self._append(tracked, "state", State.ACCEPTED.value, state_entry(State.ACCEPTED))

@@ -120,13 +120,19 @@ class SqlRequests:
             found = connection.execute(query).mappings().first()
         return None if found is None else request_row(found)
 
-    def sent_as(self, tenant: str, event_id: str, limit: int = 2) -> Sequence[str]:
+    def sent_as(self, tenant: str, event_id: str, source: str | None = None) -> str | None:
         columns = event_ids.c
-        query = select(columns.request_id).where(
-            columns.tenant == tenant, columns.event_id == event_id
+        query = (
+            select(columns.request_id)
+            .join(requests, requests.c.id == columns.request_id)
+            .where(columns.tenant == tenant, columns.event_id == event_id)
+            .order_by(requests.c.accepted_at, columns.request_id)
+            .limit(1)
         )
+        if source is not None:
+            query = query.where(columns.source == source)
         with self._db.read() as connection:
-            return list(connection.execute(query.limit(limit)).scalars())
+            return connection.execute(query).scalar()
 
     def requests(
         self, *, tenant: str | None, states: Sequence[State] | None = None, limit: int = 100

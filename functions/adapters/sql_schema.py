@@ -147,6 +147,7 @@ event_ids = Table(
     Column("request_id", String(128), primary_key=True),
     Column("tenant", String(128), nullable=False),
     Column("event_id", String(128), nullable=False),
+    Column("source", Text, nullable=False),
 )
 Index("event_ids_sent", event_ids.c.tenant, event_ids.c.event_id)
 

@@ -25,11 +25,11 @@ def tenant_of(deps: Deps, request: Request) -> str:
 
 
 async def own_row(deps: Deps, request: Request) -> RequestRow:
-    """The row of the request named in the path, by its id or by that of the event which it came in as.
+    """The row of the request named in the path: by its id, or by that of the event which it came in as. Where several
+    sources used that id it is the first one's, which goes on finding its own, or that of `?source=`.
 
     Raises:
-        ApiError: `not_found`: unknown, malformed, deleted or another tenant's. `id_ambiguous`: the id of events from
-            several sources.
+        ApiError: `not_found`: unknown, malformed, deleted or another tenant's.
     """
     tenant = tenant_of(deps, request)
     name = request.path_params["request_id"].replace(SLASH_WITHIN, "/")
@@ -37,18 +37,9 @@ async def own_row(deps: Deps, request: Request) -> RequestRow:
         raise not_found()
     row = await deps.offload(deps.store.request, name)
     if row is None or row.tenant != tenant:
-        row = await _sent_as(deps, tenant, name)
-    return row
-
-
-async def _sent_as(deps: Deps, tenant: str, event_id: str) -> RequestRow:
-    found = await deps.offload(deps.store.sent_as, tenant, event_id)
-    if len(found) > 1:
-        raise ApiError(
-            "id_ambiguous",
-            "Events from several sources have this id; ask at the address that the 202 named.",
-        )
-    row = await deps.offload(deps.store.request, found[0]) if found else None
+        source = request.query_params.get("source")
+        found = await deps.offload(deps.store.sent_as, tenant, name, source)
+        row = await deps.offload(deps.store.request, found) if found is not None else None
     if row is None:
         raise not_found()
     return row

@@ -57,9 +57,13 @@ async def test_one_id_of_two_sources_is_two_requests(rig: Any, chat: Any, ended:
             body = await ended(client, answer.headers["location"])
             assert body["id"] == "order-1"
             assert body["response"]["choices"][0]["message"]["content"] == said
-        either = await client.get("/v1/requests/order-1")
-    assert either.status_code == 409
-    assert either.json()["error"]["code"] == "id_ambiguous"
+        by_id = [
+            (await client.get("/v1/requests/order-1", params=params)).json()["source"]
+            for params in ({}, {"source": "/shop"}, {"source": "/stock"})
+        ]
+        other = await client.get("/v1/requests/order-1", params={"source": "/none"})
+    assert by_id == ["/shop", "/shop", "/stock"]
+    assert other.status_code == 404
 
 
 async def test_the_ids_of_one_tenant_say_nothing_to_another(

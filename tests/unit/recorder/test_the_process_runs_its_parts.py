@@ -60,7 +60,7 @@ def test_a_foreign_request_for_a_service_that_never_wakes_expires_within_two_sec
 
         def is_expired():
             found = store.sent_as("default", "r1")
-            return len(found) == 1 and store.request(found[0]).state is State.EXPIRED
+            return found is not None and store.request(found).state is State.EXPIRED
 
         until(is_expired)
         probes = f"http://127.0.0.1:{process.probe_port}"

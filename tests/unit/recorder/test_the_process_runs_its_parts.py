@@ -23,7 +23,7 @@ from functions.worker.starting import listening
 TOPICS = Topics()
 
 
-def until(condition, seconds=10.0):
+def until(condition, seconds=40.0):
     pause = threading.Event()
     deadline = time.monotonic() + seconds
     while not condition():

@@ -10,11 +10,11 @@ from events.ids import is_valid_id
 from events.record import Event, Record
 
 _PREFIX: Final = "ce_"
-_NEEDED: Final = frozenset({"id", "type"})
+_NEEDED: Final = frozenset({"id", "type", "source"})
 _USEFUL: Final = frozenset(
     {
         types.REPLY_TOPIC, types.REPLY_PARTITION, types.REPLY_EPOCH, types.TENANT, types.OPERATION,
-        types.CALLBACK_ID, types.BATCH_ID, types.TRACE_PARENT, types.TRACE_STATE,
+        types.CALLBACK_ID, types.BATCH_ID, types.TRACE_PARENT, types.TRACE_STATE, types.REQUEST_ID,
     }
 )  # fmt: skip
 _SOURCE: Final = "/unreadable"
@@ -24,14 +24,15 @@ def salvaged(record: Record) -> Event | None:
     """A request event without data that has the record's id and what a reply needs of the rest; None: the record is
     no request, or has no usable id, and nobody can be told.
 
-    The reply attributes are not judged, only readable: whoever replies judges the address as ever. Nothing is raised,
-    whatever the record holds.
+    Source and reply attributes are not judged, only readable: the source tells which request it is, and whoever replies
+    judges the address as ever. Nothing is raised, whatever the record holds.
     """
     found = dict(_readable(record))
     event_id = found.pop("id", "")
     if found.pop("type", "") != types.REQUEST or not is_valid_id(event_id):
         return None
-    return Event(id=event_id, source=_SOURCE, type=types.REQUEST, extensions=found)
+    source = found.pop("source", "") or _SOURCE
+    return Event(id=event_id, source=source, type=types.REQUEST, extensions=found)
 
 
 def _readable(record: Record) -> Iterable[tuple[str, str]]:

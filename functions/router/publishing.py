@@ -15,7 +15,7 @@ from events.errors import EventRejected
 from events.kafka_codec import outgoing_record
 from events.record import Event, Outgoing, PartitionId, Record
 from events.salvaging import salvaged
-from events.types import DEAD_LETTER_REASON, ROUTED, TERMINAL_TYPES
+from events.types import DEAD_LETTER_REASON, REQUEST_ID, ROUTED, TENANT, TERMINAL_TYPES
 from functions.dead_lettering import DeadLetters
 from functions.errors import AppendFailed
 from functions.ports import Clock, RecordAppender
@@ -33,8 +33,15 @@ log = logging.getLogger(__name__)
 GIVEN_UP: Final = "given_up"
 """Why a record is a dead letter that was tried too often."""
 
+_IDENTITY: Final = (TENANT, REQUEST_ID)
+"""With id and source: which request it is."""
+
 Instead = Callable[[AppendFailed], Sequence[Outgoing]]
 """What is published instead, where a record can never be appended."""
+
+
+Then = Callable[[BaseException | None], None]
+"""Hears how one append ended; None: well."""
 
 
 class Publisher:
@@ -72,7 +79,8 @@ class Publisher:
 
     def give_up(self, event: Event, reason: str) -> "Future[None]":
         """After a fault of our own (a class name): the request fails as `internal`, the event is kept."""
-        bare = Event(id=event.id, source=event.source, type=event.type)
+        kept = {name: value for name in _IDENTITY if (value := event.get(name)) is not None}
+        bare = Event(id=event.id, source=event.source, type=event.type, extensions=kept)
         for known in (event, bare):
             try:
                 outgoing = given_up(known, reason, self._policy, self._clock.now())
@@ -129,13 +137,11 @@ class Publisher:
     ) -> "Future[None]":
         """`is_last`: no further try follows, whatever it is that the caller's address lacks."""
         records = [(out, outgoing_record(out)) for out in outgoing]
-        every = gathered([self._appended(out, record, is_last=is_last) for out, record in records])
         outer: Future[None] = Future()
 
-        def settle(inner: "Future[None]") -> None:
-            error = inner.exception()
+        def settle(error: BaseException | None) -> None:
             if not isinstance(error, AppendFailed) or not error.is_final:
-                _copy(inner, outer)
+                _end(outer, error)
                 return
             try:
                 last = (
@@ -146,44 +152,48 @@ class Publisher:
             except Exception as bug:
                 log.exception("an event cannot be refused")
                 last = self._keep_place(event, f"internal:{type(bug).__name__}")
-            last.add_done_callback(lambda done: _copy(done, outer))
+            last.add_done_callback(lambda done: _end(outer, done.exception()))
 
-        every.add_done_callback(settle)
+        ends = Gathering(len(records), settle)
+        for out, record in records:
+            self._append(out, record, ends.one_ended, is_last=is_last)
         return outer
 
-    def _appended(self, out: Outgoing, record: Record, *, is_last: bool) -> "Future[None]":
+    def _append(self, out: Outgoing, record: Record, then: Then, *, is_last: bool) -> None:
         """One record. It fails for good only where the event itself has to end another way."""
-        is_spared = is_last or out.event.type not in TERMINAL_TYPES
         if out.topic == self._policy.topics.dlq:
-            return self._kept_letter(out, record)
-        outer: Future[None] = Future()
+            kept = self._kept_letter(out, record)
+            kept.add_done_callback(lambda done: then(done.exception()))
+            return
+        is_spared = is_last or out.event.type not in TERMINAL_TYPES
 
-        def settle(inner: "Future[PartitionId]") -> None:
-            error = inner.exception()
+        def settle(done: "Future[PartitionId]") -> None:
+            error = done.exception()
             if error is None:
-                outer.set_result(None)
+                then(None)
                 return
             self._metrics.append_failures.labels(out.topic).inc()
             is_final = isinstance(error, AppendFailed) and error.is_final
             if is_addressed(out, self._policy) and (is_final or is_spared):
-                self._untold(out, record).add_done_callback(lambda done: _copy(done, outer))
+                self._keep_untold(out, record, then)
             elif not isinstance(error, AppendFailed):
-                outer.set_exception(AppendFailed(type(error).__name__, is_unknown=True))
+                then(AppendFailed(type(error).__name__, is_unknown=True))
             elif error.is_unroutable and out.event.type != ROUTED:
                 # A topic of our own is missing: that is the installation, not this event.
-                outer.set_exception(AppendFailed(error.reason))
+                then(AppendFailed(error.reason))
             else:
-                outer.set_exception(error)
+                then(error)
 
         self._appender.append(record).add_done_callback(settle)
-        return outer
 
-    def _untold(self, out: Outgoing, record: Record) -> "Future[None]":
+    def _keep_untold(self, out: Outgoing, record: Record, then: Then) -> None:
         """The caller named an address that takes nothing: an end is kept, what is only on the way is not."""
         self._metrics.replies_dropped.labels("undeliverable").inc()
-        if out.event.type in TERMINAL_TYPES:
-            return self._dead_letters.keep(record, "undeliverable")
-        return _done()
+        if out.event.type not in TERMINAL_TYPES:
+            then(None)
+            return
+        kept = self._dead_letters.keep(record, "undeliverable")
+        kept.add_done_callback(lambda done: then(done.exception()))
 
     def _kept_letter(self, out: Outgoing, record: Record) -> "Future[None]":
         reason = out.event.get(DEAD_LETTER_REASON) or ""
@@ -196,43 +206,40 @@ class Publisher:
         return self._dead_letters.keep(bare, reason)
 
 
-def gathered(every: Sequence["Future[None]"]) -> "Future[None]":
-    """One future over several: done when all are; failed with the first failure that another try may mend, else with
-    the first.
-    """
-    future: Future[None] = Future()
-    left, lock = [len(every)], threading.Lock()
-    errors: list[BaseException] = []
-    if not every:
-        return _done()
+class Gathering:
+    """The ends of several appends, as one: none, the first failure that another try may mend, else the first."""
 
-    def one_done(done: "Future[None]") -> None:
-        error = done.exception()
-        with lock:
-            left[0] -= 1
+    def __init__(self, count: int, then: Then) -> None:
+        self._left = count
+        self._then = then
+        self._errors: list[BaseException] = []
+        self._lock = threading.Lock()
+        if not count:
+            then(None)
+
+    def one_ended(self, error: BaseException | None) -> None:
+        """From any thread, once for each."""
+        with self._lock:
+            self._left -= 1
             if error is not None:
-                errors.append(error)
-            is_last = left[0] == 0
-        if is_last and errors:
-            passing = (e for e in errors if not (isinstance(e, AppendFailed) and e.is_final))
-            future.set_exception(next(passing, errors[0]))
-        elif is_last:
-            future.set_result(None)
-
-    for one in every:
-        one.add_done_callback(one_done)
-    return future
+                self._errors.append(error)
+            if self._left:
+                return
+        passing = (e for e in self._errors if not (isinstance(e, AppendFailed) and e.is_final))
+        self._then(next(passing, self._errors[0]) if self._errors else None)
 
 
-def _copy(done: "Future[None]", outer: "Future[None]") -> None:
-    error = done.exception()
-    if error is None:
-        outer.set_result(None)
-    else:
-        outer.set_exception(error)
-
-
-def _done() -> "Future[None]":
+def gathered(every: Sequence["Future[None]"]) -> "Future[None]":
+    """One future over several."""
     future: Future[None] = Future()
-    future.set_result(None)
+    ends = Gathering(len(every), lambda error: _end(future, error))
+    for one in every:
+        one.add_done_callback(lambda done: ends.one_ended(done.exception()))
     return future
+
+
+def _end(future: "Future[None]", error: BaseException | None) -> None:
+    if error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(error)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from events import types
+from events.identity import request_id_of
 from events.kafka_codec import from_record, to_record
 from events.record import Event, PartitionId, Record
 from events.reply import parse_terminal
@@ -180,7 +181,7 @@ def test_who_is_given_up_is_not_waited_for_at_its_address(bench: Any, request_ev
     bench.log.fail_next(bench.topics.replies, AppendFailed("no rights", is_unknown=True))
     LogBinding(bench.router).abandon(record).result(0)
     (told,) = bench.log.records(bench.topics.responses)
-    assert parse_terminal(from_record(told)).request_id == "lost"
+    assert parse_terminal(from_record(told)).request_id == request_id_of(from_record(record))
     reasons = {
         dict(letter.headers)["ce_deadletterreason"]
         for letter in bench.log.records(bench.topics.dlq)
@@ -217,3 +218,24 @@ def test_a_fault_anywhere_in_routing_ends_that_event_alone(
     assert b'"internal"' in found.value
     (letter,) = bench.log.records(bench.topics.dlq)
     assert dict(letter.headers)["ce_deadletterreason"].startswith(b"internal:")
+
+
+@pytest.mark.parametrize("source", ["/ingress/0", "/shop"])
+@pytest.mark.parametrize("way", ["rejected", "given up", "a fault"])
+def test_the_end_is_of_the_request_that_its_door_knows(
+    bench: Any, request_event: Make, monkeypatch: pytest.MonkeyPatch, source: str, way: str
+) -> None:
+    event = request_event(id="one", source=source)
+    record = to_record(event, topic=bench.topics.requests, key="k")
+    binding = LogBinding(bench.router)
+    if way == "rejected":
+        record = replace(record, headers=(*record.headers, ("ce_note", b"\xff")))
+        binding.begin(record).result(0)
+    elif way == "given up":
+        binding.abandon(record).result(0)
+    else:
+        monkeypatch.setattr(bench.router, "decide", lambda _event: 1 / 0)
+        binding.begin(record).result(0)
+    (told,) = bench.log.records(bench.topics.responses)
+    terminal = parse_terminal(from_record(told))
+    assert (terminal.request_id, terminal.correlation_id) == (request_id_of(event), "one")

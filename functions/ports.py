@@ -246,7 +246,14 @@ class BlobStore(Protocol):
         ...
 
     def put_file(self, source: BinaryIO) -> str:
-        """As `put`, of everything that `source` has from its start, piece by piece."""
+        """Everything that `source` has from its start, piece by piece, as a file of `/v1/files`: `file:<sha256>`.
+
+        Apart from what `put` stores: only rows of files name it, so that it can be known when nobody does any more.
+        """
+        ...
+
+    def files(self, *, unused_s: float) -> Iterable[str]:
+        """References of files that were not put for that long."""
         ...
 
     def get(self, ref: str, *, limit_bytes: int) -> bytes:
@@ -257,4 +264,6 @@ class BlobStore(Protocol):
         """As `get`, piece by piece; the last one comes only when the hash is right. Whoever stops early closes it."""
         ...
 
-    def delete(self, ref: str) -> None: ...
+    def delete(self, ref: str, *, unused_s: float = 0.0) -> bool:
+        """Whether it was there and is gone: not where it was put less than `unused_s` ago."""
+        ...

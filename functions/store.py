@@ -372,6 +372,10 @@ class BatchStore(Protocol):
 
     def files(self, tenant: str, limit: int = 100) -> Sequence[FileRow]: ...
 
+    def refs_in_use(self, refs: Sequence[str]) -> frozenset[str]:
+        """Which of these references some file has."""
+        ...
+
     def delete_file(self, file_id: str) -> bool:
         """False where the id is unknown, or a batch that is open reads the file."""
         ...

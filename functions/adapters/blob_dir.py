@@ -1,9 +1,11 @@
 """Blobs as files of a directory, named by their SHA-256 and written atomically."""
 
 import hashlib
+import math
 import os
 import re
 import tempfile
+import time
 from collections.abc import Generator, Iterable
 from functools import partial
 from pathlib import Path
@@ -13,7 +15,9 @@ from functions.adapters.private_files import FOLDER, make_private_folder
 from functions.errors import BlobMissing
 
 PIECE_BYTES: Final = 256 * 1024
-_REF: Final = re.compile(r"blob:([0-9a-f]{64})")
+_FILES: Final = "files"
+"""Folder of what `put_file` stores, beside the folders of the rest."""
+_REF: Final = re.compile(r"(blob|file):([0-9a-f]{64})")
 
 
 class DirBlobs:
@@ -27,21 +31,31 @@ class DirBlobs:
         make_private_folder(directory)
 
     def put(self, data: bytes) -> str:
-        digest = hashlib.sha256(data).hexdigest()
-        if not self._path(digest).exists():
-            self._write(digest, [data])
-        return f"blob:{digest}"
+        ref = f"blob:{hashlib.sha256(data).hexdigest()}"
+        path = self._find(ref)
+        if not path.exists():
+            self._write(path, [data])
+        return ref
 
     def put_file(self, source: BinaryIO) -> str:
-        digest = _digest_of(source)
-        if not self._path(digest).exists():
+        ref = f"file:{_digest_of(source)}"
+        path = self._find(ref)
+        try:
+            os.utime(path)  # it is in use again: whoever sweeps leaves it
+        except FileNotFoundError:
             source.seek(0)
-            self._write(digest, iter(partial(source.read, PIECE_BYTES), b""))
-        return f"blob:{digest}"
+            self._write(path, iter(partial(source.read, PIECE_BYTES), b""))
+        return ref
 
-    def _write(self, digest: str, pieces: Iterable[bytes]) -> None:
-        path = self._path(digest)
-        path.parent.mkdir(mode=FOLDER, exist_ok=True)
+    def files(self, *, unused_s: float) -> Iterable[str]:
+        before_s = time.time() - unused_s
+        for path in (self._directory / _FILES).glob("[0-9a-f][0-9a-f]/*"):
+            ref = f"file:{path.name}"
+            if _REF.fullmatch(ref) and _changed_s(path) <= before_s:
+                yield ref
+
+    def _write(self, path: Path, pieces: Iterable[bytes]) -> None:
+        path.parent.mkdir(mode=FOLDER, parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=".part-")
         try:
             with os.fdopen(handle, "wb") as file:
@@ -62,7 +76,7 @@ class DirBlobs:
             data = path.read_bytes()
         except OSError as error:
             raise BlobMissing("the blob is not in the store") from error
-        if f"blob:{hashlib.sha256(data).hexdigest()}" != ref:
+        if hashlib.sha256(data).hexdigest() != path.name:
             raise BlobMissing("the blob's content does not match its hash")
         return data
 
@@ -80,22 +94,25 @@ class DirBlobs:
                     held = piece
         except OSError as error:
             raise BlobMissing("the blob is not in the store") from error
-        if f"blob:{found.hexdigest()}" != ref:
+        if found.hexdigest() != path.name:
             raise BlobMissing("the blob's content does not match its hash")
         yield held
 
-    def delete(self, ref: str) -> None:
-        self._find(ref).unlink(missing_ok=True)
+    def delete(self, ref: str, *, unused_s: float = 0.0) -> bool:
+        path = self._find(ref)
+        if not path.exists() or _changed_s(path) > time.time() - unused_s:
+            return False
+        path.unlink(missing_ok=True)
+        return True
 
     def _find(self, ref: str) -> Path:
         # Only our own references: a foreign `dataref` (file://, http://) is never followed.
         match = _REF.fullmatch(ref)
         if match is None:
             raise BlobMissing("the reference is not one of this store")
-        return self._path(match.group(1))
-
-    def _path(self, digest: str) -> Path:
-        return self._directory / digest[:2] / digest
+        kind, digest = match.groups()
+        folder = self._directory / _FILES if kind == "file" else self._directory
+        return folder / digest[:2] / digest
 
 
 def _digest_of(source: BinaryIO) -> str:
@@ -104,3 +121,11 @@ def _digest_of(source: BinaryIO) -> str:
     while piece := source.read(PIECE_BYTES):
         found.update(piece)
     return found.hexdigest()
+
+
+def _changed_s(path: Path) -> float:
+    """When it was last put; in the future where it is gone."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return math.inf

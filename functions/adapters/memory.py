@@ -430,7 +430,12 @@ class MemoryBlobs:
 
     def put_file(self, source: BinaryIO) -> str:
         source.seek(0)
-        return self.put(source.read())
+        ref = f"file:{hashlib.sha256(data := source.read()).hexdigest()}"
+        self._blobs[ref] = data
+        return ref
+
+    def files(self, *, unused_s: float) -> Iterable[str]:
+        return [ref for ref in self._blobs if ref.startswith("file:")]
 
     def pieces(self, ref: str, *, limit_bytes: int) -> Generator[bytes, None, None]:
         yield self.get(ref, limit_bytes=limit_bytes)
@@ -441,5 +446,5 @@ class MemoryBlobs:
             raise BlobMissing(f"no blob of at most {limit_bytes} bytes under this reference")
         return data
 
-    def delete(self, ref: str) -> None:
-        self._blobs.pop(ref, None)
+    def delete(self, ref: str, *, unused_s: float = 0.0) -> bool:
+        return self._blobs.pop(ref, None) is not None

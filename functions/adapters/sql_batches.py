@@ -39,6 +39,11 @@ class SqlBatches:
         with self._db.read() as connection:
             return [FileRow(**found) for found in connection.execute(query).mappings()]
 
+    def refs_in_use(self, refs: Sequence[str]) -> frozenset[str]:
+        with self._db.read() as connection:
+            query = select(files.c.ref).where(files.c.ref.in_(refs))
+            return frozenset(connection.execute(query).scalars())
+
     def delete_file(self, file_id: str) -> bool:
         reads = select(batches.c.id).where(
             batches.c.input_file_id == files.c.id,

@@ -48,7 +48,7 @@ def routes(deps: Deps) -> list[Route]:
 
     async def delete(request: Request) -> Response:
         row = await own_file(deps, request)
-        # The bytes may be another file's too (blobs are named by content): they stay.
+        # The bytes may be another file's too (blobs are named by content): the recorder sweeps what no file has.
         if not await deps.offload(deps.store.delete_file, row.id):
             await file_of(deps, row.tenant, row.id)
             raise ApiError("file_in_use", "A batch reads this file; delete it when that has ended.")

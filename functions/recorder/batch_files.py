@@ -1,5 +1,6 @@
 """The files that a batch ends with: what came of each of its lines, in the order of the input."""
 
+import io
 from collections.abc import Collection
 from dataclasses import replace
 from typing import Final
@@ -65,7 +66,7 @@ class BatchFiles:
             purpose=OUTPUT_PURPOSE,
             bytes=len(data),
             created_at=self._clock.now(),
-            ref=self._blobs.put(data),
+            ref=self._blobs.put_file(io.BytesIO(data)),
         )
         self._store.add_file(row)
         return file_id

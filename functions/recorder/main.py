@@ -18,6 +18,7 @@ from functions.recorder.batches import BatchLimits, BatchRunner
 from functions.recorder.reaper import Reaper, ReaperLimits, Republisher
 from functions.recorder.recorded_until import RecordedUntil
 from functions.recorder.recording import Recorder, recorded_topics
+from functions.recorder.sweeping import Sweeper
 from functions.settings import BrokerSettings, Settings
 from functions.store import Store
 from functions.telemetry import Metrics, setup_logging
@@ -158,12 +159,14 @@ class RecorderProcess:
             topics=self._topics,
             limits=limits,
         )
+        sweeper = Sweeper(self._store, self._blobs, self._clock)
         purger = Purger(self._store, self._clock, timedelta(days=settings.store.retention_days))
         try:
             while not stop.wait(settings.store.reap_s):
                 self._patiently("reaper", reaper.tick)
                 self._patiently("republisher", republisher.tick)
                 self._patiently("purger", purger.tick)
+                self._patiently("sweeper", sweeper.tick)
         finally:
             lags.close()
             appender.close(CLOSE_S)

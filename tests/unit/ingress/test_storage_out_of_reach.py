@@ -1,7 +1,7 @@
 """A store that is locked, a disk that is full: every door says 503 and when to try again, and nothing is claimed."""
 
 import json
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 import pytest
@@ -71,6 +71,9 @@ class Full(MemoryBlobs):
 
     def put(self, data: bytes) -> str:
         raise OSError(28, "No space left on device")
+
+    def put_file(self, source: BinaryIO) -> str:
+        return self.put(source.read())
 
 
 def assert_try_again(answer: Any) -> None:

@@ -4,8 +4,13 @@ import faulthandler
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from functions.local.broker_kafka import start_kafka
+
+# A slow machine takes longer for an example: that says nothing of the property.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

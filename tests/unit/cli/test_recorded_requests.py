@@ -47,7 +47,7 @@ class Past:
     def asked(self, request_id: str, text: str = "What is a monad?", **more: Any) -> None:
         event = Event(
             id=request_id,
-            source="/t",
+            source="/ingress/t",
             type=types.REQUEST,
             time=self.clock.now().isoformat(),
             datacontenttype="application/json",
@@ -295,7 +295,7 @@ def test_a_large_prompt_comes_out_of_the_blob_store_and_a_lost_one_is_passed_ove
     body = json.dumps({"prompt": "Say hello."}).encode()
     event = Event(
         id="large",
-        source="/t",
+        source="/ingress/t",
         type=types.REQUEST,
         time=past.clock.now().isoformat(),
         datacontenttype="application/json",

@@ -10,11 +10,9 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from events.record import PartitionId
 from functions.adapters.kafka_partitions import AssignedPartitions
 from functions.adapters.kafka_reading import (
-    EmbeddedReading,
     Gathered,
-    PlainReading,
-    Reading,
     await_topics,
+    open_reading,
     reader_config,
 )
 from functions.adapters.librdkafka import close_consumer, open_client
@@ -107,11 +105,7 @@ class KafkaGroupConsumer:
         """Partitions whose commits were read when they were gained, and not asked for since."""
         # Metadata first, joining after: a leader that joins before it knows a topic's partitions assigns none of them.
         await_topics(self._consumer, topics)
-        self._reading: Reading = (
-            EmbeddedReading(settings, topics, self._gathered, self._partitions)
-            if settings.kind == "embedded"
-            else PlainReading(self._gathered, self._partitions)
-        )
+        self._reading = open_reading(settings, topics, self._gathered, self._partitions)
         self._consumer.subscribe(
             list(topics),
             on_assign=self._assigned,

@@ -289,3 +289,15 @@ class EmbeddedReading:
 
     def close(self) -> None:
         self._ear.close()
+
+
+def open_reading(
+    settings: BrokerSettings,
+    topics: tuple[str, ...],
+    gathered: Gathered,
+    partitions: AssignedPartitions,
+) -> Reading:
+    """The way of reading that suits the broker."""
+    if settings.kind == "embedded":
+        return EmbeddedReading(settings, topics, gathered, partitions)
+    return PlainReading(gathered, partitions)

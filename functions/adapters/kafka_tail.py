@@ -7,11 +7,9 @@ from confluent_kafka import Consumer, TopicPartition
 from events.record import PartitionId, Record
 from functions.adapters.kafka_partitions import AssignedPartitions
 from functions.adapters.kafka_reading import (
-    EmbeddedReading,
     Gathered,
-    PlainReading,
-    Reading,
     await_topics,
+    open_reading,
     reader_config,
 )
 from functions.adapters.librdkafka import close_consumer, open_client
@@ -66,11 +64,7 @@ class KafkaTail:
         self._partitions = AssignedPartitions(self._consumer)
         self._partitions.add(begin)
         self._gathered = Gathered(self._consumer, self._partitions, config["client.id"])
-        self._reading: Reading = (
-            EmbeddedReading(settings, topics, self._gathered, self._partitions)
-            if settings.kind == "embedded"
-            else PlainReading(self._gathered, self._partitions)
-        )
+        self._reading = open_reading(settings, topics, self._gathered, self._partitions)
 
     def poll(self, timeout_s: float) -> tuple[Record, ...]:
         self._reading.read(timeout_s)

@@ -42,7 +42,7 @@ def rated(
     """One request: asked, answered by `mine`, and rated; another model's score is a judge's."""
     name, body = f"r{number}", {"messages": [{"role": "user", "content": prompt}]}
     asked = Event(
-        id=name, source="/t", type=types.REQUEST, time=clock.now().isoformat(), data=json.dumps(body).encode(),
+        id=name, source="/ingress/t", type=types.REQUEST, time=clock.now().isoformat(), data=json.dumps(body).encode(),
         datacontenttype="application/json", extensions={types.TENANT: "team" if number % 2 else "default"},
     )  # fmt: skip
     happened(store, "infer.requests", asked)

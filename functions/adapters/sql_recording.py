@@ -68,6 +68,7 @@ class Recording:
         self._keeps_prompts = keeps_prompts
         self._tracked: dict[str, _Tracked] = {}
         self._entries: list[dict[str, Any]] = []
+        self._sent: list[dict[str, Any]] = []
         self._other_ends: list[tuple[str, Literal["state", "answer"]]] = []
 
     def accept(self, pairs: Sequence[tuple[RequestRow, Record | None]]) -> set[str]:
@@ -139,13 +140,14 @@ class Recording:
             return False
         tracked.life = tracked.before = known
         if row.event is not None and not known.is_forgotten:
-            sent = {
-                "request_id": row.id,
-                "tenant": row.tenant,
-                "event_id": row.event.id,
-                "source": row.event.source,
-            }
-            self._db.insert_new(self._connection, event_ids, [sent])
+            self._sent.append(
+                {
+                    "request_id": row.id,
+                    "tenant": row.tenant,
+                    "event_id": row.event.id,
+                    "source": row.event.source,
+                }
+            )
         if not life.state.is_terminal:
             self._append(tracked, "state", State.ACCEPTED.value, state_entry(State.ACCEPTED))
         return True
@@ -216,6 +218,8 @@ class Recording:
     def _write(self) -> None:
         self._db.insert_new(self._connection, request_events, self._entries)
         self._entries.clear()
+        self._db.insert_new(self._connection, event_ids, self._sent)
+        self._sent.clear()
         for tracked in self._tracked.values():
             if tracked.is_terminal_moved:
                 self._move_terminal(tracked)

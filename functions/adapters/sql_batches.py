@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Table, delete, func, select, update
 
 from events.types import State
 from functions.adapters import sql_keys
-from functions.adapters.sql_database import Database, json_object, to_json
+from functions.adapters.sql_database import Database, in_lists, json_object, to_json
 from functions.adapters.sql_rows import ROW_COLUMNS, request_row
 from functions.adapters.sql_schema import batches, files, requests
 from functions.store import BatchRow, Claim, FileRow, KeyUse, RequestRow
@@ -40,9 +40,12 @@ class SqlBatches:
             return [FileRow(**found) for found in connection.execute(query).mappings()]
 
     def refs_in_use(self, refs: Sequence[str]) -> frozenset[str]:
+        found: set[str] = set()
         with self._db.read() as connection:
-            query = select(files.c.ref).where(files.c.ref.in_(refs))
-            return frozenset(connection.execute(query).scalars())
+            for some in in_lists(refs):
+                query = select(files.c.ref).where(files.c.ref.in_(some))
+                found.update(connection.execute(query).scalars())
+        return frozenset(found)
 
     def delete_file(self, file_id: str) -> bool:
         reads = select(batches.c.id).where(

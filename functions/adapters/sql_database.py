@@ -2,9 +2,9 @@
 
 import threading
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 from sqlalchemy import Connection, Table, func, select
@@ -27,6 +27,8 @@ IN_LIST: Final = 400
 """Ids in one IN list; below every database's limit of bound parameters."""
 _TURNS: Final = 7_345_024
 """Our advisory locks for `take_turns`."""
+
+T = TypeVar("T")
 
 
 class Database:
@@ -100,6 +102,18 @@ def _typed_errors() -> Iterator[None]:
             isinstance(error, DBAPIError) and error.connection_invalidated
         )
         raise StoreFailed(type(cause).__name__, is_transient=is_transient) from error
+
+
+def in_lists(ids: Iterable[T]) -> Iterator[list[T]]:
+    """The ids in lists short enough for one statement."""
+    some: list[T] = []
+    for one in ids:
+        some.append(one)
+        if len(some) == IN_LIST:
+            yield some
+            some = []
+    if some:
+        yield some
 
 
 def to_json(value: object) -> bytes:

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, bindparam, select, update
 
 from events.record import Record
 from events.types import State
-from functions.adapters.sql_database import IN_LIST, Database, to_json
+from functions.adapters.sql_database import Database, in_lists, to_json
 from functions.adapters.sql_facts import fact_of, state_entry
 from functions.adapters.sql_rows import (
     CHANGING,
@@ -114,8 +114,7 @@ class Recording:
         stubs = [new_columns(request_id, self._boot_id, self._now) for request_id in ids]
         if stubs:
             self._db.insert_new(self._connection, requests, stubs)
-        for start in range(0, len(ids), IN_LIST):
-            some = ids[start : start + IN_LIST]
+        for some in in_lists(ids):
             for found in self._connection.execute(_LOCK, {"ids": some}).mappings():
                 life, cursor = life_of(found), found["next_cursor"]
                 self._tracked[life.id] = _Tracked(life, life, cursor, cursor)

@@ -1,15 +1,15 @@
 """Requests in the database: rows, event streams, idempotency keys."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, delete, func, or_, select, update
 
 from events.record import Record
 from events.types import State
 from functions.adapters import sql_keys
-from functions.adapters.sql_database import IN_LIST, Database
+from functions.adapters.sql_database import Database, in_lists
 from functions.adapters.sql_recording import Recording
 from functions.adapters.sql_rows import ROW_COLUMNS, request_row, unpack_record
 from functions.adapters.sql_schema import (
@@ -30,8 +30,6 @@ PURGE_LIMIT: Final = 2000
 """Rows deleted in one transaction."""
 _BOOT: Final = "boot_id"
 _NOTHING_KEPT: Final = {"record": None, "result": None, "decision": None, "meta": None}
-
-T = TypeVar("T")
 
 
 class SqlRequests:
@@ -291,18 +289,6 @@ class SqlRequests:
                 {"new_value": boot_id},
             )
             return changed.rowcount > 0
-
-
-def in_lists(ids: Iterable[T]) -> Iterator[list[T]]:
-    """The ids in lists short enough for one statement."""
-    some: list[T] = []
-    for one in ids:
-        some.append(one)
-        if len(some) == IN_LIST:
-            yield some
-            some = []
-    if some:
-        yield some
 
 
 def _standing(connection: Connection, request_id: str) -> sql_keys.Standing:

@@ -14,7 +14,6 @@ from functions.store import BatchStore
 SWEEP_S: Final = 60.0
 YOUNG_S: Final = 600.0
 """Bytes are left this long after they were last put: far longer than from there to their row."""
-AT_ONCE: Final = 400
 
 log = logging.getLogger(__name__)
 
@@ -33,12 +32,9 @@ class Sweeper:
         if self._clock.monotonic_s() - self._done_s < SWEEP_S:
             return 0
         self._done_s = self._clock.monotonic_s()
-        gone = 0
         old = list(self._blobs.files(unused_s=YOUNG_S))
-        for start in range(0, len(old), AT_ONCE):
-            some = old[start : start + AT_ONCE]
-            for ref in set(some) - self._store.refs_in_use(some):
-                gone += self._blobs.delete(ref, unused_s=YOUNG_S)
+        unused = set(old) - self._store.refs_in_use(old)
+        gone = sum(self._blobs.delete(ref, unused_s=YOUNG_S) for ref in unused)
         if gone:
             log.info("bytes of deleted files are gone", extra={"count": gone})
         return gone

@@ -60,20 +60,13 @@ class SqlBatches:
     def add_batch(
         self, row: BatchRow, *, key: KeyUse | None = None, limit: int | None = None
     ) -> Claim:
-        def has_room(connection: Connection) -> bool:
-            if limit is None:
-                return True
-            self._db.take_turns(connection, f"batches {row.tenant}")
-            return _count_open(connection, row.tenant) < limit
-
-        return sql_keys.insert_once(
-            self._db,
-            batches,
-            _batch_columns(row),
-            key=key,
-            look=_standing(batches),
-            has_room=has_room,
-        )
+        values, look = _batch_columns(row), _standing(batches)
+        room = None
+        if limit is not None:
+            is_open = (batches.c.tenant == row.tenant) & batches.c.status.in_(OPEN)
+            open_now = select(batches.c.id).where(is_open)
+            room = sql_keys.Room(f"batches {row.tenant}", open_now, limit)
+        return sql_keys.insert_once(self._db, batches, values, key=key, look=look, room=room)
 
     def batch(self, batch_id: str) -> BatchRow | None:
         with self._db.read() as connection:
@@ -131,12 +124,6 @@ def _standing(table: Table) -> sql_keys.Look:
         return "missing" if found is None else "kept"
 
     return look
-
-
-def _count_open(connection: Connection, tenant: str) -> int:
-    query = select(func.count()).select_from(batches)
-    query = query.where(batches.c.tenant == tenant, batches.c.status.in_(OPEN))
-    return int(connection.execute(query).scalar_one())
 
 
 _PROGRESS: Final = frozenset({"total", "completed", "failed", "submitted"})

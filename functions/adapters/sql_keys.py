@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal, NamedTuple
 
-from sqlalchemy import Connection, Table, delete, select, update
+from sqlalchemy import Connection, Select, Table, delete, func, select, update
 
 from functions.adapters.sql_database import Database
 from functions.adapters.sql_schema import idempotency_keys
@@ -22,8 +22,16 @@ _TRIES: Final = 3
 Standing = Literal["kept", "gone", "missing"]
 """What was made under a key: it is there, it was deleted, or there is nothing of that id."""
 Look = Callable[[Connection, str], Standing]
-Room = Callable[[Connection], bool]
-"""Whether one more may be made."""
+Make = Callable[[Connection], Claim]
+"""Makes something in a transaction, or says why not."""
+
+
+class Room(NamedTuple):
+    """Fewer than `limit` of these rows; whoever makes one takes turns with all others under this name."""
+
+    name: str
+    rows: Select[Any]
+    limit: int
 
 
 class _Held(NamedTuple):
@@ -38,7 +46,7 @@ def look_up(connection: Connection, use: KeyUse, look: Look) -> Claim | None:
     return None if held is None else _said(connection, use, held, look)
 
 
-def claim(
+def _claim(
     database: Database, connection: Connection, use: KeyUse, new_id: str, look: Look
 ) -> Claim:
     """Claims the key for `new_id`, which the caller writes in this same transaction, or says whose it is.
@@ -63,14 +71,31 @@ def claim(
     raise StoreFailed("key contended", is_transient=True)
 
 
-class Full(Exception):
+class _Full(Exception):
     """There is no room for what was to be made: the transaction ends without a trace."""
 
 
-def require_room(connection: Connection, has_room: Room) -> None:
-    """Raises Full."""
-    if not has_room(connection):
-        raise Full
+def require_room(database: Database, connection: Connection, room: Room | None) -> None:
+    """Ends what `make_once` began, as `full`, where there is none. None: there is no limit."""
+    if room is None:
+        return
+    database.take_turns(connection, room.name)
+    some = room.rows.limit(room.limit).subquery()
+    if connection.execute(select(func.count()).select_from(some)).scalar_one() >= room.limit:
+        raise _Full
+
+
+def make_once(
+    database: Database, new_id: str, make: Make, *, key: KeyUse | None, look: Look
+) -> Claim:
+    """Has `make` make `new_id` where the key is new: one transaction, whoever else tries."""
+    new = Claim(kind="new", id=new_id)
+    try:
+        with database.write() as connection:
+            found = new if key is None else _claim(database, connection, key, new_id, look)
+            return make(connection) if found == new else found
+    except _Full:
+        return Claim(kind="full", id=new_id)
 
 
 def insert_once(
@@ -80,21 +105,16 @@ def insert_once(
     *,
     key: KeyUse | None,
     look: Look,
-    has_room: Room = lambda _: True,
+    room: Room | None = None,
 ) -> Claim:
-    """Inserts a row where its id, and the key, are new and there is room: one transaction, whoever else tries."""
-    new = Claim(kind="new", id=values["id"])
-    try:
-        with database.write() as connection:
-            if key is not None:
-                found = claim(database, connection, key, new.id, look)
-                if found != new:
-                    return found
-            require_room(connection, has_room)
-            is_new = database.insert_new(connection, table, [values])
-    except Full:
-        return Claim(kind="full", id=new.id)
-    return new if is_new else Claim(kind="joined", id=new.id)
+    """As `make_once`: inserts a row where there is room and its id is new."""
+
+    def insert(connection: Connection) -> Claim:
+        require_room(database, connection, room)
+        is_new = database.insert_new(connection, table, [values])
+        return Claim(kind="new" if is_new else "joined", id=values["id"])
+
+    return make_once(database, values["id"], insert, key=key, look=look)
 
 
 def _held(connection: Connection, use: KeyUse) -> _Held | None:

@@ -54,38 +54,22 @@ class SqlRequests:
         key: KeyUse | None = None,
         limit: int | None = None,
     ) -> Claim:
-        try:
-            with self._db.write() as connection:
-                return self._accept(connection, row, record, key, limit)
-        except sql_keys.Full:
-            return Claim(kind="full", id=row.id)
-
-    def _accept(
-        self,
-        connection: Connection,
-        row: RequestRow,
-        record: Record | None,
-        key: KeyUse | None,
-        limit: int | None,
-    ) -> Claim:
-        new = Claim(kind="new", id=row.id)
-        if key is not None:
-            found = sql_keys.claim(self._db, connection, key, row.id, _standing)
-            if found != new:
-                return found
-        standing = _standing(connection, row.id)
-        if standing == "gone":
-            return Claim(kind="gone", id=row.id)
-        if standing == "kept":
-            return _sent_before(connection, row)
+        room = None
         if limit is not None:
-            self._db.take_turns(connection, f"requests {row.tenant}")
-            open_now = _count_open(connection, row.tenant, at_most=limit)
-            if open_now >= limit:
-                raise sql_keys.Full
-        recording = self._recording(connection, self._clock.now())
-        is_new = row.id in recording.accept([(row, record)])
-        return new if is_new else _sent_before(connection, row)
+            room = sql_keys.Room(f"requests {row.tenant}", _open_ids(row.tenant), limit)
+
+        def make(connection: Connection) -> Claim:
+            standing = _standing(connection, row.id)
+            if standing == "gone":
+                return Claim(kind="gone", id=row.id)
+            if standing == "kept":
+                return _sent_before(connection, row)
+            sql_keys.require_room(self._db, connection, room)
+            recording = self._recording(connection, self._clock.now())
+            is_new = row.id in recording.accept([(row, record)])
+            return Claim(kind="new", id=row.id) if is_new else _sent_before(connection, row)
+
+        return sql_keys.make_once(self._db, row.id, make, key=key, look=_standing)
 
     def withdraw(self, request_id: str, key: KeyUse | None = None) -> None:
         with self._db.write() as connection:
@@ -228,11 +212,7 @@ class SqlRequests:
                 )
 
     def unfinished(self, *, tenant: str | None = None) -> int:
-        query = select(func.count()).select_from(requests)
-        query = query.where(requests.c.finished_at.is_(None))
-        query = query.where(requests.c.is_known, ~requests.c.is_forgotten)
-        if tenant is not None:
-            query = query.where(requests.c.tenant == tenant)
+        query = select(func.count()).select_from(_open_ids(tenant).subquery())
         with self._db.read() as connection:
             return int(connection.execute(query).scalar_one())
 
@@ -308,13 +288,6 @@ def _sent_before(connection: Connection, row: RequestRow) -> Claim:
     return Claim(kind="conflict" if is_other else "joined", id=row.id)
 
 
-def _count_open(connection: Connection, tenant: str, *, at_most: int) -> int:
-    columns = requests.c
-    some = select(columns.id).where(columns.tenant == tenant, columns.finished_at.is_(None))
-    some = some.where(columns.is_known, ~columns.is_forgotten).limit(at_most)
-    return int(connection.execute(select(func.count()).select_from(some.subquery())).scalar_one())
-
-
 def _forget(connection: Connection, request_id: str) -> bool:
     # The bare row stays: a replayed event must not bring the request back to life.
     changed = connection.execute(
@@ -325,6 +298,14 @@ def _forget(connection: Connection, request_id: str) -> bool:
     _delete_traces(connection, [request_id])
     _delete_event_ids(connection, [request_id])
     return changed > 0
+
+
+def _open_ids(tenant: str | None) -> Any:
+    """Of the unfinished requests of a tenant, or of all."""
+    columns = requests.c
+    query = select(columns.id).where(columns.finished_at.is_(None))
+    query = query.where(columns.is_known, ~columns.is_forgotten)
+    return query if tenant is None else query.where(columns.tenant == tenant)
 
 
 def _open_rows() -> Any:

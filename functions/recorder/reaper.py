@@ -26,8 +26,8 @@ from functions.recorder.recording import recorded_topics
 from functions.recorder.verdicts import (
     Positions,
     ending,
-    has_caught_up,
     hold_s,
+    is_read,
     reply_of,
     terminal_of,
     was_dropped,
@@ -197,7 +197,7 @@ class Republisher:
         if self._then is None or now is None:
             self._then = now
             return 0
-        if not has_caught_up(self._then, now):
+        if not is_read(self._then.recorder, now.recorder):
             return 0
         then, self._then = self._then, now
         return self._publish(then)

@@ -9,25 +9,12 @@ from events.record import PartitionId
 from events.types import Topics
 from functions.ports import Clock, LagReader, Offsets
 from functions.recorder.recording import recorded_topics
+from functions.recorder.verdicts import is_read
 
 BLIND_S: Final = 60.0
 """Offsets that cannot be read for this long are asked for no more: requests must end."""
 
 log = logging.getLogger(__name__)
-
-
-def is_read(then: Mapping[PartitionId, Offsets], now: Mapping[PartitionId, Offsets]) -> bool:
-    """True once a group has committed everything that was on the log `then`; False where the log was not known."""
-    return bool(then) and all(
-        offsets.end == offsets.start or (committed(now, place) or 0) >= offsets.end
-        for place, offsets in then.items()
-    )
-
-
-def committed(offsets: Mapping[PartitionId, Offsets], place: PartitionId) -> int | None:
-    """A group's position in a partition; None: it has none."""
-    found = offsets.get(place)
-    return None if found is None else found.committed
 
 
 class RecordedUntil:

@@ -12,7 +12,6 @@ from events.request import Origin, ReplyAddress, is_reply_topic_allowed
 from events.types import State, Topics
 from functions.errors import ApiError
 from functions.ports import Offsets
-from functions.recorder.recorded_until import committed, is_read
 from functions.store import RequestRow
 
 SOURCE: Final = "/recorder"
@@ -96,9 +95,12 @@ class Positions:
     recorder: Mapping[PartitionId, Offsets]
 
 
-def has_caught_up(then: Positions, now: Positions) -> bool:
-    """True once the recorder has read everything that was on the log `then`; False where the log was not known."""
-    return is_read(then.recorder, now.recorder)
+def is_read(then: Mapping[PartitionId, Offsets], now: Mapping[PartitionId, Offsets]) -> bool:
+    """True once a group has committed everything that was on the log `then`; False where the log was not known."""
+    return bool(then) and all(
+        offsets.end == offsets.start or (_committed(now, place) or 0) >= offsets.end
+        for place, offsets in then.items()
+    )
 
 
 def was_dropped(row: RequestRow, record: Record, then: Positions) -> bool:
@@ -111,5 +113,10 @@ def was_dropped(row: RequestRow, record: Record, then: Positions) -> bool:
         return False
     if record.offset < 0:
         return True
-    position = committed(then.router, record.partition_id)
-    return position is not None and position > record.offset
+    committed = _committed(then.router, record.partition_id)
+    return committed is not None and committed > record.offset
+
+
+def _committed(offsets: Mapping[PartitionId, Offsets], place: PartitionId) -> int | None:
+    found = offsets.get(place)
+    return None if found is None else found.committed

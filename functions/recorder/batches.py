@@ -172,7 +172,7 @@ class BatchRunner:
             batch, status="failed", errors=errors_data([_BROKEN]), finished_at=self._clock.now()
         )
         try:
-            lines = self._lines.get(batch.id) or self._read(batch)
+            lines = self._read(batch)
             if lines is not None:
                 known = {row.id for row in self._store.batch_requests(batch.id)}
                 ended = self._files.write(ended, lines, known)

@@ -25,7 +25,7 @@ DOORS_SPARE_S: Final = 8.0
 def kept_processes(settings: Settings) -> tuple[str, ...]:
     """Verbs of the processes that run all the time, broker and workers excluded."""
     source = ("source",) if settings.router.binding == "http" else ()
-    return ("ingress", "router", *source, "recorder", "callbacks")
+    return (DOORS, "router", *source, "recorder", "callbacks")
 
 
 def kept_spec(verb: str, settings: Settings, logs: Path) -> ChildSpec:
@@ -41,7 +41,7 @@ def kept_spec(verb: str, settings: Settings, logs: Path) -> ChildSpec:
 
 def stop_s(verb: str, settings: Settings) -> float:
     """Seconds from SIGTERM to SIGKILL: the ingress has the time that its callers were promised."""
-    return settings.ingress.drain_s + DOORS_SPARE_S if verb == "ingress" else STOP_S
+    return settings.ingress.drain_s + DOORS_SPARE_S if verb == DOORS else STOP_S
 
 
 def with_broker(settings: Settings, bootstrap: str, boot_id: str) -> Settings:

@@ -52,6 +52,11 @@ class Ask:
     heeds_queue: bool = False
     """Whether a service whose queue is beyond its mark is left out."""
 
+    @property
+    def impatient(self) -> "Ask":
+        """The same, which waits for nobody."""
+        return replace(self, patience="none")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shortlist:
@@ -102,8 +107,8 @@ def decide(
 
     def best_of(one: Option) -> CandidateTerms | None:
         with suppress(NoRoute):
-            further = _open_option([one], ask, catalogue, registry, now, found)[1].estimates
-            return rank(further, weights, catalogue.norm, history)[0]
+            _, further = _open_option([one], ask.impatient, catalogue, registry, now, found)
+            return rank(further.estimates, weights, catalogue.norm, history)[0]
         return None
 
     later = map(best_of, options[options.index(option) + 1 :])
@@ -172,11 +177,11 @@ def _first_open(
     Raises:
         NoRoute: there is neither.
     """
+    eager = replace(ask.impatient, heeds_queue=True)
     try:
-        eager = replace(ask, heeds_queue=True)
         return _open_option(options, eager, catalogue, registry, now, found)
     except NoRoute:
-        return _open_option(options, ask, catalogue, registry, now, found, ask.patience)
+        return _open_option(options, ask, catalogue, registry, now, found)
 
 
 def _open_option(
@@ -186,7 +191,6 @@ def _open_option(
     registry: Registry,
     now: datetime,
     found: Classification,
-    patience: Patience = "none",
 ) -> tuple[Option, Shortlist]:
     """The first option with a service that can take the request; an earlier decision's comes before all.
 
@@ -195,7 +199,6 @@ def _open_option(
     Raises:
         NoRoute: there is none; why the last one that was no stand-in could not.
     """
-    ask = replace(ask, patience=patience)
     refusal: NoRoute = NoHealthyService(_NONE_HEALTHY)
     dropped: dict[str, Dropped] = {}
     for option in sorted(options, key=lambda one: not _holds(one, ask.repeat, catalogue)):

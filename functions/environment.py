@@ -28,9 +28,7 @@ def to_environ(settings: Settings) -> dict[str, str]:
 
 def child_environ(settings: Settings, environ: Mapping[str, str] | None = None) -> dict[str, str]:
     """The whole environment of a child process: `environ` (None: this process's) with its own settings replaced."""
-    found = dict(os.environ if environ is None else environ)
-    kept = {name: text for name, text in found.items() if not name.startswith("PICKSPIN_")}
-    return kept | to_environ(settings)
+    return server_environ(to_environ(settings), environ)
 
 
 def kubeconfig_of_environment(environ: Mapping[str, str] | None = None) -> str:

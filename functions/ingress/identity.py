@@ -16,6 +16,7 @@ class Keys:
 
     def __init__(self, tenants_by_digest: Mapping[bytes, str]) -> None:
         self._tenants = dict(tenants_by_digest)
+        self.has_several_tenants = len(set(self._tenants.values())) > 1
 
     @classmethod
     def parse(cls, text: str) -> "Keys":
@@ -45,10 +46,6 @@ class Keys:
 
     def __bool__(self) -> bool:
         return bool(self._tenants)
-
-    @property
-    def has_several_tenants(self) -> bool:
-        return len(set(self._tenants.values())) > 1
 
     def tenant_of(self, authorization: Sequence[bytes]) -> str:
         """The tenant of a request's `Authorization` header values.

@@ -17,6 +17,7 @@ from events.types import Operation, Priority
 from functions.errors import ApiError
 from functions.ingress import deadlines, reading
 from functions.ingress.deps import Deps
+from functions.ingress.owned import tenant_of
 from router_model.catalogue import Catalogue, Task
 from router_model.refusals import NoRoute
 from router_model.resolving import AUTO, allowed_to, resolve
@@ -90,7 +91,7 @@ async def read_call(deps: Deps, request: Request, operation: Operation) -> Call:
         ApiError, EventRejected: a refusal; nothing was written anywhere.
         ClientGone: the client left before the body was complete.
     """
-    tenant = deps.keys.tenant_of(reading.header_values(request, b"authorization"))
+    tenant = tenant_of(deps, request)
     reading.require_media_type(request)
     raw = await reading.read_body(request, deps.settings.ingress)
     return await deps.in_turn(

@@ -21,7 +21,7 @@ from functions.ingress.answering import as_refusal, refusal
 from functions.ingress.deps import Deps
 from functions.ingress.open_calls import shutting_down
 from functions.ingress.origins import Origins
-from functions.ingress.owned import SLASH_WITHIN
+from functions.ingress.owned import SLASH_WITHIN, tenant_of
 from functions.ingress.reading import ClientGone
 from functions.ingress.shares import Shares
 
@@ -99,8 +99,7 @@ class Guard:
     def _tenant_of(self, scope: Scope) -> str:
         """Whose share a call takes of; all without a good key have one share together. The doors refuse them."""
         try:
-            found = [value for name, value in scope["headers"] if name == b"authorization"]
-            return self._deps.keys.tenant_of(found)
+            return tenant_of(self._deps, Request(scope))
         except ApiError:
             return ""
 

@@ -11,7 +11,7 @@ from events.types import ReplicaState
 from functions.errors import ApiError
 from functions.ingress.answering import answer
 from functions.ingress.deps import Deps
-from functions.ingress.reading import header_values
+from functions.ingress.owned import tenant_of
 from router_model.catalogue import Catalogue, Model, Service
 from router_model.registry import ServiceView
 
@@ -34,12 +34,12 @@ def routes(deps: Deps) -> list[Route]:
     """The list and one model (ids may hold slashes)."""
 
     async def listing(request: Request) -> Response:
-        tenant = deps.keys.tenant_of(header_values(request, b"authorization"))
+        tenant = tenant_of(deps, request)
         models = _visible(deps.catalogue, tenant)
         return answer({"object": "list", "data": [_shown_now(deps, model) for model in models]})
 
     async def one(request: Request) -> Response:
-        tenant = deps.keys.tenant_of(header_values(request, b"authorization"))
+        tenant = tenant_of(deps, request)
         asked = request.path_params["model_id"]
         name = deps.catalogue.aliases.get(asked, asked)
         found = next((m for m in _visible(deps.catalogue, tenant) if m.id == name), None)

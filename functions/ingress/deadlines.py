@@ -45,8 +45,8 @@ def wait_s(headers: Mapping[str, str], *, ours_s: float, reads_at_once: bool) ->
                 param=DEADLINE_HEADER,
             )
         bound = min(bound, seconds)
-    read_timeout = _number(headers.get(READ_TIMEOUT_HEADER, "")) if reads_at_once else None
-    if read_timeout is not None and read_timeout > 0:
+    read_timeout = _read_timeout(headers, reads_at_once=reads_at_once)
+    if read_timeout is not None:
         bound = min(bound, max(read_timeout - CLIENT_MARGIN_S, read_timeout * 0.9))
     return max(MIN_WAIT_S, bound)
 
@@ -55,8 +55,8 @@ def grace_s(
     headers: Mapping[str, str], *, wait_s: float, most_s: float, reads_at_once: bool
 ) -> float:
     """Seconds after the deadline that are left for hearing what the log says; `wait_s` and `reads_at_once` as above."""
-    read_timeout = _number(headers.get(READ_TIMEOUT_HEADER, "")) if reads_at_once else None
-    if read_timeout is None or read_timeout <= 0:
+    read_timeout = _read_timeout(headers, reads_at_once=reads_at_once)
+    if read_timeout is None:
         return most_s
     return min(most_s, max(0.0, read_timeout - wait_s) * _GRACE_SHARE)
 
@@ -73,6 +73,12 @@ def preference(text: str | None, *, longest_s: float) -> Preference:
             if seconds is not None and seconds >= 0:
                 wait = min(seconds, longest_s)
     return Preference(is_async=is_async and wait is None, wait_s=wait)
+
+
+def _read_timeout(headers: Mapping[str, str], *, reads_at_once: bool) -> float | None:
+    """The client's read timeout, where it bounds the wait and is one."""
+    seconds = _number(headers.get(READ_TIMEOUT_HEADER, "")) if reads_at_once else None
+    return None if seconds is None or seconds <= 0 else seconds
 
 
 def _number(text: str) -> float | None:

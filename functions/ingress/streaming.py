@@ -100,7 +100,7 @@ class EventStream(Response):
             await send({"type": "http.response.body", "body": last, "more_body": False})
 
 
-async def until_disconnect(receive: Receive, gone: Callable[[], None]) -> None:
+async def until_disconnect(receive: Receive, gone: Callable[[], object]) -> None:
     """Reads (and drops) what the client still sends until it leaves, then calls `gone`."""
     while (await receive())["type"] != "http.disconnect":
         pass
@@ -114,7 +114,7 @@ async def unless_gone(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
         ClientGone: there is nobody to answer.
     """
     task = asyncio.create_task(work)
-    async with cancelling(asyncio.create_task(until_disconnect(receive, lambda: _end(task)))):
+    async with cancelling(asyncio.create_task(until_disconnect(receive, task.cancel))):
         try:
             return await task
         except asyncio.CancelledError:
@@ -123,10 +123,6 @@ async def unless_gone(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
                 task.cancel()
                 raise
             raise ClientGone from None
-
-
-def _end(task: asyncio.Task[Any]) -> None:
-    task.cancel()
 
 
 def data_frame(payload: bytes) -> bytes:

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from typing import Final
 
 from starlette.responses import Response
 from starlette.types import Receive
@@ -24,9 +23,6 @@ from functions.ingress.streaming import (
     until_disconnect,
 )
 from functions.store import Mark, RequestRow
-
-LOOK_S: Final = 0.5
-"""How often a call that waits for another's request looks whether its own caller or time is gone."""
 
 
 async def join(deps: Deps, call: Call, first_id: str, receive: Receive) -> Outcome:
@@ -106,8 +102,7 @@ async def _watch(
             yield outcome
             return
         yield row
-        look_s = min(LOOK_S, deps.settings.ingress.heartbeat_s)
-        while not await deps.changed(first_id, _news_after(row), look_s):
+        while not await deps.changed(first_id, _news_after(row), waited.look_s(deps)):
             if gone.is_set() or waited.remaining_s(deps, call) <= 0:
                 return
             yield row

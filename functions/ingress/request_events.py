@@ -14,11 +14,9 @@ from functions.ingress.answering import id_headers
 from functions.ingress.deps import Deps
 from functions.ingress.owned import own_row
 from functions.ingress.streaming import EventStream, status_comment
-from functions.ingress.waited import heartbeats
+from functions.ingress.waited import heartbeats, look_s
 from functions.store import Mark, RequestEvent, RequestRow
 
-LOOK_S: Final = 0.5
-"""Without news a stream looks this often whether its reader or its time is gone."""
 PAGE: Final = 256
 AFTER_DEADLINE_S: Final = 60.0
 """A request whose end is still missing this long after its deadline will not be followed further."""
@@ -80,8 +78,7 @@ class RequestEvents:
             row = fresh
             if beats.is_due(loop.time()):
                 yield beats.comment(self._comment(row), loop.time())
-            look_s = min(LOOK_S, deps.settings.ingress.heartbeat_s)
-            while not await deps.changed(row.id, _news_after(row, cursor), look_s):
+            while not await deps.changed(row.id, _news_after(row, cursor), look_s(deps)):
                 if gone.is_set() or loop.time() >= until:
                     return
                 if beats.is_due(loop.time()):

@@ -33,6 +33,8 @@ from router_model.registry import ServiceView
 
 FIRST_STATUS_S: Final = 0.25
 """A stream's first line waits this long for an early refusal, which then gets a real HTTP status."""
+LOOK_S: Final = 0.5
+"""The longest between two looks of whoever waits for a change in the store."""
 
 
 async def wait_in_one_piece(
@@ -163,6 +165,11 @@ async def _frames(deps: Deps, call: Call, waiter: Waiter) -> AsyncIterator[bytes
         await waiter.changed(min(beats.wait_s(loop.time()), left_s))
     async for frame in _last_frames(deps, call, waiter, has_spoken=has_spoken):
         yield beats.data(frame, loop.time())
+
+
+def look_s(deps: Deps) -> float:
+    """Without news, whoever waits for a change in the store looks this often whether caller or time is gone."""
+    return min(LOOK_S, deps.settings.ingress.heartbeat_s)
 
 
 def heartbeats(deps: Deps, now_s: float) -> Heartbeats:

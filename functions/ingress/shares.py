@@ -31,9 +31,6 @@ class Shares:
     def is_full(self) -> bool:
         return self._taken >= self._places
 
-    def held_by(self, tenant: str) -> int:
-        return self._held[tenant]
-
     def take(self, tenant: str) -> bool:
         """Takes a place; False where the tenant may have no further one."""
         own = self._held[tenant]

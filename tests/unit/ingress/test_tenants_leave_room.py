@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,9 +28,10 @@ def greedy(places: int, share: float, tenants: int) -> list[int]:
     """What each of several tenants holds when all take what they get."""
     shares = Shares(places, share)
     names = [str(number) for number in range(tenants)]
-    while sum(shares.take(name) for name in names):
-        pass
-    return [shares.held_by(name) for name in names]
+    held: Counter[str] = Counter()
+    while taken := [name for name in names if shares.take(name)]:
+        held.update(taken)
+    return [held[name] for name in names]
 
 
 async def test_greedy_tenants_leave_as_much_as_each_has() -> None:

@@ -340,13 +340,18 @@ def live() -> Callable[[Rig], contextlib.AbstractAsyncContextManager[httpx.Async
 
 @pytest.fixture
 def ended() -> Callable[..., Any]:
-    """`await ended(client, url, key)`: polls until the `state` (or `key`) is a final one; the last body."""
+    """`await ended(client, url, key, headers)`: polls until the `state` (or `key`) is a final one; the last body."""
 
-    async def poll(client: httpx.AsyncClient, url: str, key: str = "state") -> Any:
+    async def poll(
+        client: httpx.AsyncClient,
+        url: str,
+        key: str = "state",
+        headers: dict[str, str] | None = None,
+    ) -> Any:
         final = {"completed", "failed", "cancelled", "expired"}
         async with asyncio.timeout(5.0):
             while True:
-                body = (await client.get(url)).json()
+                body = (await client.get(url, headers=headers)).json()
                 if body[key] in final:
                     return body
                 await asyncio.sleep(0.01)

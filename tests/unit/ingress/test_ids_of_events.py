@@ -1,6 +1,5 @@
 """Events over HTTP are told apart by tenant, source and id, and found by the ids that their senders know."""
 
-import asyncio
 from typing import Any
 from urllib.parse import quote
 
@@ -32,16 +31,6 @@ def asking(chat: Any, text: str) -> Any:
 def echo(worker: Any, request: Any) -> Any:
     """A worker that says again what it was asked."""
     return worker.completed(request, request.body["messages"][0]["content"])
-
-
-async def ended_for(client: Any, url: str, who: dict[str, str]) -> Any:
-    """What a tenant reads when its request has ended."""
-    async with asyncio.timeout(5):
-        while True:
-            body = (await client.get(url, headers=who)).json()
-            if body["state"] == "completed":
-                return body
-            await asyncio.sleep(0.01)
 
 
 async def test_one_id_of_two_sources_is_two_requests(rig: Any, chat: Any, ended: Any) -> None:
@@ -76,7 +65,7 @@ async def test_the_ids_of_one_tenant_say_nothing_to_another(
             answer = await client.post("/", json=asking(chat, text), headers=event() | who)
             assert answer.status_code == 202
         for who, text in ((A, "of a"), (B, "of b")):
-            body = await ended_for(client, "/v1/requests/order-1", who)
+            body = await ended(client, "/v1/requests/order-1", headers=who)
             assert body["response"]["choices"][0]["message"]["content"] == text
         await client.post("/", json=chat, headers=event("only-a") | A)
         assert (await client.get("/v1/requests/only-a", headers=A)).status_code == 200
@@ -124,7 +113,7 @@ async def test_nobody_takes_another_request_by_calling_itself_one_of_us(
         answer = await client.post("/", json=asking(chat, "forged"), headers=forged)
         assert answer.status_code == 202
         assert answer.headers["location"] != first.headers["location"]
-        body = await ended_for(client, first.headers["location"], A)
+        body = await ended(client, first.headers["location"], headers=A)
         assert body["response"]["choices"][0]["message"]["content"] == "mine"
 
 

@@ -129,6 +129,17 @@ class Worker:
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
+    def hold(self, first: Script | None = None) -> list[InferenceRequest]:
+        """From now on requests are only collected, in the list that is returned, after what `first` says of each."""
+        held: list[InferenceRequest] = []
+
+        def script(worker: Worker, request: InferenceRequest) -> Sequence[Outgoing]:
+            held.append(request)
+            return () if first is None else first(worker, request)
+
+        self.script = script
+        return held
+
     def send(self, *outgoing: Outgoing) -> None:
         for out in outgoing:
             self._appender.append(kafka_codec.outgoing_record(out)).result()

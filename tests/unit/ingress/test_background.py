@@ -94,21 +94,16 @@ async def test_a_poll_may_wait(rig: Any, chat: Any) -> None:
 
 
 async def test_prefer_wait_answers_202_when_it_runs_out_and_cancels_nothing(
-    rig: Any, chat: Any, ended: Any
+    rig: Any, chat: Any, ended: Any, eventually: Any
 ) -> None:
-    held: list[Any] = []
-
-    def hold(worker: Any, request: Any) -> Any:
-        held.append(request)
-        return ()
-
-    rig.worker.script = hold
+    held = rig.worker.hold()
     async with rig.client() as client:
         answer = await client.post(
             "/v1/chat/completions", json=chat, headers={"prefer": "wait=0.1"}
         )
         assert answer.status_code == 202
         assert answer.headers["preference-applied"] == "wait=0.1"
+        await eventually(lambda: held)
         rig.worker.send(*rig.worker.completed(held[0], "late"))
         body = await ended(client, answer.headers["location"])
     assert body["response"]["choices"][0]["message"]["content"] == "late"
@@ -147,13 +142,7 @@ async def test_events_come_from_the_cursor_on_and_end_with_the_terminal(
 
 
 async def test_events_follow_running_work(rig: Any, chat: Any, live: Any) -> None:
-    held: list[Any] = []
-
-    def hold(worker: Any, request: Any) -> Any:
-        held.append(request)
-        return worker.progress(request)
-
-    rig.worker.script = hold
+    held = rig.worker.hold(lambda worker, request: worker.progress(request))
     async with live(rig) as client:
         url = (await client.post("/v1/chat/completions", json=chat, headers=ASYNC)).headers[
             "location"

@@ -71,13 +71,7 @@ async def test_a_comment_is_one_line_on_the_wire(rig: Any, chat: Any, live: Any)
         service="smol", replica="0", state=ReplicaState.LOADING, at=rig.deps.clock.now(), eta_s=9.0
     )
     rig.registry[0] = Registry().apply(loading)
-    held: list[Any] = []
-
-    def hold(worker: Any, request: Any) -> Any:
-        held.append(request)
-        return worker.progress(request)
-
-    rig.worker.script = hold
+    held = rig.worker.hold(lambda worker, request: worker.progress(request))
     raw = b""
     async with live(rig) as client, asyncio.timeout(10):
         answer: httpx.Response

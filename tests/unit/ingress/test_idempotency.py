@@ -31,13 +31,7 @@ async def test_the_same_call_again_replays_the_finished_answer(rig: Any, chat: A
 async def test_the_same_key_in_parallel_is_one_piece_of_work(
     rig: Any, chat: Any, eventually: Any
 ) -> None:
-    held: list[Any] = []
-
-    def hold(worker: Any, request: Any) -> Any:
-        held.append(request)
-        return ()
-
-    rig.worker.script = hold
+    held = rig.worker.hold()
     async with rig.client() as client:
         calls = [
             asyncio.ensure_future(client.post("/v1/chat/completions", json=chat, headers=KEY))
@@ -170,13 +164,7 @@ async def test_the_key_of_a_deleted_request_says_so_at_once(
 async def test_a_call_that_waits_for_a_request_hears_that_it_was_deleted(
     rig: Any, chat: Any, eventually: Any
 ) -> None:
-    held: list[Any] = []
-
-    def hold(worker: Any, request: Any) -> Any:
-        held.append(request)
-        return ()
-
-    rig.worker.script = hold
+    held = rig.worker.hold()
     async with rig.client() as client:
         headers = KEY | {"prefer": "respond-async"}
         first = await client.post("/v1/chat/completions", json=chat, headers=headers)

@@ -28,16 +28,16 @@ def read_everything(log: Any, name: str, *topics: str) -> None:
             group.commit(next_offsets(records))
 
 
+def draining(rig: Any) -> Running:
+    running = Running(rig.deps, rig.log, None, None, None)  # type: ignore[arg-type]
+    running._loop = asyncio.get_running_loop()
+    return running
+
+
 async def test_room_on_the_broker_is_held_until_the_end_was_read(
     rig: Any, chat: Any, eventually: Any
 ) -> None:
-    held: list[Any] = []
-
-    def hold(worker: Any, request: Any) -> Any:
-        held.append(request)
-        return ()
-
-    rig.worker.script = hold
+    held = rig.worker.hold()
     outstanding = Outstanding(1500, lambda key: 0)
     rig.use(outstanding=outstanding)
     ends = EndsTail(rig.deps, rig.log)
@@ -113,13 +113,11 @@ async def test_after_the_grace_of_a_shutdown_open_calls_get_a_typed_answer(
 ) -> None:
     rig.configure(drain_s=0.05)
     rig.worker.script = lambda worker, request: worker.progress(request)
-    running = Running(rig.deps, rig.log, None, None, None)  # type: ignore[arg-type]
-    running._loop = asyncio.get_running_loop()
     async with live(rig) as client:
         call = asyncio.ensure_future(client.post(CHAT, json=chat | {"stream": stream}))
         await eventually(lambda: len(rig.deps.waiters))
         await asyncio.sleep(0.1 if stream else 0)
-        running.drain()
+        draining(rig).drain()
         answer = await call
     assert not rig.deps.health.is_ready()
     if stream:
@@ -130,23 +128,11 @@ async def test_after_the_grace_of_a_shutdown_open_calls_get_a_typed_answer(
         assert answer.json()["error"]["code"] == "not_ready"
 
 
-def draining(rig: Any) -> Running:
-    running = Running(rig.deps, rig.log, None, None, None)  # type: ignore[arg-type]
-    running._loop = asyncio.get_running_loop()
-    return running
-
-
 async def test_what_can_be_answered_within_the_grace_is_answered(
     rig: Any, chat: Any, live: Any, eventually: Any
 ) -> None:
-    held: list[Any] = []
-
-    def hold(worker: Any, request: Any) -> Any:
-        held.append(request)
-        return worker.progress(request)
-
     rig.configure(drain_s=5.0)
-    rig.worker.script = hold
+    held = rig.worker.hold(lambda worker, request: worker.progress(request))
     async with live(rig) as client:
         calls = [
             asyncio.ensure_future(client.post(CHAT, json=chat | {"stream": stream}))

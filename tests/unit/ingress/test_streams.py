@@ -51,13 +51,7 @@ async def test_a_cold_model_is_announced_in_comments_with_its_eta(
         progress=0.4,
     )
     rig.registry[0] = Registry().apply(status)
-    held: list[Any] = []
-
-    def hold(worker: Any, request: Any) -> Any:
-        held.append(request)
-        return worker.progress(request)
-
-    rig.worker.script = hold
+    held = rig.worker.hold(lambda worker, request: worker.progress(request))
     lines: list[str] = []
     async with live(rig) as client:
         loop = asyncio.get_running_loop()

@@ -7,11 +7,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import httpx
 import pytest
+from starlette.responses import Response
 
 from events import types
 from events.types import State
 from functions.errors import ApiError, StoreFailed
+from functions.ingress.guarding import Guard
 from functions.ingress.identity import Keys
 from functions.ingress.row_watch import RowWatch
 from functions.ingress.shares import Shares, may_take
@@ -127,21 +130,29 @@ async def test_calls_that_wait_for_another_leave_room_too(
 
 
 async def test_calls_without_a_key_have_one_share_together(
-    two: Any, live: Any, eventually: Any, monkeypatch: Any, chat: Any
+    two: Any, eventually: Any, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr("functions.ingress.guarding.SPARE_CALLS", 4)
     two.configure(max_waiters=8)
-    async with live(two) as client:
-        host, port = client.base_url.host, client.base_url.port
-        held = [await asyncio.open_connection(host, port) for _ in range(12)]
-        for number, (_, writer) in enumerate(held):
-            key = b"authorization: Bearer guess%d\r\n" % number
-            writer.write(b"POST / HTTP/1.1\r\nhost: t\r\n" + key + b"content-length: 9\r\n\r\n")
-        two.worker.script = lambda worker, request: worker.completed(request)
+    let_go = asyncio.Event()
+
+    async def doors(scope: Any, receive: Any, send: Any) -> None:
+        """Doors that are slow to refuse."""
+        if scope["path"] == "/slow":
+            await let_go.wait()
+        await Response()(scope, receive, send)
+
+    transport = httpx.ASGITransport(Guard(doors, two.deps))
+    async with httpx.AsyncClient(transport=transport, base_url="http://t") as client:
+        guesses = [{"authorization": f"Bearer guess{number}"} for number in range(12)]
+        theirs = [asyncio.ensure_future(client.get("/slow", headers=guess)) for guess in guesses]
+        await eventually(lambda: sum(one.done() for one in theirs) == 6)
+        assert {one.result().status_code for one in theirs if one.done()} == {429}
         for _ in range(3):
-            assert (await client.post(CHAT, json=chat, headers=QUIET)).status_code == 200
-        for _, writer in held:
-            writer.close()
+            assert (await client.get("/", headers=QUIET)).status_code == 200
+        let_go.set()
+        answers = await asyncio.gather(*theirs)
+    assert sum(answer.status_code == 200 for answer in answers) == 6
 
 
 async def test_a_poll_whose_client_left_is_forgotten(

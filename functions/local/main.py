@@ -48,7 +48,7 @@ def run(settings: Settings, options: UpOptions | None = None) -> int:
             settings=_effective_settings(settings, options, catalogue, directory),
             catalogue=catalogue,
             broker=options.broker,
-            logs=_log_directory(directory),
+            logs=make_private_folder(directory / "logs"),
         )
         return asyncio.run(_serve(stack, options))
 
@@ -68,10 +68,6 @@ def _effective_settings(
         ingress=replace(ingress, port=claim_port(ingress.host, ingress.port)),
         router=replace(router, port=claim_port(router.host, router.port)),
     )
-
-
-def _log_directory(directory: Path) -> Path:
-    return make_private_folder(directory / "logs")
 
 
 async def _serve(stack: Stack, options: UpOptions) -> int:

@@ -13,7 +13,6 @@ import msgspec
 from events import ids, json_codec, types
 from events.body_checks import check_body
 from events.errors import EventRejected
-from events.ids import is_valid_id
 from events.instants import to_rfc3339
 from events.record import Event
 from events.request import AUTO
@@ -140,14 +139,13 @@ def output_line(
     """(is a success, one line of the output or error file). `row` None: the line was never submitted, or (with
     `is_submitted`) nothing is known of it any more.
     """
-    if line.refusal is not None:
+    refusal = line.refusal
+    if refusal is None and row is None and is_submitted:
+        refusal = _GONE
+    if refusal is not None:
         request_id = line_request_id(batch.id, line.number)
-        refusal = _response(line.refusal.status, request_id, line.refusal.body(request_id))
-        return False, _dump(batch, line, refusal, None)
-    if row is None and is_submitted:
-        request_id = line_request_id(batch.id, line.number)
-        gone = _response(_GONE.status, request_id, _GONE.body(request_id))
-        return False, _dump(batch, line, gone, None)
+        response = _response(refusal.status, request_id, refusal.body(request_id))
+        return False, _dump(batch, line, response, None)
     if row is None or row.state in {State.EXPIRED, State.CANCELLED}:
         is_cancelled = row.state is State.CANCELLED if row else batch.cancelled_at is not None
         return False, _dump(batch, line, None, _CANCELLED if is_cancelled else _EXPIRED)
@@ -213,7 +211,7 @@ def _refusal(operation: Operation, body: Mapping[str, object]) -> ApiError | Non
     except EventRejected as error:
         return ApiError(error.code, error.message, param=error.attribute)
     model = body.get("model")
-    if isinstance(model, str) and not is_valid_id(model):
+    if isinstance(model, str) and not ids.is_valid_id(model):
         # No catalogue has such a name, and no event may carry it.
         return ApiError("model_not_found", "no model has such a name", param="model")
     return None

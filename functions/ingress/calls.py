@@ -57,7 +57,7 @@ class Call:
     key: str | None = None
     """Idempotency key."""
     key_hash: str = ""
-    """What the key is bound to: the hash of operation and body as sent."""
+    """What the key is bound to: the hash of operation and body as sent. Empty without a key."""
     callback: str | None = None
     """A registered callback's id, or a URL."""
     callback_id: str | None = None
@@ -115,6 +115,7 @@ def make_call(
     fields = _without_callback(fields)
     asked = asked_model(deps.catalogue, fields.get("model"), operation, tenant)
     check_body(operation, fields)
+    key = idempotency_key(request)
     now = deps.clock.now()
     bare = Call(
         request_id=request.scope["state"]["request_id"],
@@ -126,8 +127,8 @@ def make_call(
         accepted_at=now,
         accepted_s=deps.clock.monotonic_s(),
         deadline=now,
-        key=idempotency_key(request),
-        key_hash=ids.body_hash(operation, raw),
+        key=key,
+        key_hash="" if key is None else ids.body_hash(operation, raw),
         callback=callback,
         priority=_priority(request, deps.catalogue.tasks.get(asked)),
         session=_id_header(request, "x-pickspin-session"),

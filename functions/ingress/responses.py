@@ -88,7 +88,7 @@ def _call(deps: Deps, request: Request, body: dict[str, object], raw: bytes, ten
     call = make_call(deps, request, Operation.CHAT, dumps(chat), chat, tenant)
     if body.get("background"):
         call = with_deadline(deps, call, request.headers, is_background=True)
-    return replace(call, key_hash=ids.body_hash("responses", raw))
+    return call if call.key is None else replace(call, key_hash=ids.body_hash("responses", raw))
 
 
 async def _in_background(deps: Deps, call: Call, meta: dict[str, object]) -> Response:

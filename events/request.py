@@ -82,9 +82,9 @@ class Origin:
         return self.request_id if self.event_id is None else self.event_id
 
     @classmethod
-    def of(cls, event: Event) -> "Origin":
-        """From a request event, or any event that follows from one. Never raises."""
-        request_id, named = request_id_of(event), correlation_id_of(event)
+    def of(cls, event: Event, request_id: str | None = None) -> "Origin":
+        """From a request event, or any event that follows from one. Never raises. `request_id`: where it is known."""
+        request_id, named = request_id or request_id_of(event), correlation_id_of(event)
         carried = {n: v for n in _CARRIED if (v := event.extensions.get(n)) is not None}
         event_id = None if named == request_id else named
         return cls(request_id=request_id, carried=carried, event_id=event_id)
@@ -125,13 +125,13 @@ class InferenceRequest:
     @property
     def origin(self) -> Origin:
         """What events that follow carry on (the operation included, also when it was inferred)."""
-        found = Origin.of(self.event)
+        found = Origin.of(self.event, self.request_id)
         carried = {
             **found.carried,
             types.OPERATION: self.operation.value,
             types.TENANT: self.tenant,
         }
-        return replace(found, request_id=self.request_id, carried=carried)
+        return replace(found, carried=carried)
 
     @property
     def key(self) -> str:

@@ -129,7 +129,7 @@ def _routed(
     history: History,
 ) -> Handled:
     patience: Patience = "short" if is_waited_for(request.reply, policy.topics) else "long"
-    ask = replace(ask_of(request, registry), patience=patience)
+    ask = ask_of(request, registry, patience)
     decision = decide(ask, catalogue, registry, now, policy.classifier, history)
     request = _within_task(request, catalogue)
     if now >= request.deadline:
@@ -160,7 +160,7 @@ def _routed(
     return Handled(outgoing, decision)
 
 
-def ask_of(request: InferenceRequest, registry: Registry) -> Ask:
+def ask_of(request: InferenceRequest, registry: Registry, patience: Patience = "none") -> Ask:
     """What a request wants of Pick; a decision about it that the registry knows is to be repeated."""
     return Ask(
         model=request.asked_model,
@@ -175,6 +175,7 @@ def ask_of(request: InferenceRequest, registry: Registry) -> Ask:
         repeat=registry.decisions.get(request.request_id),
         session=request.session,
         fallback=request.fallback,
+        patience=patience,
     )
 
 

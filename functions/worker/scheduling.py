@@ -72,6 +72,8 @@ class Schedule:
         self._running_batch = 0
         self._alone: Job | None = None
         self._sequence = 0
+        self.queued_bytes = 0
+        """What all that waits holds in memory, about. Kept, not added up: it is asked for at every turn."""
 
     @property
     def running(self) -> int:
@@ -91,12 +93,6 @@ class Schedule:
         return self.queued_interactive + self.queued_batch + len(self._delayed)
 
     @property
-    def queued_bytes(self) -> int:
-        """What all that waits holds in memory, about."""
-        lanes = (self._interactive.heap, self._batch.heap, self._suspects.heap, self._delayed)
-        return sum(entry[2].size_bytes for lane in lanes for entry in lane)
-
-    @property
     def is_saturated(self) -> bool:
         return self._alone is not None or self.running >= self._concurrency
 
@@ -114,11 +110,13 @@ class Schedule:
 
     def add(self, job: Job) -> None:
         """Queues a job that was just fetched."""
+        self.queued_bytes += job.size_bytes
         self._lane(job).push(job, self._next())
 
     def put_back(self, job: Job) -> None:
         """Queues a job that was started or running and comes back: first in line once `not_before_s` has passed."""
         self.ended(job)
+        self.queued_bytes += job.size_bytes
         heapq.heappush(self._delayed, (job.not_before_s, self._next(), job))
 
     def next(self, monotonic_s: float) -> Job | None:
@@ -126,6 +124,7 @@ class Schedule:
         self._release(monotonic_s)
         job = self._choose()
         if job is not None:
+            self.queued_bytes -= job.size_bytes
             self._running[(job.partition, job.offset)] = job
             self._running_batch += job.is_batch
         return job
@@ -170,6 +169,7 @@ class Schedule:
         if len(kept) < len(self._delayed):
             heapq.heapify(kept)
             self._delayed = kept
+        self.queued_bytes -= sum(job.size_bytes for job in removed)
         return removed
 
     def _choose(self) -> Job | None:

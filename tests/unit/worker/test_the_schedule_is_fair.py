@@ -71,6 +71,21 @@ def test_what_waits_is_counted_in_bytes_with_bodies_that_came_by_reference() -> 
     assert schedule.queued_bytes == 0
 
 
+def test_what_comes_back_counts_again_and_what_is_taken_out_does_not() -> None:
+    schedule = Schedule(concurrency=2, max_attempts=3)
+    for offset in range(3):
+        schedule.add(job(offset, body_bytes=100))
+    first = schedule.next(0.0)
+    assert first is not None
+    assert schedule.queued_bytes == 200
+    schedule.put_back(first)
+    assert schedule.queued_bytes == 300
+    assert schedule.sweep(NOW, lambda request_id: request_id == "r2")
+    assert schedule.queued_bytes == 200
+    schedule.drop(frozenset({PartitionId("t", 0)}))
+    assert (schedule.queued, schedule.queued_bytes) == (0, 0)
+
+
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=60), st.integers(1, 5))
 def test_every_job_is_started_once_and_never_more_than_fit(
     arrivals: list[tuple[str, bool]], concurrency: int

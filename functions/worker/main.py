@@ -13,7 +13,7 @@ from typing import Final
 
 import httpx
 
-from events.types import BreakerState, ReplicaState, Topics
+from events.types import BreakerState, Topics
 from functions import wiring
 from functions.adapters.clock import SystemClock
 from functions.backends.table import TABLE
@@ -42,7 +42,6 @@ from functions.worker.serving import Serving
 from functions.worker.sleeping import Dozing
 from functions.worker.status import StatusReporter
 from router_model.catalogue import Cascade, Catalogue, Model, Service
-from router_model.registry import SCALER, STALE_AFTER
 
 _HIGH_WATER_FACTOR: Final = 4
 _STATUS_WAIT_S: Final = 30.0
@@ -205,13 +204,11 @@ class Base:
         tail = RegistryTail(self.surroundings.log, self.topics, self.client)
         tail.start()
         try:
-            return tail.wait_until_caught_up(_STATUS_WAIT_S) and not any(
-                status.state is ReplicaState.READY
-                for (slug, replica), status in tail.registry.entries.items()
-                if slug == self.service.slug
-                and replica not in {SCALER, self.settings.worker.replica}
-                and self.surroundings.clock.now() - status.at <= STALE_AFTER
-            )
+            if not tail.wait_until_caught_up(_STATUS_WAIT_S):
+                return False
+            slug = self.service.slug
+            others = tail.registry.remove(slug, self.settings.worker.replica)
+            return not others.view(slug, self.surroundings.clock.now()).is_warm
         finally:
             tail.close()
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from msgspec.structs import replace as replace_in
@@ -120,21 +121,23 @@ def test_a_task_caps_the_answer_and_nobody_else_does(request_event: Make, routed
     assert parse_routed(explicit).max_tokens is None
 
 
-@pytest.fixture
-def failing(now: datetime) -> Registry:
+def reported(now: datetime, **status: Any) -> Registry:
+    """What is known when every service of the model says the same."""
     registry = Registry()
     for slug in ("real", "real--vllm"):
-        failed = ReplicaStatus(
-            service=slug,
-            replica="0",
-            state=ReplicaState.FAILED,
-            at=now,
-            failed_starts=3,
-            breaker=types.BreakerState.OPEN,
-            message="the weights are gone",
-        )
-        registry = registry.apply(failed)
+        registry = registry.apply(ReplicaStatus(service=slug, replica="0", at=now, **status))
     return registry
+
+
+@pytest.fixture
+def failing(now: datetime) -> Registry:
+    return reported(
+        now,
+        state=ReplicaState.FAILED,
+        failed_starts=3,
+        breaker=types.BreakerState.OPEN,
+        message="the weights are gone",
+    )
 
 
 def test_a_stand_in_says_for_whom(
@@ -291,21 +294,9 @@ def test_what_cannot_be_routed_gets_a_failed_reply_and_no_dead_letter(
 
 
 def test_no_healthy_service_is_a_failed_reply(
-    request_event: Make, routed: Handle, now: datetime
+    request_event: Make, routed: Handle, failing: Registry
 ) -> None:
-    registry = Registry()
-    for slug in ("real", "real--vllm"):
-        failed = ReplicaStatus(
-            service=slug,
-            replica="0",
-            state=ReplicaState.FAILED,
-            at=now,
-            failed_starts=3,
-            breaker=types.BreakerState.OPEN,
-            message="the weights are gone",
-        )
-        registry = registry.apply(failed)
-    out = routed(request_event(model="real"), registry)
+    out = routed(request_event(model="real"), failing)
     terminal = parse_terminal(out[0].event)
     assert terminal.status == 503
     assert "the weights are gone" in json.loads(terminal.data or b"")["error"]["message"]
@@ -314,17 +305,12 @@ def test_no_healthy_service_is_a_failed_reply(
 def test_what_nobody_waits_for_at_the_line_waits_for_a_model_that_recovers(
     request_event: Make, routed: Handle, now: datetime
 ) -> None:
-    registry = Registry()
-    for slug in ("real", "real--vllm"):
-        resting = ReplicaStatus(
-            service=slug,
-            replica="0",
-            state=ReplicaState.READY,
-            at=now,
-            breaker=types.BreakerState.OPEN,
-            retry_at=now + timedelta(seconds=20),
-        )
-        registry = registry.apply(resting)
+    registry = reported(
+        now,
+        state=ReplicaState.READY,
+        breaker=types.BreakerState.OPEN,
+        retry_at=now + timedelta(seconds=20),
+    )
     named = {"model": "real"}
     assert parse_terminal(routed(request_event(**named), registry)[0].event).status == 503
     background = {types.REPLY_TOPIC: None, types.REPLY_PARTITION: None}

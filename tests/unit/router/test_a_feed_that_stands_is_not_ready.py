@@ -36,13 +36,13 @@ def test_a_feed_that_does_not_advance_is_not_ready(topics: Any, monkeypatch: Any
     monkeypatch.setattr(feeding, "ProbeServer", Probes)
     monkeypatch.setattr(feeding, "probed", lambda *_: NoProbes())
     log, metrics, stop = MemoryLog(partitions=1), Metrics(), StopFlag()
-    for _ in range(20):
-        log.store(Record(topic=topics.requests, value=b"x"))
     consumer = log.group(group=topics.router_group, topics=(topics.requests,), client="c")
     consumer.poll(0)
     settings = Settings(broker=BrokerSettings(stalled_s=0.1))
     with watched_feed(settings, log, topics, metrics, stop) as looked_at:
         assert asked["is_ready"]()
+        for _ in range(20):
+            log.store(Record(topic=topics.requests, value=b"x"))
         eventually(lambda: not asked["is_ready"]())
         assert asked["is_live"]()
         consumer.commit({PartitionId(topics.requests, 0): Commit(20)})

@@ -6,13 +6,15 @@ from typing import Any
 import msgspec
 import pytest
 
+from events.dead_letters import REASON_HEADER
 from events.record import Record
-from events.types import CHUNK, Topics
+from events.types import Topics
 from functions.adapters.memory import MemoryBlobs
 from functions.errors import AppendFailed
 from functions.settings import BrokerSettings
 from functions.worker import lifecycle, status
 from functions.worker.missing import MissingJobs
+from functions.worker.publishing import REPLY_TRIES
 
 TOPICS = Topics()
 ONE = {"concurrency": 1}
@@ -147,15 +149,22 @@ def test_an_answer_whose_address_takes_nothing_is_kept_and_public(stand: Any) ->
     asyncio.run(scenario())
 
 
-def test_an_address_is_tried_a_few_times_where_the_broker_does_not_say_why(stand: Any) -> None:
+@pytest.mark.parametrize(("failures", "is_told"), [(REPLY_TRIES - 1, True), (REPLY_TRIES, False)])
+def test_an_address_is_tried_a_few_times_where_the_broker_does_not_say_why(
+    stand: Any, failures: int, is_told: bool
+) -> None:
     async def scenario() -> None:
         async with stand() as found, found.worker():
-            for _ in range(3):
-                found.log.fail_next("mine", AppendFailed("not acknowledged", is_unknown=True))
-            lost = found.send(replytopic=TOPICS.responses, replypartition="0")
-            await found.terminal(lost)
+            for _ in range(failures):
+                error = AppendFailed("not acknowledged", is_unknown=True)
+                found.log.fail_next(TOPICS.replies, error)
+            sent = found.send()
+            await found.terminal(sent)
             await found.drained()
-            assert all(event.type != CHUNK for event in found.events(TOPICS.responses))
+            assert len(found.terminals(sent)) == 1
+            assert len(found.terminals(sent, TOPICS.replies)) == int(is_told)
+            reasons = [dict(one.headers)[REASON_HEADER] for one in found.log.records(TOPICS.dlq)]
+            assert reasons == ([] if is_told else [b"undeliverable"])
 
     asyncio.run(scenario())
 

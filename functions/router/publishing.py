@@ -30,7 +30,7 @@ from functions.telemetry import Metrics
 
 log = logging.getLogger(__name__)
 
-GIVEN_UP: Final = "given_up"
+_GIVEN_UP: Final = "given_up"
 """Why a record is a dead letter that was tried too often."""
 
 _IDENTITY: Final = (TENANT, REQUEST_ID)
@@ -99,12 +99,12 @@ class Publisher:
             lambda event: refused(event, rejection, self._policy, self._clock.now()),
         )
 
-    def abandon(self, record: Record, reason: str) -> "Future[None]":
+    def abandon(self, record: Record) -> "Future[None]":
         """As `reject`, for a record that may well be an event, and that is tried no longer: it fails as `internal`."""
         return self._keep_and_tell(
             record,
-            reason,
-            lambda event: given_up(event, reason, self._policy, self._clock.now()),
+            _GIVEN_UP,
+            lambda event: given_up(event, _GIVEN_UP, self._policy, self._clock.now()),
             is_last=True,
         )
 

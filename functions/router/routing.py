@@ -16,7 +16,7 @@ from events.record import Event, Outgoing, Record
 from functions.errors import BlobMissing
 from functions.ports import BlobStore, Clock, RecordAppender
 from functions.router.handler import RouterPolicy, handled
-from functions.router.publishing import GIVEN_UP, Publisher
+from functions.router.publishing import Publisher
 from functions.router.refusing import outcome, refused
 from functions.telemetry import Metrics
 from router_model.catalogue import Catalogue
@@ -73,7 +73,7 @@ class Router:
 
     def abandon(self, record: Record) -> "Future[None]":
         """Ends a record that fails again and again while others get through."""
-        return self._publisher.abandon(record, GIVEN_UP)
+        return self._publisher.abandon(record)
 
     def _ended(self, event: Event, decide: Callable[[], tuple[Outgoing, ...]]) -> "Future[None]":
         """Deciding, counting and publishing under one roof: whatever fails in them ends this event alone."""

@@ -16,7 +16,7 @@ from events.http_codec import to_http
 from events.kafka_codec import from_record
 from events.record import Record
 from functions.errors import PickspinError
-from functions.router.publishing import GIVEN_UP, Publisher
+from functions.router.publishing import Publisher
 from functions.router.retrying import verdict
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ class Source:
 
     def abandon(self, record: Record) -> "Future[None]":
         """Ends a record that fails again and again while others get through."""
-        return self._publisher.abandon(record, GIVEN_UP)
+        return self._publisher.abandon(record)
 
     def deliver(self, record: Record) -> None:
         """Returns when the router has handled the record, or the dead letter topic has it.

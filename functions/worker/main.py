@@ -18,7 +18,6 @@ from functions import wiring
 from functions.adapters.clock import SystemClock
 from functions.backends.table import TABLE
 from functions.errors import StartupFailed
-from functions.ledger import MAX_SPAN
 from functions.ports import BlobStore, Clock, RecordAppender, RecordLog
 from functions.registry_tail import RegistryTail
 from functions.settings import Settings
@@ -405,6 +404,5 @@ def _poll(
             max_attempts=settings.worker.max_attempts,
             high_water=max(settings.worker.read_ahead, _HIGH_WATER_FACTOR * concurrency),
             high_water_bytes=settings.worker.read_ahead_bytes,
-            span=MAX_SPAN,
         ),
     )

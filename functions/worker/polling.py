@@ -61,12 +61,11 @@ Outcome = Finished | Again
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PollLimits:
-    """`high_water`, `high_water_bytes`: what may wait here; more pauses the partitions. `span`: see the ledger."""
+    """`high_water`, `high_water_bytes`: what may wait here; more pauses the partitions."""
 
     max_attempts: int
     high_water: int
-    high_water_bytes: int = 16 * 1024 * 1024
-    span: int
+    high_water_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +114,7 @@ class PollThread(threading.Thread):
         self._is_cancelled = is_cancelled
         self._clock = clock
         self._limits = limits
-        self._ledger = Ledger(span=limits.span)
+        self._ledger = Ledger()
         self._may_join = threading.Event()
         self._is_quiet = threading.Event()
         self._is_abandoned = threading.Event()

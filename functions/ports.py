@@ -91,13 +91,6 @@ class GroupConsumer(Protocol):
 
     def assignment(self) -> frozenset[PartitionId]: ...
 
-    def expect(self, *, soon: bool) -> None:
-        """Hint: records are expected soon (poll short) or not (poll long). See ADR 0003.
-
-        A consumer that is never told is one that no waiting caller depends on: it polls longest.
-        """
-        ...
-
     def close(self) -> None: ...
 
 
@@ -109,8 +102,6 @@ class RecordTail(Protocol):
     def is_caught_up(self) -> bool:
         """True once everything that was there when the tail was opened has been returned."""
         ...
-
-    def expect(self, *, soon: bool) -> None: ...
 
     def close(self) -> None: ...
 
@@ -212,8 +203,12 @@ class RecordLog(Protocol):
         topics: tuple[str, ...],
         client: str,
         member_file: Path | None = None,
+        is_awaited: bool = False,
     ) -> GroupConsumer:
-        """`member_file` outlives a process that is killed: the next one that is given the same file removes the member
+        """`is_awaited`: a caller waits for what this reader does; the embedded broker is looked at more often then
+        (ADR 0003).
+
+        `member_file` outlives a process that is killed: the next one that is given the same file removes the member
         named there from the group at once. None: its partitions wait for the end of its session.
         """
         ...
@@ -225,8 +220,11 @@ class RecordLog(Protocol):
         client: str,
         from_start: bool,
         partition: int | None = None,
+        is_awaited: bool = False,
     ) -> RecordTail:
-        """All partitions of `topics`, or the one given; from the start, or from the end as of now."""
+        """All partitions of `topics`, or the one given; from the start, or from the end as of now. `is_awaited` as in
+        `group`.
+        """
         ...
 
     def lag_reader(self, *, client: str) -> LagReader: ...

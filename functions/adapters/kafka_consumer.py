@@ -39,6 +39,10 @@ _FROM_START: Final = -2
 class _Answered(Exception):
     """Raised by the commit callback: the only way to end the poll that waits for it."""
 
+    def __init__(self, *, is_accepted: bool) -> None:
+        super().__init__()
+        self.is_accepted = is_accepted
+
 
 def group_config(settings: BrokerSettings, group: str, *, assignor: str) -> dict[str, Any]:
     """Librdkafka's options of a group member. Times are milliseconds."""
@@ -66,6 +70,7 @@ class KafkaGroupConsumer:
         settings: limits, and which kind of broker it is.
         config: librdkafka's, of this client.
         note: where this process leaves its member id, for the one that starts after it was killed.
+        is_awaited: as in `RecordLog.group`.
         assignor: `cooperative-sticky`, or an eager one (`range`).
     """
 
@@ -77,6 +82,7 @@ class KafkaGroupConsumer:
         group: str,
         topics: tuple[str, ...],
         note: MemberNote | None = None,
+        is_awaited: bool = False,
         assignor: str = ASSIGNOR,
     ) -> None:
         if note is not None:
@@ -85,8 +91,8 @@ class KafkaGroupConsumer:
         self._note_s = 0.0
         self._is_noted = False
         self._is_eager = assignor != ASSIGNOR
-        self._answers: dict[frozenset[tuple[PartitionId, Commit]], bool] = {}
         self._awaited: frozenset[tuple[PartitionId, Commit]] | None = None
+        """The commit that is waited for, until it is answered."""
         self._consumer: Any = open_client(
             Consumer,
             config
@@ -95,17 +101,18 @@ class KafkaGroupConsumer:
             | {"on_commit": self._answered},
         )
         self._partitions = AssignedPartitions(self._consumer)
-        self._gathered = Gathered(self._consumer, self._partitions, config["client.id"])
+        self._gathered = Gathered(self._consumer, self._partitions, config["error_cb"])
         self._parting: Parting = lambda _: {}
         self._unannounced: set[PartitionId] = set()
         self._gained: set[PartitionId] = set()
         self._lost: set[PartitionId] = set()
-        self._commits: dict[PartitionId, Commit] = {}
-        self._fresh: set[PartitionId] = set()
-        """Partitions whose commits were read when they were gained, and not asked for since."""
+        self._fresh: dict[PartitionId, Commit | None] = {}
+        """Commits read when their partitions were gained, and neither asked for nor followed by another since."""
         # Metadata first, joining after: a leader that joins before it knows a topic's partitions assigns none of them.
         await_topics(self._consumer, topics)
-        self._reading = open_reading(settings, topics, self._gathered, self._partitions)
+        self._reading = open_reading(
+            settings, topics, self._gathered, self._partitions, is_awaited=is_awaited
+        )
         self._consumer.subscribe(
             list(topics),
             on_assign=self._assigned,
@@ -127,34 +134,30 @@ class KafkaGroupConsumer:
     def commit(self, commits: Mapping[PartitionId, Commit]) -> bool:
         if not commits:
             return True
-        self._fresh -= commits.keys()
-        key = frozenset(commits.items())
-        self._answers.pop(key, None)
-        self._awaited = key
+        self._forget_fresh(commits)
+        self._awaited = frozenset(commits.items())
         try:
             self._consumer.commit(offsets=_offsets(commits), asynchronous=True)
-            return self._await_answer(key)
+            return self._await_answer()
         except KafkaException as error:
             log.info("commit refused", extra={"reason": error.args[0].name()})
             return False
         finally:
             self._awaited = None
 
-    def _await_answer(self, key: frozenset[tuple[PartitionId, Commit]]) -> bool:
+    def _await_answer(self) -> bool:
         """Polls until the commit is answered; records that come meanwhile are returned by the next poll."""
         deadline = time.monotonic() + COMMIT_S
-        while key not in self._answers:
-            if time.monotonic() > deadline:
-                log.info("commit not answered")
-                return False
+        while time.monotonic() <= deadline:
             if self._gathered.is_full:
                 self._partitions.rest()
                 self._reading.look_again()
             try:
                 self._gathered.poll(_COMMIT_POLL_S)
-            except _Answered:
-                continue
-        return self._answers.pop(key)
+            except _Answered as answer:
+                return answer.is_accepted
+        log.info("commit not answered")
+        return False
 
     def _answered(self, error: Any, offsets: list[TopicPartition]) -> None:
         """Of every commit, in a poll of the owner."""
@@ -162,19 +165,15 @@ class KafkaGroupConsumer:
         failure = error if error is not None else next(iter(failures), None)
         if failure is not None:
             log.info("commit refused", extra={"reason": failure.name()})
-        key = frozenset(
-            (PartitionId(one.topic, one.partition), Commit(one.offset, one.metadata or ""))
-            for one in offsets
-        )
-        if key == self._awaited:
-            self._answers[key] = failure is None
-            raise _Answered
+        commits = frozenset((_place(one), _commit(one)) for one in offsets)
+        if commits == self._awaited:
+            raise _Answered(is_accepted=failure is None)
 
     def committed(self, partitions: Iterable[PartitionId]) -> Mapping[PartitionId, Commit]:
         asked = set(partitions)
-        fresh, self._fresh = self._fresh & asked, self._fresh - asked
-        known = {one: self._commits.pop(one) for one in fresh if one in self._commits}
-        return known | self._ask_committed(list(asked - fresh))
+        known = {one: self._fresh.pop(one) for one in asked & self._fresh.keys()}
+        found = self._ask_committed(list(asked - known.keys()))
+        return found | {one: commit for one, commit in known.items() if commit is not None}
 
     def _ask_committed(self, partitions: list[PartitionId]) -> dict[PartitionId, Commit]:
         """Raises `KafkaException` where the coordinator does not answer."""
@@ -186,11 +185,7 @@ class KafkaGroupConsumer:
         for one in found:
             if one.error is not None:
                 raise KafkaException(one.error)
-        return {
-            PartitionId(one.topic, one.partition): Commit(one.offset, one.metadata or "")
-            for one in found
-            if one.offset >= 0
-        }
+        return {_place(one): _commit(one) for one in found if one.offset >= 0}
 
     def part_with(self, parting: Parting) -> None:
         # An eager rebalance takes everything away, what stays as well: what runs there would count as moved.
@@ -206,9 +201,6 @@ class KafkaGroupConsumer:
 
     def assignment(self) -> frozenset[PartitionId]:
         return frozenset(self._partitions.positions)
-
-    def expect(self, *, soon: bool) -> None:
-        self._reading.expect()
 
     def close(self) -> None:
         # Who leaves with work under way has failed at it, or its model has: that counts.
@@ -227,7 +219,7 @@ class KafkaGroupConsumer:
             consumer.incremental_assign(offsets)
         if offsets:
             consumer.pause(offsets)
-        self._unannounced |= {PartitionId(one.topic, one.partition) for one in offsets}
+        self._unannounced |= {_place(one) for one in offsets}
 
     def _announce(self) -> None:
         """Tells of gained partitions once their commits are known; until then none of their records comes."""
@@ -237,8 +229,7 @@ class KafkaGroupConsumer:
         except KafkaException as error:
             log.warning("commits not read yet", extra={"reason": error.args[0].name()})
             return
-        self._commits |= commits
-        self._fresh |= self._unannounced
+        self._fresh |= {one: commits.get(one) for one in asked}
         self._partitions.add(
             {one: commits[one].offset if one in commits else _FROM_START for one in asked}
         )
@@ -247,7 +238,7 @@ class KafkaGroupConsumer:
         self._unannounced.clear()
 
     def _revoked(self, consumer: Any, offsets: list[TopicPartition]) -> None:
-        taken = {PartitionId(one.topic, one.partition) for one in offsets}
+        taken = {_place(one) for one in offsets}
         # What was not announced cannot run here, nor can what was lost before and came back.
         commits = self._parting(taken - self._unannounced - self._lost)
         if commits:
@@ -260,7 +251,7 @@ class KafkaGroupConsumer:
 
     def _was_lost(self, _: Any, offsets: list[TopicPartition]) -> None:
         self._is_noted = False  # whoever lost its share is a new member when it joins again
-        self._forget({PartitionId(one.topic, one.partition) for one in offsets})
+        self._forget({_place(one) for one in offsets})
 
     def _forget(self, taken: set[PartitionId]) -> None:
         self._gathered.drop(taken)
@@ -268,9 +259,11 @@ class KafkaGroupConsumer:
         self._lost |= taken - self._unannounced - self._gained
         self._unannounced -= taken
         self._gained -= taken
-        self._fresh -= taken
-        for one in taken:
-            self._commits.pop(one, None)
+        self._forget_fresh(taken)
+
+    def _forget_fresh(self, partitions: Iterable[PartitionId]) -> None:
+        for one in partitions:
+            self._fresh.pop(one, None)
 
     def _keep_note(self) -> None:
         """Notes the member's id: while it joins, too (killed then, it would hold up the group for a session), and when
@@ -285,6 +278,14 @@ class KafkaGroupConsumer:
         if member:
             self._note.write(member)
             self._is_noted = has_share
+
+
+def _place(found: TopicPartition) -> PartitionId:
+    return PartitionId(found.topic, found.partition)
+
+
+def _commit(found: TopicPartition) -> Commit:
+    return Commit(found.offset, found.metadata or "")
 
 
 def _offsets(commits: Mapping[PartitionId, Commit]) -> list[TopicPartition]:

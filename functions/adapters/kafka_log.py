@@ -36,12 +36,15 @@ class KafkaLog:
         topics: tuple[str, ...],
         client: str,
         member_file: Path | None = None,
+        is_awaited: bool = False,
     ) -> KafkaGroupConsumer:
         note = None
         if member_file is not None:
             note = MemberNote(member_file, group, lambda: self.membership(client=client))
         config = client_config(self._settings, client)
-        return KafkaGroupConsumer(self._settings, config, group=group, topics=topics, note=note)
+        return KafkaGroupConsumer(
+            self._settings, config, group=group, topics=topics, note=note, is_awaited=is_awaited
+        )
 
     def tail(
         self,
@@ -50,9 +53,17 @@ class KafkaLog:
         client: str,
         from_start: bool,
         partition: int | None = None,
+        is_awaited: bool = False,
     ) -> KafkaTail:
         config = client_config(self._settings, client)
-        return KafkaTail(self._settings, config, topics, from_start=from_start, partition=partition)
+        return KafkaTail(
+            self._settings,
+            config,
+            topics,
+            from_start=from_start,
+            partition=partition,
+            is_awaited=is_awaited,
+        )
 
     def lag_reader(self, *, client: str) -> "KafkaLagReader":
         from functions.adapters.kafka_lag import KafkaLagReader  # noqa: PLC0415

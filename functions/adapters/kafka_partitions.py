@@ -34,10 +34,6 @@ class AssignedPartitions:
         """The next offset of each partition. Below 0: one of librdkafka's logical offsets, nothing was read yet."""
         return self._positions
 
-    @property
-    def is_resting(self) -> bool:
-        return self._is_resting
-
     def add(self, positions: Mapping[PartitionId, int]) -> None:
         """Takes in partitions that the consumer has been assigned and that are paused until now."""
         self._positions |= positions

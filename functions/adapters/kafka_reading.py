@@ -7,6 +7,7 @@ it. What cannot be read is never in the way: it becomes a record that says so.
 import logging
 import operator
 import time
+from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from confluent_kafka import KafkaError
@@ -14,7 +15,6 @@ from confluent_kafka import KafkaError
 from events.record import PartitionId, Record
 from functions.adapters.doorbell import Ear, bell_directory
 from functions.adapters.kafka_partitions import AssignedPartitions
-from functions.adapters.librdkafka import ErrorLog
 from functions.errors import StartupFailed
 from functions.settings import BrokerSettings
 
@@ -100,16 +100,20 @@ def _partitions(consumer: Any, topic: str) -> list[int]:
 class Gathered:
     """Records polled and not handed over yet, in the order in which they were polled.
 
-    `unreadable` counts those of which nothing but their place is known.
+    Args:
+        consumer: librdkafka's.
+        partitions: told how far they were read.
+        say: what is done with an error that belongs to no record.
     """
 
-    def __init__(self, consumer: Any, partitions: AssignedPartitions, client: str) -> None:
+    def __init__(
+        self, consumer: Any, partitions: AssignedPartitions, say: Callable[[Any], None]
+    ) -> None:
         self._consumer = consumer
         self._partitions = partitions
-        self._say = ErrorLog(client)
+        self._say = say
         self._records: list[Record] = []
         self._bytes = 0
-        self.unreadable = 0
 
     def __len__(self) -> int:
         return len(self._records)
@@ -178,7 +182,6 @@ class Gathered:
         offset = max(message.offset(), self._partitions.positions.get(place, 0))
         extra = {"topic": place.topic, "partition": place.partition, "offset": offset}
         log.error("record cannot be read", extra=extra | {"reason": reason})
-        self.unreadable += 1
         self._partitions.step_over(place, offset)
         self._add(
             Record(
@@ -207,10 +210,6 @@ class Reading(Protocol):
         """Something may be there without a ring: partitions were gained or resumed."""
         ...
 
-    def expect(self) -> None:
-        """A waiting caller depends on this reader."""
-        ...
-
     def close(self) -> None: ...
 
 
@@ -226,9 +225,6 @@ class PlainReading:
         self._gathered.drain(0.0 if len(self._gathered) else timeout_s)
 
     def look_again(self) -> None:
-        return
-
-    def expect(self) -> None:
         return
 
     def close(self) -> None:
@@ -247,13 +243,15 @@ class EmbeddedReading:
         topics: tuple[str, ...],
         gathered: Gathered,
         partitions: AssignedPartitions,
+        *,
+        is_awaited: bool,
     ) -> None:
         self._gathered = gathered
         self._partitions = partitions
         self._ear = Ear(bell_directory(settings.bootstrap), topics)
-        self._idle_s = settings.poll_idle_ms / 1000
-        self._regular_s = settings.poll_lazy_ms / 1000
-        self._is_lazy = True
+        regular_ms = settings.poll_idle_ms if is_awaited else settings.poll_lazy_ms
+        self._regular_s = regular_ms / 1000
+        self._is_lazy = not is_awaited
         self._has_more = True
 
     def read(self, timeout_s: float) -> None:
@@ -284,9 +282,6 @@ class EmbeddedReading:
     def look_again(self) -> None:
         self._has_more = True
 
-    def expect(self) -> None:
-        self._regular_s, self._is_lazy = self._idle_s, False
-
     def close(self) -> None:
         self._ear.close()
 
@@ -296,8 +291,10 @@ def open_reading(
     topics: tuple[str, ...],
     gathered: Gathered,
     partitions: AssignedPartitions,
+    *,
+    is_awaited: bool,
 ) -> Reading:
-    """The way of reading that suits the broker."""
+    """The way of reading that suits the broker. `is_awaited`: a waiting caller depends on this reader."""
     if settings.kind == "embedded":
-        return EmbeddedReading(settings, topics, gathered, partitions)
+        return EmbeddedReading(settings, topics, gathered, partitions, is_awaited=is_awaited)
     return PlainReading(gathered, partitions)

@@ -34,6 +34,7 @@ class KafkaTail:
         *,
         from_start: bool,
         partition: int | None,
+        is_awaited: bool = False,
     ) -> None:
         # librdkafka asks for a group's name also where there is none; nothing is committed under it.
         more = {
@@ -49,7 +50,7 @@ class KafkaTail:
             if partition is None or number == partition
         ]
         if not places:
-            self._consumer.close()
+            close_consumer(self._consumer)
             raise StartupFailed(f"{topics[0]} has no partition {partition}")
         marks = {
             place: self._consumer.get_watermark_offsets(
@@ -63,8 +64,10 @@ class KafkaTail:
         self._consumer.assign([TopicPartition(*place, offset) for place, offset in begin.items()])
         self._partitions = AssignedPartitions(self._consumer)
         self._partitions.add(begin)
-        self._gathered = Gathered(self._consumer, self._partitions, config["client.id"])
-        self._reading = open_reading(settings, topics, self._gathered, self._partitions)
+        self._gathered = Gathered(self._consumer, self._partitions, config["error_cb"])
+        self._reading = open_reading(
+            settings, topics, self._gathered, self._partitions, is_awaited=is_awaited
+        )
 
     def poll(self, timeout_s: float) -> tuple[Record, ...]:
         self._reading.read(timeout_s)
@@ -73,9 +76,6 @@ class KafkaTail:
     def is_caught_up(self) -> bool:
         positions = self._partitions.positions
         return all(positions[place] >= end for place, end in self._ends.items())
-
-    def expect(self, *, soon: bool) -> None:
-        self._reading.expect()
 
     def close(self) -> None:
         self._reading.close()

@@ -57,6 +57,7 @@ class MemoryLog:
         topics: tuple[str, ...],
         client: str,
         member_file: Path | None = None,
+        is_awaited: bool = False,
     ) -> "MemoryGroupConsumer":
         found = MemoryGroupConsumer(self, group, topics, client)
         if member_file is not None:
@@ -74,6 +75,7 @@ class MemoryLog:
         client: str,
         from_start: bool,
         partition: int | None = None,
+        is_awaited: bool = False,
     ) -> "MemoryTail":
         return MemoryTail(self, topics, from_start=from_start, partition=partition)
 
@@ -269,9 +271,6 @@ class MemoryGroupConsumer:
     def assignment(self) -> frozenset[PartitionId]:
         return frozenset(p for p, owner in self._group.owners.items() if owner == self._member)
 
-    def expect(self, *, soon: bool) -> None:
-        return None
-
     def close(self) -> None:
         with self._log.condition:
             self._group.topics.pop(self._member, None)
@@ -314,9 +313,6 @@ class MemoryTail:
 
     def is_caught_up(self) -> bool:
         return all(self._positions[p] >= end for p, end in self._ends.items())
-
-    def expect(self, *, soon: bool) -> None:
-        return None
 
     def close(self) -> None:
         return None

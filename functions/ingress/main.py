@@ -93,6 +93,7 @@ def build(settings: Settings, cluster: RecordLog, catalogue: Catalogue, keys: Ke
             client=f"ingress-replies-{instance}",
             from_start=False,
             partition=settings.ingress.partition,
+            is_awaited=True,
         ),
         waiters,
         epoch=epoch,

@@ -7,7 +7,6 @@ loop in batches.
 import asyncio
 import logging
 import threading
-import time
 from collections.abc import Callable
 from typing import Final
 
@@ -25,8 +24,6 @@ log = logging.getLogger(__name__)
 
 POLL_S: Final = 0.25
 RETRY_S: Final = 0.5
-WARM_S: Final = 2.0
-"""After the last waiter a long fetch would still be out when the next one comes: the embedded broker holds it."""
 
 
 class ReplyTail:
@@ -73,7 +70,6 @@ class ReplyTail:
             tail.close()
 
     def _follow(self, tail: RecordTail, stop: threading.Event) -> None:
-        busy_until_s = 0.0
         while not stop.is_set():
             records = tail.poll(self._poll_s)
             if tail.is_caught_up():
@@ -81,9 +77,6 @@ class ReplyTail:
             found = [one for one in map(self._read, records) if one is not None]
             if found and self._loop is not None:
                 self._loop.call_soon_threadsafe(self._waiters.deliver, found)
-            if len(self._waiters) > 0:
-                busy_until_s = time.monotonic() + WARM_S
-            tail.expect(soon=time.monotonic() < busy_until_s)
 
     def _read(self, record: Record) -> Reply | None:
         try:

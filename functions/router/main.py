@@ -62,7 +62,10 @@ def _consume(settings: Settings, catalogue: Catalogue) -> int:
         while not built.tail.is_caught_up() and not stop.wait(0.02):
             pass
         consumer = built.log.group(
-            group=built.topics.router_group, topics=(built.topics.requests,), client="router"
+            group=built.topics.router_group,
+            topics=(built.topics.requests,),
+            client="router",
+            is_awaited=True,
         )
         binding = LogBinding(built.router)
         limits = PumpLimits(in_flight=IN_FLIGHT, patience=patience_of(settings))

@@ -26,10 +26,7 @@ COMMIT_S: Final = 0.2
 """Commits are at least this far apart: a replay is harmless, a commit costs a round trip."""
 BUSY_POLL_S: Final = 0.05
 IDLE_POLL_S: Final = 0.25
-WARM_S: Final = 1.0
-"""After the last record the consumer goes on polling short for this long: the next one is often near."""
 DRAIN_S: Final = 5.0
-
 PROBE_S: Final = 5.0
 """While as many records as may be begun wait for another try, a new one is begun this often: it tells whether they are
 at fault themselves.
@@ -98,7 +95,6 @@ class Pump:
         self._running = 0
         self._paused: frozenset[PartitionId] = frozenset()
         self._committed_s = clock.monotonic_s()
-        self._active_s = clock.monotonic_s()
 
     def run(self) -> None:
         """Until stopped."""
@@ -143,8 +139,6 @@ class Pump:
         return BUSY_POLL_S if self._outstanding else IDLE_POLL_S
 
     def _poll(self) -> None:
-        is_warm = self._clock.monotonic_s() - self._active_s < WARM_S
-        self._consumer.expect(soon=is_warm or self._outstanding > 0)
         polled = self._consumer.poll(self._poll_s)
         if polled.lost:
             self._forget(polled.lost)
@@ -154,8 +148,6 @@ class Pump:
         for record in polled.records:
             if self._ledger.fetched(record.partition_id, record.offset):
                 self._waiting.append(record)
-        if polled.records:
-            self._active_s = self._clock.monotonic_s()
 
     def _forget(self, lost: frozenset[PartitionId]) -> None:
         self._ledger.lost(lost)

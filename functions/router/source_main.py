@@ -44,7 +44,9 @@ def run(settings: Settings) -> int:
         host=router.host, port=router.port, timeout_s=router.request_timeout_s + 1
     )
     source = Source(address, publisher, in_flight=router.source_in_flight)
-    consumer = log.group(group=topics.router_group, topics=(topics.requests,), client="source")
+    consumer = log.group(
+        group=topics.router_group, topics=(topics.requests,), client="source", is_awaited=True
+    )
     limits = PumpLimits(in_flight=router.source_in_flight, patience=patience_of(settings))
     try:
         with watched_feed(settings, log, topics, metrics, stop) as looked_at:

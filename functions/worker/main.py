@@ -388,6 +388,7 @@ def _poll(
             topics=topics.of_service(slug),
             client=base.client,
             member_file=base.member_file,
+            is_awaited=True,
         ),
         reader=JobReader(
             slug=slug,

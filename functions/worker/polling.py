@@ -31,7 +31,7 @@ SWEEP_S: Final = 0.1
 COMMIT_S: Final = 0.05
 """Outcomes are committed this often, and with the next attempt: a commit each would hold up the next call."""
 SOON_S: Final = 2.0
-"""After the last activity the next record is expected soon for this long."""
+"""After the last activity polls stay short for this long: the next record is likely to come soon."""
 _BACKOFF_S: Final = 0.2
 _GIVE_UP_S: Final = 60.0
 _KNOWN_REQUESTS: Final = 10_000
@@ -122,7 +122,6 @@ class PollThread(threading.Thread):
         self._paused: set[PartitionId] = set()
         self._ending: set[int] = set()
         self._known: OrderedDict[str, tuple[PartitionId, int]] = OrderedDict()
-        self._is_soon: bool | None = None
         self._active_s = 0.0
         self._swept_s = 0.0
         self._committed_s = 0.0
@@ -382,11 +381,7 @@ class PollThread(threading.Thread):
                 self._schedule.put_back(job)
 
     def _steer(self, consumer: GroupConsumer) -> None:
-        """Pauses and resumes partitions, and tells how soon records are expected."""
-        is_soon = self._is_active()
-        if is_soon is not self._is_soon:
-            self._is_soon = is_soon
-            consumer.expect(soon=is_soon)
+        """Pauses and resumes partitions."""
         assigned = consumer.assignment()
         wanted = {p for p in assigned if self._must_pause(p)} | (self._ledger.full() & assigned)
         to_pause, to_resume = wanted - self._paused, (self._paused & assigned) - wanted

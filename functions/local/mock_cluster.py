@@ -28,7 +28,7 @@ _POINTER_FUNCTIONS: Final = (
     "rd_kafka_err2str",
 )
 INSTALL_HINT: Final = (
-    "install the local extra (pip install 'pick-and-spin[local]') or use --bootstrap host:port"
+    "install its wheel (pip install --force-reinstall confluent-kafka) or use --bootstrap host:port"
 )
 
 

@@ -86,19 +86,7 @@ def build(settings: Settings, cluster: RecordLog, catalogue: Catalogue, keys: Ke
     epoch = uuid.uuid4().hex
     waiters = Waiters(lambda reason: metrics.replies_dropped.labels(reason=reason).inc())
     registry = RegistryTail(cluster, topics, client=f"ingress-registry-{instance}")
-    reply_tail = ReplyTail(
-        partial(
-            cluster.tail,
-            topics=(topics.replies,),
-            client=f"ingress-replies-{instance}",
-            from_start=False,
-            partition=settings.ingress.partition,
-            is_awaited=True,
-        ),
-        waiters,
-        epoch=epoch,
-        dropped=lambda reason: metrics.replies_dropped.labels(reason=reason).inc(),
-    )
+    reply_tail = _reply_tail(settings, cluster, topics, waiters, metrics, instance, epoch)
     progress = _progress(settings, cluster, topics, metrics, instance)
     health = Health(
         clock,
@@ -130,6 +118,31 @@ def build(settings: Settings, cluster: RecordLog, catalogue: Catalogue, keys: Ke
         reply_partitions=_reply_partitions(settings, cluster, topics, instance),
     )
     return Running(deps, cluster, reply_tail, registry, progress)
+
+
+def _reply_tail(
+    settings: Settings,
+    cluster: RecordLog,
+    topics: Topics,
+    waiters: Waiters,
+    metrics: Metrics,
+    instance: str,
+    epoch: str,
+) -> ReplyTail:
+    """What brings this instance's replies to those who wait for them."""
+    return ReplyTail(
+        partial(
+            cluster.tail,
+            topics=(topics.replies,),
+            client=f"ingress-replies-{instance}",
+            from_start=False,
+            partition=settings.ingress.partition,
+            is_awaited=True,
+        ),
+        waiters,
+        epoch=epoch,
+        dropped=lambda reason: metrics.replies_dropped.labels(reason=reason).inc(),
+    )
 
 
 def _progress(

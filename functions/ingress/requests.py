@@ -95,10 +95,13 @@ async def cancel_row(deps: Deps, row: RequestRow) -> RequestRow:
 
 
 async def delete_row(deps: Deps, row: RequestRow) -> None:
-    """Deletes prompt, answer and events; unfinished work is cancelled first."""
+    """Deletes prompt, answer and events, then cancels unfinished work.
+
+    In this order, so that whoever waits for the request hears that it was deleted, not how it ended.
+    """
+    await deps.offload(deps.store.forget, row.id)
     if not row.state.is_terminal:
         send_cancel(deps, row.id, "client", row.tenant)
-    await deps.offload(deps.store.forget, row.id)
 
 
 def view_of(deps: Deps, row: RequestRow) -> ServiceView | None:

@@ -263,5 +263,5 @@ class BlobStore(Protocol):
         ...
 
     def delete(self, ref: str, *, unused_s: float = 0.0) -> bool:
-        """Whether it was there and is gone: not where it was put less than `unused_s` ago."""
+        """Whether it is gone: not where it was put less than `unused_s` ago."""
         ...

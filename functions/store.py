@@ -299,6 +299,14 @@ class RequestStore(Protocol):
 
     def purge(self, before: datetime) -> int: ...
 
+    def unused_bodies(self, limit: int) -> Sequence[str]:
+        """References of bodies and answers in the blob store whose requests were all forgotten."""
+        ...
+
+    def forget_bodies(self, refs: Sequence[str]) -> None:
+        """Their bytes are gone, as far as no other request has come to have them."""
+        ...
+
     def boot(self, boot_id: str) -> bool:
         """Remembers the boot id; True when it differs from the last one (the volatile broker is new)."""
         ...

@@ -6,7 +6,7 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -32,19 +32,17 @@ class DirBlobs:
 
     def put(self, data: bytes) -> str:
         ref = f"blob:{hashlib.sha256(data).hexdigest()}"
-        path = self._find(ref)
-        if not path.exists():
-            self._write(path, [data])
+        self._put(ref, lambda: [data])
         return ref
 
     def put_file(self, source: BinaryIO) -> str:
         ref = f"file:{_digest_of(source)}"
-        path = self._find(ref)
-        try:
-            os.utime(path)  # it is in use again: whoever sweeps leaves it
-        except FileNotFoundError:
+
+        def pieces() -> Iterable[bytes]:
             source.seek(0)
-            self._write(path, iter(partial(source.read, PIECE_BYTES), b""))
+            return iter(partial(source.read, PIECE_BYTES), b"")
+
+        self._put(ref, pieces)
         return ref
 
     def files(self, *, unused_s: float) -> Iterable[str]:
@@ -53,6 +51,13 @@ class DirBlobs:
             ref = f"file:{path.name}"
             if _REF.fullmatch(ref) and _changed_s(path) <= before_s:
                 yield ref
+
+    def _put(self, ref: str, pieces: Callable[[], Iterable[bytes]]) -> None:
+        path = self._find(ref)
+        try:
+            os.utime(path)  # it is in use again: whoever sweeps leaves it
+        except FileNotFoundError:
+            self._write(path, pieces())
 
     def _write(self, path: Path, pieces: Iterable[bytes]) -> None:
         path.parent.mkdir(mode=FOLDER, parents=True, exist_ok=True)
@@ -91,9 +96,12 @@ class DirBlobs:
 
     def delete(self, ref: str, *, unused_s: float = 0.0) -> bool:
         path = self._find(ref)
-        if not path.exists() or _changed_s(path) > time.time() - unused_s:
-            return False
-        path.unlink(missing_ok=True)
+        try:
+            if path.stat().st_mtime > time.time() - unused_s:
+                return False
+            path.unlink()
+        except FileNotFoundError:
+            pass
         return True
 
     def _find(self, ref: str) -> Path:

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, bindparam, select, update
 
 from events.record import Record
 from events.types import State
+from functions.adapters.sql_bodies import BodyUse, body_use, note_uses, release
 from functions.adapters.sql_database import Database, in_lists, to_json
 from functions.adapters.sql_facts import fact_of, state_entry
 from functions.adapters.sql_rows import (
@@ -69,6 +70,7 @@ class Recording:
         self._tracked: dict[str, _Tracked] = {}
         self._entries: list[dict[str, Any]] = []
         self._sent: list[dict[str, Any]] = []
+        self._uses: list[BodyUse] = []
         self._other_ends: list[tuple[str, Literal["state", "answer"]]] = []
 
     def accept(self, pairs: Sequence[tuple[RequestRow, Record | None]]) -> set[str]:
@@ -81,7 +83,11 @@ class Recording:
     def apply(self, changes: Sequence[Change]) -> Recorded:
         """Folds the changes in."""
         known = [(change.row, change.record) for change in changes if change.row is not None]
-        facts = [fact for change in changes if (fact := fact_of(change, self._now)) is not None]
+        facts: list[Fact] = []
+        for change in changes:
+            fact = fact_of(change, self._now)
+            facts += [] if fact is None else [fact]
+            self._uses += filter(None, [_use(change, fact)])
         # Parts of a stream come on another topic than its terminal: what came in one poll goes in before it.
         facts.sort(key=lambda fact: isinstance(fact, Ended))
         self._load([*(row.id for row, _ in known), *(fact.request_id for fact in facts)])
@@ -219,6 +225,7 @@ class Recording:
         self._entries.clear()
         self._db.insert_new(self._connection, event_ids, self._sent)
         self._sent.clear()
+        self._note_bodies()
         for tracked in self._tracked.values():
             if tracked.is_terminal_moved:
                 self._move_terminal(tracked)
@@ -232,10 +239,24 @@ class Recording:
         self._update(
             [{**values, "record": None} for t, values in last if not self._keeps_record(t.life)]
         )
+        release(
+            self._connection,
+            [t.life.id for t, _ in last if not self._keeps_record(t.life)],
+            only_bodies=True,
+        )
         moved = [t for t in self._tracked.values() if t.cursor != t.first_cursor]
         self._update([{"next_cursor": t.cursor} | _key(t) for t in moved])
         for tracked in self._tracked.values():
             tracked.before, tracked.first_cursor = tracked.life, tracked.cursor
+
+    def _note_bodies(self) -> None:
+        uses: list[tuple[BodyUse, bool]] = []
+        for use in self._uses:
+            life = self._tracked[use.request_id].life
+            is_kept = not life.is_forgotten if use.is_answer else self._keeps_record(life)
+            uses.append((use, not is_kept))
+        note_uses(self._db, self._connection, uses)
+        self._uses.clear()
 
     def _move_terminal(self, tracked: _Tracked) -> None:
         columns = request_events.c
@@ -249,6 +270,15 @@ class Recording:
     def _update(self, rows: list[dict[str, Any]]) -> None:
         if rows:
             self._connection.execute(_UPDATE, rows)
+
+
+def _use(change: Change, fact: Fact | None) -> BodyUse | None:
+    """The bytes that the event of a change refers to."""
+    if change.row is not None:
+        return body_use(change.row.id, change.event, is_answer=False)
+    if isinstance(fact, Ended):
+        return body_use(fact.request_id, change.event, is_answer=True)
+    return None
 
 
 def _key(tracked: _Tracked) -> dict[str, Any]:

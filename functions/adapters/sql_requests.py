@@ -8,7 +8,7 @@ from sqlalchemy import Connection, bindparam, delete, func, or_, select, update
 
 from events.record import Record
 from events.types import State
-from functions.adapters import sql_keys
+from functions.adapters import sql_bodies, sql_keys
 from functions.adapters.sql_database import Database, in_lists
 from functions.adapters.sql_recording import Recording
 from functions.adapters.sql_rows import ROW_COLUMNS, request_row, unpack_record
@@ -318,6 +318,7 @@ def _delete_event_ids(connection: Connection, ids: list[str]) -> None:
 
 
 def _delete_traces(connection: Connection, ids: list[str]) -> None:
+    sql_bodies.release(connection, ids)
     for some in in_lists(ids):
         connection.execute(delete(request_events).where(request_events.c.request_id.in_(some)))
         connection.execute(delete(feedback).where(feedback.c.request_id.in_(some)))

@@ -130,6 +130,24 @@ request_events = Table(
 )
 Index("request_events_cursor", request_events.c.request_id, request_events.c.cursor)
 
+# Bodies and answers that travel by reference. Bytes may be shared: they go when every request has released them.
+request_bodies = Table(
+    "request_bodies",
+    metadata,
+    Column("request_id", String(128), primary_key=True),
+    Column("ref", String(80), primary_key=True),
+    Column("is_answer", Boolean, primary_key=True),
+    Column("is_released", Boolean, nullable=False),
+)
+_RELEASED: Final = request_bodies.c.is_released
+Index("request_bodies_ref", request_bodies.c.ref)
+Index(
+    "request_bodies_released",
+    request_bodies.c.ref,
+    sqlite_where=_RELEASED,
+    postgresql_where=_RELEASED,
+)
+
 idempotency_keys = Table(
     "idempotency_keys",
     metadata,

@@ -1,6 +1,7 @@
 """The store on SQLAlchemy Core: a SQLite file by default, PostgreSQL by URL, `sqlite://` in memory for tests."""
 
 from functions.adapters.sql_batches import SqlBatches
+from functions.adapters.sql_bodies import SqlBodies
 from functions.adapters.sql_callbacks import SqlCallbacks
 from functions.adapters.sql_database import Database
 from functions.adapters.sql_feedback import SqlFeedback
@@ -8,7 +9,7 @@ from functions.adapters.sql_requests import SqlRequests
 from functions.ports import Clock
 
 
-class SqlStore(SqlRequests, SqlCallbacks, SqlBatches, SqlFeedback):
+class SqlStore(SqlRequests, SqlBodies, SqlCallbacks, SqlBatches, SqlFeedback):
     """Implements `functions.store.Store`: thread-safe, every method one transaction, for several processes at once.
 
     `url` is a SQLAlchemy URL. `boot_id` names the life of a volatile broker (empty: the broker is durable); rows that
@@ -23,6 +24,7 @@ class SqlStore(SqlRequests, SqlCallbacks, SqlBatches, SqlFeedback):
     ) -> None:
         database = Database(url)
         SqlRequests.__init__(self, database, clock, boot_id, keeps_prompts=keeps_prompts)
+        SqlBodies.__init__(self, database)
         SqlCallbacks.__init__(self, database)
         SqlBatches.__init__(self, database)
         SqlFeedback.__init__(self, database)

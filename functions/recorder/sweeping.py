@@ -1,17 +1,19 @@
-"""The bytes of files go when no file has them any more.
+"""Bytes go when nothing has them any more: those of files, and those of bodies and answers of requests.
 
-Bytes are named by their content, so that several files, of several tenants too, may share them: they are not deleted
-with a row, but swept when no row names them. Bytes that were put or asked for again a moment ago are left: their row
-may be on its way.
+Bytes are named by their content, so that several rows, of several tenants too, may share them: they are not deleted
+with a row, but swept when no row names them. Bytes that were put again a moment ago are left: their row may be on its
+way. Bodies go only after a request that had them was forgotten: what no row has named yet may still be read.
 """
 
 import logging
 from typing import Final
 
 from functions.ports import BlobStore, Clock
-from functions.store import BatchStore
+from functions.store import Store
 
 SWEEP_S: Final = 60.0
+MOST_BODIES: Final = 2000
+"""Bodies looked at in one sweep."""
 YOUNG_S: Final = 600.0
 """Bytes are left this long after they were last put: far longer than from there to their row."""
 
@@ -21,20 +23,29 @@ log = logging.getLogger(__name__)
 class Sweeper:
     """Call `tick` as often as the reaper's, from the same thread."""
 
-    def __init__(self, store: BatchStore, blobs: BlobStore, clock: Clock) -> None:
+    def __init__(self, store: Store, blobs: BlobStore, clock: Clock) -> None:
         self._store = store
         self._blobs = blobs
         self._clock = clock
         self._done_s = clock.monotonic_s()
 
     def tick(self) -> int:
-        """Sweeps at most once in `SWEEP_S`; returns how many files' bytes are gone."""
+        """Sweeps at most once in `SWEEP_S`; returns how many bytes' references lead nowhere now."""
         if self._clock.monotonic_s() - self._done_s < SWEEP_S:
             return 0
         self._done_s = self._clock.monotonic_s()
+        gone = self._sweep_files() + self._sweep_bodies()
+        if gone:
+            log.info("bytes that nothing has any more are gone", extra={"count": gone})
+        return gone
+
+    def _sweep_files(self) -> int:
         old = list(self._blobs.files(unused_s=YOUNG_S))
         unused = set(old) - self._store.refs_in_use(old)
-        gone = sum(self._blobs.delete(ref, unused_s=YOUNG_S) for ref in unused)
-        if gone:
-            log.info("bytes of deleted files are gone", extra={"count": gone})
-        return gone
+        return sum(self._blobs.delete(ref, unused_s=YOUNG_S) for ref in unused)
+
+    def _sweep_bodies(self) -> int:
+        unused = self._store.unused_bodies(MOST_BODIES)
+        gone = [ref for ref in unused if self._blobs.delete(ref, unused_s=YOUNG_S)]
+        self._store.forget_bodies(gone)
+        return len(gone)

@@ -133,14 +133,6 @@ class PartitionLedger:
         self._finished.add(offset)
         self._trim()
 
-    def positioned(self, position: int) -> None:
-        """Notes the consumer's position: offsets below it that were never returned (transaction markers,
-        compacted records) hold nothing back, so a drained partition commits it.
-        """
-        if self._next is None or position > self._next:
-            self._next = position
-            self._trim()
-
     def commit(self) -> Commit | None:
         """What to commit now; None where nothing is known of the partition."""
         low = self.watermark
@@ -220,11 +212,6 @@ class Ledger:
     def finished(self, partition: PartitionId, offset: int) -> None:
         if partition in self._partitions:
             self._partitions[partition].finished(offset)
-
-    def positioned(self, positions: Mapping[PartitionId, int]) -> None:
-        for partition, position in positions.items():
-            if partition in self._partitions:
-                self._partitions[partition].positioned(position)
 
     def pending(self) -> dict[PartitionId, Commit]:
         """Commits that differ from what is committed; pass them to the consumer, then to `committed`."""

@@ -14,6 +14,7 @@ import msgspec
 from events import bodies, json_codec, limits
 from events.errors import EventRejected
 from events.types import Operation
+from events.whole_numbers import with_whole_numbers
 
 REFUSED: Final = frozenset(
     {
@@ -55,12 +56,17 @@ def check_body(operation: Operation, body: Mapping[str, object]) -> None:
         if body[name] is not None:
             raise EventRejected("unsupported_parameter", f"{name} is not supported here", name)
     try:
-        typed = msgspec.convert(body, _TYPES[operation])
+        typed = msgspec.convert(as_typed(operation, body), _TYPES[operation])
     except msgspec.ValidationError as error:
         _refuse_typed(str(error))
     if typed.model is not None and not typed.model.isprintable():
         _refuse("model", "must not hold control characters")
     _CHECKS[operation](typed)
+
+
+def as_typed(operation: Operation, body: Mapping[str, object]) -> dict[str, object]:
+    """The body with whole numbers where its operation has integers, however the client wrote them."""
+    return with_whole_numbers(_TYPES[operation], body)
 
 
 def without_nulls(body: Mapping[str, object]) -> dict[str, object]:

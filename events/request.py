@@ -10,7 +10,7 @@ from typing import Final, Literal
 from events import json_codec, types
 from events.amounts import read_amount
 from events.attributes import is_json
-from events.body_checks import check_body, without_nulls
+from events.body_checks import as_typed, check_body, without_nulls
 from events.cascading import parse_cascade
 from events.errors import EventRejected
 from events.identity import correlation_id_of, request_id_of
@@ -262,7 +262,7 @@ def _shared(event: Event, operation: Operation, body: dict[str, object]) -> dict
         asked = event.subject if event.type == types.REQUEST and event.subject else AUTO
     return {
         "operation": operation,
-        "body": body,
+        "body": as_typed(operation, body),
         "asked_model": asked,
         "stream": body.get("stream") is True,
         "tenant": _id(event, types.TENANT) or types.DEFAULT_TENANT,

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 SPARE_CALLS: Final = 256
 """Open calls beyond `max_waiters`: polls, listings, uploads. The next is shed."""
-_PROBES: Final = frozenset({"/healthz", "/readyz", "/metrics"})
+_PROBES: Final = frozenset({"/healthz", "/health", "/readyz", "/metrics"})
 _BY_EVENT_ID: Final = ("/v1/requests/", "/v1/responses/")
 """Paths whose next part may be the id of a caller's event."""
 _BY_STATUS: Final[Mapping[int, ApiError]] = {

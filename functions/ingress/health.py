@@ -1,4 +1,4 @@
-"""`/healthz`, `/readyz`, `/metrics`."""
+"""`/healthz` (also `/health`, which clients of model servers ask first), `/readyz`, `/metrics`."""
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.requests import Request
@@ -33,6 +33,7 @@ def routes(deps: Deps) -> list[Route]:
 
     return [
         Route("/healthz", alive, methods=["GET"]),
+        Route("/health", alive, methods=["GET"]),
         Route("/readyz", ready, methods=["GET"]),
         Route("/metrics", metrics, methods=["GET"]),
     ]

@@ -92,6 +92,7 @@ OPERATIONS: Final = (
     Operation(method="post", path="/", summary="A CloudEvent of type io.pickspin.inference.request.v1.",
               takes="CloudEvent", takes_type="application/cloudevents+json", gives="Request", statuses=(202,)),
     Operation(method="get", path="/healthz", summary="The process lives.", is_open=True),
+    Operation(method="get", path="/health", summary="The same, where clients of model servers look.", is_open=True),
     Operation(method="get", path="/readyz", summary="A request can succeed now.", is_open=True),
     Operation(method="get", path="/metrics", summary="Prometheus metrics.", gives="Text",
               gives_types=("text/plain",), is_open=True),

@@ -72,7 +72,7 @@ CASES: list[tuple[str, dict[str, object], str]] = [
     ("H25-part-nested", part(type="text", text=[{"type": "text"}]), "messages[0].content[1].text"),
     ("H26-max_tokens-0", chat(max_tokens=0), "max_tokens"),
     ("H26-max_tokens-minus-1", chat(max_tokens=-1), "max_tokens"),
-    ("H26-max_tokens-1e9", chat(max_tokens=1e9), "max_tokens"),
+    ("H26-max_tokens-1e10", chat(max_tokens=1e10), "max_tokens"),
     ("H26-max_tokens-1e12", chat(max_tokens=10**12), "max_tokens"),
     ("H26-max_tokens-text", chat(max_tokens="5"), "max_tokens"),
     ("H26-max_tokens-1.5", chat(max_tokens=1.5), "max_tokens"),

@@ -21,7 +21,8 @@ async def test_ready_means_every_check_is_met(rig: Any) -> None:
     caught_up = [False]
     rig.use(health=Health(clock, lambda: (Check("replies_followed", caught_up[0]),)), clock=clock)
     async with rig.client() as client:
-        assert (await client.get("/healthz")).status_code == 200
+        for path in ("/healthz", "/health"):
+            assert (await client.get(path)).status_code == 200
         answer = await client.get("/readyz")
         assert answer.status_code == 503
         assert answer.json()["error"]["code"] == "not_ready"

@@ -14,6 +14,7 @@ from typing import Final, Literal, Protocol
 from events.identity import SentEvent
 from events.record import Event, Record
 from events.types import State
+from functions.paging import Listed, Page
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,9 +252,9 @@ class RequestStore(Protocol):
         ...
 
     def requests(
-        self, *, tenant: str | None, states: Sequence[State] | None = None, limit: int = 100
-    ) -> Sequence[RequestRow]:
-        """The newest rows. Only `request` reads results; lists leave `result` None."""
+        self, page: Page, *, tenant: str | None, states: Sequence[State] | None = None
+    ) -> Listed[RequestRow]:
+        """Only `request` reads results; lists leave `result` None. Raises CursorUnknown."""
         ...
 
     def record_batch(self, changes: "Sequence[Change]") -> "Recorded":
@@ -346,6 +347,10 @@ class CallbackStore(Protocol):
 
     def target(self, target_id: str) -> CallbackTarget | None: ...
 
+    def targets(self, tenant: str, page: Page) -> Listed[CallbackTarget]:
+        """Those that are enabled, by id. Raises CursorUnknown."""
+        ...
+
     def disable_target(self, target_id: str) -> None: ...
 
     def enqueue_delivery(self, delivery: Delivery) -> bool:
@@ -378,7 +383,9 @@ class BatchStore(Protocol):
 
     def file(self, file_id: str) -> FileRow | None: ...
 
-    def files(self, tenant: str, limit: int = 100) -> Sequence[FileRow]: ...
+    def files(self, tenant: str, page: Page, purpose: str | None = None) -> Listed[FileRow]:
+        """Raises CursorUnknown; a file that was deleted is still known as a place in the list."""
+        ...
 
     def refs_in_use(self, refs: Sequence[str]) -> frozenset[str]:
         """Which of these references some file has."""
@@ -396,7 +403,7 @@ class BatchStore(Protocol):
 
     def batch(self, batch_id: str) -> BatchRow | None: ...
 
-    def batches(self, tenant: str, limit: int = 100) -> Sequence[BatchRow]: ...
+    def batches(self, tenant: str, page: Page) -> Listed[BatchRow]: ...
 
     def update_batch(self, row: BatchRow) -> None: ...
 

@@ -9,19 +9,29 @@ from sqlalchemy import Connection, Table, delete, func, select, update
 from events.types import State
 from functions.adapters import sql_keys
 from functions.adapters.sql_database import Database, in_lists, json_object, to_json
+from functions.adapters.sql_paging import PagedTable
 from functions.adapters.sql_rows import ROW_COLUMNS, request_row
-from functions.adapters.sql_schema import batches, files, requests
+from functions.adapters.sql_schema import batches, deleted_files, files, requests
+from functions.paging import Listed, Page
+from functions.ports import Clock
 from functions.store import BatchRow, Claim, FileRow, KeyUse, RequestRow
 
 OPEN: Final = ("validating", "in_progress", "finalizing", "cancelling")
 """Statuses of batches that still need work."""
+_FILES: Final = PagedTable(
+    (files.c.created_at, files.c.id),
+    files.c.tenant,
+    ((deleted_files.c.created_at, deleted_files.c.id), deleted_files.c.tenant),
+)
+_BATCHES: Final = PagedTable((batches.c.created_at, batches.c.id), batches.c.tenant)
 
 
 class SqlBatches:
     """Implements `functions.store.BatchStore`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, clock: Clock) -> None:
         self._db = database
+        self._clock = clock
 
     def add_file(self, row: FileRow, *, key: KeyUse | None = None) -> Claim:
         values = _columns(files, row)
@@ -33,11 +43,11 @@ class SqlBatches:
             found = connection.execute(query).mappings().first()
         return None if found is None else FileRow(**found)
 
-    def files(self, tenant: str, limit: int = 100) -> Sequence[FileRow]:
+    def files(self, tenant: str, page: Page, purpose: str | None = None) -> Listed[FileRow]:
         query = select(files).where(files.c.tenant == tenant)
-        query = query.order_by(files.c.created_at.desc(), files.c.id).limit(limit)
-        with self._db.read() as connection:
-            return [FileRow(**found) for found in connection.execute(query).mappings()]
+        if purpose is not None:
+            query = query.where(files.c.purpose == purpose)
+        return _FILES.read(self._db, query, page, tenant, lambda found: FileRow(**found))
 
     def refs_in_use(self, refs: Sequence[str]) -> frozenset[str]:
         found: set[str] = set()
@@ -53,9 +63,16 @@ class SqlBatches:
             batches.c.tenant == files.c.tenant,
             batches.c.status.in_(OPEN),
         )
+        place = select(files.c.id, files.c.tenant, files.c.created_at).where(files.c.id == file_id)
         with self._db.write() as connection:
+            found = connection.execute(place).mappings().first()
             query = delete(files).where(files.c.id == file_id, ~reads.exists())
-            return connection.execute(query).rowcount > 0
+            if found is None or connection.execute(query).rowcount == 0:
+                return False
+            # Whoever deletes what a page showed goes on from the last of it.
+            gone = {**found, "deleted_at": self._clock.now()}
+            self._db.insert_new(connection, deleted_files, [gone])
+            return True
 
     def add_batch(
         self, row: BatchRow, *, key: KeyUse | None = None, limit: int | None = None
@@ -74,11 +91,9 @@ class SqlBatches:
             found = connection.execute(query).mappings().first()
         return None if found is None else _batch_row(found)
 
-    def batches(self, tenant: str, limit: int = 100) -> Sequence[BatchRow]:
+    def batches(self, tenant: str, page: Page) -> Listed[BatchRow]:
         query = select(batches).where(batches.c.tenant == tenant)
-        query = query.order_by(batches.c.created_at.desc(), batches.c.id).limit(limit)
-        with self._db.read() as connection:
-            return [_batch_row(found) for found in connection.execute(query).mappings()]
+        return _BATCHES.read(self._db, query, page, tenant, _batch_row)
 
     def update_batch(self, row: BatchRow) -> None:
         columns = batches.c

@@ -9,9 +9,12 @@ from sqlalchemy import Connection, func, or_, select, update
 
 from functions.adapters import sql_keys
 from functions.adapters.sql_database import Database
+from functions.adapters.sql_paging import PagedTable
 from functions.adapters.sql_schema import callback_targets, deliveries
+from functions.paging import Listed, Page
 from functions.store import CallbackTarget, Claim, Delivery, KeyUse
 
+_TARGETS: Final = PagedTable((callback_targets.c.id,), callback_targets.c.tenant)
 _COLUMNS: Final = tuple(column for column in deliveries.c if column.name != "leased_until")
 
 
@@ -45,6 +48,11 @@ class SqlCallbacks:
         with self._db.read() as connection:
             found = connection.execute(query).mappings().first()
         return None if found is None else CallbackTarget(**found)
+
+    def targets(self, tenant: str, page: Page) -> Listed[CallbackTarget]:
+        columns = callback_targets.c
+        query = select(callback_targets).where(columns.tenant == tenant, ~columns.is_disabled)
+        return _TARGETS.read(self._db, query, page, tenant, lambda found: CallbackTarget(**found))
 
     def disable_target(self, target_id: str) -> None:
         with self._db.write() as connection:

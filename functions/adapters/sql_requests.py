@@ -10,9 +10,11 @@ from events.record import Record
 from events.types import State
 from functions.adapters import sql_bodies, sql_keys
 from functions.adapters.sql_database import Database, in_lists
+from functions.adapters.sql_paging import PagedTable
 from functions.adapters.sql_recording import Recording
 from functions.adapters.sql_rows import ROW_COLUMNS, request_row, unpack_record
 from functions.adapters.sql_schema import (
+    deleted_files,
     deliveries,
     event_ids,
     feedback,
@@ -21,6 +23,7 @@ from functions.adapters.sql_schema import (
     settings_table,
 )
 from functions.errors import ApiError
+from functions.paging import Listed, Page
 from functions.ports import Clock
 from functions.store import Change, Claim, KeyUse, Mark, Recorded, RequestEvent, RequestRow
 
@@ -29,6 +32,7 @@ UNSTORED_KEEP: Final = timedelta(hours=1)
 PURGE_LIMIT: Final = 2000
 """Rows deleted in one transaction."""
 _BOOT: Final = "boot_id"
+_REQUESTS: Final = PagedTable((requests.c.accepted_at, requests.c.id), requests.c.tenant)
 _NOTHING_KEPT: Final = {"record": None, "result": None, "decision": None, "meta": None}
 
 
@@ -117,20 +121,14 @@ class SqlRequests:
             return connection.execute(query).scalar()
 
     def requests(
-        self, *, tenant: str | None, states: Sequence[State] | None = None, limit: int = 100
-    ) -> Sequence[RequestRow]:
-        query = (
-            select(*ROW_COLUMNS)
-            .where(requests.c.is_known, ~requests.c.is_forgotten)
-            .order_by(requests.c.accepted_at.desc(), requests.c.id)
-            .limit(limit)
-        )
+        self, page: Page, *, tenant: str | None, states: Sequence[State] | None = None
+    ) -> Listed[RequestRow]:
+        query = select(*ROW_COLUMNS).where(requests.c.is_known, ~requests.c.is_forgotten)
         if tenant is not None:
             query = query.where(requests.c.tenant == tenant)
         if states is not None:
             query = query.where(requests.c.state.in_([state.value for state in states]))
-        with self._db.read() as connection:
-            return [request_row(found) for found in connection.execute(query).mappings()]
+        return _REQUESTS.read(self._db, query, page, tenant, request_row)
 
     def marks(self, request_ids: Sequence[str]) -> Mapping[str, Mark]:
         columns = requests.c
@@ -254,6 +252,7 @@ class SqlRequests:
                 )
             _delete_traces(connection, [*ids, *private])
             _delete_event_ids(connection, ids)
+            connection.execute(delete(deleted_files).where(deleted_files.c.deleted_at < before))
             sql_keys.forget_old(connection, now)
         return len(ids)
 

@@ -36,7 +36,7 @@ from functions.adapters.private_files import close_to_others, make_private_file
 from functions.errors import StartupFailed
 
 SCHEMA_VERSION: Final = 1
-"""Grows when an older program could not use the database any more; tables that are only added do not change it."""
+"""Grows when an older program could not use the database any more; tables and indexes that are only added do not change it."""
 BUSY_TIMEOUT_S: Final = 10.0
 """How long a writer waits for another process's transaction."""
 WRITE: Final = "pickspin_write"
@@ -179,6 +179,7 @@ callback_targets = Table(
     Column("is_ad_hoc", Boolean, nullable=False),
     Column("is_disabled", Boolean, nullable=False),
 )
+Index("callback_targets_tenant", callback_targets.c.tenant, callback_targets.c.id)
 
 deliveries = Table(
     "deliveries",
@@ -208,6 +209,17 @@ files = Table(
     Column("ref", Text, nullable=False),
 )
 Index("files_tenant", files.c.tenant, files.c.created_at)
+
+# Where in the list a file stood that was deleted: whoever deletes what a page showed asks for the next one after it.
+deleted_files = Table(
+    "deleted_files",
+    metadata,
+    Column("id", String(128), primary_key=True),
+    Column("tenant", String(128), nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("deleted_at", Instant, nullable=False),
+)
+Index("deleted_files_old", deleted_files.c.deleted_at)
 
 batches = Table(
     "batches",
@@ -316,12 +328,16 @@ def _on_sqlite_begin(connection: Connection) -> None:
 def _prepare(engine: Engine) -> None:
     if engine.dialect.name == "sqlite":
         _use_wal(engine)
-    if _version(engine) == SCHEMA_VERSION and _has_all_tables(engine):
+    if _version(engine) == SCHEMA_VERSION and _is_complete(engine):
         return
     with engine.connect().execution_options(**{WRITE: True}) as connection, connection.begin():
         if engine.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
         metadata.create_all(connection)
+        for table in metadata.tables.values():
+            # Tables that were there before get the indexes that are new.
+            for index in table.indexes:
+                index.create(connection, checkfirst=True)
         found = connection.execute(select(schema_version.c.version)).scalar()
         if found is None:
             connection.execute(insert(schema_version).values(version=SCHEMA_VERSION))
@@ -339,9 +355,17 @@ def _version(engine: Engine) -> int | None:
     return found
 
 
-def _has_all_tables(engine: Engine) -> bool:
+def _is_complete(engine: Engine) -> bool:
+    """Whether every table and index is there."""
     with engine.connect() as connection:
-        return metadata.tables.keys() <= set(inspect(connection).get_table_names())
+        found = inspect(connection)
+        if not metadata.tables.keys() <= set(found.get_table_names()):
+            return False
+        return all(
+            {index.name for index in table.indexes}
+            <= {index["name"] for index in found.get_indexes(name)}
+            for name, table in metadata.tables.items()
+        )
 
 
 def _use_wal(engine: Engine) -> None:

@@ -26,7 +26,7 @@ class SqlStore(SqlRequests, SqlBodies, SqlCallbacks, SqlBatches, SqlFeedback):
         SqlRequests.__init__(self, database, clock, boot_id, keeps_prompts=keeps_prompts)
         SqlBodies.__init__(self, database)
         SqlCallbacks.__init__(self, database)
-        SqlBatches.__init__(self, database)
+        SqlBatches.__init__(self, database, clock)
         SqlFeedback.__init__(self, database)
 
     def close(self) -> None:

@@ -19,7 +19,8 @@ from functions.ingress.answering import answer
 from functions.ingress.claims import key_of_request, made_id
 from functions.ingress.deps import Deps
 from functions.ingress.files import file_of
-from functions.ingress.owned import limit_of, not_found, tenant_of
+from functions.ingress.listing import listed, page_of
+from functions.ingress.owned import not_found, tenant_of
 from functions.store import BatchRow
 
 ENDPOINTS: Final = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings"})
@@ -48,17 +49,9 @@ def routes(deps: Deps) -> list[Route]:
         return answer(show(known or row))
 
     async def listing(request: Request) -> Response:
-        rows = await deps.offload(deps.store.batches, tenant_of(deps, request), limit_of(request))
-        shown = [show(row) for row in rows]
-        return answer(
-            {
-                "object": "list",
-                "data": shown,
-                "has_more": False,
-                "first_id": shown[0]["id"] if shown else None,
-                "last_id": shown[-1]["id"] if shown else None,
-            }
-        )
+        page = page_of(request)
+        read = deps.offload(deps.store.batches, tenant_of(deps, request), page)
+        return await listed(read, show, lambda row: row.id)
 
     async def one(request: Request) -> Response:
         return answer(show(await _own(deps, request)))

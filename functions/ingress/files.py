@@ -1,7 +1,6 @@
 """`/v1/files`: bytes for batches. The rows are in the store, the bytes in the blob store."""
 
 import contextlib
-import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Final
@@ -18,15 +17,22 @@ from functions.ingress import reading
 from functions.ingress.answering import answer
 from functions.ingress.claims import key_of_request, made_id
 from functions.ingress.deps import Deps
-from functions.ingress.owned import limit_of, not_found, tenant_of
+from functions.ingress.listing import listed, page_of
+from functions.ingress.owned import not_found, tenant_of
 from functions.ingress.shares import Places
 from functions.store import FileRow
 
 PURPOSES: Final = frozenset({"batch", "user_data", "assistants", "fine-tune", "evals", "vision"})
+OUR_PURPOSES: Final = frozenset({"batch_output"})
+"""What no upload may have: of files that batches end with."""
+MAX_LIMIT: Final = 10_000
+"""Most files in one page, as OpenAI has it."""
 FORM_SPARE_BYTES: Final = 64 * 1024
 """Room for the form around the file."""
 MAX_FIELDS: Final = 8
-_NAME: Final = re.compile(r"[^\w .()+@-]")
+MAX_NAME_CHARS: Final = 255
+_IN_FORMS: Final = {"%22": '"', "%0D": "\r", "%0A": "\n"}
+"""How forms write what cannot stand in a quoted name (WHATWG, multipart/form-data)."""
 
 
 def routes(deps: Deps) -> list[Route]:
@@ -41,7 +47,10 @@ def routes(deps: Deps) -> list[Route]:
         return answer(show(await _keep(deps, request, tenant, upload)))
 
     async def listing(request: Request) -> Response:
-        return answer(await _list(deps, request))
+        tenant, purpose = tenant_of(deps, request), _purpose_of(request)
+        page = page_of(request, most=MAX_LIMIT)
+        read = deps.offload(deps.store.files, tenant, page, purpose)
+        return await listed(read, show, lambda row: row.id)
 
     async def one(request: Request) -> Response:
         return answer(show(await own_file(deps, request)))
@@ -67,17 +76,17 @@ def routes(deps: Deps) -> list[Route]:
     ]
 
 
-async def _list(deps: Deps, request: Request) -> dict[str, object]:
-    rows = await deps.offload(deps.store.files, tenant_of(deps, request), limit_of(request))
-    wanted = request.query_params.get("purpose")
-    shown = [show(row) for row in rows if wanted in (None, row.purpose)]
-    return {
-        "object": "list",
-        "data": shown,
-        "has_more": False,
-        "first_id": shown[0]["id"] if shown else None,
-        "last_id": shown[-1]["id"] if shown else None,
-    }
+def _purpose_of(request: Request) -> str | None:
+    """The purpose that a list is of; None: all.
+
+    Raises:
+        ApiError: `invalid_value`.
+    """
+    purpose = request.query_params.get("purpose") or None
+    if purpose is not None and purpose not in {*PURPOSES, *OUR_PURPOSES}:
+        allowed = ", ".join(sorted({*PURPOSES, *OUR_PURPOSES}))
+        raise ApiError("invalid_value", f"purpose is one of: {allowed}.", param="purpose")
+    return purpose
 
 
 async def own_file(deps: Deps, request: Request) -> FileRow:
@@ -108,6 +117,14 @@ def show(row: FileRow) -> dict[str, object]:
         "purpose": row.purpose,
         "status": "processed",
     }
+
+
+def _name_of(given: str | None) -> str:
+    """The file's name as its owner sees it again: any text without control characters, which become `_`."""
+    name = given or "file"
+    for written, char in _IN_FORMS.items():
+        name = name.replace(written, char)
+    return "".join(char if char.isprintable() else "_" for char in name[:MAX_NAME_CHARS])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +186,7 @@ async def _read_form(deps: Deps, request: Request) -> _Upload:
             if (file.size or 0) > limit:
                 raise ApiError("request_too_large", f"The file is larger than {limit} bytes.")
             return _Upload(
-                filename=_NAME.sub("_", file.filename or "file")[:128],
+                filename=_name_of(file.filename),
                 purpose=purpose,
                 bytes=file.size or 0,
                 ref=await deps.offload(deps.blobs.put_file, file.file),

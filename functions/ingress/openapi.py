@@ -13,9 +13,11 @@ from starlette.routing import Route
 from events.bodies import ChatBody, CompletionsBody, EmbeddingsBody
 from events.json_codec import dumps
 from functions.errors import CODES
+from functions.ingress import listing
 from functions.ingress.answering import answer
 
 _JSON: Final = "application/json"
+_PAGE: Final = listing.QUERY
 _SSE: Final = "text/event-stream"
 _WAITING: Final = ("Prefer", "X-Pickspin-Deadline-S", "X-Pickspin-Callback")
 _CALL_HEADERS: Final = (
@@ -60,7 +62,7 @@ OPERATIONS: Final = (
     Operation(method="post", path="/v1/responses/{request_id}/cancel", summary="Cancels a response.",
               gives="Response"),
     Operation(method="get", path="/v1/requests", summary="The newest requests of this key.", gives="RequestList",
-              query=("state", "limit")),
+              query=("state", *_PAGE)),
     Operation(method="get", path="/v1/requests/{request_id}", summary="What became of a request.", gives="Request",
               headers=("Prefer",)),
     Operation(method="delete", path="/v1/requests/{request_id}", summary="Deletes prompt, answer and events.",
@@ -75,18 +77,20 @@ OPERATIONS: Final = (
     Operation(method="post", path="/v1/files", summary="Uploads a file.", takes="Upload",
               takes_type="multipart/form-data", gives="File", headers=("Idempotency-Key",)),
     Operation(method="get", path="/v1/files", summary="Files of this key.", gives="FileList",
-              query=("purpose", "limit")),
+              query=("purpose", *_PAGE)),
     Operation(method="get", path="/v1/files/{file_id}", summary="One file.", gives="File"),
     Operation(method="delete", path="/v1/files/{file_id}", summary="Deletes a file.", gives="Deleted"),
     Operation(method="get", path="/v1/files/{file_id}/content", summary="The bytes of a file.",
               gives="Bytes", gives_types=("application/octet-stream",)),
     Operation(method="post", path="/v1/batches", summary="Runs the lines of a file.", takes="BatchBody",
               gives="Batch", headers=("Idempotency-Key",)),
-    Operation(method="get", path="/v1/batches", summary="Batches of this key.", gives="BatchList", query=("limit",)),
+    Operation(method="get", path="/v1/batches", summary="Batches of this key.", gives="BatchList", query=_PAGE),
     Operation(method="get", path="/v1/batches/{batch_id}", summary="One batch.", gives="Batch"),
     Operation(method="post", path="/v1/batches/{batch_id}/cancel", summary="Cancels a batch.", gives="Batch"),
     Operation(method="post", path="/v1/callbacks", summary="Registers a callback; shows its secret once.",
               takes="CallbackBody", gives="Callback", statuses=(201,), headers=("Idempotency-Key",)),
+    Operation(method="get", path="/v1/callbacks", summary="Callbacks of this key that are enabled.",
+              gives="CallbackList", query=_PAGE),
     Operation(method="get", path="/v1/callbacks/{target_id}", summary="One callback.", gives="Callback"),
     Operation(method="delete", path="/v1/callbacks/{target_id}", summary="Disables a callback.", gives="Deleted"),
     Operation(method="post", path="/", summary="A CloudEvent of type io.pickspin.inference.request.v1.",
@@ -258,6 +262,7 @@ _HAND_WRITTEN: Final[dict[str, Any]] = {
     "BatchList": _list_of("Batch"),
     "CallbackBody": _object("url", url={"type": "string", "format": "uri"}),
     "Callback": _object("id", "url", id=_TEXT, url=_TEXT, secret=_TEXT, enabled={"type": "boolean"}),
+    "CallbackList": _list_of("Callback"),
     "CloudEvent": _object("specversion", "id", "source", "type", specversion={"const": "1.0"}, id=_TEXT),
 }  # fmt: skip
 

@@ -10,7 +10,6 @@ from functions.ingress.deps import Deps
 from functions.ingress.reading import header_values
 from functions.store import RequestRow
 
-MAX_LIMIT: Final = 100
 SLASH_WITHIN: Final = "\x1f"
 """Stands for a quoted slash within a part of a path: ids may hold one, and never this."""
 
@@ -50,15 +49,3 @@ async def own_row(deps: Deps, request: Request) -> RequestRow:
 
 def not_found() -> ApiError:
     return ApiError("not_found", "There is nothing with that id.")
-
-
-def limit_of(request: Request) -> int:
-    """The query's `limit`, 1 to 100.
-
-    Raises:
-        ApiError: `invalid_value`.
-    """
-    text = request.query_params.get("limit", str(MAX_LIMIT))
-    if not (text.isascii() and text.isdigit() and len(text) <= 3 and 1 <= int(text) <= MAX_LIMIT):
-        raise ApiError("invalid_value", f"limit is 1 to {MAX_LIMIT}.", param="limit")
-    return int(text)

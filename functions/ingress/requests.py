@@ -1,6 +1,7 @@
 """`/v1/requests`: what became of a request, its events from a cursor on, its cancellation and its deletion."""
 
 import asyncio
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
@@ -16,9 +17,11 @@ from functions.ingress import deadlines
 from functions.ingress.accepting import acknowledged, refused, require_writable, send_cancel
 from functions.ingress.answering import answer, id_headers
 from functions.ingress.deps import Deps
-from functions.ingress.owned import limit_of, own_row, tenant_of
+from functions.ingress.listing import listed, page_of
+from functions.ingress.owned import own_row, tenant_of
 from functions.ingress.request_events import RequestEvents
 from functions.ingress.streaming import derived_state, unless_gone
+from functions.paging import Page
 from functions.store import Mark, RequestRow
 from router_model.registry import ServiceView
 
@@ -32,14 +35,10 @@ def routes(deps: Deps) -> list[Route]:
     events = RequestEvents(deps)
 
     async def listing(request: Request) -> Response:
-        rows = await deps.offload(
-            deps.store.requests,
-            tenant=tenant_of(deps, request),
-            states=_states(request.query_params.get("state")),
-            limit=limit_of(request),
-        )
-        shown = [show(row, view_of(deps, row)) for row in rows]
-        return answer({"object": "list", "data": shown, "has_more": False})
+        tenant, states = tenant_of(deps, request), _states(request.query_params.get("state"))
+        page = await _by_request_ids(deps, tenant, page_of(request))
+        read = deps.offload(deps.store.requests, page, tenant=tenant, states=states)
+        return await listed(read, lambda row: show(row, view_of(deps, row)), lambda row: row.id)
 
     async def one(request: Request) -> Response:
         row = await wait_for_end(deps, request, await own_row(deps, request))
@@ -61,6 +60,16 @@ def routes(deps: Deps) -> list[Route]:
         Route(f"{path}/events", events.stream, methods=["GET"]),
         Route(f"{path}/cancel", cancel, methods=["POST"]),
     ]
+
+
+async def _by_request_ids(deps: Deps, tenant: str, page: Page) -> Page:
+    """The page, with requests named by their own ids where it names them by those of their events."""
+
+    async def known_as(name: str | None) -> str | None:
+        sent = None if name is None else await deps.offload(deps.store.sent_as, tenant, name)
+        return name if sent is None else sent
+
+    return replace(page, after=await known_as(page.after), before=await known_as(page.before))
 
 
 async def wait_for_end(deps: Deps, request: Request, row: RequestRow) -> RequestRow:

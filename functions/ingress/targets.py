@@ -16,6 +16,7 @@ from functions.ingress import reading
 from functions.ingress.answering import answer
 from functions.ingress.claims import key_of_request, made_id
 from functions.ingress.deps import Deps
+from functions.ingress.listing import listed, page_of
 from functions.ingress.owned import not_found, tenant_of
 from functions.store import CallbackTarget
 
@@ -23,7 +24,7 @@ SECRET_BYTES: Final = 24
 
 
 def routes(deps: Deps) -> list[Route]:
-    """`/v1/callbacks`: register, look at, disable."""
+    """`/v1/callbacks`: register, list, look at, disable."""
 
     async def register(request: Request) -> Response:
         tenant = tenant_of(deps, request)
@@ -39,9 +40,13 @@ def routes(deps: Deps) -> list[Route]:
         target = first or target
         return answer(shown(target), 201, {"location": f"/v1/callbacks/{target.id}"})
 
+    async def listing(request: Request) -> Response:
+        page = page_of(request)
+        read = deps.offload(deps.store.targets, tenant_of(deps, request), page)
+        return await listed(read, _shown_again, lambda target: target.id)
+
     async def one(request: Request) -> Response:
-        target = await _own(deps, request)
-        return answer({key: value for key, value in shown(target).items() if key != "secret"})
+        return answer(_shown_again(await _own(deps, request)))
 
     async def delete(request: Request) -> Response:
         target = await _own(deps, request)
@@ -50,6 +55,7 @@ def routes(deps: Deps) -> list[Route]:
 
     return [
         Route("/v1/callbacks", register, methods=["POST"]),
+        Route("/v1/callbacks", listing, methods=["GET"]),
         Route("/v1/callbacks/{target_id}", one, methods=["GET"]),
         Route("/v1/callbacks/{target_id}", delete, methods=["DELETE"]),
     ]
@@ -98,6 +104,11 @@ def shown(target: CallbackTarget) -> dict[str, object]:
         "enabled": not target.is_disabled,
         "secret": target.secret,
     }
+
+
+def _shown_again(target: CallbackTarget) -> dict[str, object]:
+    """A target to whoever only knows its id, or has the key: its secret was shown once."""
+    return {key: value for key, value in shown(target).items() if key != "secret"}
 
 
 async def _own(deps: Deps, request: Request) -> CallbackTarget:

@@ -74,7 +74,7 @@ class PagedTable:
 def _beyond(keys: Columns, place: Sequence[Any], *, is_up: bool) -> ColumnElement[bool]:
     """What comes after a place in the order of `keys`. The bound on the first key alone lets an index find it."""
     key, value = keys[0], place[0]
-    further = key > value if is_up else key < value
+    further: ColumnElement[bool] = key > value if is_up else key < value
     if len(keys) == 1:
         return further
     upto = key >= value if is_up else key <= value

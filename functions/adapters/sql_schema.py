@@ -36,7 +36,8 @@ from functions.adapters.private_files import close_to_others, make_private_file
 from functions.errors import StartupFailed
 
 SCHEMA_VERSION: Final = 1
-"""Grows when an older program could not use the database any more; tables and indexes that are only added do not change it."""
+"""Grows when an older program could not use the database any more; what is only added, tables and indexes, does not
+change it."""
 BUSY_TIMEOUT_S: Final = 10.0
 """How long a writer waits for another process's transaction."""
 WRITE: Final = "pickspin_write"

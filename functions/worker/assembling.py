@@ -4,18 +4,18 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from functions.worker.failures import BadReply, of_error_object
-from functions.worker.replies import (
-    FINISH_REASONS,
-    Shape,
-    check_logprobs,
-    check_usage,
+from functions.worker.replies import Shape, read_function_call
+from functions.worker.reply_fields import (
     estimated_usage,
-    finish_of,
+    read_extras,
+    read_finish,
+    read_logprobs,
+    read_texts,
+    read_usage,
 )
+from functions.worker.tool_calls import ToolCalls
 
-_TEXT_FIELDS: Final = ("content", "reasoning_content", "reasoning", "refusal")
 _TOKEN_SLACK: Final = 8
-_MAX_TOOL_CALLS: Final = 128
 _COMPLETION_LOGPROBS: Final = ("tokens", "token_logprobs", "top_logprobs", "text_offset")
 
 
@@ -23,11 +23,14 @@ _COMPLETION_LOGPROBS: Final = ("tokens", "token_logprobs", "top_logprobs", "text
 class _Choice:
     """What one choice has said so far."""
 
+    tools: ToolCalls
     texts: dict[str, list[str]] = field(default_factory=dict)
-    tools: dict[int, dict[str, Any]] = field(default_factory=dict)
+    function_call: dict[str, str] = field(default_factory=dict)
     logprobs: dict[str, list[Any]] = field(default_factory=dict)
+    chars: int = 0
     finish_reason: str | None = None
     parts: int = 0
+    has_role: bool = False
 
 
 class Assembler:
@@ -47,88 +50,118 @@ class Assembler:
         self._max_bytes = max_bytes
         self._max_parts = None if max_tokens is None else max_tokens + _TOKEN_SLACK
         self._has_usage = has_usage
-        self._choices = [_Choice() for _ in range(shape.choices)]
+        self._choices = [
+            _Choice(ToolCalls(shape.reply_id, index)) for index in range(shape.choices)
+        ]
         self._usage: dict[str, Any] | None = None
+        self._extras: dict[str, str] = {}
         self._bytes = 0
         self.is_cut = False
         self.has_content = False
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether every choice said that it has ended: what may follow is usage, and the word that nothing follows."""
+        return all(choice.finish_reason is not None for choice in self._choices)
+
     def add(self, chunk: dict[str, Any]) -> dict[str, Any] | None:
-        """The chunk as the client gets it, or None where there is nothing for the client in it.
+        """The chunk as the client gets it, or None where there is nothing for the client in it. Usage is kept for
+        `endings`, wherever the server says it.
 
         Raises:
             BadReply: not a chunk of this reply.
+            CallFailed: the server gave up in the middle of the answer.
             ApiError: the server said in the stream that the request is at fault.
         """
-        if chunk.get("error") is not None:
+        if chunk.get("error"):
             raise of_error_object(chunk["error"])
         entries = chunk.get("choices")
-        if not isinstance(entries, list):
+        if not isinstance(entries, list | None):
             raise BadReply("choices")
-        usage = check_usage(chunk.get("usage"))
-        self._usage = usage or self._usage
-        shown = [found for entry in entries if (found := self._entry(entry)) is not None]
-        if not shown and not (usage and self._has_usage and not entries):
-            return None
-        found = self._shape.envelope(is_chunk=True) | {"choices": shown}
-        if self._has_usage:
-            found["usage"] = usage if not entries else None
-        return found
-
-    def closing(self) -> dict[str, Any] | None:
-        """The chunk that ends a reply which was cut, or whose server forgot the finish reason; None: not needed."""
-        missing = [
-            (index, choice)
-            for index, choice in enumerate(self._choices)
-            if choice.finish_reason is None
+        usage = read_usage(chunk)
+        if usage is not None and (usage["total_tokens"] or self._usage is None):
+            self._usage = usage
+        self._extras |= read_extras(chunk)
+        shown = [
+            found
+            for place, entry in enumerate(entries or ())
+            if (found := self._entry(entry, place)) is not None
         ]
-        if not missing:
-            return None
-        reason = "length" if self.is_cut else "stop"
-        empty: dict[str, Any] = {"delta": {}} if self._shape.is_chat else {"text": ""}
-        for _, choice in missing:
-            choice.finish_reason = reason
-        return self._shape.envelope(is_chunk=True) | {
-            "choices": [
-                {"index": index, **empty, "logprobs": None, "finish_reason": reason}
-                for index, _ in missing
-            ]
-        }
+        return self._chunk(shown) if shown else None
+
+    def endings(self) -> list[dict[str, Any]]:
+        """The chunks that are still owed to the client: the end of a reply that was cut or whose server forgot the
+        finish reason, and the usage, where it was asked for. To be called once.
+        """
+        owed = []
+        reason = "length" if self.is_cut else None
+        closing = []
+        for index, choice in enumerate(self._choices):
+            if choice.finish_reason is None:
+                choice.finish_reason = reason or ("tool_calls" if choice.tools else "stop")
+                empty: dict[str, Any] = {"text": ""}
+                if self._shape.is_chat:
+                    empty = {"delta": self._last_delta(choice)}
+                end = {"logprobs": None, "finish_reason": choice.finish_reason}
+                closing.append({"index": index, **empty, **end})
+        if closing:
+            owed.append(self._chunk(closing))
+        if self._has_usage:
+            owed.append(self._chunk([]) | {"usage": self._said_usage()})
+        return owed
 
     def result(self) -> tuple[dict[str, Any], bool]:
         """The whole object, and whether its usage had to be estimated.
 
         Raises:
-            BadReply: a choice never said anything and never ended.
+            BadReply: a choice never said anything and never ended, or a tool call has no name.
         """
         if not self.is_cut and not all(c.parts or c.finish_reason for c in self._choices):
             raise BadReply("no_choices")
         choices = [self._whole(index, choice) for index, choice in enumerate(self._choices)]
-        is_estimated = self._usage is None
-        usage = self._usage or estimated_usage(sum(choice.parts for choice in self._choices))
-        return self._shape.envelope() | {"choices": choices, "usage": usage}, is_estimated
+        reply = self._shape.envelope() | self._extras
+        return reply | {"choices": choices, "usage": self._said_usage()}, self._usage is None
 
-    def _entry(self, entry: Any) -> dict[str, Any] | None:
-        index = entry.get("index") if isinstance(entry, dict) else None
+    def _said_usage(self) -> dict[str, Any]:
+        return self._usage or estimated_usage(sum(choice.parts for choice in self._choices))
+
+    def _chunk(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
+        found = self._shape.envelope(is_chunk=True) | self._extras | {"choices": choices}
+        return found | {"usage": None} if self._has_usage else found
+
+    def _index(self, entry: dict[str, Any], place: int) -> int:
+        """A choice's number. Where it is not said there is one choice, or they come in order."""
+        index = entry.get("index")
+        if index is None:
+            index = 0 if len(self._choices) == 1 else place
         if type(index) is not int or not 0 <= index < len(self._choices):
             raise BadReply("index")
+        return index
+
+    def _entry(self, entry: Any, place: int) -> dict[str, Any] | None:
+        if not isinstance(entry, dict):
+            raise BadReply("choice")
+        index = self._index(entry, place)
         choice = self._choices[index]
         if choice.finish_reason is not None:
             return None  # nothing counts after the end of a choice
-        found: dict[str, Any] = {"index": index}
-        has_content = (
-            self._delta(entry, choice, found)
-            if self._shape.is_chat
-            else self._text(entry, choice, found)
-        )
-        logprobs = check_logprobs(entry.get("logprobs"), self._shape)
-        self._add_logprobs(choice, logprobs)
-        reason = entry.get("finish_reason")
-        if reason is not None:
-            choice.finish_reason = finish_of(reason) if reason in FINISH_REASONS else "stop"
-        if not has_content and reason is None and not found.get("delta"):
+        if entry.get("error"):
+            raise of_error_object(entry["error"])
+        shown = self._delta(entry, choice) if self._shape.is_chat else self._text(entry, choice)
+        has_content = any(shown.values())
+        logprobs = self._logprobs(entry, choice)
+        reason = read_finish(entry.get("finish_reason"), has_calls=bool(choice.tools))
+        if not (has_content or reason or logprobs or (shown and not choice.has_role)):
             return None
-        found["logprobs"], found["finish_reason"] = logprobs, choice.finish_reason
+        found: dict[str, Any] = {"index": index}
+        if not self._shape.is_chat:
+            found["text"] = shown.get("text", "")
+        elif reason is None:
+            found["delta"] = self._with_role(choice, shown)
+        else:
+            found["delta"] = self._last_delta(choice, shown)
+        choice.finish_reason = reason
+        found["logprobs"], found["finish_reason"] = logprobs, reason
         if has_content:
             self._count(choice)
         return found
@@ -136,79 +169,66 @@ class Assembler:
     def _count(self, choice: _Choice) -> None:
         choice.parts += 1
         self.has_content = True
+        size = self._bytes + sum(one.tools.size for one in self._choices)
         over = self._max_parts is not None and choice.parts > self._max_parts
-        self.is_cut = self.is_cut or over or self._bytes > self._max_bytes
+        self.is_cut = self.is_cut or over or size > self._max_bytes
 
-    def _text(self, entry: dict[str, Any], choice: _Choice, found: dict[str, Any]) -> bool:
+    def _with_role(self, choice: _Choice, delta: dict[str, Any]) -> dict[str, Any]:
+        """The role is said once, at the beginning: whoever reads a stream joins the texts of deltas."""
+        if choice.has_role:
+            return delta
+        choice.has_role = True
+        return {"role": "assistant", **delta}
+
+    def _last_delta(self, choice: _Choice, delta: dict[str, Any] | None = None) -> dict[str, Any]:
+        found = self._with_role(choice, delta or {})
+        if missing := choice.tools.closing():
+            found = {**found, "tool_calls": [*found.get("tool_calls", ()), *missing]}
+        return found
+
+    def _text(self, entry: dict[str, Any], choice: _Choice) -> dict[str, Any]:
         text = entry.get("text")
         if not isinstance(text, str | None):
             raise BadReply("text")
-        found["text"] = text or ""
-        return self._say(choice, "content", text)
+        self._say(choice, "content", text or "")
+        return {} if text is None else {"text": text}
 
-    def _delta(self, entry: dict[str, Any], choice: _Choice, found: dict[str, Any]) -> bool:
+    def _delta(self, entry: dict[str, Any], choice: _Choice) -> dict[str, Any]:
+        """What a delta says, without its role and without fields that are null."""
         delta = entry.get("delta")
         if not isinstance(delta, dict | None):
             raise BadReply("delta")
-        shown: dict[str, Any] = {}
-        has_content = False
-        for name, value in (delta or {}).items():
-            if name == "role":
-                shown[name] = "assistant"
-            elif name in _TEXT_FIELDS:
-                if not isinstance(value, str | None):
-                    raise BadReply(name)
-                shown[name] = value
-                has_content = self._say(choice, name, value) or has_content
-            elif name == "tool_calls" and value:
-                shown[name] = self._tools(choice, value)
-                has_content = True
-        found["delta"] = shown
-        return has_content
-
-    def _say(self, choice: _Choice, name: str, text: str | None) -> bool:
-        if not text:
-            return False
-        choice.texts.setdefault(name, []).append(text)
-        self._bytes += len(text.encode("utf-8", "replace"))
-        return True
-
-    def _tools(self, choice: _Choice, calls: Any) -> list[dict[str, Any]]:
-        if not isinstance(calls, list):
-            raise BadReply("tool_calls")
-        return [self._tool(choice, call) for call in calls]
-
-    def _tool(self, choice: _Choice, call: Any) -> dict[str, Any]:
-        index = call.get("index", 0) if isinstance(call, dict) else None
-        function = call.get("function") if isinstance(call, dict) else None
-        if type(index) is not int or not 0 <= index < _MAX_TOOL_CALLS:
-            raise BadReply("tool_calls")
-        if not isinstance(function, dict | None):
-            raise BadReply("tool_calls")
-        known = choice.tools.setdefault(index, {"id": f"call_{index}", "name": "", "arguments": []})
-        shown: dict[str, Any] = {"index": index}
-        if isinstance(call.get("id"), str):
-            known["id"] = shown["id"] = call["id"]
-            shown["type"] = "function"
-        said: dict[str, str] = {}
-        for name in ("name", "arguments"):
-            value = (function or {}).get(name)
-            if isinstance(value, str):
-                said[name] = value
-        known["name"] = said.get("name") or known["name"]
-        if "arguments" in said:
-            known["arguments"].append(said["arguments"])
-            self._bytes += len(said["arguments"].encode("utf-8", "replace"))
-        shown["function"] = said
+        if not delta:
+            return {}
+        shown: dict[str, Any] = dict(read_texts(delta))
+        for name, text in shown.items():
+            self._say(choice, name, text)
+        if delta.get("tool_calls") and (pieces := choice.tools.add(delta["tool_calls"])):
+            shown["tool_calls"] = pieces
+        if isinstance(delta.get("function_call"), dict):
+            shown["function_call"] = said = read_function_call(delta["function_call"])
+            for name, text in said.items():
+                choice.function_call[name] = choice.function_call.get(name, "") + text
+                self._bytes += len(text.encode("utf-8", "replace"))
         return shown
 
-    def _add_logprobs(self, choice: _Choice, logprobs: Any) -> None:
-        if logprobs is None:
-            return
+    def _say(self, choice: _Choice, name: str, text: str) -> None:
+        if text:
+            choice.texts.setdefault(name, []).append(text)
+            self._bytes += len(text.encode("utf-8", "replace"))
+
+    def _logprobs(self, entry: dict[str, Any], choice: _Choice) -> dict[str, Any] | None:
+        found = read_logprobs(
+            entry.get("logprobs"), is_chat=self._shape.is_chat, offset=choice.chars
+        )
+        if found is None:
+            return None
         names = ("content", "refusal") if self._shape.is_chat else _COMPLETION_LOGPROBS
         for name in names:
-            if isinstance(logprobs.get(name), list):
-                choice.logprobs.setdefault(name, []).extend(logprobs[name])
+            if isinstance(found.get(name), list):
+                choice.logprobs.setdefault(name, []).extend(found[name])
+        choice.chars += sum(len(str(token)) for token in found.get("tokens") or ())
+        return found
 
     def _whole(self, index: int, choice: _Choice) -> dict[str, Any]:
         found: dict[str, Any] = {"index": index}
@@ -222,17 +242,11 @@ class Assembler:
 
     def _message(self, choice: _Choice) -> dict[str, Any]:
         texts = {name: "".join(parts) for name, parts in choice.texts.items()}
-        content = texts.pop("content", None)
-        message: dict[str, Any] = {"role": "assistant", "content": content, **texts}
+        message: dict[str, Any] = {"role": "assistant", "content": None, "refusal": None, **texts}
         if choice.tools:
-            message["tool_calls"] = [
-                {
-                    "id": tool["id"],
-                    "type": "function",
-                    "function": {"name": tool["name"], "arguments": "".join(tool["arguments"])},
-                }
-                for _, tool in sorted(choice.tools.items())
-            ]
-        elif content is None:
+            message["tool_calls"] = choice.tools.whole()
+        if choice.function_call:
+            message["function_call"] = choice.function_call
+        if not (texts.keys() & {"content", "refusal"} or choice.tools or choice.function_call):
             message["content"] = ""
         return message

@@ -23,7 +23,7 @@ from functions.worker.call_health import CallHealth
 from functions.worker.calls import Call, to_base64
 from functions.worker.failures import BadReply, CallFailed
 from functions.worker.sleeping import Dozing
-from functions.worker.sse import SseParser
+from functions.worker.sse import SseEvent, SseParser
 
 OnChunk = Callable[[dict[str, Any], bool], Awaitable[None]]
 """Gets each chunk for the client, and whether it holds content."""
@@ -36,6 +36,8 @@ _STREAM_FACTOR: Final = 64
 _EMBEDDINGS_FACTOR: Final = 64
 _LOGPROBS_FACTOR: Final = 16
 _DONE: Final = b"[DONE]"
+_AFTERWARDS_S: Final = 5.0
+"""How long usage and `[DONE]` are waited for once every choice has ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,11 +185,11 @@ class ModelCaller:
             has_usage=call.has_usage,
         )
         first_s: float | None = None
-        async for data in self._events(response, assembler):
-            if data == _DONE:
+        async for event in self._events(response, assembler):
+            if event.data.strip() == _DONE:
                 break
             had_content = assembler.has_content
-            shown = assembler.add(replies.parse(data))
+            shown = _add(event, assembler)
             if assembler.has_content and first_s is None:
                 first_s = time.monotonic() - started
             if shown is not None:
@@ -195,12 +197,13 @@ class ModelCaller:
             if assembler.is_cut:
                 break
         else:
-            raise BadReply("no_done")
-        closing = assembler.closing()
+            if not assembler.is_complete:
+                raise BadReply("no_done")
+        owed = assembler.endings()
         reply, is_estimated = assembler.result()
-        if closing is not None:
+        for chunk in owed:
             has_new_content = False
-            await on_chunk(closing, has_new_content)
+            await on_chunk(chunk, has_new_content)
         return Generated(
             reply=reply,
             seconds=time.monotonic() - started,
@@ -208,26 +211,48 @@ class ModelCaller:
             is_usage_estimated=is_estimated,
         )
 
-    async def _events(self, response: httpx.Response, assembler: Assembler) -> AsyncIterator[bytes]:
+    async def _events(
+        self, response: httpx.Response, assembler: Assembler
+    ) -> AsyncIterator[SseEvent]:
         parser = SseParser(max_event_bytes=self._limits.max_reply_bytes)
         left = self._limits.max_reply_bytes * _STREAM_FACTOR
         parts = response.aiter_raw()
-        while (received := await self._next(parts, has_begun=assembler.has_content)) is not None:
+        while (received := await self._next(parts, assembler)) is not None:
             left -= len(received)
             if left < 0:
                 raise BadReply("stream_too_long")
-            for data in parser.feed(received):
-                yield data
+            for event in parser.feed(received):
+                yield event
+        for event in parser.flush():
+            yield event
 
-    async def _next(self, parts: AsyncIterator[bytes], *, has_begun: bool) -> bytes | None:
-        """The next part of a stream; None at its end."""
+    async def _next(self, parts: AsyncIterator[bytes], assembler: Assembler) -> bytes | None:
+        """The next part of a stream; None at its end. A whole answer ends, however its connection does."""
+        is_complete = assembler.is_complete
+        bound_s = self._limits.idle_s if assembler.has_content else None
         try:
-            async with asyncio.timeout(self._limits.idle_s if has_begun else None) as bound:
+            async with asyncio.timeout(_AFTERWARDS_S if is_complete else bound_s) as bound:
                 return await anext(parts, None)
         except TimeoutError:
-            if bound.expired():
-                raise CallFailed("silence") from None
+            if not bound.expired():
+                raise
+            if is_complete:
+                return None
+            raise CallFailed("silence") from None
+        except httpx.TransportError:
+            if is_complete:
+                return None
             raise
+
+
+def _add(event: SseEvent, assembler: Assembler) -> dict[str, Any] | None:
+    """The chunk of an event as the client gets it; None: it holds nothing for the client."""
+    chunk = replies.parse_frame(event.data)
+    if chunk is None:
+        return None
+    if event.is_error:
+        raise failures.of_error_object(chunk.get("error") or chunk)
+    return assembler.add(chunk)
 
 
 def _headers(call: Call) -> dict[str, str]:

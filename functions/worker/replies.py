@@ -14,13 +14,16 @@ import msgspec
 
 from events.types import Operation
 from functions.worker.failures import BadReply, of_error_object
-
-FINISH_REASONS: Final = frozenset(
-    {"stop", "length", "tool_calls", "content_filter", "function_call"}
+from functions.worker.reply_fields import (
+    estimated_usage,
+    read_extras,
+    read_finish,
+    read_logprobs,
+    read_texts,
+    read_usage,
 )
-MAX_TOKENS_SAID: Final = 10_000_000
-"""More tokens than any call can use: a larger figure is not believed."""
-_USAGE: Final = ("prompt_tokens", "completion_tokens", "total_tokens")
+from functions.worker.tool_calls import ToolCalls
+
 _SURROGATES: Final = re.compile("[\ud800-\udfff]")
 _MAX_DEPTH: Final = 64
 
@@ -85,151 +88,112 @@ def _clean(value: Any, depth: int) -> Any:
     return value
 
 
+def parse_frame(raw: bytes) -> dict[str, Any] | None:
+    """The JSON object of one event of a stream; None where the event says nothing: empty, or `null`.
+
+    Raises:
+        BadReply: anything else.
+    """
+    return None if raw.strip() in {b"", b"null"} else parse(raw)
+
+
 def check_reply(found: Mapping[str, Any], shape: Shape) -> tuple[dict[str, Any], bool]:
     """The safe object of a reply that was not streamed, and whether its usage had to be estimated.
 
     Raises:
         BadReply: not the object that was asked for.
+        CallFailed: the server gave up in the middle of the answer.
         ApiError: the server said (with status 200) that the request is at fault.
     """
-    if "error" in found and found["error"] is not None:
+    if found.get("error"):
         raise of_error_object(found["error"])
     if shape.operation is Operation.EMBEDDINGS:
         return _check_embeddings(found, shape)
-    choices = found.get("choices")
-    if not isinstance(choices, list) or len(choices) != shape.choices:
-        raise BadReply("choices")
-    checked = sorted((_check_choice(choice, shape) for choice in choices), key=_index)
-    if [choice["index"] for choice in checked] != list(range(shape.choices)):
-        raise BadReply("indexes")
-    usage = check_usage(found.get("usage"))
+    choices = [
+        _check_choice(choice, index, shape)
+        for index, choice in _indexed(found.get("choices"), shape.choices, "choices")
+    ]
+    usage = read_usage(found)
     is_estimated = usage is None
     if usage is None:
-        usage = estimated_usage(sum(_text_size(choice) for choice in checked) // 4)
-    return shape.envelope() | {"choices": checked, "usage": usage}, is_estimated
+        usage = estimated_usage(sum(_text_size(choice) for choice in choices) // 4)
+    reply = shape.envelope() | read_extras(found) | {"choices": choices, "usage": usage}
+    return reply, is_estimated
 
 
-def check_usage(found: Any) -> dict[str, Any] | None:
-    """A believable usage object, or None: what is billed is never a string, negative or astronomical."""
-    if not isinstance(found, dict):
-        return None
-    counts = {name: found.get(name, 0) for name in _USAGE}
-    if not all(type(n) is int and 0 <= n <= MAX_TOKENS_SAID for n in counts.values()):
-        return None
-    counts["total_tokens"] = counts["prompt_tokens"] + counts["completion_tokens"]
-    details = {k: v for k, v in found.items() if k.endswith("_details") and isinstance(v, dict)}
-    return counts | details
+def _indexed(found: Any, count: int, what: str) -> list[tuple[int, dict[str, Any]]]:
+    """The `count` entries of a list in the order of their indexes; where none has one, in the order they came."""
+    if not isinstance(found, list) or len(found) != count:
+        raise BadReply(what)
+    if not all(isinstance(entry, dict) for entry in found):
+        raise BadReply(what)
+    indexes = [entry.get("index") for entry in found]
+    if all(index is None for index in indexes):
+        indexes = list(range(count))
+    if not all(type(index) is int for index in indexes) or sorted(indexes) != list(range(count)):
+        raise BadReply("indexes")
+    return sorted(zip(indexes, found, strict=True), key=lambda pair: pair[0])
 
 
-def estimated_usage(completion_tokens: int) -> dict[str, Any]:
-    """Usage where the server said none that can be believed; the prompt's part stays unknown (0)."""
-    return {
-        "prompt_tokens": 0,
-        "completion_tokens": completion_tokens,
-        "total_tokens": completion_tokens,
-    }
-
-
-def finish_of(found: Any) -> str:
-    """A known finish reason; anything else reads `stop`."""
-    return found if isinstance(found, str) and found in FINISH_REASONS else "stop"
-
-
-def _check_choice(choice: Any, shape: Shape) -> dict[str, Any]:
-    if not isinstance(choice, dict) or type(choice.get("index")) is not int:
-        raise BadReply("choice")
-    found: dict[str, Any] = {"index": choice["index"]}
+def _check_choice(choice: dict[str, Any], index: int, shape: Shape) -> dict[str, Any]:
+    if choice.get("error"):
+        raise of_error_object(choice["error"])
+    found: dict[str, Any] = {"index": index}
+    has_calls = False
     if shape.is_chat:
-        found["message"] = _check_message(choice.get("message"))
+        found["message"] = _check_message(choice.get("message"), index, shape)
+        has_calls = "tool_calls" in found["message"]
     elif isinstance(choice.get("text"), str):
         found["text"] = choice["text"]
     else:
         raise BadReply("text")
-    found["logprobs"] = check_logprobs(choice.get("logprobs"), shape)
-    found["finish_reason"] = finish_of(choice.get("finish_reason"))
+    found["logprobs"] = read_logprobs(choice.get("logprobs"), is_chat=shape.is_chat)
+    said = choice.get("finish_reason")
+    found["finish_reason"] = read_finish(said or "stop", has_calls=has_calls)
     return found
 
 
-def check_logprobs(found: Any, shape: Shape) -> dict[str, Any] | None:
-    """Logprobs in the form of the operation: llama.cpp gives completions the form of chat, which is translated."""
-    if not isinstance(found, dict):
-        return None
-    entries = found.get("content")
-    if shape.is_chat or not isinstance(entries, list):
-        return found
-    known = [entry for entry in entries if isinstance(entry, dict)]
-    return {
-        "tokens": [entry.get("token") for entry in known],
-        "token_logprobs": [entry.get("logprob") for entry in known],
-        "top_logprobs": [_top(entry.get("top_logprobs")) for entry in known],
-        "text_offset": [],
-    }
-
-
-def _top(found: Any) -> dict[str, Any]:
-    entries = found if isinstance(found, list) else []
-    return {str(e.get("token")): e.get("logprob") for e in entries if isinstance(e, dict)}
-
-
-def _check_message(message: Any) -> dict[str, Any]:
+def _check_message(message: Any, index: int, shape: Shape) -> dict[str, Any]:
     if not isinstance(message, dict):
         raise BadReply("message")
-    found: dict[str, Any] = {"role": "assistant", "content": message.get("content")}
-    if not isinstance(found["content"], str | None):
-        raise BadReply("content")
-    for name in ("reasoning_content", "reasoning", "refusal"):
-        if isinstance(message.get(name), str):
-            found[name] = message[name]
-    calls = message.get("tool_calls")
-    if calls:
-        found["tool_calls"] = check_tool_calls(calls)
-    elif found["content"] is None:
-        found["content"] = ""
+    texts = read_texts(message)
+    found: dict[str, Any] = {"role": "assistant", "content": None, "refusal": None, **texts}
+    if message.get("tool_calls"):
+        calls = ToolCalls(shape.reply_id, index)
+        calls.add_whole(message["tool_calls"])
+        found["tool_calls"] = calls.whole()
     if isinstance(message.get("function_call"), dict):
-        found["function_call"] = message["function_call"]
+        found["function_call"] = read_function_call(message["function_call"])
+    is_said = found["refusal"] or found.keys() & {"tool_calls", "function_call"}
+    if found["content"] is None and not is_said:
+        found["content"] = ""
     return found
 
 
-def check_tool_calls(calls: Any) -> list[dict[str, Any]]:
-    """Tool calls with names and arguments that are text; arguments stay text, JSON or not: the model's words."""
-    if not isinstance(calls, list):
-        raise BadReply("tool_calls")
-    found: list[dict[str, Any]] = []
-    for call in calls:
-        function = call.get("function") if isinstance(call, dict) else None
-        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-            raise BadReply("tool_calls")
-        arguments = function.get("arguments")
-        if not isinstance(arguments, str):
-            arguments = json.dumps(arguments if arguments is not None else {})
-        found.append(
-            {
-                "id": str(call.get("id") or f"call_{len(found)}"),
-                "type": "function",
-                "function": {"name": function["name"], "arguments": arguments},
-            }
-        )
-    return found
+def read_function_call(found: Mapping[str, Any]) -> dict[str, str]:
+    """The older form of a tool call: name and arguments, both text."""
+    name, arguments = found.get("name"), found.get("arguments")
+    if not isinstance(arguments, str):
+        arguments = "" if arguments is None else json.dumps(arguments, ensure_ascii=False)
+    return {"name": name if isinstance(name, str) else "", "arguments": arguments}
 
 
 def _check_embeddings(found: Mapping[str, Any], shape: Shape) -> tuple[dict[str, Any], bool]:
-    data = found.get("data")
-    if not isinstance(data, list) or len(data) != shape.inputs:
-        raise BadReply("embeddings")
-    checked = sorted((_check_embedding(item) for item in data), key=_index)
-    if [item["index"] for item in checked] != list(range(shape.inputs)):
-        raise BadReply("indexes")
-    usage = check_usage(found.get("usage"))
+    data = [
+        {"object": "embedding", "index": index, "embedding": _vector(item)}
+        for index, item in _indexed(found.get("data"), shape.inputs, "embeddings")
+    ]
+    usage = read_usage(found)
     said = usage or estimated_usage(0)
     tokens = {"prompt_tokens": said["prompt_tokens"], "total_tokens": said["prompt_tokens"]}
-    reply = {"object": "list", "data": checked, "model": shape.model, "usage": tokens}
+    reply = {"object": "list", "data": data, "model": shape.model, "usage": tokens}
     return reply, usage is None
 
 
-def _check_embedding(item: Any) -> dict[str, Any]:
-    if not isinstance(item, dict) or type(item.get("index")) is not int:
-        raise BadReply("embedding")
+def _vector(item: Mapping[str, Any]) -> list[float] | str:
     vector = item.get("embedding")
+    if isinstance(vector, list) and len(vector) == 1 and isinstance(vector[0], list):
+        vector = vector[0]  # llama.cpp's own path has a list of one for each text
     is_numbers = (
         isinstance(vector, list)
         and bool(vector)
@@ -237,15 +201,11 @@ def _check_embedding(item: Any) -> dict[str, Any]:
     )
     if not is_numbers and not (isinstance(vector, str) and vector):
         raise BadReply("embedding")
-    return {"object": "embedding", "index": item["index"], "embedding": vector}
-
-
-def _index(entry: Mapping[str, Any]) -> int:
-    index: int = entry["index"]
-    return index
+    return vector  # type: ignore[return-value]
 
 
 def _text_size(choice: Mapping[str, Any]) -> int:
     message = choice.get("message")
-    text = message.get("content") if isinstance(message, dict) else choice.get("text")
-    return len(text) if isinstance(text, str) else 0
+    if not isinstance(message, dict):
+        return len(choice.get("text") or "")
+    return sum(len(text) for text in read_texts(message).values())

@@ -1,15 +1,22 @@
 """Server-sent events from a model server, read incrementally and with bounds. No I/O."""
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
 from functions.worker.failures import BadReply
 
 _BOM: Final = b"\xef\xbb\xbf"
 
 
+class SseEvent(NamedTuple):
+    """One whole event. `is_error`: it is named so, or its data came in a field `error` (older llama.cpp)."""
+
+    data: bytes
+    is_error: bool = False
+
+
 class SseParser:
-    """Bytes in, the `data` of whole events out (WHATWG, section 9.2: LF, CR LF and CR end lines; comments are skipped).
+    """Bytes in, whole events out (WHATWG, section 9.2: LF, CR LF and CR end lines; comments are skipped).
 
     `max_event_bytes` bounds one line and the data of one event.
     """
@@ -18,12 +25,13 @@ class SseParser:
         self._max_bytes = max_event_bytes
         self._line = bytearray()
         self._data: list[bytes] = []
+        self._is_error = False
         self._size = 0
         self._is_start = True
         self._skip_lf = False
 
-    def feed(self, received: bytes) -> Iterator[bytes]:
-        """The data of each event that `received` completes, in order.
+    def feed(self, received: bytes) -> Iterator[SseEvent]:
+        """Each event that `received` completes, in order.
 
         Raises:
             BadReply: a line or an event is longer than allowed.
@@ -43,6 +51,15 @@ class SseParser:
         if len(self._line) > self._max_bytes:
             raise BadReply("line_too_long")
 
+    def flush(self) -> Iterator[SseEvent]:
+        """The event that the end of the stream completes: not every server writes its last empty line."""
+        line, self._line = bytes(self._line), bytearray()
+        if line:
+            self._take(line)
+        event = self._end()
+        if event is not None:
+            yield event
+
     def _line_end(self, start: int) -> int:
         lf = self._line.find(b"\n", start)
         cr = self._line.find(b"\r", start, None if lf < 0 else lf)
@@ -56,18 +73,25 @@ class SseParser:
         self._skip_lf = True  # the LF of this CR may come with the next bytes
         return 1
 
-    def _take(self, line: bytes) -> bytes | None:
+    def _take(self, line: bytes) -> SseEvent | None:
         if self._is_start:
             line = line.removeprefix(_BOM)
             self._is_start = False
         if not line:
-            data, self._data, self._size = self._data, [], 0
-            return b"\n".join(data) if data else None
+            return self._end()
         field, _, value = line.partition(b":")
-        if field == b"data":
-            value = value.removeprefix(b" ")
+        value = value.removeprefix(b" ")
+        if field == b"event":
+            self._is_error = value == b"error"
+        elif field in {b"data", b"error"}:
+            self._is_error = self._is_error or field == b"error"
             self._size += len(value)
             if self._size > self._max_bytes:
                 raise BadReply("event_too_long")
             self._data.append(value)
         return None
+
+    def _end(self) -> SseEvent | None:
+        found = SseEvent(b"\n".join(self._data), self._is_error) if self._data else None
+        self._data, self._size, self._is_error = [], 0, False
+        return found

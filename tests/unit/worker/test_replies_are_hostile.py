@@ -94,7 +94,8 @@ def test_what_is_not_the_answer_is_refused(reply: dict[str, Any]) -> None:
 
 def test_content_and_tool_calls_both_null_reads_empty() -> None:
     reply, _ = replies.check_reply(choice(message={"content": None, "tool_calls": None}), CHAT)
-    assert reply["choices"][0]["message"] == {"role": "assistant", "content": ""}
+    message = reply["choices"][0]["message"]
+    assert message == {"role": "assistant", "content": "", "refusal": None}
 
 
 def test_arguments_that_are_not_json_stay_text() -> None:
@@ -125,8 +126,111 @@ def test_an_unknown_finish_reason_reads_stop(reason: Any) -> None:
 )
 def test_unbelievable_usage_is_estimated_and_flagged(usage: Any) -> None:
     reply, is_estimated = replies.check_reply(changed(usage=usage), CHAT)
-    assert is_estimated == (usage != {})
+    assert is_estimated
     assert all(0 <= n < 10_000 for n in reply["usage"].values())
+
+
+def test_what_the_server_says_beside_its_answer_is_passed_on() -> None:
+    usage = {
+        "prompt_tokens": 5,
+        "completion_tokens": 7,
+        "completion_tokens_details": {"reasoning_tokens": 3, "audio_tokens": None},
+        "prompt_cache_hit_tokens": 4,
+    }
+    message = {"content": None, "refusal": "no", "reasoning": "hm", "reasoning_content": "so"}
+    reply, _ = replies.check_reply(
+        choice(message=message)
+        | {"system_fingerprint": "fp_1", "service_tier": "flex", "usage": usage},
+        CHAT,
+    )
+    assert reply["choices"][0]["message"] == {"role": "assistant", **message}
+    assert (reply["system_fingerprint"], reply["service_tier"]) == ("fp_1", "flex")
+    assert reply["usage"] == {
+        "prompt_tokens": 5,
+        "completion_tokens": 7,
+        "total_tokens": 12,
+        "prompt_tokens_details": {"cached_tokens": 4},
+        "completion_tokens_details": {"reasoning_tokens": 3},
+    }
+
+
+def test_what_no_official_client_takes_is_left_out() -> None:
+    reply, _ = replies.check_reply(changed(service_tier="on_demand", system_fingerprint=""), CHAT)
+    assert not reply.keys() & {"service_tier", "system_fingerprint"}
+
+
+def test_content_in_parts_is_read_as_text() -> None:
+    parts = [
+        {"type": "thinking", "thinking": [{"type": "text", "text": "well"}]},
+        {"type": "text", "text": "one "},
+        {"type": "image_url", "image_url": {"url": "x"}},
+        "two",
+        {"type": "refusal", "refusal": "no"},
+    ]
+    reply, _ = replies.check_reply(choice(message={"content": parts}), CHAT)
+    message = reply["choices"][0]["message"]
+    assert (message["content"], message["reasoning_content"], message["refusal"]) == (
+        "one two",
+        "well",
+        "no",
+    )
+
+
+@pytest.mark.parametrize("reason", ["abort", "error", "cancelled", "network_error", "TIMED_OUT"])
+def test_half_an_answer_is_none(reason: str) -> None:
+    with pytest.raises(CallFailed):
+        replies.check_reply(choice(finish_reason=reason), CHAT)
+
+
+@pytest.mark.parametrize(
+    ("reason", "expected"),
+    [("max_tokens", "length"), ("MAX_TOKENS", "length"), ("safety", "content_filter")],
+)
+def test_finish_reasons_are_said_in_the_words_of_clients(reason: str, expected: str) -> None:
+    reply, _ = replies.check_reply(choice(finish_reason=reason), CHAT)
+    assert reply["choices"][0]["finish_reason"] == expected
+
+
+@pytest.mark.parametrize(("calls", "expected"), [([], "stop"), (["f", "g"], "tool_calls")])
+@pytest.mark.parametrize("reason", ["stop", "tool_calls", None])
+def test_the_finish_reason_tells_whether_there_are_tool_calls(
+    reason: str | None, calls: list[str], expected: str
+) -> None:
+    message = {"content": "x", "tool_calls": [{"function": {"name": name}} for name in calls]}
+    reply, _ = replies.check_reply(choice(message=message, finish_reason=reason), CHAT)
+    assert reply["choices"][0]["finish_reason"] == expected
+
+
+@pytest.mark.parametrize("missing", [{}, {"index": None}])
+def test_a_single_choice_or_vector_needs_no_index(missing: dict[str, Any]) -> None:
+    bare = {key: value for key, value in GOOD["choices"][0].items() if key != "index"} | missing
+    reply, _ = replies.check_reply(changed(choices=[bare]), CHAT)
+    assert reply["choices"][0]["index"] == 0
+    shape = Shape(operation=Operation.EMBEDDINGS, reply_id="e", model="small", created=0)
+    vectors, _ = replies.check_reply({"data": [{"embedding": [1.0], **missing}]}, shape)
+    assert vectors["data"] == [{"object": "embedding", "index": 0, "embedding": [1.0]}]
+
+
+def test_log_probabilities_have_every_field_that_clients_read() -> None:
+    entry = {"token": "a", "logprob": None}
+    reply, _ = replies.check_reply(choice(logprobs={"content": [entry], "x": 1}), CHAT)
+    assert reply["choices"][0]["logprobs"] == {
+        "content": [{"token": "a", "logprob": -9999.0, "bytes": None, "top_logprobs": []}]
+    }
+
+
+def test_log_probabilities_of_completions_say_where_each_token_stands() -> None:
+    shape = Shape(operation=Operation.COMPLETIONS, reply_id="c", model="small", created=0)
+    top = [{"token": "b", "logprob": -2.0}]
+    tokens = [{"token": word, "logprob": -1.0, "top_logprobs": top} for word in ("One", " two")]
+    found = {"index": 0, "text": "One two", "logprobs": {"content": tokens}}
+    reply, _ = replies.check_reply({"choices": [found]}, shape)
+    assert reply["choices"][0]["logprobs"] == {
+        "tokens": ["One", " two"],
+        "token_logprobs": [-1.0, -1.0],
+        "top_logprobs": [{"b": -2.0}, {"b": -2.0}],
+        "text_offset": [0, 3],
+    }
 
 
 def test_embeddings_are_checked_and_ordered() -> None:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from functions.worker.failures import BadReply
-from functions.worker.sse import SseParser
+from functions.worker.sse import SseEvent, SseParser
 
 CORPUS = [
     (b"data: a\n\n", [b"a"]),
@@ -27,7 +27,7 @@ CORPUS = [
 
 @pytest.mark.parametrize(("raw", "events"), CORPUS)
 def test_each_form_of_event_is_understood(raw: bytes, events: list[bytes]) -> None:
-    assert list(SseParser(max_event_bytes=1000).feed(raw)) == events
+    assert [event.data for event in SseParser(max_event_bytes=1000).feed(raw)] == events
 
 
 @given(st.sampled_from(CORPUS), st.lists(st.integers(1, 5), max_size=40))
@@ -39,7 +39,7 @@ def test_how_the_bytes_are_cut_does_not_matter(
     found: list[bytes] = []
     start = 0
     for cut in [*cuts, len(raw)]:
-        found += parser.feed(raw[start : start + cut])
+        found += [event.data for event in parser.feed(raw[start : start + cut])]
         start += cut
     assert found == events
 
@@ -55,3 +55,22 @@ def test_an_event_without_end_is_refused() -> None:
     parser = SseParser(max_event_bytes=100)
     with pytest.raises(BadReply):
         list(parser.feed(b"data: 0123456789\n" * 20))
+
+
+@pytest.mark.parametrize(
+    "raw", [b'event: error\ndata: {"message": "x"}\n\n', b'error: {"message": "x"}\n\n']
+)
+def test_an_error_is_told_from_an_answer(raw: bytes) -> None:
+    parser = SseParser(max_event_bytes=1000)
+    assert list(parser.feed(raw + b"data: a\n\n")) == [
+        SseEvent(b'{"message": "x"}', is_error=True),
+        SseEvent(b"a"),
+    ]
+
+
+@pytest.mark.parametrize("raw", [b"data: [DONE]", b"data: [DONE]\n", b"data: [DONE]\r"])
+def test_the_end_of_a_stream_ends_its_last_event(raw: bytes) -> None:
+    parser = SseParser(max_event_bytes=1000)
+    assert list(parser.feed(raw)) == []
+    assert list(parser.flush()) == [SseEvent(b"[DONE]")]
+    assert list(parser.flush()) == []

@@ -7,7 +7,7 @@ import pytest
 from events.types import Operation
 from functions.errors import ApiError
 from functions.worker.assembling import Assembler
-from functions.worker.failures import BadReply
+from functions.worker.failures import BadReply, CallFailed
 from functions.worker.replies import Shape
 
 
@@ -22,9 +22,7 @@ def assembler(found: Shape | None = None, **more: Any) -> Assembler:
     return Assembler(found or shape(), **(options | more))
 
 
-def delta(
-    content: str | None = None, index: int = 0, reason: str | None = None, **more: Any
-) -> Any:
+def delta(content: Any = None, index: int = 0, reason: str | None = None, **more: Any) -> Any:
     said = more if content is None else {"content": content, **more}
     return {
         "model": "/secret/path",
@@ -45,7 +43,7 @@ def test_text_is_joined_and_names_are_ours() -> None:
     assert reply["choices"] == [
         {
             "index": 0,
-            "message": {"role": "assistant", "content": "Hello"},
+            "message": {"role": "assistant", "content": "Hello", "refusal": None},
             "logprobs": None,
             "finish_reason": "stop",
         }
@@ -100,22 +98,145 @@ def test_usage_reaches_the_client_only_when_asked_for() -> None:
         "usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3},
     }
     silent, told = assembler(), assembler(has_usage=True)
-    assert silent.add(usage) is None
-    shown = told.add(usage)
-    assert shown is not None
-    assert shown["choices"] == []
-    assert shown["usage"]["total_tokens"] == 3
     for found in (silent, told):
+        assert found.add(usage) is None
         found.add(delta("x", reason="stop"))
         assert found.result()[0]["usage"]["total_tokens"] == 3
+    assert silent.endings() == []
+    (owed,) = told.endings()
+    assert owed["choices"] == []
+    assert owed["usage"]["total_tokens"] == 3
+
+
+def counted(tokens: int) -> dict[str, Any]:
+    return {"usage": {"prompt_tokens": 2, "completion_tokens": tokens}}
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        [delta("a"), delta("b"), delta(reason="stop") | counted(2)],
+        [delta("a") | counted(1), delta("b") | counted(2), delta(reason="stop") | counted(2)],
+        [delta("a"), delta("b"), delta(reason="stop"), counted(2)],
+        [delta("a"), delta("b"), delta(reason="stop"), {"choices": [], **counted(2)}],
+        [delta("a"), delta("b"), {"choices": None, **counted(2)}, delta(reason="stop")],
+        [delta("a"), delta("b"), delta(reason="stop"), {"x_groq": counted(2)}],
+    ],
+    ids=["last", "each", "bare", "own", "null", "groq"],
+)
+def test_usage_is_given_out_once_wherever_it_was_said(chunks: list[dict[str, Any]]) -> None:
+    found = assembler(has_usage=True)
+    shown = [chunk for chunk in map(found.add, chunks) if chunk]
+    assert [chunk["usage"] for chunk in shown] == [None] * 3
+    (owed,) = found.endings()
+    assert (owed["choices"], owed["usage"]["total_tokens"]) == ([], 4)
+    assert found.result()[0]["usage"] == owed["usage"]
+
+
+def test_usage_that_was_asked_for_and_never_said_is_estimated() -> None:
+    found = assembler(has_usage=True)
+    found.add(delta("a", reason="stop"))
+    assert found.endings()[0]["usage"]["completion_tokens"] == 1
+    assert found.result()[1]
+
+
+@pytest.mark.parametrize("role", [{}, {"role": None}, {"role": "assistant"}, {"role": "model"}])
+def test_the_role_is_said_once(role: dict[str, Any]) -> None:
+    found = assembler()
+    shown = [found.add(delta(text, **role)) for text in "abc"]
+    shown.append(found.add(delta(reason="stop", **role)))
+    deltas = [chunk["choices"][0]["delta"] for chunk in shown if chunk]
+    assert deltas == [
+        {"role": "assistant", "content": "a"},
+        {"content": "b"},
+        {"content": "c"},
+        {},
+    ]
+
+
+def test_fields_that_are_null_are_no_fields() -> None:
+    found = assembler()
+    found.add(delta("a"))
+    nulls = {"content": None, "reasoning_content": None, "tool_calls": None, "function_call": None}
+    assert found.add(delta(**nulls)) is None
+    last = found.add(delta(reason="stop", **nulls))
+    assert last is not None
+    assert last["choices"][0]["delta"] == {}
+
+
+@pytest.mark.parametrize("reason", ["abort", "error", "cancelled"])
+def test_a_server_that_gives_up_has_not_answered(reason: str) -> None:
+    found = assembler()
+    found.add(delta("half an ans"))
+    with pytest.raises(CallFailed):
+        found.add(delta(reason=reason))
+
+
+def test_an_empty_finish_reason_is_none() -> None:
+    found = assembler()
+    for text in "ab":
+        found.add(delta(text, reason=""))
+    assert not found.is_complete
+    found.add(delta(reason="stop"))
+    assert found.is_complete
+    assert found.result()[0]["choices"][0]["message"]["content"] == "ab"
+
+
+@pytest.mark.parametrize("chunk", [{}, {"choices": None}, {"choices": []}, {"choices": [{}]}])
+def test_chunks_that_say_nothing_are_skipped(chunk: dict[str, Any]) -> None:
+    found = assembler()
+    found.add(delta("a"))
+    assert found.add(chunk) is None
+    found.add(delta("b", reason="stop"))
+    assert found.result()[0]["choices"][0]["message"]["content"] == "ab"
+
+
+@pytest.mark.parametrize("index", [{}, {"index": None}])
+def test_choices_without_an_index_come_in_order(index: dict[str, Any]) -> None:
+    found = assembler(shape(choices=2))
+    for texts in (("a", "b"), ("c", "d")):
+        found.add({"choices": [{"delta": {"content": text}, **index} for text in texts]})
+    found.add({"choices": [{"delta": {}, "finish_reason": "stop", **index}] * 2})
+    said = [choice["message"]["content"] for choice in found.result()[0]["choices"]]
+    assert said == ["ac", "bd"]
+
+
+def test_what_the_server_says_of_itself_is_in_every_later_chunk_and_in_the_whole() -> None:
+    found = assembler(has_usage=True)
+    first = found.add(delta("a") | {"system_fingerprint": "fp_1", "service_tier": "default"})
+    assert first is not None
+    found.add(delta(reason="stop"))
+    for said in (first, found.endings()[0], found.result()[0]):
+        assert (said["system_fingerprint"], said["service_tier"]) == ("fp_1", "default")
+
+
+def test_thinking_and_refusals_are_assembled_like_text() -> None:
+    found = assembler()
+    for name in ("reasoning_content", "reasoning", "refusal"):
+        for text in ("x", "y"):
+            found.add(delta(**{name: text}))
+    found.add(delta([{"type": "text", "text": "z"}], reason="stop"))
+    message = found.result()[0]["choices"][0]["message"]
+    said = {name: message[name] for name in ("reasoning_content", "reasoning", "refusal")}
+    assert set(said.values()) == {"xy"}
+    assert message["content"] == "z"
+
+
+def test_the_older_form_of_a_call_is_assembled() -> None:
+    found = assembler()
+    found.add(delta(function_call={"name": "f", "arguments": ""}))
+    found.add(delta(function_call={"arguments": "{}"}))
+    found.add(delta(reason="function_call"))
+    chosen = found.result()[0]["choices"][0]
+    assert chosen["message"]["function_call"] == {"name": "f", "arguments": "{}"}
+    assert (chosen["message"]["content"], chosen["finish_reason"]) == (None, "function_call")
 
 
 def test_an_endless_reply_is_cut_and_says_so() -> None:
     found = assembler(max_bytes=50)
     while not found.is_cut:
         found.add(delta("again "))
-    closing = found.closing()
-    assert closing is not None
+    (closing,) = found.endings()
     assert closing["choices"][0]["finish_reason"] == "length"
     assert found.result()[0]["choices"][0]["finish_reason"] == "length"
 
@@ -132,10 +253,9 @@ def test_a_server_that_ignores_the_token_limit_is_cut() -> None:
 def test_a_missing_finish_reason_reads_stop() -> None:
     found = assembler()
     found.add(delta("x"))
-    closing = found.closing()
-    assert closing is not None
+    (closing,) = found.endings()
     assert closing["choices"][0]["finish_reason"] == "stop"
-    assert found.closing() is None
+    assert found.endings() == []
 
 
 def test_nothing_counts_after_the_end_of_a_choice() -> None:
@@ -164,9 +284,7 @@ def test_an_error_in_the_stream_ends_it() -> None:
 @pytest.mark.parametrize(
     "chunk",
     [
-        {},
-        {"choices": None},
-        {"choices": [{}]},
+        {"choices": {}},
         {"choices": [{"index": 1, "delta": {}}]},
         {"choices": [{"index": -1, "delta": {}}]},
         {"choices": [{"index": True, "delta": {}}]},

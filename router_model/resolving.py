@@ -12,6 +12,8 @@ from router_model.refusals import CapabilityMissing, ContextTooLong, ModelNotAll
 
 AUTO: Final = "auto"
 AskedBy = Literal["explicit", "alias", "task", "cascade", "auto"]
+Virtual = Literal["alias", "task", "cascade", "auto"]
+"""How a name that is no model's own stands for models."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +50,30 @@ def resolve(catalogue: Catalogue, asked: str, operation: Operation) -> Resolutio
     name = None if task is None else asked
     cascade = catalogue.cascades[asked] if asked_by == "cascade" else None
     return Resolution(asked_by=asked_by, models=able, task=task, task_name=name, cascade=cascade)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VirtualName:
+    """A name that can be asked for and stands for models; those that may answer, as in `Resolution`."""
+
+    name: str
+    kind: Virtual
+    models: tuple[Model, ...]
+
+
+def virtual_names(catalogue: Catalogue, tenant: str) -> tuple[VirtualName, ...]:
+    """Every name beside the models' own that a tenant can ask for: `auto`, then aliases, tasks and cascades."""
+    found = []
+    for name in (AUTO, *catalogue.aliases, *catalogue.tasks, *catalogue.cascades):
+        try:
+            kind, models, _ = _named(catalogue, name)
+            served = tuple(model for model in models if catalogue.services_of(model.id))
+            allowed = allowed_to(served, catalogue, tenant)
+        except (ModelNotFound, ModelNotAllowed):
+            continue
+        if kind != "explicit" and allowed:
+            found.append(VirtualName(name=name, kind=kind, models=allowed))
+    return tuple(found)
 
 
 def allowed_to(models: tuple[Model, ...], catalogue: Catalogue, tenant: str) -> tuple[Model, ...]:

@@ -1,5 +1,6 @@
 """Verbs that ask a running ingress: models, status, request."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Final
 from urllib.parse import quote
 
@@ -35,7 +36,7 @@ def ask(app: typer.Typer) -> None:
 
 
 def models(*, url: Url = None, key: Key = None, as_json: AsJson = False) -> None:
-    """List the models of an ingress, cold ones too."""
+    """List what can be asked of an ingress: models, cold ones too, then auto, aliases, tasks and cascades."""
     found = call("GET", "/v1/models", url, key)
     if as_json:
         say_json(found)
@@ -153,5 +154,14 @@ def _model_row(entry: dict[str, Any]) -> tuple[str, str, str]:
     shown = entry.get("pickspin", {})
     eta = shown.get("eta_s")
     ready_in = "now" if eta == 0 else f"{eta:.1f} s" if isinstance(eta, int | float) else "-"
-    name = f"{entry.get('id')} (simulated)" if shown.get("simulated") else str(entry.get("id"))
-    return name, str(shown.get("state", "-")), ready_in
+    return _model_name(entry, shown), str(shown.get("state", "-")), ready_in
+
+
+def _model_name(entry: Mapping[str, Any], shown: Mapping[str, Any]) -> str:
+    """The name that can be asked for, and what it stands for where it is no model's own."""
+    name, kind = str(entry.get("id")), shown.get("virtual")
+    if kind == "auto":
+        return f"{name} (the best of all)"
+    if kind is not None:
+        return f"{name} ({kind} of {', '.join(map(str, shown.get('of', ())))})"
+    return f"{name} (simulated)" if shown.get("simulated") else name

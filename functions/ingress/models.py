@@ -1,19 +1,23 @@
-"""`/v1/models`: every model of the catalogue, cold ones included, with its state and when it will be ready."""
+"""`/v1/models`: every model of the catalogue, cold ones included, with its state and when it will be ready, then every
+other name that can be asked for: `auto`, aliases, tasks and cascades.
+"""
 
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from events.types import ReplicaState
+from functions.backends.arguments import served_name
 from functions.errors import ApiError
 from functions.ingress.answering import answer
 from functions.ingress.deps import Deps
 from functions.ingress.owned import tenant_of
 from router_model.catalogue import Catalogue, Model, Service
 from router_model.registry import ServiceView
+from router_model.resolving import VirtualName, virtual_names
 
 CREATED: Final = 1_735_689_600
 """OpenAI's field `created`; a catalogue has no such date, so it is the same for every model (2025-01-01)."""
@@ -35,17 +39,21 @@ def routes(deps: Deps) -> list[Route]:
 
     async def listing(request: Request) -> Response:
         tenant = tenant_of(deps, request)
-        models = _visible(deps.catalogue, tenant)
-        return answer({"object": "list", "data": [_shown_now(deps, model) for model in models]})
+        models = [_shown_now(deps, model) for model in _visible(deps.catalogue, tenant)]
+        names = virtual_names(deps.catalogue, tenant)
+        virtual = [_virtual_now(deps, name) for name in names]
+        return answer({"object": "list", "data": [*models, *virtual]})
 
     async def one(request: Request) -> Response:
         tenant = tenant_of(deps, request)
         asked = request.path_params["model_id"]
-        name = deps.catalogue.aliases.get(asked, asked)
-        found = next((m for m in _visible(deps.catalogue, tenant) if m.id == name), None)
-        if found is None:
-            raise ApiError("model_not_found", "No such model here; GET /v1/models lists them.")
-        return answer(_shown_now(deps, found))
+        for model in _visible(deps.catalogue, tenant):
+            if model.id == asked:
+                return answer(_shown_now(deps, model))
+        for virtual in virtual_names(deps.catalogue, tenant):
+            if virtual.name == asked:
+                return answer(_virtual_now(deps, virtual))
+        raise ApiError("model_not_found", "No such model here; GET /v1/models lists them.")
 
     return [
         Route("/v1/models", listing, methods=["GET"]),
@@ -69,21 +77,43 @@ def _shown_now(deps: Deps, model: Model) -> dict[str, object]:
     return show(model, views)
 
 
+def _virtual_now(deps: Deps, virtual: VirtualName) -> dict[str, object]:
+    return show_virtual(virtual, [_shown_now(deps, model) for model in virtual.models])
+
+
+def show_virtual(virtual: VirtualName, models: Sequence[Mapping[str, Any]]) -> dict[str, object]:
+    """A name that stands for models, in OpenAI's shape plus `pickspin`. Pure. `models` are those, as shown.
+
+    Its state is that of the best of them, `context_length` that of the longest; it is simulated where all are.
+    """
+    of = [model["pickspin"] for model in models]
+    known = [one["eta_s"] for one in of if one["eta_s"] is not None]
+    return _object(
+        virtual.name,
+        {
+            "virtual": virtual.kind,
+            "of": [model["id"] for model in models],
+            "state": min((one["state"] for one in of), key=_BEST_FIRST.index),
+            "eta_s": min(known, default=None),
+            "capabilities": list(dict.fromkeys(name for one in of for name in one["capabilities"])),
+            "context_length": max(one["context_length"] for one in of),
+            "simulated": all(one["simulated"] for one in of),
+        },
+    )
+
+
 def show(model: Model, views: list[tuple[Service, ServiceView]]) -> dict[str, object]:
     """A model in OpenAI's shape plus `pickspin`. Pure.
 
     Its state is that of its best service; `eta_s` is when the first could answer (0: now, null: not known).
     """
-    services = [_show_service(service, view) for service, view in views]
+    services = [_show_service(service, model, view) for service, view in views]
     states = [str(service["state"]) for service in services]
     etas = [_eta(service, view) for service, view in views]
     known = [eta for eta in etas if eta is not None]
-    return {
-        "id": model.id,
-        "object": "model",
-        "created": CREATED,
-        "owned_by": "pickspin",
-        "pickspin": {
+    return _object(
+        model.id,
+        {
             "state": min(states, key=_BEST_FIRST.index),
             "eta_s": min(known, default=None),
             "tier": model.tier,
@@ -92,13 +122,24 @@ def show(model: Model, views: list[tuple[Service, ServiceView]]) -> dict[str, ob
             "simulated": model.simulated,
             "services": services,
         },
+    )
+
+
+def _object(name: str, about: Mapping[str, object]) -> dict[str, object]:
+    return {
+        "id": name,
+        "object": "model",
+        "created": CREATED,
+        "owned_by": "pickspin",
+        "pickspin": about,
     }
 
 
-def _show_service(service: Service, view: ServiceView) -> dict[str, object]:
+def _show_service(service: Service, model: Model, view: ServiceView) -> dict[str, object]:
     return {
         "service": service.slug,
         "backend": service.backend.kind,
+        "upstream_model": served_name(service, model),
         "state": _SHOWN[view.state],
         "eta_s": _eta(service, view),
         "progress": view.progress,

@@ -51,7 +51,7 @@ OPERATIONS: Final = (
               takes="CompletionsBody", gives_types=(_JSON, _SSE), statuses=(200, 202), headers=_CALL_HEADERS),
     Operation(method="post", path="/v1/embeddings", summary="Embeddings of texts.",
               takes="EmbeddingsBody", statuses=(200, 202), headers=_CALL_HEADERS),
-    Operation(method="get", path="/v1/models", summary="All models, cold ones included, with state and ETA.",
+    Operation(method="get", path="/v1/models", summary="All names that can be asked for, with state and ETA.",
               gives="ModelList"),
     Operation(method="get", path="/v1/models/{model_id}", summary="One model.", gives="Model"),
     Operation(method="post", path="/v1/responses", summary="A response, in one piece or `background: true`.",

@@ -15,6 +15,13 @@ from functions.cli import main
 from functions.entry import PROCESSES
 
 CHAT = {"id": "tiny", "pickspin": {"state": "cold", "eta_s": 2.0, "simulated": True}}
+VIRTUAL = [
+    {"id": "auto", "pickspin": {"virtual": "auto", "of": ["tiny"], "state": "cold", "eta_s": 2.0}},
+    {
+        "id": "gpt-4o",
+        "pickspin": {"virtual": "alias", "of": ["tiny"], "state": "cold", "eta_s": 2.0},
+    },
+]
 REQUEST = {"id": "req_1", "state": "running"}
 REFUSAL = {"error": {"code": "not_found", "message": "No such request."}}
 
@@ -25,7 +32,7 @@ class Ingress(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         found = {
             "/readyz": (200, {}),
-            "/v1/models": (200, {"data": [CHAT]}),
+            "/v1/models": (200, {"data": [CHAT, *VIRTUAL]}),
             "/v1/requests/req_1": (200, REQUEST),
         }
         self._answer(*found.get(self.path, (404, REFUSAL)))
@@ -142,7 +149,7 @@ def test_models_are_listed_with_state_and_simulation(url, capsys) -> None:
     ]
 
     assert main(["models", "--url", f"{url}/v1", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"data": [CHAT]}
+    assert json.loads(capsys.readouterr().out) == {"data": [CHAT, *VIRTUAL]}
 
 
 def test_status_is_zero_only_when_ready(url, capsys) -> None:
@@ -277,3 +284,11 @@ def test_a_worker_without_a_service_says_what_it_needs() -> None:
     done = subprocess.run(command, env={"PATH": ""}, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr == "pickspin: which service? give --service or set PICKSPIN_WORKER_SERVICE\n"
+
+
+def test_models_lists_every_name_that_can_be_asked_for(url, capsys) -> None:
+    assert main(["models", "--url", url]) == 0
+    shown = capsys.readouterr().out
+    assert "tiny (simulated)" in shown
+    assert "auto (the best of all)" in shown
+    assert "gpt-4o (alias of tiny)" in shown

@@ -4,7 +4,7 @@ import inspect
 import re
 import sys
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 
@@ -17,7 +17,9 @@ SETTINGS_PROSE = """# Settings
 
 Every process reads its settings from the environment, once, at start. A name is
 `PICKSPIN_<GROUP>_<FIELD>`; a few everyday ones have a short name as well. All problems are
-reported together, and an unknown `PICKSPIN_` variable is an error: a typo never passes silently.
+reported together before anything starts, and an unknown `PICKSPIN_` variable is an error: a typo
+never passes silently. (What Kubernetes injects for Services whose names begin with `pickspin` is not
+ours, and passed over.) No number may be negative.
 On Kubernetes they are `global.settings` of the charts, but for those that the templates set themselves.
 Durations are in seconds unless the name says otherwise.
 """
@@ -56,11 +58,12 @@ def notes(kind: type) -> dict[str, str]:
 def type_name(annotation: Any) -> str:
     """`str | None` and the like, without module names."""
     parts = get_args(annotation)
+    if get_origin(annotation) is Literal:
+        return "one of " + ", ".join(f"`{part}`" for part in parts)
+    if get_origin(annotation) is Annotated:
+        return type_name(parts[0])
     if parts:
-        return " or ".join(
-            "nothing" if part is type(None) else getattr(part, "__name__", str(part))
-            for part in parts
-        )
+        return " or ".join("nothing" if part is type(None) else type_name(part) for part in parts)
     return str(annotation.__name__)
 
 

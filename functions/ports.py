@@ -235,6 +235,14 @@ class RecordLog(Protocol):
 
     def admin(self, *, client: str) -> BrokerAdmin: ...
 
+    def reach(self, *, client: str, timeout_s: float) -> None:
+        """Returns once a broker answers.
+
+        Raises:
+            StartupFailed: none within `timeout_s`; says why.
+        """
+        ...
+
 
 class BlobStore(Protocol):
     """Bodies too large for a record, files of batches. Content is addressed by its SHA-256."""

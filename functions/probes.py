@@ -88,6 +88,7 @@ class ProbeServer:
             return "405 Method Not Allowed", "text/plain", b"GET only\n"
         if path == b"/metrics":
             return "200 OK", "text/plain; version=0.0.4", generate_latest(self._registry)
+        path = {b"/readyz": b"/ready", b"/healthz": b"/live"}.get(path, path)
         if path not in {b"/ready", b"/live"}:
             return "404 Not Found", "text/plain", b"/ready, /ready/wait, /live or /metrics\n"
         is_fine = self._is_ready() if path == b"/ready" else self._is_live()

@@ -6,15 +6,18 @@
 
 import os
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
-from functions.errors import StartupFailed
+from functions.variables import Group, is_group, read_groups
 
+__all__ = ["Group", "Settings", "is_group", "load_settings", "masked"]
 
-class Group(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One concern's settings."""
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Above0 = Annotated[float, msgspec.Meta(gt=0)]
 
 
 class BrokerSettings(Group, frozen=True, kw_only=True):
@@ -22,16 +25,15 @@ class BrokerSettings(Group, frozen=True, kw_only=True):
 
     bootstrap: str = "127.0.0.1:9092"
     """Comma-separated host:port list."""
-    kind: str = "kafka"
+    kind: Literal["kafka", "embedded"] = "kafka"
     """`kafka`, or `embedded` (the in-memory broker of `pickspin up`; decides API version, poll and admission)."""
     prefix: str = ""
     """Prefix of every topic and group; empty or ending in a dot."""
-    partitions: int = 4
+    partitions: Count = 4
     """Partitions of every keyed topic the local stack creates (a cluster's come from the chart)."""
-    reply_partitions: int = 4
+    reply_partitions: Count = 4
     """Partitions of `infer.replies` = the most ingress replicas there may be."""
-    security_protocol: str = "PLAINTEXT"
-    """PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL."""
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     sasl_mechanism: str | None = None
     sasl_username: str | None = None
     sasl_password: str | None = None
@@ -46,6 +48,8 @@ class BrokerSettings(Group, frozen=True, kw_only=True):
     """Heartbeat interval of a group member. A joining member waits for two heartbeats of the slowest one."""
     max_poll_interval_s: float = 60.0
     """A member that does not poll for this long loses its partitions; a rebalance waits no longer for it."""
+    reach_s: Above0 = 6.0
+    """`pickspin up --bootstrap`: a cluster that has not answered by then ends the start."""
     stalled_s: float = 180.0
     """A group with lag whose commits have not moved for this long, while records keep coming, makes no progress: its
     process is not ready."""
@@ -65,7 +69,7 @@ class IngressSettings(Group, frozen=True, kw_only=True):
     """The HTTP doors."""
 
     host: str = "127.0.0.1"
-    port: int = 8080
+    port: Port = 8080
     partition: int = 0
     """This replica's partition of `infer.replies` (StatefulSet ordinal)."""
     reply_wait_s: float = 115.0
@@ -76,12 +80,15 @@ class IngressSettings(Group, frozen=True, kw_only=True):
     """Deadline of background, callback and batch work."""
     stream_wait_s: float = 600.0
     """Deadline of a stream: longer than `reply_wait_s`, because comment lines keep the connection alive."""
+    router_url: str = ""
+    """Where the router answers `/readyz`: while it does not, this ingress is not ready either. Empty: it is not asked.
+    """
     drain_s: float = 20.0
     """After SIGTERM open calls may finish for this long; then they get 503."""
     max_body_bytes: int = 768 * 1024
     large_body_bytes: int = 64 * 1024
     """Bodies from this size on are read one at a time for each tenant ..."""
-    large_body_share: float = 0.2
+    large_body_share: Share = 0.2
     """... taking at most this share of the time of all who call ..."""
     large_body_bytes_s: float = 4 * 1024 * 1024
     """... and, where there are several tenants, this many bytes a second of each."""
@@ -94,7 +101,7 @@ class IngressSettings(Group, frozen=True, kw_only=True):
     """A file must arrive at least this fast on average, after its first `body_read_s`."""
     max_waiters: int = 500
     """Synchronous calls and streams open at once; the next gets 503 `overloaded`."""
-    tenant_share: float = 0.5
+    tenant_share: Share = 0.5
     """Most of the waiters, open calls and uploads that one tenant may hold; less as others hold more. 1: all."""
     tenant_streams: int = 200
     tenant_queue: int = 1000
@@ -126,12 +133,12 @@ class IngressSettings(Group, frozen=True, kw_only=True):
 
 
 class RouterSettings(Group, frozen=True, kw_only=True):
-    binding: str = "http"
+    binding: Literal["http", "log"] = "http"
     """`http`: Flask function fed by the source process (KafkaSource on a cluster); `log`: a consumer."""
     host: str = "127.0.0.1"
-    port: int = 0
-    threads: int = 8
-    source_in_flight: int = 32
+    port: Port = 0
+    threads: Count = 8
+    source_in_flight: Count = 32
     request_timeout_s: float = 10.0
     give_up_tries: int = 10
     """A record that failed this often, while others got through each time, is given up: a failed reply, a dead letter.
@@ -139,7 +146,7 @@ class RouterSettings(Group, frozen=True, kw_only=True):
     give_up_s: float = 120.0
     """... but not before this long after its first failure."""
     max_hops: int = 4
-    classifier: str = "transformer"
+    classifier: Literal["transformer", "hybrid", "linear", "keyword"] = "transformer"
     """`transformer`: the encoder wherever there is a choice; `hybrid`: only where the linear stage is unsure; `linear`;
     `keyword`: the rule."""
     weights: str = ""
@@ -164,11 +171,11 @@ class WorkerSettings(Group, frozen=True, kw_only=True):
     """
     host: str = "127.0.0.1"
     """Address of /ready, /live and /metrics; a pod binds 0.0.0.0."""
-    port: int = 0
+    port: Port = 0
     """Port of /ready, /live and /metrics; 0 lets the system choose."""
-    max_attempts: int = 3
+    max_attempts: Count = 3
     """Model calls of one request at one service, crashes included."""
-    max_calls: int = 5
+    max_calls: Count = 5
     """Model calls of one request over all services that are called for it: steps of a cascade, and who stands by. Each
     of these may be called once in any case."""
     read_ahead: int = 512
@@ -199,7 +206,7 @@ class WorkerSettings(Group, frozen=True, kw_only=True):
     """The breaker of a service opens when, of the requests whose calls ended within this long ..."""
     breaker_calls: int = 5
     """... there are at least so many ..."""
-    breaker_share: float = 0.5
+    breaker_share: Share = 0.5
     """... and more than this share of them failed (0 to 1; the mean of the tenants' shares). 1: never."""
     breaker_open_s: float = 10.0
     """Then nothing new is sent to it for so long, doubled each time its one probe fails, at most five minutes."""
@@ -216,11 +223,11 @@ class WorkerSettings(Group, frozen=True, kw_only=True):
 class SpinSettings(Group, frozen=True, kw_only=True):
     idle_s: float | None = None
     """Overrides every service's idle time tau; None leaves the catalogue's."""
-    poll_s: float = 0.2
+    poll_s: Above0 = 0.2
     """How often lag is read; bounds activation latency."""
-    window_s: float = 300.0
+    window_s: Above0 = 300.0
     """Window of Algorithm 1."""
-    drain_goal_s: float = 10.0
+    drain_goal_s: Above0 = 10.0
 
 
 class ScalerSettings(Group, frozen=True, kw_only=True):
@@ -228,9 +235,9 @@ class ScalerSettings(Group, frozen=True, kw_only=True):
 
     host: str = "127.0.0.1"
     """Address of both ports; a pod binds 0.0.0.0."""
-    port: int = 6000
+    port: Port = 6000
     """gRPC; 0 lets the system choose."""
-    probe_port: int = 9100
+    probe_port: Port = 9100
     """HTTP: /live, /ready and /metrics; 0 lets the system choose."""
     poll_s: float = 0.05
     """How often the ends of all topics are read while anyone listens; bounds activation latency."""
@@ -238,7 +245,7 @@ class ScalerSettings(Group, frozen=True, kw_only=True):
     """The same while nobody listens."""
     listener_s: float = 60.0
     """Who asked without a stream counts as listening for this long."""
-    max_share: float = 0.25
+    max_share: Share = 0.25
     """Most of one core that reading and deciding may take: rounds that cost more come less often."""
     commit_s: float = 0.5
     """How often commits of services with lag are read."""
@@ -269,7 +276,7 @@ class ControllerSettings(Group, frozen=True, kw_only=True):
     """A file; empty: the pod's service account, else the usual kubeconfig."""
     host: str = "127.0.0.1"
     """Address of /live, /ready and /metrics; a pod binds 0.0.0.0."""
-    port: int = 9100
+    port: Port = 9100
     """Port of the same; 0 lets the system choose."""
     lease_s: float = 15.0
     """A standby takes over when the lease was not renewed for this long."""
@@ -294,7 +301,7 @@ class ControllerSettings(Group, frozen=True, kw_only=True):
     """A service without a ready replica counts as broken this long after its own `start_timeout_s`."""
     history_weeks: int = 4
     """Weeks of requests that prewarming by habit looks at."""
-    habit_share: float = 0.75
+    habit_share: Share = 0.75
     """A service is warm ahead of an hour of the week that had requests in at least this share of those weeks."""
     habit_requests: float = 3.0
     """... and on average at least this many of them."""
@@ -308,7 +315,7 @@ class StoreSettings(Group, frozen=True, kw_only=True):
     """What requests asked is kept as long as their answers, for learning and replaying; false: until their end."""
     route_bound_s: float = 30.0
     """Accepted but not routed for this long: published again."""
-    reap_s: float = 0.25
+    reap_s: Above0 = 0.25
     boot_id: str = ""
     """Set by the local stack: a new value means that an in-memory broker was lost with its records."""
 
@@ -327,12 +334,12 @@ class CallbackSettings(Group, frozen=True, kw_only=True):
     """Delays between attempts (Standard Webhooks' example), jittered by 10 %."""
     attempt_timeout_s: float = 10.0
     max_response_bytes: int = 64 * 1024
-    concurrency: int = 32
+    concurrency: Count = 32
     """Attempts out at once."""
-    tenant_concurrency: int = 8
+    tenant_concurrency: Count = 8
     """... of one tenant, whose receivers may hang: the rest is for others."""
-    target_concurrency: int = 4
-    host_concurrency: int = 8
+    target_concurrency: Count = 4
+    host_concurrency: Count = 8
     """... to one host, whoever's targets they are; at most three quarters of them of one tenant."""
 
 
@@ -341,7 +348,7 @@ class ProbeSettings(Group, frozen=True, kw_only=True):
 
     host: str = "127.0.0.1"
     """A pod binds 0.0.0.0."""
-    port: int | None = None
+    port: Port | None = None
     """0 lets the system choose; None: none."""
 
 
@@ -363,7 +370,7 @@ class Settings(Group, frozen=True, kw_only=True):
     """Path of the catalogue; empty: the built-in one."""
     data_dir: str = ""
     """Where store, blobs, logs and converted weights lie; empty: `~/.local/share/pickspin`."""
-    log_level: str = "INFO"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
 
 
 SHORT_NAMES: Final[Mapping[str, tuple[str, str]]] = {
@@ -382,48 +389,8 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     Raises:
         StartupFailed: naming every unknown variable and every bad value at once.
     """
-    found = dict(os.environ if environ is None else environ)
-    groups = {field.name: field.type for field in msgspec.structs.fields(Settings)}
-    tree: dict[str, Any] = {}
-    problems: list[str] = []
-    for name, text in sorted(found.items()):
-        if not name.startswith("PICKSPIN_"):
-            continue
-        place = _place(name, groups)
-        if place is None:
-            problems.append(f"{name}: no such setting")
-        elif len(place) == 1:
-            tree[place[0]] = text
-        else:
-            tree.setdefault(place[0], {})[place[1]] = text
-    parsed: dict[str, Any] = {}
-    for key, value in tree.items():
-        try:
-            parsed[key] = msgspec.convert(value, groups[key], strict=False)
-        except msgspec.ValidationError as error:
-            problems.append(f"{key}: {error}")
-    if problems:
-        raise StartupFailed("settings: " + "; ".join(problems))
-    return Settings(**parsed)
-
-
-def _place(name: str, groups: Mapping[str, Any]) -> tuple[str, ...] | None:
-    if name in SHORT_NAMES:
-        return SHORT_NAMES[name]
-    rest = name.removeprefix("PICKSPIN_").lower()
-    for group, kind in groups.items():
-        if rest == group:
-            return (group,) if not is_group(kind) else None
-        if is_group(kind) and rest.startswith(f"{group}_"):
-            field = rest.removeprefix(f"{group}_")
-            if field in kind.__struct_fields__:
-                return group, field
-    return None
-
-
-def is_group(kind: Any) -> bool:
-    """Whether the type of a setting is a group of them."""
-    return isinstance(kind, type) and issubclass(kind, Group)
+    found = os.environ if environ is None else environ
+    return read_groups(Settings, found, short_names=SHORT_NAMES)
 
 
 def masked(settings: Settings) -> dict[str, Any]:

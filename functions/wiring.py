@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from functions.adapters.private_files import make_private_folder
 from functions.errors import StartupFailed
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from router_model.classifier import Classifier
 
 log = logging.getLogger(__name__)
+
+STORE_FILE: Final = "store.sqlite3"
 
 
 def data_path(settings: Settings) -> Path:
@@ -63,7 +65,7 @@ def open_blobs(settings: Settings) -> BlobStore:
 
 def store_url(settings: Settings) -> str:
     """The store's SQLAlchemy URL: the configured one, else a SQLite file in the data directory."""
-    return settings.store.url or f"sqlite:///{data_dir(settings) / 'store.sqlite3'}"
+    return settings.store.url or f"sqlite:///{data_dir(settings) / STORE_FILE}"
 
 
 def open_store(settings: Settings, clock: Clock | None = None) -> "Store":
@@ -95,7 +97,8 @@ def load_catalogue(settings: Settings) -> "Catalogue":
             text = resources.files("functions.local").joinpath("catalogue.yaml").read_text("utf-8")
         return load(text)
     except (OSError, UnicodeDecodeError) as error:
-        raise StartupFailed(f"cannot read the catalogue {settings.catalogue}: {error}") from error
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise StartupFailed(f"cannot read the catalogue {settings.catalogue}: {reason}") from error
     except CatalogueRejected as error:
         raise StartupFailed(f"the catalogue is rejected: {error}") from error
 

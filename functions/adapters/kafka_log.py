@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from functions.adapters.kafka_consumer import KafkaGroupConsumer
 from functions.adapters.kafka_producer import KafkaAppender
 from functions.adapters.kafka_tail import KafkaTail
-from functions.adapters.librdkafka import client_config
+from functions.adapters.librdkafka import client_config, reach_cluster
 from functions.adapters.member_note import MemberNote
 from functions.settings import BrokerSettings
 
@@ -82,6 +82,9 @@ class KafkaLog:
         from functions.adapters.kafka_python import client_options  # noqa: PLC0415
 
         return KafkaGroupMembership(client_options(self._settings, client))
+
+    def reach(self, *, client: str, timeout_s: float) -> None:
+        reach_cluster(client_config(self._settings, client), timeout_s)
 
     def admin(self, *, client: str) -> "KafkaTopicAdmin":
         from functions.adapters.kafka_python import client_options  # noqa: PLC0415

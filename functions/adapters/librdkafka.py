@@ -33,6 +33,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
 
 from functions.errors import StartupFailed
 from functions.settings import BrokerSettings
@@ -107,6 +108,30 @@ def open_client(kind: Callable[[dict[str, Any]], Any], config: dict[str, Any]) -
         reason = error.args[0].str()
         raise StartupFailed(
             f"the Kafka client cannot be set up (PICKSPIN_BROKER_*): {reason}"
+        ) from error
+
+
+def reach_cluster(config: dict[str, Any], timeout_s: float) -> None:
+    """Returns once a broker says which brokers there are.
+
+    Raises:
+        StartupFailed: none does within `timeout_s`, or the settings are not usable.
+    """
+    heard: list[str] = []
+    client = open_client(
+        AdminClient, config | {"error_cb": lambda error: heard.append(error.str())}
+    )
+    try:
+        client.list_topics(timeout=timeout_s)
+    except KafkaException as error:
+        client.poll(0)  # hands over what was heard meanwhile
+        # The last one says only that all brokers are down.
+        reason = next((text for text in heard if "brokers are down" not in text), "")
+        # `host:port/bootstrap: reason (after 0ms in state CONNECT)`
+        said = reason.rpartition("/bootstrap: ")[2].partition(" (after ")[0].strip()
+        said = said or "nobody there answers as a broker does"
+        raise StartupFailed(
+            f"cannot reach Kafka at {config['bootstrap.servers']}: {said}"
         ) from error
 
 

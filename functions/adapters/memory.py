@@ -88,6 +88,9 @@ class MemoryLog:
     def membership(self, *, client: str) -> "MemoryMembership":
         return MemoryMembership(self)
 
+    def reach(self, *, client: str, timeout_s: float) -> None:
+        return
+
     def admin(self, *, client: str) -> "MemoryAdmin":
         return MemoryAdmin(self)
 

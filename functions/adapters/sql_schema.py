@@ -26,6 +26,7 @@ from sqlalchemy import (
     event,
     insert,
     inspect,
+    make_url,
     select,
     text,
 )
@@ -277,13 +278,22 @@ def open_engine(url: str) -> Engine:
     try:
         engine = _make_engine(url)
         _prepare(engine)
-    except (ArgumentError, ModuleNotFoundError) as error:
+    except ModuleNotFoundError as error:
+        raise StartupFailed(
+            f"the store's URL cannot be used: there is no module {error.name} in this environment"
+        ) from error
+    except ArgumentError as error:
         raise StartupFailed(f"the store's URL cannot be used: {error}") from error
     except SQLAlchemyError as error:
-        # The driver's message may carry the URL with its password; its class is enough for a person.
-        cause = type(getattr(error, "orig", None) or error).__name__
-        raise StartupFailed(f"the store cannot be opened ({cause})") from error
+        raise StartupFailed(f"the store {_described(url, error)}") from error
     return engine
+
+
+def _described(url: str, error: SQLAlchemyError) -> str:
+    """Which store cannot be opened, and why; a server's words may carry a password, SQLite's never do."""
+    cause = getattr(error, "orig", None) or error
+    why = str(cause) if url.startswith("sqlite") else type(cause).__name__
+    return f"{make_url(url).render_as_string()} cannot be opened ({why})"
 
 
 def _make_engine(url: str) -> Engine:

@@ -71,7 +71,7 @@ def parse_schedule(text: str) -> tuple[float, ...]:
         delays = (-1.0,)
     if any(not math.isfinite(delay) or delay < 0 for delay in delays):
         raise StartupFailed(
-            "callbacks.schedule_s must be seconds, zero or more, separated by commas: 0,5,300"
+            "PICKSPIN_CALLBACKS_SCHEDULE_S must be seconds, zero or more, separated by commas: 0,5,300"
         )
     return delays
 

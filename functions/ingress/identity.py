@@ -33,11 +33,11 @@ class Keys:
         ):
             tenant, equals, key = entry.partition("=")
             if not (tenant.strip() and equals and key.strip()):
-                raise StartupFailed(f"api_keys: entry {number} is not tenant=key")
+                raise StartupFailed(f"PICKSPIN_API_KEYS: entry {number} is not tenant=key")
             digest = _digest(key.strip().encode())
             if digest in entries:
                 raise StartupFailed(
-                    f"api_keys: entries {entries[digest]} and {number} have the same key; "
+                    f"PICKSPIN_API_KEYS: entries {entries[digest]} and {number} have the same key; "
                     "give every entry a key of its own"
                 )
             entries[digest] = number

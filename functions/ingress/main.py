@@ -29,6 +29,7 @@ from functions.ingress.origins import is_loopback
 from functions.ingress.partitioning import partition_of
 from functions.ingress.probing import Check, Health
 from functions.ingress.reply_tail import ReplyTail
+from functions.ingress.router_watch import RouterWatch
 from functions.ingress.running import LAST_RESORT_S, Running
 from functions.ingress.waiting import Waiters
 from functions.lifecycle import StopFlag
@@ -88,12 +89,14 @@ def build(settings: Settings, cluster: RecordLog, catalogue: Catalogue, keys: Ke
     registry = RegistryTail(cluster, topics, client=f"ingress-registry-{instance}")
     reply_tail = _reply_tail(settings, cluster, topics, waiters, metrics, instance, epoch)
     progress = _progress(settings, cluster, topics, metrics, instance)
+    router = RouterWatch(settings.ingress.router_url, clock)
     health = Health(
         clock,
         lambda: (
             Check("replies_followed", reply_tail.is_caught_up()),
             Check("registry_followed", registry.is_caught_up()),
             Check("catalogue_loaded", bool(catalogue.models)),
+            Check("router_ready", router.is_ready()),
             Check("requests_routed", not progress.is_stopped(topics.router_group)),
         ),
     )
@@ -117,7 +120,7 @@ def build(settings: Settings, cluster: RecordLog, catalogue: Catalogue, keys: Ke
         entropy=os.urandom,
         reply_partitions=_reply_partitions(settings, cluster, topics, instance),
     )
-    return Running(deps, cluster, reply_tail, registry, progress)
+    return Running(deps, cluster, reply_tail, registry, progress, router)
 
 
 def _reply_tail(

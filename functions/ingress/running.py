@@ -20,6 +20,7 @@ from functions.ingress.admission import End
 from functions.ingress.deps import Deps
 from functions.ingress.open_calls import shutting_down
 from functions.ingress.reply_tail import POLL_S, RETRY_S, ReplyTail
+from functions.ingress.router_watch import RouterWatch
 from functions.ports import LagReader, RecordLog
 from functions.progress import ProgressWatch
 from functions.registry_tail import RegistryTail
@@ -50,8 +51,10 @@ class Running:
         reply_tail: ReplyTail,
         registry: RegistryTail,
         progress: ProgressWatch,
+        router: RouterWatch,
     ) -> None:
         self.deps = deps
+        self._router = router
         self._progress = progress
         self._reply_tail = reply_tail
         self._registry = registry
@@ -64,6 +67,7 @@ class Running:
         self._loop = loop
         self._registry.start()
         self._progress.start()
+        self._router.start()
         self._reply_tail.start(loop)
         if self._ends is not None:
             self._ends.start(loop)
@@ -78,6 +82,7 @@ class Running:
             self._ends.close()
         self._registry.close()
         self._progress.close()
+        self._router.close()
         self.deps.appender.close(timeout_s)
         self.deps.executor.shutdown(wait=True, cancel_futures=True)
         self.deps.store.close()

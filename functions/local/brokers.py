@@ -47,9 +47,11 @@ async def start_broker(choice: BrokerChoice, settings: Settings, logs: Path) -> 
     """Starts the broker of that kind and waits for its address (embedded), or says how to start it (Kafka).
 
     Raises:
-        StartupFailed: it did not start; says where to look.
+        StartupFailed: it did not start, or is not there; says where to look.
     """
     if choice == "external":
+        log, wait_s = wiring.open_log(settings), settings.broker.reach_s
+        await asyncio.to_thread(log.reach, client="pickspin-up", timeout_s=wait_s)
         return RunningBroker(choice=choice, bootstrap=settings.broker.bootstrap)
     if choice == "kafka":
         return await _start_kafka(settings, logs)

@@ -1,6 +1,7 @@
 """Keeps one process alive: starts it, and starts it again with a growing pause whenever it ends unasked."""
 
 import asyncio
+from pathlib import Path
 from typing import Final, Literal
 
 from functions.local.announcing import Journal
@@ -22,6 +23,8 @@ class Keeper:
         self.restarts = 0
         self.child: Child | None = None
         self._spec, self._clock, self._journal = spec, clock, journal
+        self.last_words = ""
+        """Of the process that ended last."""
         self._stop_asked = asyncio.Event()
         self._failures = 0
 
@@ -30,6 +33,11 @@ class Keeper:
         """Of the running process; None between two."""
         return self.child.pid if self.child is not None and self.child.is_running else None
 
+    @property
+    def log(self) -> Path:
+        """What the process writes."""
+        return self._spec.log
+
     async def run(self) -> None:
         """Until `stop`: starts, waits, announces why it ended, pauses, starts again."""
         while not self._stop_asked.is_set():
@@ -37,6 +45,7 @@ class Keeper:
             try:
                 self.child = await Child.start(self._spec)
             except OSError as error:
+                self.last_words = str(error)
                 self._failed(str(error), lived_s=0.0)
                 await self._pause(restart_delay_s(self._failures))
                 continue
@@ -47,7 +56,8 @@ class Keeper:
             status = await self.child.exited
             if self._stop_asked.is_set():
                 break
-            why = f"{describe_exit(status)}: {last_line(self._spec.log)} ({self._spec.log})"
+            self.last_words = last_line(self._spec.log) or describe_exit(status)
+            why = f"{describe_exit(status)}: {self.last_words} ({self._spec.log})"
             self._failed(why, lived_s=self._clock.monotonic_s() - began_s)
             await self._pause(restart_delay_s(self._failures))
 

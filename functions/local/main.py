@@ -14,9 +14,11 @@ from rich.live import Live
 from functions import wiring
 from functions.adapters.clock import SystemClock
 from functions.adapters.private_files import make_private_folder
+from functions.errors import StartupFailed
 from functions.local.announcing import Announcer, Journal, JsonLines, PlainLines, Recent
 from functions.local.banner import banner
 from functions.local.boards import board_of
+from functions.local.checks import check_settings
 from functions.local.preparing import (
     UpOptions,
     check_exposure,
@@ -25,12 +27,15 @@ from functions.local.preparing import (
     locked,
     write_catalogue,
 )
+from functions.local.probing import url_of
 from functions.local.supervisor import Life, Stack, Supervisor
 from functions.local.table import Board, render
 from functions.settings import Settings
 from router_model.catalogue import Catalogue
 
 REFRESH_S: Final = 0.5
+PORT_TRIES: Final = 8
+"""The system may give the same free port twice, as long as nobody listens on it."""
 
 
 def run(settings: Settings, options: UpOptions | None = None) -> int:
@@ -40,6 +45,7 @@ def run(settings: Settings, options: UpOptions | None = None) -> int:
         StartupFailed: nothing was started, or what was started is gone again.
     """
     options = options or UpOptions()
+    check_settings(settings)
     check_exposure(settings.ingress)
     catalogue = effective_catalogue(settings, options)
     directory = wiring.data_dir(settings).resolve()
@@ -59,15 +65,30 @@ def _effective_settings(
     """What every child gets: concrete ports, absolute paths, the broker's kind."""
     replace = msgspec.structs.replace
     ingress, router = settings.ingress, settings.router
+    port = claim_port(ingress.host, ingress.port)
+    router_port = _router_port(settings, port)
     kind = "embedded" if options.broker == "embedded" else "kafka"
     return replace(
         settings,
         catalogue=str(write_catalogue(catalogue, directory)),
         data_dir=str(directory),
         broker=replace(settings.broker, kind=kind),
-        ingress=replace(ingress, port=claim_port(ingress.host, ingress.port)),
-        router=replace(router, port=claim_port(router.host, router.port)),
+        ingress=replace(ingress, port=port, router_url=url_of(router.host, router_port)),
+        router=replace(router, port=router_port),
     )
+
+
+def _router_port(settings: Settings, taken: int) -> int:
+    """The router's port; `taken` is the ingress's, which does not listen yet."""
+    router = settings.router
+    remedy = "PICKSPIN_ROUTER_PORT or PICKSPIN_ROUTER_HOST"
+    if router.port == taken:
+        raise StartupFailed(f"the ingress has port {taken}: choose another with {remedy}")
+    for _ in range(PORT_TRIES):
+        port = claim_port(router.host, router.port, remedy=remedy)
+        if port != taken:
+            break
+    return port
 
 
 async def _serve(stack: Stack, options: UpOptions) -> int:

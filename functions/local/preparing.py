@@ -13,6 +13,7 @@ from typing import Final, Literal
 from functions import wiring
 from functions.adapters.private_files import close_to_others, make_private_file
 from functions.errors import StartupFailed
+from functions.local.checks import check_model_file, check_model_url
 from functions.settings import IngressSettings, Settings
 from router_model.catalogue import Catalogue
 from router_model.catalogue_loading import (
@@ -61,7 +62,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def claim_port(host: str, port: int) -> int:
+def claim_port(host: str, port: int, *, remedy: str = "--port or PICKSPIN_PORT") -> int:
     """The port to serve on: `port` when it is free, or any free one for 0.
 
     Raises:
@@ -78,8 +79,7 @@ def claim_port(host: str, port: int) -> int:
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise StartupFailed(
-            f"cannot serve on {host} port {port} ({reason}): "
-            "choose another with --port or PICKSPIN_PORT"
+            f"cannot serve on {host} port {port} ({reason}): choose another with {remedy}"
         ) from error
 
 
@@ -136,10 +136,10 @@ def split_model(text: str) -> tuple[str, str]:
     if not separator or not name or not source:
         raise StartupFailed(f"--model {text}: write name=path.gguf or name=http://host/v1")
     if source.startswith(("http://", "https://")):
+        check_model_url(name, source)
         return name, source
     path = Path(source).expanduser().resolve()
-    if not path.is_file():
-        raise StartupFailed(f"--model {name}: there is no file {path}")
+    check_model_file(name, path)
     return name, str(path)
 
 

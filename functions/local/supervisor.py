@@ -32,6 +32,7 @@ from functions.settings import Settings
 from router_model.catalogue import Catalogue
 
 READY_S: Final = 90.0
+HOPELESS_ENDS: Final = 3
 PROBE_S: Final = 0.05
 TRIM_S: Final = 15.0
 
@@ -209,6 +210,7 @@ class Supervisor:
                 )
                 self.on_ready(life, self.ready_s)
                 return
+            _refuse_hopeless(life)
             if self._clock.monotonic_s() > deadline_s:
                 raise StartupFailed(
                     f"not ready after {READY_S:.0f} s: see the logs in {self._stack.logs}"
@@ -245,6 +247,16 @@ class Supervisor:
             await asyncio.sleep(TRIM_S)
             for path in self._stack.logs.glob("*.log"):
                 trim_log(path)
+
+
+def _refuse_hopeless(life: Life) -> None:
+    """Raises StartupFailed where a process has ended so often, before the stack was ever ready, that it always will."""
+    for keeper in life.keepers:
+        if keeper.restarts >= HOPELESS_ENDS:
+            raise StartupFailed(
+                f"the {keeper.name} does not start: {keeper.last_words.removeprefix('pickspin: ')} "
+                f"({keeper.log})"
+            )
 
 
 async def _stop(life: Life, names: Collection[str]) -> None:

@@ -3,6 +3,8 @@
 import logging
 from typing import Any, Final
 
+import msgspec
+
 from functions import wiring
 from functions.adapters.clock import SystemClock
 from functions.errors import StartupFailed
@@ -11,7 +13,7 @@ from functions.router.feeding import watched_feed
 from functions.router.log_binding import IN_FLIGHT, LogBinding
 from functions.router.pumping import Pump, PumpLimits
 from functions.router.wiring import build, patience_of
-from functions.settings import Settings
+from functions.settings import ProbeSettings, Settings
 from router_model.catalogue import Catalogue
 
 log = logging.getLogger(__name__)
@@ -55,6 +57,15 @@ def _serve(settings: Settings, catalogue: Catalogue) -> int:
     return serve(load, settings.router)
 
 
+def _probed(settings: Settings) -> Settings:
+    """Where nothing else is said, a consumer's probes are where the function's would be."""
+    router, probes = settings.router, settings.probes
+    if probes.port is not None or not router.port:
+        return settings
+    here = ProbeSettings(host=router.host, port=router.port)
+    return msgspec.structs.replace(settings, probes=here)
+
+
 def _consume(settings: Settings, catalogue: Catalogue) -> int:
     stop = StopFlag.install()
     built = build(settings, catalogue)
@@ -69,7 +80,9 @@ def _consume(settings: Settings, catalogue: Catalogue) -> int:
         )
         binding = LogBinding(built.router)
         limits = PumpLimits(in_flight=IN_FLIGHT, patience=patience_of(settings))
-        with watched_feed(settings, built.log, built.topics, built.metrics, stop) as looked_at:
+        with watched_feed(
+            _probed(settings), built.log, built.topics, built.metrics, stop
+        ) as looked_at:
             Pump(
                 consumer,
                 binding.begin,

@@ -76,7 +76,7 @@ def test_a_model_file_becomes_an_absolute_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("a.gguf").touch()
+    Path("a.gguf").write_bytes(b"GGUF")
 
     assert split_model("tiny=a.gguf") == ("tiny", str(tmp_path / "a.gguf"))
 

@@ -8,6 +8,7 @@ import json
 import logging
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -52,9 +53,9 @@ class JsonLines(logging.Formatter):
         return json.dumps(entry, default=str, ensure_ascii=True)
 
 
-def setup_logging(process: str, level: str) -> None:
-    """JSON lines on stderr for this process; client libraries speak only from WARNING up."""
-    handler = logging.StreamHandler(sys.stderr)
+def setup_logging(process: str, level: str, file: Path | None = None) -> None:
+    """JSON lines on stderr, or in a file, for this process; client libraries speak only from WARNING up."""
+    handler = logging.StreamHandler(sys.stderr) if file is None else logging.FileHandler(file)
     handler.setFormatter(JsonLines(process))
     logging.basicConfig(level=level, handlers=[handler], force=True)
     for noisy in ("kafka", "httpx", "httpcore", "uvicorn.access", "sqlalchemy"):

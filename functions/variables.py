@@ -48,8 +48,8 @@ def read_groups(
     """Reads every variable of `environ` that begins with PREFIX into a `kind`, whose fields are groups or values.
 
     Raises:
-        StartupFailed: one line that names every variable that is unknown or has a bad value. Texts (secrets too) are never
-            bad here, so that none is shown.
+        StartupFailed: one line that names every variable that is unknown or has a bad value. A text is never
+            bad here, so that no secret is shown.
     """
     places = _places(kind)
     known = {name_of(*place): place for place in places} | dict(short_names)

@@ -13,7 +13,7 @@ from rich.live import Live
 
 from functions import wiring
 from functions.adapters.clock import SystemClock
-from functions.adapters.private_files import make_private_folder
+from functions.adapters.private_files import make_private_file, make_private_folder
 from functions.errors import StartupFailed
 from functions.local.announcing import Announcer, Journal, JsonLines, PlainLines, Recent
 from functions.local.banner import banner
@@ -31,6 +31,7 @@ from functions.local.probing import url_of
 from functions.local.supervisor import Life, Stack, Supervisor
 from functions.local.table import Board, render
 from functions.settings import Settings
+from functions.telemetry import setup_logging
 from router_model.catalogue import Catalogue
 
 REFRESH_S: Final = 0.5
@@ -50,11 +51,14 @@ def run(settings: Settings, options: UpOptions | None = None) -> int:
     catalogue = effective_catalogue(settings, options)
     directory = wiring.data_dir(settings).resolve()
     with locked(directory):
+        logs = make_private_folder(directory / "logs")
+        # The terminal is for the table and the banner alone.
+        setup_logging("up", settings.log_level, make_private_file(logs / "up.log"))
         stack = Stack(
             settings=_effective_settings(settings, options, catalogue, directory),
             catalogue=catalogue,
             broker=options.broker,
-            logs=make_private_folder(directory / "logs"),
+            logs=logs,
         )
         return asyncio.run(_serve(stack, options))
 

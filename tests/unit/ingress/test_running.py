@@ -29,7 +29,7 @@ def read_everything(log: Any, name: str, *topics: str) -> None:
 
 
 def draining(rig: Any) -> Running:
-    running = Running(rig.deps, rig.log, None, None, None)  # type: ignore[arg-type]
+    running = Running(rig.deps, rig.log, None, None, None, None)  # type: ignore[arg-type]
     running._loop = asyncio.get_running_loop()
     return running
 

@@ -70,17 +70,22 @@ def as_typed(operation: Operation, body: Mapping[str, object]) -> dict[str, obje
 
 
 def without_nulls(body: Mapping[str, object]) -> dict[str, object]:
-    """A copy without fields that are null, at the top and in messages; what was absent stays absent for the model."""
+    """A copy without fields that are null, at the top and in messages; what was absent stays absent for the model.
+
+    But for the content of a message: strict servers want its key, null beside the calls of a turn.
+    """
     found = {name: value for name, value in body.items() if value is not None}
     messages = found.get("messages")
     if isinstance(messages, list):
         found["messages"] = [
-            {k: v for k, v in message.items() if v is not None}
-            if isinstance(message, dict)
-            else message
-            for message in messages
+            _with_content(message) if isinstance(message, dict) else message for message in messages
         ]
     return found
+
+
+def _with_content(message: Mapping[str, object]) -> dict[str, object]:
+    found = {name: value for name, value in message.items() if value is not None}
+    return found if "content" in found else {**found, "content": None}
 
 
 def _refuse(param: str, message: str) -> NoReturn:

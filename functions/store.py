@@ -83,9 +83,8 @@ class KeyUse:
 class Claim:
     """What became of an attempt to make something: looked up and made in one transaction.
 
-    `new`: made, under `id`. For the others nothing was written. `joined`: it was made before, as `id`. `conflict`: what
-    identifies it was used for something else. `gone`: it was made before, and deleted. `full`: the tenant has as many
-    as it may.
+    `new`: made, under `id`. For the others nothing was written. `joined`: made before, as `id`. `conflict`: what
+    identifies it was used for something else. `gone`: made before, and deleted. `full`: the tenant may have no more.
     """
 
     kind: Literal["new", "joined", "conflict", "gone", "full"]
@@ -233,7 +232,7 @@ class RequestStore(Protocol):
         """Inserts the row where its id, and the key, are new and the tenant has fewer than `limit` unfinished ones.
 
         `record` is kept for publishing again until the terminal, and after it as the prompt, unless the caller said
-        `store: false` or the store keeps no prompts.
+        `store: false` or the store keeps no prompts. `prompt` returns it; its body may lie in the blob store.
         """
         ...
 
@@ -246,6 +245,8 @@ class RequestStore(Protocol):
         ...
 
     def request(self, request_id: str) -> RequestRow | None: ...
+
+    def prompt(self, request_id: str) -> Record | None: ...
 
     def sent_as(self, tenant: str, event_id: str, source: str | None = None) -> str | None:
         """Id of the tenant's request that came in as an event with this id, from this source; None: the first one's."""

@@ -106,6 +106,16 @@ class SqlRequests:
             found = connection.execute(query).mappings().first()
         return None if found is None else request_row(found)
 
+    def prompt(self, request_id: str) -> Record | None:
+        query = (
+            select(requests.c.record)
+            .where(requests.c.id == request_id)
+            .where(requests.c.is_known, ~requests.c.is_forgotten)
+        )
+        with self._db.read() as connection:
+            found = connection.execute(query).scalar()
+        return None if found is None else unpack_record(found, None, None)
+
     def sent_as(self, tenant: str, event_id: str, source: str | None = None) -> str | None:
         columns = event_ids.c
         query = (

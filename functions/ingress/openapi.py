@@ -61,6 +61,10 @@ OPERATIONS: Final = (
     Operation(method="delete", path="/v1/responses/{request_id}", summary="Deletes a response.", gives="Deleted"),
     Operation(method="post", path="/v1/responses/{request_id}/cancel", summary="Cancels a response.",
               gives="Response"),
+    Operation(method="get", path="/v1/responses/{request_id}/input_items", summary="What a response was asked with.",
+              gives="ItemList", query=_PAGE),
+    Operation(method="post", path="/v1/responses/input_tokens", summary="How many tokens an input has.",
+              takes="ResponseBody", gives="InputTokens"),
     Operation(method="get", path="/v1/requests", summary="The newest requests of this key.", gives="RequestList",
               query=("state", *_PAGE)),
     Operation(method="get", path="/v1/requests/{request_id}", summary="What became of a request.", gives="Request",
@@ -254,6 +258,11 @@ _HAND_WRITTEN: Final[dict[str, Any]] = {
         background={"type": "boolean"}, max_output_tokens={"type": "integer"},
     ),
     "Response": _object("id", "object", "status", id=_TEXT, object={"const": "response"}, status=_TEXT),
+    "Item": _object("id", "type", id=_TEXT, type=_TEXT),
+    "ItemList": _list_of("Item"),
+    "InputTokens": _object(
+        "object", "input_tokens", object={"const": "response.input_tokens"}, input_tokens={"type": "integer"}
+    ),
     "Upload": _object("file", "purpose", file={"type": "string", "format": "binary"}, purpose=_TEXT),
     "File": _object("id", "object", id=_TEXT, object={"const": "file"}, bytes={"type": "integer"}),
     "FileList": _list_of("File"),

@@ -82,7 +82,7 @@ async def wait_for_end(deps: Deps, request: Request, row: RequestRow) -> Request
     wait_s = deadlines.preference(request.headers.get("prefer"), longest_s=longest_s).wait_s
     if wait_s is None or row.state.is_terminal:
         return row
-    return await unless_gone(request.receive, _until_ended(deps, row, wait_s))
+    return await unless_gone(request.receive, until_ended(deps, row, wait_s))
 
 
 async def cancel_row(deps: Deps, row: RequestRow) -> RequestRow:
@@ -100,7 +100,7 @@ async def cancel_row(deps: Deps, row: RequestRow) -> RequestRow:
         await acknowledged(send_cancel(deps, row.id, "client", row.tenant))
     except AppendFailed as error:
         raise refused(error) from error
-    return await _until_ended(deps, row, CANCEL_WAIT_S)
+    return await until_ended(deps, row, CANCEL_WAIT_S)
 
 
 async def delete_row(deps: Deps, row: RequestRow) -> None:
@@ -182,7 +182,8 @@ async def forget_delivered(deps: Deps, row: RequestRow) -> None:
         await deps.offload(deps.store.forget, row.id)
 
 
-async def _until_ended(deps: Deps, row: RequestRow, wait_s: float) -> RequestRow:
+async def until_ended(deps: Deps, row: RequestRow, wait_s: float) -> RequestRow:
+    """The row as it is when the request has ended, or after `wait_s`."""
     loop = asyncio.get_running_loop()
     until = loop.time() + wait_s
 

@@ -1,6 +1,7 @@
 """`/v1/responses`: OpenAI's Responses API, in one piece or in the background, and asked for again by id."""
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import msgspec
 from starlette.requests import Request
@@ -8,6 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from events import ids
+from events.errors import EventRejected
 from events.json_codec import dumps, loads_object
 from events.types import Operation, State
 from functions.errors import ApiError
@@ -18,12 +20,25 @@ from functions.ingress.calls import Call, make_call, with_deadline
 from functions.ingress.deps import Deps
 from functions.ingress.outcomes import Outcome, to_response
 from functions.ingress.owned import not_found, own_row, tenant_of
-from functions.ingress.responses_shape import echo_of, shape, to_chat
+from functions.ingress.responses_input import callers_path, references, renamed, to_chat
+from functions.ingress.responses_kept import items_of_input, referenced_items
+from functions.response_objects import meta_of, object_of
 from functions.store import RequestRow
+
+Items = Mapping[str, Mapping[str, object]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Made:
+    """A call as it came: `meta` goes with its row, `paths` says where the caller wrote what its chat body has."""
+
+    call: Call
+    meta: Mapping[str, object]
+    paths: Mapping[str, str]
 
 
 def routes(deps: Deps) -> list[Route]:
-    """Create, retrieve, cancel, delete."""
+    """Create, retrieve, cancel, delete; what went in, and how much of it."""
 
     async def create(request: Request) -> Response:
         return await _create(deps, request)
@@ -31,73 +46,103 @@ def routes(deps: Deps) -> list[Route]:
     async def retrieve(request: Request) -> Response:
         row = _chat_row(await own_row(deps, request))
         row = await requests.wait_for_end(deps, request, row)
-        response = answer(of_row(row), headers=id_headers(row.id))
+        response = answer(object_of(row), headers=id_headers(row.id))
         await requests.forget_delivered(deps, row)
         return response
 
     async def cancel(request: Request) -> Response:
         row = await requests.cancel_row(deps, _chat_row(await own_row(deps, request)))
-        return answer(of_row(row), headers=id_headers(row.id))
+        return answer(object_of(row), headers=id_headers(row.id))
 
     async def delete(request: Request) -> Response:
         row = _chat_row(await own_row(deps, request))
         await requests.delete_row(deps, row)
         return answer({"id": row.id, "object": "response", "deleted": True})
 
+    async def input_items(request: Request) -> Response:
+        row = _chat_row(await own_row(deps, request))
+        return await items_of_input(deps, request, row)
+
+    async def input_tokens(request: Request) -> Response:
+        return await _count(deps, request)
+
     path = "/v1/responses/{request_id}"
     return [
         Route("/v1/responses", create, methods=["POST"]),
+        Route("/v1/responses/input_tokens", input_tokens, methods=["POST"]),
         Route(path, retrieve, methods=["GET"]),
         Route(path, delete, methods=["DELETE"]),
         Route(f"{path}/cancel", cancel, methods=["POST"]),
+        Route(f"{path}/input_items", input_items, methods=["GET"]),
     ]
 
 
 async def _create(deps: Deps, request: Request) -> Response:
-    tenant = tenant_of(deps, request)
-    reading.require_media_type(request)
-    raw = await reading.read_body(request, deps.settings.ingress)
-
-    def read() -> tuple[dict[str, object], Call]:
-        body = loads_object(raw)
-        return body, _call(deps, request, body, raw, tenant)
-
-    body, call = await deps.in_turn(tenant, raw, read)
-    meta = {"door": "responses", "echo": echo_of(body), "background": call.is_background}
+    made = await _read(deps, request)
+    call = made.call
     first_id = await claims.first_of(deps, call)
     if first_id is not None:
         return await _again(deps, call, first_id, request)
     try:
         if call.is_background:
-            return await _in_background(deps, call, meta)
-        row = row_of(deps, call, replies_here=True, meta=meta)
+            return await _in_background(deps, call, made.meta)
+        row = row_of(deps, call, replies_here=True, meta=made.meta)
         outcome = await waited.wait_in_one_piece(deps, call, request.receive, row)
-    except claims.MadeBefore as made:
-        return await _again(deps, call, made.request_id, request)
+    except claims.MadeBefore as before:
+        return await _again(deps, call, before.request_id, request)
     if outcome is None:
         return _accepted(row)
-    return _answered(row, outcome)
+    return _answered(row, outcome, made.paths)
 
 
-def _call(deps: Deps, request: Request, body: dict[str, object], raw: bytes, tenant: str) -> Call:
+async def _read(deps: Deps, request: Request) -> _Made:
+    """Reads and checks a call; what its input only refers to is looked up first."""
+    tenant = tenant_of(deps, request)
+    reading.require_media_type(request)
+    raw = await reading.read_body(request, deps.settings.ingress)
+
+    def read() -> tuple[dict[str, object], dict[str, str], _Made | None]:
+        body = loads_object(raw)
+        named = references(body)
+        return body, named, None if named else _make(deps, request, body, raw, tenant, {})
+
+    body, named, made = await deps.in_turn(tenant, raw, read)
+    if made is not None:
+        return made
+    items = await referenced_items(deps, tenant, named)
+    return await deps.in_turn(tenant, raw, lambda: _make(deps, request, body, raw, tenant, items))
+
+
+def _make(
+    deps: Deps, request: Request, body: dict[str, object], raw: bytes, tenant: str, items: Items
+) -> _Made:
     if not isinstance(body.get("background"), bool | None):
         raise ApiError("invalid_value", "background is true or false.", param="background")
-    chat = to_chat(body)
+    asked = to_chat(body, items)
+    chat = asked.chat
     if body.get("callback") is not None:
         chat["callback"] = body["callback"]
-    call = make_call(deps, request, Operation.CHAT, dumps(chat), chat, tenant)
+    try:
+        call = make_call(deps, request, Operation.CHAT, dumps(chat), chat, tenant)
+    except EventRejected as error:
+        raise renamed(error, asked.paths) from error
     if body.get("background"):
         call = with_deadline(deps, call, request.headers, is_background=True)
-    return call if call.key is None else replace(call, key_hash=ids.body_hash("responses", raw))
+    if call.key is not None:
+        call = replace(call, key_hash=ids.body_hash("responses", raw))
+    meta = meta_of(body, is_background=call.is_background)
+    return _Made(call=call, meta=meta, paths=asked.paths)
 
 
-async def _in_background(deps: Deps, call: Call, meta: dict[str, object]) -> Response:
+async def _in_background(deps: Deps, call: Call, meta: Mapping[str, object]) -> Response:
+    more: dict[str, object] = {}
     if call.callback is not None:
         target = await targets.resolve(deps, call.tenant, call.callback)
         call = replace(call, callback_id=target.id)
+        more = {"callback": targets.shown(target)}
     row = row_of(deps, call, replies_here=False, meta=meta)
     await accept(deps, call, replies_here=False, row=row)
-    return _accepted(row)
+    return _accepted(row, more)
 
 
 async def _again(deps: Deps, call: Call, first_id: str, request: Request) -> Response:
@@ -107,34 +152,55 @@ async def _again(deps: Deps, call: Call, first_id: str, request: Request) -> Res
     row = await deps.offload(deps.store.request, first_id)
     if row is None:
         raise await claims.missing(deps, call)
-    return _accepted(row) if call.is_background else answer(of_row(row), headers=id_headers(row.id))
+    if call.is_background:
+        return _accepted(row)
+    return answer(object_of(row), headers=id_headers(row.id))
 
 
-def _accepted(row: RequestRow) -> Response:
-    return answer(of_row(row), 202, id_headers(row.id) | {"location": f"/v1/responses/{row.id}"})
+def _accepted(row: RequestRow, more: Mapping[str, object] | None = None) -> Response:
+    headers = id_headers(row.id) | {"location": f"/v1/responses/{row.id}"}
+    return answer({**object_of(row), **(more or {})}, 202, headers)
 
 
-def _answered(row: RequestRow, outcome: Outcome) -> Response:
-    """A finished call: the response object, or the refusal as the other doors give it."""
+def _answered(row: RequestRow, outcome: Outcome, paths: Mapping[str, str]) -> Response:
+    """A finished call: the response object, or the refusal as the other doors give it, in the caller's own paths."""
     if outcome.state is not State.COMPLETED:
-        return to_response(outcome)
+        return to_response(_in_callers_paths(outcome, paths))
     done = replace(row, state=outcome.state, status=outcome.status, result=outcome.data)
     headers = id_headers(row.id) | info_headers(read_info(outcome.data))
-    return answer(of_row(done), headers=headers)
+    return answer(object_of(done), headers=headers)
 
 
-def of_row(row: RequestRow) -> dict[str, object]:
-    """The response object of a request."""
-    echo = row.meta.get("echo")
-    return shape(
-        request_id=row.id,
-        state=row.state,
-        model=row.model or row.asked_model,
-        created_at=row.accepted_at,
-        echo=echo if isinstance(echo, dict) else {},
-        is_background=row.meta.get("background") is True,
-        data=None if row.result is None else msgspec.json.decode(row.result),
-    )
+def _in_callers_paths(outcome: Outcome, paths: Mapping[str, str]) -> Outcome:
+    found = msgspec.json.decode(outcome.data)
+    error = found.get("error") if isinstance(found, dict) else None
+    if not isinstance(error, dict) or not isinstance(error.get("param"), str):
+        return outcome
+    error["param"] = callers_path(error["param"], paths)
+    return replace(outcome, data=dumps(found))
+
+
+async def _count(deps: Deps, request: Request) -> Response:
+    """How many tokens an input has, as the model's own server counts them: it is asked for one token of an answer.
+
+    Raises:
+        ApiError: a refusal, or `capability_missing` where the server does not say what it counted.
+    """
+    made = await _read(deps, request)
+    call = made.call
+    if call.is_background:
+        raise ApiError("invalid_value", "Tokens are counted at once.", param="background")
+    call = replace(call, key=None, body=dumps({**call.fields, "max_tokens": 1, "store": False}))
+    outcome = await waited.wait_in_one_piece(deps, call, request.receive)
+    if outcome is None:
+        raise waited.deadline_exceeded()
+    if outcome.state is not State.COMPLETED:
+        return to_response(_in_callers_paths(outcome, made.paths))
+    tokens = msgspec.json.decode(outcome.data).get("usage", {}).get("prompt_tokens")
+    if not tokens:
+        raise ApiError("capability_missing", "The model's server does not say what it counted.")
+    headers = id_headers(call.request_id) | info_headers(read_info(outcome.data))
+    return answer({"object": "response.input_tokens", "input_tokens": tokens}, headers=headers)
 
 
 def _chat_row(row: RequestRow) -> RequestRow:

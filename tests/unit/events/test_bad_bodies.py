@@ -380,6 +380,17 @@ def test_any_body_passes_or_is_refused(operation: Operation, body: dict[str, obj
         check_body(operation, body)
 
 
+def test_every_message_keeps_the_key_of_its_content() -> None:
+    """Strict model servers refuse a turn of tool calls that has no `content` at all."""
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    turns = [
+        {"role": "assistant", "content": None, "tool_calls": [call], "refusal": None},
+        {"role": "assistant", "tool_calls": [call]},
+    ]
+    kept = {"role": "assistant", "content": None, "tool_calls": [call]}
+    assert without_nulls({"messages": turns}) == {"messages": [kept, kept]}
+
+
 def test_row_h37_nulls_are_dropped_and_nothing_else() -> None:
     body = {
         "a": None,

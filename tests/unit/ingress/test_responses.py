@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from functions.errors import ApiError
-from functions.ingress.responses_shape import to_chat
+from functions.ingress.responses_input import to_chat
 
 pytestmark = pytest.mark.anyio
 
@@ -29,7 +29,7 @@ async def test_a_response_in_one_piece_has_its_text(rig: Any, ended: Any) -> Non
         assert body["output"][0]["content"][0]["text"] == "hello"
         assert body["usage"] == {
             "input_tokens": 3,
-            "input_tokens_details": {"cached_tokens": 0},
+            "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
             "output_tokens": 1,
             "output_tokens_details": {"reasoning_tokens": 0},
             "total_tokens": 4,
@@ -83,7 +83,8 @@ async def test_a_failed_response_is_an_error_in_one_piece_and_an_object_in_the_b
         body = (await client.post("/v1/responses", json={"input": "hi", "background": True})).json()
         done = await ended(client, f"/v1/responses/{body['id']}", "status")
     assert done["status"] == "failed"
-    assert done["error"]["code"] == "backend_failed"
+    assert done["error"] == {"code": "server_error", "message": "it went wrong"}
+    assert done["pickspin"]["error_code"] == "backend_failed"
     assert done["output"] == []
 
 
@@ -144,7 +145,7 @@ async def test_messages_tools_and_formats_are_translated() -> None:
             "text": {"format": {"type": "json_schema", "name": "n", "schema": {"type": "object"}}},
             "max_output_tokens": 5,
         }
-    )
+    ).chat
     assert chat == {
         "model": "smol",
         "messages": [

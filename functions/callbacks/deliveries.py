@@ -1,5 +1,7 @@
-"""From terminals to deliveries: what is sent about which outcome. Pure but for the lookups it is given."""
+"""From terminals to deliveries: what is sent about which outcome. Pure."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import msgspec
@@ -9,43 +11,64 @@ from events.record import Event
 from events.reply import Terminal
 from events.types import State
 from functions.errors import ApiError
-from functions.store import CallbackTarget, Delivery
+from functions.response_objects import DOOR, object_of
+from functions.store import CallbackTarget, Delivery, RequestRow
 
 
-def delivery_of(
-    event: Event, terminal: Terminal, data: bytes | None, target: CallbackTarget, now: datetime
-) -> Delivery | None:
-    """The delivery of a terminal; None where the target must not hear of it (another tenant's, or disabled).
-
-    `data` is the terminal's data after its reference was resolved; None: it is gone.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class End:
+    """How a request ended. `data` is the terminal's after its reference was resolved; None: it is gone. `row` is the
+    request as the store knows it; None: not (any more).
     """
+
+    event: Event
+    terminal: Terminal
+    data: bytes | None
+    row: RequestRow | None = None
+
+
+def delivery_of(end: End, target: CallbackTarget, now: datetime) -> Delivery | None:
+    """The delivery of an end; None where the target must not hear of it (another tenant's, or disabled)."""
+    terminal = end.terminal
     if target.tenant != terminal.tenant or target.is_disabled:
         return None
     return Delivery(
-        id=event.id,
+        id=end.event.id,
         request_id=terminal.request_id,
         target_id=target.id,
-        body=body_of(event, terminal, data),
+        body=body_of(end),
         attempt=0,
         due_at=now,
     )
 
 
-def body_of(event: Event, terminal: Terminal, data: bytes | None) -> bytes:
-    """`{"type", "timestamp", "data": {"request_id", "response" | "error"}}`, the same bytes at every attempt."""
+def body_of(end: End) -> bytes:
+    """`{"type", "timestamp", "data": {"request_id", "response" | "error"}}`, the same bytes at every attempt.
+
+    `response` is the object of the API that was called; that of a Responses API call also says how it failed.
+    """
+    terminal = end.terminal
     about: dict[str, object] = {"request_id": terminal.correlation_id}
     try:
-        found = msgspec.json.decode(data or b"", type=dict[str, object])
+        found = msgspec.json.decode(end.data or b"", type=dict[str, object])
     except (msgspec.MsgspecError, RecursionError):
         gone = ApiError(
             "not_found", "the answer is no longer kept: ask for it under its request id"
         )
         about |= gone.body(terminal.correlation_id)
     else:
-        if terminal.state is State.COMPLETED:
-            about["response"] = found
-        else:
-            about |= {"error": found.get("error"), "status": terminal.status}
-    return json_codec.dumps(
-        {"type": f"inference.{terminal.state.value}", "timestamp": event.time, "data": about}
-    )
+        about |= _outcome(end, found)
+    kind = f"inference.{terminal.state.value}"
+    return json_codec.dumps({"type": kind, "timestamp": end.event.time, "data": about})
+
+
+def _outcome(end: End, found: Mapping[str, object]) -> dict[str, object]:
+    terminal, row = end.terminal, end.row
+    told: dict[str, object] = {}
+    if terminal.state is not State.COMPLETED:
+        told = {"error": found.get("error"), "status": terminal.status}
+    is_own = row is not None and row.tenant == terminal.tenant
+    if row is not None and is_own and row.meta.get("door") == DOOR:
+        ended = replace(row, state=terminal.state, status=terminal.status)
+        return {"response": object_of(ended, found), **told}
+    return told or {"response": found}

@@ -5,18 +5,18 @@ No record holds it up, whatever it holds: what cannot be used is passed over, co
 
 import logging
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from events import types
 from events.errors import EventRejected
 from events.kafka_codec import from_record
 from events.record import Event, PartitionId, Record
 from events.reply import Terminal, parse_terminal
-from functions.callbacks.deliveries import delivery_of
+from functions.callbacks.deliveries import End, delivery_of
 from functions.errors import BlobMissing, StoreFailed
 from functions.lifecycle import StopFlag
 from functions.ports import BlobStore, Clock, Commit, GroupConsumer
-from functions.store import CallbackStore
+from functions.store import CallbackStore, RequestRow
 from functions.telemetry import Metrics
 
 POLL_S: Final = 0.25
@@ -28,6 +28,12 @@ MAX_BLOB_BYTES: Final = 64 * 1024 * 1024
 log = logging.getLogger(__name__)
 
 
+class DeliveryStore(CallbackStore, Protocol):
+    """Targets and deliveries, and the requests that they are about."""
+
+    def request(self, request_id: str) -> RequestRow | None: ...
+
+
 class Enqueuer:
     """One member of the callbacks group. `wake` is called after something was enqueued, from this thread."""
 
@@ -35,7 +41,7 @@ class Enqueuer:
         self,
         *,
         consumer: GroupConsumer,
-        store: CallbackStore,
+        store: DeliveryStore,
         blobs: BlobStore,
         clock: Clock,
         metrics: Metrics,
@@ -115,7 +121,9 @@ class Enqueuer:
         if target is None:
             log.warning("callback target unknown", extra={"request_id": terminal.request_id})
             return 0
-        delivery = delivery_of(event, terminal, data, target, self._clock.now())
+        row = self._store.request(terminal.request_id)
+        end = End(event=event, terminal=terminal, data=data, row=row)
+        delivery = delivery_of(end, target, self._clock.now())
         return 0 if delivery is None else int(self._store.enqueue_delivery(delivery))
 
     def _data(self, event: Event) -> bytes | None:

@@ -7,14 +7,15 @@ from events import reply, types
 from events.kafka_codec import outgoing_record
 from events.payloads import PickspinData
 from events.request import Origin
-from events.types import Topics
+from events.types import State, Topics
 from functions.adapters.clock import FakeClock
 from functions.adapters.memory import MemoryBlobs, MemoryLog
 from functions.adapters.sql_store import SqlStore
 from functions.callbacks.enqueueing import Enqueuer
 from functions.errors import StoreFailed
 from functions.lifecycle import StopFlag
-from functions.store import CallbackTarget
+from functions.response_objects import meta_of
+from functions.store import CallbackTarget, RequestRow
 from functions.telemetry import Metrics
 
 TOPICS = Topics()
@@ -55,11 +56,11 @@ class Desk:
         carried = {types.TENANT: tenant, types.CALLBACK_ID: target}
         return Origin(request_id=request_id, carried={k: v for k, v in carried.items() if v})
 
-    def completed(self, *, ref=None, **origin):
+    def completed(self, *, ref=None, answer=None, **origin):
         found = self.origin(**origin)
         event = reply.completed(
             found,
-            {"object": "chat.completion", "text": "hello"},
+            answer or {"object": "chat.completion", "text": "hello"},
             PickspinData(request_id=found.request_id, state="completed"),
             source="/models/slug",
             generation="g",
@@ -144,6 +145,44 @@ def test_a_sender_of_events_hears_the_id_that_it_gave(desk):
     assert json.loads(delivery.body)["data"]["request_id"] == "order-7"
 
 
+def asked_as_a_response(desk, **meta):
+    """The row of a call of `/v1/responses`."""
+    body = {"input": "hi", "instructions": "be brief", **meta}
+    row = RequestRow(
+        id="r1",
+        tenant="one",
+        operation="chat",
+        state=State.ACCEPTED,
+        asked_model="smol",
+        accepted_at=desk.clock.now(),
+        deadline=desk.clock.now(),
+        meta=meta_of(body, is_background=True),
+    )
+    desk.store.accept(row)
+
+
+def test_whoever_called_responses_is_sent_a_response(desk):
+    asked_as_a_response(desk)
+    choice = {"index": 0, "finish_reason": "length", "message": {"content": "hel"}}
+    desk.completed(answer={"object": "chat.completion", "model": "smol", "choices": [choice]})
+    assert desk.run() == 1
+    found = desk.body()["data"]["response"]
+    assert (found["object"], found["id"], found["status"]) == ("response", "r1", "incomplete")
+    assert found["output"][0]["content"][0]["text"] == "hel"
+    assert found["instructions"] == "be brief"
+    assert desk.body()["data"]["request_id"] == "r1"
+
+
+def test_so_is_whoever_called_it_in_vain(desk):
+    asked_as_a_response(desk)
+    desk.failed("backend_failed", 502)
+    assert desk.run() == 1
+    data = desk.body()["data"]
+    assert (data["status"], data["error"]["code"]) == (502, "backend_failed")
+    assert data["response"]["status"] == "failed"
+    assert data["response"]["error"] == {"code": "server_error", "message": "m"}
+
+
 def test_of_two_terminals_the_first_is_delivered(desk):
     desk.completed()
     desk.failed("deadline_exceeded", 504)
@@ -203,6 +242,9 @@ class Down:
     def target(self, target_id):
         return self.store.target(target_id)
 
+    def request(self, request_id):
+        return self.store.request(request_id)
+
     def enqueue_delivery(self, delivery):
         if self.outages:
             self.outages -= 1
@@ -236,6 +278,9 @@ class Picky:
 
     def target(self, target_id):
         return self.store.target(target_id)
+
+    def request(self, request_id):
+        return self.store.request(request_id)
 
     def enqueue_delivery(self, delivery):
         if delivery.request_id.startswith("bad"):

@@ -62,6 +62,17 @@ async def test_a_background_response_is_queued_then_completed(rig: Any, ended: A
     assert rig.events_on("infer.requests")[0].get("replytopic") is None
 
 
+async def test_a_response_with_a_callback_shows_its_secret_as_a_chat_does(rig: Any) -> None:
+    async with rig.client() as client:
+        call = {"input": "hi", "background": True, "callback": "https://hooks.example.org/x"}
+        answer = await client.post("/v1/responses", json=call)
+        chat = {"messages": [{"role": "user", "content": "hi"}], "callback": call["callback"]}
+        other = await client.post("/v1/chat/completions", json=chat)
+    assert answer.status_code == other.status_code == 202
+    assert answer.json()["callback"]["secret"].startswith("whsec_")
+    assert answer.json()["callback"] == other.json()["callback"]
+
+
 async def test_a_background_response_can_be_cancelled_and_deleted(rig: Any) -> None:
     rig.worker.script = lambda worker, request: ()
     async with rig.client() as client:

@@ -23,10 +23,10 @@ FIND := $(addprefix --find-links ,$(wildcard $(WHEELS)))
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up demo test test-chart test-kafka test-train vllm-test cluster-test cluster-build cluster-up cluster-down lint fmt bench routebench routebench-speed routebench-data table3 schemas docs lock clean
+.PHONY: help setup up demo test test-chart test-kafka test-train vllm-test cluster-test cluster-build cluster-up cluster-down lint fmt bench routebench routebench-everyday routebench-speed routebench-data table3 schemas docs lock clean
 
 help: ## print this
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMPS)/test $(STAMPS)/lint ## everything a contributor needs, in .venv
 
@@ -82,6 +82,9 @@ bench: $(STAMPS)/test ## measure the overhead over a bare backend, side by side 
 
 routebench: routebench-data $(BENCH)/stamp ## score the shipped router beside baselines (TRAIN=DIR TEST=DIR ARGS=...)
 	@exec $(BENCH)/bin/python -m benchmarks.routebench --train "$(TRAIN)" $(if $(TEST),--test "$(TEST)") $(ARGS)
+
+routebench-everyday: $(STAMPS)/test ## score the classes of everyday prompts, and how often a stage abstains (ARGS=...)
+	@exec $(BIN)/python -m benchmarks.routebench.everyday $(ARGS)
 
 routebench-speed: $(STAMPS)/test ## time one routing decision of every classifier (TRAIN=DIR ARGS=...)
 	@exec $(BIN)/python -m benchmarks.routebench.speed --train "$(TRAIN)" $(ARGS)

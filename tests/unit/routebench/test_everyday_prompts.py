@@ -1,0 +1,78 @@
+"""The everyday suite: its prompts are whole, its halves are fixed, its figures are counted right."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from benchmarks.routebench.everyday_prompts import EverydayPrompt, half_of, load_everyday
+from benchmarks.routebench.everyday_scores import score_everyday
+from router_model.classifier import Classification, KeywordClassifier
+
+ROOT = Path(__file__).parents[3]
+SPLIT = "262965da"
+"""Of the sorted held-out prompts: another split is another suite."""
+
+
+@pytest.fixture(scope="module")
+def prompts() -> tuple[EverydayPrompt, ...]:
+    return load_everyday()
+
+
+def test_the_prompts_are_many_distinct_and_each_has_a_reason(prompts) -> None:
+    assert len(prompts) >= 200
+    assert len({each.prompt for each in prompts}) == len(prompts)
+    assert all(each.why.strip() and "\n" not in each.why for each in prompts)
+    assert min(Counter(each.label for each in prompts).values()) >= 50
+    assert len({each.kind for each in prompts}) >= 12
+    assert len({each.language for each in prompts}) >= 10
+
+
+def test_the_halves_are_fixed_and_each_holds_every_class(prompts) -> None:
+    for half in ("dev", "held_out"):
+        assert len({each.label for each in prompts if each.half == half}) == 3
+    held_out = sorted(each.prompt for each in prompts if each.half == "held_out")
+    assert hashlib.sha256("\n".join(held_out).encode()).hexdigest()[:8] == SPLIT
+
+
+def prompt(text: str, label: str) -> EverydayPrompt:
+    return EverydayPrompt(prompt=text, label=label, why="w", kind="k", language="en")
+
+
+class ByFirstWord:
+    def classify(self, features, models=()):
+        assert len(models) > 1
+        word, _, reason = features.text.partition(" ")
+        return Classification(word, reason, tier_success={"L1": 0.5} if reason == "linear" else {})
+
+
+def test_shares_and_confusion_are_counted() -> None:
+    asked = [
+        prompt("low linear", "low"),
+        prompt("high linear", "low"),
+        prompt("medium abstained", "high"),
+        prompt("high unusable", "high"),
+    ]
+    found = score_everyday("it", ByFirstWord(), asked)
+    assert (found.exact.value, found.within_one.value, found.abstained.value) == (0.5, 0.75, 0.5)
+    assert found.exact.low <= found.exact.value <= found.exact.high
+    assert found.confusion.tolist() == [[1, 0, 1], [0, 0, 0], [0, 1, 1]]
+    assert found.chances == 0.5
+    assert found.reasons == {"linear": 0.5, "abstained": 0.25, "unusable": 0.25}
+
+
+def test_a_rule_without_stages_never_abstains(prompts) -> None:
+    assert score_everyday("keyword", KeywordClassifier(), prompts[:20]).abstained.value == 0
+
+
+def test_the_program_writes_the_dev_half_alone(tmp_path, prompts) -> None:
+    path = tmp_path / "dev.jsonl"
+    command = [sys.executable, "-m", "benchmarks.routebench.everyday", "--write-dev", str(path)]
+    subprocess.run(command, check=True, cwd=ROOT)
+    rows = [json.loads(line) for line in path.read_bytes().splitlines()]
+    assert {row["prompt"] for row in rows} == {e.prompt for e in prompts if e.half == "dev"}
+    assert all(half_of(row["prompt"]) == "dev" for row in rows)

@@ -54,12 +54,15 @@ class JsonLines(logging.Formatter):
 
 
 def setup_logging(process: str, level: str, file: Path | None = None) -> None:
-    """JSON lines on stderr, or in a file, for this process; client libraries speak only from WARNING up."""
+    """JSON lines on stderr, or in a file, for this process. Client libraries speak only from WARNING up, kafka-python
+    only from ERROR up: what it warns of is a broker that is away, which its owner says once.
+    """
     handler = logging.StreamHandler(sys.stderr) if file is None else logging.FileHandler(file)
     handler.setFormatter(JsonLines(process))
     logging.basicConfig(level=level, handlers=[handler], force=True)
     for noisy in ("kafka", "httpx", "httpcore", "uvicorn.access", "sqlalchemy"):
-        logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))
+        least = logging.ERROR if noisy == "kafka" else logging.WARNING
+        logging.getLogger(noisy).setLevel(max(least, logging.getLogger().level))
 
 
 class Metrics:

@@ -125,6 +125,13 @@ async def accept(
         if row is not None and not error.is_unknown:
             await deps.offload(deps.store.withdraw, call.request_id, key_of_call(call))
         raise refused(error) from error
+    log_accepted(call.request_id, call.operation, call.asked_model, call.tenant)
+
+
+def log_accepted(request_id: str, operation: str, asked_model: str, tenant: str) -> None:
+    """The first line of a request's story in the logs; never what it asks."""
+    extra = {"request_id": request_id, "operation": operation}
+    log.info("accepted", extra=extra | {"asked_model": asked_model, "tenant": tenant})
 
 
 async def _write_row(

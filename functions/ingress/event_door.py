@@ -22,6 +22,7 @@ from functions.ingress.accepting import (
     append,
     caps_of,
     hold,
+    log_accepted,
     record_of,
     refused,
     require_room,
@@ -174,6 +175,7 @@ async def _accept(deps: Deps, found: InferenceRequest) -> Response:
     except AppendFailed as error:
         # The row stays: the sender will send the same id again, or the reaper publishes the record.
         raise refused(error) from error
+    log_accepted(row.id, row.operation, row.asked_model, row.tenant)
     deps.metrics.requests.labels(
         door="events", operation=found.operation, outcome=types.State.ACCEPTED.value
     ).inc()

@@ -326,6 +326,7 @@ class BatchRunner:
                 "batch line not appended", extra={"batch_id": batch.id, "reason": str(error)}
             )
             return False
+        log.info("accepted", extra={"request_id": event.id, "batch_id": batch.id})
         return True
 
     def _cancel_rest(self, batch: BatchRow) -> None:

@@ -5,7 +5,9 @@ something is worth keeping. Pure.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
+
+import msgspec
 
 from events import ids, reply, types
 from events.errors import EventRejected
@@ -141,8 +143,8 @@ def fits(out: Outgoing, policy: ReplyPolicy) -> bool:
 
 
 def outcome(outgoing: tuple[Outgoing, ...], topics: Topics) -> Mapping[str, str]:
-    """Labels for logs and metrics: `kind` (routed, failed, dead_letter), and `service`, `route_class`, `reason` where
-    routed.
+    """Labels for logs and metrics: `kind` (routed, failed, dead_letter), and where routed `service`, `model`,
+    `route_class`, `stage`, `score`, `reason`, else `code`, which may be empty.
     """
     for out in outgoing:
         event = out.event
@@ -152,6 +154,18 @@ def outcome(outgoing: tuple[Outgoing, ...], topics: Topics) -> Mapping[str, str]
                 "service": event.extensions[types.SERVICE],
                 "route_class": event.extensions[types.ROUTE_CLASS],
                 "reason": event.extensions[types.ROUTE_REASON],
+                "model": event.subject or "",
+                "stage": event.extensions.get(types.ROUTE_STAGE, ""),
+                "score": event.extensions[types.ROUTE_SCORE],
             }
     is_kept = any(out.topic == topics.dlq for out in outgoing)
-    return {"kind": "dead_letter" if is_kept else "failed"}
+    code = next((found for out in outgoing if (found := _code_of(out.event))), "")
+    return {"kind": "dead_letter" if is_kept else "failed", "code": code}
+
+
+def _code_of(event: Event) -> str:
+    """Of a failed terminal: why."""
+    if event.type != types.FAILED:
+        return ""
+    found = msgspec.json.decode(event.data or b"{}", type=dict[str, Any]).get("error") or {}
+    return str(found.get("code", ""))

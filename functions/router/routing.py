@@ -5,13 +5,14 @@ Both bindings use it, so that the same event gives the same records whichever wa
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Final
 
 from events import types
 from events.errors import EventRejected
+from events.identity import request_id_of
 from events.record import Event, Outgoing, Record
 from functions.errors import BlobMissing
 from functions.ports import BlobStore, Clock, RecordAppender
@@ -87,7 +88,7 @@ class Router:
     def _refused(self, event: Event, rejection: EventRejected) -> tuple[Outgoing, ...]:
         parts = self._parts
         outgoing = refused(event, rejection, parts.policy, parts.clock.now())
-        self._count(outgoing, 0.0)
+        self._count(event, outgoing, 0.0)
         return outgoing
 
     def decide(self, event: Event) -> tuple[Outgoing, ...]:
@@ -105,7 +106,7 @@ class Router:
         except BlobMissing:
             missing = EventRejected("invalid_event", "the data cannot be found", types.DATA_REF)
             outgoing = refused(event, missing, parts.policy, now)
-        self._count(outgoing, time.perf_counter() - started)
+        self._count(event, outgoing, time.perf_counter() - started)
         return outgoing
 
     def _remember(self, decision: Decision | None) -> None:
@@ -120,9 +121,16 @@ class Router:
             return None
         return self._parts.blobs.get(ref, limit_bytes=MAX_BLOB_BYTES)
 
-    def _count(self, outgoing: tuple[Outgoing, ...], seconds: float) -> None:
+    def _count(self, event: Event, outgoing: tuple[Outgoing, ...], seconds: float) -> None:
         metrics, found = self._parts.metrics, outcome(outgoing, self._parts.policy.topics)
         metrics.decision_seconds.observe(seconds)
+        log.info("%s", found["kind"], extra=_story(event, found, seconds))
         if found["kind"] == "routed":
             labels = (found["service"], found["route_class"], found["reason"])
             metrics.decisions.labels(*labels).inc()
+
+
+def _story(event: Event, found: Mapping[str, str], seconds: float) -> dict[str, object]:
+    """What the log says of a decision: where the request goes, and why; never what it asks."""
+    said = {name: value for name, value in found.items() if name != "kind"}
+    return {"request_id": request_id_of(event), **said, "decision_ms": round(seconds * 1000, 3)}

@@ -10,6 +10,7 @@ from functions.worker.accounting import refused
 from functions.worker.jobs import Job, Refusal
 from functions.worker.polling import Finished
 from functions.worker.publishing import Publisher
+from functions.worker.request_log import log_end
 from router_model.catalogue import Model, Service
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ class Ending:
                 model=self._model.id,
                 attempt=job.attempt or job.prior,
             )
+            log_end(known, reason=refusal.error.code)
             event = self._publisher.failed(
                 refusal.origin,
                 refusal.error,

@@ -46,6 +46,7 @@ from functions.worker.jobs import Job
 from functions.worker.measuring import Measured
 from functions.worker.polling import Again, Finished, Outcome
 from functions.worker.publishing import ChunkSender, Publisher, Unkept
+from functions.worker.request_log import log_end, log_start
 from functions.worker.serving import Serving
 from router_model.cascade import Judge, judge_of
 
@@ -242,6 +243,7 @@ class Runner:
         event = reply.progress(run.request.origin, data, source=self._source, now=self._clock.now())
         for out in reply.progress_outgoing(event, topics=self._publisher.topics, reply=None):
             self._publisher.send(out)
+        log_start(run.request.request_id, service=data.service, attempt=run.attempt)
 
     async def _generate(self, run: _Run) -> Generated:
         if self._closed is not None:
@@ -416,7 +418,7 @@ class Runner:
         answer: dict[str, Any] | None = None,
         reason: str | None = None,
     ) -> PickspinData:
-        return Account(
+        found = Account(
             request=run.request,
             service=self._serving.service,
             state=state,
@@ -430,6 +432,8 @@ class Runner:
             confidence=run.confidence,
             reason=reason,
         ).pickspin()
+        log_end(found, answer, reason)
+        return found
 
     def _count(self, outcome: str) -> None:
         self._metrics.attempts.labels(self._serving.service.slug, outcome).inc()

@@ -43,6 +43,11 @@ def of_event(tenant: str, source: str, event_id: str) -> str:
     return f"req_{uuid.UUID(derive(event_id, 'request', tenant, source)).hex}"
 
 
+def of_session(tenant: str, session: str) -> str:
+    """Under what is remembered of a tenant's session: no request has such an id."""
+    return f"ses_{uuid.UUID(derive(session, 'session', tenant)).hex}"
+
+
 def content_hash(data: bytes) -> str:
     """SHA-256 in lower-case hex: the `datahash` attribute and the name of a blob."""
     return hashlib.sha256(data).hexdigest()

@@ -1,8 +1,8 @@
-"""Session affinity: requests of one session go to one of several services that are as good, so that the cache of its
-prompt prefix is found again.
+"""Affinity: a conversation keeps its model while that will do, and requests of one session go to one of several
+services that are as good, so that the cache of its prompt prefix is found again.
 
-No state is kept. Rendezvous hashing (highest random weight) over the session and the service names gives every session
-its own order of services; a service that comes or goes moves only the sessions that it takes or had. Within the
+No state is kept here. Rendezvous hashing (highest random weight) over the session and the service names gives every
+session its own order of services; a service that comes or goes moves only the sessions that it takes or had. Within the
 service, the session is the record key, so the partition and with it the replica stay the same.
 """
 
@@ -24,6 +24,20 @@ def session_choice(
         return best
     near = [terms for terms in ranked if is_near(terms, best, margin)]
     return max(near, key=lambda terms: (_weight(tenant, session, terms.service), terms.service))
+
+
+def conversation_choices(
+    ranked: Sequence[CandidateTerms], home: str | None, *, margin: float
+) -> Sequence[CandidateTerms]:
+    """What a conversation may choose among: the services of the model that it has been with (`home`), or all.
+
+    All, where that model has no candidate any more, and where the best candidate is more likely to answer well by more
+    than the margin; with a margin of 0 always. `ranked` is not empty and best first, and so is what is returned.
+    """
+    own = [terms for terms in ranked if terms.model == home]
+    if margin <= 0 or not own or ranked[0].relevance > own[0].relevance + margin:
+        return ranked
+    return own
 
 
 def is_near(terms: CandidateTerms, best: CandidateTerms, margin: float) -> bool:

@@ -207,6 +207,9 @@ class Catalogue(Entry, frozen=True):
     """Models that answer, in order, when one that was named cannot."""
     affinity_margin: float = 0.05
     """How much worse than the best a service may be and still be a session's own; 0: sessions have none."""
+    conversation_margin: float = 0.4
+    """By how much another model must be more likely to answer well before `auto` or a task gives a conversation to it.
+    1: never; 0: conversations have no model of their own."""
     tenants: Mapping[str, Tenant] = {}
     version: str = ""
 

@@ -248,6 +248,8 @@ def _profiles(catalogue: Catalogue) -> Iterator[Problem]:
         )
     if not 0 <= catalogue.affinity_margin <= 1:
         yield Problem("affinity_margin", "must be between 0 and 1")
+    if not 0 <= catalogue.conversation_margin <= 1:
+        yield Problem("conversation_margin", "must be between 0 and 1")
     for tier, count in catalogue.warm_pool.items():
         if count < 0:
             yield Problem(f"warm_pool.{tier}", "must be at least 0")

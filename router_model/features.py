@@ -31,6 +31,7 @@ class PromptFeatures:
     of the whole prompt. `least_tokens` is a lower bound: tokens given as numbers plus words, since tokenisers do not
     join words. `answer_limit` is the caller's own limit of answer tokens, None where absent.
     `tail` is the end of a question that was cut, else empty. `needs` are the capabilities that the body asks for.
+    `opening` are the features that a conversation had when it began; None for what is none, or only begins.
     """
 
     operation: Operation
@@ -40,6 +41,7 @@ class PromptFeatures:
     answer_limit: int | None = None
     tail: str = ""
     needs: tuple[Need, ...] = ()
+    opening: "PromptFeatures | None" = None
 
     @property
     def answer_tokens(self) -> int:
@@ -75,7 +77,22 @@ def prompt_features(operation: Operation, body: Mapping[str, object]) -> PromptF
         answer_limit=answer_limit,
         tail=text[-TAIL_CHARS:] if len(text) > MAX_CLASSIFIED_CHARS else "",
         needs=tuple(_needs(operation, body)),
+        opening=_opening(operation, body),
     )
+
+
+def _opening(operation: Operation, body: Mapping[str, object]) -> PromptFeatures | None:
+    """Of the messages up to the first of the user's that was answered and followed by another of the user's."""
+    messages = body.get("messages") if operation is Operation.CHAT else None
+    if not isinstance(messages, list):
+        return None
+    roles = [message.get("role") for message in messages if isinstance(message, Mapping)]
+    if len(roles) != len(messages) or "user" not in roles:
+        return None
+    first = roles.index("user")
+    if "assistant" not in roles[first:] or "user" not in roles[roles.index("assistant", first) :]:
+        return None
+    return prompt_features(operation, {**body, "messages": messages[: first + 1]})
 
 
 def within(features: PromptFeatures, answer_tokens: int) -> PromptFeatures:

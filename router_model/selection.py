@@ -11,7 +11,7 @@ from typing import Final
 
 from events.payloads import CascadeState
 from events.request import Fallback
-from router_model.affinity import session_choice
+from router_model.affinity import conversation_choices, session_choice
 from router_model.candidates import Candidate, Estimate, Patience, candidates_of, estimate
 from router_model.cascade import planned, standing_by
 from router_model.catalogue import Catalogue, Norm
@@ -26,6 +26,8 @@ from router_model.registry import Registry
 from router_model.resolving import Resolution, allowed_to, resolve
 from router_model.scoring import ScoreWeights, scale_of, score, weights_of
 
+OPEN_REASONS: Final = frozenset({"auto", "task"})
+"""Whoever asks like this names no model: a conversation has one of its own."""
 MAX_STANDING_BY: Final = 2
 """Services that may take over from the chosen one, should it fail."""
 _NONE_HEALTHY: Final = "no service of the model is healthy now"
@@ -45,6 +47,8 @@ class Ask:
     profile: str | None = None
     repeat: str | None = None
     session: str | None = None
+    home: str | None = None
+    """The service that the session has been with, where that is remembered."""
     fallback: Fallback | None = None
     limits: Constraints = NO_CONSTRAINTS
     patience: Patience = "none"
@@ -99,16 +103,16 @@ def decide(
         ask = replace(ask, features=within(ask.features, resolution.task.max_tokens))
     options = options_of(catalogue, resolution, ask.features, ask.fallback)
     learned = dict.fromkeys(model.learned_name for one in options for model in one.models)
-    found = classifier.classify(ask.features, tuple(learned))
+    judge = _Judge(classifier, tuple(learned), weights, catalogue.norm, history)
+    found = judge.classify(ask.features)
     option, listed = _first_open(options, ask, catalogue, registry, now, found)
-    ranked = rank(listed.estimates, weights, catalogue.norm, history)
-    margin = catalogue.affinity_margin
-    chosen = session_choice(ranked, ask.session, tenant=ask.tenant, margin=margin)
+    ranked = judge.rank(listed.estimates)
+    chosen = _chosen(ranked, option, listed, ask, catalogue, judge)
 
     def best_of(one: Option) -> CandidateTerms | None:
         with suppress(NoRoute):
             _, further = _open_option([one], ask.impatient, catalogue, registry, now, found)
-            return rank(further.estimates, weights, catalogue.norm, history)[0]
+            return judge.rank(further.estimates)[0]
         return None
 
     later = map(best_of, options[options.index(option) + 1 :])
@@ -128,6 +132,59 @@ def decide(
         stands_in_for=_replaced(resolution, chosen.model),
         cascade=_plan(ask, resolution, chosen, ranked, later),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Judge:
+    """How prompts of this request are classified, and candidates for them ranked."""
+
+    classifier: Classifier
+    learned: tuple[str, ...]
+    """Names under which the classifier may know the models."""
+    weights: ScoreWeights
+    norm: Norm
+    history: History
+
+    def classify(self, features: PromptFeatures) -> Classification:
+        return self.classifier.classify(features, self.learned)
+
+    def rank(self, estimates: Sequence[Estimate]) -> tuple[CandidateTerms, ...]:
+        return rank(estimates, self.weights, self.norm, self.history)
+
+
+def _chosen(
+    ranked: Sequence[CandidateTerms],
+    option: Option,
+    listed: Shortlist,
+    ask: Ask,
+    catalogue: Catalogue,
+    judge: _Judge,
+) -> CandidateTerms:
+    """The best of `ranked`, or near it for a session, or of the model that a conversation keeps."""
+    is_free = option.reason in OPEN_REASONS and len({terms.model for terms in ranked}) > 1
+    home = _home(ask, listed, catalogue, judge) if is_free else None
+    own = conversation_choices(ranked, home, margin=catalogue.conversation_margin)
+    return _of_session(own, ask, catalogue)
+
+
+def _home(ask: Ask, listed: Shortlist, catalogue: Catalogue, judge: _Judge) -> str | None:
+    """The model that a conversation has been with: what is remembered of its session, else what its opening would be
+    given now. None: it only begins.
+    """
+    opening = ask.features.opening
+    if opening is None or catalogue.conversation_margin <= 0:
+        return None
+    service = None if ask.home is None else catalogue.service(ask.home)
+    if service is not None:
+        return service.model
+    found = judge.classify(opening)
+    begun = judge.rank([estimate(one.candidate, opening, found) for one in listed.estimates])
+    return _of_session(begun, ask, catalogue).model
+
+
+def _of_session(ranked: Sequence[CandidateTerms], ask: Ask, catalogue: Catalogue) -> CandidateTerms:
+    margin = catalogue.affinity_margin
+    return session_choice(ranked, ask.session, tenant=ask.tenant, margin=margin)
 
 
 def _weights(catalogue: Catalogue, profile: str) -> ScoreWeights:

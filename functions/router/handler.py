@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from events import reply, types
+from events import ids, reply, types
 from events.destinations import is_waited_for
 from events.errors import EventRejected
 from events.limits import DEFAULT_LIMITS
@@ -32,7 +32,7 @@ from router_model.features import prompt_features
 from router_model.history import NO_HISTORY, History
 from router_model.refusals import NoRoute
 from router_model.registry import Registry
-from router_model.selection import Ask, decide
+from router_model.selection import OPEN_REASONS, Ask, decide
 
 _CORE_HEADERS: Final = 8
 _CORE_BYTES: Final = 3072
@@ -157,7 +157,30 @@ def _routed(
         *reply.progress_outgoing(told, topics=policy.topics, reply=_own_partition(request, policy)),
         reply.decision_outgoing(remembered, topics=policy.topics),
     )
-    return Handled(outgoing, decision)
+    return Handled((*outgoing, *_of_session(request, decision, registry, policy, now)), decision)
+
+
+def _of_session(
+    request: InferenceRequest,
+    decision: Decision,
+    registry: Registry,
+    policy: RouterPolicy,
+    now: datetime,
+) -> tuple[Outgoing, ...]:
+    """What is to be remembered of the session: where `auto` or a task has sent it, when that is news."""
+    if request.session is None or decision.reason not in OPEN_REASONS:
+        return ()
+    session = ids.of_session(request.tenant, request.session)
+    if registry.decisions.get(session) == decision.service:
+        return ()
+    remembered = reply.decision(session, decision.service, now=now)
+    return (reply.decision_outgoing(remembered, topics=policy.topics),)
+
+
+def _home_of(request: InferenceRequest, registry: Registry) -> str | None:
+    if request.session is None:
+        return None
+    return registry.decisions.get(ids.of_session(request.tenant, request.session))
 
 
 def ask_of(request: InferenceRequest, registry: Registry, patience: Patience = "none") -> Ask:
@@ -174,6 +197,7 @@ def ask_of(request: InferenceRequest, registry: Registry, patience: Patience = "
         ),
         repeat=registry.decisions.get(request.request_id),
         session=request.session,
+        home=_home_of(request, registry),
         fallback=request.fallback,
         patience=patience,
     )

@@ -13,6 +13,7 @@ from events import ids, types
 from events.kafka_codec import outgoing_record
 from events.record import Event, Outgoing
 from events.reply import parse_progress, parse_terminal
+from events.reply_reading import parse_decision
 from events.request import parse_routed
 from events.types import Priority, ReplicaState, State, Topics
 from functions.router.handler import RouterPolicy, handle
@@ -189,6 +190,42 @@ def test_requests_of_one_session_go_to_one_service(
     first = {f"s{n}": service(f"s{n}", f"req_{n}") for n in range(20)}
     assert {"real", "real--vllm"} == set(first.values())
     assert first == {session: service(session, "another") for session in first}
+
+
+def test_where_auto_sent_a_session_is_remembered_once(
+    request_event: Make, routed: Handle, topics: Topics
+) -> None:
+    event = request_event(ext={types.PARTITION_KEY: "s1"})
+    *_, remembered = routed(event)
+    session = ids.of_session("acme", "s1")
+    assert (remembered.topic, remembered.key) == (topics.status, f"decision/{session}")
+    assert parse_decision(remembered.event)[0] == session
+    known = Registry(decisions=dict([parse_decision(remembered.event)]))
+    again = routed(replace(event, id="req_2"), known)
+    assert [out.key for out in again if out.topic == topics.status] == ["decision/req_2"]
+    named = routed(request_event(model="real", ext={types.PARTITION_KEY: "s1"}))
+    assert [out.key for out in named if out.topic == topics.status] == ["decision/req_1"]
+
+
+def test_a_turn_of_a_remembered_session_goes_where_the_last_one_went(
+    request_event: Make, routed: Handle
+) -> None:
+    turns = [
+        {"role": "user", "content": "Name a colour."},
+        {"role": "assistant", "content": "Red."},
+        {"role": "user", "content": "Name another."},
+    ]
+    event = request_event(
+        data=json.dumps({"model": "auto", "messages": turns}).encode(),
+        ext={types.PARTITION_KEY: "s1"},
+    )
+    gone = {
+        slug: routed(event, Registry(decisions={ids.of_session("acme", "s1"): slug}))
+        for slug in ("real", "sim-large", "sim-small")
+    }
+    assert {slug: out[0].event.get(types.SERVICE) for slug, out in gone.items()} == {
+        "real": "real", "sim-large": "sim-large", "sim-small": "sim-small",
+    }  # fmt: skip
 
 
 def test_a_body_that_asks_for_tools_is_refused_by_a_model_that_lists_traits_without_them(

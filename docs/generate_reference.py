@@ -1,6 +1,7 @@
 """Writes the reference pages that are tables of the code: settings and error codes. Run by `make docs`."""
 
 import inspect
+import json
 import re
 import sys
 from pathlib import Path
@@ -38,12 +39,50 @@ ERRORS_END = """
 `cancelled`; every other code belongs to a refusal (nothing was accepted) or to a request in state
 `failed`.
 """
+SHAPES = Path(__file__).parents[1] / "tests/unit/worker/shapes"
+SERVERS_PROSE = """# Model servers
+
+What each kind of model server sends, and what callers are given. The shapes are written from the sources and the
+documentation of each server; a test sends every one of them through the worker and checks the outcome
+with the official client's types, so that this page says what happens.
+
+The rules behind the tables:
+
+- Ids, `model` and `created` are the gateway's own; `system_fingerprint`, `service_tier` (OpenAI's values), `refusal`,
+  citations, log probabilities and token details are the server's.
+- Thoughts keep the name that the server gives them, `reasoning` or `reasoning_content`; parts of content that
+  are thoughts come in `reasoning_content`.
+- In a stream the role is said once, fields that are null are left out, and usage comes in one chunk without choices
+  where it was asked for. Where the server never said any, it is estimated.
+- Tool calls are numbered in the order of their appearance. Each has an id; those that the server did not give are the
+  same when an answer is replayed. Arguments that were never said are `{}`.
+- A finish reason says `tool_calls` where there are any. One that says that the server gave up is an
+  error: half an answer never looks like a whole one.
+- "Called again later" costs no attempt: the request waits until its deadline, or goes to a service that stands by.
+"""
+OUTCOMES = {
+    "content": "content `{}`",
+    "reasoning": "`reasoning` `{}`",
+    "reasoning_content": "`reasoning_content` `{}`",
+    "refusal": "`refusal` `{}`",
+    "finish": "`finish_reason` `{}`",
+    "fingerprint": "`system_fingerprint` `{}`",
+    "tier": "`service_tier` `{}`",
+    "cached": "`cached_tokens` {}",
+    "thought": "`reasoning_tokens` {}",
+    "logprobs": "log probabilities of {} tokens",
+}
+"""Simple parts of an outcome, and how they are shown."""
 NOTICE = "<!-- Written by `make docs` from {source}. Do not edit. -->\n"
 
 
 def pages() -> dict[Path, str]:
     """Every generated page with its text."""
-    return {REFERENCE / "settings.md": settings_page(), REFERENCE / "errors.md": errors_page()}
+    return {
+        REFERENCE / "settings.md": settings_page(),
+        REFERENCE / "errors.md": errors_page(),
+        REFERENCE / "servers.md": servers_page(),
+    }
 
 
 def notes(kind: type) -> dict[str, str]:
@@ -132,6 +171,52 @@ def errors_page() -> str:
         out.append(f"| `{code}` | {row.status} | `{row.type}` | {retry} | {after} |")
     out.append(ERRORS_END)
     return "\n".join(out)
+
+
+def servers_page() -> str:
+    """One table for each recorded server."""
+    out = [NOTICE.format(source="tests/unit/worker/shapes"), SERVERS_PROSE]
+    for path in sorted(SHAPES.iterdir()):
+        page = json.loads(path.read_text(encoding="utf-8"))
+        kinds = ", ".join(f"`{kind}`" for kind in page["kinds"])
+        out.append(f"## {page['server']}\n")
+        out.append(f"`backend.kind` {kinds}. Versions: {page['versions']}.\n")
+        out.append(f"Read in: {', '.join(page['sources'])}.\n")
+        out.append("| The server sends | As | The caller gets |\n| --- | --- | --- |")
+        out += [
+            f"| {cell(shape['sends'])} | {form_of(shape)} | {cell(outcome(shape['gives']))} |"
+            for shape in page["shapes"]
+        ]
+        out.append("")
+    return "\n".join(out)
+
+
+def form_of(shape: dict[str, Any]) -> str:
+    """How a shape comes: a stream, or a body with its status."""
+    operation = shape.get("operation", "chat")
+    return f"{operation}, {'stream' if 'events' in shape else shape.get('status', 200)}"
+
+
+def outcome(gives: dict[str, Any]) -> str:
+    """What a caller is given, in words."""
+    if gives.get("later"):
+        return "called again later"
+    if "error" in gives:
+        row = CODES[gives["error"]]
+        return f"error `{gives['error']}` ({row.status})"
+    parts = [text.format(gives[name]) for name, text in OUTCOMES.items() if name in gives]
+    parts += [f"tool call `{name}({arguments})`" for name, arguments in gives.get("tools", ())]
+    if "function" in gives:
+        parts.append("`function_call` `{}({})`".format(*gives["function"]))
+    parts += [f"vector `{vector}`" for vector in gives.get("vectors", ())]
+    prompt, completion = gives.get("usage", (None, None))
+    parts.append("usage estimated" if prompt is None else f"usage {prompt} + {completion}")
+    return ", ".join(parts)
+
+
+def cell(text: str) -> str:
+    """Text that fits into a table's cell."""
+    return text.replace("|", "\\|").replace("``", "nothing")
 
 
 def main() -> int:

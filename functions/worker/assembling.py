@@ -3,10 +3,13 @@
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from functions.backends.refusals import find_error
 from functions.worker.failures import BadReply, of_error_object
 from functions.worker.replies import Shape, read_function_call
 from functions.worker.reply_fields import (
+    COMPLETION_LOGPROBS,
     estimated_usage,
+    read_citations,
     read_extras,
     read_finish,
     read_logprobs,
@@ -16,7 +19,6 @@ from functions.worker.reply_fields import (
 from functions.worker.tool_calls import ToolCalls
 
 _TOKEN_SLACK: Final = 8
-_COMPLETION_LOGPROBS: Final = ("tokens", "token_logprobs", "top_logprobs", "text_offset")
 
 
 @dataclass(slots=True)
@@ -26,6 +28,7 @@ class _Choice:
     tools: ToolCalls
     texts: dict[str, list[str]] = field(default_factory=dict)
     function_call: dict[str, str] = field(default_factory=dict)
+    citations: list[dict[str, Any]] = field(default_factory=list)
     logprobs: dict[str, list[Any]] = field(default_factory=dict)
     chars: int = 0
     finish_reason: str | None = None
@@ -58,6 +61,8 @@ class Assembler:
         self._bytes = 0
         self.is_cut = False
         self.has_content = False
+        self.has_begun = False
+        """Whether anything was given out."""
 
     @property
     def is_complete(self) -> bool:
@@ -71,23 +76,27 @@ class Assembler:
         Raises:
             BadReply: not a chunk of this reply.
             CallFailed: the server gave up in the middle of the answer.
+        NotNow: the server takes no call at the moment, and nothing was given out.
             ApiError: the server said in the stream that the request is at fault.
         """
-        if chunk.get("error"):
-            raise of_error_object(chunk["error"])
+        error = find_error(chunk)
+        if error is not None:
+            raise of_error_object(error, has_begun=self.has_begun)
         entries = chunk.get("choices")
         if not isinstance(entries, list | None):
             raise BadReply("choices")
         usage = read_usage(chunk)
-        if usage is not None and (usage["total_tokens"] or self._usage is None):
-            self._usage = usage
+        self._usage = usage or self._usage
         self._extras |= read_extras(chunk)
         shown = [
             found
             for place, entry in enumerate(entries or ())
             if (found := self._entry(entry, place)) is not None
         ]
-        return self._chunk(shown) if shown else None
+        if not shown:
+            return None
+        self.has_begun = True
+        return self._chunk(shown)
 
     def endings(self) -> list[dict[str, Any]]:
         """The chunks that are still owed to the client: the end of a reply that was cut or whose server forgot the
@@ -146,7 +155,7 @@ class Assembler:
         if choice.finish_reason is not None:
             return None  # nothing counts after the end of a choice
         if entry.get("error"):
-            raise of_error_object(entry["error"])
+            raise of_error_object(entry["error"], has_begun=self.has_begun)
         shown = self._delta(entry, choice) if self._shape.is_chat else self._text(entry, choice)
         has_content = any(shown.values())
         logprobs = self._logprobs(entry, choice)
@@ -205,6 +214,9 @@ class Assembler:
             self._say(choice, name, text)
         if delta.get("tool_calls") and (pieces := choice.tools.add(delta["tool_calls"])):
             shown["tool_calls"] = pieces
+        if citations := read_citations(delta):
+            shown["annotations"] = citations
+            choice.citations += citations
         if isinstance(delta.get("function_call"), dict):
             shown["function_call"] = said = read_function_call(delta["function_call"])
             for name, text in said.items():
@@ -223,7 +235,7 @@ class Assembler:
         )
         if found is None:
             return None
-        names = ("content", "refusal") if self._shape.is_chat else _COMPLETION_LOGPROBS
+        names = ("content", "refusal") if self._shape.is_chat else COMPLETION_LOGPROBS
         for name in names:
             if isinstance(found.get(name), list):
                 choice.logprobs.setdefault(name, []).extend(found[name])
@@ -245,6 +257,8 @@ class Assembler:
         message: dict[str, Any] = {"role": "assistant", "content": None, "refusal": None, **texts}
         if choice.tools:
             message["tool_calls"] = choice.tools.whole()
+        if choice.citations:
+            message["annotations"] = choice.citations
         if choice.function_call:
             message["function_call"] = choice.function_call
         if not (texts.keys() & {"content", "refusal"} or choice.tools or choice.function_call):

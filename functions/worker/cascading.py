@@ -20,7 +20,13 @@ from router_model.confidence import TokenConfidence, choice_logprobs
 
 OnChunk = Callable[[dict[str, Any], bool], Awaitable[None]]
 _ANOTHER_MAY: Final = frozenset(
-    {"backend_failed", "context_length_exceeded", "no_healthy_service", "overloaded"}
+    {
+        "backend_failed",
+        "capability_missing",
+        "context_length_exceeded",
+        "no_healthy_service",
+        "overloaded",
+    }
 )
 """Final errors after which a service that stands by may still answer."""
 _CHUNK_BYTES: Final = 512

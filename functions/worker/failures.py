@@ -11,19 +11,19 @@ from typing import Any, Final
 
 import httpx
 
+from functions.backends.refusals import read_refusal
 from functions.errors import ApiError, PickspinError
 
 MAX_WAIT_S: Final = 5.0
 """Longest pause between calls to a server that answers "not now", whatever its Retry-After says."""
-_CONTEXT_WORDS: Final = (
-    "context length",
-    "context size",
-    "context window",
-    "maximum context",
-    "max_model_len",
-    "too large to process",
+_MS: Final = 1000.0
+_NOT_NOW: Final = frozenset({429, 498, 503, 529})
+"""Statuses of servers that take no work; 498 is Groq's, 529 Anthropic's."""
+_AT_FAULT: Final = frozenset({400, 413, 422})
+_TOO_LONG: Final = "the prompt and the wanted answer do not fit into the model's context"
+_CANNOT: Final = (
+    "the model or its server cannot do what the request asks for (tools, images, a format)"
 )
-_CONTEXT_CODES: Final = frozenset({"context_length_exceeded", "exceed_context_size_error"})
 
 
 class CallFailed(PickspinError):
@@ -59,23 +59,26 @@ class NotNow(PickspinError):
 
 def of_status(status: int, headers: Mapping[str, str], body: Any) -> ApiError | CallFailed | NotNow:
     """What an HTTP status other than 200 means. Nothing of `body` reaches the caller: it may hold secrets."""
-    if status in {429, 503}:
+    meaning = read_refusal(body).meaning
+    if status == 402 or meaning == "quota":
+        return _final("backend_failed", "the account at the model's provider is used up")
+    if status in _NOT_NOW:
         return NotNow(f"http_{status}", _wait_s(headers))
-    if status == 413 or (status >= 400 and _is_context(body)):
-        return ApiError(
-            "context_length_exceeded",
-            "the prompt and the wanted answer do not fit into the model's context",
-            src="model",
-        )
+    if status == 413 or meaning == "context":
+        return _final("context_length_exceeded", _TOO_LONG)
+    if status == 501 or meaning == "capability":
+        return _final("capability_missing", _CANNOT)
     if status in {400, 422}:
-        return ApiError(
-            "invalid_value", "the model server does not accept a field of this request", src="model"
-        )
+        return _final("invalid_value", "the model server does not accept a field of this request")
     if status in {401, 403, 404, 405, 415}:
-        return ApiError(
-            "backend_failed", "the model server refused the gateway's call", src="model"
-        )
+        return _final("backend_failed", "the model server refused the gateway's call")
+    if meaning == "busy":
+        return NotNow(f"http_{status}", _wait_s(headers))
     return CallFailed(f"http_{status}")
+
+
+def _final(code: str, message: str) -> ApiError:
+    return ApiError(code, message, src="model")
 
 
 def of_transport(error: httpx.HTTPError) -> CallFailed | NotNow:
@@ -89,32 +92,26 @@ def of_transport(error: httpx.HTTPError) -> CallFailed | NotNow:
     return CallFailed("reset")
 
 
-def of_error_object(error: Any) -> ApiError | CallFailed:
-    """What an error object inside a 200 answer, or in the middle of a stream, means."""
-    status = error.get("code") if isinstance(error, dict) else None
-    # A list has no hash: only numbers are looked up.
-    if (isinstance(status, int) and status in {400, 413, 422}) or _is_context({"error": error}):
-        found = of_status(400, {}, {"error": error})
-        if isinstance(found, ApiError):
-            return found
+def of_error_object(error: Any, *, has_begun: bool = False) -> ApiError | CallFailed | NotNow:
+    """What an error object inside a 200 answer, or in a stream, means. `has_begun`: the caller has seen a part of the
+    answer, so that the server cannot simply be called again later.
+    """
+    refusal = read_refusal(error)
+    is_busy = refusal.status in _NOT_NOW or refusal.meaning == "busy"
+    if is_busy and refusal.meaning != "quota":
+        return CallFailed("overloaded") if has_begun else NotNow("overloaded")
+    if refusal.status in _AT_FAULT or refusal.meaning is not None:
+        return of_status(400, {}, error)
     return BadReply("error_in_reply")
 
 
-def _is_context(body: Any) -> bool:
-    error = body.get("error", body) if isinstance(body, dict) else None
-    if not isinstance(error, dict):
-        return False
-    if {str(error.get("code")), str(error.get("type"))} & _CONTEXT_CODES:
-        return True
-    message = error.get("message")
-    return isinstance(message, str) and any(
-        word in message[:2000].lower() for word in _CONTEXT_WORDS
-    )
-
-
 def _wait_s(headers: Mapping[str, str]) -> float | None:
-    try:
-        wanted = float(headers.get("retry-after", ""))
-    except ValueError:
-        return None
-    return min(MAX_WAIT_S, wanted) if wanted >= 0 else None
+    """The server's wish: seconds, or milliseconds in the header of OpenAI's own."""
+    for name, unit in (("retry-after-ms", _MS), ("retry-after", 1.0)):
+        try:
+            wanted = float(headers.get(name, "")) / unit
+        except ValueError:
+            continue
+        if wanted >= 0:
+            return min(MAX_WAIT_S, wanted)
+    return None

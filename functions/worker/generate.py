@@ -15,6 +15,7 @@ import httpx
 
 from events import json_codec
 from events.types import Operation
+from functions.backends.refusals import find_error
 from functions.backends.table import PATHS
 from functions.errors import ApiError
 from functions.worker import failures, replies
@@ -251,7 +252,7 @@ def _add(event: SseEvent, assembler: Assembler) -> dict[str, Any] | None:
     if chunk is None:
         return None
     if event.is_error:
-        raise failures.of_error_object(chunk.get("error") or chunk)
+        raise failures.of_error_object(chunk, has_begun=assembler.has_begun)
     return assembler.add(chunk)
 
 
@@ -287,16 +288,25 @@ async def _refusal(response: httpx.Response) -> Exception:
     body: Any = None
     try:
         raw = await _read(response, _ERROR_BYTES)
-        body = None if raw is None else replies.parse(raw)
+        if raw is not None:
+            body = _error_body(raw)
     except (BadReply, httpx.HTTPError):
         body = None
     return failures.of_status(response.status_code, response.headers, body)
 
 
+def _error_body(raw: bytes) -> Any:
+    """An error's body as an object, or as the text that it is."""
+    try:
+        return replies.parse(raw)
+    except BadReply:
+        return raw.decode("utf-8", "replace")
+
+
 async def _not_a_stream(response: httpx.Response, limit: int) -> Exception:
     """Why a 200 is no stream: an error object, or something unreadable."""
     raw = await _read(response, limit)
-    found = {} if raw is None else replies.parse(raw)
-    if found.get("error") is not None:
-        return failures.of_error_object(found["error"])
+    error = find_error({} if raw is None else replies.parse(raw))
+    if error is not None:
+        return failures.of_error_object(error)
     return BadReply("not_a_stream")

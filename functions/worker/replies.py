@@ -13,9 +13,11 @@ from typing import Any, Final
 import msgspec
 
 from events.types import Operation
+from functions.backends.refusals import find_error
 from functions.worker.failures import BadReply, of_error_object
 from functions.worker.reply_fields import (
     estimated_usage,
+    read_citations,
     read_extras,
     read_finish,
     read_logprobs,
@@ -103,10 +105,12 @@ def check_reply(found: Mapping[str, Any], shape: Shape) -> tuple[dict[str, Any],
     Raises:
         BadReply: not the object that was asked for.
         CallFailed: the server gave up in the middle of the answer.
+        NotNow: the server takes no call at the moment.
         ApiError: the server said (with status 200) that the request is at fault.
     """
-    if found.get("error"):
-        raise of_error_object(found["error"])
+    error = find_error(found)
+    if error is not None:
+        raise of_error_object(error)
     if shape.operation is Operation.EMBEDDINGS:
         return _check_embeddings(found, shape)
     choices = [
@@ -162,6 +166,8 @@ def _check_message(message: Any, index: int, shape: Shape) -> dict[str, Any]:
         calls = ToolCalls(shape.reply_id, index)
         calls.add_whole(message["tool_calls"])
         found["tool_calls"] = calls.whole()
+    if citations := read_citations(message):
+        found["annotations"] = citations
     if isinstance(message.get("function_call"), dict):
         found["function_call"] = read_function_call(message["function_call"])
     is_said = found["refusal"] or found.keys() & {"tool_calls", "function_call"}

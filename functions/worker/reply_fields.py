@@ -1,6 +1,6 @@
 """Single fields of model servers' replies and chunks, read leniently: texts, finish reasons, usage, log probabilities.
 
-Pure. Servers say the same thing in several ways: every one that is known reads the same.
+Pure. Servers say the same thing in several ways: docs/reference/servers.md has those that are known.
 """
 
 from collections.abc import Mapping
@@ -12,9 +12,13 @@ from functions.worker.failures import BadReply, CallFailed
 TEXT_FIELDS: Final = ("content", "reasoning_content", "reasoning", "refusal")
 MAX_TOKENS_SAID: Final = 10_000_000
 """More tokens than any call can use: a larger figure is not believed."""
+COMPLETION_LOGPROBS: Final = ("tokens", "token_logprobs", "top_logprobs", "text_offset")
 _MAX_FINGERPRINT: Final = 256
 _TIERS: Final = frozenset({"auto", "default", "flex", "scale", "priority"})
 """OpenAI's; the official clients refuse any other."""
+_CITATION: Final[Mapping[str, type]] = MappingProxyType(
+    {"start_index": int, "end_index": int, "url": str, "title": str}
+)
 _LEAST_LOGPROB: Final = -9999.0
 """How OpenAI and vLLM write minus infinity, which JSON does not have."""
 _FINISH_REASONS: Final[Mapping[str, str]] = MappingProxyType(
@@ -100,7 +104,7 @@ def read_texts(found: Mapping[str, Any]) -> dict[str, str]:
                 texts[field] = texts.get(field, "") + text
         elif value is not None and name == "content":
             raise BadReply(name)
-    return texts
+    return {name: text for name, text in texts.items() if text or name == "content"}
 
 
 def _read_part(part: Any, name: str) -> tuple[str, str]:
@@ -117,6 +121,20 @@ def _read_part(part: Any, name: str) -> tuple[str, str]:
         return "reasoning_content", thinking
     text = part.get("text")
     return name, text if isinstance(text, str) else ""
+
+
+def read_citations(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The `annotations` of a message or a delta that are citations as OpenAI has them; no client reads any other."""
+    annotations = found.get("annotations")
+    citations = []
+    for annotation in annotations if isinstance(annotations, list) else ():
+        cited = annotation.get("url_citation") if isinstance(annotation, dict) else None
+        if not isinstance(cited, dict):
+            continue
+        known = {name: cited.get(name) for name in _CITATION}
+        if all(type(known[name]) is kind for name, kind in _CITATION.items()):
+            citations.append({"type": "url_citation", "url_citation": known})
+    return citations
 
 
 def read_extras(found: Mapping[str, Any]) -> dict[str, str]:
@@ -141,8 +159,8 @@ def read_usage(found: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     said = {name: _count(usage.get(name)) for name in ("prompt_tokens", "completion_tokens")}
     counts: dict[str, Any] = {name: count for name, count in said.items() if count is not None}
-    if counts.keys() != said.keys():
-        return None
+    if counts.keys() != said.keys() or not any(counts.values()):
+        return None  # Ollama's chunks say 0 of both until the last one
     counts["total_tokens"] = counts["prompt_tokens"] + counts["completion_tokens"]
     return counts | _read_details(usage)
 
@@ -195,7 +213,9 @@ def read_logprobs(found: Any, *, is_chat: bool, offset: int = 0) -> dict[str, An
         return lists or None
     entries = found.get("content")
     if not isinstance(entries, list):
-        return found
+        return {
+            name: found[name] for name in COMPLETION_LOGPROBS if isinstance(found.get(name), list)
+        }
     tokens = [_read_token(entry) for entry in entries if isinstance(entry, dict)]
     offsets = []
     for token in tokens:

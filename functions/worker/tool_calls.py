@@ -29,6 +29,10 @@ class _Call:
     def text(self) -> str:
         return "".join(self.texts)
 
+    def is_begun(self, name: str) -> bool:
+        """Whether it is a call of this tool whose arguments have begun and not ended."""
+        return self.name == name and bool(self.texts) and not self.is_whole()
+
     def is_whole(self) -> bool:
         """Whether its arguments are complete, so that more of them must be another call's."""
         if not self.texts or not self.texts[-1].rstrip().endswith("}"):
@@ -123,7 +127,7 @@ class ToolCalls:
             return self._begin(piece)
         if piece.name and known.name and known.is_whole():
             is_repeated = piece.text == known.text and self._by_id.get(piece.id) is known
-            if piece.name == known.name and (is_repeated or not piece.text):
+            if piece.name == known.name and (is_repeated or not piece.text.strip()):
                 return None
             return self._begin(piece)
         if piece.name and known.texts and piece.name != known.name:
@@ -138,7 +142,8 @@ class ToolCalls:
             if not piece.name:
                 # Some make up an id for each piece: one that was never seen says nothing.
                 return by_id or by_index
-            return None if piece.id and by_id is None else by_index
+            is_part = by_index is not None and by_index.is_begun(piece.name)
+            return None if piece.id and by_id is None and not is_part else by_index
         if by_id is not None:
             return by_id
         last = self._calls[-1] if self._calls else None

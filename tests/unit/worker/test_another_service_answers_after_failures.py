@@ -13,6 +13,8 @@ from events.record import Event
 from events.reply import Decision
 from events.request import parse_request
 from events.types import COMPLETED, FAILED, BreakerState, ReplicaState, Topics
+from functions.errors import ApiError
+from functions.worker.cascading import failed_step
 from router_model.catalogue import Backend, Catalogue, Model, Service, Weights
 
 TOPICS = Topics()
@@ -188,3 +190,14 @@ def test_a_service_that_fails_most_calls_is_not_asked_first_three_times(stand: A
                 assert len(found.calls()) == calls
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("code", "is_handed_on"),
+    [("capability_missing", True), ("context_length_exceeded", True), ("invalid_value", False)],
+)
+def test_what_one_model_cannot_do_another_may(code: str, is_handed_on: bool) -> None:
+    plan = tuple(CascadePlace(service=name, model=name) for name in NAMES)
+    state = CascadeState(name="fallback", plan=plan, on="failure")
+    end = failed_step(ApiError(code, "no", src="model"), None, state)
+    assert (end is not None) == is_handed_on

@@ -314,6 +314,26 @@ def test_not_now_is_waited_for_with_a_bound(header: str | None, wait_s: float | 
         assert found.wait_s == wait_s
 
 
+def test_openais_own_header_is_in_milliseconds() -> None:
+    headers = {"retry-after-ms": "250", "retry-after": "1"}
+    found = failures.of_status(429, headers, None)
+    assert isinstance(found, NotNow)
+    assert found.wait_s == 0.25
+
+
+def test_a_busy_server_is_called_again_unless_the_caller_has_seen_a_part() -> None:
+    busy = {"message": "slow down", "code": 429}
+    assert isinstance(failures.of_error_object(busy), NotNow)
+    assert isinstance(failures.of_error_object(busy, has_begun=True), CallFailed)
+
+
+def test_an_account_that_is_used_up_is_not_waited_for() -> None:
+    for status, body in ((429, {"error": {"code": "insufficient_quota"}}), (402, None)):
+        found = failures.of_status(status, {}, body)
+        assert isinstance(found, ApiError)
+        assert found.code == "backend_failed"
+
+
 def test_transport_errors_tell_not_begun_from_lost() -> None:
     assert isinstance(failures.of_transport(httpx.ConnectError("x")), NotNow)
     assert isinstance(failures.of_transport(httpx.PoolTimeout("x")), NotNow)

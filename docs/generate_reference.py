@@ -9,9 +9,18 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 
+from events.refused_fields import REFUSED_FIELDS, REFUSED_TEMPLATE_ARGUMENTS
 from functions import settings as module
 from functions.errors import CODES
 from functions.settings import SECRETS, SHORT_NAMES, Settings, is_group
+from router_model.server_fields import (
+    FIELDS,
+    FORMS,
+    SERVER_KINDS,
+    SERVER_NAMES,
+    FieldRow,
+    ServerKind,
+)
 
 REFERENCE = Path(__file__).parent / "reference"
 SETTINGS_PROSE = """# Settings
@@ -73,6 +82,58 @@ OUTCOMES = {
     "logprobs": "log probabilities of {} tokens",
 }
 """Simple parts of an outcome, and how they are shown."""
+FIELDS_PROSE = """# Fields of model servers
+
+OpenAI's own fields are for every server. The table has those that not all of them take, and what is done where one
+does not: `yes` is passed on, `as` is passed on under the server's own name, `by us` is done here whatever the server
+can, `-` is refused. A value that asks for nothing (null, or one named `idle`) is left out for a server that would not
+know it. Nothing is dropped in silence.
+
+What kind a server is, it says itself when it warms up (below); until then the catalogue's `backend.kind` counts. A
+service whose server cannot do what a request asks for is not chosen, for `auto`, tasks, cascades and stand-ins another
+one is; where none is left the request is refused with `unsupported_parameter` and the field in `error.param`. A field
+that is in no table goes on as it came.
+
+`ignore_eos` goes only with `max_tokens` or `max_completion_tokens`, and `min_tokens` is never more than that.
+`dimensions` is checked in the answer: vectors of another length are `capability_missing`. Whole numbers may be written
+as floats (`100.0`).
+"""
+FORMS_PROSE = """
+## The form of an answer
+
+`structured_outputs` (vLLM's field) and its older names `guided_json`, `guided_regex`, `guided_choice` and
+`guided_grammar` say what an answer must look like; one of them, or `response_format`, not several. Each server is told
+in its own words: a schema becomes `response_format`, a choice a pattern or a grammar where the server has no choices.
+To a server of an unknown kind patterns, choices and grammars go as they came.
+"""
+REFUSED_PROSE = """
+## Refused everywhere
+
+With `unsupported_parameter`, unless the value asks for nothing.
+"""
+CAPABILITIES_PROSE = """## What a server says of itself
+
+Read once a replica has warmed up, kept with the status of its service, shown by `GET /v1/models` (`server` of each
+service) and `pickspin models`. What a server does not say is not held against it.
+
+| | Asked | Read |
+| --- | --- | --- |
+| every server | `/v1/models` | its own name of the model: ours, or the only one (else the start fails) |
+| vLLM | `/version` | version; context length (`max_model_len`) |
+| SGLang | `/server_info`, `/model_info` | version, context length, images, audio |
+| TGI | `/info` | version, context length (`max_total_tokens`) |
+| TensorRT-LLM | `/version` | version |
+| llama.cpp | `/props` | context length, tools, images, audio, answers of a call (`total_slots`), vocabulary |
+| Ollama | `/api/version`, `/api/show`, `/api/ps` | version, tools, images, context length as it runs |
+
+A server that lists several models, none of them under the name asked for, cannot be started with: the failed start says
+which there are.
+
+A request with tools, images or audio for a server that takes none, or with token ids beyond its vocabulary (those of
+another tokeniser; ids within it cannot be told apart), is refused with `capability_missing`; one that certainly does
+not fit into its context with `context_length_exceeded`; more choices than it gives with `unsupported_parameter`.
+Where others may answer, one that can is chosen.
+"""
 NOTICE = "<!-- Written by `make docs` from {source}. Do not edit. -->\n"
 
 
@@ -82,6 +143,7 @@ def pages() -> dict[Path, str]:
         REFERENCE / "settings.md": settings_page(),
         REFERENCE / "errors.md": errors_page(),
         REFERENCE / "servers.md": servers_page(),
+        REFERENCE / "fields.md": fields_page(),
     }
 
 
@@ -217,6 +279,54 @@ def outcome(gives: dict[str, Any]) -> str:
 def cell(text: str) -> str:
     """Text that fits into a table's cell."""
     return text.replace("|", "\\|").replace("``", "nothing")
+
+
+def fields_page() -> str:
+    """Fields by server, what shapes an answer by server, and what is refused everywhere."""
+    head = "".join(f" {SERVER_NAMES[kind]} |" for kind in SERVER_KINDS)
+    rule = "| --- |" + " :-: |" * len(SERVER_KINDS)
+    out = [
+        NOTICE.format(source="router_model/server_fields.py and events/refused_fields.py"),
+        FIELDS_PROSE,
+        f"| Field |{head}",
+        rule,
+        *(
+            f"| `{name}`{_idle(row)} |"
+            + "".join(f" {_taken(row, kind)} |" for kind in SERVER_KINDS)
+            for name, row in FIELDS.items()
+        ),
+        FORMS_PROSE,
+        f"| Form |{head}",
+        rule,
+        *(
+            f"| `{form}` |" + "".join(f" {'yes' if k in kinds else '-'} |" for k in SERVER_KINDS)
+            for form, kinds in FORMS.items()
+        ),
+        REFUSED_PROSE,
+        "| Field | Why |",
+        "| --- | --- |",
+        *(f"| `{name}` | {why} |" for name, why in REFUSED_FIELDS.items()),
+        "\nArguments of `chat_template_kwargs` that the server sets itself are refused as well: "
+        + ", ".join(f"`{name}`" for name in sorted(REFUSED_TEMPLATE_ARGUMENTS))
+        + ".\n",
+        CAPABILITIES_PROSE,
+    ]
+    return "\n".join(out)
+
+
+def _idle(row: FieldRow) -> str:
+    found = [f"`{json.dumps(value)}`" for value in row.idle]
+    return f" (idle: {', '.join(found)})" if found else ""
+
+
+def _taken(row: FieldRow, kind: ServerKind) -> str:
+    if row.is_ours:
+        return "by us"
+    if not row.is_known_to(kind):
+        return "-"
+    if kind in row.since:
+        return "from " + ".".join(map(str, row.since[kind]))
+    return f"as `{row.renamed[kind]}`" if kind in row.renamed else "yes"
 
 
 def main() -> int:

@@ -25,10 +25,26 @@ Stop = str | Annotated[list[StopText], msgspec.Meta(max_length=limits.MAX_STOPS)
 Bias = Annotated[float, msgspec.Meta(ge=-100, le=100)]
 LogitBias = Annotated[dict[str, Bias], msgspec.Meta(max_length=limits.MAX_LOGIT_BIASES)]
 Tokens = list[int]
+TokenId = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+Whole = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+# -1 and 0 both mean "off", each to other servers.
+TopK = Annotated[int, msgspec.Meta(ge=-1, le=2**31 - 1)]
+RepetitionPenalty = Annotated[float, msgspec.Meta(gt=0, le=10)]
+StopTokens = Annotated[list[TokenId], msgspec.Meta(max_length=limits.MAX_STOPS)]
+Pattern = Annotated[str, msgspec.Meta(min_length=1, max_length=limits.MAX_PATTERN_CHARS)]
+Grammar = Annotated[str, msgspec.Meta(min_length=1, max_length=limits.MAX_SCHEMA_BYTES)]
+Alternative = Annotated[str, msgspec.Meta(min_length=1, max_length=limits.MAX_STOP_CHARS)]
+Alternatives = Annotated[
+    list[Alternative], msgspec.Meta(min_length=1, max_length=limits.MAX_ALTERNATIVES)
+]
 Prompt = str | Annotated[list[str | int | Tokens], msgspec.Meta(min_length=1, max_length=65_536)]
 # `$` would let a last newline through; this end is the same in Python and in JSON Schema's dialect.
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}(?![\s\S])")]
 FreeObject = dict[str, object]
+TemplateArguments = Annotated[
+    dict[str, Text | bool | int | float | None],
+    msgspec.Meta(max_length=limits.MAX_TEMPLATE_ARGUMENTS),
+]
 
 
 class Wishes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -41,6 +57,18 @@ class Wishes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Seconds to the whole answer."""
     min_quality: Unit | None = None
     """Least chance of a good answer."""
+
+
+class StructuredOutputs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an answer must look like, one of them (vLLM's field; `guided_json` and the like are its older names)."""
+
+    json: str | dict[str, object] | None = None
+    """A JSON Schema."""
+    json_object: bool | None = None
+    regex: Pattern | None = None
+    choice: Alternatives | None = None
+    grammar: Grammar | None = None
+    """Extended Backus-Naur form."""
 
 
 class Body(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,6 +99,30 @@ class Sampled(Body, frozen=True, kw_only=True):
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
     logit_bias: LogitBias | None = None
+
+
+class Extended(Sampled, frozen=True, kw_only=True):
+    """Fields of the field's model servers beyond OpenAI's: which server takes which is a table of
+    `router_model.server_fields`.
+    """
+
+    ignore_eos: bool | None = None
+    """Goes on to the limit of tokens, which must be given."""
+    min_tokens: Whole | None = None
+    top_k: TopK | None = None
+    min_p: Unit | None = None
+    repetition_penalty: RepetitionPenalty | None = None
+    stop_token_ids: StopTokens | None = None
+    include_stop_str_in_output: bool | None = None
+    skip_special_tokens: bool | None = None
+    spaces_between_special_tokens: bool | None = None
+    truncate_prompt_tokens: PositiveInt | None = None
+    """Only the last tokens of the prompt are read."""
+    structured_outputs: StructuredOutputs | None = None
+    guided_json: str | dict[str, object] | None = None
+    guided_regex: Pattern | None = None
+    guided_choice: Alternatives | None = None
+    guided_grammar: Grammar | None = None
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
@@ -196,7 +248,7 @@ Tools = Annotated[list[Tool], msgspec.Meta(max_length=limits.MAX_TOOLS)]
 TopLogprobs = Annotated[int, msgspec.Meta(ge=0, le=limits.MAX_TOP_LOGPROBS)]
 
 
-class ChatBody(Sampled, frozen=True, kw_only=True):
+class ChatBody(Extended, frozen=True, kw_only=True):
     """Body of `chat` (`POST /v1/chat/completions`)."""
 
     messages: Messages
@@ -207,9 +259,11 @@ class ChatBody(Sampled, frozen=True, kw_only=True):
     tools: Tools | None = None
     tool_choice: str | ToolChoice | None = None
     parallel_tool_calls: bool | None = None
+    chat_template_kwargs: TemplateArguments | None = None
+    """Plain values for the model's own chat template, such as `enable_thinking`."""
 
 
-class CompletionsBody(Sampled, frozen=True, kw_only=True):
+class CompletionsBody(Extended, frozen=True, kw_only=True):
     """Body of `completions` (`POST /v1/completions`)."""
 
     prompt: Prompt

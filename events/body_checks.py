@@ -1,8 +1,8 @@
 """Checks of OpenAI bodies before anything is spent on them: types and ranges, then what types cannot say.
 
-Unknown fields are passed through, but for `REFUSED`: those would take a model server past our limits, load code or
-templates from the request, or reach into its memory. Explicit nulls mean absent; `without_nulls` drops them before the
-model server sees them. `max_tokens` is a positive integer here and capped by the model's own limit elsewhere.
+Unknown fields are passed through, but for those of `events.refused_fields`. Explicit nulls mean absent; `without_nulls`
+drops them before the model server sees them. `max_tokens` is a positive integer here and capped by the model's own
+limit elsewhere. Which server takes which field is not judged here (`router_model.server_fields`).
 """
 
 import re
@@ -12,22 +12,11 @@ from typing import Any, Final, NoReturn
 import msgspec
 
 from events import bodies, json_codec, limits
+from events.answer_forms import form_of
 from events.errors import EventRejected
+from events.refused_fields import REFUSED_FIELDS, REFUSED_TEMPLATE_ARGUMENTS
 from events.types import Operation
 from events.whole_numbers import with_whole_numbers
-
-REFUSED: Final = frozenset(
-    {
-        "guided_json", "guided_regex", "guided_choice", "guided_grammar",
-        "guided_decoding_backend", "guided_whitespace_pattern", "structured_outputs",
-        "grammar", "json_schema", "chat_template", "chat_template_kwargs", "prompt_embeds",
-        "logits_processors", "kv_transfer_params", "vllm_xargs", "mm_processor_kwargs",
-        "media_io_kwargs", "n_predict", "ignore_eos", "min_tokens", "id_slot", "slot_id",
-        "n_keep", "lora", "lora_request", "cache_salt", "samplers", "t_max_predict_ms",
-        "n_probs", "prompt_logprobs", "use_beam_search", "repetition_detection",
-    }
-)  # fmt: skip
-"""Model server extensions that are refused with `unsupported_parameter`."""
 
 _TYPES: Final[Mapping[Operation, type[bodies.Body]]] = {
     Operation.CHAT: bodies.ChatBody,
@@ -52,9 +41,13 @@ def check_body(operation: Operation, body: Mapping[str, object]) -> None:
         EventRejected: `invalid_value` (or `invalid_body`, `unsupported_parameter`) with the field in `attribute`, in
             OpenAI's spelling: `messages[0].content`.
     """
-    for name in REFUSED.intersection(body):
-        if body[name] is not None:
-            raise EventRejected("unsupported_parameter", f"{name} is not supported here", name)
+    for name in body.keys() & REFUSED_FIELDS.keys():
+        if asks_for_something(body[name]):
+            raise EventRejected(
+                "unsupported_parameter",
+                f"{name} is not supported here: {REFUSED_FIELDS[name]}",
+                name,
+            )
     try:
         typed = msgspec.convert(as_typed(operation, body), _TYPES[operation])
     except msgspec.ValidationError as error:
@@ -62,6 +55,13 @@ def check_body(operation: Operation, body: Mapping[str, object]) -> None:
     if typed.model is not None and not typed.model.isprintable():
         _refuse("model", "must not hold control characters")
     _CHECKS[operation](typed)
+    if operation is not Operation.EMBEDDINGS:
+        _check_form(body)
+
+
+def asks_for_something(value: object) -> bool:
+    """Whether a field is used at all: null, false and what is empty ask for nothing."""
+    return value is not None and value is not False and value not in ("", [], {})
 
 
 def as_typed(operation: Operation, body: Mapping[str, object]) -> dict[str, object]:
@@ -112,6 +112,22 @@ def _check_sampled(body: bodies.Sampled) -> None:
     for token in body.logit_bias or ():
         if _TOKEN_ID.fullmatch(token) is None:
             _refuse("logit_bias", "keys must be token ids")
+    _check_length(body)
+
+
+def _check_length(body: Any) -> None:
+    """An answer that may not end by itself needs a limit that the caller knows of: it pays for all of it."""
+    limit = getattr(body, "max_completion_tokens", None) or body.max_tokens
+    if body.ignore_eos and limit is None:
+        _refuse("ignore_eos", "goes only with max_tokens or max_completion_tokens")
+    if limit is not None and (body.min_tokens or 0) > limit:
+        _refuse("min_tokens", "must not be more than max_tokens")
+
+
+def _check_form(body: Mapping[str, object]) -> None:
+    form = form_of(body)
+    if form is not None and form.kind == "json":
+        _check_schema(form.param, form.value)
 
 
 def _check_chat(body: Any) -> None:
@@ -127,6 +143,11 @@ def _check_chat(body: Any) -> None:
     if isinstance(choice, str) and choice not in {"none", "auto", "required"}:
         _refuse("tool_choice", "is not one of the allowed values")
     _check_format(body.response_format)
+    for name in REFUSED_TEMPLATE_ARGUMENTS.intersection(body.chat_template_kwargs or ()):
+        at = f"chat_template_kwargs.{name}"
+        raise EventRejected(
+            "unsupported_parameter", f"{at} is not supported here: the server sets it", at
+        )
 
 
 def _check_completions(body: Any) -> None:

@@ -16,6 +16,9 @@ MAX_SCHEMA_BYTES: Final = 64 * 1024
 MAX_SCHEMA_DEPTH: Final = 16
 MAX_SCHEMA_NODES: Final = 2_000
 MAX_PATTERN_CHARS: Final = 512
+MAX_ALTERNATIVES: Final = 256
+"""Answers that a caller may list to choose from."""
+MAX_TEMPLATE_ARGUMENTS: Final = 32
 MAX_PARTITION: Final = 99_999
 """More partitions than any topic has; keeps `replypartition` far from integer edges."""
 MAX_NAME_CHARS: Final = 40

@@ -160,6 +160,24 @@ class CancelData(Payload, frozen=True):
     reason: Literal["client", "deadline", "duplicate", "disconnected"]
 
 
+class ServerInfo(Payload, frozen=True):
+    """What a model server says of itself when it has warmed up. None: it does not say."""
+
+    kind: str
+    """What it is, whatever the catalogue calls it: `vllm`, `ollama`, ...; `openai` where it does not say."""
+    version: str | None = None
+    model: str | None = None
+    """Its own name of the model."""
+    context_length: Count | None = None
+    tools: bool | None = None
+    vision: bool | None = None
+    audio: bool | None = None
+    choices: Count | None = None
+    """Most answers of one call."""
+    vocabulary: Count | None = None
+    """Token ids are below it."""
+
+
 class StatusData(Payload, frozen=True):
     """What one replica says of itself, or the scaler (`replica` is `_scaler`) of a service."""
 
@@ -183,6 +201,8 @@ class StatusData(Payload, frozen=True):
     breaker: BreakerState = BreakerState.CLOSED
     retry_at: Instant | None = None
     """When an open breaker becomes half open."""
+    server: ServerInfo | None = None
+    """Of a replica that has warmed up."""
 
 
 class DecisionData(Payload, frozen=True):

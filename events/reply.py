@@ -304,8 +304,13 @@ def cancel(origin: Origin, data: CancelData, *, source: str, now: datetime) -> E
     )
 
 
-_WELL: Final = {"failed_starts": 0, "breaker": BreakerState.CLOSED.value, "retry_at": None}
-"""What a status leaves out while nothing is wrong."""
+_USUAL: Final = {
+    "failed_starts": 0,
+    "breaker": BreakerState.CLOSED.value,
+    "retry_at": None,
+    "server": None,
+}
+"""What a status leaves out while nothing is wrong, or not known yet."""
 
 
 def status(data: StatusData) -> Event:
@@ -314,7 +319,7 @@ def status(data: StatusData) -> Event:
     plain = msgspec.to_builtins(data) | {"at": at}
     if data.retry_at is not None:
         plain["retry_at"] = to_rfc3339(data.retry_at)
-    for name, usual in _WELL.items():
+    for name, usual in _USUAL.items():
         if plain[name] == usual:
             del plain[name]
     return Event(

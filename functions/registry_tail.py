@@ -81,6 +81,7 @@ class RegistryFold:
                 failed_starts=data.failed_starts,
                 breaker=data.breaker,
                 retry_at=data.retry_at,
+                server=data.server,
             )
         )
 

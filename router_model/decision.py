@@ -9,7 +9,7 @@ from router_model.classifier import RouteClass
 from router_model.constraints import Bound
 from router_model.estimating import Basis, FinishEstimate
 
-DropReason = Bound | Literal["unhealthy", "no_capacity", "queue"]
+DropReason = Bound | Literal["unhealthy", "no_capacity", "queue", "unsupported"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,13 +38,16 @@ class CandidateTerms:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dropped:
-    """A service that was not scored. `value` and `limit` are those of a broken limit, else None."""
+    """A service that was not scored. `value` and `limit` are those of a broken limit, else None; `why` says of one that
+    cannot do it what it lacks.
+    """
 
     service: str
     model: str
     reason: DropReason
     value: float | None = None
     limit: float | None = None
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,10 +1,11 @@
 """What the router may know of a prompt cheaply: its text, how many tokens it may be, what it asks of a model."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from events.types import Operation
+from router_model.server_fields import fields_used
 
 Need = Literal["tools", "vision"]
 """A capability that a body asks for beyond its operation."""
@@ -19,6 +20,7 @@ MESSAGE_TOKENS: Final = 4
 DEFAULT_ANSWER_TOKENS: Final = 256
 """Expected length of an answer whose length is not limited below it."""
 _IMAGES: Final = frozenset({"image_url", "input_image", "video_url"})
+_AUDIO: Final = frozenset({"input_audio", "audio_url"})
 _SPACES: Final = bytes(32 if chr(code).isspace() and code < 128 else 120 for code in range(256))
 """Every byte as a space or an x; white space beyond ASCII counts as part of a word."""
 
@@ -42,6 +44,12 @@ class PromptFeatures:
     tail: str = ""
     needs: tuple[Need, ...] = ()
     opening: "PromptFeatures | None" = None
+    fields: tuple[str, ...] = ()
+    """Fields of the body that not every model server takes (router_model.server_fields)."""
+    choices: int = 1
+    has_audio: bool = False
+    most_token_id: int = -1
+    """The highest of the tokens that the body gives as numbers; -1: none."""
 
     @property
     def answer_tokens(self) -> int:
@@ -78,6 +86,10 @@ def prompt_features(operation: Operation, body: Mapping[str, object]) -> PromptF
         tail=text[-TAIL_CHARS:] if len(text) > MAX_CLASSIFIED_CHARS else "",
         needs=tuple(_needs(operation, body)),
         opening=_opening(operation, body),
+        fields=fields_used(operation, body),
+        choices=_count(body.get("n")),
+        has_audio=operation is Operation.CHAT and _has_part(body.get("messages"), _AUDIO),
+        most_token_id=-1 if operation is Operation.CHAT else _most_token_id(body),
     )
 
 
@@ -106,17 +118,39 @@ def _needs(operation: Operation, body: Mapping[str, object]) -> Iterator[Need]:
         return
     if (body.get("tools") or body.get("functions")) and body.get("tool_choice") != "none":
         yield "tools"
-    messages = body.get("messages")
-    if isinstance(messages, list) and any(_has_image(message) for message in messages):
+    if _has_part(body.get("messages"), _IMAGES):
         yield "vision"
 
 
-def _has_image(message: object) -> bool:
-    content = message.get("content") if isinstance(message, Mapping) else None
-    if not isinstance(content, list):
-        return False
-    kinds = [part.get("type") for part in content if isinstance(part, Mapping)]
-    return any(isinstance(kind, str) and kind in _IMAGES for kind in kinds)
+def _has_part(messages: object, kinds: Collection[str]) -> bool:
+    """Whether a message has a part of one of these kinds."""
+    contents = (
+        message.get("content")
+        for message in (messages if isinstance(messages, list) else ())
+        if isinstance(message, Mapping)
+    )
+    return any(
+        isinstance(part, Mapping) and isinstance(part.get("type"), str) and part["type"] in kinds
+        for content in contents
+        if isinstance(content, list)
+        for part in content
+    )
+
+
+def _count(found: object) -> int:
+    return found if isinstance(found, int) and found > 0 else 1
+
+
+def _most_token_id(body: Mapping[str, object]) -> int:
+    """Of a prompt or input that is given as numbers, alone or in lists."""
+    items = body.get("input", body.get("prompt"))
+    if not isinstance(items, list) or not items or isinstance(items[0], str):
+        return -1
+    lists = (
+        [items] if isinstance(items[0], int) else [one for one in items if isinstance(one, list)]
+    )
+    ids = [max((n for n in one if isinstance(n, int)), default=-1) for one in lists]
+    return max(ids, default=-1)
 
 
 def _question(texts: tuple[tuple[str, str], ...]) -> str:

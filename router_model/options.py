@@ -11,6 +11,7 @@ from events.request import Fallback
 from router_model.catalogue import TRAITS, Capability, Catalogue, Model
 from router_model.features import Need, PromptFeatures
 from router_model.refusals import CapabilityMissing
+from router_model.registry import Registry
 from router_model.resolving import AskedBy, Resolution, allowed_to, fitting
 from router_model.task_detection import detect_task, trait_of
 
@@ -50,16 +51,27 @@ def options_of(
 
 
 def usable(
-    option: Option, catalogue: Catalogue, features: PromptFeatures, tenant: str
+    option: Option, catalogue: Catalogue, registry: Registry, features: PromptFeatures, tenant: str
 ) -> tuple[Model, ...]:
     """The models of an option that the tenant may use, that have what the body asks for, and that hold the prompt.
+
+    How much a model holds is what its servers say, else what the catalogue does.
 
     Raises:
         ModelNotAllowed, CapabilityMissing, ContextTooLong: none does.
     """
     models = allowed_to(option.models, catalogue, tenant)
     models = capable(models, features.needs)
-    return fitting(models, features, is_named=option.reason in {"explicit", "alias", "cascade"})
+    lengths = {model.id: _context_length(model, catalogue, registry) for model in models}
+    is_named = option.reason in {"explicit", "alias", "cascade"}
+    return fitting(models, features, lengths, is_named=is_named)
+
+
+def _context_length(model: Model, catalogue: Catalogue, registry: Registry) -> int:
+    """The longest of its services."""
+    said = [registry.servers.get(one.slug) for one in catalogue.services_of(model.id)]
+    lengths = [None if info is None else info.context_length for info in said]
+    return max((length or model.context_length for length in lengths), default=model.context_length)
 
 
 def capable(models: Sequence[Model], needs: Sequence[Need]) -> tuple[Model, ...]:

@@ -4,6 +4,7 @@ NoRoute
 ├── ModelNotFound        no model, alias or task of that name
 ├── ModelNotAllowed      the tenant may not use it
 ├── CapabilityMissing    it cannot do what is asked (`embeddings` of a chat model, `tools`, `vision`)
+├── UnsupportedField     its model server does not do what a field of the body asks for
 ├── ContextTooLong       the prompt certainly exceeds every candidate's context
 ├── ProfileUnknown       no such preference profile
 ├── NoHealthyService     candidates exist, none is healthy with capacity
@@ -34,6 +35,10 @@ class ModelNotAllowed(NoRoute):
 
 class CapabilityMissing(NoRoute):
     code = "capability_missing"
+
+
+class UnsupportedField(NoRoute):
+    code = "unsupported_parameter"
 
 
 class ContextTooLong(NoRoute):

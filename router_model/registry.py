@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
+from events.payloads import ServerInfo
 from events.types import BreakerState, ReplicaState
 
 STALE_AFTER: Final = timedelta(seconds=10)
@@ -36,6 +37,7 @@ class ReplicaStatus:
     failed_starts: int = 0
     breaker: BreakerState = BreakerState.CLOSED
     retry_at: datetime | None = None
+    server: ServerInfo | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +62,8 @@ class ServiceView:
     breaker: BreakerState = BreakerState.CLOSED
     retry_in_s: float | None = None
     """Until an open breaker becomes half open."""
+    server: ServerInfo | None = None
+    """What its model server last said of itself, also where none runs now; None: nothing yet."""
 
     @property
     def is_warm(self) -> bool:
@@ -94,6 +98,8 @@ class Registry:
     entries: Mapping[tuple[str, str], ReplicaStatus] = field(default_factory=dict)
     decisions: Mapping[str, str] = field(default_factory=dict)
     """Recent decisions: request id -> service slug."""
+    servers: Mapping[str, ServerInfo] = field(default_factory=dict)
+    """What the model server of a service last said of itself: it outlives the replica."""
 
     def apply(self, status: ReplicaStatus) -> "Registry":
         """A registry with this status folded in; an older one than what is known changes nothing."""
@@ -106,7 +112,10 @@ class Registry:
             entries.pop(key, None)
         else:
             entries[key] = status
-        return replace(self, entries=entries)
+        if status.server is None or status.server == self.servers.get(status.service):
+            return replace(self, entries=entries)
+        servers = {**self.servers, status.service: status.server}
+        return replace(self, entries=entries, servers=servers)
 
     def remove(self, service: str, replica: str) -> "Registry":
         """Without that replica (a tombstone)."""
@@ -152,6 +161,7 @@ class Registry:
             failed_starts=health.failed_starts,
             breaker=health.breaker,
             retry_in_s=health.retry_in_s,
+            server=self.servers.get(slug),
         )
 
 

@@ -1,6 +1,6 @@
 """What `model` in a request means: a model id, an alias, a task, or `auto`; and which models that allows."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -92,9 +92,13 @@ def allowed_to(models: tuple[Model, ...], catalogue: Catalogue, tenant: str) -> 
 
 
 def fitting(
-    models: Sequence[Model], features: PromptFeatures, *, is_named: bool
+    models: Sequence[Model],
+    features: PromptFeatures,
+    lengths: Mapping[str, int] | None = None,
+    *,
+    is_named: bool,
 ) -> tuple[Model, ...]:
-    """The models whose context holds the prompt.
+    """The models whose context holds the prompt; `lengths` are those of contexts, by model id, before the catalogue's.
 
     A model that was named is left out only when the prompt certainly does not fit (the model server has the last word);
     otherwise the estimate decides, as long as it leaves a model.
@@ -102,16 +106,17 @@ def fitting(
     Raises:
         ContextTooLong: the prompt certainly fits none.
     """
-    certain = tuple(m for m in models if features.least_tokens <= m.context_length)
+    holds = {model.id: model.context_length for model in models} | dict(lengths or {})
+    certain = tuple(m for m in models if features.least_tokens <= holds[m.id])
     if not certain:
-        longest = max(model.context_length for model in models)
+        longest = max(holds[model.id] for model in models)
         raise ContextTooLong(
             f"the prompt has at least {features.least_tokens} tokens; the limit is {longest}"
         )
     if is_named:
         return certain
     needed = features.tokens + features.answer_tokens
-    likely = tuple(model for model in certain if needed <= model.context_length)
+    likely = tuple(model for model in certain if needed <= holds[model.id])
     return likely or certain
 
 

@@ -11,6 +11,7 @@ from typing import Final
 
 from events.payloads import CascadeState
 from events.request import Fallback
+from router_model.abilities import Lack, lack_of
 from router_model.affinity import conversation_choices, session_choice
 from router_model.candidates import Candidate, Estimate, Patience, candidates_of, estimate
 from router_model.cascade import planned, standing_by
@@ -73,12 +74,16 @@ class Shortlist:
     is_repeat: bool = False
     why: str = ""
     """What the first unhealthy service says of itself."""
+    lack: Lack | None = None
+    """What the first service cannot do whose server cannot do what the request wants."""
 
     @property
     def refusal(self) -> NoRoute:
         """Why nothing may be chosen, where nothing may."""
         if self.misses:
             return unmet(self.misses)
+        if self.lack is not None and all(one.reason == "unsupported" for one in self.dropped):
+            return self.lack.refused()
         return NoHealthyService(f"{_NONE_HEALTHY}: {self.why}" if self.why else _NONE_HEALTHY)
 
 
@@ -260,7 +265,7 @@ def _open_option(
     dropped: dict[str, Dropped] = {}
     for option in sorted(options, key=lambda one: not _holds(one, ask.repeat, catalogue)):
         try:
-            models = usable(option, catalogue, ask.features, ask.tenant)
+            models = usable(option, catalogue, registry, ask.features, ask.tenant)
             listed = shortlist(candidates_of(catalogue, registry, models, now), ask, found)
         except NoRoute as why:
             if option.reason != "fallback":
@@ -293,8 +298,14 @@ def shortlist(candidates: Iterable[Candidate], ask: Ask, found: Classification) 
         unusable = sum(one.unusable for one in again)
         return Shortlist(estimates=again, dropped=(), unusable=unusable, is_repeat=True)
     kept, dropped, misses, unusable, why = [], [], [], 0, ""
+    first_lack: Lack | None = None
     for one in listed:
         slug, model, obstacle = one.service.slug, one.model.id, one.obstacle(ask.patience)
+        lack = lack_of(one.service.backend.kind, one.view.server, ask.features)
+        if lack is not None:
+            dropped.append(Dropped(service=slug, model=model, reason="unsupported", why=lack.what))
+            first_lack = first_lack or lack
+            continue
         if obstacle is not None:
             dropped.append(Dropped(service=slug, model=model, reason=obstacle))
             why = why or (one.view.message or "")[:_MOST_WHY]
@@ -323,6 +334,7 @@ def shortlist(candidates: Iterable[Candidate], ask: Ask, found: Classification) 
         unusable=unusable,
         misses=tuple(misses),
         why=why,
+        lack=first_lack,
     )
 
 

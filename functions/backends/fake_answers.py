@@ -32,6 +32,11 @@ class Asked:
     has_logprobs: bool
     directives: Mapping[str, str]
     inputs: tuple[str, ...] = ()
+    dimensions: int = _DIMENSIONS
+    ignores_end: bool = False
+    """Goes on to the limit."""
+    echoes: bool = False
+    """A completion begins with its prompt."""
 
     @property
     def nonce(self) -> str | None:
@@ -51,7 +56,8 @@ def read_body(path: str, body: Mapping[str, Any], *, tokens: int, ignores_limit:
     wanted = int(directives.get("tokens") or tokens)
     limit = body.get("max_tokens") or body.get("max_completion_tokens")
     if isinstance(limit, int) and not ignores_limit:
-        wanted = min(wanted, limit)
+        wanted = limit if body.get("ignore_eos") else min(wanted, limit)
+    wanted = max(wanted, int(body.get("min_tokens") or 0))
     options = body.get("stream_options")
     inputs = body.get("input", ())
     return Asked(
@@ -65,19 +71,22 @@ def read_body(path: str, body: Mapping[str, Any], *, tokens: int, ignores_limit:
         has_logprobs=bool(body.get("logprobs")) and "no-logprobs" not in directives,
         directives=directives,
         inputs=(inputs,) if isinstance(inputs, str) else tuple(str(item) for item in inputs),
+        dimensions=int(body.get("dimensions") or _DIMENSIONS),
+        ignores_end=bool(body.get("ignore_eos")),
+        echoes=bool(body.get("echo")) and not path.endswith("/chat/completions"),
     )
 
 
 def words(asked: Asked) -> Iterator[str]:
     """The answer, token by token: the mark, the nonce where there is one, then filler."""
     first = SIMULATED if asked.nonce is None else f"{SIMULATED} nonce:{asked.nonce}"
-    yield first
+    yield asked.prompt + first if asked.echoes else first
     for index in range(asked.tokens - 1):
         yield _WORDS[index % len(_WORDS)]
 
 
 def finish_reason(asked: Asked, configured: int) -> str:
-    return "length" if asked.tokens < configured else "stop"
+    return "length" if asked.ignores_end or asked.tokens < configured else "stop"
 
 
 def usage(asked: Asked) -> dict[str, int]:
@@ -147,15 +156,20 @@ def embeddings(asked: Asked) -> dict[str, Any]:
         "object": "list",
         "model": asked.model,
         "data": [
-            {"object": "embedding", "index": index, "embedding": _vector(text)}
+            {
+                "object": "embedding",
+                "index": index,
+                "embedding": _vector(text, asked.dimensions),
+            }
             for index, text in enumerate(asked.inputs)
         ],
         "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
     }
 
 
-def _vector(text: str) -> list[float]:
-    digest = hashlib.shake_128(text.encode()).digest(_DIMENSIONS)
+def _vector(text: str, dimensions: int) -> list[float]:
+    """A shorter one has the direction that the longer one begins with."""
+    digest = hashlib.shake_128(text.encode()).digest(dimensions)
     raw = [byte / 127.5 - 1.0 for byte in digest]
     length = math.sqrt(sum(value * value for value in raw)) or 1.0
     return [value / length for value in raw]

@@ -41,7 +41,7 @@ def models(*, url: Url = None, key: Key = None, as_json: AsJson = False) -> None
     if as_json:
         say_json(found)
         return
-    rows = [("MODEL", "STATE", "READY IN")]
+    rows = [("MODEL", "STATE", "READY IN", "CONTEXT", "SERVER")]
     rows += [_model_row(entry) for entry in found.get("data", [])]
     say_rows(rows)
 
@@ -150,11 +150,27 @@ def _message(found: Any, status_code: int) -> str:
     return f"the ingress answered status {status_code}"
 
 
-def _model_row(entry: dict[str, Any]) -> tuple[str, str, str]:
+def _model_row(entry: dict[str, Any]) -> tuple[str, str, str, str, str]:
     shown = entry.get("pickspin", {})
     eta = shown.get("eta_s")
     ready_in = "now" if eta == 0 else f"{eta:.1f} s" if isinstance(eta, int | float) else "-"
-    return _model_name(entry, shown), str(shown.get("state", "-")), ready_in
+    said = [one["server"] for one in shown.get("services", ()) if one.get("server")]
+    server = said[0] if said else {}
+    context = shown.get("context_length", "-")
+    return (
+        _model_name(entry, shown),
+        str(shown.get("state", "-")),
+        ready_in,
+        str(context),
+        _said(server),
+    )
+
+
+def _said(server: dict[str, Any]) -> str:
+    """What a model server is and says that it cannot do; a dash where it has said nothing yet."""
+    missing = [name for name in ("tools", "vision", "audio") if server.get(name) is False]
+    without = f", no {'/'.join(missing)}" if missing else ""
+    return f"{server['kind']}{without}" if server else "-"
 
 
 def _model_name(entry: Mapping[str, Any], shown: Mapping[str, Any]) -> str:

@@ -29,6 +29,7 @@ BASES: dict[Basis, str] = {
 _DROPPED: dict[str, str] = {
     "unhealthy": "its starts or its calls fail",
     "no_capacity": "it has no slots",
+    "unsupported": "its server cannot do what is asked",
     "queue": "seconds are expected in its queue",
     "max_cost": "USD expected",
     "max_latency": "seconds expected",
@@ -175,7 +176,7 @@ def _candidates(decision: Decision) -> Table:
 
 def _dropped_rows(dropped: tuple[Dropped, ...]) -> Iterator[tuple[str, str, str]]:
     for one in dropped:
-        why = _DROPPED[one.reason]
+        why = one.why or _DROPPED[one.reason]
         if one.value is not None and one.limit is not None:
             why = f"{one.reason} is {one.limit:g}: {one.value:.4g} {why}"
         yield one.service, one.model, why

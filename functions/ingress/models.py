@@ -5,6 +5,7 @@ other name that can be asked for: `auto`, aliases, tasks and cascades.
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from msgspec.structs import asdict
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -111,6 +112,8 @@ def show(model: Model, views: list[tuple[Service, ServiceView]]) -> dict[str, ob
     states = [str(service["state"]) for service in services]
     etas = [_eta(service, view) for service, view in views]
     known = [eta for eta in etas if eta is not None]
+    said = [None if view.server is None else view.server.context_length for _, view in views]
+    lengths = [length or model.context_length for length in said]
     return _object(
         model.id,
         {
@@ -118,7 +121,7 @@ def show(model: Model, views: list[tuple[Service, ServiceView]]) -> dict[str, ob
             "eta_s": min(known, default=None),
             "tier": model.tier,
             "capabilities": model.capabilities,
-            "context_length": model.context_length,
+            "context_length": max(lengths, default=model.context_length),
             "simulated": model.simulated,
             "services": services,
         },
@@ -136,10 +139,11 @@ def _object(name: str, about: Mapping[str, object]) -> dict[str, object]:
 
 
 def _show_service(service: Service, model: Model, view: ServiceView) -> dict[str, object]:
+    said = None if view.server is None else view.server.model
     return {
         "service": service.slug,
         "backend": service.backend.kind,
-        "upstream_model": served_name(service, model),
+        "upstream_model": said or served_name(service, model),
         "state": _SHOWN[view.state],
         "eta_s": _eta(service, view),
         "progress": view.progress,
@@ -156,6 +160,7 @@ def _show_service(service: Service, model: Model, view: ServiceView) -> dict[str
         "retry_in_s": view.retry_in_s,
         "failed_starts": view.failed_starts,
         "message": view.message,
+        "server": None if view.server is None else asdict(view.server),
     }
 
 

@@ -8,11 +8,18 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from events import ids
+from events.payloads import ServerInfo
 from events.request import RoutedRequest, without_nulls
 from events.types import Operation
+from functions.backends.arguments import served_name
+from functions.backends.field_writing import in_words_of
 from functions.backends.table import BackendRow
+from functions.errors import ApiError
 from functions.worker.replies import Shape
+from router_model.abilities import kind_of, lack_of
 from router_model.catalogue import Model, Service
+from router_model.features import prompt_features
+from router_model.server_fields import version_of
 
 _OURS: Final = frozenset(
     {"callback", "store", "metadata", "profile", "priority", "background", "pickspin"}
@@ -42,19 +49,52 @@ class Call:
     traceparent: str | None = None
 
 
-def call_of(request: RoutedRequest, model: Model, service: Service, row: BackendRow) -> Call:
-    """The call for a request. As sent, but for the model's name, nulls, our own fields and the cap: the least of what
-    the caller, the task and the model allow.
+def own_name_of(service: Service, model: Model, info: ServerInfo | None) -> str:
+    """What the server calls the model: as it says, else as the catalogue does."""
+    said = None if info is None else info.model
+    return said or served_name(service, model)
+
+
+def check_able(request: RoutedRequest, service: Service, info: ServerInfo | None) -> None:
+    """Returns when the server can do what the request wants, as far as is known. The router has judged it too, but
+    perhaps before this server had ever told.
+
+    Raises:
+        ApiError: `capability_missing`, `unsupported_parameter` or `context_length_exceeded`.
     """
-    body: dict[str, Any] = {
-        key: value for key, value in without_nulls(request.body).items() if key not in _OURS
-    }
-    body["model"] = str(service.backend.args.get("model", model.id))
+    features = prompt_features(request.operation, request.body)
+    lack = lack_of(service.backend.kind, info, features)
+    if lack is not None:
+        refused = lack.refused()
+        raise ApiError(refused.code, refused.message, param=refused.param, src="model")
+
+
+def call_of(
+    request: RoutedRequest,
+    model: Model,
+    service: Service,
+    row: BackendRow,
+    info: ServerInfo | None = None,
+) -> Call:
+    """The call for a request. As sent, but for the model's name, nulls, our own fields, what the server has other names
+    for, and the cap: the least of what the caller, the task and the model allow.
+
+    Raises:
+        ApiError: `invalid_value`: it wants more tokens than an answer may have.
+    """
+    asked = {key: value for key, value in without_nulls(request.body).items() if key not in _OURS}
+    kind = kind_of(service.backend.kind, info)
+    version = None if info is None else version_of(info.version)
+    body = in_words_of(kind, asked, version)
+    body["model"] = own_name_of(service, model, info)
     is_embedding = request.operation is Operation.EMBEDDINGS
     has_usage = bool(_object(body.get("stream_options")).get("include_usage"))
     is_base64 = is_embedding and body.pop("encoding_format", "float") == "base64"
     cap = min(model.max_tokens, request.max_tokens or model.max_tokens)
     max_tokens = None if is_embedding else _cap_tokens(body, cap, row)
+    if max_tokens is not None and body.get("min_tokens", 0) > max_tokens:
+        said = f"min_tokens: answers of this model have at most {max_tokens} tokens"
+        raise ApiError("invalid_value", said, param="min_tokens")
     body.pop("stream", None)
     body.pop("stream_options", None)
     is_stream = request.stream and not is_embedding
@@ -80,6 +120,19 @@ def reply_id(request_id: str, operation: Operation) -> str:
     known = _REQUEST_ID.fullmatch(request_id)
     text = known.group(1) if known else ids.derive(request_id, "reply").replace("-", "")
     return f"{_PREFIXES[operation]}-{text}"
+
+
+def check_dimensions(reply: Mapping[str, Any], wanted: Any) -> None:
+    """Returns when the vectors have the length that was asked for (None: any).
+
+    Raises:
+        ApiError: `capability_missing`: the server took no notice.
+    """
+    for item in reply["data"]:
+        vector = item["embedding"]
+        if wanted is not None and isinstance(vector, list) and len(vector) != wanted:
+            said = f"dimensions: the model's server gives {len(vector)} numbers, whatever is asked"
+            raise ApiError("capability_missing", said, param="dimensions", src="model")
 
 
 def to_base64(reply: dict[str, Any]) -> dict[str, Any]:

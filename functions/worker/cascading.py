@@ -26,6 +26,7 @@ _ANOTHER_MAY: Final = frozenset(
         "context_length_exceeded",
         "no_healthy_service",
         "overloaded",
+        "unsupported_parameter",
     }
 )
 """Final errors after which a service that stands by may still answer."""

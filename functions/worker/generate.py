@@ -21,7 +21,7 @@ from functions.errors import ApiError
 from functions.worker import failures, replies
 from functions.worker.assembling import Assembler
 from functions.worker.call_health import CallHealth
-from functions.worker.calls import Call, to_base64
+from functions.worker.calls import Call, check_dimensions, to_base64
 from functions.worker.failures import BadReply, CallFailed
 from functions.worker.sleeping import Dozing
 from functions.worker.sse import SseEvent, SseParser
@@ -166,6 +166,8 @@ class ModelCaller:
                 "reply_too_large", f"the answer is larger than {limit} bytes", src="model"
             )
         reply, is_estimated = replies.check_reply(replies.parse(raw), call.shape)
+        if call.operation is Operation.EMBEDDINGS:
+            check_dimensions(reply, call.body.get("dimensions"))
         if call.is_base64:
             reply = to_base64(reply)
         return Generated(

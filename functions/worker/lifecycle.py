@@ -20,7 +20,9 @@ from functions.ports import Clock, RecordAppender
 from functions.probes import ProbeServer
 from functions.spin.starts import StartRule
 from functions.telemetry import Metrics
+from functions.worker.calls import own_name_of
 from functions.worker.control import ControlTail
+from functions.worker.describing import describe, name_of
 from functions.worker.failed_starts import FailedStarts
 from functions.worker.giving_up import TurningAway
 from functions.worker.measuring import Measured
@@ -52,7 +54,6 @@ class Parts:
 
     service: Service
     model: Model
-    backend_name: str
     server: ModelServer
     http: httpx.AsyncClient
     appender: RecordAppender
@@ -211,7 +212,10 @@ class Worker:
         await parts.server.wait_until_healthy(parts.http, deadline_s - time.monotonic())
         parts.status.become(ReplicaState.WARMING)
         left_s = max(1.0, deadline_s - time.monotonic())
-        await parts.server.generate_once(parts.http, parts.model, parts.backend_name, left_s)
+        name = await name_of(parts.server, parts.http, parts.service, parts.model)
+        await parts.server.generate_once(parts.http, parts.model, name, left_s)
+        info = await describe(parts.server, parts.http, parts.service.backend.kind, name)
+        parts.server.info = parts.status.server = info
         await self._read_control()
 
     async def _read_control(self) -> None:
@@ -336,7 +340,8 @@ class Worker:
         parts = self._parts
         timeout_s = min(_PROBE_TIMEOUT_S, parts.service.timeout_s)
         try:
-            await parts.server.generate_once(parts.http, parts.model, parts.backend_name, timeout_s)
+            name = own_name_of(parts.service, parts.model, parts.server.info)
+            await parts.server.generate_once(parts.http, parts.model, name, timeout_s)
         except StartupFailed:
             return False
         parts.measured.failures_in_row = 0

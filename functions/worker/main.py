@@ -247,7 +247,6 @@ def _wire(base: Base) -> Worker:
         Parts(
             service=base.service,
             model=base.model,
-            backend_name=str(base.service.backend.args.get("model", base.model.id)),
             server=base.server,
             http=http,
             appender=appender,
@@ -316,6 +315,7 @@ def _runner(
         service=base.service,
         model=base.model,
         row=TABLE[base.service.backend.kind],
+        server_info=lambda: base.server.info,
         max_attempts=base.settings.worker.max_attempts,
         max_calls=base.settings.worker.max_calls,
         busy_s=base.settings.worker.busy_s,

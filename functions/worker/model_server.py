@@ -17,8 +17,10 @@ from typing import Any, Final
 import httpx
 
 from events import json_codec
+from events.payloads import ServerInfo
 from functions.backends import table, weights
 from functions.backends.arguments import Place, arguments_of, environment_of
+from functions.backends.server_info import unknown_name
 from functions.backends.table import PATHS, BackendRow, SleepLevel, Step
 from functions.environment import key_of_environment, server_environ
 from functions.errors import StartupFailed
@@ -130,6 +132,10 @@ class ModelServer:
         self.row = row
         self.key: str | None = None
         """What a remote server wants to see before it answers."""
+        self.entries: Sequence[Mapping[str, Any]] = ()
+        """What it lists under `/v1/models`, once it was asked."""
+        self.info: ServerInfo | None = None
+        """What it says of itself, once it has warmed up."""
         self._unreachable_s = unreachable_s
         self._absent = absent
         self._process: asyncio.subprocess.Process | None = process
@@ -269,10 +275,12 @@ class ModelServer:
         )
         try:
             async with asyncio.timeout(timeout_s):
-                status, raw = await _fetch(http, request)
+                status, raw = await fetch(http, request)
             found = replies.parse(raw) if status == 200 else {}
             if found.get("choices") or found.get("data"):
                 return
+            if status == 404 and self.entries:
+                raise StartupFailed(unknown_name(name, self.entries))
             reason = f"status {status}"
         except (httpx.HTTPError, BadReply, TimeoutError) as error:
             reason = type(error).__name__
@@ -284,7 +292,7 @@ class ModelServer:
             return {}
         request = http.build_request("GET", self.row.metrics_path, timeout=_PROBE_S)
         try:
-            status, raw = await _fetch(http, request)
+            status, raw = await fetch(http, request)
         except (httpx.HTTPError, BadReply):
             return {}
         text = raw.decode("utf-8", "replace") if status == 200 else ""
@@ -351,7 +359,7 @@ async def _take(http: httpx.AsyncClient, steps: Sequence[Step]) -> None:
             raise CallFailed(f"http_{reply.status_code}")
 
 
-async def _fetch(http: httpx.AsyncClient, request: httpx.Request) -> tuple[int, bytes]:
+async def fetch(http: httpx.AsyncClient, request: httpx.Request) -> tuple[int, bytes]:
     """Status and at most so many bytes of the body: a server is not trusted before it is warm either."""
     response = await http.send(request, stream=True)
     try:

@@ -24,7 +24,7 @@ from functions.ports import Clock
 from functions.telemetry import Metrics
 from functions.worker.accounting import Account, cost_of, decision_of
 from functions.worker.calling import Calling
-from functions.worker.calls import Call, call_of
+from functions.worker.calls import Call, call_of, check_able
 from functions.worker.cascading import (
     Held,
     OnChunk,
@@ -265,7 +265,9 @@ class Runner:
         return generated
 
     async def _call(self, run: _Run, sender: ChunkSender) -> Generated:
-        call = call_of(run.request, self._serving.model, self._serving.service, self._serving.row)
+        serving, info = self._serving, self._serving.server_info()
+        check_able(run.request, serving.service, info)
+        call = call_of(run.request, serving.model, serving.service, serving.row, info)
 
         async def on_chunk(chunk: dict[str, Any], is_first: bool) -> None:  # noqa: FBT001
             if is_first and run.first_at is None:

@@ -1,8 +1,9 @@
 """What every job of a worker shares: the service, its model, and how it is called."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from events.payloads import ServerInfo
 from functions.backends.table import BackendRow
 from router_model.catalogue import Cascade, Model, Service
 
@@ -15,6 +16,8 @@ class Serving:
     model: Model
     row: BackendRow
     max_attempts: int
+    server_info: Callable[[], ServerInfo | None] = lambda: None
+    """What the model server says of itself; None: it has not been asked yet."""
     chunk_s: float
     cascades: Mapping[str, Cascade] = field(default_factory=dict)
     hold_bytes: int = 256 * 1024

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from events import reply
-from events.payloads import StatusData
+from events.payloads import ServerInfo, StatusData
 from events.types import BreakerState, ReplicaState
 from functions.ports import Clock
 from functions.worker.measuring import Measured
@@ -44,6 +44,7 @@ class StatusReporter:
         self.breaker = BreakerState.CLOSED
         self.retry_at: datetime | None = None
         self.in_flight: Callable[[], int] = lambda: 0
+        self.server: ServerInfo | None = None
 
     def become(self, state: ReplicaState, message: str | None = None) -> None:
         """Changes the state and says so at once."""
@@ -100,4 +101,5 @@ class StatusReporter:
             failed_starts=self.failed_starts,
             breaker=self.breaker,
             retry_at=self.retry_at,
+            server=self.server,
         )

@@ -14,7 +14,16 @@ from functions import cli
 from functions.cli import main
 from functions.entry import PROCESSES
 
-CHAT = {"id": "tiny", "pickspin": {"state": "cold", "eta_s": 2.0, "simulated": True}}
+CHAT = {
+    "id": "tiny",
+    "pickspin": {
+        "state": "cold",
+        "eta_s": 2.0,
+        "simulated": True,
+        "context_length": 4096,
+        "services": [{"server": {"kind": "llamacpp", "tools": False, "vision": False}}],
+    },
+}
 VIRTUAL = [
     {"id": "auto", "pickspin": {"virtual": "auto", "of": ["tiny"], "state": "cold", "eta_s": 2.0}},
     {
@@ -146,6 +155,10 @@ def test_models_are_listed_with_state_and_simulation(url, capsys) -> None:
         "cold",
         "2.0",
         "s",
+        "4096",
+        "llamacpp,",
+        "no",
+        "tools/vision",
     ]
 
     assert main(["models", "--url", f"{url}/v1", "--json"]) == 0

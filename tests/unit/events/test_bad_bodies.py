@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from msgspec.structs import fields
 
 from events import bodies
-from events.body_checks import REFUSED, check_body, without_nulls
+from events.body_checks import check_body, without_nulls
 from events.errors import EventRejected
+from events.refused_fields import REFUSED_FIELDS
 from events.types import Operation
 
 USER = {"role": "user", "content": "hi"}
@@ -241,7 +242,7 @@ def test_a_bad_embeddings_body_is_refused(body: dict[str, object], param: str) -
     assert caught.value.attribute == param
 
 
-@pytest.mark.parametrize("name", sorted(REFUSED))
+@pytest.mark.parametrize("name", sorted(REFUSED_FIELDS))
 def test_row_h35_extensions_that_pass_our_limits_are_refused(name: str) -> None:
     with pytest.raises(EventRejected) as caught:
         check_body(Operation.CHAT, chat(**{name: 1}))
@@ -415,3 +416,54 @@ def test_a_refusal_never_repeats_the_value() -> None:
         with pytest.raises(EventRejected) as caught:
             check_body(Operation.CHAT, body)
         assert "secret" not in str(caught.value)
+
+
+EXTENDED: list[tuple[str, dict[str, object], str]] = [
+    ("endless-answer", chat(ignore_eos=True), "ignore_eos"),
+    ("endless-text", chat(ignore_eos="yes", max_tokens=5), "ignore_eos"),
+    ("least-above-most", chat(min_tokens=9, max_tokens=5), "min_tokens"),
+    ("least-above-most-completion", chat(min_tokens=9, max_completion_tokens=5), "min_tokens"),
+    ("min_p-2", chat(min_p=2), "min_p"),
+    ("repetition-0", chat(repetition_penalty=0), "repetition_penalty"),
+    ("two-forms", chat(guided_regex="a", guided_choice=["b"]), "guided_choice"),
+    (
+        "form-beside-a-format",
+        chat(guided_regex="a", response_format={"type": "json_object"}),
+        "guided_regex",
+    ),
+    ("schema-no-JSON", chat(guided_json="{"), "guided_json"),
+    ("schema-too-deep", chat(guided_json=nested(40)), "guided_json"),
+    ("pattern-too-long", chat(guided_regex="a" * 513), "guided_regex"),
+    ("no-choice", chat(guided_choice=[]), "guided_choice"),
+    ("form-unknown", chat(structured_outputs={"backend": "x"}), "structured_outputs"),
+    ("template-object", chat(chat_template_kwargs={"a": {}}), "chat_template_kwargs[...]"),
+    (
+        "template-of-the-servers",
+        chat(chat_template_kwargs={"chat_template": "{{ x }}"}),
+        "chat_template_kwargs.chat_template",
+    ),
+]
+
+
+@pytest.mark.parametrize(("body", "param"), [c[1:] for c in EXTENDED], ids=[c[0] for c in EXTENDED])
+def test_fields_of_model_servers_are_bounded(body: dict[str, object], param: str) -> None:
+    with pytest.raises(EventRejected) as caught:
+        check_body(Operation.CHAT, body)
+    assert caught.value.attribute == param
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"ignore_eos": True, "max_tokens": 5},
+        {"ignore_eos": False},
+        {"min_tokens": 2, "max_completion_tokens": 2},
+        {"top_k": -1, "min_p": 0.05, "repetition_penalty": 1.1, "stop_token_ids": [1]},
+        {"chat_template_kwargs": {"enable_thinking": False, "effort": "low"}},
+        {"guided_json": {"type": "object"}},
+        {"structured_outputs": {"json": '{"type": "object"}'}, "response_format": {"type": "text"}},
+        {"use_beam_search": False, "lora_request": None, "samplers": []},
+    ],
+)
+def test_fields_of_model_servers_are_taken(fields: dict[str, object]) -> None:
+    check_body(Operation.CHAT, chat(**fields))

@@ -1,0 +1,79 @@
+"""What form a caller wants its answer in, beyond `response_format`: a JSON Schema, a pattern, one of several texts, a
+grammar. vLLM's `structured_outputs` and its older `guided_json` and so on say the same; every server is told in its own
+words (functions.backends.field_writing).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal, NoReturn, get_args
+
+from events import json_codec
+from events.errors import EventRejected
+
+FormKind = Literal["json", "json_object", "regex", "choice", "grammar"]
+STRUCTURED: Final = "structured_outputs"
+GUIDED: Final[Mapping[str, FormKind]] = {
+    "guided_json": "json",
+    "guided_regex": "regex",
+    "guided_choice": "choice",
+    "guided_grammar": "grammar",
+}
+_KINDS: Final[tuple[FormKind, ...]] = get_args(FormKind)
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerForm:
+    """`value` of `json` is the schema, of `choice` a list of texts, of `json_object` True, else a text.
+
+    `param` is where the caller said it.
+    """
+
+    kind: FormKind
+    value: Any
+    param: str
+
+
+def form_of(body: Mapping[str, object]) -> AnswerForm | None:
+    """The form that a body asks for; None: none, or `response_format` says it.
+
+    Raises:
+        EventRejected: `invalid_value`: it asks for several, or its schema is no JSON object.
+    """
+    structured = body.get(STRUCTURED)
+    wishes = structured if isinstance(structured, dict) else {}
+    found = [
+        AnswerForm(kind, wishes[kind], f"{STRUCTURED}.{kind}")
+        for kind in _KINDS
+        if wishes.get(kind) not in (None, False)
+    ]
+    found += [
+        AnswerForm(kind, body[name], name)
+        for name, kind in GUIDED.items()
+        if body.get(name) is not None
+    ]
+    if not found:
+        return None
+    if len(found) > 1 or _has_format(body):
+        param = found[-1].param
+        _refuse(param, "an answer has one form: response_format or one of the others")
+    only = found[0]
+    return AnswerForm("json", _schema(only), only.param) if only.kind == "json" else only
+
+
+def _has_format(body: Mapping[str, object]) -> bool:
+    found = body.get("response_format")
+    return isinstance(found, dict) and found.get("type") != "text"
+
+
+def _schema(form: AnswerForm) -> dict[str, object]:
+    """The schema of a form, which may come as a text."""
+    if isinstance(form.value, dict):
+        return form.value
+    try:
+        return json_codec.loads_object(str(form.value).encode())
+    except EventRejected:
+        _refuse(form.param, "must be a JSON Schema")
+
+
+def _refuse(param: str, message: str) -> NoReturn:
+    raise EventRejected("invalid_value", f"{param}: {message}", param) from None

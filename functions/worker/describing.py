@@ -1,0 +1,77 @@
+"""Asks a model server about itself when it warms up: what it calls the model, and what it can do.
+
+A server that does not answer such questions is none the worse: what is not known is not held against it.
+"""
+
+from typing import Any, Final
+
+import httpx
+
+from events import json_codec
+from events.payloads import ServerInfo
+from functions.backends import server_info
+from functions.backends.arguments import served_name
+from functions.backends.server_info import GUESSES, MODELS_PATH, QUESTIONS, Question
+from functions.worker import replies
+from functions.worker.failures import BadReply
+from functions.worker.model_server import ModelServer, fetch
+from router_model.catalogue import Model, Service
+from router_model.server_fields import ServerKind
+
+_ASK_S: Final = 5.0
+
+
+async def name_of(
+    server: ModelServer, http: httpx.AsyncClient, service: Service, model: Model
+) -> str:
+    """What the server calls the model; kept in `server.entries` is what it lists.
+
+    Raises:
+        StartupFailed: it has several models, none of ours.
+    """
+    server.entries = server_info.entries_of(await _ask(http, Question(MODELS_PATH), ""))
+    return server_info.own_name(
+        served_name(service, model),
+        server.entries,
+        is_ours=model.weights.url is None,
+        is_configured="model" in service.backend.args,
+    )
+
+
+async def describe(
+    server: ModelServer, http: httpx.AsyncClient, declared: ServerKind, name: str
+) -> ServerInfo:
+    """What the server, which has answered a call, says of itself."""
+    kind = declared
+    if declared == "openai":
+        kind = server_info.kind_of_entries(server.entries) or await _guessed(http) or declared
+    documents = {
+        question.path: found
+        for question in QUESTIONS[kind]
+        if (found := await _ask(http, question, name)) is not None
+    }
+    return server_info.info_of(kind, name, server.entries, documents)
+
+
+async def _guessed(http: httpx.AsyncClient) -> ServerKind | None:
+    for kind, path, field in GUESSES:
+        found = await _ask(http, Question(path), "")
+        if found is not None and isinstance(found.get(field), str):
+            return kind
+    return None
+
+
+async def _ask(http: httpx.AsyncClient, question: Question, name: str) -> dict[str, Any] | None:
+    """The answer, or None where there is none that can be read."""
+    request = http.build_request(
+        "POST" if question.names_model else "GET",
+        question.path,
+        content=json_codec.dumps({"model": name}) if question.names_model else None,
+        headers={"content-type": "application/json", "accept-encoding": "identity"},
+        timeout=_ASK_S,
+    )
+    try:
+        status, raw = await fetch(http, request)
+        return replies.parse(raw) if status == 200 else None
+    except (httpx.HTTPError, BadReply):
+        return None

@@ -104,7 +104,8 @@ FORMS_PROSE = """
 `structured_outputs` (vLLM's field) and its older names `guided_json`, `guided_regex`, `guided_choice` and
 `guided_grammar` say what an answer must look like; one of them, or `response_format`, not several. Each server is told
 in its own words: a schema becomes `response_format`, a choice a pattern or a grammar where the server has no choices.
-To a server of an unknown kind patterns, choices and grammars go as they came.
+To a server of an unknown kind patterns, choices and grammars go as they came. llama.cpp takes `ignore_eos` only
+without a form.
 """
 REFUSED_PROSE = """
 ## Refused everywhere

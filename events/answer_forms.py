@@ -53,14 +53,15 @@ def form_of(body: Mapping[str, object]) -> AnswerForm | None:
     ]
     if not found:
         return None
-    if len(found) > 1 or _has_format(body):
+    if len(found) > 1 or has_format(body):
         param = found[-1].param
         _refuse(param, "an answer has one form: response_format or one of the others")
     only = found[0]
     return AnswerForm("json", _schema(only), only.param) if only.kind == "json" else only
 
 
-def _has_format(body: Mapping[str, object]) -> bool:
+def has_format(body: Mapping[str, object]) -> bool:
+    """Whether `response_format` says what the answer must look like."""
     found = body.get("response_format")
     return isinstance(found, dict) and found.get("type") != "text"
 

@@ -14,7 +14,7 @@ import msgspec
 from events import bodies, json_codec, limits
 from events.answer_forms import form_of
 from events.errors import EventRejected
-from events.refused_fields import REFUSED_FIELDS, REFUSED_TEMPLATE_ARGUMENTS
+from events.refused_fields import IDLE, REFUSED_FIELDS, REFUSED_TEMPLATE_ARGUMENTS
 from events.types import Operation
 from events.whole_numbers import with_whole_numbers
 
@@ -42,7 +42,7 @@ def check_body(operation: Operation, body: Mapping[str, object]) -> None:
             OpenAI's spelling: `messages[0].content`.
     """
     for name in body.keys() & REFUSED_FIELDS.keys():
-        if asks_for_something(body[name]):
+        if asks_for_something(body[name]) and body[name] != IDLE.get(name):
             raise EventRejected(
                 "unsupported_parameter",
                 f"{name} is not supported here: {REFUSED_FIELDS[name]}",

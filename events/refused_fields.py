@@ -43,11 +43,15 @@ REFUSED_FIELDS: Final[Mapping[str, str]] = MappingProxyType(
         "guided_whitespace_pattern": _LIMITS,
         "json_schema": _OTHER_WAY,
         "grammar": _OTHER_WAY,
+        "priority": "the header x-pickspin-priority says it",
+        "profile": "pickspin.profile or the header x-pickspin-profile say it",
+        "background": "the header Prefer: respond-async says it",
         "regex": _OTHER_WAY,
         "ebnf": _OTHER_WAY,
     }
 )
-"""By name, why. A value that asks for nothing (null, false, 0, an empty list) is no use of the field."""
+"""By name, why. A value that asks for nothing (null, false, what is empty, or one of these) is no use of the field."""
+IDLE: Final[Mapping[str, object]] = MappingProxyType({"priority": 0})
 
 REFUSED_TEMPLATE_ARGUMENTS: Final = frozenset(
     {

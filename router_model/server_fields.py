@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, Literal, get_args
 
-from events.answer_forms import form_of
+from events.answer_forms import form_of, has_format
 from events.types import Operation
 
 ServerKind = Literal["vllm", "sglang", "tgi", "trtllm", "llamacpp", "ollama", "openai", "fake"]
@@ -30,6 +30,9 @@ SERVER_NAMES: Final[Mapping[ServerKind, str]] = MappingProxyType(
     }
 )
 Version = tuple[int, ...]
+_ENDLESS: Final = "endless"
+_ENDLESS_KINDS: Final[tuple[ServerKind, ...]] = ("vllm", "sglang", "trtllm", "openai", "fake")
+"""Kinds that end an answer whose form is complete, although it was to go on; llama.cpp fails."""
 _LOGPROBS_OF_OLLAMA: Final[Version] = (0, 12, 11)
 
 
@@ -106,7 +109,11 @@ def fields_used(operation: Operation, body: Mapping[str, object]) -> tuple[str, 
     if operation is Operation.EMBEDDINGS:
         return tuple(found)
     form = form_of(body)
-    return tuple(found) if form is None else (*found, f"{form.param}={form.kind}")
+    if form is not None:
+        found.append(f"{form.param}={form.kind}")
+    if "ignore_eos" in found and (form is not None or has_format(body)):
+        found.append(f"ignore_eos={_ENDLESS}")
+    return tuple(found)
 
 
 def not_taken(
@@ -116,7 +123,7 @@ def not_taken(
     for name in used:
         named, _, form = name.partition("=")
         if form:
-            if kind not in FORMS[form]:
+            if kind not in (_ENDLESS_KINDS if form == _ENDLESS else FORMS[form]):
                 yield named
         elif not _is_taken(FIELDS[named], kind, version):
             yield named

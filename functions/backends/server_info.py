@@ -113,7 +113,8 @@ def info_of(
     kind: ServerKind, name: str, entries: Sequence[Mapping[str, Any]], documents: Documents
 ) -> ServerInfo:
     """What is known of a server of that kind, which calls the model `name`."""
-    entry = next((one for one in entries if one["id"] == name), {})
+    # Of a server that lists but one it is that, also where it was started under another name.
+    entry = next((one for one in entries if one["id"] == name or len(entries) == 1), {})
     reader = _READERS.get(kind)
     found = {} if reader is None else reader(entry, documents, name)
     return ServerInfo(kind=kind, model=name[:_NAME_CHARS], **found)

@@ -115,6 +115,12 @@ def test_the_list_of_models_tells_what_the_server_is() -> None:
     assert kind_of_entries([VLLM, SGLANG]) is None
 
 
+def test_a_model_that_is_listed_under_its_file_is_known_by_the_name_it_was_started_under() -> None:
+    listed = {**LLAMA, "id": "/weights/small.gguf", "aliases": []}
+    found = info_of("llamacpp", "small", [listed], {"/props": PROPS})
+    assert (found.model, found.vocabulary) == ("small", 49152)
+
+
 def named(asked: str, *entries: dict[str, Any], is_configured: bool = False) -> str:
     return own_name(asked, entries, is_ours=False, is_configured=is_configured)
 

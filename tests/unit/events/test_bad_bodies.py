@@ -462,7 +462,7 @@ def test_fields_of_model_servers_are_bounded(body: dict[str, object], param: str
         {"chat_template_kwargs": {"enable_thinking": False, "effort": "low"}},
         {"guided_json": {"type": "object"}},
         {"structured_outputs": {"json": '{"type": "object"}'}, "response_format": {"type": "text"}},
-        {"use_beam_search": False, "lora_request": None, "samplers": []},
+        {"use_beam_search": False, "lora_request": None, "samplers": [], "priority": 0},
     ],
 )
 def test_fields_of_model_servers_are_taken(fields: dict[str, object]) -> None:

@@ -54,6 +54,12 @@ def test_as_many_as_are_wanted_is_no_best_of() -> None:
         ("llamacpp", {"min_tokens": 3}, "min_tokens"),
         ("llamacpp", {"stop_token_ids": [5]}, "stop_token_ids"),
         ("llamacpp", {"guided_regex": "a+"}, "guided_regex"),
+        ("llamacpp", {"ignore_eos": True, "guided_choice": ["a"]}, "ignore_eos"),
+        (
+            "llamacpp",
+            {"ignore_eos": True, "response_format": {"type": "json_object"}},
+            "ignore_eos",
+        ),
         ("tgi", {"ignore_eos": True}, "ignore_eos"),
         ("tgi", {"n": 2}, "n"),
         ("ollama", {"top_k": 4}, "top_k"),

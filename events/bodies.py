@@ -32,12 +32,15 @@ TopK = Annotated[int, msgspec.Meta(ge=-1, le=2**31 - 1)]
 RepetitionPenalty = Annotated[float, msgspec.Meta(gt=0, le=10)]
 StopTokens = Annotated[list[TokenId], msgspec.Meta(max_length=limits.MAX_STOPS)]
 Pattern = Annotated[str, msgspec.Meta(min_length=1, max_length=limits.MAX_PATTERN_CHARS)]
-Grammar = Annotated[str, msgspec.Meta(min_length=1, max_length=limits.MAX_SCHEMA_BYTES)]
+Grammar = Annotated[str, msgspec.Meta(min_length=1, max_length=limits.MAX_GRAMMAR_CHARS)]
 Alternative = Annotated[str, msgspec.Meta(min_length=1, max_length=limits.MAX_STOP_CHARS)]
 Alternatives = Annotated[
     list[Alternative], msgspec.Meta(min_length=1, max_length=limits.MAX_ALTERNATIVES)
 ]
-Prompt = str | Annotated[list[str | int | Tokens], msgspec.Meta(min_length=1, max_length=65_536)]
+Prompt = (
+    str
+    | Annotated[list[str | int | Tokens], msgspec.Meta(min_length=1, max_length=limits.MAX_TOKENS)]
+)
 # `$` would let a last newline through; this end is the same in Python and in JSON Schema's dialect.
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}(?![\s\S])")]
 FreeObject = dict[str, object]

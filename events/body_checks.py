@@ -230,19 +230,27 @@ def _check_format(found: bodies.ResponseFormat | None) -> None:
 
 
 def _check_schema(at: str, schema: dict[str, object]) -> None:
-    """Caps on size, depth, nodes and patterns: grammars made of schemas grow faster than the schemas."""
+    """Caps on size, depth, nodes, properties and patterns: grammars made of schemas grow faster than the schemas."""
     if len(json_codec.dumps(schema)) > limits.MAX_SCHEMA_BYTES:
         _refuse(at, f"is larger than {limits.MAX_SCHEMA_BYTES} bytes")
-    nodes = 0
+    nodes = properties = 0
     level: list[object] = [schema]
     for _ in range(limits.MAX_SCHEMA_DEPTH):
         nodes += len(level)
+        properties += sum(_properties(node) for node in level)
         if nodes > limits.MAX_SCHEMA_NODES:
             _refuse(at, f"has more than {limits.MAX_SCHEMA_NODES} nodes")
+        if properties > limits.MAX_SCHEMA_PROPERTIES:
+            _refuse(at, f"has more than {limits.MAX_SCHEMA_PROPERTIES} properties")
         level = [child for node in level for child in _children(at, node)]
         if not level:
             return
     _refuse(at, f"is nested deeper than {limits.MAX_SCHEMA_DEPTH}")
+
+
+def _properties(node: object) -> int:
+    found = node.get("properties") if isinstance(node, dict) else None
+    return len(found) if isinstance(found, dict) else 0
 
 
 def _children(at: str, node: object) -> Iterator[object]:

@@ -11,7 +11,7 @@ from typing import Any, Final, NoReturn
 import msgspec
 
 from events.errors import EventRejected
-from events.limits import DEFAULT_LIMITS, Limits
+from events.limits import BODY_LIMITS, Limits
 
 _STRING: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
 """A text; one that has no end goes to the end of the document."""
@@ -23,7 +23,7 @@ _NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
 _encoder: Final = msgspec.json.Encoder()
 
 
-def loads(raw: bytes, limits: Limits = DEFAULT_LIMITS) -> object:
+def loads(raw: bytes, limits: Limits = BODY_LIMITS) -> object:
     """The document as dict, list, str, int, float, bool or None.
 
     Raises:
@@ -36,6 +36,7 @@ def loads(raw: bytes, limits: Limits = DEFAULT_LIMITS) -> object:
     except UnicodeDecodeError:
         _refuse("JSON must be UTF-8")
     _check_numbers(raw, limits.max_digits)
+    _check_counts(raw, limits)
     try:
         found: object = msgspec.json.decode(raw)
     except RecursionError:
@@ -47,7 +48,7 @@ def loads(raw: bytes, limits: Limits = DEFAULT_LIMITS) -> object:
     return found
 
 
-def loads_object(raw: bytes, limits: Limits = DEFAULT_LIMITS) -> dict[str, object]:
+def loads_object(raw: bytes, limits: Limits = BODY_LIMITS) -> dict[str, object]:
     """As `loads`, for a document that must be an object.
 
     Raises:
@@ -79,9 +80,24 @@ def _check_numbers(raw: bytes, max_digits: int) -> None:
         _refuse(f"JSON has a number of more than {max_digits} digits")
 
 
+def _check_counts(raw: bytes, limits: Limits) -> None:
+    """Before anything is made of them. Texts may hold as many commas and brackets as they like."""
+    if raw.count(b",") < limits.max_values and _containers(raw) <= limits.max_containers:
+        return
+    bare = _STRING.sub(b"", raw)
+    if bare.count(b",") >= limits.max_values:
+        _refuse(f"JSON has more than {limits.max_values} values")
+    if _containers(bare) > limits.max_containers:
+        _refuse(f"JSON has more than {limits.max_containers} arrays and objects")
+
+
+def _containers(raw: bytes) -> int:
+    return raw.count(b"[") + raw.count(b"{")
+
+
 def _check_depth(raw: bytes, max_depth: int) -> None:
     """Takes the innermost pairs of brackets away, level by level. `raw` is valid JSON."""
-    if raw.count(b"[") + raw.count(b"{") <= max_depth:
+    if _containers(raw) <= max_depth:
         return
     left = _STRING.sub(b"", raw).translate(_BRACKETS, _NO_BRACKETS)
     for _ in range(max_depth):

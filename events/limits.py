@@ -3,19 +3,27 @@
 from dataclasses import dataclass
 from typing import Final
 
-MAX_MESSAGES: Final = 512
-MAX_PARTS: Final = 64
+MAX_BODY_BYTES: Final = 64 * 1024 * 1024
+"""No setting lets a body be larger: whoever reads one by reference has room for this much."""
+MAX_MESSAGES: Final = 4096
+MAX_PARTS: Final = 2048
 MAX_STOPS: Final = 16
 MAX_STOP_CHARS: Final = 1024
 MAX_CHOICES: Final = 16
 MAX_INPUTS: Final = 2048
+MAX_TOKENS: Final = 1024 * 1024
+"""Of one prompt that is a list of tokens."""
 MAX_TOOLS: Final = 128
 MAX_LOGIT_BIASES: Final = 1024
 MAX_TOP_LOGPROBS: Final = 20
-MAX_SCHEMA_BYTES: Final = 64 * 1024
-MAX_SCHEMA_DEPTH: Final = 16
-MAX_SCHEMA_NODES: Final = 2_000
+MAX_SCHEMA_BYTES: Final = 1024 * 1024
+MAX_SCHEMA_DEPTH: Final = 64
+"""In JSON's levels: ten objects within each other are 21 of them, and some 50 where each is optional and in a list."""
+MAX_SCHEMA_PROPERTIES: Final = 5_000
+MAX_SCHEMA_NODES: Final = 50_000
+"""Objects and lists of one schema."""
 MAX_PATTERN_CHARS: Final = 512
+MAX_GRAMMAR_CHARS: Final = 64 * 1024
 MAX_ALTERNATIVES: Final = 256
 """Answers that a caller may list to choose from."""
 MAX_TEMPLATE_ARGUMENTS: Final = 32
@@ -30,14 +38,18 @@ MAX_NAME_CHARS: Final = 40
 class Limits:
     """What one event, record or body may hold. Defaults are the product's contract."""
 
-    max_depth: int = 64
+    max_depth: int = 100
     """Nested arrays and objects in JSON."""
-    max_keys: int = 10_000
+    max_keys: int = 100_000
     """Object keys in one JSON document, all levels together."""
+    max_containers: int = 100_000
+    """Arrays and objects in one JSON document, all levels together."""
+    max_values: int = 1_500_000
+    """Values in one JSON document, all levels together: a small one takes many times its text's room in memory."""
     max_digits: int = 64
     """Characters of one JSON number."""
     max_bytes: int = 900 * 1024
-    """One record (key, value, headers), one HTTP body, one JSON document."""
+    """One record (key, value, headers), one event, one JSON document."""
     max_messages: int = MAX_MESSAGES
     max_parts: int = MAX_PARTS
     max_stops: int = MAX_STOPS
@@ -48,3 +60,5 @@ class Limits:
 
 
 DEFAULT_LIMITS: Final = Limits()
+BODY_LIMITS: Final = Limits(max_bytes=MAX_BODY_BYTES)
+"""Of a request's body, which travels by reference where it is large. How large, the ingress's settings say."""

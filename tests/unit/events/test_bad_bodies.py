@@ -12,6 +12,7 @@ from msgspec.structs import fields
 from events import bodies
 from events.body_checks import check_body, without_nulls
 from events.errors import EventRejected
+from events.json_codec import dumps, loads_object
 from events.refused_fields import REFUSED_FIELDS
 from events.types import Operation
 
@@ -67,7 +68,11 @@ CASES: list[tuple[str, dict[str, object], str]] = [
     ("H25-content-missing", message(), "messages[0].content"),
     ("H25-content-number", message(content=5), "messages[0].content"),
     ("H25-content-empty-list", message(content=[]), "messages[0].content"),
-    ("H25-65-parts", message(content=[{"type": "text", "text": "a"}] * 65), "messages[0].content"),
+    (
+        "H25-2049-parts",
+        message(content=[{"type": "text", "text": "a"}] * 2049),
+        "messages[0].content",
+    ),
     ("H25-part-unknown", part(type="hologram"), "messages[0].content[1].type"),
     ("H25-part-without-type", part(text="a"), "messages[0].content[1].type"),
     ("H25-part-nested", part(type="text", text=[{"type": "text"}]), "messages[0].content[1].text"),
@@ -119,13 +124,14 @@ CASES: list[tuple[str, dict[str, object], str]] = [
         chat(response_format={"type": "json_schema"}),
         "response_format.json_schema",
     ),
-    ("H33-deep-schema", schema(nested(20)), SCHEMA_AT),
-    ("H33-wide-schema", schema({"anyOf": [{"type": "string"}] * 2001}), SCHEMA_AT),
-    ("H33-large-schema", schema({"description": "x" * 70_000}), SCHEMA_AT),
+    ("H33-deep-schema", schema(nested(40)), SCHEMA_AT),
+    ("H33-wide-schema", schema({"anyOf": [{"type": "string"}] * 50_001}), SCHEMA_AT),
+    ("H33-5001-properties", schema({"properties": {f"p{n}": {} for n in range(5001)}}), SCHEMA_AT),
+    ("H33-large-schema", schema({"description": "x" * 1_100_000}), SCHEMA_AT),
     ("H33-long-pattern", schema({"properties": {"a": {"pattern": "(a+)+" * 200}}}), SCHEMA_AT),
     (
         "H33-deep-tool",
-        chat(tools=[{"type": "function", "function": {"name": "f", "parameters": nested(20)}}]),
+        chat(tools=[{"type": "function", "function": {"name": "f", "parameters": nested(40)}}]),
         "tools[0].function.parameters",
     ),
     (
@@ -379,6 +385,55 @@ FIELDS = sorted(
 def test_any_body_passes_or_is_refused(operation: Operation, body: dict[str, object]) -> None:
     with contextlib.suppress(EventRejected):
         check_body(operation, body)
+
+
+def as_pydantic_writes(levels: int) -> dict[str, object]:
+    """Objects within each other, each in an optional list."""
+    found: dict[str, object] = {"type": "string"}
+    for _ in range(levels):
+        rows = {"anyOf": [{"type": "array", "items": found}, {"type": "null"}]}
+        found = {"type": "object", "properties": {"rows": rows}}
+    return found
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        nested(10),
+        as_pydantic_writes(10),
+        {"type": "object", "properties": {f"p{n}": {"type": "string"} for n in range(5000)}},
+        {
+            "type": "object",
+            "properties": {
+                f"p{n}": {"anyOf": [{"type": "string"}, {"type": "null"}], "description": "d" * 100}
+                for n in range(4000)
+            },
+        },
+        {
+            "$defs": {"N": {"type": "object", "properties": {"next": {"$ref": "#/$defs/N"}}}},
+            "$ref": "#/$defs/N",
+        },
+    ],
+    ids=["ten objects", "ten optional lists", "5000 properties", "optional ones", "recursive"],
+)
+def test_schemas_of_real_tools_pass(inner: dict[str, object]) -> None:
+    tool = {"type": "function", "function": {"name": "f", "parameters": inner}}
+    for body in (schema(inner), chat(tools=[tool])):
+        check_body(Operation.CHAT, loads_object(dumps(body)))
+
+
+def test_a_prompt_may_be_a_million_tokens() -> None:
+    raw = dumps({"prompt": list(range(1_000_000))})
+    check_body(Operation.COMPLETIONS, loads_object(raw))
+    raw = dumps({"input": [list(range(1000))] * 1000})
+    check_body(Operation.EMBEDDINGS, loads_object(raw))
+
+
+def test_a_long_conversation_and_a_hundred_pictures_pass() -> None:
+    turns = [{"role": role, "content": "x"} for role in ("user", "assistant")] * 2000
+    check_body(Operation.CHAT, {"messages": turns})
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}
+    check_body(Operation.CHAT, message(content=[picture] * 500))
 
 
 def test_every_message_keeps_the_key_of_its_content() -> None:

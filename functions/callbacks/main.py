@@ -11,7 +11,7 @@ from events.types import Topics
 from functions.adapters.clock import SystemClock
 from functions.adapters.webhook_http import Resolver, SystemResolver, WebhookClient
 from functions.callbacks.delivering import Deliverer, DeliveryLimits, Surroundings
-from functions.callbacks.enqueueing import Enqueuer
+from functions.callbacks.enqueueing import DeliveryStore, Enqueuer
 from functions.callbacks.schedule import parse_schedule
 from functions.callbacks.targets import CallbackPolicy
 from functions.lifecycle import Parts, StopFlag
@@ -19,7 +19,6 @@ from functions.ports import BlobStore, Clock, RecordLog
 from functions.probes import ProbeServer, probed
 from functions.progress import ProgressWatch, watched
 from functions.settings import Settings
-from functions.store import CallbackStore
 from functions.telemetry import Metrics, setup_logging
 from functions.wiring import open_blobs, open_log, open_store
 
@@ -60,7 +59,7 @@ class CallbacksProcess:
         self,
         *,
         settings: Settings,
-        store: CallbackStore,
+        store: DeliveryStore,
         log: RecordLog,
         blobs: BlobStore,
         clock: Clock,

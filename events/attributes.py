@@ -1,8 +1,9 @@
 """CloudEvents 1.0 attributes as text: what both bindings and the structured form share. Strict; nothing is invented.
 
-Names are a-z0-9, at most 40 characters. Values hold no control character, lone surrogate or noncharacter. `id` and
-`subject` are 1..128 visible ASCII characters, `source` and `dataschema` URI references, `time` RFC 3339 with a time
-zone (`Z` text is kept as it came, offsets are converted to UTC).
+Names are a-z0-9, at most 40 characters. Values hold no control character, lone surrogate or noncharacter. `id` is 1 to
+256 characters without blanks at its ends, `subject` any text of up to 1024 bytes, `source` and `dataschema` are URI
+references or their international form (RFC 3987), `time` is RFC 3339 with a time zone (`Z` text is kept as it came,
+offsets are converted to UTC).
 """
 
 import re
@@ -11,22 +12,21 @@ from typing import Final
 
 from events import instants, types
 from events.errors import EventRejected
-from events.ids import is_valid_id
-from events.limits import MAX_NAME_CHARS
+from events.ids import FORBIDDEN, is_event_id
+from events.limits import MAX_NAME_CHARS, MAX_SUBJECT_BYTES
 from events.record import NO_EXTENSIONS, Event
 
 CORE: Final = frozenset(
     {"id", "source", "type", "specversion", "subject", "time", "datacontenttype", "dataschema"}
 )
 _NAME: Final = re.compile(rf"[a-z0-9]{{1,{MAX_NAME_CHARS}}}")
+SAID_TWICE: Final = "datacontenttype"
+"""What some SDKs write beside `content-type`."""
 _RESERVED: Final = frozenset({"data", "datacontenttype"})
 """`data` is no attribute; the content type travels as the transport's own header."""
-_FORBIDDEN: Final = re.compile(
-    "[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef"
-    + "".join(chr(plane << 16 | end) for plane in range(17) for end in (0xFFFE, 0xFFFF))
-    + "]"
+_URI_REFERENCE: Final = re.compile(
+    r"(?:[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=]|%[0-9A-Fa-f]{2}|[^\x00-\xa0\s])+"
 )
-_URI_REFERENCE: Final = re.compile(r"(?:[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=]|%[0-9A-Fa-f]{2})+")
 _MAX_URI_CHARS: Final = 2048
 _TYPE: Final = re.compile(r"[!-~]{1,256}")
 
@@ -43,7 +43,7 @@ def check_value(name: str, value: str) -> None:
     """Raises EventRejected where `value` holds a character that CloudEvents forbids (CR, LF and NUL among them)."""
     if value.isascii() and value.isprintable():
         return
-    if _FORBIDDEN.search(value) is not None:
+    if FORBIDDEN.search(value) is not None:
         raise EventRejected("invalid_event", "the value holds a forbidden character", name)
 
 
@@ -96,10 +96,10 @@ def from_event(event: Event) -> dict[str, str]:
 def check_core(event: Event) -> None:
     """Raises EventRejected unless `id`, `source`, `type`, `subject` and the content type are of their forms."""
     for name, text, is_valid in (
-        ("id", event.id, is_valid_id),
+        ("id", event.id, is_event_id),
         ("source", event.source, _is_uri_reference),
         ("type", event.type, _is_type),
-        ("subject", event.subject, is_valid_id),
+        ("subject", event.subject, _is_subject),
         ("dataschema", event.dataschema, _is_uri_reference),
         ("datacontenttype", event.datacontenttype, _is_type_text),
     ):
@@ -132,8 +132,17 @@ def _time(text: str | None) -> str | None:
     return None if text is None else instants.canonical(text, "time")
 
 
+def _is_subject(text: str) -> bool:
+    is_short = 0 < len(text) <= MAX_SUBJECT_BYTES and FORBIDDEN.search(text) is None
+    return is_short and (text.isascii() or len(text.encode()) <= MAX_SUBJECT_BYTES)
+
+
 def _is_uri_reference(text: str) -> bool:
-    return len(text) <= _MAX_URI_CHARS and _URI_REFERENCE.fullmatch(text) is not None
+    return (
+        len(text) <= _MAX_URI_CHARS
+        and _URI_REFERENCE.fullmatch(text) is not None
+        and (text.isascii() or FORBIDDEN.search(text) is None)
+    )
 
 
 def _is_type(text: str) -> bool:
@@ -142,6 +151,20 @@ def _is_type(text: str) -> bool:
 
 def _is_type_text(text: str) -> bool:
     return 0 < len(text) <= _MAX_URI_CHARS and text.isascii() and text.isprintable()
+
+
+def check_said_twice(said: str, content_type: str | None) -> None:
+    """Some SDKs write the content type a second time, as an attribute. Where it is the same it says nothing new.
+
+    Raises:
+        EventRejected: it says something else.
+    """
+    if content_type is None or _essence(said) != _essence(content_type):
+        raise EventRejected("invalid_event", "the header contradicts content-type", SAID_TWICE)
+
+
+def _essence(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()
 
 
 def is_structured(content_type: str | None) -> bool:

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Final
 
 from events import json_codec, types
-from events.ids import is_valid_id
+from events.ids import is_event_id
 from events.record import Record
 
 REASON_HEADER: Final = f"ce_{types.DEAD_LETTER_REASON}"
@@ -43,7 +43,7 @@ def dead_letter_reference(record: Record, reason: str, *, topic: str) -> Record:
         "partition": record.partition,
         "offset": record.offset if record.offset >= 0 else None,
         "size_bytes": record.size_bytes,
-        "id": event_id if event_id is not None and is_valid_id(event_id) else None,
+        "id": event_id if event_id is not None and is_event_id(event_id) else None,
         "reason": _shown(reason),
     }
     is_short = record.key is not None and len(record.key) <= _MAX_KEY_BYTES

@@ -66,6 +66,9 @@ def from_http(
     for header, value in given:
         if header.startswith(_PREFIX):
             name = header[len(_PREFIX) :]
+            if name == attributes.SAID_TWICE:
+                attributes.check_said_twice(_decoded(name, value), content_type)
+                continue
             attributes.check_name(name)
             if name in found:
                 raise EventRejected("invalid_event", "the header appears twice", name)

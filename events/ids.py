@@ -6,11 +6,17 @@ import uuid
 from datetime import UTC, datetime
 from typing import Final
 
-from events.limits import DEFAULT_LIMITS
+from events.limits import DEFAULT_LIMITS, MAX_EVENT_ID_CHARS
 
 _NAMESPACE: Final = uuid.UUID("6f0b7a52-3c9e-5d41-9a27-1f5d0c8e4b73")
 """Fixed for ever: derived ids of earlier versions must come out the same."""
 _VISIBLE: Final = re.compile(r"[!-~]+")
+FORBIDDEN: Final = re.compile(
+    "[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef"
+    + "".join(chr(plane << 16 | end) for plane in range(17) for end in (0xFFFE, 0xFFFF))
+    + "]"
+)
+"""Characters that no attribute of a CloudEvent may hold."""
 _SEPARATOR: Final = "\x1f"
 _ENTROPY_BYTES: Final = 10
 
@@ -56,6 +62,19 @@ def content_hash(data: bytes) -> str:
 def body_hash(operation: str, body: bytes) -> str:
     """What an idempotency key is bound to: SHA-256 over the operation and the body's bytes as sent."""
     return content_hash(operation.encode() + b"\n" + body)
+
+
+def is_event_id(text: str) -> bool:
+    """True for what an event from outside may be known by: up to 256 characters of any text that CloudEvents allows
+    and that no blank begins or ends, which would be lost in a header.
+    """
+    if is_valid_id(text):
+        return True
+    return (
+        0 < len(text) <= MAX_EVENT_ID_CHARS
+        and text == text.strip()
+        and FORBIDDEN.search(text) is None
+    )
 
 
 def is_valid_id(text: str, max_chars: int = DEFAULT_LIMITS.max_id_chars) -> bool:

@@ -19,7 +19,6 @@ from events.record import Event, Outgoing, Record
 
 _PREFIX: Final = "ce_"
 _CONTENT_TYPE: Final = "content-type"
-_SAID_TWICE: Final = "datacontenttype"
 _HEADER_OF: Final = {name: _PREFIX + name for name in attributes.KNOWN}
 _NAME_OF: Final = {header: name for name, header in _HEADER_OF.items()}
 
@@ -106,8 +105,8 @@ def _read_headers(
 def _texts(headers: list[tuple[str, bytes | None]], content_type: str | None) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, value in headers:
-        if name == _SAID_TWICE:
-            _check_same(_text(name, value), content_type)
+        if name == attributes.SAID_TWICE:
+            attributes.check_said_twice(_text(name, value), content_type)
             continue
         if name not in attributes.KNOWN:
             attributes.check_name(name)
@@ -115,16 +114,6 @@ def _texts(headers: list[tuple[str, bytes | None]], content_type: str | None) ->
             raise EventRejected("invalid_event", "the header appears twice", name)
         found[name] = _text(name, value)
     return found
-
-
-def _check_same(said: str, content_type: str | None) -> None:
-    """Some SDKs write the content type a second time, as an attribute. Where it is the same it says nothing new."""
-    if content_type is None or _essence(said) != _essence(content_type):
-        raise EventRejected("invalid_event", "the header contradicts content-type", _SAID_TWICE)
-
-
-def _essence(content_type: str) -> str:
-    return content_type.partition(";")[0].strip().lower()
 
 
 def _text(name: str, value: bytes | None) -> str:

@@ -29,6 +29,10 @@ MAX_ALTERNATIVES: Final = 256
 MAX_TEMPLATE_ARGUMENTS: Final = 32
 MAX_PARTITION: Final = 99_999
 """More partitions than any topic has; keeps `replypartition` far from integer edges."""
+MAX_EVENT_ID_CHARS: Final = 256
+"""Of an event from outside; ids that we give are shorter."""
+MAX_SUBJECT_BYTES: Final = 1024
+"""Of UTF-8: the longest key of an object in S3. Percent-encoded, it is still one header that servers take."""
 MAX_NAME_CHARS: Final = 40
 """Length of an attribute name. CloudEvents 1.0 recommends 20 (our own keep to it), but Knative's KafkaSource adds
 `knativekafkapartition`: whoever refuses that refuses every event it brings."""

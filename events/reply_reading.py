@@ -8,7 +8,7 @@ import msgspec
 from events import types
 from events.errors import EventRejected
 from events.identity import correlation_id_of, request_id_of
-from events.ids import is_valid_id
+from events.ids import is_event_id, is_valid_id
 from events.payloads import (
     CancelData,
     ChunkData,
@@ -178,9 +178,12 @@ def _check_type(event: Event, *expected: str) -> None:
 
 
 def _request_id(event: Event) -> str:
-    for name, is_required in ((types.CORRELATION_ID, True), (types.REQUEST_ID, False)):
-        found = event.get(name)
-        if (found is None and is_required) or (found is not None and not is_valid_id(found)):
+    correlation_id, request_id = event.get(types.CORRELATION_ID), event.get(types.REQUEST_ID)
+    for name, is_good in (
+        (types.CORRELATION_ID, correlation_id is not None and is_event_id(correlation_id)),
+        (types.REQUEST_ID, request_id is None or is_valid_id(request_id)),
+    ):
+        if not is_good:
             raise EventRejected("invalid_event", "not a request id", name)
     return request_id_of(event)
 

@@ -14,7 +14,7 @@ from events.body_checks import as_typed, check_body, without_nulls
 from events.cascading import parse_cascade
 from events.errors import EventRejected
 from events.identity import correlation_id_of, request_id_of
-from events.ids import content_hash, is_valid_id
+from events.ids import content_hash, is_event_id, is_valid_id
 from events.instants import from_rfc3339
 from events.limits import MAX_PARTITION
 from events.payloads import CascadeState
@@ -99,7 +99,7 @@ class InferenceRequest:
     operation: Operation
     body: Mapping[str, object] = field(repr=False)
     asked_model: str
-    """`model` of the body, else the subject, else `auto`."""
+    """`model` of the body, else the subject where that can be a name, else `auto`."""
     stream: bool
     deadline: datetime
     accepted_at: datetime
@@ -202,7 +202,7 @@ def parse_routed(event: Event, body: bytes | None = None) -> RoutedRequest:
         EventRejected: another type or version, a missing or malformed attribute, or an unresolved `dataref`.
     """
     _check_type(event, types.ROUTED)
-    if not is_valid_id(_required(event, types.CORRELATION_ID)):
+    if not is_event_id(_required(event, types.CORRELATION_ID)):
         raise EventRejected("invalid_event", "not a request id", types.CORRELATION_ID)
     _id(event, types.REQUEST_ID)
     if event.subject is None:
@@ -259,7 +259,7 @@ def _shared(event: Event, operation: Operation, body: dict[str, object]) -> dict
     """Fields that a request and a routed request have in common."""
     asked = body.get("model")
     if not isinstance(asked, str):
-        asked = event.subject if event.type == types.REQUEST and event.subject else AUTO
+        asked = _named(event.subject) if event.type == types.REQUEST else AUTO
     return {
         "operation": operation,
         "body": as_typed(operation, body),
@@ -281,6 +281,11 @@ def _shared(event: Event, operation: Operation, body: dict[str, object]) -> dict
     }
 
 
+def _named(subject: str | None) -> str:
+    """The model that a subject names. What cannot be a name is about something else (an order, a file)."""
+    return subject if subject is not None and is_valid_id(subject) else AUTO
+
+
 def _parse_body(event: Event, body: bytes | None) -> dict[str, object]:
     if not is_json(event.datacontenttype):
         raise EventRejected(
@@ -299,7 +304,9 @@ def _parse_body(event: Event, body: bytes | None) -> dict[str, object]:
         if ref is not None:
             raise EventRejected("invalid_event", "the reference is not resolved", types.DATA_REF)
         raise EventRejected("invalid_body", "the request has no body")
-    return json_codec.loads_object(raw)
+    found = json_codec.loads(raw)
+    # Some senders encode the object, and then its text again.
+    return json_codec.loads_object(found.encode() if isinstance(found, str) else raw)
 
 
 def _operation(event: Event, body: Mapping[str, object]) -> Operation:

@@ -6,7 +6,7 @@ from typing import Final
 
 from events import attributes, json_codec, types
 from events.errors import EventRejected
-from events.ids import is_valid_id
+from events.ids import is_event_id
 from events.record import Event, Record
 
 _PREFIX: Final = "ce_"
@@ -29,7 +29,7 @@ def salvaged(record: Record) -> Event | None:
     """
     found = dict(_readable(record))
     event_id = found.pop("id", "")
-    if found.pop("type", "") != types.REQUEST or not is_valid_id(event_id):
+    if found.pop("type", "") != types.REQUEST or not is_event_id(event_id):
         return None
     source = found.pop("source", "") or _SOURCE
     return Event(id=event_id, source=source, type=types.REQUEST, extensions=found)

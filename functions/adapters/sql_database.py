@@ -20,11 +20,13 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.pool import StaticPool
 
+from events import ids
 from functions.adapters.sql_schema import WRITE, open_engine
 from functions.errors import StoreFailed
 
 IN_LIST: Final = 400
 """Ids in one IN list; below every database's limit of bound parameters."""
+MAX_KEY_CHARS: Final = 128
 _TURNS: Final = 7_345_024
 """Our advisory locks for `take_turns`."""
 
@@ -104,10 +106,15 @@ def _typed_errors() -> Iterator[None]:
         raise StoreFailed(type(cause).__name__, is_transient=is_transient) from error
 
 
-def in_lists(ids: Iterable[T]) -> Iterator[list[T]]:
-    """The ids in lists short enough for one statement."""
+def key_text(text: str) -> str:
+    """What a column of 128 characters holds of an id that others gave: the id, or a hash of a longer one."""
+    return text if len(text) <= MAX_KEY_CHARS else ids.content_hash(text.encode())
+
+
+def in_lists(keys: Iterable[T]) -> Iterator[list[T]]:
+    """The keys in lists short enough for one statement."""
     some: list[T] = []
-    for one in ids:
+    for one in keys:
         some.append(one)
         if len(some) == IN_LIST:
             yield some

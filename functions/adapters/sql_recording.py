@@ -10,7 +10,7 @@ from sqlalchemy import Connection, bindparam, select, update
 from events.record import Record
 from events.types import State
 from functions.adapters.sql_bodies import BodyUse, body_use, note_uses, release
-from functions.adapters.sql_database import Database, in_lists, to_json
+from functions.adapters.sql_database import Database, in_lists, key_text, to_json
 from functions.adapters.sql_facts import fact_of, state_entry
 from functions.adapters.sql_rows import (
     CHANGING,
@@ -149,7 +149,7 @@ class Recording:
                 {
                     "request_id": row.id,
                     "tenant": row.tenant,
-                    "event_id": row.event.id,
+                    "event_id": key_text(row.event.id),
                     "source": row.event.source,
                 }
             )
@@ -202,7 +202,7 @@ class Recording:
     def _has_entry(self, fact: Streamed) -> bool:
         columns = request_events.c
         query = select(columns.cursor).where(columns.request_id == fact.request_id)
-        query = query.where(columns.event_id == fact.event_id)
+        query = query.where(columns.event_id == key_text(fact.event_id))
         return self._connection.execute(query).first() is not None
 
     def _append(self, tracked: _Tracked, kind: str, event_id: str, data: bytes) -> None:
@@ -212,7 +212,7 @@ class Recording:
         self._entries.append(
             {
                 "request_id": tracked.life.id,
-                "event_id": event_id,
+                "event_id": key_text(event_id),
                 "cursor": tracked.cursor,
                 "kind": kind,
                 "data": data,

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, bindparam, delete, func, or_, select, update
 from events.record import Record
 from events.types import State
 from functions.adapters import sql_bodies, sql_keys
-from functions.adapters.sql_database import Database, in_lists
+from functions.adapters.sql_database import Database, in_lists, key_text
 from functions.adapters.sql_paging import PagedTable
 from functions.adapters.sql_recording import Recording
 from functions.adapters.sql_rows import ROW_COLUMNS, request_row, unpack_record
@@ -121,7 +121,7 @@ class SqlRequests:
         query = (
             select(columns.request_id)
             .join(requests, requests.c.id == columns.request_id)
-            .where(columns.tenant == tenant, columns.event_id == event_id)
+            .where(columns.tenant == tenant, columns.event_id == key_text(event_id))
             .order_by(requests.c.accepted_at, columns.request_id)
             .limit(1)
         )

@@ -37,7 +37,7 @@ from functions.ingress.owned import tenant_of
 from functions.settings import Settings
 from functions.store import RequestRow
 
-_BINARY: Final = "application/json"
+_EVENTS: Final = "application/cloudevents"
 _OURS: Final = frozenset(
     {
         types.TENANT, types.CORRELATION_ID, types.CAUSATION_ID, types.REPLY_EPOCH, types.ATTEMPT,
@@ -56,7 +56,7 @@ def routes(deps: Deps) -> list[Route]:
 
     async def accept(request: Request) -> Response:
         tenant = tenant_of(deps, request)
-        reading.require_media_type(request, (_BINARY, types.STRUCTURED_JSON))
+        _require_media_type(request)
         body = await reading.read_body(request, deps.settings.ingress)
         headers = [(k.decode("latin-1"), v.decode("latin-1")) for k, v in request.scope["headers"]]
 
@@ -69,6 +69,21 @@ def routes(deps: Deps) -> list[Route]:
         return await _accept(deps, found)
 
     return [Route("/", accept, methods=["POST"])]
+
+
+def _require_media_type(request: Request) -> None:
+    """Structured, or any JSON; in binary mode the content type may be left out, and the data is JSON.
+
+    Raises:
+        ApiError: `unsupported_media_type`.
+    """
+    given = reading.header_values(request, b"content-type")
+    if not given and reading.header_values(request, b"ce-specversion"):
+        return
+    essence = (given[0] if given else b"").decode("latin-1").partition(";")[0].strip().lower()
+    is_json = essence.endswith("+json") and not essence.startswith(_EVENTS)
+    further = (essence,) if is_json else ()
+    reading.require_media_type(request, (types.JSON, types.STRUCTURED_JSON, *further))
 
 
 def cleaned(deps: Deps, event: Event, tenant: str) -> Event:

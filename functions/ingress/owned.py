@@ -4,7 +4,7 @@ from typing import Final
 
 from starlette.requests import Request
 
-from events.ids import is_valid_id
+from events.ids import is_event_id
 from functions.errors import ApiError
 from functions.ingress.deps import Deps
 from functions.ingress.reading import header_values
@@ -35,7 +35,7 @@ async def own_row(deps: Deps, request: Request) -> RequestRow:
     """
     tenant = tenant_of(deps, request)
     name = request.path_params["request_id"].replace(SLASH_WITHIN, "/")
-    if not is_valid_id(name):
+    if not is_event_id(name):
         raise not_found()
     row = await deps.offload(deps.store.request, name)
     if row is None or row.tenant != tenant:

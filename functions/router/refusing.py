@@ -42,7 +42,7 @@ def refused(
 ) -> tuple[Outgoing, ...]:
     """A failed reply where the event is a request with a usable id; a dead letter unless only a field was wrong."""
     out: tuple[Outgoing, ...] = ()
-    if event.type == types.REQUEST and ids.is_valid_id(event.id):
+    if event.type == types.REQUEST and ids.is_event_id(event.id):
         failure = failure_of(rejection.code, rejection.message, rejection.attribute)
         out = terminal(_clean_origin(event), failure, reply_of(event, policy), policy, now)
         if rejection.code in NOT_DEAD_LETTERED:
@@ -53,7 +53,7 @@ def refused(
 def given_up(event: Event, reason: str, policy: ReplyPolicy, now: datetime) -> tuple[Outgoing, ...]:
     """After a fault of our own: the request fails as `internal`, the event is kept with `reason` (a class name)."""
     out: tuple[Outgoing, ...] = ()
-    if event.type == types.REQUEST and ids.is_valid_id(event.id):
+    if event.type == types.REQUEST and ids.is_event_id(event.id):
         failure = failure_of("internal", "the router failed on this request", None)
         out = terminal(_clean_origin(event), failure, reply_of(event, policy), policy, now)
     return (*out, dead_letter(event, f"internal:{reason}", policy))

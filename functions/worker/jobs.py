@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from events import kafka_codec
 from events.errors import EventRejected
-from events.ids import is_valid_id
+from events.ids import is_event_id
 from events.record import Event, PartitionId, Record
 from events.request import (
     Origin,
@@ -147,7 +147,7 @@ class JobReader:
         origin, reply = None, None
         if event is not None and event.type == ROUTED:
             request_id = event.get(CORRELATION_ID)
-            if request_id is not None and is_valid_id(request_id):
+            if request_id is not None and is_event_id(request_id):
                 origin = Origin.of(event)
                 reply = self._trusted_reply(event)
         return Refusal(api_error, error.reason, origin, reply)

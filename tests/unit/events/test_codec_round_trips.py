@@ -48,12 +48,18 @@ NAMES = st.text(string.ascii_lowercase + string.digits, min_size=1, max_size=20)
 TIMES = st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30)).map(  # noqa: DTZ001 - made aware in the next line
     lambda naive: to_rfc3339(naive.replace(tzinfo=UTC))
 )
+TEXTS = st.text(
+    st.characters(exclude_categories=["Cs", "Cc", "Cn"]) | st.sampled_from('%"\\ é😀%41/?#'),
+    min_size=1,
+    max_size=100,
+)
+IDS = VISIBLE | TEXTS.filter(lambda text: text == text.strip())
 EVENTS = st.builds(
     Event,
-    id=VISIBLE,
-    source=URI,
+    id=IDS,
+    source=URI | st.sampled_from(["/département", "urn:x:ü"]),
     type=VISIBLE,
-    subject=st.none() | VISIBLE,
+    subject=st.none() | VISIBLE | TEXTS,
     time=st.none() | TIMES,
     dataschema=st.none() | URI,
     datacontenttype=st.sampled_from([types.JSON, "text/plain", "application/octet-stream"]),
@@ -274,7 +280,9 @@ def test_data_of_a_structured_event_keeps_its_bytes_even_under_an_escaped_name()
         ("id", "a\nb"),
         ("source", "no uri"),
         ("type", ""),
-        ("subject", "é"),
+        ("subject", ""),
+        ("subject", "a\nb"),
+        ("id", " a"),
         ("time", "yesterday"),
         ("datacontenttype", "text/plain\r\nx: y"),
         ("extensions", {"Bad": "x"}),

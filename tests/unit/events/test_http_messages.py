@@ -51,7 +51,7 @@ def test_an_empty_body_is_no_data() -> None:
         (("ce-tenant", "café"), "tenant"),
         (("ce-reply_topic", "a"), None),
         (("ce-", "a"), None),
-        (("ce-datacontenttype", "a"), None),
+        (("ce-datacontenttype", "a"), "datacontenttype"),
     ],
 )
 def test_a_bad_header_is_refused(header: tuple[str, str], attribute: str | None) -> None:
@@ -93,3 +93,8 @@ def test_time_stays_absent_in_structured_form() -> None:
     headers, body = http_codec.to_http_structured(event)
     assert b'"time"' not in body
     assert headers["content-type"].startswith(types.STRUCTURED_JSON)
+
+
+def test_a_content_type_that_is_said_twice_is_the_same_event() -> None:
+    said = ("ce-datacontenttype", "application/json; charset=utf-8")
+    assert http_codec.from_http([*HEADERS, said], b"{}") == http_codec.from_http(HEADERS, b"{}")

@@ -69,6 +69,39 @@ def test_ids_are_visible_ascii(text: str, is_valid: bool) -> None:
     assert ids.is_valid_id(text) is is_valid
 
 
+@pytest.mark.parametrize(
+    ("text", "is_good"),
+    [
+        ("order 12", True),
+        ("Zürich/7?x#y", True),
+        ("a" * 256, True),
+        ("a" * 257, False),
+        (" a", False),
+        ("a\u3000", False),
+        ("a\tb", False),
+        ("a\ufffe", False),
+        ("", False),
+    ],
+)
+def test_an_event_may_be_known_by_any_text(text: str, is_good: bool) -> None:
+    assert ids.is_event_id(text) is is_good
+
+
+@pytest.mark.parametrize(
+    ("text", "instant"),
+    [
+        ("2026-11-21T12:00Z", "2026-11-21T12:00:00.000Z"),
+        ("2026-11-21T14:00+02:00", "2026-11-21T12:00:00.000Z"),
+        ("2026-11-21t12:00:00z", "2026-11-21T12:00:00.000Z"),
+        ("2016-12-31T23:59:60Z", "2017-01-01T00:00:00.000Z"),
+        ("2017-01-01T00:59:60.5+01:00", "2017-01-01T00:00:00.500Z"),
+    ],
+)
+def test_what_other_sdks_write_becomes_the_full_form(text: str, instant: str) -> None:
+    assert to_rfc3339(from_rfc3339(text)) == instant
+    assert canonical(text) == instant
+
+
 def test_instants_have_milliseconds_in_utc() -> None:
     assert to_rfc3339(NOON) == "2026-11-21T12:00:00.123Z"
     assert (
@@ -95,6 +128,8 @@ def test_instants_have_milliseconds_in_utc() -> None:
         "2026-11-21T12:00:00Z\n",
         "0000-01-01T00:00:00Z",
         "9999-12-31T23:59:59-01:00",
+        "9999-12-31T23:59:60Z",
+        "2026-11-21T12:00.5Z",
         "0001-01-01T00:00:00+01:00",
         "\uff12026-11-21T12:00:00Z",
         "1795262400",

@@ -1,5 +1,6 @@
 """What builders write, readers read, and where it goes: docs/reference/wire.md, hop by hop."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -73,6 +74,8 @@ def test_a_body_without_any_known_field_is_refused(request_event: Event) -> None
         (b'{"input":"a","model":"mini"}', "auto", "mini"),
         (b'{"input":"a","model":null}', "mini", "mini"),
         (b'{"input":"a"}', None, "auto"),
+        (b'{"input":"a"}', "order 17", "auto"),
+        (b'{"input":"a"}', "Grüße", "auto"),
     ],
 )
 def test_the_model_asked_for_is_the_bodys_then_the_subject_then_auto(
@@ -80,6 +83,17 @@ def test_the_model_asked_for_is_the_bodys_then_the_subject_then_auto(
 ) -> None:
     event = replace(without(request_event, types.OPERATION), data=data, subject=subject)
     assert parse_request(event, default_wait_s=1).asked_model == asked
+
+
+def test_a_body_that_was_encoded_twice_is_the_body(request_event: Event) -> None:
+    data = b'{"messages":[{"role":"user","content":"a"}]}'
+    twice = json.dumps(data.decode()).encode()
+    found = parse_request(replace(request_event, data=twice), default_wait_s=1)
+    assert found.body == parse_request(replace(request_event, data=data), default_wait_s=1).body
+    for bad in (b'"[1]"', b'"hello"', json.dumps(twice.decode()).encode()):
+        with pytest.raises(EventRejected) as caught:
+            parse_request(replace(request_event, data=bad), default_wait_s=1)
+        assert caught.value.code == "invalid_body"
 
 
 def test_stream_and_store_are_read_from_the_body(request_event: Event) -> None:
@@ -294,7 +308,7 @@ def test_a_status_without_time_zone_is_refused(samples: Mapping[str, Event]) -> 
 @pytest.mark.parametrize(
     ("event_type", "attribute", "value"),
     [
-        (types.COMPLETED, types.CORRELATION_ID, "a b"),
+        (types.COMPLETED, types.CORRELATION_ID, "a\nb"),
         (types.COMPLETED, types.OPERATION, "images"),
         (types.CHUNK, types.GENERATION, ""),
         (types.CHUNK, types.SEQUENCE, "x"),
@@ -325,7 +339,7 @@ def test_a_failure_that_calls_itself_completed_is_refused(samples: Mapping[str, 
 @pytest.mark.parametrize(
     ("attribute", "value"),
     [
-        (types.CORRELATION_ID, "a b"),
+        (types.CORRELATION_ID, "a\nb"),
         (types.ROUTE_SCORE, "high"),
         (types.ROUTE_SCORE, "nan"),
         (types.OPERATION, "images"),

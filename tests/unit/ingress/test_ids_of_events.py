@@ -1,5 +1,6 @@
 """Events over HTTP are told apart by tenant, source and id, and found by the ids that their senders know."""
 
+import json
 from typing import Any
 from urllib.parse import quote
 
@@ -139,3 +140,41 @@ async def test_an_odd_id_is_found_at_its_location_and_by_its_quoted_name(
 async def test_a_quoted_slash_in_the_name_of_a_model_is_still_one(rig: Any) -> None:
     async with rig.client() as client:
         assert (await client.get("/v1/models/org%2Fembed-1")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "name", ["order 12", "Zürich/7?x=1#y", "a" * 200, "100%25", "partition:0/offset:24"]
+)
+async def test_an_id_of_any_text_is_taken_and_found_again(
+    rig: Any, chat: Any, ended: Any, name: str
+) -> None:
+    document = {
+        "specversion": "1.0", "id": name, "source": "/shop/\u00e9t\u00e9", "data": chat,
+        "type": "io.pickspin.inference.request.v1", "subject": "Bestellung 17 \u2013 Gr\u00fc\u00dfe",
+    }  # fmt: skip
+    async with rig.client() as client:
+        answer = await client.post(
+            "/", json=document, headers={"content-type": "application/cloudevents+json"}
+        )
+        assert answer.status_code == 202
+        assert answer.json()["id"] == name
+        found = await ended(client, answer.headers["location"])
+        assert (found["id"], found["state"]) == (name, "completed")
+        by_id = await client.get(f"/v1/requests/{quote(name, safe='')}")
+        assert by_id.json()["urls"] == found["urls"]
+
+
+@pytest.mark.parametrize(
+    "content_type", [None, "application/vnd.shop.order+json", "application/json; charset=utf-8"]
+)
+async def test_any_json_and_none_is_a_content_type_in_binary_mode(
+    rig: Any, chat: Any, content_type: str | None
+) -> None:
+    headers = {name: value for name, value in event().items() if name != "content-type"}
+    if content_type is not None:
+        headers["content-type"] = content_type
+    body = json.dumps(chat).encode()
+    async with rig.client() as client:
+        assert (await client.post("/", content=body, headers=headers)).status_code == 202
+        # Without a word of events it stays what a page of any site could send.
+        assert (await client.post("/", content=body)).status_code == 415

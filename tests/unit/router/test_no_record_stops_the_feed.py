@@ -41,6 +41,7 @@ def poison(request_event: Make, topic: str) -> dict[str, Record]:
         "a header without value": with_header("ce_note", None),
         "a source that is none": with_header("ce_source", b"not a uri"),
         "a time that is none": with_header("ce_time", b"yesterday"),
+        "a subject that is none": with_header("ce_subject", b"a\x00b"),
         "a reason of its own": with_header("ce_deadletterreason", b"forged"),
         "a reply partition that is not there": with_header("ce_replypartition", b"77"),
         **{kind: with_header("ce_type", kind.encode()) for kind in ours},
@@ -51,7 +52,8 @@ RUNS = {"a reason of its own", "a reply partition that is not there"}
 NAMES = sorted(
     {"nothing at all", "too large", "too large, no event", "a header too large",
      "a header without value", "a source that is none", "a time that is none",
-     "a reason of its own", "a reply partition that is not there", types.ROUTED, types.COMPLETED,
+     "a subject that is none", "a reason of its own", "a reply partition that is not there",
+     types.ROUTED, types.COMPLETED,
      types.PROGRESS, types.CHUNK, types.STATUS, types.CANCEL}
 )  # fmt: skip
 
@@ -98,7 +100,14 @@ def test_the_record_behind_a_bad_one_is_routed(
 
 
 @pytest.mark.parametrize(
-    "name", ["too large", "a header too large", "a source that is none", "a time that is none"]
+    "name",
+    [
+        "too large",
+        "a header too large",
+        "a source that is none",
+        "a time that is none",
+        "a subject that is none",
+    ],
 )
 def test_a_request_that_can_be_told_of_fails_at_its_address(
     bench: Any, request_event: Make, name: str

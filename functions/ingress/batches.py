@@ -26,6 +26,7 @@ from functions.store import BatchRow
 ENDPOINTS: Final = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings"})
 UNDERWAY: Final = frozenset({"validating", "in_progress"})
 MAX_WINDOW: Final = timedelta(days=7)
+FIELDS: Final = frozenset({"endpoint", "input_file_id", "completion_window", "metadata"})
 MAX_METADATA: Final = 16
 _WINDOW: Final = re.compile(r"([1-9]\d{0,3})([mhd])", re.ASCII)
 _UNIT: Final = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
@@ -77,8 +78,9 @@ def parse(body: dict[str, object], batch_id: str, tenant: str, now: datetime) ->
     """The row of a new batch. Pure.
 
     Raises:
-        ApiError: `invalid_value` with the field in `param`.
+        ApiError: `invalid_value` or `unsupported_parameter` with the field in `param`.
     """
+    reading.refuse_unknown(body, FIELDS)
     endpoint, file_id = body.get("endpoint"), body.get("input_file_id")
     if not isinstance(endpoint, str) or endpoint not in ENDPOINTS:
         allowed = ", ".join(sorted(ENDPOINTS))

@@ -30,6 +30,7 @@ MAX_LIMIT: Final = 10_000
 FORM_SPARE_BYTES: Final = 64 * 1024
 """Room for the form around the file."""
 MAX_FIELDS: Final = 8
+FIELDS: Final = frozenset({"file", "purpose"})
 MAX_NAME_CHARS: Final = 255
 _IN_FORMS: Final = {"%22": '"', "%0D": "\r", "%0A": "\n"}
 """How forms write what cannot stand in a quoted name (WHATWG, multipart/form-data)."""
@@ -175,6 +176,7 @@ async def _read_form(deps: Deps, request: Request) -> _Upload:
     )
     try:
         async with bounded.form(max_files=1, max_fields=MAX_FIELDS) as form:
+            reading.refuse_unknown(form, FIELDS)
             file, purpose = form.get("file"), form.get("purpose")
             if not isinstance(file, UploadFile):
                 raise ApiError(

@@ -1,7 +1,7 @@
 """Reading a request's head and body, bounded in bytes and time, before anything else is done with it."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from starlette.requests import Request
@@ -136,3 +136,17 @@ def _declared_length(request: Request) -> int | None:
 
 def _too_large(limit: int) -> ApiError:
     return ApiError("request_too_large", f"The body is larger than {limit} bytes.")
+
+
+def refuse_unknown(fields: Mapping[str, object], known: Collection[str]) -> None:
+    """Returns when every field that says something is known: what is not done is not taken.
+
+    Raises:
+        ApiError: `unsupported_parameter`, with the first that is not.
+    """
+    for name, value in fields.items():
+        if name not in known and value is not None:
+            shown = name if name.isprintable() else "a field"
+            raise ApiError(
+                "unsupported_parameter", f"{shown[:64]} is not supported here.", param=shown[:64]
+            )

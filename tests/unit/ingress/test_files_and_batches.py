@@ -164,3 +164,29 @@ async def test_a_file_that_a_batch_reads_is_deleted_only_after_its_end(rig: Any)
         rig.deps.store.update_batch(replace(row, status="completed"))
         assert (await client.delete(url)).json()["deleted"] is True
         assert (await client.delete(url)).status_code == 404
+
+
+@pytest.mark.parametrize("name", ["expires_after[seconds]", "expires_after[anchor]", "mine"])
+async def test_a_field_of_an_upload_that_nothing_does_is_refused_by_name(
+    rig: Any, name: str
+) -> None:
+    async with rig.client() as client:
+        answer = await client.post(
+            "/v1/files", files={"file": ("a", LINE)}, data={"purpose": "batch", name: "3600"}
+        )
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"]) == (400, "unsupported_parameter")
+    assert error["param"] == name
+
+
+async def test_a_field_of_a_batch_that_nothing_does_is_refused_by_name(rig: Any) -> None:
+    async with rig.client() as client:
+        body = {
+            "endpoint": "/v1/chat/completions",
+            "input_file_id": (await upload(client)).json()["id"],
+            "output_expires_after": None,
+        }
+        assert (await client.post("/v1/batches", json=body)).status_code == 200
+        body["output_expires_after"] = {"anchor": "created_at", "seconds": 3600}
+        error = (await client.post("/v1/batches", json=body)).json()["error"]
+    assert (error["code"], error["param"]) == ("unsupported_parameter", "output_expires_after")

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
-from functions.variables import Group, is_group, read_groups
+from functions.variables import Group, is_group, name_of, read_groups
 
 __all__ = ["Group", "Settings", "is_group", "load_settings", "masked"]
 
@@ -393,11 +393,27 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     return read_groups(Settings, found, short_names=SHORT_NAMES)
 
 
+def is_given(*place: str, environ: Mapping[str, str] | None = None) -> bool:
+    """Whether the environment sets that field of a group, under either of its names."""
+    found = os.environ if environ is None else environ
+    short = [name for name, where in SHORT_NAMES.items() if where == place]
+    return any(name in found for name in (name_of(*place), *short))
+
+
 def masked(settings: Settings) -> dict[str, Any]:
-    """The effective settings for printing, secrets replaced by `***`."""
+    """The effective settings for printing, secrets (the password of a URL too) replaced by `***`."""
     tree: dict[str, Any] = msgspec.to_builtins(settings)
+    tree["store"]["url"] = _without_password(settings.store.url)
     for value in tree.values():
         if isinstance(value, dict):
             for secret in SECRETS & value.keys():
                 value[secret] = "***" if value[secret] else value[secret]
     return tree
+
+
+def _without_password(url: str) -> str:
+    scheme, separator, rest = url.partition("://")
+    user, at, place = rest.rpartition("@")
+    if not at or ":" not in user:
+        return url
+    return f"{scheme}{separator}{user.partition(':')[0]}:***@{place}"

@@ -57,6 +57,8 @@ class ServiceView:
     service_s: float | None
     message: str | None
     starting: int = 0
+    is_late: bool = False
+    """It is loading for longer than was expected."""
     desired: int | None = None
     failed_starts: int = 0
     breaker: BreakerState = BreakerState.CLOSED
@@ -141,6 +143,9 @@ class Registry:
         state = _state(ready, coming, fresh, scaler)
         etas = [s.eta_s for s in coming if s.eta_s is not None]
         eta = 0.0 if ready else min(etas, default=None if scaler is None else scaler.eta_s)
+        is_late = state in _COMING and eta is not None and eta <= 0
+        if state in _COMING and eta is not None:
+            eta = max(LEAST_ETA_S, eta)
         health = _health(ready, replicas, scaler, now)
         speeds = [s.tokens_per_s for s in ready if s.tokens_per_s]
         durations = [s.service_s for s in ready if s.service_s]
@@ -155,7 +160,8 @@ class Registry:
             progress=None if best is None else best.progress,
             tokens_per_s=sum(speeds) / len(speeds) if speeds else None,
             service_s=sum(durations) / len(durations) if durations else None,
-            message=_message(fresh, scaler, health),
+            message=_message(fresh, scaler, health) or (LATE if is_late else None),
+            is_late=is_late,
             starting=len(coming),
             desired=None if scaler is None else scaler.desired,
             failed_starts=health.failed_starts,
@@ -165,6 +171,9 @@ class Registry:
         )
 
 
+LEAST_ETA_S: Final = 1.0
+"""While it is loading: nobody is told that it is ready now, and then waits."""
+LATE: Final = "longer than usual"
 _COMING: Final = frozenset({ReplicaState.STARTING, ReplicaState.LOADING, ReplicaState.WARMING})
 
 

@@ -7,14 +7,14 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import typer
 
 from functions.cli.asking import ask
 from functions.cli.batching import batch
 from functions.cli.doctor import doctoring
-from functions.cli.explaining import explain
+from functions.cli.explaining import explain, print_version
 from functions.cli.exporting import exporting
 from functions.cli.extending import extending
 from functions.cli.replaying import replaying
@@ -22,6 +22,7 @@ from functions.cli.routing import routing
 from functions.cli.running import running
 from functions.cli.training import training
 from functions.cli.tuning import tuning
+from functions.cli.verb_groups import GroupedVerbs
 from functions.errors import PickspinError
 
 USAGE: Final = 2
@@ -38,7 +39,23 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
+    cls=GroupedVerbs,
 )
+
+
+@app.callback(help=app.info.help, epilog=app.info.epilog)
+def pickspin(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """What stands before every verb."""
+
+
 running(app)
 app.command()(batch)
 ask(app)

@@ -7,7 +7,7 @@ from urllib.parse import quote
 import typer
 
 from functions.cli.clusters import Bootstrap, Kubeconfig, Namespace, has_cluster, look
-from functions.cli.saying import AsJson, Key, Url, base_url, say_json, say_rows
+from functions.cli.saying import AsJson, Key, Url, base_url, say_json, say_table
 from functions.errors import PickspinError, StartupFailed
 
 TIMEOUT_S: Final = 10.0
@@ -41,9 +41,8 @@ def models(*, url: Url = None, key: Key = None, as_json: AsJson = False) -> None
     if as_json:
         say_json(found)
         return
-    rows = [("MODEL", "STATE", "READY IN", "CONTEXT", "SERVER")]
-    rows += [_model_row(entry) for entry in found.get("data", [])]
-    say_rows(rows)
+    rows = [_model_row(entry) for entry in found.get("data", [])]
+    say_table(("MODEL", "STATE", "READY IN", "CONTEXT", "SERVER"), rows)
 
 
 def status(

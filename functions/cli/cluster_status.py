@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from functions.cli.saying import say_table
+
 if TYPE_CHECKING:
     from functions.doctor.services import ServiceStatus
     from functions.doctor.snapshot import Snapshot
@@ -71,22 +73,8 @@ def plain(snapshot: "Snapshot", services: Iterable["ServiceStatus"]) -> dict[str
 
 
 def show(rows: Iterable[Row]) -> None:
-    """Prints the table; nothing is cut where the output has no width."""
-    from rich.box import SIMPLE_HEAD  # noqa: PLC0415 - slow, and only this needs it
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
-
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=200)
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for name in COLUMNS:
-        is_number = name in {"replicas", "lag", "usd/h"}
-        table.add_column(name, justify="right" if is_number else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*map(Text, row))
-    console.print(table)
+    """Prints the table; nothing is cut."""
+    say_table(COLUMNS, list(rows), numbers=("replicas", "lag", "usd/h"))
 
 
 def _revisions(status: "ServiceStatus") -> str:

@@ -2,16 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import msgspec
-from rich.box import SIMPLE_HEAD
-from rich.console import RenderableType
-from rich.table import Table
-from rich.text import Text
 
+from functions.local.columns import columns_of, lines_of, wrapped
 from router_model.catalogue import Catalogue, Model
-from router_model.decision import Decision, Dropped
+from router_model.decision import CandidateTerms, Decision, Dropped
 from router_model.estimating import Basis
 from router_model.features import PromptFeatures
 from router_model.refusals import NoRoute
@@ -26,6 +23,11 @@ BASES: dict[Basis, str] = {
     "tier": "learned of its tier",
     "default": "default of its tier",
 }
+CHOSEN: Final = "> "
+OTHER: Final = ""
+_NUMBERS: Final = ("score", "R", "T^", "C^", "T s", "queue", "cold", "prefill", "first", "decode",
+                   "tokens", "C USD")  # fmt: skip
+CANDIDATE: Final = columns_of(("service", *_NUMBERS[:2], "from", *_NUMBERS[2:]), numbers=_NUMBERS)
 _DROPPED: dict[str, str] = {
     "unhealthy": "its starts or its calls fail",
     "no_capacity": "it has no slots",
@@ -80,25 +82,25 @@ def short_lines(found: Explained) -> Iterator[str]:
         yield f"cascade {decision.cascade.name}: {plan}" if is_cascade else f"if it fails: {plan}"
 
 
-def tables(found: Explained) -> Iterator[RenderableType]:
-    """Everything: features, weights, candidates with every term, and who was not one."""
+def full_lines(found: Explained, width: int) -> Iterator[str]:
+    """Everything: features, weights, candidates with every term, and who was not one; nothing is cut at `width`."""
     features, weights = found.ask.features, found.weights
-    yield Text(
-        f"\ndecided in {found.decision_ms:.3f} ms (the first time {found.first_ms:.1f} ms); prompt of about "
-        f"{features.tokens} tokens{_wants(features)}; norm {found.catalogue.norm}\n"
-        f"score = {weights.relevance:.3f} R + {weights.latency:.3f} T^ + {weights.cost:.3f} C^"
+    yield ""
+    yield from wrapped(
+        f"decided in {found.decision_ms:.3f} ms (the first time {found.first_ms:.1f} ms); prompt of about "
+        f"{features.tokens} tokens{_wants(features)}; norm {found.catalogue.norm}",
+        width,
     )
-    yield _candidates(found.decision)
+    yield f"score = {weights.relevance:.3f} R + {weights.latency:.3f} T^ + {weights.cost:.3f} C^"
+    yield ""
+    rows = [_candidate(one, found.decision.service) for one in found.decision.candidates]
+    yield from lines_of(CANDIDATE, rows, width)
     others = [*_dropped_rows(found.decision.dropped), *_left_out_rows(found)]
     if others:
-        table = Table(box=SIMPLE_HEAD, pad_edge=False)
-        for name in ("not chosen from", "model", "why"):
-            table.add_column(name, overflow="fold")
-        for row in others:
-            table.add_row(*map(Text, row))
-        yield table
+        yield ""
+        yield from lines_of(columns_of(("not chosen from", "model", "why")), others, width)
     if found.decision.unusable:
-        yield Text(f"{found.decision.unusable} values of the classifier could not be used")
+        yield f"{found.decision.unusable} values of the classifier could not be used"
 
 
 def as_plain(found: Explained) -> dict[str, Any]:
@@ -150,28 +152,20 @@ def _obstacle(model: Model, found: Explained) -> str:
     return "others come first"
 
 
-def _candidates(decision: Decision) -> Table:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("service", overflow="fold")
-    for name in ("score", "R", "from", "T^", "C^", "T s", "queue", "cold", "prefill", "first", "decode",
-                 "tokens", "C USD"):  # fmt: skip
-        table.add_column(name, justify="left" if name == "from" else "right", no_wrap=True)
-    for one in decision.candidates:
-        parts = one.parts
-        seconds = (one.finish_s, parts.queue_s, parts.cold_s, parts.prefill_s, parts.first_token_s)
-        table.add_row(
-            one.service,
-            f"{one.score:.3f}",
-            f"{one.relevance:.3f}",
-            one.basis,
-            f"{one.latency:.3f}",
-            f"{one.cost:.3f}",
-            *(f"{value:.2f}" for value in (*seconds, parts.decode_s)),
-            f"{parts.answer_tokens:.0f}",
-            f"{one.cost_usd:.6f}",
-            style="bold" if one.service == decision.service else None,
-        )
-    return table
+def _candidate(one: CandidateTerms, chosen: str) -> tuple[str, ...]:
+    parts = one.parts
+    seconds = (one.finish_s, parts.queue_s, parts.cold_s, parts.prefill_s, parts.first_token_s)
+    return (
+        f"{CHOSEN if one.service == chosen else OTHER}{one.service}",
+        f"{one.score:.3f}",
+        f"{one.relevance:.3f}",
+        one.basis,
+        f"{one.latency:.3f}",
+        f"{one.cost:.3f}",
+        *(f"{value:.2f}" for value in (*seconds, parts.decode_s)),
+        f"{parts.answer_tokens:.0f}",
+        f"{one.cost_usd:.6f}",
+    )
 
 
 def _dropped_rows(dropped: tuple[Dropped, ...]) -> Iterator[tuple[str, str, str]]:

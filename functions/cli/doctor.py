@@ -1,5 +1,8 @@
-"""`pickspin doctor`: the known pitfalls of the platform, looked for on a live cluster, each with its fix."""
+"""`pickspin doctor`: the known pitfalls of the platform, looked for on this machine or on a live cluster, each with its
+fix.
+"""
 
+import dataclasses
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -14,6 +17,7 @@ if TYPE_CHECKING:
 
 EXAMPLES: Final = """\b
 Examples:
+  pickspin doctor
   pickspin doctor --cluster
   pickspin doctor --cluster -n models --bootstrap kafka.example.com:9092
   pickspin doctor --cluster --json
@@ -37,14 +41,15 @@ def doctor(
     bootstrap: Bootstrap = "",
     as_json: AsJson = False,
 ) -> int:
-    """Look for the known pitfalls of Knative, KEDA and Kafka, and say what to do about each.
+    """Look for what stands in the way, and say what to do about it.
 
-    Only reads. Without --bootstrap nothing is asked of Kafka, and the checks that need it are left out.
+    Of the local stack; with --cluster, of Knative, KEDA and Kafka. Only reads. Without --bootstrap nothing is asked of
+    Kafka, and the checks that need it are left out.
     """
     from functions.doctor.checks import examine  # noqa: PLC0415 - not needed by other verbs
 
     if not cluster:
-        raise typer.BadParameter("name what to look at: --cluster")
+        return _examine_local(as_json=as_json)
     snapshot = look(namespace, kubeconfig, bootstrap)
     results = examine(snapshot)
     if as_json:
@@ -53,6 +58,34 @@ def doctor(
         for line in lines(snapshot, results):
             typer.echo(line)
     return int(any(found.severity == "error" for _, all_found in results for found in all_found))
+
+
+def _examine_local(*, as_json: bool) -> int:
+    from functions.cli.asking import call  # noqa: PLC0415 - as above
+    from functions.doctor.local_checks import examine_local  # noqa: PLC0415
+    from functions.settings import load_settings  # noqa: PLC0415
+
+    results = examine_local(load_settings(), lambda path: call("GET", path, None, None))
+    if as_json:
+        shown = [
+            {"name": name, "findings": [dataclasses.asdict(each) for each in found]}
+            for name, found in results
+        ]
+        say_json({"checks": shown})
+    else:
+        for name, found in results:
+            for line in _check_lines(name, found):
+                typer.echo(line)
+    return int(any(_is_bad(found) for _, found in results))
+
+
+def _check_lines(name: str, found: Iterable["Finding"]) -> Iterable[str]:
+    found = list(found)
+    mark = "ok" if not found else "error" if _is_bad(found) else "warning"
+    yield f"{mark:<8} {name}"
+    for each in found:
+        yield f"         {each.where}: {each.what}"
+        yield f"         fix: {each.fix}"
 
 
 Results = Iterable[tuple["Check", tuple["Finding", ...]]]
@@ -89,11 +122,9 @@ def lines(snapshot: "Snapshot", results: Results) -> Iterable[str]:
     """The report as text: one line a check, and for each finding what is wrong and what to do."""
     results = list(results)
     for check, found in results:
-        mark = "ok" if not found else "error" if _is_bad(found) else "warning"
-        yield f"{check.number:>2}  {mark:<8} {check.name}"
-        for each in found:
-            yield f"             {each.where}: {each.what}"
-            yield f"             fix: {each.fix}"
+        head, *rest = _check_lines(check.name, found)
+        yield f"{check.number:>2}  {head}"
+        yield from (f"    {line}" for line in rest)
     left_out = _left_out(results)
     if left_out:
         numbers = ", ".join(map(str, left_out))

@@ -9,7 +9,7 @@ import typer
 
 from functions.cli.catalogue import catalogue_verbs
 from functions.cli.saying import AsJson, say_json, say_rows
-from functions.settings import Settings, load_settings, masked
+from functions.settings import Settings, is_given, load_settings, masked
 
 PACKAGE = "pick-and-spin"
 
@@ -48,16 +48,35 @@ def check_catalogue(
     )
 
 
-def show_settings(*, as_json: AsJson = False) -> None:
-    """Print the effective settings.
+def show_settings(
+    *,
+    process: Annotated[
+        bool, typer.Option("--process", help="As a single process would use them, not `up`.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Print the settings that `pickspin up` would use here.
 
-    With the variables that set them; secrets are masked.
+    With the variables that set them; secrets are masked. Options of `up` come on top.
     """
-    tree = masked(load_settings())
+    from functions.local.preparing import as_up_would  # noqa: PLC0415 - only this verb needs it
+
+    settings = load_settings()
+    if not process:
+        given = is_given("broker", "bootstrap")
+        settings = as_up_would(settings, is_bootstrap_given=given)
+    tree = masked(settings)
     if as_json:
         say_json(tree)
         return
     say_rows([(name, text) for name, text in _flat(tree)])
+
+
+def print_version(is_wanted: bool) -> None:  # noqa: FBT001 - the command line's own form
+    """`pickspin --version`."""
+    if is_wanted:
+        version()
+        raise typer.Exit
 
 
 def version(*, as_json: AsJson = False) -> None:

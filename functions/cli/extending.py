@@ -20,7 +20,7 @@ from functions.cli.learning_options import (
     rows_of,
 )
 from functions.cli.recorded_options import DataDir, Since, StoreUrl, Tenant, chosen
-from functions.cli.saying import AsJson, say_json, say_rows
+from functions.cli.saying import AsJson, say_json, say_table
 from functions.cli.training_progress import open_progress
 from functions.settings import load_settings
 
@@ -70,7 +70,7 @@ def extend(  # noqa: PLR0913 - each parameter is a word of the command line
     if as_json:
         say_json(msgspec.to_builtins(found))
         return
-    say_rows([("MODEL", "TIER", "LABELS"), *((e.name, e.tier, str(e.labels)) for e in found)])
+    say_table(("MODEL", "TIER", "LABELS"), [(e.name, e.tier, str(e.labels)) for e in found])
     typer.echo(f"to use them: PICKSPIN_ROUTER_WEIGHTS={out}")
 
 

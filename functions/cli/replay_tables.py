@@ -2,19 +2,32 @@
 
 from typing import Final
 
+from functions.local.columns import packed
 from router_model.replay_summary import Comparison, Pair, Summary, Total, Totals
 from router_model.replaying import Choice, Redecided
 
 ABSENT: Final = "-"
 _WIDTHS: Final = (36, 24, 24, 34, 22)
-_HEAD: Final = ("REQUEST", "WAS", "WOULD BE", "USD (was > would)", "SECONDS", "ANSWERED")
+_HEAD: Final = ("REQUEST", "WAS", "WOULD BE", "USD", "SECONDS", "ANSWERED")
+LINE_WIDTH: Final = 180
+"""What a line of every column may need."""
 _DECIMALS: Final = {"cost_usd": 6, "seconds": 2, "answered": 3}
 _NAMES: Final = {"cost_usd": "USD", "seconds": "seconds", "answered": "answered well"}
 
 
-def request_lines_head() -> str:
-    """The head above `line_of`, with what its marks mean."""
-    return _padded(_HEAD) + "\n(= measured, ~ expected, - not known)"
+def request_lines_head(width: int) -> str:
+    """The head above `lines_of`, with what its marks mean."""
+    marks = "(= measured, ~ expected, - not known)"
+    return f"{_padded(_HEAD)}\n{marks}" if width >= LINE_WIDTH else marks
+
+
+def request_lines(found: Redecided, width: int) -> list[str]:
+    """One request on a line, or on a block of them where the terminal is narrower than that."""
+    if width >= LINE_WIDTH:
+        return [line_of(found)]
+    name, was, would, *figures = _cells(found)
+    labelled = [f"{label} {cell}" for label, cell in zip(_HEAD[3:], figures, strict=False)]
+    return [name, *packed([f"{was} > {would}", *labelled], width)]
 
 
 def line_of(found: Redecided) -> str:
@@ -22,10 +35,14 @@ def line_of(found: Redecided) -> str:
 
     Else what is expected (~) of both, after what was measured of the recorded one: only the same kinds compare.
     """
+    return _padded(_cells(found))
+
+
+def _cells(found: Redecided) -> tuple[str, ...]:
     if found.would is None:
-        return _padded((found.id, _service(found.was), f"refused: {found.refusal}"))
+        return (found.id, _service(found.was), f"refused: {found.refusal}")
     cells = (found.id, _service(found.was), _service(found.would))
-    return _padded((*cells, *(_both(found.was, found.would, name) for name in _DECIMALS)))
+    return (*cells, *(_both(found.was, found.would, name) for name in _DECIMALS))
 
 
 def summary_rows(summary: Summary) -> list[tuple[str, ...]]:

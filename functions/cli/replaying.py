@@ -20,7 +20,9 @@ from functions.cli.recorded_options import (
     instant_of,
     open_recorded,
 )
-from functions.cli.saying import AsJson, say_rows
+from functions.cli.saying import AsJson, say_table
+from functions.errors import StartupFailed
+from functions.local.columns import terminal_width, wrapped
 from functions.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -84,8 +86,14 @@ def _scenario(
 ) -> "Scenario":
     from functions import wiring  # noqa: PLC0415 - needed by this verb alone
     from router_model.replaying import Scenario, assumed_registry  # noqa: PLC0415
+    from router_model.type_checking import nearest  # noqa: PLC0415
 
     catalogue = wiring.load_catalogue(settings)
+    if profile is not None and profile not in catalogue.profiles:
+        raise StartupFailed(
+            f"the catalogue has no profile {profile}{nearest(profile, catalogue.profiles)}; "
+            f"it has {', '.join(sorted(catalogue.profiles))}"
+        )
     return Scenario(
         catalogue=catalogue,
         classifier=wiring.load_classifier(settings),
@@ -126,22 +134,22 @@ def _say(
     requests: Iterable["Recorded"], scenario: "Scenario", *, as_json: bool, assumed: str
 ) -> None:
     """One line a request as it is decided, then the summary: nothing but the summary grows in memory."""
-    from functions.cli.replay_tables import line_of, request_lines_head  # noqa: PLC0415
+    from functions.cli.replay_tables import request_lines, request_lines_head  # noqa: PLC0415
     from router_model.replay_summary import Summary  # noqa: PLC0415
     from router_model.replaying import replay as redecide_all  # noqa: PLC0415
 
-    summary = Summary()
+    summary, width = Summary(), terminal_width()
     about = {"catalogue": scenario.catalogue.version, "models_are": assumed}
     if as_json:
         typer.echo(json.dumps(about)[:-1] + ', "requests": [')
     else:
-        typer.echo(request_lines_head())
+        typer.echo(request_lines_head(width))
     for found in redecide_all(requests, scenario):
         if as_json:
             comma = "," if summary.requests else ""
             typer.echo(comma + json.dumps(_plain(found), ensure_ascii=False))
         else:
-            typer.echo(line_of(found))
+            typer.echo("\n".join(request_lines(found, width)))
         summary = summary.add(found)
     if as_json:
         typer.echo(f'], "summary": {json.dumps(msgspec.to_builtins(summary))}}}')
@@ -153,13 +161,15 @@ def _say_summary(summary: "Summary", scenario: "Scenario", assumed: str) -> None
     from functions.cli.replay_tables import summary_rows  # noqa: PLC0415
 
     typer.echo("")
-    typer.echo(
+    told = (
         f"{summary.requests} requests under catalogue {scenario.catalogue.version}, every model {assumed}: "
         f"{summary.changed} would go elsewhere, {summary.refused} would be refused; "
         f"{summary.failed} failed when they were made"
     )
+    typer.echo("\n".join(wrapped(told, terminal_width())))
     typer.echo("")
-    say_rows(summary_rows(summary))
+    head, *rows = summary_rows(summary)
+    say_table(head, rows)
 
 
 def _plain(found: "Redecided") -> dict[str, Any]:

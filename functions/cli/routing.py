@@ -3,13 +3,14 @@
 import statistics
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 import typer
 
 from functions.cli.saying import AsJson, say_json
 from functions.errors import PickspinError
+from functions.local.columns import terminal_width, wrapped
 from functions.settings import load_settings
 
 if TYPE_CHECKING:
@@ -112,23 +113,12 @@ def _explained(
 
 
 def _say(found: "Explained", *, is_full: bool, as_json: bool) -> None:
-    from functions.cli.decision_tables import as_plain, short_lines, tables  # noqa: PLC0415
+    from functions.cli.decision_tables import as_plain, full_lines, short_lines  # noqa: PLC0415
 
     if as_json:
         say_json(as_plain(found))
         return
-    for line in short_lines(found):
+    width = terminal_width()
+    lines = [part for line in short_lines(found) for part in wrapped(line, width)]
+    for line in [*lines, *(full_lines(found, width) if is_full else ())]:
         typer.echo(line)
-    if is_full:
-        _print(tables(found))
-
-
-def _print(parts: Any) -> None:
-    from rich.console import Console  # noqa: PLC0415
-
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        # A file or a pipe has no width: nothing is cut there.
-        console = Console(highlight=False, width=200)
-    for part in parts:
-        console.print(part)

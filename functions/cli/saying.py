@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from functions.local.columns import columns_of, lines_of, terminal_width
 from functions.local.probing import url_of
 from functions.settings import load_settings
 
@@ -34,9 +35,19 @@ def say_rows(rows: Sequence[tuple[str, ...]]) -> None:
         typer.echo("  ".join([*cells, row[-1]]).rstrip())
 
 
+def say_table(
+    head: Sequence[str], rows: Sequence[tuple[str, ...]], *, numbers: Sequence[str] = ()
+) -> None:
+    """Prints a table where the terminal is wide enough for it, else a block for each row; nothing is cut."""
+    for line in lines_of(columns_of(head, numbers=numbers), rows, terminal_width()):
+        typer.echo(line)
+
+
 def base_url(url: str | None) -> str:
     """The ingress to ask: the one named, else the one that the settings would start; without `/v1`."""
     if url is not None:
+        if not url.startswith(("http://", "https://")) or not url.partition("://")[2].strip("/"):
+            raise typer.BadParameter(f"{url!r} is not http://host:port", param_hint="--url")
         return url.rstrip("/").removesuffix("/v1")
     ingress = load_settings().ingress
     return url_of(ingress.host, ingress.port)

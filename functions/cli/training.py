@@ -28,7 +28,7 @@ from functions.cli.learning_options import (
     rows_of,
 )
 from functions.cli.recorded_options import DataDir, Since, StoreUrl, Tenant
-from functions.cli.saying import AsJson, say_json, say_rows
+from functions.cli.saying import AsJson, say_json, say_table
 from functions.cli.training_progress import open_progress
 from functions.settings import load_settings
 
@@ -254,12 +254,12 @@ def _say(found: "Manifest", out: Path, *, is_linear: bool) -> None:
     names = sorted({name for each in figures.values() for name in each})
     if names:
         typer.echo("Figures on questions that were kept apart:")
-        say_rows(
-            [("STAGE", *map(str.upper, names))]
-            + [
+        say_table(
+            ("STAGE", *map(str.upper, names)),
+            [
                 (stage, *(str(each.get(name, "")) for name in names))
                 for stage, each in figures.items()
-            ]
+            ],
         )
     size = sum((out / name).stat().st_size for name in found.files)
     typer.echo(f"\nweights {found.version} in {out}, {size / 1e6:.1f} MB")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from functions.cli.saying import AsJson, say_json, say_rows
+from functions.cli.saying import AsJson, say_json, say_table
 from functions.errors import PickspinError
 from functions.settings import load_settings
 
@@ -134,7 +134,7 @@ def _say(report: _Report, *, as_json: bool) -> None:
         return
     from router_model.catalogue_editing import profile_line  # noqa: PLC0415
 
-    rows: list[tuple[str, ...]] = [HEAD]
+    rows: list[tuple[str, ...]] = []
     for one in report.front:
         is_found = _got(one) == _got(report.winner)
         rows.append(_row(f"* {report.name}", report.winner) if is_found else _row("  -", one))
@@ -143,7 +143,7 @@ def _say(report: _Report, *, as_json: bool) -> None:
         f"{report.prompts} prompts; no other weights beat these in accuracy, cost and time at once; "
         "below them the profiles of the catalogue"
     )
-    say_rows(rows)
+    say_table(HEAD, rows)
     typer.echo(f"\nprofiles:\n  {profile_line(report.name, report.winner.profile)}")
 
 

@@ -16,7 +16,7 @@ from functions.ingress.answering import as_refusal, header_safe
 from functions.ingress.deps import cancelling
 from functions.ingress.open_calls import shutting_down
 from functions.ingress.reading import ClientGone
-from router_model.registry import ServiceView
+from router_model.registry import LATE, ServiceView
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -148,6 +148,8 @@ def status_comment(state: State, view: ServiceView | None) -> bytes:
             parts.append(f"eta_s={view.eta_s:.1f}")
         if view.progress is not None and shown is State.LOADING:
             parts.append(f"progress={view.progress:.2f}")
+        if view.is_late and shown is State.LOADING:
+            parts.append(LATE)
     return f": pickspin {' '.join(parts)}\n".encode()
 
 

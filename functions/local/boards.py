@@ -1,15 +1,36 @@
 """From the supervisor's parts to the rows of the live table."""
 
-from functions.local.keeping import Keeper
-from functions.local.processes import resident_bytes
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from functions.local.processes import children_by_parent, tree_bytes
 from functions.local.scaler import Sight
 from functions.local.supervisor import Life, Stack, Supervisor
 from functions.local.table import Board, ModelRow, ProcessRow
 from functions.local.workers import Replica
+from functions.ports import Clock
 from router_model.catalogue import Catalogue
 
+LOOK_S: Final = 3.0
 
-def board_of(stack: Stack, supervisor: Supervisor, recent: tuple[str, ...]) -> Board:
+
+class Trees:
+    """Who started whom, looked at anew only every few seconds: it reads a file of each process of the machine."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._looked_s = -LOOK_S
+        self._children: Mapping[int, Sequence[int]] = {}
+
+    def children(self) -> Mapping[int, Sequence[int]]:
+        """Processes by the one that started them."""
+        now_s = self._clock.monotonic_s()
+        if now_s - self._looked_s >= LOOK_S:
+            self._looked_s, self._children = now_s, children_by_parent()
+        return self._children
+
+
+def board_of(stack: Stack, supervisor: Supervisor, recent: tuple[str, ...], trees: Trees) -> Board:
     """What the table shows now; nothing but a title between two lives."""
     life = supervisor.life
     if life is None:
@@ -18,35 +39,30 @@ def board_of(stack: Stack, supervisor: Supervisor, recent: tuple[str, ...]) -> B
     sights = {} if life.scaler is None else life.scaler.sights
     return Board(
         title=f"Pick and Spin: {state}  ({life.broker.description})",
-        processes=_processes(life),
+        processes=_processes(life, trees.children()),
         models=tuple(_model(sight, stack.catalogue) for sight in sights.values()),
         recent=recent,
     )
 
 
-def _processes(life: Life) -> tuple[ProcessRow, ...]:
+def _processes(life: Life, children: Mapping[int, Sequence[int]]) -> tuple[ProcessRow, ...]:
+    def row(name: str, pid: int | None, state: str, restarts: int) -> ProcessRow:
+        memory = 0 if pid is None else tree_bytes(pid, children)
+        return ProcessRow(name=name, pid=pid, state=state, restarts=restarts, resident_bytes=memory)
+
     rows: list[ProcessRow] = []
     if life.broker.child is not None:
-        rows.append(_row("broker", life.broker.child.pid, "running", 0))
-    if life.broker_keeper is not None:
-        rows.append(_kept(life.broker_keeper))
-    rows += [_kept(keeper) for keeper in life.keepers]
-    rows += [] if life.pool is None else [_worker(replica) for replica in life.pool.all()]
-    return tuple(rows)
+        rows.append(row("broker", life.broker.child.pid, "running", 0))
+    kept = [life.broker_keeper] if life.broker_keeper is not None else []
+    rows += [row(each.name, each.pid, each.state, each.restarts) for each in (*kept, *life.keepers)]
+    replicas = [] if life.pool is None else life.pool.all()
+    return (*rows, *(row(f"worker {r.service.slug}", r.child.pid, _state(r), 0) for r in replicas))
 
 
-def _kept(keeper: Keeper) -> ProcessRow:
-    return _row(keeper.name, keeper.pid, keeper.state, keeper.restarts)
-
-
-def _worker(replica: Replica) -> ProcessRow:
-    state = "draining" if replica.child.is_stopping else "ready" if replica.is_ready else "starting"
-    return _row(f"worker {replica.service.slug}", replica.child.pid, state, 0)
-
-
-def _row(name: str, pid: int | None, state: str, restarts: int) -> ProcessRow:
-    memory = 0 if pid is None else resident_bytes(pid)
-    return ProcessRow(name=name, pid=pid, state=state, restarts=restarts, resident_bytes=memory)
+def _state(replica: Replica) -> str:
+    if replica.child.is_stopping:
+        return "draining"
+    return "ready" if replica.is_ready else "starting"
 
 
 def _model(sight: Sight, catalogue: Catalogue) -> ModelRow:
@@ -61,4 +77,5 @@ def _model(sight: Sight, catalogue: Catalogue) -> ModelRow:
         eta_s=sight.view.eta_s,
         rate_per_s=sight.rate_per_s,
         is_simulated=model is not None and model.simulated,
+        is_late=sight.view.is_late,
     )

@@ -17,7 +17,7 @@ from functions.adapters.private_files import make_private_file, make_private_fol
 from functions.errors import StartupFailed
 from functions.local.announcing import Announcer, Journal, JsonLines, PlainLines, Recent
 from functions.local.banner import banner
-from functions.local.boards import board_of
+from functions.local.boards import Trees, board_of
 from functions.local.checks import check_settings
 from functions.local.preparing import (
     UpOptions,
@@ -112,8 +112,9 @@ async def _serve(stack: Stack, options: UpOptions) -> int:
         )
     if announcer is not recent:
         return await supervisor.run()
+    trees = Trees(clock)
     return await _with_table(
-        console, supervisor.run(), lambda: board_of(stack, supervisor, tuple(recent.lines))
+        console, supervisor.run(), lambda: board_of(stack, supervisor, tuple(recent.lines), trees)
     )
 
 
@@ -124,7 +125,7 @@ async def _with_table(
     with Live(console=console, auto_refresh=False, transient=True) as live:
         task = asyncio.create_task(work)
         while not task.done():
-            live.update(render(board()), refresh=True)
+            live.update(render(board(), *console.size), refresh=True)
             await asyncio.wait({task}, timeout=REFRESH_S)
     return task.result()
 

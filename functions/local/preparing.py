@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+import msgspec
+
 from functions import wiring
 from functions.adapters.private_files import close_to_others, make_private_file
 from functions.errors import StartupFailed
@@ -108,6 +110,33 @@ def locked(directory: Path) -> Iterator[None]:
         lock.write(str(os.getpid()))
         lock.flush()
         yield
+
+
+def held_by(path: Path) -> str | None:
+    """Who holds that lock now (a pid, as far as it has been written); None: nobody, or there is none."""
+    try:
+        with path.open(encoding="ascii") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return lock.read(32).strip() or "unknown"
+    except OSError:
+        pass
+    return None
+
+
+def as_up_would(settings: Settings, *, is_bootstrap_given: bool) -> Settings:
+    """The settings that `pickspin up` goes by, where the command line says nothing: its own broker unless one is named,
+    the directory in full. Ports that are 0 are chosen at the start.
+    """
+    replace = msgspec.structs.replace
+    kind: Literal["kafka", "embedded"] = "kafka" if is_bootstrap_given else "embedded"
+    bootstrap = settings.broker.bootstrap if is_bootstrap_given else ""
+    return replace(
+        settings,
+        data_dir=str(wiring.data_path(settings)),
+        broker=replace(settings.broker, kind=kind, bootstrap=bootstrap),
+    )
 
 
 def effective_catalogue(settings: Settings, options: UpOptions) -> Catalogue:

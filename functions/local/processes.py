@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -154,6 +154,24 @@ def resident_bytes(pid: int) -> int:
     except (OSError, IndexError, ValueError):
         return 0
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def children_by_parent() -> Mapping[int, Sequence[int]]:
+    """Every process of the machine under the one that started it; empty where /proc is not there."""
+    found: dict[int, list[int]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            # The name in parentheses may hold anything.
+            parent = int(path.read_text("utf-8", "replace").rpartition(")")[2].split()[1])
+        except (OSError, IndexError, ValueError):
+            continue
+        found.setdefault(parent, []).append(int(path.parent.name))
+    return found
+
+
+def tree_bytes(pid: int, children: Mapping[int, Sequence[int]]) -> int:
+    """Resident memory of a process and of everything that it started; pages that several share count for each."""
+    return resident_bytes(pid) + sum(tree_bytes(each, children) for each in children.get(pid, ()))
 
 
 def restart_delay_s(failures: int) -> float:

@@ -1,13 +1,25 @@
 """The live table of `pickspin up`: processes, models, and the last few changes. Rendering only."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
+from functions.local.columns import Column, columns_of, lines_of, packed, wrapped
+
+MODEL: Final = columns_of(
+    ("model", "state", "replicas", "lag", "in flight", "req/s", "ready in"),
+    numbers=("replicas", "lag", "in flight", "req/s", "ready in"),
+)
+PROCESS: Final = columns_of(
+    ("process", "pid", "state", "restarts", "memory"), numbers=("pid", "restarts", "memory")
+)
+LEAST_RECENT: Final = 3
+"""Lines of the last changes that are kept, however much else there is."""
+QUIET: Final = frozenset({"cold", "asleep"})
+"""Models in these states are only named where there is no room for a line each."""
 STATE_STYLES = {
     "running": "green",
     "ready": "green",
@@ -30,6 +42,7 @@ class ProcessRow:
     state: str
     restarts: int
     resident_bytes: int
+    """Of it and everything that it started."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +58,7 @@ class ModelRow:
     eta_s: float | None
     rate_per_s: float
     is_simulated: bool
+    is_late: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,51 +71,88 @@ class Board:
     recent: tuple[str, ...]
 
 
-def render(board: Board) -> RenderableType:
-    """The table of a board."""
-    recent = Text("\n".join(board.recent), style="dim")
+def render(board: Board, width: int, height: int) -> RenderableType:
+    """The board on a screen of that size: models first, then processes, then the last changes.
+
+    Names are never cut. Where there is no room for all, processes become one sentence, then sleeping models names only.
+    """
+    room = height - LEAST_RECENT - 3  # title and two empty lines
+    models, processes = _models(board.models, width), _processes(board.processes, width)
+    if len(models) + len(processes) > room:
+        processes = _summary(board.processes, width)
+    if len(models) + len(processes) > room:
+        models = _awake_first(board.models, width)
+    spare = max(LEAST_RECENT, height - 3 - len(models) - len(processes))
+    recent = [line for text in board.recent[-spare:] for line in wrapped(text, width)][-spare:]
     return Group(
-        Text(board.title, style="bold"), _processes(board.processes), _models(board.models), recent
+        Text(board.title, style="bold"),
+        *(models or [Text()]),
+        Text(),
+        *processes,
+        Text(),
+        Text("\n".join(recent), style="dim"),
     )
 
 
-def _processes(rows: Iterable[ProcessRow]) -> Table:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("process")
-    for name in ("pid", "state", "restarts", "memory"):
-        table.add_column(name, justify="left" if name == "state" else "right")
-    for row in rows:
-        table.add_row(
+def _models(rows: Sequence[ModelRow], width: int) -> list[Text]:
+    return _styled(MODEL, [_model_cells(row) for row in rows], [row.state for row in rows], width)
+
+
+def _model_cells(row: ModelRow) -> tuple[str, ...]:
+    return (
+        f"{row.slug} (simulated)" if row.is_simulated else row.slug,
+        row.state,
+        f"{row.replicas}/{row.desired}",
+        str(row.lag),
+        str(row.in_flight),
+        f"{row.rate_per_s:.2f}",
+        "late" if row.is_late else seconds(row.eta_s),
+    )
+
+
+def _awake_first(rows: Sequence[ModelRow], width: int) -> list[Text]:
+    """A line for each model that does something; of the others only the names."""
+    awake = [row for row in rows if row.state not in QUIET or row.lag]
+    asleep = [row for row in rows if row not in awake]
+    names = packed([f"{len(asleep)} asleep:", *(row.slug for row in asleep)], width, indent="")
+    return [*(_models(awake, width) if awake else ()), *(map(Text, names) if asleep else ())]
+
+
+def _processes(rows: Sequence[ProcessRow], width: int) -> list[Text]:
+    cells = [
+        (
             row.name,
             "-" if row.pid is None else str(row.pid),
-            _state(row.state),
+            row.state,
             str(row.restarts),
             mebibytes(row.resident_bytes),
         )
-    return table
+        for row in rows
+    ]
+    return _styled(PROCESS, cells, [row.state for row in rows], width)
 
 
-def _models(rows: Iterable[ModelRow]) -> Table:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("model")
-    table.add_column("state")
-    for name in ("replicas", "lag", "in flight", "requests/s", "ready in"):
-        table.add_column(name, justify="right")
-    for row in rows:
-        table.add_row(
-            f"{row.slug} (simulated)" if row.is_simulated else row.slug,
-            _state(row.state),
-            f"{row.replicas}/{row.desired}",
-            str(row.lag),
-            str(row.in_flight),
-            f"{row.rate_per_s:.2f}",
-            seconds(row.eta_s),
-        )
-    return table
+def _summary(rows: Sequence[ProcessRow], width: int) -> list[Text]:
+    """All processes in a sentence, each by name only where something is the matter with it."""
+    good = [row for row in rows if STATE_STYLES.get(row.state) == "green" and not row.restarts]
+    parts = [f"{len(good)} processes run"]
+    parts += [
+        f"{row.name} is {row.state}" + (f" ({row.restarts} restarts)" if row.restarts else "")
+        for row in rows
+        if row not in good
+    ]
+    total = mebibytes(sum(row.resident_bytes for row in rows))
+    return [Text(line) for line in wrapped("; ".join([*parts, f"{total} in all"]), width)]
 
 
-def _state(state: str) -> Text:
-    return Text(state, style=STATE_STYLES.get(state, ""))
+def _styled(
+    columns: Sequence[Column], rows: Sequence[Sequence[str]], states: Iterable[str], width: int
+) -> list[Text]:
+    lines = [Text(line) for line in lines_of(columns, rows, width)]
+    for state in set(states):
+        for line in lines:
+            line.highlight_words([f" {state}"], STATE_STYLES.get(state, ""))
+    return lines
 
 
 def mebibytes(size_bytes: int) -> str:

@@ -70,11 +70,6 @@ def test_doctor_as_json(cluster, capsys):
     assert cluster == [("default", "", "k:1")]
 
 
-def test_doctor_wants_to_know_where_to_look(capsys):
-    assert main(["doctor"]) == 2
-    assert "--cluster" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize("verb", [["doctor"], ["status"]])
 def test_without_a_cluster_one_line_says_so(verb, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))

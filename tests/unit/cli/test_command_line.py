@@ -119,7 +119,7 @@ def test_a_bad_setting_is_named(monkeypatch, capsys) -> None:
     monkeypatch.setenv("PICKSPIN_PORT", "many")
 
     assert main(["settings"]) == 1
-    assert "port" in capsys.readouterr().err
+    assert "PICKSPIN_PORT must be a whole number" in capsys.readouterr().err
 
 
 def test_nothing_at_all_prints_the_help(capsys) -> None:

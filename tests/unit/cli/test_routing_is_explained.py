@@ -43,6 +43,13 @@ def plain(capsys: Any, *arguments: str) -> Any:
     return json.loads(said(capsys, "--json", *arguments))
 
 
+def rows_of(out: str) -> dict[str, list[str]]:
+    """The cells of each line of the tables, by the first."""
+    lines = out.partition("score = ")[2].splitlines()
+    rows = [line.removeprefix("> ").split() for line in lines]
+    return {row[0]: row for row in rows if row}
+
+
 def test_the_short_answer_says_service_class_stage_score_and_why(capsys: Any) -> None:
     first, second, third, fourth = said(capsys).splitlines()
     assert first == "large  (model large, score 0.800)"
@@ -57,7 +64,7 @@ def test_explain_shows_every_term_of_every_candidate(capsys: Any) -> None:
     out = said(capsys, "--explain", "--profile", "cheap", "--warm")
     assert out.splitlines()[0] == "small  (model small, score 0.825)"
     assert "score = 0.250 R + 0.250 T^ + 0.500 C^" in out
-    rows = {line.split()[0]: line.split() for line in out.splitlines() if line.strip()}
+    rows = rows_of(out)
     assert rows["service"][:6] == ["service", "score", "R", "from", "T^", "C^"]
     assert rows["small"][1:6] == ["0.825", "0.300", "stated", "1.000", "1.000"]
     assert rows["small"][6:14] == [
@@ -82,7 +89,7 @@ def test_what_the_learned_classifier_knows_of_a_model_is_said(
     found = plain(capsys, "--explain")
     assert (found["route_class"], found["stage"]) == ("high", "linear")
     out = said(capsys, "--explain")
-    rows = {line.split()[0]: line.split() for line in out.splitlines() if line.strip()}
+    rows = rows_of(out)
     assert [rows[model][3] for model in ("small", "large")] == ["learned", "learned"]
     assert float(rows["large"][2]) > float(rows["small"][2])
 

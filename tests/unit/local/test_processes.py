@@ -2,6 +2,9 @@
 
 import asyncio
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,9 +14,11 @@ from functions.local.processes import (
     LOG_BYTES,
     Child,
     ChildSpec,
+    children_by_parent,
     last_line,
     resident_bytes,
     restart_delay_s,
+    tree_bytes,
     trim_log,
 )
 
@@ -132,6 +137,21 @@ def test_restarts_wait_longer_each_time_but_never_more_than_ten_seconds() -> Non
     assert delays[0] == pytest.approx(0.2)
     assert delays == sorted(delays)
     assert delays[-1] == pytest.approx(10.0)
+
+
+def test_the_memory_of_a_process_is_that_of_all_it_started() -> None:
+    code = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'input()'])"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE) as parent:
+        deadline = time.monotonic() + 20.0
+        while not (children := children_by_parent().get(parent.pid)):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        found = tree_bytes(parent.pid, {parent.pid: children})
+        alone = resident_bytes(parent.pid)
+        assert parent.stdin is not None
+        parent.stdin.close()
+
+    assert found >= alone + 1024 * 1024
 
 
 def test_memory_of_a_process_that_is_gone_is_zero() -> None:

@@ -3,7 +3,9 @@
 import io
 import json
 from datetime import UTC, datetime
+from typing import Any
 
+import pytest
 from rich.console import Console
 
 from functions.local.announcing import RECENT, Change, JsonLines, PlainLines, Recent
@@ -81,35 +83,59 @@ def test_the_table_keeps_only_the_last_changes() -> None:
     assert len(recent.lines) == RECENT
 
 
-def test_the_table_shows_processes_models_and_simulation() -> None:
+def process(name: str, state: str = "running", **fields: int | None) -> ProcessRow:
+    known: dict[str, Any] = {"pid": 42, "restarts": 0, "resident_bytes": 35 * 2**20} | fields
+    return ProcessRow(name=name, state=state, **known)
+
+
+def model(slug: str, state: str = "cold", **fields: Any) -> ModelRow:
+    known: dict[str, Any] = {
+        "replicas": 0, "desired": 1, "lag": 5, "in_flight": 0, "eta_s": 2.5, "rate_per_s": 0.25,
+        "is_simulated": False,
+    }  # fmt: skip
+    return ModelRow(slug=slug, state=state, **(known | fields))
+
+
+def drawn(board: Board, width: int = 80, height: int = 24) -> list[str]:
+    out = io.StringIO()
+    Console(file=out, width=width).print(render(board, width, height))
+    return [line.rstrip() for line in out.getvalue().splitlines()]
+
+
+def test_the_table_shows_models_first_then_processes_then_changes() -> None:
     board = Board(
         title="Pick and Spin: ready",
-        processes=(
-            ProcessRow(
-                name="ingress", pid=42, state="running", restarts=0, resident_bytes=35 * 2**20
-            ),
-            ProcessRow(name="router", pid=None, state="restarting", restarts=3, resident_bytes=0),
-        ),
-        models=(
-            ModelRow(
-                slug="sim",
-                state="cold",
-                replicas=0,
-                desired=1,
-                lag=5,
-                in_flight=0,
-                eta_s=2.5,
-                rate_per_s=0.25,
-                is_simulated=True,
-            ),
-        ),
+        processes=(process("ingress"), process("router", "restarting", pid=None, restarts=3)),
+        models=(model("sim", is_simulated=True), model("big", "loading", is_late=True)),
         recent=("12:00:00  sim cold",),
     )
-    out = io.StringIO()
-    Console(file=out, width=120).print(render(board))
 
-    for text in ("42", "35 MiB", "restarting", "sim (simulated)", "0/1", "2.5 s", "12:00:00"):
-        assert text in out.getvalue()
+    text = "\n".join(drawn(board))
+
+    wanted = ("sim (simulated)", "0/1", "2.5 s", " late", "35 MiB", "restarting", "12:00:00")
+    assert [text.index(each) for each in wanted] == sorted(text.index(each) for each in wanted)
+
+
+PROCESSES = (*map(process, ("broker", "ingress", "source", "recorder", "callbacks")),
+             process("router", "restarting", restarts=3))  # fmt: skip
+RECENT_LINES = tuple(f"12:00:0{i}  a change number {i}" for i in range(8))
+
+
+@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize("count", [2, 9, 40])
+def test_everything_fits_on_the_screen_and_no_name_is_cut(width: int, count: int) -> None:
+    names = [f"a-model-with-a-rather-long-name-of-number-{i}" for i in range(count)]
+    models = (model(names[0], "ready"), *(model(name, lag=0) for name in names[1:]))
+    board = Board(title="ready", processes=PROCESSES, models=models, recent=RECENT_LINES)
+    height = 24 if width == 80 else 40
+
+    lines = drawn(board, width, height)
+
+    assert max(map(len, lines)) <= width
+    assert count == 40 or len(lines) <= height
+    assert all(any(name in line for line in lines) for name in names)
+    assert any("router" in line and "restarting" in line for line in lines)
+    assert lines[-1].endswith("a change number 7")
 
 
 def test_sizes_and_times_that_are_not_known_are_dashes() -> None:

@@ -213,9 +213,7 @@ def read_logprobs(found: Any, *, is_chat: bool, offset: int = 0) -> dict[str, An
         return lists or None
     entries = found.get("content")
     if not isinstance(entries, list):
-        return {
-            name: found[name] for name in COMPLETION_LOGPROBS if isinstance(found.get(name), list)
-        }
+        return _read_lists(found)
     tokens = [_read_token(entry) for entry in entries if isinstance(entry, dict)]
     offsets = []
     for token in tokens:
@@ -233,8 +231,9 @@ def read_logprobs(found: Any, *, is_chat: bool, offset: int = 0) -> dict[str, An
 
 def _read_token(entry: Mapping[str, Any]) -> dict[str, Any]:
     tops = entry.get("top_logprobs")
-    found = [_read_pair(top) for top in tops if isinstance(top, dict)] if tops else []
-    return _read_pair(entry) | {"top_logprobs": found}
+    found = tops if isinstance(tops, list) else []
+    pairs = [_read_pair(top) for top in found if isinstance(top, dict)]
+    return _read_pair(entry) | {"top_logprobs": pairs}
 
 
 def _read_pair(entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -242,5 +241,25 @@ def _read_pair(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "token": token if isinstance(token, str) else "",
         "logprob": logprob if type(logprob) in {int, float} else _LEAST_LOGPROB,
-        "bytes": data if isinstance(data, list) else None,
+        "bytes": data if _is_list_of(data, int) else None,
     }
+
+
+def _read_lists(found: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The lists of a completion's log probabilities; what is not known (the first token's, with `echo`) stays None."""
+    lists = {name: found[name] for name in COMPLETION_LOGPROBS if isinstance(found.get(name), list)}
+    is_known = (
+        _is_list_of(lists.get("tokens", []), str)
+        and _is_list_of(lists.get("text_offset", []), int)
+        and _is_list_of(lists.get("token_logprobs", []), int, float, type(None))
+        and _is_list_of(lists.get("top_logprobs", []), dict, type(None))
+        and all(
+            _is_list_of(list((top or {}).values()), int, float)
+            for top in lists.get("top_logprobs", [])
+        )
+    )
+    return lists if lists and is_known else None
+
+
+def _is_list_of(found: Any, *kinds: type) -> bool:
+    return isinstance(found, list) and all(type(item) in kinds for item in found)

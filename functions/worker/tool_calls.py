@@ -64,7 +64,7 @@ class ToolCalls:
         self._by_index: dict[int, _Call] = {}
         self._by_id: dict[str, _Call] = {}
         self.size = 0
-        """Bytes of arguments so far."""
+        """Bytes of names and arguments so far."""
 
     def __bool__(self) -> bool:
         return bool(self._calls)
@@ -162,6 +162,7 @@ class ToolCalls:
             self._by_index[piece.index] = call
         self._by_id[call.id] = call
         self._say(call, piece.text)
+        self.size += len(piece.name.encode("utf-8", "replace"))
         said = {"name": piece.name} if piece.name else {}
         return {
             "index": number,
@@ -175,6 +176,7 @@ class ToolCalls:
         # Whoever reads a stream joins names: one that is repeated is said once, one in parts is passed on in parts.
         if piece.name and piece.name != call.name:
             call.name += piece.name
+            self.size += len(piece.name.encode("utf-8", "replace"))
             said["name"] = piece.name
         if piece.text:
             self._say(call, piece.text)

@@ -5,12 +5,15 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from openai.types import Completion, CreateEmbeddingResponse
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from events.types import Operation
 from functions.errors import ApiError
 from functions.worker import failures, replies
+from functions.worker.assembling import Assembler
 from functions.worker.failures import BadReply, CallFailed, NotNow
 from functions.worker.replies import Shape
 
@@ -243,29 +246,79 @@ def test_embeddings_are_checked_and_ordered() -> None:
             replies.check_reply({"data": bad}, shape)
 
 
-@given(
-    st.recursive(
-        st.none() | st.booleans() | st.integers() | st.text(max_size=5),
-        lambda inner: (
-            st.lists(inner, max_size=3)
-            | st.dictionaries(
-                st.sampled_from(
-                    ["choices", "index", "message", "content", "usage", "error", "code"]
-                ),
-                inner,
-                max_size=4,
-            )
-        ),
-        max_leaves=20,
-    )
+NAMES = [
+    "choices", "index", "message", "delta", "content", "text", "usage", "error", "code", "role", "type", "detail",
+    "tool_calls", "function", "custom", "name", "arguments", "id", "function_call", "refusal", "annotations",
+    "logprobs", "tokens", "token", "top_logprobs", "bytes", "finish_reason", "data", "embedding", "prompt_tokens",
+    "completion_tokens_details", "reasoning", "thinking", "url_citation", "x_groq", "system_fingerprint",
+]  # fmt: skip
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=5)
+    ),
+    max_leaves=30,
 )
-def test_no_reply_crashes_the_check(found: Any) -> None:
-    reply = found if isinstance(found, dict) else {"choices": found}
+
+
+def choices_of(kind: str) -> Any:
+    """Replies or chunks that are right down to one choice, and anything in it."""
+    inner = st.dictionaries(st.sampled_from(NAMES), ANYTHING, max_size=5)
+    entry = st.fixed_dictionaries(
+        {kind: inner}, optional={"logprobs": ANYTHING, "finish_reason": ANYTHING}
+    )
+    return st.fixed_dictionaries(
+        {"choices": st.lists(entry, min_size=1, max_size=1)}, optional={"usage": ANYTHING}
+    )
+
+
+REFUSED = (ApiError, CallFailed, NotNow)
+
+
+@pytest.mark.parametrize("operation", Operation)
+@settings(max_examples=40)
+@given(found=ANYTHING | choices_of("message"))
+def test_no_reply_crashes_the_check(operation: Operation, found: Any) -> None:
+    shape = Shape(operation=operation, reply_id="r", model="small", created=0)
+    reply = found if isinstance(found, dict) else {"choices": found, "data": found}
     try:
-        checked, _ = replies.check_reply(reply, CHAT)
-    except (BadReply, ApiError):
+        checked, _ = replies.check_reply(reply, shape)
+    except REFUSED:
         return
-    json.dumps(checked)
+    json.dumps(checked, allow_nan=False)
+    kinds = {
+        Operation.CHAT: ChatCompletion,
+        Operation.COMPLETIONS: Completion,
+        Operation.EMBEDDINGS: CreateEmbeddingResponse,
+    }
+    if operation is not Operation.EMBEDDINGS:  # vectors may be texts, which the type does not know
+        kinds[operation].model_validate(checked, strict=True)
+
+
+@pytest.mark.parametrize("operation", [Operation.CHAT, Operation.COMPLETIONS])
+@settings(max_examples=40)
+@given(chunks=st.lists(ANYTHING | choices_of("delta"), max_size=4))
+def test_no_chunk_crashes_the_assembler(operation: Operation, chunks: list[Any]) -> None:
+    shape = Shape(operation=operation, reply_id="r", model="small", created=0)
+    assembler = Assembler(shape, max_bytes=10_000, max_tokens=None, has_usage=True)
+    kind = ChatCompletionChunk if operation is Operation.CHAT else None
+    try:
+        shown = [assembler.add(chunk) for chunk in chunks if isinstance(chunk, dict)]
+        shown += assembler.endings()
+        whole, _ = assembler.result()
+    except REFUSED:
+        return
+    json.dumps(whole, allow_nan=False)
+    for chunk in shown:
+        if kind is not None and chunk is not None:
+            kind.model_validate(chunk, strict=True)
+
+
+@settings(max_examples=40)
+@given(ANYTHING, st.sampled_from([400, 404, 422, 429, 500, 501, 503]))
+def test_no_error_crashes_the_reader_of_errors(body: Any, status: int) -> None:
+    assert isinstance(failures.of_status(status, {}, body), REFUSED)
+    assert isinstance(failures.of_error_object(body), REFUSED)
 
 
 @pytest.mark.parametrize(

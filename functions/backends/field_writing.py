@@ -15,6 +15,8 @@ from router_model.server_fields import ServerKind, Version, without_idle
 
 _STRUCTURED_SINCE: Final[Version] = (0, 11)
 """vLLM: `structured_outputs` took the place of `guided_json` and the like."""
+_LOOK_BACK: Final = 65_536
+"""Tokens that llama.cpp keeps for a penalty (4 bytes each); newer versions take no -1 for all."""
 _SAID: Final = frozenset({STRUCTURED, *GUIDED, *REFUSED_FIELDS})
 _Body = dict[str, Any]
 
@@ -29,7 +31,7 @@ def in_words_of(
         found.pop("tools", None)
     if kind == "llamacpp" and "repeat_penalty" in found:
         # It looks back over 64 tokens by default, the others over everything.
-        found.setdefault("repeat_last_n", -1)
+        found.setdefault("repeat_last_n", _LOOK_BACK)
     if form is None:
         return found
     written = _write(form, kind, version)

@@ -37,7 +37,7 @@ WRAPPED = {"type": "json_schema", "json_schema": {"name": "answer", "schema": SC
         ("sglang", {"structured_outputs": {"json_object": True}}, {
             "response_format": {"type": "json_object"}
         }),
-        ("llamacpp", {"repetition_penalty": 1.2}, {"repeat_penalty": 1.2, "repeat_last_n": -1}),
+        ("llamacpp", {"repetition_penalty": 1.2}, {"repeat_penalty": 1.2, "repeat_last_n": 65_536}),
         ("sglang", {"include_stop_str_in_output": True}, {"no_stop_trim": True}),
         ("vllm", {"chat_template_kwargs": {"a": False}}, {"chat_template_kwargs": {"a": False}}),
         ("vllm", {"ignore_eos": True, "top_k": -1}, {"ignore_eos": True, "top_k": -1}),

@@ -58,6 +58,7 @@ def test_smollm2_streams_an_answer_through_a_worker(
             assert 0 < data["usage"]["completion_tokens"] <= 8
             assert len(found.chunks(event.id)) >= 1
             await sure_and_unsure(found, wait_until)
+            await fields_of_servers(found, wait_until)
             worker.stop()
             assert await running == 0
             states = {
@@ -67,6 +68,37 @@ def test_smollm2_streams_an_answer_through_a_worker(
             assert states >= {"loading", "warming", "ready", "stopped"}
 
     asyncio.run(scenario())
+
+
+TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
+FIELDS: list[tuple[dict[str, Any], Callable[[Any], bool]]] = [
+    ({"ignore_eos": True}, lambda data: data["usage"]["completion_tokens"] == 8),
+    (
+        {"repetition_penalty": 1.2, "top_k": 5, "min_p": 0.1},
+        lambda data: data["choices"][0]["message"]["content"],
+    ),
+    (
+        {"guided_choice": ["yes", "no"]},
+        lambda data: data["choices"][0]["message"]["content"] in {"yes", "no"},
+    ),
+    ({"chat_template_kwargs": {"enable_thinking": False}}, lambda data: data["choices"]),
+    (
+        {"tools": TOOLS, "tool_choice": "required"},
+        lambda data: data["error"]["code"] == "capability_missing",
+    ),
+    ({"n": 9}, lambda data: data["error"]["param"] == "n"),
+]
+
+
+async def fields_of_servers(found: Any, wait_until: Callable[..., Any]) -> None:
+    """What a field asks for is done by the real server, or refused by what that says of itself."""
+    for fields, holds in FIELDS:
+        body = {"messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 8, **fields}
+        event = found.request(body=body, wait_s=30.0)
+        found.log.store(found.routed(event, service=SERVICE))
+        await wait_until(lambda event=event: found.terminals(event.id), 30.0)
+        data = json.loads(found.terminals(event.id)[0].data)
+        assert holds(data), (fields, data)
 
 
 async def sure_and_unsure(found: Any, wait_until: Callable[..., Any]) -> None:

@@ -122,7 +122,8 @@ class IngressSettings(Group, frozen=True, kw_only=True):
     allowed_hosts: str = ""
     """Without keys: further names that calls may be sent to (`Host`) beside `host`, loopback and dotless names."""
     allowed_origins: str = ""
-    """Without keys: further origins (`https://chat.example`) whose pages may call, beside those of such hosts."""
+    """Origins (`https://chat.example`, comma-separated) whose pages may call and read answers (CORS); `*`, with keys
+    only: all. Without keys pages of such hosts may call too, but not read."""
     callback_hosts: str = ""
     """Allow-list of callback hosts (comma-separated, `*.example.org` allowed); empty: any public https host."""
     callback_allow_http: bool = False

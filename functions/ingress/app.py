@@ -18,6 +18,7 @@ from functions.ingress import (
     responses,
     targets,
 )
+from functions.ingress.cross_origin import CrossOrigin
 from functions.ingress.deps import Deps
 from functions.ingress.guarding import Guard, on_http_exception
 
@@ -38,7 +39,10 @@ def build_app(deps: Deps, *, lifespan: Lifespan[Starlette] | None = None) -> Sta
             *health.routes(deps),
             *openapi.routes(),
         ],
-        middleware=[Middleware(Guard, deps=deps)],
+        middleware=[
+            Middleware(CrossOrigin, settings=deps.settings.ingress),
+            Middleware(Guard, deps=deps),
+        ],
         exception_handlers={HTTPException: on_http_exception},
         lifespan=lifespan,
     )

@@ -11,6 +11,7 @@ from urllib.parse import unquote
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from events import ids
@@ -123,16 +124,24 @@ class Guard:
 
 
 async def on_http_exception(request: Request, error: Exception) -> Response:
-    """What the framework itself refuses: unknown paths, wrong methods, broken forms."""
+    """What the framework itself refuses: unknown paths, wrong methods, broken forms. `OPTIONS` is told the methods."""
     status = error.status_code if isinstance(error, HTTPException) else HTTPStatus.BAD_REQUEST
     found = _BY_STATUS.get(status) or ApiError("invalid_body", "The request is not valid.")
     response = refusal(found, request.scope["state"]["request_id"])
-    allow = (
-        error.headers.get("Allow") if isinstance(error, HTTPException) and error.headers else None
-    )
-    if allow is not None:
-        response.headers["allow"] = allow
+    if status == HTTPStatus.METHOD_NOT_ALLOWED:
+        if request.method == "OPTIONS":
+            response = Response(status_code=HTTPStatus.NO_CONTENT)
+        response.headers["allow"] = _methods_of(request)
     return response
+
+
+def _methods_of(request: Request) -> str:
+    """Every method that the path takes, of whichever route."""
+    found = {"OPTIONS"}
+    for route in request.app.routes:
+        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
+            found |= route.methods or set()
+    return ", ".join(sorted(found))
 
 
 def check_head(scope: Scope) -> None:

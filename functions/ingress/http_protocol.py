@@ -10,8 +10,9 @@ import socket
 from http import HTTPStatus
 from typing import Any, Final
 
+from uvicorn._types import ASGISendEvent
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from events.json_codec import dumps
@@ -19,6 +20,7 @@ from events.limits import DEFAULT_LIMITS
 from functions.errors import ApiError
 from functions.settings import IngressSettings
 
+_NO_CHUNKS: Final = "1.0"
 HEAD_S: Final = 10.0
 """A request's head must be complete this long after its first byte (or after the connection opened)."""
 _LINE_SPARE_BYTES: Final = 4096
@@ -26,6 +28,28 @@ _LINE_SPARE_BYTES: Final = 4096
 LIMIT_BYTES: Final = DEFAULT_LIMITS.max_header_bytes + _LINE_SPARE_BYTES
 FRAMING_A_BYTE: Final = 8
 """A body in chunks may have this much around each of its bytes: the smallest honest chunk has five."""
+
+
+class UntilClosed:
+    """The `send` of one exchange with a client of HTTP/1.0, which knows no chunks: what has no length ends with the
+    connection.
+    """
+
+    def __init__(self, cycle: RequestResponseCycle) -> None:
+        self._cycle = cycle
+        self._send = cycle.send
+        self._has_length = True
+
+    async def __call__(self, message: ASGISendEvent) -> None:
+        if message["type"] == "http.response.start":
+            names = [name.lower() for name, _ in message.get("headers", ())]
+            self._has_length = b"content-length" in names
+            if not self._has_length:
+                self._cycle.chunked_encoding = False
+        elif message["type"] == "http.response.body" and not self._has_length:
+            # The server counts what a length promised: here each part promises itself.
+            self._cycle.expected_content_length = len(message.get("body", b""))
+        await self._send(message)
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -94,6 +118,8 @@ class BoundedProtocol(HttpToolsProtocol):
         state: dict[str, Any] = self.scope["state"]
         state["abort"] = self.transport.abort
         super().on_headers_complete()
+        if self.scope["http_version"] == _NO_CHUNKS and self.cycle is not None:
+            self.cycle.send = UntilClosed(self.cycle)  # type: ignore[method-assign]
 
     def on_body(self, body: bytes) -> None:
         self._body_bytes += len(body)

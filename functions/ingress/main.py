@@ -21,6 +21,7 @@ from functions.adapters.clock import SystemClock
 from functions.errors import StartupFailed
 from functions.ingress.admission import Outstanding
 from functions.ingress.app import build_app
+from functions.ingress.cross_origin import check_origins
 from functions.ingress.deps import Deps
 from functions.ingress.event_door import reply_topics
 from functions.ingress.http_protocol import bounded_protocol
@@ -57,6 +58,7 @@ def run(settings: Settings) -> int:
     StopFlag.install()  # uvicorn raises the signal again at its end: it must find a handler that only notes it
     keys = Keys.parse(settings.ingress.api_keys)
     check_exposure(settings, has_keys=bool(keys))
+    check_origins(settings.ingress, has_keys=bool(keys))
     catalogue = wiring.load_catalogue(settings)
     cluster = wiring.open_log(settings)
     parts = build(settings, cluster, catalogue, keys)

@@ -20,8 +20,8 @@ class Origins:
 
     def __init__(self, settings: IngressSettings, *, checks: bool) -> None:
         self._checks = checks
-        self._hosts = {_without_dot(settings.host), *_entries(settings.allowed_hosts)}
-        self._origins = frozenset(_entries(settings.allowed_origins))
+        self._hosts = {_without_dot(settings.host), *entries_of(settings.allowed_hosts)}
+        self._origins = frozenset(entries_of(settings.allowed_origins))
 
     def check(self, method: str, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Returns when the call may go on.
@@ -97,7 +97,8 @@ def _without_dot(name: str) -> str:
     return name.strip().lower().removesuffix(".")
 
 
-def _entries(text: str) -> list[str]:
+def entries_of(text: str) -> list[str]:
+    """The names or origins of a setting that lists them."""
     return [_without_dot(part) for part in text.split(",") if part.strip()]
 
 

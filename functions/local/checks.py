@@ -11,8 +11,9 @@ from urllib.parse import urlsplit
 from functions import wiring
 from functions.callbacks.schedule import parse_schedule
 from functions.errors import StartupFailed
+from functions.ingress.cross_origin import check_origins
 from functions.ingress.identity import Keys
-from functions.settings import BrokerSettings, Settings
+from functions.settings import BrokerSettings, IngressSettings, Settings
 
 SQLITE_HEAD: Final = b"SQLite format 3\0"
 GGUF_HEAD: Final = b"GGUF"
@@ -27,7 +28,7 @@ def check_settings(settings: Settings) -> None:
         StartupFailed: one line, which names every variable that is at fault.
     """
     found = [
-        *_raised(lambda: Keys.parse(settings.ingress.api_keys)),
+        *_raised(lambda: _check_ingress(settings.ingress)),
         *_raised(lambda: parse_schedule(settings.callbacks.schedule_s)),
         *broker_problems(settings.broker),
         *_weights_problems(settings.router.weights),
@@ -35,6 +36,10 @@ def check_settings(settings: Settings) -> None:
     ]
     if found:
         raise StartupFailed("; ".join(found))
+
+
+def _check_ingress(settings: IngressSettings) -> None:
+    check_origins(settings, has_keys=bool(Keys.parse(settings.api_keys)))
 
 
 def broker_problems(broker: BrokerSettings) -> Iterator[str]:

@@ -255,3 +255,35 @@ async def test_two_good_requests_on_one_connection_are_both_answered(rig: Any, l
     async with live(rig) as client:
         received, _ = await exchange(client, one + last)
     assert received.count(b"HTTP/1.1 200") == 2
+
+
+OLD = b"POST /v1/chat/completions HTTP/1.0\r\ncontent-type: application/json\r\n"
+
+
+async def test_a_client_of_http_1_0_gets_its_answer_and_the_connection_ends(
+    rig: Any, live: Any
+) -> None:
+    async with live(rig) as client:
+        received, is_closed = await exchange(
+            client, OLD + b"content-length: %d\r\n\r\n" % len(BODY) + BODY
+        )
+    status, body = first_answer(received)
+    assert (status, is_closed) == (200, True)
+    assert body["choices"][0]["message"]["content"] == "hello"
+
+
+async def test_a_stream_to_a_client_of_http_1_0_has_no_chunks_and_ends_with_the_connection(
+    rig: Any, live: Any
+) -> None:
+    body = BODY[:-1] + b', "stream": true}'
+    async with live(rig) as client:
+        received, is_closed = await exchange(
+            client, OLD + b"content-length: %d\r\n\r\n" % len(body) + body
+        )
+    head, _, events = received.partition(b"\r\n\r\n")
+    assert is_closed
+    assert b"transfer-encoding" not in head.lower()
+    assert b"connection: close" in head.lower()
+    assert events.endswith(b"data: [DONE]\n\n")
+    lines = [line for line in events.split(b"\n") if line]
+    assert all(line.startswith((b":", b"data: ")) for line in lines)

@@ -6,7 +6,7 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 
-from router_model.success_heads import Array, Heads, OutlierGate
+from router_model.success_heads import Array, ComplexityHead, Heads, OutlierGate
 
 MAX_TOKENS: Final = 96
 """The encoder reads this many tokens of a prompt: its time is nearly proportional to them."""
@@ -34,6 +34,7 @@ class EncoderStage:
     tokenizer: Tokenizer
     heads: Heads
     gate: OutlierGate
+    complexity: ComplexityHead | None = None
 
     def pooled(self, text: str) -> Array:
         """The network's output for one text [K]: the [CLS] state, then the mean over tokens."""

@@ -1,20 +1,22 @@
 """The learned classifier: linear stage, encoder stage, or both (hybrid: the encoder where the linear stage is unsure).
 
-Off the training distribution it abstains: the class is the keyword rule's, and priors stand in for chances.
+A prompt unlike those whose outcomes were learned gets no chances: priors stand in. Its class is judged all the same
+where its words are known, by heads that have learned from labelled prompts; else the classifier abstains, and the class
+is the fallback's.
 """
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 
 from events.types import Operation
-from router_model.classifier import Classification, Classifier
+from router_model.classifier import Classification, Classifier, RouteClass
 from router_model.encoder import EncoderStage
 from router_model.features import PromptFeatures
 from router_model.linear import LinearStage
-from router_model.success_heads import CLASSES, Array, Heads
+from router_model.success_heads import CLASSES, Array, ComplexityHead, Heads
 
 Mode = Literal["linear", "transformer", "hybrid"]
 MODES: Final[tuple[Mode, ...]] = ("linear", "transformer", "hybrid")
@@ -30,7 +32,8 @@ class LearnedClassifier:
         encoder: the second stage; None only with `mode` linear.
         fallback: finds the class where this abstains.
         mode: which stages decide. The encoder is never asked where one model alone may answer: there is no choice.
-        band: hybrid: the encoder is asked where the two likeliest classes of the linear stage are closer than this.
+        band: hybrid: the encoder is asked where the two likeliest classes of the linear stage's outcomes are closer
+            than this, and where it gives no chances.
     """
 
     def __init__(
@@ -50,51 +53,70 @@ class LearnedClassifier:
         self._band = 2.0 if mode == "transformer" else band
 
     def classify(self, features: PromptFeatures, models: Sequence[str] = ()) -> Classification:
-        """Reasons: `linear`, `encoder`, `abstained` (unlike anything trained on), `unusable` (a stage gave
+        """Reasons: `linear`, `encoder`, `abstained` (unlike anything learned from), `unusable` (a stage gave
         numbers that cannot be right).
         """
         if features.operation is Operation.EMBEDDINGS or not features.text:
             return self._fallback.classify(features, models)
-        latent, coverage = self._linear.latent(features.text)
-        if not _is_usable(latent):
+        read = self._linear.read(features.text)
+        if not _is_usable(read.latent):
             return self._abstained(features, "unusable")
-        if self._linear.is_outlier(latent, coverage):
+        can_class = self._linear.can_class(read.known_words)
+        has_chances = not self._linear.is_outlier(read.latent, read.coverage)
+        if not (can_class or has_chances):
             return self._abstained(features, "abstained")
-        heads, stage = self._linear.heads, "linear"
-        chances = heads.class_chances(latent)
-        seen = latent
-        if self._encoder is not None and len(models) != 1 and _margin(chances) < self._band:
+        judged = _Judged(
+            "linear", self._linear.heads, self._linear.complexity, read.latent, read.latent
+        )
+        if self._encoder is not None and len(models) != 1 and self._is_unsure(judged, has_chances):
             pooled = self._encoder.pooled(features.text)
             if not _is_usable(pooled):
                 return self._abstained(features, "unusable")
-            if self._encoder.gate.is_outlier(pooled):
+            has_chances = has_chances and not self._encoder.gate.is_outlier(pooled)
+            if not (can_class or has_chances):
                 return self._abstained(features, "abstained")
-            heads, stage = self._encoder.heads, "encoder"
-            seen = np.concatenate((pooled, latent))
-            chances = heads.class_chances(seen)
-        return self._found(heads, seen, latent, chances, stage, models)
+            seen = np.concatenate((pooled, read.latent))
+            judged = _Judged(
+                "encoder", self._encoder.heads, self._encoder.complexity, seen, read.latent
+            )
+        if not has_chances:
+            return Classification(judged.route_class, judged.stage)
+        return self._found(judged, models)
 
-    def _found(
-        self,
-        heads: Heads,
-        seen: Array,
-        latent: Array,
-        chances: Array,
-        stage: str,
-        models: Sequence[str],
-    ) -> Classification:
-        usual, tokens = self._linear.lengths.tokens(latent, models)
+    def _is_unsure(self, judged: "_Judged", has_chances: bool) -> bool:  # noqa: FBT001
+        """Whether the linear stage leaves the prompt to the encoder."""
+        return not has_chances or _margin(judged.heads.class_chances(judged.seen)) < self._band
+
+    def _found(self, judged: "_Judged", models: Sequence[str]) -> Classification:
+        usual, tokens = self._linear.lengths.tokens(judged.latent, models)
         return Classification(
-            route_class=CLASSES[int(chances.argmax())],
-            reason=stage,
-            success=heads.success(seen, models),
-            tier_success=heads.tier_success(seen),
+            route_class=judged.route_class,
+            reason=judged.stage,
+            success=judged.heads.success(judged.seen, models),
+            tier_success=judged.heads.tier_success(judged.seen),
             answer_tokens=tokens,
             typical_answer_tokens=usual,
         )
 
     def _abstained(self, features: PromptFeatures, reason: str) -> Classification:
         return replace(self._fallback.classify(features), reason=reason)
+
+
+class _Judged(NamedTuple):
+    """The stage that decides, its heads, what it sees of the prompt, and what the linear stage sees."""
+
+    stage: str
+    heads: Heads
+    complexity: ComplexityHead | None
+    seen: Array
+    latent: Array
+
+    @property
+    def route_class(self) -> RouteClass:
+        """By the head that learned from labels, where there is one."""
+        if self.complexity is not None:
+            return self.complexity.route_class(self.seen)
+        return CLASSES[int(self.heads.class_chances(self.seen).argmax())]
 
 
 def _margin(chances: Array) -> float:

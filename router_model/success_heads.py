@@ -68,6 +68,21 @@ class Heads:
 
 
 @dataclass(frozen=True, slots=True)
+class ComplexityHead:
+    """The class of a prompt, learned from labelled prompts: logits of `CLASSES` over what a stage sees [K].
+
+    `class_weight` of `Heads` has learned from outcomes instead, where "high" means harder than usual questions of the
+    same benchmarks: of examinations that tells something, of a greeting nothing.
+    """
+
+    weight: Array
+    bias: Array
+
+    def route_class(self, seen: Array) -> RouteClass:
+        return CLASSES[int((self.weight @ seen + self.bias).argmax())]
+
+
+@dataclass(frozen=True, slots=True)
 class LengthHead:
     """Expected answer tokens: exp(latent . weight + bias + what the model adds). `weight`: [K]."""
 

@@ -15,17 +15,20 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from router_model.classifier import Classifier, KeywordClassifier
+from router_model.classifier import Classifier
 from router_model.encoder import MAX_TOKENS, EncoderStage, Network, Tokenizer
+from router_model.everyday_rule import EverydayRule
 from router_model.learned import LearnedClassifier, Mode
 from router_model.linear import LinearStage
 from router_model.prompt_terms import NUMBER_NAMES, SCHEME
-from router_model.success_heads import Heads, LengthHead, OutlierGate
+from router_model.success_heads import ComplexityHead, Heads, LengthHead, OutlierGate
 from router_model.weights_checks import check_encoder, check_linear
 
 SHIPPED: Final = Path(__file__).parent / "weights"
 MANIFEST: Final = "manifest.json"
 LINEAR, ENCODER, NETWORK, TOKENIZER = "linear.npz", "encoder.npz", "encoder.onnx", "tokenizer.json"
+COMPLEXITY_WEIGHT, COMPLEXITY_BIAS = "complexity_weight", "complexity_bias"
+"""Arrays of both npz files that older weights, and those without labelled prompts, do not have."""
 FORMAT: Final = 1
 MAX_FILE_BYTES: Final = 512 * 1024 * 1024
 REMEDY: Final = "reinstall, or train again with `pickspin train`"
@@ -54,6 +57,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     least_coverage: float
     linear_threshold: float
     encoder_threshold: float | None = None
+    least_known_words: float = 0.0
+    """See `LinearStage`; counts only where there are complexity heads."""
     version: str = ""
     """First 12 hex digits of the hash over `files`: names these weights in decisions and on pages."""
     training: Mapping[str, Any] = {}
@@ -72,7 +77,7 @@ def load_learned(
     Args:
         directory: where the weights are.
         mode: `linear` reads nothing of an encoder.
-        fallback: decides where the classifier abstains; None: the keyword rule.
+        fallback: decides where the classifier abstains; None: the everyday rule.
         threads: that onnxruntime may use for one prompt.
 
     Raises:
@@ -81,7 +86,7 @@ def load_learned(
     where = SHIPPED if directory is None else directory
     manifest = read_manifest(where)
     linear, encoder = load_stages(where, manifest, has_encoder=mode != "linear", threads=threads)
-    rule = KeywordClassifier() if fallback is None else fallback
+    rule = EverydayRule() if fallback is None else fallback
     return LearnedClassifier(linear, encoder, rule, mode=mode, band=manifest.band)
 
 
@@ -190,6 +195,8 @@ def _linear(held: dict[str, Any], manifest: Manifest) -> LinearStage:
         ),
         gate=OutlierGate(_floats(held["centroids"]), manifest.linear_threshold),
         least_coverage=manifest.least_coverage,
+        complexity=_complexity(held),
+        least_known_words=manifest.least_known_words,
     )
 
 
@@ -204,6 +211,7 @@ def _encoder(directory: Path, manifest: Manifest, threads: int) -> EncoderStage:
         tokenizer=_tokenizer(verified(directory, TOKENIZER, manifest)),
         heads=_heads(held),
         gate=OutlierGate(_floats(held["centroids"]), manifest.encoder_threshold),
+        complexity=_complexity(held),
     )
 
 
@@ -255,6 +263,12 @@ def _heads(held: dict[str, Any]) -> Heads:
         class_weight=_floats(held["class_weight"]),
         class_bias=_floats(held["class_bias"]),
     )
+
+
+def _complexity(held: dict[str, Any]) -> ComplexityHead | None:
+    if COMPLEXITY_WEIGHT not in held:
+        return None
+    return ComplexityHead(_floats(held[COMPLEXITY_WEIGHT]), _floats(held[COMPLEXITY_BIAS]))
 
 
 def pack_strings(strings: tuple[str, ...]) -> np.ndarray[Any, np.dtype[np.uint8]]:

@@ -7,7 +7,7 @@ import numpy as np
 from router_model.encoder import EncoderStage
 from router_model.linear import LinearStage
 from router_model.prompt_terms import NUMBER_NAMES
-from router_model.success_heads import CLASSES, Array, Heads
+from router_model.success_heads import CLASSES, Array, ComplexityHead, Heads
 
 TRIED: Final = "What is the sum of two and three?"
 
@@ -31,6 +31,7 @@ def check_linear(stage: LinearStage) -> None:
     if not (stage.deviation > 0).all():
         raise ValueError("deviation must be above 0")
     _check_heads(stage.heads, latent + count)
+    _check_complexity(stage.complexity, latent + count)
 
 
 def check_encoder(encoder: EncoderStage, linear: LinearStage) -> None:
@@ -46,7 +47,9 @@ def check_encoder(encoder: EncoderStage, linear: LinearStage) -> None:
     if pooled.ndim != 1 or not np.isfinite(pooled).all():
         raise ValueError("the network gives no finite vector for a plain question")
     _shape("centroids", encoder.gate.centroids, None, pooled.size)
-    _check_heads(encoder.heads, pooled.size + linear.offset.size + len(NUMBER_NAMES))
+    seen = pooled.size + linear.offset.size + len(NUMBER_NAMES)
+    _check_heads(encoder.heads, seen)
+    _check_complexity(encoder.complexity, seen)
 
 
 def _check_heads(heads: Heads, seen: int) -> None:
@@ -54,6 +57,12 @@ def _check_heads(heads: Heads, seen: int) -> None:
     _shape("bias", heads.bias, len(heads.rows))
     _shape("class_weight", heads.class_weight, len(CLASSES), seen)
     _shape("class_bias", heads.class_bias, len(CLASSES))
+
+
+def _check_complexity(head: ComplexityHead | None, seen: int) -> None:
+    if head is not None:
+        _shape("complexity_weight", head.weight, len(CLASSES), seen)
+        _shape("complexity_bias", head.bias, len(CLASSES))
 
 
 def _shape(name: str, array: Array | np.ndarray, *wanted: int | None) -> None:

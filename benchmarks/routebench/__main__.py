@@ -54,7 +54,7 @@ def main() -> None:
         )
     if not data.tasks:
         sys.exit("routebench: no suite has all its files in TRAIN (and TEST)")
-    results = _run(data, suites, options.cache, options.weights, console)
+    results = _run(data, suites, options, console)
     results.seconds["total"] = time.perf_counter() - began
     write_results(results, _about(options), options.out)
     pictures = draw_suites(results, suites, options.out)
@@ -65,9 +65,7 @@ def main() -> None:
     )
 
 
-def _run(
-    data: Data, suites: Suites, cache: Path, weights: Path | None, console: Console
-) -> Results:
+def _run(data: Data, suites: Suites, options: argparse.Namespace, console: Console) -> Results:
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -86,14 +84,20 @@ def _run(
         def embedded(done: int, total: int) -> None:
             progress.update(bar, description="MiniLM embeddings", completed=done, total=total)
 
-        embed = Embedder(cache, embedded)
+        embed = Embedder(options.cache, embedded)
         names = sorted({name for case in suites.cases for name in case.models})
-        shipped = shipped_routers(
-            names, lambda text: console.print(f"[red]not scored: {text}[/]"), weights
-        )
-        results = score_all(data, suites, _baselines(embed), shipped, say)
-        makers = {"TF-IDF + LR": TfidfRouter, "kNN MiniLM": lambda: NeighbourRouter(embed)}
-        leave_one_out(data, makers, results, say)
+
+        def warn(text: str) -> None:
+            console.print(f"[red]not scored: {text}[/]")
+
+        shipped = shipped_routers(names, warn, options.weights)
+        others: list[Predictor] = [] if options.no_baselines else [*_baselines(embed)]
+        if options.against is not None:
+            others += shipped_routers(names, warn, options.against, called="before")
+        results = score_all(data, suites, others, shipped, say)
+        if not options.no_baselines:
+            makers = {"TF-IDF + LR": TfidfRouter, "kNN MiniLM": lambda: NeighbourRouter(embed)}
+            leave_one_out(data, makers, results, say)
         describe_shipped(data, shipped, results)
     return results
 
@@ -115,6 +119,7 @@ def _about(options: argparse.Namespace) -> dict[str, object]:
         "test": str(options.test) if options.test else None,
         "weights": str(options.weights) if options.weights else "as shipped",
         "scored": "files of TEST" if options.test else "part dev of TRAIN",
+        "against": str(options.against) if options.against else None,
         "draws": options.draws,
         "machine": f"{platform.machine()}, Python {platform.python_version()}",
     }
@@ -131,6 +136,12 @@ def _options() -> argparse.Namespace:
         "--cache", type=Path, default=Path("build/routebench-cache"), help="embeddings"
     )
     parser.add_argument("--weights", type=Path, help="weights to score instead of the shipped ones")
+    parser.add_argument(
+        "--against", type=Path, help="other weights, scored beside: ours is judged against them too"
+    )
+    parser.add_argument(
+        "--no-baselines", action="store_true", help="only what the product has; takes minutes less"
+    )
     parser.add_argument("--draws", type=int, default=1000, help="of the bootstrap")
     return parser.parse_args()
 

@@ -22,9 +22,13 @@ def stages_of(weights: Path | None) -> Mapping[str, Callable[[], Classifier]]:
 
 
 def shipped_routers(
-    models: Sequence[str], warn: Callable[[str], None], weights: Path | None = None
+    models: Sequence[str],
+    warn: Callable[[str], None],
+    weights: Path | None = None,
+    *,
+    called: str = OURS,
 ) -> list[ShippedRouter]:
-    """`ours` first, then every other stage as `ours <name>`. `models` are all models of all cases.
+    """`ours` (`called`) first, then every other stage as `ours <name>`. `models` are all models of all cases.
 
     What cannot be loaded is told to `warn` and left out; without the default, `ours` is the keyword rule, as it is when
     the product serves.
@@ -38,6 +42,6 @@ def shipped_routers(
     default = DEFAULT if DEFAULT in loaded else "keyword"
     names = [default, *(name for name in loaded if name != default)]
     return [
-        ShippedRouter(OURS if name == default else f"{OURS} {name}", loaded[name], models)
+        ShippedRouter(called if name == default else f"{called} {name}", loaded[name], models)
         for name in names
     ]

@@ -1,4 +1,4 @@
-"""`pickspin extend`: heads for further models, put into existing weights. Needs no torch."""
+"""`pickspin extend`: heads for further models, and for classes, put into existing weights. Needs no torch."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,11 +27,13 @@ from functions.settings import load_settings
 if TYPE_CHECKING:
     from router_model.catalogue import Tier
     from router_model.outcomes import OutcomeRow
+    from router_model.training.complexity import ClassesLearned
     from router_model.training.extending import NewHead
 
 EXAMPLES: Final = (
     "Examples: pickspin extend --from-store --out weights  |  "
-    "pickspin extend --data outcomes --source mine --weights my-weights --out my-weights-2"
+    "pickspin extend --data outcomes --source mine --weights my-weights --out my-weights-2  |  "
+    "pickspin extend --classes labelled.jsonl --out weights"
 )
 
 
@@ -53,24 +55,47 @@ def extend(  # noqa: PLR0913 - each parameter is a word of the command line
     data_dir: DataDir = None,
     since: Since = None,
     tenant: Tenant = None,
+    classes: Annotated[
+        Path | None,
+        typer.Option(help='Labelled prompts: a line {"prompt": ..., "class": "low"} each.'),
+    ] = None,
     min_labels: Annotated[int, typer.Option(min=1, help="Rated prompts that a model needs.")] = 40,
     as_json: AsJson = False,
 ) -> None:
     """Teach the router further models, or models anew, from a few hundred rated answers each.
 
     Everything else of the weights stays as it is: a model is placed in the space that all models share, starting at the
-    average model of its tier. Takes seconds to minutes and no torch.
+    average model of its tier. With --classes the router learns from labelled prompts which class (low, medium, high) a
+    prompt has. Takes seconds to minutes and no torch.
     """
     files = None if data is None else Files(directory=data, sources=tuple(source or ()))
     recorded = Recorded(store=store, data_dir=data_dir, since=since, tenant=tenant)
-    check_options(files, source, recorded, is_recorded=from_store)
+    nothing = Recorded(store=None, data_dir=None, since=None, tenant=None)
+    has_rows = classes is None or any((files, source, from_store, recorded != nothing))
+    if has_rows:
+        check_options(files, source, recorded, is_recorded=from_store)
     check_out(out)
-    rows = rows_of(files, recorded if from_store else None)
-    found = _extended(weights, rows, out, _tiers(recorded), min_labels)
+    found: tuple[NewHead, ...] = ()
+    if has_rows:
+        rows = rows_of(files, recorded if from_store else None)
+        found = _extended(weights, rows, out, _tiers(recorded), min_labels)
+    learned = None if classes is None else _classed(out if has_rows else weights, classes, out)
+    _say(found, learned, out, as_json=as_json)
+
+
+def _say(
+    found: "tuple[NewHead, ...]", learned: "ClassesLearned | None", out: Path, *, as_json: bool
+) -> None:
     if as_json:
-        say_json(msgspec.to_builtins(found))
+        models = msgspec.to_builtins(found)
+        both = {"models": models, "classes": msgspec.to_builtins(learned)}
+        say_json(models if learned is None else both)
         return
-    say_table(("MODEL", "TIER", "LABELS"), [(e.name, e.tier, str(e.labels)) for e in found])
+    if found:
+        say_table(("MODEL", "TIER", "LABELS"), [(e.name, e.tier, str(e.labels)) for e in found])
+    if learned is not None:
+        shares = ", ".join(f"{one.stage} {one.accuracy:.0%}" for one in learned.stages)
+        typer.echo(f"classes of {learned.prompts} prompts; found right where kept apart: {shares}")
     typer.echo(f"to use them: PICKSPIN_ROUTER_WEIGHTS={out}")
 
 
@@ -103,4 +128,27 @@ def _extended(
     except TooLittleData as error:
         raise TrainFailed(f"too little data: {error}") from error
     except (BadOutcomes, WeightsUnusable) as error:
+        raise TrainFailed(str(error)) from error
+
+
+def _classed(base: Path | None, labelled: Path, out: Path) -> "ClassesLearned":
+    from router_model.training.complexity import (  # noqa: PLC0415 - needed by this verb alone
+        BadLabels,
+        learn_classes,
+        read_labelled,
+    )
+    from router_model.training.dataset import TooLittleData  # noqa: PLC0415
+    from router_model.weights import SHIPPED, WeightsUnusable  # noqa: PLC0415
+
+    try:
+        with open_progress() as told:
+            return learn_classes(
+                SHIPPED if base is None else base,
+                read_labelled(labelled),
+                out,
+                told=lambda share: told("labelled prompts", share),
+            )
+    except TooLittleData as error:
+        raise TrainFailed(f"too little data: {error}") from error
+    except (BadLabels, WeightsUnusable) as error:
         raise TrainFailed(str(error)) from error

@@ -170,6 +170,7 @@ def write_weights(
         least_coverage=thresholds["least_coverage"],
         linear_threshold=thresholds["linear"],
         encoder_threshold=thresholds.get("encoder"),
+        least_known_words=thresholds.get("least_known_words", 0.0),
         version=version,
         training=training,
     )

@@ -94,15 +94,17 @@ def extend(
         held.update(names=weights.pack_strings(grown[0]), weight=grown[1], bias=grown[2])
         files[file] = assembling.packed(held)
     about = _about(manifest, found)
-    assembling.write_weights(out, files, _thresholds(manifest), about)
+    assembling.write_weights(out, files, thresholds_of(manifest), about)
     return found
 
 
-def _thresholds(manifest: weights.Manifest) -> dict[str, float]:
+def thresholds_of(manifest: weights.Manifest) -> dict[str, float]:
+    """The thresholds of a manifest, as `assembling.write_weights` takes them."""
     found = {
         "band": manifest.band,
         "least_coverage": manifest.least_coverage,
         "linear": manifest.linear_threshold,
+        "least_known_words": manifest.least_known_words,
     }
     if manifest.encoder_threshold is not None:
         found["encoder"] = manifest.encoder_threshold
@@ -136,7 +138,7 @@ def _labels(rows: Iterable[OutcomeRow], min_labels: int) -> dict[str, dict[str, 
 def _seen(linear: Any, encoder: Any, prompts: list[str], told: Callable[[float], None]) -> _Seen:
     ours, theirs = [], []
     for number, prompt in enumerate(prompts):
-        latent, _ = linear.latent(prompt)
+        latent = linear.read(prompt).latent
         ours.append(latent)
         if encoder is not None:
             theirs.append(np.concatenate((encoder.pooled(prompt), latent)))

@@ -29,7 +29,7 @@ rules) are left out.
 ECE: expected calibration error of the chance of success, 15 bins. The class is a tercile of how much worse than
 usual the models
 did on the prompt; guessing is right a third of the time.
-
+{classes}
 ## Limits
 {limits} A prompt unlike them is turned away by a gate, and
 priors decide; a model
@@ -66,7 +66,21 @@ def model_card(training: Mapping[str, Any], files: Mapping[str, str]) -> str:
         licence=training.get("licence", ""),
         limits=training.get("limits", _LIMITS),
         figures=_table(training["figures"]),
+        classes=_classes(training.get("classes")),
         files="\n".join(f"- `{name}` sha256 `{digest}`" for name, digest in sorted(files.items())),
+    )
+
+
+def _classes(learned: Mapping[str, Any] | None) -> str:
+    """What is said of complexity heads; nothing where there are none."""
+    if learned is None:
+        return ""
+    shares = ", ".join(
+        f"{stage} {share:.1%}" for stage, share in learned["cross_validated"].items()
+    )
+    return (
+        f"The class that is served comes from other heads, learned from {learned['prompts']} labelled prompts (digest\n"
+        f"`{learned['sha256']}`). Right on prompts kept apart, cross-validated: {shares}.\n"
     )
 
 

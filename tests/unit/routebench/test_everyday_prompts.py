@@ -11,7 +11,11 @@ import pytest
 
 from benchmarks.routebench.everyday_prompts import EverydayPrompt, half_of, load_everyday
 from benchmarks.routebench.everyday_scores import score_everyday
+from benchmarks.routebench.off_distribution import strange_prompts
+from benchmarks.routebench.ours import ShippedRouter
+from benchmarks.routebench.stages import DEFAULT
 from router_model.classifier import Classification, KeywordClassifier
+from router_model.weights import load_learned
 
 ROOT = Path(__file__).parents[3]
 SPLIT = "262965da"
@@ -63,6 +67,19 @@ def test_shares_and_confusion_are_counted() -> None:
     assert found.confusion.tolist() == [[1, 0, 1], [0, 0, 0], [0, 1, 1]]
     assert found.chances == 0.5
     assert found.reasons == {"linear": 0.5, "abstained": 0.25, "unusable": 0.25}
+
+
+def test_the_shipped_router_classes_the_held_out_half_well_enough(prompts) -> None:
+    held_out = [each for each in prompts if each.half == "held_out"]
+    found = score_everyday("default", load_learned(mode=DEFAULT), held_out)
+    assert found.exact.value >= 0.7
+    assert found.within_one.value >= 0.9
+    assert found.abstained.value < 0.25
+
+
+def test_the_shipped_router_still_abstains_on_what_is_no_language() -> None:
+    router = ShippedRouter("default", load_learned(mode=DEFAULT), ("one", "another"))
+    assert router.reasons(strange_prompts())["abstained"] >= 0.95
 
 
 def test_a_rule_without_stages_never_abstains(prompts) -> None:

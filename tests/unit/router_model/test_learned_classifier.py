@@ -152,7 +152,7 @@ def test_hybrid_asks_the_encoder_only_where_the_linear_stage_is_unsure(stages) -
     linear, encoder = stages
     network = Counting(encoder.network)
     for text in ("prove rain", "sum of rain", "prove the sum", "rain"):
-        margin = _margin(linear.heads.class_chances(linear.latent(text)[0]))
+        margin = _margin(linear.heads.class_chances(linear.read(text).latent))
         sure = learned(stages, mode="hybrid", band=margin * 0.999, network=network)
         unsure = learned(stages, mode="hybrid", band=margin * 1.001, network=network)
         network.calls = 0

@@ -42,7 +42,7 @@ def densely(stage: LinearStage, text: str) -> tuple[np.ndarray, float]:
 
 @given(text=texts)
 def test_the_latent_is_that_of_a_dense_computation(stage: LinearStage, text: str) -> None:
-    latent, coverage = stage.latent(text)
+    latent, coverage, _ = stage.read(text)
     dense, share = densely(stage, text)
     assert latent.dtype == np.float32
     assert latent == pytest.approx(dense, abs=1e-4)
@@ -50,20 +50,20 @@ def test_the_latent_is_that_of_a_dense_computation(stage: LinearStage, text: str
 
 
 def test_coverage_is_the_share_of_different_terms_that_are_known(stage: LinearStage) -> None:
-    assert stage.latent("the sum")[1] == 1.0
-    assert stage.latent("the the zebra")[1] == pytest.approx(1 / 4)  # "the the", "the zebra"
-    assert stage.latent("zebra zebra")[1] == stage.latent("")[1] == 0.0
+    assert stage.read("the sum").coverage == 1.0
+    assert stage.read("the the zebra").coverage == pytest.approx(1 / 4)  # "the the", "the zebra"
+    assert stage.read("zebra zebra").coverage == stage.read("").coverage == 0.0
 
 
 def test_little_coverage_makes_an_outlier(stage: LinearStage) -> None:
     strict = replace(stage, least_coverage=0.5)
-    latent, _ = stage.latent("the sum")
+    latent, _, _ = stage.read("the sum")
     assert not strict.is_outlier(latent, 0.5)
     assert strict.is_outlier(latent, 0.49)
 
 
 def test_a_latent_away_from_every_centroid_is_an_outlier(stage: LinearStage) -> None:
-    latent, coverage = stage.latent("prove")
+    latent, coverage, _ = stage.read("prove")
     own = latent[: stage.offset.size] / np.linalg.norm(latent[: stage.offset.size])
     near = replace(stage, gate=OutlierGate(np.stack([-own, own]), 0.999))
     away = replace(stage, gate=OutlierGate(-own[None], 0.0))

@@ -100,6 +100,24 @@ def test_text_without_any_known_word_is_left_to_the_rule(by_mode) -> None:
         assert (found.reason, found.success) == ("abstained", {})
 
 
+@pytest.mark.parametrize(
+    ("prompt", "route_class"),
+    [
+        ("What is the capital of Norway?", "low"),
+        ("Say hello.", "low"),
+        ("Thanks!", "low"),
+        (
+            "Write an invitation to my father's 70th birthday, warm, with a line on parking.",
+            "medium",
+        ),
+        ("Prove that there are infinitely many primes.", "high"),
+    ],
+)
+def test_everyday_prompts_have_the_class_that_anybody_expects(by_mode, prompt, route_class) -> None:
+    found = by_mode["transformer"].classify(asked(prompt))
+    assert (found.route_class, found.reason) == (route_class, "encoder")
+
+
 @pytest.fixture(scope="module")
 def parity():
     with np.load(PARITY, allow_pickle=False) as held:

@@ -82,7 +82,7 @@ def test_what_is_served_is_what_was_fitted(
     wanted = fitted.latent(wide)
     stage = served(tmp_path)._linear
     for row, prompt in enumerate(dataset.prompts[:40]):
-        latent, coverage = stage.latent(prompt)
+        latent, coverage, _ = stage.read(prompt)
         np.testing.assert_allclose(latent[:LATENT], wanted[row], atol=0.05)
         np.testing.assert_allclose(latent[LATENT:], terms.numbers[row], atol=1e-5)
         assert coverage == pytest.approx(float(terms.coverage[row]))

@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 from router_model.classifier import KeywordClassifier
+from router_model.everyday_rule import EverydayRule
 
 ROOT = Path(__file__).parents[3]
 PACKAGES = ("events", "router_model", "functions")
@@ -61,11 +62,15 @@ class Use:
 
 def built_elsewhere() -> dict[str, list[Use]]:
     """What is compiled in a function, by `<path>:<function called>`: the test must know what comes out."""
-    words = KeywordClassifier()
+    words, rule = KeywordClassifier(), EverydayRule()
     return {
         "router_model/classifier.py:re.compile": [
             Use("classifier low", words._low, "search"),
             Use("classifier high", words._high, "search"),
+        ],
+        "router_model/everyday_rule.py:re.compile": [
+            Use("everyday rule high", rule._high, "search"),
+            Use("everyday rule medium", rule._medium, "search"),
         ],
     }
 

@@ -5,6 +5,7 @@ keys, lone surrogates, deep nesting, too many keys, anything after the document.
 for each value: a document may hold some hundred thousand, and whoever reads it has others to serve.
 """
 
+import codecs
 import re
 from typing import Any, Final, NoReturn
 
@@ -46,6 +47,11 @@ def loads(raw: bytes, limits: Limits = BODY_LIMITS) -> object:
     _check_depth(raw, limits.max_depth)
     _check_keys(raw, found, limits.max_keys)
     return found
+
+
+def without_mark(raw: bytes) -> bytes:
+    """Without the byte order mark that editors on Windows put before UTF-8: for files, in messages it is refused."""
+    return raw.removeprefix(codecs.BOM_UTF8)
 
 
 def loads_object(raw: bytes, limits: Limits = BODY_LIMITS) -> dict[str, object]:

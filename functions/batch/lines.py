@@ -63,7 +63,7 @@ class Answer:
 def read_asks(
     lines: Iterable[bytes], *, model: str | None = None, limits: Limits = DEFAULT_LIMITS
 ) -> tuple[Ask, ...]:
-    """Every request of an input file; empty lines are skipped. `model` replaces the model of every body.
+    """Every request of an input file; empty lines and a byte order mark at its beginning are skipped. `model` replaces the model of every body.
 
     Raises:
         BadLine: with the number of the first bad line and what is wrong, or two lines with one `custom_id`.
@@ -71,9 +71,10 @@ def read_asks(
     asks: list[Ask] = []
     seen: dict[str, int] = {}
     for number, raw in enumerate(lines, start=1):
-        if not raw.strip():
+        text = json_codec.without_mark(raw) if number == 1 else raw
+        if not text.strip():
             continue
-        ask = _read_ask(number, raw, model, limits)
+        ask = _read_ask(number, text, model, limits)
         if ask.custom_id in seen:
             raise BadLine(f"line {number}: custom_id is that of line {seen[ask.custom_id]}")
         seen[ask.custom_id] = number

@@ -65,7 +65,8 @@ class _LineRefused(Exception):
 
 
 def read_lines(data: bytes, endpoint: str) -> tuple[tuple[Line, ...], tuple[LineError, ...]]:
-    """The lines of an input file, and everything that is wrong with it (then there is no batch).
+    """The lines of an input file, and everything that is wrong with it (then there is no batch). A byte order mark at
+    its beginning, either kind of line ends and empty lines are passed over; the latter count in line numbers.
 
     A body that is wrong in itself is not an error of the file: its line carries the refusal.
     """
@@ -167,7 +168,7 @@ _CANCELLED: Final = {
 
 
 def _texts(data: bytes) -> Iterator[tuple[int, bytes]]:
-    for number, raw in enumerate(data.split(b"\n"), start=1):
+    for number, raw in enumerate(json_codec.without_mark(data).split(b"\n"), start=1):
         text = raw.strip(b" \t\r")
         if text:
             yield number, text

@@ -140,3 +140,10 @@ def test_an_output_line_is_openai_s() -> None:
     assert line["custom_id"] == "a"
     assert line["response"] == {"status_code": 200, "request_id": "req_1", "body": {}}
     assert line["error"] is None
+
+
+def test_a_byte_order_mark_and_line_ends_of_windows_are_passed_over() -> None:
+    plain = read_asks(lines(WRAPPED, BODY))
+    marked = [raw.rstrip(b"\n") + b"\r\n" for raw in lines(WRAPPED, BODY)]
+    assert read_asks([b"\xef\xbb\xbf" + marked[0], b"\r\n", marked[1]])[0] == plain[0]
+    assert read_asks([b"\xef\xbb\xbf\r\n", *marked])[0].key == plain[0].key

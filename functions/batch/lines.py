@@ -63,7 +63,8 @@ class Answer:
 def read_asks(
     lines: Iterable[bytes], *, model: str | None = None, limits: Limits = DEFAULT_LIMITS
 ) -> tuple[Ask, ...]:
-    """Every request of an input file; empty lines and a byte order mark at its beginning are skipped. `model` replaces the model of every body.
+    """Every request of an input file; empty lines and a byte order mark at its beginning are skipped. `model` replaces
+    the model of every body.
 
     Raises:
         BadLine: with the number of the first bad line and what is wrong, or two lines with one `custom_id`.

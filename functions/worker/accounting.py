@@ -17,7 +17,8 @@ from router_model.catalogue import Service
 class Account:
     """One attempt that ended its request.
 
-    `seconds` is how long the model worked, None: it was not called. `attempts` are those at this service, `attempt`
+    `seconds` is how long the model worked, None: it was not called; `earlier_s` how long it did in attempts before
+    this one. `attempts` are those at this service, `attempt`
     counts over all steps of a cascade. `confidence` None: the answer was not judged. `reason` is the code of a failure.
     """
 
@@ -25,6 +26,7 @@ class Account:
     service: Service
     state: Literal["completed", "failed"]
     seconds: float | None
+    earlier_s: float = 0.0
     started_at: datetime
     first_at: datetime | None
     load_ms: float
@@ -37,7 +39,7 @@ class Account:
     def pickspin(self) -> PickspinData:
         """The `pickspin` object of the terminal."""
         request, cascade = self.request, self.request.cascade
-        cost = cost_of(self.service, self.seconds or 0.0)
+        cost = cost_of(self.service, self._all_s)
         found = PickspinData(
             request_id=request.request_id,
             state=self.state,
@@ -52,14 +54,20 @@ class Account:
             return found
         return _with(found, cascade=told(cascade, self._used(cost)) or msgspec.UNSET)
 
+    @property
+    def _all_s(self) -> float:
+        return self.earlier_s + (self.seconds or 0.0)
+
     def _timings(self) -> Timings:
         request, cascade = self.request, self.request.cascade
-        earlier_ms = 0.0 if cascade is None else sum(used.model_ms for used in cascade.used)
+        is_called = self.seconds is not None or self.earlier_s > 0
+        earlier_ms = self.earlier_s * 1000
+        earlier_ms += 0.0 if cascade is None else sum(used.model_ms for used in cascade.used)
         waited_ms = ms_between(self.started_at, request.accepted_at) - earlier_ms
         return Timings(
             queue_ms=max(0.0, round(waited_ms - self.load_ms, 3)),
             load_ms=self.load_ms,
-            model_ms=None if self.seconds is None else round(self.seconds * 1000, 3),
+            model_ms=round(self._all_s * 1000, 3) if is_called else None,
             ttft_ms=(
                 None if self.first_at is None else ms_between(self.first_at, request.accepted_at)
             ),
@@ -76,7 +84,7 @@ class Account:
             end,
             service=self.service,
             cost=cost,
-            seconds=self.seconds or 0.0,
+            seconds=self._all_s,
             attempts=self.attempts,
         )
 

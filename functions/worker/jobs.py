@@ -35,7 +35,9 @@ class Refusal:
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Job:
-    """One record in work. The poll thread owns `prior`, `moved` and `not_before_s`, the event loop only reads."""
+    """One record in work. The poll thread owns `prior`, `moved` and `not_before_s`, the event loop `worked_s`; each
+    only reads what is the other's.
+    """
 
     record: Record = field(repr=False)
     is_batch: bool
@@ -50,6 +52,8 @@ class Job:
     """Of a body that travelled by reference."""
     not_before_s: float = 0.0
     """Monotonic instant before which a retry does not start."""
+    worked_s: float = 0.0
+    """Seconds that earlier attempts in this process kept the model: they are the request's, though no answer came."""
 
     @property
     def counted(self) -> int:

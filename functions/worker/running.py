@@ -8,8 +8,6 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Final, Literal
 
 from events import reply
@@ -23,6 +21,7 @@ from functions.errors import ApiError, AppendFailed
 from functions.ports import Clock
 from functions.telemetry import Metrics
 from functions.worker.accounting import Account, cost_of, decision_of
+from functions.worker.attempts import Attempt
 from functions.worker.calling import Calling
 from functions.worker.calls import Call, call_of, check_able
 from functions.worker.cascading import (
@@ -48,7 +47,7 @@ from functions.worker.polling import Again, Finished, Outcome
 from functions.worker.publishing import ChunkSender, Publisher, Unkept
 from functions.worker.request_log import log_end, log_start
 from functions.worker.serving import Serving
-from router_model.cascade import Judge, judge_of
+from router_model.cascade import judge_of
 
 log = logging.getLogger(__name__)
 
@@ -56,37 +55,6 @@ _RETRY_S: Final = 0.2
 _LATE: Final = ApiError("deadline_exceeded", "the deadline passed while the model was working")
 _MAX_BAD_REPLIES: Final = 2
 """Model calls after which an unreadable answer is final."""
-
-
-@dataclass(slots=True)
-class _Run:
-    """One attempt under way."""
-
-    job: Job
-    request: RoutedRequest
-    generation: str
-    started_at: datetime
-    sender: ChunkSender | None = None
-    is_cancelled: bool = False
-    task: "asyncio.Task[None] | None" = None
-    called_s: float | None = None
-    first_at: datetime | None = None
-    judge: Judge | None = None
-    """Set where the answer is judged: at a step of a cascade that is not the last."""
-    held: Held | None = None
-    confidence: float | None = None
-
-    @property
-    def attempt(self) -> int:
-        """Counted over all steps of a cascade, so that no two model calls of a request have the same number."""
-        cascade = self.request.cascade
-        earlier = 0 if cascade is None else sum(used.attempts for used in cascade.used)
-        return self.job.attempt + earlier
-
-    @property
-    def has_streamed(self) -> bool:
-        """Whether a reader may have seen something of this attempt."""
-        return self.sender is not None and self.sender.has_sent
 
 
 class Runner:
@@ -110,7 +78,7 @@ class Runner:
         self._clock = clock
         self._metrics = metrics
         self._measured = measured
-        self._runs: dict[str, _Run] = {}
+        self._runs: dict[str, Attempt] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_stopping = False
         self._ending = Ending(
@@ -179,7 +147,7 @@ class Runner:
         return await self._run(job, job.request)
 
     async def _run(self, job: Job, request: RoutedRequest) -> Outcome:
-        run = _Run(job, request, str(uuid.uuid4()), self._clock.now())
+        run = Attempt(job, request, str(uuid.uuid4()), self._clock.now())
         run.judge = judge_of(request.cascade, self._serving.cascades)
         run.task = asyncio.current_task()
         self._runs[request.request_id] = run
@@ -190,7 +158,7 @@ class Runner:
             self._in_flight.dec()
             self._settle(run)
 
-    async def _attempt(self, run: _Run) -> Outcome:
+    async def _attempt(self, run: Attempt) -> Outcome:
         error: ApiError
         try:
             # Said while the model already works: nobody waits for it.
@@ -225,12 +193,12 @@ class Runner:
         self._settle(run)
         return await self._failed(run, error)
 
-    def _settle(self, run: _Run) -> None:
+    def _settle(self, run: Attempt) -> None:
         """The outcome is decided: a cancel that comes now is too late."""
         if self._runs.get(run.request.request_id) is run:
             del self._runs[run.request.request_id]
 
-    def _announce(self, run: _Run) -> None:
+    def _announce(self, run: Attempt) -> None:
         if self._closed is not None:
             return
         data = ProgressData(
@@ -245,7 +213,7 @@ class Runner:
             self._publisher.send(out)
         log_start(run.request.request_id, service=data.service, attempt=run.attempt)
 
-    async def _generate(self, run: _Run) -> Generated:
+    async def _generate(self, run: Attempt) -> Generated:
         if self._closed is not None:
             raise ApiError("no_healthy_service", self._closed, src="model")
         left_s = (run.request.deadline - self._clock.now()).total_seconds()
@@ -264,7 +232,7 @@ class Runner:
             sender.drop()
         return generated
 
-    async def _call(self, run: _Run, sender: ChunkSender) -> Generated:
+    async def _call(self, run: Attempt, sender: ChunkSender) -> Generated:
         serving, info = self._serving, self._serving.server_info()
         check_able(run.request, serving.service, info)
         call = call_of(run.request, serving.model, serving.service, serving.row, info)
@@ -287,14 +255,14 @@ class Runner:
         run.confidence = await held.settle(generated.reply, is_stream=call.is_stream)
         return generated
 
-    async def _called(self, run: _Run, call: Call, on_chunk: OnChunk) -> Generated:
+    async def _called(self, run: Attempt, call: Call, on_chunk: OnChunk) -> Generated:
         def begins() -> None:
             run.called_s = time.monotonic()
 
         return await self._calling.until_answered(run.request, call, on_chunk, begins)
 
     def _publish_chunk(
-        self, run: _Run, sequence: int, chunks: Sequence[dict[str, Any]]
+        self, run: Attempt, sequence: int, chunks: Sequence[dict[str, Any]]
     ) -> "Future[PartitionId]":
         event = reply.chunk(
             run.request.origin,
@@ -310,18 +278,19 @@ class Runner:
             reply.chunk_outgoing(event, topics=topics, reply=run.request.reply)
         )
 
-    async def _hand_on(self, run: _Run, end: StepEnd) -> Outcome:
+    async def _hand_on(self, run: Attempt, end: StepEnd) -> Outcome:
         """Gives the request to the next step; where that cannot be written, this step's answer has to do."""
         self._settle(run)
         self._count(end.reason or "escalated")
-        seconds = 0.0 if run.called_s is None else time.monotonic() - run.called_s
+        seconds = run.seconds or 0.0
         if end.reply is not None:
             self._measured.add(seconds, None, tokens_of(end.reply)[1])
+        all_s = seconds + run.job.worked_s
         used = used_of(
             end,
             service=self._serving.service,
-            cost=cost_of(self._serving.service, seconds),
-            seconds=seconds,
+            cost=cost_of(self._serving.service, all_s),
+            seconds=all_s,
             # A closed runner has counted an attempt and called no model.
             attempts=run.job.attempt - (self._closed is not None),
         )
@@ -336,7 +305,7 @@ class Runner:
         run.confidence = end.confidence
         return await self._completed(run, Generated(reply=end.reply, seconds=seconds))
 
-    def _announce_next(self, run: _Run, event: Event) -> None:
+    def _announce_next(self, run: Attempt, event: Event) -> None:
         """Whoever waits sees which service it waits for now."""
         address, topics = run.request.reply, self._publisher.topics
         data = ProgressData(
@@ -353,13 +322,13 @@ class Runner:
         for out in reply.progress_outgoing(told_of, topics=topics, reply=own):
             self._publisher.send(out)
 
-    async def _after_failure(self, run: _Run, failed: CallFailed) -> Outcome:
+    async def _after_failure(self, run: Attempt, failed: CallFailed) -> Outcome:
         self._settle(run)
         self._count(failed.reason)
         again = self._may_retry(run, failed)
         return again if again is not None else await self._exhausted(run, failed)
 
-    def _may_retry(self, run: _Run, failed: CallFailed) -> Again | None:
+    def _may_retry(self, run: Attempt, failed: CallFailed) -> Again | None:
         """A further attempt, unless a reader has seen this one, it was the last, or another service does better."""
         attempt, cascade = run.job.counted, run.request.cascade
         is_hopeless = isinstance(failed, BadReply) and attempt >= _MAX_BAD_REPLIES
@@ -369,17 +338,18 @@ class Runner:
         is_resting = not self._caller.health.is_closed and has_stand_by(cascade)
         if run.has_streamed or is_hopeless or is_last or is_resting:
             return None
+        run.job.worked_s += run.seconds or 0.0
         pause_s = _RETRY_S * 2 ** (attempt - 1) * random.uniform(0.5, 1.0)  # noqa: S311
         return Again(run.job, time.monotonic() + pause_s)
 
-    async def _exhausted(self, run: _Run, failed: CallFailed) -> Outcome:
+    async def _exhausted(self, run: Attempt, failed: CallFailed) -> Outcome:
         if not run.has_streamed and has_stand_by(run.request.cascade):
             return await self._hand_on(run, StepEnd("failed", reason=failed.reason))
         if run.job.counted >= self._serving.max_attempts:
             await self._publisher.dead_letter(run.job.record, f"{failed.code}:{failed.reason}")
         return await self._failed(run, failed.final())
 
-    async def _completed(self, run: _Run, generated: Generated) -> Outcome:
+    async def _completed(self, run: Attempt, generated: Generated) -> Outcome:
         self._measured.add(generated.seconds, generated.first_s, generated.completion_tokens)
         self._metrics.model_seconds.labels(self._serving.service.slug).observe(generated.seconds)
         self._count("completed")
@@ -399,14 +369,13 @@ class Runner:
             return await self._failed(run, error)
         return Finished(run.job)
 
-    async def _failed(self, run: _Run, error: ApiError) -> Outcome:
+    async def _failed(self, run: Attempt, error: ApiError) -> Outcome:
         self._count(error.code)
-        seconds = None if run.called_s is None else time.monotonic() - run.called_s
         event = self._publisher.failed(
             run.request.origin,
             error,
             source=self._source,
-            pickspin=self._pickspin(run, "failed", seconds, reason=error.code),
+            pickspin=self._pickspin(run, "failed", run.seconds, reason=error.code),
             generation=run.generation,
         )
         await self._publisher.terminal(event, run.request.reply)
@@ -414,7 +383,7 @@ class Runner:
 
     def _pickspin(
         self,
-        run: _Run,
+        run: Attempt,
         state: Literal["completed", "failed"],
         seconds: float | None,
         answer: dict[str, Any] | None = None,
@@ -425,6 +394,7 @@ class Runner:
             service=self._serving.service,
             state=state,
             seconds=seconds,
+            earlier_s=run.job.worked_s,
             started_at=run.started_at,
             first_at=run.first_at,
             load_ms=self._measured.load_ms(run.request.routed_at),

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -104,7 +105,7 @@ POISON = {
     "no value": lambda r: replace(r, value=None),
     "not json": lambda r: replace(r, value=b"{"),
     "array": lambda r: replace(r, value=b"[]"),
-    "deep": lambda r: replace(r, value=b'{"a":' * 100 + b"1" + b"}" * 100),
+    "deep": lambda r: replace(r, value=b'{"a":' * 200 + b"1" + b"}" * 200),
     "foreign type": lambda r: header(r, "ce_type", CANCEL.encode()),
     "no deadline": lambda r: header(r, "ce_expirytime", None),
     "another service": lambda r: header(r, "ce_service", b"other"),
@@ -207,6 +208,25 @@ def test_a_stream_that_breaks_is_never_continued_by_another_generation(
             assert len(found.calls(request_id)) == 1
             assert len({e.get("generation") for e in found.chunks(request_id)}) == 1
             assert event.get("generation") == found.chunks(request_id)[0].get("generation")
+
+    asyncio.run(scenario())
+
+
+def test_attempts_that_gave_no_answer_are_in_the_books(stand: Any) -> None:
+    """Each kept the model for 0.3 s: at one dollar a second they cost 0.9, and are no time in the queue."""
+
+    async def scenario() -> None:
+        service = {"timeout_s": 0.3, "price_per_hour_usd": 3600.0, "concurrency": 1}
+        async with stand(service=service) as found, found.worker():
+            began_s = time.monotonic()
+            request_id = found.send("[[fake:silence]]")
+            _, data = await found.terminal(request_id)
+            assert len(found.calls(request_id)) == 3
+            known = data["pickspin"]
+            assert known["cost"]["usd"] >= 0.9
+            assert known["timings"]["model_ms"] == pytest.approx(known["cost"]["usd"] * 1000, abs=1)
+            elapsed_ms = (time.monotonic() - began_s) * 1000
+            assert known["timings"]["queue_ms"] <= elapsed_ms - 900
 
     asyncio.run(scenario())
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from events.types import Operation
 from router_model.server_fields import fields_used
@@ -84,13 +84,27 @@ def prompt_features(operation: Operation, body: Mapping[str, object]) -> PromptF
         least_tokens=least,
         answer_limit=answer_limit,
         tail=text[-TAIL_CHARS:] if len(text) > MAX_CLASSIFIED_CHARS else "",
-        needs=tuple(_needs(operation, body)),
         opening=_opening(operation, body),
-        fields=fields_used(operation, body),
-        choices=_count(body.get("n")),
-        has_audio=operation is Operation.CHAT and _has_part(body.get("messages"), _AUDIO),
-        most_token_id=-1 if operation is Operation.CHAT else _most_token_id(body),
+        **_wants(operation, body),
     )
+
+
+def wants_of(operation: Operation, body: Mapping[str, object]) -> PromptFeatures:
+    """What a checked body wants of a model server, without a look at its text: that may be long."""
+    return PromptFeatures(
+        operation=operation, text="", tokens=1, least_tokens=0, **_wants(operation, body)
+    )
+
+
+def _wants(operation: Operation, body: Mapping[str, object]) -> dict[str, Any]:
+    is_chat = operation is Operation.CHAT
+    return {
+        "needs": tuple(_needs(operation, body)),
+        "fields": fields_used(operation, body),
+        "choices": _count(body.get("n")),
+        "has_audio": is_chat and _has_part(body.get("messages"), _AUDIO),
+        "most_token_id": -1 if is_chat else _most_token_id(body),
+    }
 
 
 def _opening(operation: Operation, body: Mapping[str, object]) -> PromptFeatures | None:
@@ -146,11 +160,17 @@ def _most_token_id(body: Mapping[str, object]) -> int:
     items = body.get("input", body.get("prompt"))
     if not isinstance(items, list) or not items or isinstance(items[0], str):
         return -1
-    lists = (
-        [items] if isinstance(items[0], int) else [one for one in items if isinstance(one, list)]
-    )
-    ids = [max((n for n in one if isinstance(n, int)), default=-1) for one in lists]
-    return max(ids, default=-1)
+    lists = [items] if isinstance(items[0], int) else items
+    return max((_highest(one) for one in lists if isinstance(one, list)), default=-1)
+
+
+def _highest(tokens: list[Any]) -> int:
+    """There may be a million: they are compared where they are. -1 where they are no numbers."""
+    try:
+        found = max(tokens, default=-1)
+    except TypeError:
+        return -1
+    return found if isinstance(found, int) else -1
 
 
 def _question(texts: tuple[tuple[str, str], ...]) -> str:

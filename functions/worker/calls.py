@@ -18,7 +18,7 @@ from functions.errors import ApiError
 from functions.worker.replies import Shape
 from router_model.abilities import kind_of, lack_of
 from router_model.catalogue import Model, Service
-from router_model.features import prompt_features
+from router_model.features import prompt_features, wants_of
 from router_model.server_fields import version_of
 
 _OURS: Final = frozenset(
@@ -62,8 +62,10 @@ def check_able(request: RoutedRequest, service: Service, info: ServerInfo | None
     Raises:
         ApiError: `capability_missing`, `unsupported_parameter` or `context_length_exceeded`.
     """
-    features = prompt_features(request.operation, request.body)
-    lack = lack_of(service.backend.kind, info, features)
+    kind = kind_of(service.backend.kind, info)
+    # Of the others each says itself what does not fit; Ollama cuts it off without a word.
+    read = prompt_features if kind == "ollama" else wants_of
+    lack = lack_of(kind, info, read(request.operation, request.body))
     if lack is not None:
         refused = lack.refused()
         raise ApiError(refused.code, refused.message, param=refused.param, src="model")

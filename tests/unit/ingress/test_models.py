@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace as replace_entry
 
+from events.payloads import ServerInfo
 from events.types import BreakerState, ReplicaState
 from functions.ingress.identity import Keys
 from router_model.catalogue import Backend, Cascade, Service
@@ -70,6 +71,18 @@ async def test_a_breaker_and_why_it_is_open_are_shown(rig: Any) -> None:
     async with rig.client() as client:
         shown = (await client.get("/v1/models/smol")).json()["pickspin"]["services"][0]
     assert (shown["breaker"], shown["healthy"], shown["failed_starts"]) == ("closed", False, 2)
+
+
+async def test_what_its_server_says_of_itself_is_shown_and_counts_more(rig: Any) -> None:
+    said = ServerInfo(kind="ollama", model="smol:latest", context_length=131_072, tools=False)
+    rig.registry[0] = Registry().apply(status(ReplicaState.READY, server=said))
+    async with rig.client() as client:
+        shown = (await client.get("/v1/models/smol")).json()["pickspin"]
+    assert shown["context_length"] == 131_072
+    service = shown["services"][0]
+    assert service["upstream_model"] == "smol:latest"
+    assert (service["server"]["kind"], service["server"]["tools"]) == ("ollama", False)
+    assert service["server"]["vision"] is None
 
 
 async def test_an_id_with_a_slash_can_be_asked_for(rig: Any) -> None:

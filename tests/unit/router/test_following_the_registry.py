@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from events.kafka_codec import outgoing_record
-from events.payloads import StatusData
+from events.payloads import ServerInfo, StatusData
 from events.record import Record
 from events.reply import decision, decision_outgoing, status, status_outgoing
 from events.types import ReplicaState, Topics
@@ -34,6 +34,16 @@ def test_status_becomes_the_view_of_a_service() -> None:
     )
     view = fold.registry.view("real", NOW)
     assert (view.state, view.ready, view.capacity, view.lag) == (ReplicaState.READY, 1, 2, 7)
+
+
+def test_what_a_model_server_said_of_itself_outlives_its_replica() -> None:
+    said = ServerInfo(kind="vllm", version="0.11.2", model="org/m", context_length=32768)
+    data = StatusData(service="real", replica="0", state=ReplicaState.READY, at=NOW, server=said)
+    fold = RegistryFold()
+    fold.fold((outgoing_record(status_outgoing(status(data), topics=TOPICS, replica="0")),))
+    fold.fold((status_record(ReplicaState.STOPPED, NOW + timedelta(seconds=1)),))
+    view = fold.registry.view("real", NOW)
+    assert (view.is_warm, view.server) == (False, said)
 
 
 def test_an_older_status_changes_nothing() -> None:

@@ -257,7 +257,8 @@ def servers_page() -> str:
 def form_of(shape: dict[str, Any]) -> str:
     """How a shape comes: a stream, or a body with its status."""
     operation = shape.get("operation", "chat")
-    return f"{operation}, {'stream' if 'events' in shape else shape.get('status', 200)}"
+    form = "stream" if "events" in shape else shape.get("status", 200)
+    return f"{operation}, {form}"
 
 
 def outcome(gives: dict[str, Any]) -> str:

@@ -15,7 +15,6 @@ import httpx
 
 from events import json_codec
 from events.types import Operation
-from functions.backends.refusals import find_error
 from functions.backends.table import PATHS
 from functions.errors import ApiError
 from functions.worker import failures, replies
@@ -37,6 +36,8 @@ _STREAM_FACTOR: Final = 64
 _EMBEDDINGS_FACTOR: Final = 64
 _LOGPROBS_FACTOR: Final = 16
 _DONE: Final = b"[DONE]"
+_SSE: Final = "text/event-stream"
+_JSON: Final = "application/json"
 _AFTERWARDS_S: Final = 5.0
 """How long usage and `[DONE]` are waited for once every choice has ended."""
 
@@ -160,11 +161,10 @@ class ModelCaller:
             limit *= _EMBEDDINGS_FACTOR
         elif call.body.get("logprobs"):
             limit *= _LOGPROBS_FACTOR
-        raw = await _read(response, limit)
-        if raw is None:
-            raise ApiError(
-                "reply_too_large", f"the answer is larger than {limit} bytes", src="model"
-            )
+        if _is_kind(response, _SSE):
+            # Some proxies stream whatever was asked for.
+            return await self._stream(response, call, _drop, started)
+        raw = await _read_whole(response, limit)
         reply, is_estimated = replies.check_reply(replies.parse(raw), call.shape)
         if call.operation is Operation.EMBEDDINGS:
             check_dimensions(reply, call.body.get("dimensions"))
@@ -177,10 +177,6 @@ class ModelCaller:
     async def _stream(
         self, response: httpx.Response, call: Call, on_chunk: OnChunk, started: float
     ) -> Generated:
-        kind = response.headers.get("content-type", "")
-        if not kind.startswith("text/event-stream"):
-            raise await _not_a_stream(response, self._limits.max_reply_bytes)
-        _check_encoding(response)
         assembler = Assembler(
             call.shape,
             max_bytes=self._limits.max_reply_bytes,
@@ -188,20 +184,15 @@ class ModelCaller:
             has_usage=call.has_usage,
         )
         first_s: float | None = None
-        async for event in self._events(response, assembler):
-            if event.data.strip() == _DONE:
-                break
+        async for chunk in self._chunks(response, assembler):
             had_content = assembler.has_content
-            shown = _add(event, assembler)
+            shown = assembler.add(chunk)
             if assembler.has_content and first_s is None:
                 first_s = time.monotonic() - started
             if shown is not None:
                 await on_chunk(shown, assembler.has_content and not had_content)
             if assembler.is_cut:
                 break
-        else:
-            if not assembler.is_complete:
-                raise BadReply("no_done")
         owed = assembler.endings()
         reply, is_estimated = assembler.result()
         for chunk in owed:
@@ -213,6 +204,30 @@ class ModelCaller:
             first_s=first_s,
             is_usage_estimated=is_estimated,
         )
+
+    async def _chunks(
+        self, response: httpx.Response, assembler: Assembler
+    ) -> AsyncIterator[dict[str, Any]]:
+        """The chunks of a stream; a server that does not stream has said all of it in one.
+
+        Raises:
+            BadReply: it ended before the answer did.
+        """
+        if _is_kind(response, _JSON):
+            raw = await _read_whole(response, self._limits.max_reply_bytes)
+            yield replies.as_chunk(replies.parse(raw))
+            return
+        _check_encoding(response)
+        async for event in self._events(response, assembler):
+            if event.data.strip() == _DONE:
+                return
+            chunk = replies.parse_frame(event.data)
+            if chunk is not None and event.is_error:
+                raise failures.of_error_object(chunk, has_begun=assembler.has_begun)
+            if chunk is not None:
+                yield chunk
+        if not assembler.is_complete:
+            raise BadReply("no_done")
 
     async def _events(
         self, response: httpx.Response, assembler: Assembler
@@ -248,14 +263,13 @@ class ModelCaller:
             raise
 
 
-def _add(event: SseEvent, assembler: Assembler) -> dict[str, Any] | None:
-    """The chunk of an event as the client gets it; None: it holds nothing for the client."""
-    chunk = replies.parse_frame(event.data)
-    if chunk is None:
-        return None
-    if event.is_error:
-        raise failures.of_error_object(chunk, has_begun=assembler.has_begun)
-    return assembler.add(chunk)
+async def _drop(_chunk: dict[str, Any], _is_first: bool) -> None:  # noqa: FBT001 - an OnChunk
+    """Nobody reads this stream but its assembler."""
+
+
+def _is_kind(response: httpx.Response, kind: str) -> bool:
+    found: str = response.headers.get("content-type", "")
+    return found.lower().startswith(kind)
 
 
 def _headers(call: Call) -> dict[str, str]:
@@ -286,6 +300,13 @@ async def _read(response: httpx.Response, limit: int) -> bytes | None:
     return bytes(found)
 
 
+async def _read_whole(response: httpx.Response, limit: int) -> bytes:
+    raw = await _read(response, limit)
+    if raw is None:
+        raise ApiError("reply_too_large", f"the answer is larger than {limit} bytes", src="model")
+    return raw
+
+
 async def _refusal(response: httpx.Response) -> Exception:
     body: Any = None
     try:
@@ -303,12 +324,3 @@ def _error_body(raw: bytes) -> Any:
         return replies.parse(raw)
     except BadReply:
         return raw.decode("utf-8", "replace")
-
-
-async def _not_a_stream(response: httpx.Response, limit: int) -> Exception:
-    """Why a 200 is no stream: an error object, or something unreadable."""
-    raw = await _read(response, limit)
-    error = find_error({} if raw is None else replies.parse(raw))
-    if error is not None:
-        return failures.of_error_object(error)
-    return BadReply("not_a_stream")

@@ -99,6 +99,20 @@ def parse_frame(raw: bytes) -> dict[str, Any] | None:
     return None if raw.strip() in {b"", b"null"} else parse(raw)
 
 
+def as_chunk(found: Mapping[str, Any]) -> dict[str, Any]:
+    """A whole reply as the one chunk of a stream."""
+    entries = found.get("choices")
+    if not isinstance(entries, list):
+        return dict(found)
+    choices = [
+        entry | {"delta": entry["message"]}
+        if isinstance(entry, dict) and "message" in entry
+        else entry
+        for entry in entries
+    ]
+    return {**found, "choices": choices}
+
+
 def check_reply(found: Mapping[str, Any], shape: Shape) -> tuple[dict[str, Any], bool]:
     """The safe object of a reply that was not streamed, and whether its usage had to be estimated.
 

@@ -53,7 +53,13 @@ def served(shape: dict[str, Any]) -> httpx.Response:
             status, headers={"content-type": "text/event-stream"}, stream=httpx.ByteStream(raw)
         )
     text = shape["text"] if "text" in shape else json.dumps(shape["body"])
-    return httpx.Response(status, stream=httpx.ByteStream(text.encode()))
+    kind = {"content-type": "text/html" if "text" in shape else "application/json"}
+    return httpx.Response(status, headers=kind, stream=httpx.ByteStream(text.encode()))
+
+
+def is_stream(shape: dict[str, Any]) -> bool:
+    """Whether a stream was asked for: where it is not said, that is what came."""
+    return bool(shape.get("asks", "stream" if "events" in shape else "whole") == "stream")
 
 
 def asked(shape: dict[str, Any]) -> Call:
@@ -69,7 +75,7 @@ def asked(shape: dict[str, Any]) -> Call:
             created=7,
             inputs=shape.get("inputs", 1),
         ),
-        is_stream="events" in shape,
+        is_stream=is_stream(shape),
         has_usage=True,
         is_base64=False,
         max_tokens=None,
@@ -145,7 +151,7 @@ def test_what_a_server_sends_becomes_what_is_promised(name: str) -> None:
 
 
 ANSWERS = [name for name, shape in SHAPES.items() if not shape["gives"].keys() & {"error", "later"}]
-STREAMS = [name for name in ANSWERS if "events" in SHAPES[name] and "operation" not in SHAPES[name]]
+STREAMS = [name for name in ANSWERS if is_stream(SHAPES[name]) and "operation" not in SHAPES[name]]
 
 
 def check_type(kind: type[BaseModel], found: dict[str, Any]) -> None:

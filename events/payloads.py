@@ -24,7 +24,8 @@ class DecisionInfo(Payload, frozen=True, rename={"route_class": "class"}):
     """Why this model: the class, the score, the reason, and the catalogue version that decided.
 
     `asked_model` is the model that was named, where another one answers for it; else absent. `stage` is what of the
-    classifier found the class; absent where nothing says.
+    classifier found the class; absent where nothing says. `explanation` is a sentence, there where the learned stage
+    could not judge the prompt.
     """
 
     route_class: str
@@ -33,6 +34,7 @@ class DecisionInfo(Payload, frozen=True, rename={"route_class": "class"}):
     catalogue: str
     stage: str | msgspec.UnsetType = msgspec.UNSET
     asked_model: str | msgspec.UnsetType = msgspec.UNSET
+    explanation: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class Timings(Payload, frozen=True):

@@ -54,6 +54,7 @@ from events.reply_reading import (
     parse_terminal,
 )
 from events.request import InferenceRequest, Origin, ReplyAddress
+from events.stages import why_not_judged
 from events.types import BreakerState, State
 
 __all__ = [
@@ -138,6 +139,7 @@ class Decision:
             catalogue=self.catalogue,
             stage=self.stage or msgspec.UNSET,
             asked_model=self.asked_model or msgspec.UNSET,
+            explanation=why_not_judged(self.stage, self.route_class) or msgspec.UNSET,
         )
 
 

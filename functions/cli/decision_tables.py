@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
+from events.stages import stage_in_words, why_not_judged
 from functions.local.columns import columns_of, lines_of, wrapped
 from router_model.catalogue import Catalogue, Model
 from router_model.decision import CandidateTerms, Decision, Dropped
@@ -68,9 +69,13 @@ def short_lines(found: Explained) -> Iterator[str]:
     """Service, class, stage, score, and why."""
     decision, chosen = found.decision, found.decision.chosen
     yield f"{decision.service}  (model {decision.model}, score {decision.score:.3f})"
+    not_judged = why_not_judged(decision.stage, decision.route_class)
+    if not_judged is not None:
+        yield not_judged
+    by = "" if not_judged else f" by {decision.stage or 'an unnamed stage'}"
     yield (
-        f"class {decision.route_class} by {decision.stage or 'an unnamed stage'}, which asks for tier "
-        f"{decision.tier}; {_named(found)}; profile {decision.profile}, catalogue {decision.catalogue}"
+        f"class {decision.route_class}{by}, which asks for tier {decision.tier}; "
+        f"{_named(found)}; profile {decision.profile}, catalogue {decision.catalogue}"
     )
     yield (
         f"{chosen.relevance:.2f} chance of a good answer ({BASES[chosen.basis]}), {chosen.finish_s:.2f} s, "
@@ -108,6 +113,7 @@ def as_plain(found: Explained) -> dict[str, Any]:
     plain: dict[str, Any] = msgspec.to_builtins(found.decision)
     return plain | {
         "asked_model": found.ask.model,
+        "stage_in_words": stage_in_words(found.decision.stage, found.decision.route_class),
         "models_are": _assumed(found.readiness),
         "prompt_tokens": found.ask.features.tokens,
         "needs": list(found.ask.features.needs),

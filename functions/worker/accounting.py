@@ -8,6 +8,7 @@ import msgspec
 
 from events.payloads import CascadeUsed, Cost, DecisionInfo, PickspinData, Timings
 from events.request import RoutedRequest
+from events.stages import why_not_judged
 from functions.worker.cascading import StepEnd, used_of
 from router_model.cascade import told, total
 from router_model.catalogue import Service
@@ -112,6 +113,7 @@ def decision_of(request: RoutedRequest) -> DecisionInfo:
         catalogue=request.route_version,
         stage=request.route_stage or msgspec.UNSET,
         asked_model=request.named_model or msgspec.UNSET,
+        explanation=why_not_judged(request.route_stage, request.route_class) or msgspec.UNSET,
     )
 
 

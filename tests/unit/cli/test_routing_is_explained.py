@@ -140,3 +140,16 @@ def test_a_refusal_is_one_line(arguments: Any, code: str, capsys: Any) -> None:
     assert main(["route", PROMPT, *arguments]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"pickspin: {code}: ")
+
+
+def test_a_prompt_that_no_learned_stage_can_judge_is_said_in_words(
+    capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PICKSPIN_ROUTER_CLASSIFIER", "linear")
+    assert main(["route", "\u13a0\u13b3\u13a9 \u13a6\u13ec\u13c2 " * 20, "--explain"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    words = "the learned stage could not judge this prompt; the keyword rules decided: medium"
+    assert words in " ".join(line.strip() for line in lines[1:3])
+    assert "class medium, which asks for tier L2" in " ".join(lines)
+    assert main(["route", "\u13a0\u13b3\u13a9", "--json"]) == 0
+    assert "the keyword rules decided" in json.loads(capsys.readouterr().out)["stage_in_words"]

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 
+import msgspec
 import pytest
 
 from events import types
@@ -11,7 +12,9 @@ from events.record import Event, Outgoing
 from events.reply import parse_progress
 from events.request import parse_routed
 from functions.router.handler import RouterPolicy, handle
+from functions.worker.accounting import decision_of
 from router_model.catalogue import Catalogue
+from router_model.classifier import Classification
 from router_model.registry import Registry
 
 Make = Callable[..., Event]
@@ -42,3 +45,31 @@ def test_an_event_of_before_has_no_stage(request_event: Make, routed: Handle) ->
     event = routed(request_event(model="real"))[0].event
     known = {n: v for n, v in event.extensions.items() if n != types.ROUTE_STAGE}
     assert parse_routed(replace(event, extensions=known)).route_stage == ""
+
+
+class Abstaining:
+    """As the learned classifier where it cannot judge."""
+
+    def classify(self, features: object, models: object = ()) -> Classification:
+        return Classification("medium", "abstained")
+
+
+def test_a_decision_that_was_not_judged_says_so_in_words(
+    request_event: Make, catalogue: Catalogue, now: datetime, policy: RouterPolicy
+) -> None:
+    unsure = replace(policy, classifier=Abstaining())
+    out = handle(request_event(model="real"), catalogue, Registry(), now, policy=unsure)
+    said = "the learned stage could not judge this prompt; the keyword rules decided: medium"
+    shown = parse_progress(out[1].event).data.decision
+    assert shown is not None
+    assert shown.explanation == said
+    in_answer = decision_of(parse_routed(out[0].event))
+    assert (in_answer.explanation, in_answer.stage) == (said, "abstained")
+
+
+def test_a_decision_that_was_judged_needs_no_words(request_event: Make, routed: Handle) -> None:
+    event, progress = (out.event for out in routed(request_event(model="real"))[:2])
+    shown = parse_progress(progress).data.decision
+    assert shown is not None
+    assert shown.explanation is msgspec.UNSET
+    assert decision_of(parse_routed(event)).explanation is msgspec.UNSET

@@ -20,7 +20,7 @@ DEMO_MODELS: Final = (
         tier="L1",
         capabilities=("chat", "completions"),
         context_length=8192,
-        quality={"low": 0.85, "medium": 0.5, "high": 0.2},
+        quality={"low": 0.92, "medium": 0.45, "high": 0.05},
         simulated=True,
     ),
     Model(
@@ -28,7 +28,7 @@ DEMO_MODELS: Final = (
         tier="L2",
         capabilities=("chat", "completions", "code"),
         context_length=16384,
-        quality={"low": 0.9, "medium": 0.8, "high": 0.5},
+        quality={"low": 0.93, "medium": 0.88, "high": 0.2},
         simulated=True,
     ),
     Model(
@@ -36,7 +36,7 @@ DEMO_MODELS: Final = (
         tier="L3",
         capabilities=("chat", "completions", "code", "long_context", "tools"),
         context_length=65536,
-        quality={"low": 0.95, "medium": 0.9, "high": 0.9},
+        quality={"low": 0.95, "medium": 0.92, "high": 0.95},
         simulated=True,
     ),
 )
@@ -44,10 +44,13 @@ DEMO_MODELS: Final = (
 
 _DEMO_SPEEDS: Final = {
     # model id: load_s, ttft_s, tokens_per_s, price in USD per hour
-    "sim-small": (1.0, 0.03, 150.0, 0.4),
-    "sim-medium": (3.0, 0.08, 80.0, 2.0),
-    "sim-large": (6.0, 0.2, 40.0, 8.0),
+    "sim-small": (1.0, 0.03, 100.0, 0.4),
+    "sim-medium": (1.0, 0.3, 110.0, 2.0),
+    "sim-large": (1.2, 0.7, 150.0, 8.0),
 }
+"""The larger, the dearer and the later its first token; but small models run on small machines, so that a long answer
+takes all of them about the same time. Then quality, cost and the class decide, whichever of them is warm.
+"""
 
 
 def with_model(catalogue: Catalogue, name: str, source: str) -> Catalogue:

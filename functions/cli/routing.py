@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import msgspec
 import typer
 
+from functions.cli.running import Fleet
 from functions.cli.saying import AsJson, say_json
 from functions.errors import PickspinError
 from functions.local.columns import terminal_width, wrapped
@@ -24,6 +25,7 @@ EXAMPLES: Final = """\b
 Examples:
   pickspin route "Prove that there are infinitely many primes."
   pickspin route "What is 2 + 2?" --explain --profile cost --warm
+  pickspin route "What is the capital of Norway?" --fleet demo
   pickspin route "Hello" --max-latency-s 2 --explain --json
 """
 TIMES: Final = 21
@@ -53,6 +55,9 @@ def route(  # noqa: PLR0913 - each parameter is a word of the command line
     min_quality: Annotated[
         float | None, typer.Option(min=0, max=1, help="Least chance of a good answer.")
     ] = None,
+    fleet: Annotated[
+        Fleet | None, typer.Option(help="demo: as pickspin up --fleet demo adds them.")
+    ] = None,
     warm: Annotated[bool, typer.Option("--warm", help="As if every model were idle.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -75,13 +80,26 @@ def route(  # noqa: PLR0913 - each parameter is a word of the command line
     body = {"messages": [{"role": "user", "content": prompt}]}
     features = prompt_features(Operation.CHAT, body)
     asked = Ask(model=model, features=features, profile=profile, limits=limits)
+    known = wiring.load_catalogue(settings)
     found = _explained(
         asked,
-        wiring.load_catalogue(settings),
+        known if fleet is None else _with_fleet(known),
         wiring.load_classifier(settings),
         "warm" if warm else "cold",
     )
     _say(found, is_full=explain, as_json=as_json)
+
+
+def _with_fleet(catalogue: "Catalogue") -> "Catalogue":
+    from router_model.catalogue_loading import (  # noqa: PLC0415
+        CatalogueRejected,
+        with_demo_fleet,
+    )
+
+    try:
+        return with_demo_fleet(catalogue)
+    except CatalogueRejected as error:
+        raise NotRouted(f"--fleet does not fit the catalogue: {error}") from error
 
 
 def _explained(

@@ -71,7 +71,7 @@ def test_the_routed_event_is_the_contracts(
 
 def test_progress_says_where_and_when(request_event: Make, routed: Handle, now: datetime) -> None:
     cold = parse_progress(routed(request_event(model="sim-large"))[1].event).data
-    assert (cold.state, cold.service, cold.attempt, cold.eta_s) == ("routed", "sim-large", 0, 7.0)
+    assert (cold.state, cold.service, cold.attempt, cold.eta_s) == ("routed", "sim-large", 0, 2.2)
     ready = ReplicaStatus(service="sim-large", replica="0", state=ReplicaState.READY, at=now)
     warm = parse_progress(
         routed(request_event(model="sim-large"), Registry().apply(ready))[1].event

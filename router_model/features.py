@@ -1,5 +1,6 @@
 """What the router may know of a prompt cheaply: its text, how many tokens it may be, what it asks of a model."""
 
+import hashlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
@@ -33,7 +34,8 @@ class PromptFeatures:
     of the whole prompt. `least_tokens` is a lower bound: tokens given as numbers plus words, since tokenisers do not
     join words. `answer_limit` is the caller's own limit of answer tokens, None where absent.
     `tail` is the end of a question that was cut, else empty. `needs` are the capabilities that the body asks for.
-    `opening` are the features that a conversation had when it began; None for what is none, or only begins.
+    `opening` are the features that a conversation had when it began, `conversation` is a hash of its first question and
+    answer, which every further turn repeats; None for what is none, or only begins.
     """
 
     operation: Operation
@@ -44,6 +46,7 @@ class PromptFeatures:
     tail: str = ""
     needs: tuple[Need, ...] = ()
     opening: "PromptFeatures | None" = None
+    conversation: str | None = None
     fields: tuple[str, ...] = ()
     """Fields of the body that not every model server takes (router_model.server_fields)."""
     choices: int = 1
@@ -64,6 +67,22 @@ def prompt_features(operation: Operation, body: Mapping[str, object]) -> PromptF
 
     For embeddings of several inputs the tokens are those of the longest one: each is embedded by itself.
     """
+    found = _features(operation, body)
+    question, answer = _first_turn(operation, body)
+    if not answer:
+        return found
+    said = "\0".join(text for pair in _message_texts(answer) for text in pair)
+    return replace(
+        found,
+        opening=_features(operation, {**body, "messages": question}),
+        conversation=hashlib.blake2b(
+            said.encode("utf-8", "surrogatepass"), digest_size=16
+        ).hexdigest(),
+    )
+
+
+def _features(operation: Operation, body: Mapping[str, object]) -> PromptFeatures:
+    """The same, of the last turn alone."""
     limit = body.get("max_completion_tokens") or body.get("max_tokens")
     answer_limit = limit if isinstance(limit, int) and limit > 0 else None
     if operation is Operation.CHAT:
@@ -84,7 +103,6 @@ def prompt_features(operation: Operation, body: Mapping[str, object]) -> PromptF
         least_tokens=least,
         answer_limit=answer_limit,
         tail=text[-TAIL_CHARS:] if len(text) > MAX_CLASSIFIED_CHARS else "",
-        opening=_opening(operation, body),
         **_wants(operation, body),
     )
 
@@ -107,18 +125,21 @@ def _wants(operation: Operation, body: Mapping[str, object]) -> dict[str, Any]:
     }
 
 
-def _opening(operation: Operation, body: Mapping[str, object]) -> PromptFeatures | None:
-    """Of the messages up to the first of the user's that was answered and followed by another of the user's."""
+def _first_turn(
+    operation: Operation, body: Mapping[str, object]
+) -> tuple[list[object], list[object]]:
+    """The messages up to the first of the user's, and up to the answer to it; both empty where nothing follows it (a
+    further question, or what a tool said).
+    """
     messages = body.get("messages") if operation is Operation.CHAT else None
     if not isinstance(messages, list):
-        return None
+        return [], []
     roles = [message.get("role") for message in messages if isinstance(message, Mapping)]
-    if len(roles) != len(messages) or "user" not in roles:
-        return None
-    first = roles.index("user")
-    if "assistant" not in roles[first:] or "user" not in roles[roles.index("assistant", first) :]:
-        return None
-    return prompt_features(operation, {**body, "messages": messages[: first + 1]})
+    first = roles.index("user") if "user" in roles else len(roles)
+    answer = roles.index("assistant", first) if "assistant" in roles[first:] else len(roles)
+    if len(roles) != len(messages) or answer + 1 >= len(roles):
+        return [], []
+    return messages[: first + 1], messages[: answer + 1]
 
 
 def within(features: PromptFeatures, answer_tokens: int) -> PromptFeatures:

@@ -28,7 +28,7 @@ from router_model.catalogue import Catalogue
 from router_model.classifier import Classifier
 from router_model.constraints import Constraints
 from router_model.decision import Decision
-from router_model.features import prompt_features
+from router_model.features import PromptFeatures, prompt_features
 from router_model.history import NO_HISTORY, History
 from router_model.refusals import NoRoute
 from router_model.registry import Registry
@@ -157,37 +157,27 @@ def _routed(
         *reply.progress_outgoing(told, topics=policy.topics, reply=_own_partition(request, policy)),
         reply.decision_outgoing(remembered, topics=policy.topics),
     )
-    return Handled((*outgoing, *_of_session(request, decision, registry, policy, now)), decision)
+    session = _session_of(request, ask.features)
+    if session is not None and decision.reason in OPEN_REASONS and ask.home != decision.service:
+        # Where `auto` or a task has sent it, when that is news.
+        kept = reply.decision(session, decision.service, now=now)
+        outgoing = (*outgoing, reply.decision_outgoing(kept, topics=policy.topics))
+    return Handled(outgoing, decision)
 
 
-def _of_session(
-    request: InferenceRequest,
-    decision: Decision,
-    registry: Registry,
-    policy: RouterPolicy,
-    now: datetime,
-) -> tuple[Outgoing, ...]:
-    """What is to be remembered of the session: where `auto` or a task has sent it, when that is news."""
-    if request.session is None or decision.reason not in OPEN_REASONS:
-        return ()
-    session = ids.of_session(request.tenant, request.session)
-    if registry.decisions.get(session) == decision.service:
-        return ()
-    remembered = reply.decision(session, decision.service, now=now)
-    return (reply.decision_outgoing(remembered, topics=policy.topics),)
-
-
-def _home_of(request: InferenceRequest, registry: Registry) -> str | None:
-    if request.session is None:
-        return None
-    return registry.decisions.get(ids.of_session(request.tenant, request.session))
+def _session_of(request: InferenceRequest, features: PromptFeatures) -> str | None:
+    """Under what is remembered where a session goes, or without one a conversation; None: neither."""
+    name = request.session or features.conversation
+    return None if name is None else ids.of_session(request.tenant, name)
 
 
 def ask_of(request: InferenceRequest, registry: Registry, patience: Patience = "none") -> Ask:
     """What a request wants of Pick; a decision about it that the registry knows is to be repeated."""
+    features = prompt_features(request.operation, request.body)
+    session = _session_of(request, features)
     return Ask(
         model=request.asked_model,
-        features=prompt_features(request.operation, request.body),
+        features=features,
         tenant=request.tenant,
         profile=request.profile,
         limits=Constraints(
@@ -197,7 +187,7 @@ def ask_of(request: InferenceRequest, registry: Registry, patience: Patience = "
         ),
         repeat=registry.decisions.get(request.request_id),
         session=request.session,
-        home=_home_of(request, registry),
+        home=None if session is None else registry.decisions.get(session),
         fallback=request.fallback,
         patience=patience,
     )

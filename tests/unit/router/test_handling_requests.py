@@ -207,6 +207,28 @@ def test_where_auto_sent_a_session_is_remembered_once(
     assert [out.key for out in named if out.topic == topics.status] == ["decision/req_1"]
 
 
+def test_a_conversation_without_a_session_is_remembered_from_its_second_turn(
+    request_event: Make, routed: Handle, topics: Topics
+) -> None:
+    def turn(number: int) -> Event:
+        texts = [("user", "Name a colour."), ("assistant", "Red."), ("user", "Prove it."),
+                 ("assistant", "No."), ("user", "Name another.")][:number]  # fmt: skip
+        messages = [{"role": role, "content": text} for role, text in texts]
+        return request_event(data=json.dumps({"model": "auto", "messages": messages}).encode())
+
+    def remembered(out: tuple[Outgoing, ...]) -> dict[str, str]:
+        kept = [each for each in out if each.topic == topics.status]
+        return dict(parse_decision(each.event) for each in kept if each.key != "decision/req_1")
+
+    assert remembered(routed(turn(1))) == {}
+    second = remembered(routed(turn(3)))
+    assert len(second) == 1
+    (name,) = second
+    third = routed(turn(5), Registry(decisions={name: "sim-large"}))
+    assert third[0].event.get(types.SERVICE) == "sim-large"
+    assert remembered(third) == {}
+
+
 def test_a_turn_of_a_remembered_session_goes_where_the_last_one_went(
     request_event: Make, routed: Handle
 ) -> None:

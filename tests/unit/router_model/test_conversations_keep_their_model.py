@@ -112,6 +112,7 @@ def test_questions_of_a_session_that_know_nothing_of_each_other_are_no_conversat
         [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}],
         [{"role": "user", "content": "a"}, "odd", {"role": "user", "content": "b"}],
         [{"role": 7, "content": "a"}, {"role": None}],
+        [{"role": "assistant", "content": "a"}, {"role": "tool", "content": "b"}],
     ],
 )
 def test_what_only_begins_has_no_opening(messages: Any) -> None:
@@ -123,6 +124,26 @@ def test_the_opening_is_the_first_question_with_what_stood_before_it() -> None:
     assert found is not None
     assert found.text == EASY
     assert found == prompt_features(Operation.CHAT, turns(EASY, system="Be brief."))
+
+
+def test_a_call_of_a_tool_does_not_change_the_model() -> None:
+    called = turns(MIDDLING, EASY)["messages"][:2]
+    found = prompt_features(
+        Operation.CHAT, {"messages": [*called, {"role": "tool", "content": "20 C"}]}
+    )
+    assert found.opening is not None
+    assert found.opening.text == MIDDLING
+
+
+def test_every_turn_of_a_conversation_has_its_hash_and_no_other() -> None:
+    def name(body: dict[str, Any]) -> str | None:
+        return prompt_features(Operation.CHAT, body).conversation
+
+    first, other = turns(EASY, HARD), turns(EASY, HARD)
+    other["messages"][1]["content"] = "No."
+    assert name(turns(EASY)) is None
+    assert name(first) == name(turns(EASY, HARD, MIDDLING))
+    assert len({name(first), name(other), name(turns(HARD, EASY)), None}) == 4
 
 
 def test_choices_of_a_model_that_has_none_are_all() -> None:

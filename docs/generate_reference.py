@@ -9,9 +9,11 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 
+from events import limits
 from events.refused_fields import REFUSED_FIELDS, REFUSED_TEMPLATE_ARGUMENTS
 from functions import settings as module
 from functions.errors import CODES
+from functions.ingress.responses_kept import MAX_REFERENCES
 from functions.settings import SECRETS, SHORT_NAMES, Settings, is_group
 from router_model.server_fields import (
     FIELDS,
@@ -138,6 +140,56 @@ Where others may answer, one that can is chosen.
 NOTICE = "<!-- Written by `make docs` from {source}. Do not edit. -->\n"
 
 
+LIMITS_PROSE = """# Limits of a request
+
+What one request may hold. `OpenAI` is a limit of OpenAI's API, taken over so that what works there works here; the
+others are ours, with the reason. A request beyond one is refused with 400 and the field in `error.param`, one whose
+body is too large with 413. What the model itself can take is another matter: `context_length_exceeded`.
+"""
+INGRESS = Settings().ingress
+LIMITS: tuple[tuple[str, float | str, str, str], ...] = (
+    ("bytes of a body", INGRESS.max_body_bytes, "ours, `PICKSPIN_INGRESS_MAX_BODY_BYTES`",
+     "a photo of a phone or a million tokens fit; ingress, router and worker have all of it in memory for a moment"),
+    ("bytes that this may be set to", limits.MAX_BODY_BYTES, "ours", "whoever reads bodies has memory for as much"),
+    ("bytes of large bodies at once", INGRESS.big_bodies_bytes, "ours, `PICKSPIN_INGRESS_BIG_BODIES_BYTES`",
+     "memory: those above `PICKSPIN_INGRESS_BIG_BODY_BYTES` count until they are written down; others wait, then 503"),
+    ("bytes of other bodies (batches, callbacks, feedback)", INGRESS.big_body_bytes, "ours", "they hold no content"),
+    ("bytes of a body in its event", Settings().broker.inline_bytes, "ours, `PICKSPIN_BROKER_INLINE_BYTES`",
+     "larger ones travel by `dataref`: a record stays far below a broker's limit of 1 MiB"),
+    ("bytes of a file", INGRESS.max_file_bytes, "ours, `PICKSPIN_INGRESS_MAX_FILE_BYTES`", "disk"),
+    ("levels of JSON", limits.BODY_LIMITS.max_depth, "ours", "readers in every language stand it"),
+    ("keys in one JSON document", limits.BODY_LIMITS.max_keys, "ours", "time and memory of who reads it"),
+    ("lists and objects in one JSON document", limits.BODY_LIMITS.max_containers, "ours", "the same"),
+    ("values in one JSON document", limits.BODY_LIMITS.max_values, "ours",
+     "the same: a million token ids fit, and some"),
+    ("digits of a number", limits.BODY_LIMITS.max_digits, "ours", "longer ones are read differently by others"),
+    ("messages of a chat", limits.MAX_MESSAGES, "ours", "time of who checks them; longer than conversations get"),
+    ("parts of a message", limits.MAX_PARTS, "ours", "the same; OpenAI takes some hundred pictures"),
+    ("inputs of one call (embeddings, prompts)", limits.MAX_INPUTS, "OpenAI", "-"),
+    ("token ids of one prompt", limits.MAX_TOKENS, "ours", "as many as the longest contexts hold"),
+    ("tools, and calls in one message", limits.MAX_TOOLS, "OpenAI", "-"),
+    ("properties of one schema", limits.MAX_SCHEMA_PROPERTIES, "OpenAI", "-"),
+    ("levels of JSON in one schema", limits.MAX_SCHEMA_DEPTH, "ours",
+     "OpenAI's ten levels of objects are some 50 of these where each is optional and in a list"),
+    ("lists and objects in one schema", limits.MAX_SCHEMA_NODES, "ours",
+     "ten for each of OpenAI's properties; grammars made of schemas grow faster than the schemas"),
+    ("bytes of one schema", limits.MAX_SCHEMA_BYTES, "ours", "200 for each of OpenAI's properties, with descriptions"),
+    ("characters of a pattern", limits.MAX_PATTERN_CHARS, "ours", "grammars made of patterns grow faster than those"),
+    ("characters of a grammar", limits.MAX_GRAMMAR_CHARS, "ours", "the time in which a model server compiles it"),
+    ("answers to choose from", limits.MAX_ALTERNATIVES, "ours", "the same"),
+    ("`top_logprobs`", limits.MAX_TOP_LOGPROBS, "OpenAI", "-"),
+    ("`n`, `best_of`", limits.MAX_CHOICES, "ours", "each is a generation, and the request has one place at its model"),
+    ("`stop`", limits.MAX_STOPS, "ours", "OpenAI takes 4; each is looked for in every step"),
+    ("characters of a stop text", limits.MAX_STOP_CHARS, "ours", "the same"),
+    ("entries of `logit_bias`", limits.MAX_LOGIT_BIASES, "ours", "each is applied in every step"),
+    ("characters of a tool's or schema's name", 64, "OpenAI", "-"),
+    ("headers, and their bytes", f"{limits.DEFAULT_LIMITS.max_headers}, {limits.DEFAULT_LIMITS.max_header_bytes:,}",
+     "ours", "431 beyond them; they go on as headers of records"),
+    ("responses that one input refers to (`item_reference`)", MAX_REFERENCES, "ours", "each is looked up"),
+)  # fmt: skip
+"""What, most of it, whose limit it is, and why."""
+
+
 def pages() -> dict[Path, str]:
     """Every generated page with its text."""
     return {
@@ -145,7 +197,19 @@ def pages() -> dict[Path, str]:
         REFERENCE / "errors.md": errors_page(),
         REFERENCE / "servers.md": servers_page(),
         REFERENCE / "fields.md": fields_page(),
+        REFERENCE / "limits.md": limits_page(),
     }
+
+
+def limits_page() -> str:
+    """docs/reference/limits.md."""
+    out = [LIMITS_PROSE, "| What | Most | Whose | Why |", "| --- | --- | --- | --- |"]
+    out += [f"| {what} | {_shown(most)} | {whose} | {why} |" for what, most, whose, why in LIMITS]
+    return "\n".join([*out, ""])
+
+
+def _shown(most: float | str) -> str:
+    return most if isinstance(most, str) else f"{most:,}"
 
 
 def notes(kind: type) -> dict[str, str]:

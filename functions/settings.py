@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
+from events.limits import MAX_BODY_BYTES
 from functions.variables import Group, is_group, name_of, read_groups
 
 __all__ = ["Group", "Settings", "is_group", "load_settings", "masked"]
@@ -17,6 +18,7 @@ __all__ = ["Group", "Settings", "is_group", "load_settings", "masked"]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+BodyBytes = Annotated[int, msgspec.Meta(ge=1, le=MAX_BODY_BYTES)]
 Above0 = Annotated[float, msgspec.Meta(gt=0)]
 
 
@@ -85,7 +87,8 @@ class IngressSettings(Group, frozen=True, kw_only=True):
     """
     drain_s: float = 20.0
     """After SIGTERM open calls may finish for this long; then they get 503."""
-    max_body_bytes: int = 768 * 1024
+    max_body_bytes: BodyBytes = 16 * 1024 * 1024
+    """A photo, or the text of a million tokens. All limits: docs/reference/limits.md."""
     large_body_bytes: int = 64 * 1024
     """Bodies from this size on are read one at a time for each tenant ..."""
     large_body_share: Share = 0.2
@@ -94,6 +97,11 @@ class IngressSettings(Group, frozen=True, kw_only=True):
     """... and, where there are several tenants, this many bytes a second of each."""
     large_body_waiting: int = 16
     """As many large bodies of a tenant may wait for their turn; the next gets 429 `tenant_rate`."""
+    big_body_bytes: int = 1024 * 1024
+    """Bodies above this are parsed beside the event loop, and need room ..."""
+    big_bodies_bytes: Count = 64 * 1024 * 1024
+    """... until they are written down: so many bytes of them are in memory at once. Further ones wait, at most
+    `body_read_s`."""
     max_file_bytes: int = 100 * 1024 * 1024
     max_uploads: int = 16
     """Files that are taken in at once; further ones wait."""
@@ -116,7 +124,8 @@ class IngressSettings(Group, frozen=True, kw_only=True):
     stream_idle_s: float = 20.0
     """Whoever takes nothing of an answer for this long, or is gone without a word, is cut; its generation ends."""
     body_read_s: float = 15.0
-    """A request body must arrive within this long."""
+    """A request body must arrive within this long, and the time for its bytes at `body_bytes_s`."""
+    body_bytes_s: Above0 = 256 * 1024
     api_keys: str = ""
     """`tenant=key` pairs, comma-separated, no key twice. Empty: no authentication, which binds loopback only."""
     allowed_hosts: str = ""

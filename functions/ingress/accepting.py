@@ -51,7 +51,7 @@ def request_event(deps: Deps, call: Call, *, replies_here: bool) -> Event:
         type=types.REQUEST,
         subject=call.asked_model,
         time=to_rfc3339(call.accepted_at),
-        data=call.body,
+        data=call.body.raw,
         extensions={name: value for name, value in extensions.items() if value is not None},
     )
 
@@ -110,8 +110,9 @@ async def accept(
     """
     require_writable(deps)
     if not replies_here:
-        await require_room(deps, call.tenant, len(call.body))
+        await require_room(deps, call.tenant, len(call.body.raw))
     record = await record_of(deps, request_event(deps, call, replies_here=replies_here))
+    call.body.let_go()
     try:
         hold(deps, record, call.request_id, call.wait_s)
         if row is not None:

@@ -17,6 +17,7 @@ from events.types import Operation, Priority
 from functions.errors import ApiError
 from functions.ingress import deadlines, reading
 from functions.ingress.deps import Deps
+from functions.ingress.held_bodies import HeldBody, keep, kept
 from functions.ingress.owned import tenant_of
 from router_model.catalogue import Catalogue, Task
 from router_model.refusals import NoRoute
@@ -39,19 +40,22 @@ _MAX_TRACE_STATE_ITEMS: Final = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """One inference call. `body` are the bytes that go on the log; `fields` the same, parsed."""
+    """One inference call. `body` are the bytes that go on the log, until they are there."""
 
     request_id: str
     tenant: str
     operation: Operation
-    body: bytes
-    fields: Mapping[str, object]
+    body: HeldBody
     asked_model: str
     accepted_at: datetime
     accepted_s: float
     """The same instant by the clock that never jumps."""
     deadline: datetime
     preference: deadlines.Preference
+    is_stream: bool = False
+    has_usage: bool = False
+    """Whether a stream is to end with its usage."""
+    is_stored: bool = True
     grace_s: float = 0.0
     """How long after its deadline it may still be told its end."""
     key: str | None = None
@@ -72,14 +76,6 @@ class Call:
     trace_state: str | None = None
 
     @property
-    def is_stream(self) -> bool:
-        return self.fields.get("stream") is True
-
-    @property
-    def is_stored(self) -> bool:
-        return self.fields.get("store") is not False
-
-    @property
     def wait_s(self) -> float:
         return (self.deadline - self.accepted_at).total_seconds()
 
@@ -93,12 +89,18 @@ async def read_call(deps: Deps, request: Request, operation: Operation) -> Call:
     """
     tenant = tenant_of(deps, request)
     reading.require_media_type(request)
-    raw = await reading.read_body(request, deps.settings.ingress)
+    raw = await read_body(deps, request, tenant)
     return await deps.in_turn(
         tenant,
         raw,
         lambda: make_call(deps, request, operation, raw, loads_object(raw), tenant),
     )
+
+
+async def read_body(deps: Deps, request: Request, tenant: str) -> bytes:
+    """The body of a call, which may be large."""
+    held = keep(request.scope["state"], deps.body_of(tenant))
+    return await reading.read_body(request, deps.settings.ingress, held.take_room)
 
 
 def make_call(
@@ -109,9 +111,10 @@ def make_call(
     fields: dict[str, object],
     tenant: str,
 ) -> Call:
-    """The call of a parsed body, with what the headers say about it."""
+    """The call of a parsed body that `read_body` has read, with what the headers say about it."""
     callback = _callback(request, fields)
-    body = raw if CALLBACK_FIELD not in fields else dumps(_without_callback(fields))
+    body = kept(request.scope["state"])
+    body.raw = raw if CALLBACK_FIELD not in fields else dumps(_without_callback(fields))
     fields = _without_callback(fields)
     asked = asked_model(deps.catalogue, fields.get("model"), operation, tenant)
     check_body(operation, fields)
@@ -122,7 +125,9 @@ def make_call(
         tenant=tenant,
         operation=operation,
         body=body,
-        fields=fields,
+        is_stream=fields.get("stream") is True,
+        has_usage=_has_usage(fields.get("stream_options")),
+        is_stored=fields.get("store") is not False,
         asked_model=asked,
         accepted_at=now,
         accepted_s=deps.clock.monotonic_s(),
@@ -208,6 +213,10 @@ def trace_state(text: str | None) -> str | None:
     if not text or len(text) > _MAX_TRACE_STATE_CHARS or text.count(",") >= _MAX_TRACE_STATE_ITEMS:
         return None
     return text if all(" " <= char <= "~" for char in text) else None
+
+
+def _has_usage(options: object) -> bool:
+    return isinstance(options, dict) and options.get("include_usage") is True
 
 
 def _without_callback(fields: dict[str, object]) -> dict[str, object]:

@@ -6,10 +6,11 @@ import math
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from typing import ParamSpec, TypeVar
+from typing import Final, ParamSpec, TypeVar
 
 from events.types import Topics
 from functions.ingress.admission import Outstanding
+from functions.ingress.held_bodies import BodyRoom, HeldBody
 from functions.ingress.identity import Keys
 from functions.ingress.open_calls import OpenCalls
 from functions.ingress.probing import Health
@@ -24,6 +25,8 @@ from functions.telemetry import Metrics
 from router_model.catalogue import Catalogue
 from router_model.registry import Registry
 
+BODIES_AT_ONCE: Final = 4
+"""So many of the largest bodies have room at once, whatever the settings say: more than one tenant gets on."""
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -57,6 +60,7 @@ class Deps:
     calls: OpenCalls = field(default_factory=OpenCalls)
     rows: RowWatch = field(default_factory=RowWatch)
     turns: Turns = field(default_factory=Turns)
+    bodies: BodyRoom = field(default_factory=BodyRoom)
     reply_partitions: ReplyPartitions
 
     async def offload(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -75,7 +79,10 @@ class Deps:
         return await self.rows.changed(ask, request_id, is_news, timeout_s)
 
     async def in_turn(self, tenant: str, body: bytes, work: Callable[[], T]) -> T:
-        """What `work` makes of a body, at once or, of a large one, when it is the tenant's turn. See `Turns`."""
+        """What `work` makes of a body, at once or, of a large one, when it is the tenant's turn. See `Turns`.
+
+        A body above `big_body_bytes` is worked on in the executor: the loop goes on between its steps.
+        """
         settings = self.settings.ingress
         has_others = self.keys.has_several_tenants
         limits = TurnLimits(
@@ -84,7 +91,20 @@ class Deps:
             bytes_s=settings.large_body_bytes_s if has_others else math.inf,
             most=settings.large_body_waiting,
         )
-        return await self.turns.taken(limits, tenant, len(body), work)
+
+        async def run() -> T:
+            return await self.offload(work) if len(body) > settings.big_body_bytes else work()
+
+        return await self.turns.taken(limits, tenant, len(body), run)
+
+    def body_of(self, tenant: str) -> HeldBody:
+        """What is to hold the body of a call of this tenant."""
+        room, share = self.settings.ingress.big_bodies_bytes, self.tenant_share
+        most = max(1, room // BODIES_AT_ONCE)
+        return HeldBody(
+            lambda size: self.bodies.enter(tenant, min(size, most), room=room, share=share),
+            lambda size: self.bodies.leave(tenant, min(size, most)),
+        )
 
     @property
     def tenant_share(self) -> float:

@@ -3,6 +3,7 @@
 Tenant, source and id say which one, so sending it twice is safe (`events.identity`).
 """
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
@@ -13,6 +14,7 @@ from starlette.routing import Route
 from events import http_codec, ids, types
 from events.identity import SentEvent
 from events.instants import from_rfc3339, to_rfc3339
+from events.limits import DEFAULT_LIMITS
 from events.record import Event
 from events.request import InferenceRequest, parse_request
 from events.types import Topics
@@ -30,7 +32,7 @@ from functions.ingress.accepting import (
 )
 from functions.ingress.admission import queue_is_full
 from functions.ingress.answering import answer, id_headers
-from functions.ingress.calls import asked_model, trace_parent, trace_state
+from functions.ingress.calls import asked_model, read_body, trace_parent, trace_state
 from functions.ingress.claims import made_id
 from functions.ingress.deps import Deps
 from functions.ingress.owned import tenant_of
@@ -57,11 +59,13 @@ def routes(deps: Deps) -> list[Route]:
     async def accept(request: Request) -> Response:
         tenant = tenant_of(deps, request)
         _require_media_type(request)
-        body = await reading.read_body(request, deps.settings.ingress)
+        body = await read_body(deps, request, tenant)
         headers = [(k.decode("latin-1"), v.decode("latin-1")) for k, v in request.scope["headers"]]
 
+        limits = replace(DEFAULT_LIMITS, max_bytes=deps.settings.ingress.max_body_bytes)
+
         def read() -> InferenceRequest:
-            event = cleaned(deps, http_codec.from_http(headers, body), tenant)
+            event = cleaned(deps, http_codec.from_http(headers, body, limits), tenant)
             return parse_request(event, default_wait_s=deps.settings.ingress.background_wait_s)
 
         found = await deps.in_turn(tenant, body, read)

@@ -20,6 +20,7 @@ from events.limits import DEFAULT_LIMITS
 from functions.errors import ApiError
 from functions.ingress.answering import as_refusal, refusal
 from functions.ingress.deps import Deps
+from functions.ingress.held_bodies import let_go_of
 from functions.ingress.open_calls import shutting_down
 from functions.ingress.origins import Origins
 from functions.ingress.owned import SLASH_WITHIN, tenant_of
@@ -77,6 +78,7 @@ class Guard:
         except Exception as error:  # noqa: BLE001 - the loop boundary: logged once, answered with the id only
             await self._refuse(error, exchange, request_id)
         finally:
+            let_go_of(scope["state"])
             self._deps.calls.leave(task)
 
     @contextlib.contextmanager

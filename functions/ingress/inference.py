@@ -43,6 +43,7 @@ async def _answer(deps: Deps, call: Call, request: Request) -> Response:
             return await _first(deps, call, request)
         except claims.MadeBefore as made:
             first_id = made.request_id
+    call.body.let_go()
     if call.is_background:
         return await background.accepted_before(deps, call, first_id)
     if call.is_stream:

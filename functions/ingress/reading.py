@@ -1,7 +1,7 @@
 """Reading a request's head and body, bounded in bytes and time, before anything else is done with it."""
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Final
 
 from starlette.requests import Request
@@ -11,6 +11,8 @@ from functions.errors import ApiError
 from functions.settings import IngressSettings
 
 JSON_TYPE: Final = "application/json"
+Room = Callable[[int], Awaitable[None]]
+"""Waits for room for a large body of so many bytes."""
 _UTF8: Final = frozenset({"utf-8", "utf8"})
 
 
@@ -59,41 +61,65 @@ def require_media_type(request: Request, allowed: Sequence[str] = (JSON_TYPE,)) 
     return media_type.strip().lower()
 
 
-async def read_body(request: Request, settings: IngressSettings) -> bytes:
-    """The whole body.
+async def read_body(request: Request, settings: IngressSettings, room: Room | None = None) -> bytes:
+    """The whole body. `room` is awaited before more than `big_body_bytes` of it are taken in; None: no more are.
 
     Raises:
-        ApiError: `request_too_large`, or `invalid_body` when it does not arrive within `body_read_s`.
+        ApiError: `request_too_large`, `overloaded` where there is no room in time, or `invalid_body` when the body
+            does not arrive within `body_read_s`, and the time for its bytes at `body_bytes_s`.
         ClientGone: the connection closed first.
     """
     limit = settings.max_body_bytes
-    if (declared := _declared_length(request)) is not None and declared > limit:
+    if room is None:
+        limit = min(limit, settings.big_body_bytes)
+    declared = _declared_length(request)
+    if declared is not None and declared > limit:
         raise _too_large(limit)
-    try:
-        async with asyncio.timeout(settings.body_read_s):
-            return await _collect(request.receive, limit)
-    except TimeoutError:
-        raise ApiError("invalid_body", "The body did not arrive in time.") from None
-
-
-async def _collect(receive: Receive, limit: int) -> bytes:
+    small = limit if room is None else min(limit, settings.big_body_bytes)
     parts: list[bytes] = []
+    has_more, size = True, 0
+    if (declared or 0) <= small:
+        has_more, size = await _collect(_bounded(request, settings, limit), parts, small)
+    if has_more and room is not None:
+        await _in_time(room(declared or limit), settings.body_read_s)
+        await _collect(_bounded(request, settings, limit - size), parts, limit)
+    return b"".join(parts)
+
+
+async def _in_time(room: Awaitable[None], wait_s: float) -> None:
+    try:
+        async with asyncio.timeout(wait_s):
+            await room
+    except TimeoutError:
+        raise ApiError(
+            "overloaded", "Too many large bodies are in work here; try again shortly."
+        ) from None
+
+
+def _bounded(request: Request, settings: IngressSettings, limit: int) -> "BoundedReceive":
+    return BoundedReceive(
+        request.receive,
+        limit=limit,
+        idle_s=settings.body_read_s,
+        bytes_s=settings.body_bytes_s,
+    )
+
+
+async def _collect(receive: "BoundedReceive", parts: list[bytes], enough: int) -> tuple[bool, int]:
+    """Takes parts in until their end or more than `enough` bytes; whether there are more, and the bytes so far."""
     size = 0
     while True:
         message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGone
         part: bytes = message.get("body", b"")
         size += len(part)
-        if size > limit:
-            raise _too_large(limit)
         parts.append(part)
-        if not message.get("more_body", False):
-            return b"".join(parts)
+        has_more: bool = message.get("more_body", False)
+        if not has_more or size > enough:
+            return has_more, size
 
 
 class BoundedReceive:
-    """An ASGI `receive` for uploads. Refused are more than `limit` body bytes, silence longer than `idle_s`, and what
+    """An ASGI `receive` for bodies. Refused are more than `limit` body bytes, silence longer than `idle_s`, and what
     has come with less than `bytes_s` since then.
     """
 

@@ -16,11 +16,11 @@ from functions.errors import ApiError
 from functions.ingress import claims, keyed, reading, requests, targets, waited
 from functions.ingress.accepting import accept, row_of
 from functions.ingress.answering import answer, id_headers, info_headers, read_info
-from functions.ingress.calls import Call, make_call, with_deadline
+from functions.ingress.calls import Call, make_call, read_body, with_deadline
 from functions.ingress.deps import Deps
 from functions.ingress.outcomes import Outcome, to_response
 from functions.ingress.owned import not_found, own_row, tenant_of
-from functions.ingress.responses_input import callers_path, references, renamed, to_chat
+from functions.ingress.responses_input import Asked, callers_path, references, renamed, to_chat
 from functions.ingress.responses_kept import items_of_input, referenced_items
 from functions.response_objects import meta_of, object_of
 from functions.store import RequestRow
@@ -82,6 +82,7 @@ async def _create(deps: Deps, request: Request) -> Response:
     call = made.call
     first_id = await claims.first_of(deps, call)
     if first_id is not None:
+        call.body.let_go()
         return await _again(deps, call, first_id, request)
     try:
         if call.is_background:
@@ -95,31 +96,33 @@ async def _create(deps: Deps, request: Request) -> Response:
     return _answered(row, outcome, made.paths)
 
 
-async def _read(deps: Deps, request: Request) -> _Made:
-    """Reads and checks a call; what its input only refers to is looked up first."""
+async def _read(deps: Deps, request: Request, changes: Mapping[str, object] | None = None) -> _Made:
+    """Reads and checks a call; what its input only refers to is looked up first. `changes` are of its chat body."""
     tenant = tenant_of(deps, request)
     reading.require_media_type(request)
-    raw = await reading.read_body(request, deps.settings.ingress)
+    raw = await read_body(deps, request, tenant)
 
     def read() -> tuple[dict[str, object], dict[str, str], _Made | None]:
         body = loads_object(raw)
         named = references(body)
-        return body, named, None if named else _make(deps, request, body, raw, tenant, {})
+        return body, named, None if named else make(body, {})
+
+    def make(body: dict[str, object], items: Items) -> _Made:
+        asked = to_chat(body, items)
+        asked.chat.update(changes or {})
+        return _make(deps, request, body, raw, asked)
 
     body, named, made = await deps.in_turn(tenant, raw, read)
     if made is not None:
         return made
     items = await referenced_items(deps, tenant, named)
-    return await deps.in_turn(tenant, raw, lambda: _make(deps, request, body, raw, tenant, items))
+    return await deps.in_turn(tenant, raw, lambda: make(body, items))
 
 
-def _make(
-    deps: Deps, request: Request, body: dict[str, object], raw: bytes, tenant: str, items: Items
-) -> _Made:
+def _make(deps: Deps, request: Request, body: dict[str, object], raw: bytes, asked: Asked) -> _Made:
     if not isinstance(body.get("background"), bool | None):
         raise ApiError("invalid_value", "background is true or false.", param="background")
-    asked = to_chat(body, items)
-    chat = asked.chat
+    chat, tenant = asked.chat, tenant_of(deps, request)
     if body.get("callback") is not None:
         chat["callback"] = body["callback"]
     try:
@@ -186,11 +189,10 @@ async def _count(deps: Deps, request: Request) -> Response:
     Raises:
         ApiError: a refusal, or `capability_missing` where the server does not say what it counted.
     """
-    made = await _read(deps, request)
-    call = made.call
+    made = await _read(deps, request, {"max_tokens": 1, "store": False})
+    call = replace(made.call, key=None)
     if call.is_background:
         raise ApiError("invalid_value", "Tokens are counted at once.", param="background")
-    call = replace(call, key=None, body=dumps({**call.fields, "max_tokens": 1, "store": False}))
     outcome = await waited.wait_in_one_piece(deps, call, request.receive)
     if outcome is None:
         raise waited.deadline_exceeded()

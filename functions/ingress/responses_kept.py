@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from events import kafka_codec, types
 from events.errors import EventRejected
+from events.limits import MAX_BODY_BYTES
 from events.types import Operation
 from functions.errors import ApiError, BlobMissing
 from functions.ingress.deps import Deps
@@ -106,8 +107,7 @@ async def _prompt(deps: Deps, row: RequestRow) -> dict[str, object]:
         raw = None if event is None else event.data
         ref = None if event is None else event.get(types.DATA_REF)
         if raw is None and ref is not None:
-            limit = deps.settings.ingress.max_body_bytes
-            raw = await deps.offload(deps.blobs.get, ref, limit_bytes=limit)
+            raw = await deps.offload(deps.blobs.get, ref, limit_bytes=MAX_BODY_BYTES)
         if raw is not None:
             return msgspec.json.decode(raw, type=dict[str, object])
     except (BlobMissing, EventRejected, msgspec.MsgspecError):

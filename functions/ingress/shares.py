@@ -6,16 +6,17 @@ from collections import Counter
 from collections.abc import AsyncIterator
 
 
-def may_take(*, own: int, taken: int, places: int, share: float) -> bool:
-    """Whether a tenant that holds `own` of the `taken` places gets a further one.
+def may_take(*, own: int, taken: int, places: int, share: float, size: int = 1) -> bool:
+    """Whether a tenant that holds `own` of the `taken` places gets a further one, or `size` of them.
 
     Alone it gets `share` of all places. What others hold counts for each: with n greedy tenants at share 1/2 each has
     1/(n + 1), and as much stays free for the next one. A share of 1 is no bound but the places themselves.
     """
     free = places - taken
-    if free <= 0:
+    if free < size:
         return False
-    return own * (1 - share) < share * free
+    # The last one of them is as good or bad as one that is asked for alone.
+    return (own + size - 1) * (1 - share) < share * (free - size + 1)
 
 
 class Shares:

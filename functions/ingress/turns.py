@@ -6,7 +6,7 @@ So a tenant that sends nothing else takes a bounded share of the loop, and other
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -41,14 +41,16 @@ class Turns:
     def __init__(self) -> None:
         self._lanes: defaultdict[str, _Lane] = defaultdict(_Lane)
 
-    async def taken(self, limits: TurnLimits, tenant: str, size: int, work: Callable[[], T]) -> T:
+    async def taken(
+        self, limits: TurnLimits, tenant: str, size: int, work: Callable[[], Awaitable[T]]
+    ) -> T:
         """What `work` returns, run when it is the tenant's turn for a body of `size` bytes.
 
         Raises:
             ApiError: `tenant_rate`: too many wait already.
         """
         if size < limits.large_bytes:
-            return work()
+            return await work()
         lane = self._lanes[tenant]
         if lane.lock.locked() and lane.waiting >= limits.most:
             raise ApiError("tenant_rate", "Too many large bodies of this key wait to be read.")
@@ -60,7 +62,7 @@ class Turns:
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
-            return work()
+            return await work()
         finally:
             rest_s = (loop.time() - began) * (1 / limits.loop_share - 1)
             loop.call_later(max(rest_s, size / limits.bytes_s), lane.lock.release)

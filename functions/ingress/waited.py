@@ -204,8 +204,7 @@ def chunks_of_outcome(call: Call, outcome: Outcome) -> list[bytes]:
     """A finished answer in the form of a stream; the usage only where it was asked for."""
     kind = "chat.completion.chunk" if call.operation is Operation.CHAT else "text_completion"
     body = msgspec.json.decode(outcome.data)
-    options = call.fields.get("stream_options")
-    if not (isinstance(options, dict) and options.get("include_usage") is True):
+    if not call.has_usage:
         body.pop("usage", None)
     return chunks_of(body, kind)
 

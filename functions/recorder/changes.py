@@ -9,6 +9,7 @@ from events.errors import EventRejected
 from events.identity import SentEvent
 from events.instants import from_unix_ms
 from events.kafka_codec import from_record
+from events.limits import MAX_BODY_BYTES
 from events.record import Event, Record
 from events.reply import parse_cancel, parse_chunk, parse_progress, parse_terminal
 from events.request import InferenceRequest, parse_request
@@ -17,8 +18,6 @@ from functions.errors import BlobMissing
 from functions.ports import BlobStore
 from functions.store import Change, RequestRow
 
-MAX_BLOB_BYTES: Final = 64 * 1024 * 1024
-"""Largest body or answer that is fetched by reference."""
 MAX_AGE: Final = timedelta(days=1)
 """A record that says it was written longer ago says nothing: its producer's clock is wrong."""
 _PARSERS: Final = {
@@ -117,7 +116,7 @@ def _resolved(event: Event, blobs: BlobStore) -> bytes | None:
     if ref is None or event.data is not None:
         return None
     try:
-        return blobs.get(ref, limit_bytes=MAX_BLOB_BYTES)
+        return blobs.get(ref, limit_bytes=MAX_BODY_BYTES)
     except BlobMissing as error:
         log.warning("blob missing", extra={"event_id": event.id, "reason": str(error)})
         return None

@@ -4,19 +4,22 @@ Both bindings use it, so that the same event gives the same records whichever wa
 """
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from events import types
 from events.errors import EventRejected
 from events.identity import request_id_of
+from events.limits import MAX_BODY_BYTES
 from events.record import Event, Outgoing, Record
 from functions.errors import BlobMissing
 from functions.ports import BlobStore, Clock, RecordAppender
-from functions.router.handler import RouterPolicy, handled
+from functions.router.handler import Handled, RouterPolicy, handled
 from functions.router.publishing import Publisher
 from functions.router.refusing import outcome, refused
 from functions.telemetry import Metrics
@@ -25,10 +28,10 @@ from router_model.decision import Decision
 from router_model.history import NO_HISTORY, History
 from router_model.registry import Registry
 
-log = logging.getLogger(__name__)
+LARGE_AT_ONCE: Final = 2
+"""Bodies behind a `dataref` that are in memory at once, however many threads there are."""
 
-MAX_BLOB_BYTES: Final = 8 * 1024 * 1024
-"""Largest body behind a `dataref` that the router reads to decide."""
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +55,7 @@ class Router:
     def __init__(self, parts: RouterParts) -> None:
         self._parts = parts
         self._history = parts.history
+        self._large = threading.BoundedSemaphore(LARGE_AT_ONCE)
         self._publisher = Publisher(
             appender=parts.appender, policy=parts.policy, clock=parts.clock, metrics=parts.metrics
         )
@@ -96,11 +100,7 @@ class Router:
         parts = self._parts
         now, started = parts.clock.now(), time.perf_counter()
         try:
-            body = self._resolved(event)
-            found = handled(
-                event, parts.catalogue, parts.registry(), now,
-                policy=parts.policy, body=body, history=self._history,
-            )  # fmt: skip
+            found = self._handled(event, now)
             outgoing = found.outgoing
             self._remember(found.decision)
         except BlobMissing:
@@ -115,11 +115,20 @@ class Router:
             self._history = self._history.observe(decision.candidates)
             self._parts.metrics.unusable_scores.inc(decision.unusable)
 
-    def _resolved(self, event: Event) -> bytes | None:
+    def _handled(self, event: Event, now: datetime) -> Handled:
         ref = event.get(types.DATA_REF)
         if ref is None or event.data is not None:
-            return None
-        return self._parts.blobs.get(ref, limit_bytes=MAX_BLOB_BYTES)
+            return self._handle(event, now, None)
+        with self._large:
+            body = self._parts.blobs.get(ref, limit_bytes=MAX_BODY_BYTES)
+            return self._handle(event, now, body)
+
+    def _handle(self, event: Event, now: datetime, body: bytes | None) -> Handled:
+        parts = self._parts
+        return handled(
+            event, parts.catalogue, parts.registry(), now,
+            policy=parts.policy, body=body, history=self._history,
+        )  # fmt: skip
 
     def _count(self, event: Event, outgoing: tuple[Outgoing, ...], seconds: float) -> None:
         metrics, found = self._parts.metrics, outcome(outgoing, self._parts.policy.topics)

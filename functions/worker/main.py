@@ -13,6 +13,7 @@ from typing import Final
 
 import httpx
 
+from events.limits import MAX_BODY_BYTES
 from events.types import BreakerState, Topics
 from functions import wiring
 from functions.adapters.clock import SystemClock
@@ -395,7 +396,7 @@ def _poll(
             topics=topics,
             blobs=base.surroundings.blobs,
             further_reply_topics=further,
-            max_body_bytes=settings.ingress.max_body_bytes,
+            max_body_bytes=MAX_BODY_BYTES,
         ),
         schedule=Schedule(concurrency=concurrency, max_attempts=settings.worker.max_attempts),
         exchange=Exchange(outcomes=outcomes, hand_over=hand_over),

@@ -202,7 +202,7 @@ containers:
     env:
       {{- include "pickspin.environment" $root | nindent 6 }}
       {{- /* What a worker reads and no more: a model must not be loaded anew because a door got another limit. */}}
-      {{- include "pickspin.settings" (dict "root" $root "only" "^PICKSPIN_(BROKER_|WORKER_|LOG_LEVEL$|INGRESS_(MAX_BODY_BYTES|REPLY_TOPICS)$)") | indent 6 }}
+      {{- include "pickspin.settings" (dict "root" $root "only" "^PICKSPIN_(BROKER_|WORKER_|LOG_LEVEL$|INGRESS_(REPLY_TOPICS)$)") | indent 6 }}
       - {name: PICKSPIN_WORKER_SERVICE, value: {{ $service.slug }}}
       # Kubernetes would replace $(NAME) in it.
       - {name: PICKSPIN_WORKER_PINNED, value: {{ include "knative.pinned" (dict "catalogue" .catalogue "slug" $service.slug) | replace "$(" "$$(" | quote }}}

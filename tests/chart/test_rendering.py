@@ -222,7 +222,7 @@ def test_every_process_accepts_its_environment(render, protocol):
 def test_settings_of_the_values_reach_every_process_and_a_model_only_what_its_worker_reads(render):
     given = {
         "PICKSPIN_INGRESS_REPLY_WAIT_S": 600,
-        "PICKSPIN_INGRESS_MAX_BODY_BYTES": 1_000_000,
+        "PICKSPIN_INGRESS_REPLY_TOPICS": "answers",
         "PICKSPIN_INGRESS_CALLBACK_ALLOW_HTTP": True,
         "PICKSPIN_ROUTER_CLASSIFIER": "keyword",
         "PICKSPIN_LOG_LEVEL": "DEBUG",
@@ -236,7 +236,7 @@ def test_settings_of_the_values_reach_every_process_and_a_model_only_what_its_wo
     for process, settings in found.items():
         is_model = process.endswith("pickspin worker")
         assert settings.log_level == "DEBUG"
-        assert settings.ingress.max_body_bytes == 1_000_000
+        assert settings.ingress.reply_topics == "answers"
         assert settings.ingress.reply_wait_s == (115.0 if is_model else 600.0), process
         assert settings.ingress.callback_allow_http is not is_model
         assert (settings.router.classifier == "keyword") is not is_model

@@ -175,7 +175,7 @@ class Worker:
 
     def _parsed(self, event: Event) -> InferenceRequest:
         ref = event.get(types.DATA_REF)
-        body = None if ref is None else self.blobs.get(ref, limit_bytes=10**7)
+        body = None if ref is None else self.blobs.get(ref, limit_bytes=10**8)
         return parse_request(event, default_wait_s=60.0, body=body)
 
     # What scripts are made of

@@ -112,6 +112,7 @@ async def test_utf_8_may_be_named(rig: Any) -> None:
 
 async def test_a_body_over_the_limit_is_413(rig: Any, chat: Any) -> None:
     """H16: the declared length is enough to refuse it."""
+    rig.configure(max_body_bytes=700_000)
     chat["messages"][0]["content"] = "x" * 800_000
     async with rig.client() as client:
         answer = await client.post(CHAT, json=chat)
@@ -121,6 +122,7 @@ async def test_a_body_over_the_limit_is_413(rig: Any, chat: Any) -> None:
 
 async def test_a_body_over_the_limit_without_a_length_is_413_too(rig: Any) -> None:
     """H17."""
+    rig.configure(max_body_bytes=700_000)
 
     async def parts() -> Any:
         for _ in range(100):

@@ -4,7 +4,7 @@ import asyncio
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import httpx
@@ -225,9 +225,18 @@ async def test_a_look_that_fails_is_told_to_all_who_wait() -> None:
 LIMITS = TurnLimits(large_bytes=100, loop_share=0.2, bytes_s=math.inf, most=3)
 
 
+def at_once(work: Callable[[], Any]) -> Callable[[], Awaitable[Any]]:
+    """Work that never waits."""
+
+    async def run() -> Any:
+        return work()
+
+    return run
+
+
 async def test_small_bodies_need_no_turn() -> None:
     turns = Turns()
-    assert [await turns.taken(LIMITS, "a", 99, lambda: 1) for _ in range(9)] == [1] * 9
+    assert [await turns.taken(LIMITS, "a", 99, at_once(lambda: 1)) for _ in range(9)] == [1] * 9
 
 
 async def test_between_two_large_bodies_a_tenant_rests() -> None:
@@ -237,7 +246,7 @@ async def test_between_two_large_bodies_a_tenant_rests() -> None:
     def work() -> None:
         begun.append(loop.time())
 
-    await asyncio.gather(*(turns.taken(limits, "a", 200, work) for _ in range(3)))
+    await asyncio.gather(*(turns.taken(limits, "a", 200, at_once(work)) for _ in range(3)))
     assert begun[1] - begun[0] > 0.15
     assert begun[2] - begun[1] > 0.15
 
@@ -246,10 +255,12 @@ async def test_the_first_large_body_of_a_tenant_waits_for_no_rest() -> None:
     turns, begun = Turns(), []
     limits = dataclasses.replace(LIMITS, bytes_s=0.2)  # a rest of a quarter of an hour
     async with asyncio.timeout(5):
-        await turns.taken(limits, "a", 200, lambda: begun.append("a"))
-        resting = asyncio.ensure_future(turns.taken(limits, "a", 200, lambda: begun.append("a")))
+        await turns.taken(limits, "a", 200, at_once(lambda: begun.append("a")))
+        resting = asyncio.ensure_future(
+            turns.taken(limits, "a", 200, at_once(lambda: begun.append("a")))
+        )
         await asyncio.sleep(0)
-        await turns.taken(limits, "b", 200, lambda: begun.append("b"))
+        await turns.taken(limits, "b", 200, at_once(lambda: begun.append("b")))
     assert begun == ["a", "b"]
     await finished([resting])
 
@@ -263,15 +274,15 @@ async def test_a_body_that_took_long_is_followed_by_a_long_rest() -> None:
             pass
         return loop.time()
 
-    ended = await turns.taken(LIMITS, "a", 100, slow)
-    next_began = await turns.taken(LIMITS, "a", 100, loop.time)
+    ended = await turns.taken(LIMITS, "a", 100, at_once(slow))
+    next_began = await turns.taken(LIMITS, "a", 100, at_once(loop.time))
     assert next_began - ended > 0.15
 
 
 async def test_only_so_many_large_bodies_of_a_tenant_wait() -> None:
     turns = Turns()
     limits = dataclasses.replace(LIMITS, bytes_s=1000.0)
-    calls = [turns.taken(limits, "a", 200, lambda: True) for _ in range(6)]
+    calls = [turns.taken(limits, "a", 200, at_once(lambda: True)) for _ in range(6)]
     found = await asyncio.gather(*calls, return_exceptions=True)
     assert found.count(True) == 4
     refused = [one for one in found if isinstance(one, ApiError)]
@@ -285,13 +296,13 @@ async def test_work_that_is_refused_and_callers_that_leave_keep_no_turn() -> Non
         raise ApiError("invalid_body", "no")
 
     with pytest.raises(ApiError):
-        await turns.taken(LIMITS, "a", 100, refuse)
+        await turns.taken(LIMITS, "a", 100, at_once(refuse))
     slow = dataclasses.replace(LIMITS, bytes_s=1000.0)
-    assert await turns.taken(slow, "a", 300, lambda: True)
-    left = asyncio.ensure_future(turns.taken(slow, "a", 300, lambda: True))
+    assert await turns.taken(slow, "a", 300, at_once(lambda: True))
+    left = asyncio.ensure_future(turns.taken(slow, "a", 300, at_once(lambda: True)))
     await asyncio.sleep(0)
     left.cancel()
-    assert await asyncio.wait_for(turns.taken(slow, "a", 300, lambda: True), 5.0)
+    assert await asyncio.wait_for(turns.taken(slow, "a", 300, at_once(lambda: True)), 5.0)
 
 
 @pytest.mark.parametrize("path", [CHAT, "/v1/responses", "/v1/batches", "/v1/callbacks", "/"])

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from events import ids, types
 from events.kafka_codec import from_record, outgoing_record
+from events.limits import MAX_BODY_BYTES
 from events.record import Event
 from events.reply import parse_terminal
 from events.types import State, Topics
@@ -179,7 +180,7 @@ def test_an_empty_catalogue_has_no_model(
         assert found == (404, "model_not_found")
 
 
-def test_a_prompt_of_a_megabyte_is_refused_and_of_the_largest_only_the_ends_are_read(
+def test_what_is_above_every_limit_is_refused_and_of_large_ones_only_the_ends_are_read(
     request_event: Make, catalogue: Catalogue, now: datetime, policy: RouterPolicy
 ) -> None:
     read: list[int] = []
@@ -190,11 +191,11 @@ def test_a_prompt_of_a_megabyte_is_refused_and_of_the_largest_only_the_ends_are_
             return super().classify(features, models)
 
     reading = replace(policy, classifier=Reading())
-    megabyte = request_event(data=chat_of("word " * 200_000))
-    assert refusal_of(megabyte, catalogue, now, reading) == (413, "request_too_large")
-    words = request_event(data=chat_of("word " * 180_000, model="real"))
+    too_large = request_event(data=chat_of("x" * MAX_BODY_BYTES))
+    assert refusal_of(too_large, catalogue, now, reading) == (413, "request_too_large")
+    words = request_event(data=chat_of("word " * 2_000_000, model="real"))
     assert refusal_of(words, catalogue, now, reading) == (400, "context_length_exceeded")
-    one_word = chat_of("x" * 920_000)
+    one_word = chat_of("x" * 10_000_000)
     ext = {
         types.DATA_REF: f"blob:{ids.content_hash(one_word)}",
         types.DATA_HASH: ids.content_hash(one_word),

@@ -1,0 +1,86 @@
+"""Bodies in memory: each call's own, until it is written down, and the room that large ones share.
+
+The log and the blob store keep a request from the moment it is accepted; whoever waits for its answer, for minutes
+perhaps, must not keep its bytes as well.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Final
+
+from functions.ingress.shares import may_take
+
+_STATE: Final = "held_body"
+
+
+class BodyRoom:
+    """Who holds how many bytes of large bodies. Event loop only."""
+
+    def __init__(self) -> None:
+        self._held: Counter[str] = Counter()
+        self._freed = asyncio.Event()
+
+    @property
+    def taken(self) -> int:
+        """Bytes that are held."""
+        return self._held.total()
+
+    async def enter(self, tenant: str, size: int, *, room: int, share: float) -> None:
+        """Returns when `size` more bytes of `room` are the tenant's. See `may_take`."""
+        while not may_take(
+            own=self._held[tenant], taken=self.taken, places=room, share=share, size=size
+        ):
+            await self._freed.wait()
+        self._held[tenant] += size
+
+    def leave(self, tenant: str, size: int) -> None:
+        """Gives them back."""
+        self._held[tenant] -= size
+        self._held += Counter()  # who holds none is forgotten
+        self._freed.set()
+        self._freed = asyncio.Event()
+
+
+class HeldBody:
+    """The bytes of one call, as they go on the log. `let_go` is called once they are there, and when the call ends."""
+
+    def __init__(
+        self, enter: Callable[[int], Awaitable[None]], leave: Callable[[int], None]
+    ) -> None:
+        self.raw = b""
+        self._enter = enter
+        self._leave = leave
+        self._size = 0
+
+    async def take_room(self, size: int) -> None:
+        """Waits for room for so many bytes, once."""
+        if not self._size:
+            await self._enter(size)
+            self._size = size
+
+    def let_go(self) -> None:
+        """Forgets the bytes, and leaves the room."""
+        self.raw = b""
+        if self._size:
+            self._leave(self._size)
+            self._size = 0
+
+
+def keep(state: MutableMapping[str, Any], held: HeldBody) -> HeldBody:
+    """Remembers the body with the call's state: whatever becomes of the call, `let_go_of` finds it."""
+    state[_STATE] = held
+    return held
+
+
+def kept(state: MutableMapping[str, Any]) -> HeldBody:
+    """What `keep` remembered."""
+    held: HeldBody = state[_STATE]
+    return held
+
+
+def let_go_of(state: MutableMapping[str, Any]) -> None:
+    """The call has ended: what it may hold is given back."""
+    held = state.pop(_STATE, None)
+    if isinstance(held, HeldBody):
+        held.let_go()

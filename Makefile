@@ -57,8 +57,8 @@ vllm-test: $(STAMPS)/test $(VLLM)/stamp ## a real vLLM (CPU build, in .venv-vllm
 cluster-test: $(STAMPS)/test ## the suite on a real one-node cluster of its own (root; go, java, mvn; ARGS="-k words")
 	@PYTHON=$(CURDIR)/$(BIN)/python tests/cluster/lane/cluster-test $(ARGS)
 
-cluster-build: ## only the programs of that cluster, where the cache lacks them (half an hour on two cores)
-	@tests/cluster/lane/cluster-test --build
+cluster-build: $(STAMPS)/test ## only the programs of that cluster, where the cache lacks them (half an hour on two cores)
+	@PYTHON=$(CURDIR)/$(BIN)/python tests/cluster/lane/cluster-test --build
 
 cluster-up: $(STAMPS)/test ## that cluster alone, with the product's images; prints what to eval
 	@PYTHON=$(CURDIR)/$(BIN)/python tests/cluster/lane/cluster-up --with-product $(ARGS)

@@ -133,6 +133,8 @@ class IngressSettings(Group, frozen=True, kw_only=True):
     allowed_origins: str = ""
     """Origins (`https://chat.example`, comma-separated) whose pages may call and read answers (CORS); `*`, with keys
     only: all. Without keys pages of such hosts may call too, but not read."""
+    metrics: Literal["auto", "open", "key"] = "auto"
+    """Whether `/metrics` asks for a key. `auto`: where keys are set and `host` is not loopback."""
     callback_hosts: str = ""
     """Allow-list of callback hosts (comma-separated, `*.example.org` allowed); empty: any public https host."""
     callback_allow_http: bool = False

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 LATENCY_S: Final = (
@@ -65,12 +65,18 @@ def setup_logging(process: str, level: str, file: Path | None = None) -> None:
         logging.getLogger(noisy).setLevel(max(least, logging.getLogger().level))
 
 
+def _with_process(registry: CollectorRegistry | None) -> CollectorRegistry:
+    """A registry (None: a new one) that has the process's own figures too: memory, CPU time, open files."""
+    found = registry or CollectorRegistry()
+    ProcessCollector(registry=found)
+    return found
+
+
 class Metrics:
     """All metrics of one process on a registry of its own (None: a new one)."""
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
-        self.registry = registry or CollectorRegistry()
-        r = self.registry
+        r = self.registry = _with_process(registry)
         self.requests = Counter(
             "pickspin_requests",
             "Requests by door, operation and outcome.",
@@ -201,7 +207,7 @@ class ScalerMetrics:
     """Metrics of the scaler, on a registry of their own. One time series a service, dropped with it."""
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
-        self.registry = registry or CollectorRegistry()
+        self.registry = _with_process(registry)
 
         def of_service(name: str, what: str) -> Gauge:
             return Gauge(name, what, ["service"], registry=self.registry)
@@ -249,7 +255,7 @@ class ControllerMetrics:
     """Metrics of the controller, on a registry of their own."""
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
-        r = self.registry = registry or CollectorRegistry()
+        r = self.registry = _with_process(registry)
         self.calls = Counter(
             "pickspin_kubernetes_calls",
             "Calls of the Kubernetes API by verb, kind and status class (0: no answer).",

@@ -116,9 +116,9 @@ class Service(Entry, frozen=True):
     timeout_s: float = 600.0
     start_timeout_s: float = 120.0
     warm_hours: tuple[WarmHours, ...] = ()
-    """Windows in which one replica is kept on Kubernetes although nothing waits."""
+    """Windows in which one replica is kept although nothing waits."""
     warm_by_habit: bool = False
-    """... and before hours of the week that usually have requests."""
+    """... and, on Kubernetes, before hours of the week that usually have requests."""
     workload: Workload = "knative"
     partitions: int = 12
     enabled: bool = True

@@ -175,7 +175,7 @@ def _connect(kubeconfig: str) -> tuple[Any, Any]:
         from kubernetes import client, config  # noqa: PLC0415 - slow, and only the controller needs it
     except ModuleNotFoundError as error:
         raise StartupFailed(
-            "the Kubernetes client is not installed: pip install 'pick-and-spin[kubernetes]'"
+            "the Kubernetes client is not installed: in a checkout, pip install '.[kubernetes]'"
         ) from error
     configuration = client.Configuration()
     try:

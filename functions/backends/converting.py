@@ -32,7 +32,7 @@ def made_once(
         part.replace(target)
     except ImportError as error:
         raise StartupFailed(
-            f"converting {weights.name} needs {error.name}: pip install 'pick-and-spin[local]'"
+            f"converting {weights.name} needs {error.name}: in a checkout, pip install '.[local]'"
         ) from error
     except (OSError, KeyError, ValueError) as error:
         raise StartupFailed(

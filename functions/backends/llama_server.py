@@ -75,7 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         import xllamacpp  # noqa: PLC0415 - only this program needs it
     except ImportError:
-        sys.stderr.write("llama.cpp is missing: pip install 'pick-and-spin[local]'\n")
+        sys.stderr.write("llama.cpp is missing: in a checkout, pip install '.[local]'\n")
         return 1
     servers: list[Any] = []
 

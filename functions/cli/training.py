@@ -145,7 +145,7 @@ def _check_extra() -> None:
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
         raise TrainFailed(
-            f"training needs {', '.join(missing)}: pip install 'pick-and-spin[train]' "
+            f"training needs {', '.join(missing)}: in a checkout, pip install '.[train]' "
             "(--linear-only needs it too; serving does not)"
         )
 

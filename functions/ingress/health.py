@@ -8,10 +8,21 @@ from starlette.routing import Route
 from functions.errors import ApiError
 from functions.ingress.answering import answer
 from functions.ingress.deps import Deps
+from functions.ingress.origins import is_loopback
+from functions.ingress.owned import tenant_of
+from functions.settings import IngressSettings
+
+
+def asks_key_for_metrics(settings: IngressSettings, *, has_keys: bool) -> bool:
+    """Figures tell of tenants' use: without a key they are for this machine, unless a setting opens them."""
+    if settings.metrics == "auto":
+        return has_keys and not is_loopback(settings.host)
+    return settings.metrics == "key"
 
 
 def routes(deps: Deps) -> list[Route]:
-    """The probes. None of them asks for a key."""
+    """The probes, which ask for no key, and the metrics, which may."""
+    asks_key = asks_key_for_metrics(deps.settings.ingress, has_keys=bool(deps.keys))
 
     async def alive(_: Request) -> Response:
         return answer({"status": "ok"})
@@ -27,7 +38,9 @@ def routes(deps: Deps) -> list[Route]:
         body = error.body(request.scope["state"]["request_id"]) | {"checks": shown}
         return answer(body, error.status, error.headers())
 
-    async def metrics(_: Request) -> Response:
+    async def metrics(request: Request) -> Response:
+        if asks_key:
+            tenant_of(deps, request)
         deps.metrics.waiters.set(len(deps.waiters))
         return Response(generate_latest(deps.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 

@@ -39,11 +39,7 @@ def routes(deps: Deps) -> list[Route]:
     """The list and one model (ids may hold slashes)."""
 
     async def listing(request: Request) -> Response:
-        tenant = tenant_of(deps, request)
-        models = [_shown_now(deps, model) for model in _visible(deps.catalogue, tenant)]
-        names = virtual_names(deps.catalogue, tenant)
-        virtual = [_virtual_now(deps, name) for name in names]
-        return answer({"object": "list", "data": [*models, *virtual]})
+        return answer({"object": "list", "data": models_now(deps, tenant_of(deps, request))})
 
     async def one(request: Request) -> Response:
         tenant = tenant_of(deps, request)
@@ -60,6 +56,13 @@ def routes(deps: Deps) -> list[Route]:
         Route("/v1/models", listing, methods=["GET"]),
         Route("/v1/models/{model_id:path}", one, methods=["GET"]),
     ]
+
+
+def models_now(deps: Deps, tenant: str) -> list[dict[str, object]]:
+    """Everything that the tenant can ask for, as it is shown now: models, then names that stand for them."""
+    models = [_shown_now(deps, model) for model in _visible(deps.catalogue, tenant)]
+    names = virtual_names(deps.catalogue, tenant)
+    return [*models, *(_virtual_now(deps, name) for name in names)]
 
 
 def _visible(catalogue: Catalogue, tenant: str) -> Iterable[Model]:

@@ -38,7 +38,7 @@ def board_of(stack: Stack, supervisor: Supervisor, recent: tuple[str, ...], tree
     state = "starting" if supervisor.ready_s is None else "ready"
     sights = {} if life.scaler is None else life.scaler.sights
     return Board(
-        title=f"Pick and Spin: {state}  ({life.broker.description})",
+        title=f"Pick and Spin: {state}  (broker at {life.broker.bootstrap})",
         processes=_processes(life, trees.children()),
         models=tuple(_model(sight, stack.catalogue) for sight in sights.values()),
         recent=recent,

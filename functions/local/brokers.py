@@ -22,8 +22,8 @@ KAFKA_STOP_S: Final = 15.0
 TOPICS_STEP_S: Final = 5.0
 TOPICS_STEPS: Final = 12
 DESCRIPTIONS: Final = {
-    "embedded": "embedded, in memory: queued work is lost when this stops",
-    "kafka": "Apache Kafka on this machine, durable",
+    "embedded": "embedded at {bootstrap}, in memory: queued work is lost when this stops",
+    "kafka": "Apache Kafka on this machine at {bootstrap}, durable",
     "external": "Kafka at {bootstrap}",
 }
 

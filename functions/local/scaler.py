@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from typing import Final, TypeVar
@@ -21,12 +21,14 @@ from functions.spin.telling import StatusTeller
 from functions.spin.window import RateWindow
 from router_model.catalogue import Catalogue, Service
 from router_model.registry import SCALER, Registry, ServiceView
+from router_model.warm_hours import is_within
 
 RETRY_S: Final = 0.3
 BLIND_AFTER: Final = 10
 """Failed readings in a row that are said: a new cluster fails a few while its coordinators start."""
 CLIENT: Final = "pickspin-local-scaler"
 CLOSE_S: Final = 1.0
+NO_HABIT: Final = "warm_by_habit is done on Kubernetes alone; here it sleeps as ever"
 _T = TypeVar("_T")
 
 
@@ -76,6 +78,9 @@ class LocalScaler:
 
     async def run(self) -> None:
         """Rounds until cancelled. A round that cannot read lag changes nothing: waking and sleeping need a reading."""
+        for service in self._services:
+            if service.warm_by_habit:
+                self._parts.journal.write("model", service.slug, "note", NO_HABIT)
         while True:
             try:
                 await self._round()
@@ -215,12 +220,16 @@ class LocalScaler:
 
     def _terms(self, service: Service) -> Terms:
         settings = self._parts.settings
-        return terms_of(
+        terms = terms_of(
             service,
             self._parts.catalogue,
             idle_s=settings.idle_s,
             drain_goal_s=settings.drain_goal_s,
         )
+        windows = ((hours.start, hours.end, hours.timezone) for hours in service.warm_hours)
+        if not terms.min_warm and is_within(windows, self._parts.clock.now()):
+            terms = replace(terms, min_warm=1)
+        return terms
 
     def _fresh_scaling(self) -> Scaling:
         window = RateWindow(window_s=self._parts.settings.window_s)

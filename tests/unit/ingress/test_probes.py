@@ -4,11 +4,13 @@ from concurrent.futures import Future
 from typing import Any
 
 import jsonschema
+import msgspec
 import pytest
 
 from functions.adapters.clock import FakeClock
 from functions.errors import AppendFailed
 from functions.ingress import running
+from functions.ingress.identity import Keys
 from functions.ingress.openapi import build
 from functions.ingress.probing import Check, Health
 from functions.ingress.running import probe
@@ -139,3 +141,28 @@ async def test_every_reference_of_the_document_resolves() -> None:
         found: Any = document
         for part in reference.removeprefix("#/").split("/"):
             found = found[part]
+
+
+@pytest.mark.parametrize(
+    ("host", "keys", "setting", "status"),
+    [
+        ("127.0.0.1", "me=secret", "auto", 200),
+        ("0.0.0.0", "me=secret", "auto", 401),
+        ("0.0.0.0", "me=secret", "open", 200),
+        ("127.0.0.1", "me=secret", "key", 401),
+        ("127.0.0.1", "", "key", 200),
+    ],
+)
+async def test_metrics_ask_for_a_key_where_others_could_read_them(
+    rig: Any, host: str, keys: str, setting: str, status: int
+) -> None:
+    ingress = msgspec.structs.replace(rig.deps.settings.ingress, host=host, metrics=setting)
+    settings = msgspec.structs.replace(rig.deps.settings, ingress=ingress)
+    rig.use(settings=settings, keys=Keys.parse(keys))
+    async with rig.client() as client:
+        assert (await client.get("/metrics")).status_code == status
+        headers = {"authorization": "Bearer secret"}
+        found = await client.get("/metrics", headers=headers)
+    assert found.status_code == 200
+    assert "process_resident_memory_bytes" in found.text
+    assert "process_cpu_seconds_total" in found.text

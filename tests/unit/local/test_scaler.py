@@ -1,8 +1,11 @@
 """The local scaler against a log in memory: what it reads, whom it starts, what it tells the status topic."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
+import msgspec
 import pytest
 
 from events.kafka_codec import from_record
@@ -12,11 +15,11 @@ from events.types import BreakerState, ReplicaState, Topics
 from functions.adapters.clock import FakeClock
 from functions.adapters.memory import MemoryLog
 from functions.local.announcing import Journal
-from functions.local.scaler import BLIND_AFTER, LocalScaler, ScalerParts
+from functions.local.scaler import BLIND_AFTER, NO_HABIT, LocalScaler, ScalerParts
 from functions.local.workers import Fate, Replica
 from functions.ports import Commit
 from functions.settings import SpinSettings
-from router_model.catalogue import Catalogue, Model, Service
+from router_model.catalogue import Catalogue, Model, Service, WarmHours
 from router_model.registry import Registry, ReplicaStatus
 
 TOPICS = Topics()
@@ -65,14 +68,14 @@ class PaperPool:
 class World:
     """A scaler with a log, a registry and a clock that the test moves."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, catalogue: Catalogue = CATALOGUE) -> None:
         self.log, self.clock = MemoryLog(partitions=2), FakeClock()
         self.pool, self.registry = PaperPool(self.clock), Registry()
         self.scaler = LocalScaler(
             ScalerParts(
                 log=self.log,
                 topics=TOPICS,
-                catalogue=CATALOGUE,
+                catalogue=catalogue,
                 registry=lambda: self.registry,
                 pool=self.pool,
                 clock=self.clock,
@@ -295,3 +298,30 @@ def test_a_partition_without_any_commit_counts_from_its_start() -> None:
     found = log.lag_reader(client="x").lags({"g": ("t",)})
 
     assert found["g"][PartitionId("t", 0)].lag == 1
+
+
+async def _rounds(world: World) -> list[int]:
+    """Replicas at midnight UTC, in the window, and after it."""
+    return [await world.round(), await world.round(9 * 3600.0), await world.round(9 * 3600.0)]
+
+
+def test_warm_hours_keep_one_replica(journal: Journal) -> None:
+    hours = WarmHours(start="0 8 * * *", end="0 17 * * *")
+    service = msgspec.structs.replace(TINY, warm_hours=(hours,))
+    world = World(journal, msgspec.structs.replace(CATALOGUE, services=(service,)))
+
+    assert asyncio.run(_rounds(world)) == [0, 1, 0]
+
+
+def test_what_is_not_done_here_is_said(journal: Journal, heard: Any) -> None:
+    service = msgspec.structs.replace(TINY, warm_by_habit=True)
+    world = World(journal, msgspec.structs.replace(CATALOGUE, services=(service,)))
+
+    async def run() -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(world.scaler.run(), 0.05)
+        await world.scaler.close()
+
+    asyncio.run(run())
+
+    assert [(c.name, c.detail) for c in heard.changes if c.state == "note"] == [("tiny", NO_HABIT)]

@@ -25,7 +25,9 @@ def refused(capsys: Any, *arguments: str) -> str:
 
 def test_without_torch_the_extra_is_named(capsys: Any, tmp_path: Path) -> None:
     found = refused(capsys, "--data", str(tmp_path), "--out", str(tmp_path / "w"), "--linear-only")
-    assert "training needs torch, transformers, onnx: pip install 'pick-and-spin[train]'" in found
+    assert (
+        "training needs torch, transformers, onnx: in a checkout, pip install '.[train]'" in found
+    )
     assert "--linear-only needs it too" in found
     assert not (tmp_path / "w").exists()
 

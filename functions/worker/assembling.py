@@ -248,9 +248,15 @@ class Assembler:
             found["message"] = self._message(choice)
         else:
             found["text"] = "".join(choice.texts.get("content", ()))
-        found["logprobs"] = choice.logprobs or None
+        found["logprobs"] = self._whole_logprobs(choice)
         found["finish_reason"] = choice.finish_reason or ("length" if self.is_cut else "stop")
         return found
+
+    def _whole_logprobs(self, choice: _Choice) -> dict[str, Any] | None:
+        if not choice.logprobs:
+            return None
+        empty = {"content": None, "refusal": None} if self._shape.is_chat else {}
+        return {**empty, **choice.logprobs}
 
     def _message(self, choice: _Choice) -> dict[str, Any]:
         texts = {name: "".join(parts) for name, parts in choice.texts.items()}

@@ -205,12 +205,8 @@ def read_logprobs(found: Any, *, is_chat: bool, offset: int = 0) -> dict[str, An
     if not isinstance(found, dict):
         return None
     if is_chat:
-        lists = {
-            name: [_read_token(entry) for entry in found[name] if isinstance(entry, dict)]
-            for name in ("content", "refusal")
-            if isinstance(found.get(name), list)
-        }
-        return lists or None
+        lists = {name: _read_tokens(found.get(name)) for name in ("content", "refusal")}
+        return None if lists["content"] is lists["refusal"] is None else lists
     entries = found.get("content")
     if not isinstance(entries, list):
         return _read_lists(found)
@@ -227,6 +223,12 @@ def read_logprobs(found: Any, *, is_chat: bool, offset: int = 0) -> dict[str, An
         ],
         "text_offset": offsets,
     }
+
+
+def _read_tokens(found: Any) -> list[dict[str, Any]] | None:
+    if not isinstance(found, list):
+        return None
+    return [_read_token(entry) for entry in found if isinstance(entry, dict)]
 
 
 def _read_token(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -218,7 +218,8 @@ def test_log_probabilities_have_every_field_that_clients_read() -> None:
     entry = {"token": "a", "logprob": None}
     reply, _ = replies.check_reply(choice(logprobs={"content": [entry], "x": 1}), CHAT)
     assert reply["choices"][0]["logprobs"] == {
-        "content": [{"token": "a", "logprob": -9999.0, "bytes": None, "top_logprobs": []}]
+        "content": [{"token": "a", "logprob": -9999.0, "bytes": None, "top_logprobs": []}],
+        "refusal": None,
     }
 
 

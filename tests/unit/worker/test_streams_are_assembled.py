@@ -90,6 +90,7 @@ def test_logprobs_are_joined() -> None:
     found.add(delta(reason="stop"))
     logprobs = found.result()[0]["choices"][0]["logprobs"]
     assert [entry["token"] for entry in logprobs["content"]] == ["a", "b"]
+    assert logprobs["refusal"] is None
 
 
 def test_usage_reaches_the_client_only_when_asked_for() -> None:

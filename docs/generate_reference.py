@@ -97,7 +97,8 @@ one is; where none is left the request is refused with `unsupported_parameter` a
 that is in no table goes on as it came.
 
 `ignore_eos` goes only with `max_tokens` or `max_completion_tokens`, and `min_tokens` is never more than that.
-`dimensions` is checked in the answer: vectors of another length are `capability_missing`. Whole numbers may be written
+`dimensions` is checked in the answer: vectors of another length are `capability_missing`. With
+`parallel_tool_calls: false` a choice has one tool call, whatever the server does. Whole numbers may be written
 as floats (`100.0`).
 """
 FORMS_PROSE = """

@@ -85,6 +85,7 @@ FIELDS: Final[Mapping[str, FieldRow]] = MappingProxyType(
         "truncate_prompt_tokens": FieldRow(kinds="vllm trtllm"),
         "chat_template_kwargs": FieldRow(kinds="vllm sglang trtllm llamacpp", idle=({},)),
         "dimensions": FieldRow(kinds="vllm sglang trtllm ollama fake"),
+        "parallel_tool_calls": FieldRow(kinds=" ".join(SERVER_KINDS), idle=(True,), is_ours=True),
         "encoding_format": FieldRow(kinds=" ".join(SERVER_KINDS), is_ours=True),
     }
 )

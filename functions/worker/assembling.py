@@ -54,7 +54,8 @@ class Assembler:
         self._max_parts = None if max_tokens is None else max_tokens + _TOKEN_SLACK
         self._has_usage = has_usage
         self._choices = [
-            _Choice(ToolCalls(shape.reply_id, index)) for index in range(shape.choices)
+            _Choice(ToolCalls(shape.reply_id, index, shape.most_calls))
+            for index in range(shape.choices)
         ]
         self._usage: dict[str, Any] | None = None
         self._extras: dict[str, str] = {}

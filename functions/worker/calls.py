@@ -16,6 +16,7 @@ from functions.backends.field_writing import in_words_of
 from functions.backends.table import BackendRow
 from functions.errors import ApiError
 from functions.worker.replies import Shape
+from functions.worker.tool_calls import MAX_CALLS
 from router_model.abilities import kind_of, lack_of
 from router_model.catalogue import Model, Service
 from router_model.features import prompt_features, wants_of
@@ -169,6 +170,7 @@ def _shape(request: RoutedRequest, model: Model, body: Mapping[str, Any]) -> Sha
         created=int(request.accepted_at.timestamp()),
         choices=choices,
         inputs=_inputs(body.get("input")),
+        most_calls=1 if body.get("parallel_tool_calls") is False else MAX_CALLS,
     )
 
 

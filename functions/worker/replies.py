@@ -24,7 +24,7 @@ from functions.worker.reply_fields import (
     read_texts,
     read_usage,
 )
-from functions.worker.tool_calls import ToolCalls
+from functions.worker.tool_calls import MAX_CALLS, ToolCalls
 
 _SURROGATES: Final = re.compile("[\ud800-\udfff]")
 _MAX_DEPTH: Final = 64
@@ -40,6 +40,8 @@ class Shape:
     created: int
     choices: int = 1
     inputs: int = 1
+    most_calls: int = MAX_CALLS
+    """Tool calls of one choice."""
 
     @property
     def is_chat(self) -> bool:
@@ -177,7 +179,7 @@ def _check_message(message: Any, index: int, shape: Shape) -> dict[str, Any]:
     texts = read_texts(message)
     found: dict[str, Any] = {"role": "assistant", "content": None, "refusal": None, **texts}
     if message.get("tool_calls"):
-        calls = ToolCalls(shape.reply_id, index)
+        calls = ToolCalls(shape.reply_id, index, shape.most_calls)
         calls.add_whole(message["tool_calls"])
         found["tool_calls"] = calls.whole()
     if citations := read_citations(message):

@@ -10,7 +10,7 @@ from typing import Any, Final
 from events import ids
 from functions.worker.failures import BadReply
 
-_MAX_CALLS: Final = 128
+MAX_CALLS: Final = 128
 _ID_CHARS: Final = 24
 _TEXTS: Final = (("function", "arguments"), ("custom", "input"))
 """Kinds of calls, and where each has its text."""
@@ -56,9 +56,13 @@ class _Piece:
 
 
 class ToolCalls:
-    """Takes the entries of `tool_calls` in order. `reply_id` and `choice` make the ids that the server did not give."""
+    """Takes the entries of `tool_calls` in order. `reply_id` and `choice` make the ids that the server did not give.
 
-    def __init__(self, reply_id: str, choice: int) -> None:
+    `most`: the calls that the client wants; further ones are read and not shown.
+    """
+
+    def __init__(self, reply_id: str, choice: int, most: int = MAX_CALLS) -> None:
+        self._most = most
         self._seed = (reply_id, choice)
         self._calls: list[_Call] = []
         self._by_index: dict[int, _Call] = {}
@@ -79,7 +83,7 @@ class ToolCalls:
         if not isinstance(pieces, list):
             raise BadReply("tool_calls")
         shown = [self._take(_read_piece(entry)) for entry in pieces]
-        return [piece for piece in shown if piece is not None]
+        return [piece for piece in shown if piece is not None and piece["index"] < self._most]
 
     def add_whole(self, entries: Any) -> None:
         """The calls of a message that was not streamed: each entry is one.
@@ -95,7 +99,7 @@ class ToolCalls:
     def closing(self) -> list[dict[str, Any]]:
         """Pieces that make arguments which were never said an empty object: every client parses them."""
         shown = []
-        for call in self._calls:
+        for call in self._calls[: self._most]:
             if call.kind == "function" and not call.text.strip():
                 call.texts = ["{}"]
                 shown.append({"index": call.number, "function": {"arguments": "{}"}})
@@ -116,7 +120,7 @@ class ToolCalls:
                 "type": call.kind,
                 call.kind: {"name": call.name, call.text_field: call.text},
             }
-            for call in self._calls
+            for call in self._calls[: self._most]
         ]
 
     def _take(self, piece: _Piece) -> dict[str, Any] | None:
@@ -153,7 +157,7 @@ class ToolCalls:
 
     def _begin(self, piece: _Piece) -> dict[str, Any]:
         number = len(self._calls)
-        if number >= _MAX_CALLS:
+        if number >= MAX_CALLS:
             raise BadReply("tool_calls")
         call_id = piece.id if piece.id and piece.id not in self._by_id else self._new_id(number)
         call = _Call(number, call_id, piece.kind, piece.text_field, piece.name)
@@ -204,7 +208,7 @@ def _read_piece(entry: Any) -> _Piece:
     if not isinstance(body, dict | None):
         raise BadReply("tool_calls")
     index, call_id = entry.get("index"), entry.get("id")
-    if type(index) is int and not 0 <= index < _MAX_CALLS:
+    if type(index) is int and not 0 <= index < MAX_CALLS:
         raise BadReply("tool_calls")
     name, text = (body or {}).get("name"), (body or {}).get(text_field)
     if text is not None and not isinstance(text, str):

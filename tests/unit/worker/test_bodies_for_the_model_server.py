@@ -9,7 +9,8 @@ from events.record import Event
 from events.request import RoutedRequest
 from events.types import Operation
 from functions.backends.table import TABLE
-from functions.worker.calls import call_of, reply_id
+from functions.errors import ApiError
+from functions.worker.calls import call_of, check_dimensions, reply_id
 from router_model.catalogue import Backend, BackendKind, Model, Service
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -132,3 +133,24 @@ def test_ids_of_answers_follow_from_the_request() -> None:
     foreign = reply_id("order/17", Operation.CHAT)
     assert foreign == reply_id("order/17", Operation.CHAT)
     assert len(foreign) == len("chatcmpl-") + 32
+
+
+def test_one_tool_call_is_promised_to_who_wants_no_parallel_ones() -> None:
+    assert call({"parallel_tool_calls": False}).shape.most_calls == 1
+    for body in ({}, {"parallel_tool_calls": True}, {"parallel_tool_calls": None}):
+        assert call(body).shape.most_calls > 1
+
+
+def test_more_tokens_than_an_answer_may_have_are_refused_by_name() -> None:
+    with pytest.raises(ApiError, match="min_tokens") as caught:
+        call({"min_tokens": 101})
+    assert (caught.value.code, caught.value.param) == ("invalid_value", "min_tokens")
+    assert call({"min_tokens": 100}).body["min_tokens"] == 100
+
+
+def test_vectors_have_the_length_that_was_asked_for_or_the_server_cannot() -> None:
+    reply = {"data": [{"embedding": [0.5] * 128}, {"embedding": [0.5] * 384}]}
+    check_dimensions(reply, None)
+    with pytest.raises(ApiError, match="384") as caught:
+        check_dimensions(reply, 128)
+    assert (caught.value.code, caught.value.param) == ("capability_missing", "dimensions")

@@ -182,3 +182,17 @@ def test_endless_calls_are_refused() -> None:
     calls = ToolCalls("chatcmpl-1", 0)
     with pytest.raises(BadReply):
         calls.add([piece("f", "{}")] * 200)
+
+
+@pytest.mark.parametrize("way", TWO.values(), ids=TWO.keys())
+def test_who_wants_one_call_gets_the_first_whatever_the_server_does(
+    way: list[list[dict[str, Any]]],
+) -> None:
+    calls = ToolCalls("chatcmpl-1", 0, 1)
+    shown = [part for entries in way for part in calls.add(entries)]
+    assert [call["name"] for call in joined(shown)] == ["weather"]
+    assert calls.closing() == []
+    assert [call["function"]["name"] for call in calls.whole()] == ["weather"]
+    whole = ToolCalls("chatcmpl-1", 0, 1)
+    whole.add_whole([piece("weather", OSLO), piece("time", ROME)])
+    assert [call["function"]["arguments"] for call in whole.whole()] == [OSLO]

@@ -90,11 +90,21 @@ def _percent(match: re.Match[str]) -> str:
     return "".join(f"%{byte:02X}" for byte in match.group().encode())
 
 
+def _as_meant(text: str) -> str:
+    """A value that its sender did not encode (some SDKs do not): the bytes are UTF-8, or what HTTP takes them for."""
+    try:
+        return text.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return text
+
+
 def _decoded(name: str, value: str) -> str:
     text = value.strip(" \t")
     if len(text) > 1 and text[0] == text[-1] == '"':
         text = _QUOTED_PAIR.sub(r"\1", text[1:-1])
-    if not text.isascii() or _BAD_PERCENT.search(text) is not None:
+    if not text.isascii():
+        text = _as_meant(text)
+    if _BAD_PERCENT.search(text) is not None:
         raise EventRejected("invalid_event", "the header is not percent-encoded UTF-8", name)
     try:
         text = unquote_to_bytes(text).decode("utf-8")

@@ -40,7 +40,9 @@ ERRORS_PROSE = """# Error codes
 Every refusal and every failed reply has the shape of an OpenAI error: `error.message`,
 `error.type`, `error.code`, `error.param`, and beside them `error.src` (`gateway` or `model`: who
 spoke) and `error.request_id`. Behind every door the same code means the same. Messages never
-contain prompt text, bodies of a model server, host names or keys.
+contain host names, paths of our machines or keys, and no prompt but what a model server itself quotes: of a request
+that it does not accept (`invalid_value` with `src: model`) its sentence is repeated, short and cleaned, and the field
+that it names is `param`.
 
 `x-should-retry` tells the official clients whether to try again; where the table has a dash, they
 decide by status.

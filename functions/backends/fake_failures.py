@@ -110,7 +110,10 @@ _STATUSES: Final[MappingProxyType[str, tuple[int, dict[str, Any]]]] = MappingPro
         "error500": (500, {"message": "secret-host:8000 failed", "type": "server_error"}),
         "error503": (503, {"message": "busy", "type": "unavailable_error"}),
         "error429": (429, {"message": "slow down", "type": "rate_limit_error"}),
-        "error400": (400, {"message": "your prompt was: secret", "type": "invalid_request_error"}),
+        "error400": (
+            400,
+            {"message": "no such field: /secret/weights", "type": "invalid_request_error"},
+        ),
         "context": (
             400,
             {

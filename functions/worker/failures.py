@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import httpx
 
+from functions.backends.refusal_quotes import param_of, quote_of
 from functions.backends.refusals import read_refusal
 from functions.errors import ApiError, PickspinError
 
@@ -58,7 +59,9 @@ class NotNow(PickspinError):
 
 
 def of_status(status: int, headers: Mapping[str, str], body: Any) -> ApiError | CallFailed | NotNow:
-    """What an HTTP status other than 200 means. Nothing of `body` reaches the caller: it may hold secrets."""
+    """What an HTTP status other than 200 means. Of `body` the caller reads only why a field is not accepted, without
+    what may be secret.
+    """
     meaning = read_refusal(body).meaning
     if status == 402 or meaning == "quota":
         return _final("backend_failed", "the account at the model's provider is used up")
@@ -69,12 +72,20 @@ def of_status(status: int, headers: Mapping[str, str], body: Any) -> ApiError | 
     if status == 501 or meaning == "capability":
         return _final("capability_missing", _CANNOT)
     if status in {400, 422}:
-        return _final("invalid_value", "the model server does not accept a field of this request")
+        return _invalid(body)
     if status in {401, 403, 404, 405, 415}:
         return _final("backend_failed", "the model server refused the gateway's call")
     if meaning == "busy":
         return NotNow(f"http_{status}", _wait_s(headers))
     return CallFailed(f"http_{status}")
+
+
+def _invalid(body: Any) -> ApiError:
+    quote = quote_of(body)
+    message = "the model server does not accept a field of this request"
+    if quote is not None:
+        message = f"{message}: {quote}"
+    return ApiError("invalid_value", message, param=param_of(body), src="model")
 
 
 def _final(code: str, message: str) -> ApiError:

@@ -325,7 +325,9 @@ def test_no_error_crashes_the_reader_of_errors(body: Any, status: int) -> None:
 @pytest.mark.parametrize(
     ("status", "body", "expected"),
     [
-        (400, {"error": {"message": "your prompt was secret"}}, "invalid_value"),
+        (400, {"error": {"message": "no: http://secret.example/"}}, "invalid_value"),
+        (401, {"error": {"message": "the key was secret"}}, "backend_failed"),
+        (500, {"error": {"message": "secret: input is too long"}}, "context_length_exceeded"),
         (422, None, "invalid_value"),
         (413, None, "context_length_exceeded"),
         (400, {"error": {"type": "exceed_context_size_error"}}, "context_length_exceeded"),
@@ -339,7 +341,7 @@ def test_no_error_crashes_the_reader_of_errors(body: Any, status: int) -> None:
         (404, None, "backend_failed"),
     ],
 )
-def test_refusals_become_our_codes_without_upstream_text(
+def test_refusals_become_our_codes_without_what_is_secret(
     status: int, body: Any, expected: str
 ) -> None:
     found = failures.of_status(status, {}, body)

@@ -175,6 +175,7 @@ def test_each_failure_of_a_plain_call_has_its_code(stand: Any, mode: str, code: 
             event, data = await found.terminal(request_id)
             assert data["error"]["code"] == code
             assert "secret" not in json.dumps(data)
+            assert ("no such field: ..." in data["error"]["message"]) is (mode == "error400")
             await found.drained()
             attempts = {"backend_failed": 3, "bad_backend_reply": 2}.get(code, 1)
             assert len(found.calls(request_id)) == attempts

@@ -72,8 +72,9 @@ class Backend(Entry, frozen=True):
 
     kind: BackendKind = "llamacpp"
     args: Mapping[str, str | int | float | bool] = {}
-    """Arguments of the server program (fake: load_s, ttft_s, tokens_per_s, fail_rate ...). `model` is what the server
-    itself calls the model; without it, the model's id."""
+    """Arguments of the server program by its own names, on this machine as in a pod (router_model.server_flags; fake:
+    load_s, ttft_s, tokens_per_s, fail_rate ...). `model` is what the server itself calls the model; without it, the
+    model's id."""
     key_env: str | None = None
     """Environment variable of the worker that holds the key of a server that is reached by URL: the catalogue holds the
     name, never the key. It is sent as `Authorization: Bearer`."""

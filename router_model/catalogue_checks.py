@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from router_model.cascade_checks import check_cascades
 from router_model.catalogue import RESERVED_SLUGS, Catalogue, Model, Service, Weights
+from router_model.server_flags import argument_problem
 from router_model.warm_hours import CronRejected, parse_cron, zone
 from router_model.weights_sources import check_source
 from router_model.yaml_reading import Problem
@@ -154,9 +155,11 @@ def _replicas(path: str, service: Service, min_warm: int) -> Iterator[Problem]:
 
 
 def _arguments(path: str, service: Service) -> Iterator[Problem]:
-    for name in service.backend.args:
+    for name, value in service.backend.args.items():
         if _SECRET_ARGUMENT.fullmatch(name):
             yield Problem(f"{path}.backend.args.{name}", "the catalogue holds no secrets")
+        elif problem := argument_problem(service.backend.kind, name, value):
+            yield Problem(f"{path}.backend.args.{name}", problem)
 
 
 def _key(path: str, service: Service, model: Model) -> Iterator[Problem]:

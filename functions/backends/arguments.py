@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
+from functions.errors import StartupFailed
 from router_model.catalogue import BackendKind, Model, Service
+from router_model.server_flags import local_problem
 
 Version = tuple[int, ...]
 NEWEST: Final[Version] = (999,)
@@ -83,6 +85,13 @@ def arguments_of(
             flags["--" + name.lstrip("-").replace("_", hyphen)] = value
     first = (place.path,) if kind == "trtllm" else ()
     return first + tuple(part for name, value in flags.items() for part in _words(name, value))
+
+
+def check_local_arguments(service: Service) -> None:
+    """Raises StartupFailed where the llama.cpp that this machine starts lacks one of the service's arguments."""
+    for name in service.backend.args if service.backend.kind == "llamacpp" else ():
+        if (problem := local_problem(name)) is not None:
+            raise StartupFailed(f"service {service.slug}: backend.args.{name}: {problem}")
 
 
 def environment_of(service: Service, place: Place | None = None) -> Mapping[str, str]:

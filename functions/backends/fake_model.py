@@ -228,6 +228,11 @@ async def _pause(seconds: float) -> None:
 
 def parse_flags(arguments: list[str] | None = None) -> argparse.Namespace:
     """The program's flags."""
+    return build_parser().parse_args(arguments)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """What the command line may say."""
     parser = argparse.ArgumentParser(prog="fake-model", description="A simulated model server.")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
@@ -242,7 +247,7 @@ def parse_flags(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--history", type=Path, help="JSON-lines file of calls")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--parent", type=int, default=0, help="pid to die with")
-    return parser.parse_args(arguments)
+    return parser
 
 
 async def serve(

@@ -12,24 +12,36 @@ from pathlib import Path
 from typing import Any, Final
 
 from functions.lifecycle import StopFlag, die_with_parent
+from router_model.server_flags import LLAMACPP, Flag
 
+BATCH_THREADS: Final = "cpuparams_batch.n_threads"
 _MIN_BATCH: Final = 512
+QUIET: Final = 1
+"""llama.cpp's own log level."""
 
 
 def parse_flags(arguments: list[str] | None = None) -> argparse.Namespace:
     """The program's flags."""
-    parser = argparse.ArgumentParser(prog="llama-server", description="Serves one GGUF model.")
+    parser = argparse.ArgumentParser(
+        prog="llama-server", description="Serves one GGUF model.", allow_abbrev=False
+    )
     parser.add_argument("--model", type=Path, required=True, help="GGUF file")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--context", type=int, default=2048, help="tokens of one request")
     parser.add_argument("--parallel", type=int, default=1, help="requests at once")
-    parser.add_argument("--threads", type=int, default=0, help="0: all cores but one")
-    parser.add_argument("--gpu-layers", type=int, default=0)
-    parser.add_argument("--embedding", action="store_true", help="serve /v1/embeddings")
-    parser.add_argument("--verbosity", type=int, default=1, help="llama.cpp's own log level")
+    for name, flag in LLAMACPP.items():
+        if flag.field and name != "parallel":
+            parser.add_argument(f"--{name}", dest=flag.field, **_options(flag))
     parser.add_argument("--parent", type=int, default=0, help="pid to die with")
     return parser.parse_args(arguments)
+
+
+def _options(flag: Flag) -> dict[str, Any]:
+    """How argparse takes an argument of llama.cpp; absent, its field is left as it is."""
+    if flag.kind is bool:
+        return {"action": "store_true", "default": None}
+    return {"type": flag.kind, "default": None}
 
 
 def threads_of(wanted: int) -> int:
@@ -51,19 +63,33 @@ def configure(flags: argparse.Namespace, params: Any) -> Any:
     params.port = flags.port
     params.n_parallel = flags.parallel
     params.n_ctx = flags.context * flags.parallel
-    params.n_gpu_layers = flags.gpu_layers
-    params.cpuparams.n_threads = threads_of(flags.threads)
-    params.cpuparams_batch.n_threads = threads_of(flags.threads)
+    params.n_gpu_layers = 0
     params.n_threads_http = flags.parallel + 2
     params.endpoint_metrics = True
-    params.verbosity = flags.verbosity
+    params.verbosity = QUIET
+    params.cpuparams.n_threads = threads_of(0)
+    params.cpuparams_batch.n_threads = threads_of(0)
     # The worker makes one real call before it takes work; a second warm-up here would only delay it.
     params.warmup = False
     if flags.embedding:
-        params.embedding = True
         params.n_batch = max(_MIN_BATCH, flags.context)
         params.n_ubatch = params.n_batch
+    for field in {flag.field for flag in LLAMACPP.values() if flag.field}:
+        value = getattr(flags, field, None)
+        if value is not None:
+            is_batch_named = getattr(flags, BATCH_THREADS, None) is not None
+            _set(params, field, value, is_batch_named=is_batch_named)
     return params
+
+
+def _set(params: Any, field: str, value: Any, *, is_batch_named: bool) -> None:
+    """Sets a field of llama.cpp's parameters. Threads are those of a prompt too, unless these are named as well."""
+    owner, _, name = field.rpartition(".")
+    if owner:
+        value = threads_of(value)
+    if owner == "cpuparams" and not is_batch_named:
+        params.cpuparams_batch.n_threads = value
+    setattr(getattr(params, owner) if owner else params, name, value)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -14,6 +14,7 @@ import msgspec
 
 from functions import wiring
 from functions.adapters.private_files import close_to_others, make_private_file
+from functions.backends.arguments import check_local_arguments
 from functions.errors import StartupFailed
 from functions.local.checks import check_model_file, check_model_url
 from functions.settings import IngressSettings, Settings
@@ -150,9 +151,13 @@ def effective_catalogue(settings: Settings, options: UpOptions) -> Catalogue:
         for text in options.models:
             name, source = split_model(text)
             catalogue = with_model(catalogue, name, source)
-        return with_demo_fleet(catalogue) if options.fleet == "demo" else catalogue
+        found = with_demo_fleet(catalogue) if options.fleet == "demo" else catalogue
     except CatalogueRejected as error:
         raise StartupFailed(f"--model or --fleet does not fit the catalogue: {error}") from error
+    for service in found.services:
+        if service.enabled:
+            check_local_arguments(service)
+    return found
 
 
 def split_model(text: str) -> tuple[str, str]:

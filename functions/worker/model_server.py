@@ -19,7 +19,12 @@ import httpx
 from events import json_codec
 from events.payloads import ServerInfo
 from functions.backends import table, weights
-from functions.backends.arguments import Place, arguments_of, environment_of
+from functions.backends.arguments import (
+    Place,
+    arguments_of,
+    check_local_arguments,
+    environment_of,
+)
 from functions.backends.server_info import unknown_name
 from functions.backends.table import PATHS, BackendRow, SleepLevel, Step
 from functions.environment import key_of_environment, server_environ
@@ -97,8 +102,14 @@ def command_of(
         )
     flags: dict[str, str | int | float | bool] = {"model": path or model.id}
     if kind == "llamacpp":
+        check_local_arguments(service)
         flags |= {"context": model.context_length, "parallel": service.concurrency}
-    flags |= service.backend.args
+    # The weights are the model's; what the server would call it (`args.model`) only a pod's or a made-up one has.
+    flags |= {
+        name: value
+        for name, value in service.backend.args.items()
+        if kind == "fake" or name != "model"
+    }
     return Command(row.program, tuple(_flags(flags)))
 
 

@@ -21,6 +21,12 @@ BOUND_S = 60.0
 SECRET = "5ecret-of-somebody"
 
 
+LLAMA = """
+models: [{id: tiny, weights: {path: /tmp/tiny.gguf}}]
+services: [{model: tiny, backend: {kind: llamacpp, args: {ARGS}}}]
+"""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Start:
     """What a person types, and a part of the sentence that tells them what is wrong with it."""
@@ -81,6 +87,10 @@ STARTS: Mapping[str, Start] = {
     "catalogue is a folder": Start(arguments=("--catalogue", "{here}"), says="{here}"),
     "catalogue is no YAML": catalogue("models: [", "catalogue"),
     "catalogue with an unknown word": catalogue("modles: []", "modles.*models"),
+    "server without such a flag": catalogue(
+        LLAMA.replace("ARGS", "n_gpu_layer: 9"), "backend.args.n_gpu_layer .*'n_gpu_layers'"
+    ),
+    "flag of a pod alone": catalogue(LLAMA.replace("ARGS", "lora: x"), "backend.args.lora: "),
     "data directory is a file": Start(
         files={"data": ""}, arguments=("--data-dir", "{here}/data"), says="{here}/data"
     ),

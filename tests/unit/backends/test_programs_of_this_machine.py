@@ -1,19 +1,34 @@
 """Model servers that the worker starts itself: their commands, their flags, and that they die with their parent."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import xllamacpp
 
 from events.types import Operation
-from functions.backends import fake_answers, llama_server, table, vllm_server
+from functions.backends import fake_answers, fake_model, llama_server, table, vllm_server
+from functions.backends.arguments import arguments_of
 from functions.errors import StartupFailed
 from functions.worker.model_server import Options, command_of
 from router_model.catalogue import Backend, Model, Service
+from router_model.server_flags import FAKE, LLAMACPP
+
+
+class FakeParams(SimpleNamespace):
+    """Fields of llama.cpp's parameters, without the library."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            model=SimpleNamespace(), cpuparams=SimpleNamespace(), cpuparams_batch=SimpleNamespace()
+        )
+
 
 MODEL = Model(id="m", context_length=512)
 
@@ -29,7 +44,65 @@ def test_catalogue_arguments_become_flags() -> None:
     assert command.module == "functions.backends.llama_server"
     flags = llama_server.parse_flags([*command.flags, "--port", "1"])
     assert (flags.model, flags.context, flags.parallel) == (Path("/m.gguf"), 512, 3)
-    assert (flags.embedding, flags.threads) == (True, 2)
+    assert (flags.embedding, flags.n_gpu_layers) == (True, 0)
+    assert getattr(flags, "cpuparams.n_threads") == 2
+
+
+@pytest.mark.parametrize("name", ["n_gpu_layers", "gpu_layers", "n-gpu-layers"])
+def test_an_argument_of_llama_cpp_is_taken_here_as_in_a_pod(name: str) -> None:
+    command = command_of(service("llamacpp", **{name: 99, "ctx_size": 4096}), MODEL, "/m.gguf")
+    flags = llama_server.parse_flags([*command.flags, "--port", "1"])
+    params = llama_server.configure(flags, FakeParams())
+
+    assert (params.n_gpu_layers, params.n_ctx) == (99, 4096)
+    assert f"--{name.replace('_', '-')}" in arguments_of(service("llamacpp", **{name: 99}), MODEL)
+
+
+def test_threads_are_those_of_a_prompt_too_unless_these_are_named() -> None:
+    def threads(**args: int) -> tuple[int, int]:
+        command = command_of(service("llamacpp", **args), MODEL, "/m.gguf")
+        params = llama_server.configure(
+            llama_server.parse_flags([*command.flags, "--port", "1"]), FakeParams()
+        )
+        return params.cpuparams.n_threads, params.cpuparams_batch.n_threads
+
+    cores = llama_server.threads_of(10**6)
+    assert threads(threads=1) == (1, 1)
+    assert threads(threads=1, threads_batch=cores) == (1, cores)
+
+
+def test_every_field_that_the_table_names_is_one_of_llama_cpps() -> None:
+    params = xllamacpp.CommonParams()
+    for flag in LLAMACPP.values():
+        owner = params
+        for part in flag.field.split(".") if flag.field else ():
+            owner = getattr(owner, part)
+
+
+def test_what_only_a_pods_server_has_is_named_before_anything_starts() -> None:
+    with pytest.raises(
+        StartupFailed, match=r"service m: backend.args.lora: .* has no such argument"
+    ):
+        command_of(service("llamacpp", lora="x"), MODEL, "/m.gguf")
+
+
+def test_the_page_lists_what_llama_cpp_takes_here() -> None:
+    page = Path(__file__).parents[3] / "docs" / "how-to" / "add-a-model.md"
+    listed = set(
+        re.findall(r"`([a-z_]+)`", page.read_text().partition("On this machine it has")[2])
+    )
+    assert {name.replace("-", "_") for name, flag in LLAMACPP.items() if flag.field} <= listed
+
+
+def test_what_the_server_calls_the_model_does_not_replace_its_weights() -> None:
+    command = command_of(service("llamacpp", model="theirs"), MODEL, "/m.gguf")
+    assert command.flags[:2] == ("--model", "/m.gguf")
+    assert "theirs" not in command.flags
+
+
+def test_simulated_models_and_the_table_have_the_same_arguments() -> None:
+    known = {action.dest.replace("_", "-") for action in fake_model.build_parser()._actions}
+    assert set(FAKE) == known - {"help", "host", "port", "model", "parent"}
 
 
 def test_a_simulated_model_needs_no_weights() -> None:

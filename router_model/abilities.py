@@ -18,6 +18,7 @@ from router_model.server_fields import (
     SERVER_KINDS,
     SERVER_NAMES,
     ServerKind,
+    is_endless_form,
     not_taken,
     version_of,
 )
@@ -50,7 +51,8 @@ def lack_of(declared: ServerKind, info: ServerInfo | None, features: PromptFeatu
     kind = kind_of(declared, info)
     version = None if info is None else version_of(info.version)
     for name in not_taken(kind, features.fields, version):
-        said = f"{name} is not supported by the model's server ({SERVER_NAMES[kind]})"
+        beside = " beside a form of the answer" if is_endless_form(name, kind) else ""
+        said = f"{name}{beside} is not supported by the model's server ({SERVER_NAMES[kind]})"
         return Lack(said, name, UnsupportedField)
     return None if info is None else _lack_of(info, features)
 

@@ -130,6 +130,11 @@ def not_taken(
             yield named
 
 
+def is_endless_form(name: str, kind: ServerKind) -> bool:
+    """Whether a field that a kind does not do is one that it does, but not where the answer has a form."""
+    return name == "ignore_eos" and FIELDS[name].is_known_to(kind)
+
+
 def without_idle(kind: ServerKind, body: Mapping[str, object]) -> dict[str, object]:
     """The body as a server of that kind takes it: fields under its own names, and without those that it would not
     know and that ask for nothing.

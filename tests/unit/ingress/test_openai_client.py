@@ -42,7 +42,7 @@ async def test_completions_and_embeddings(rig: Any, live: Any, official: Any) ->
 async def test_models(rig: Any, live: Any, official: Any) -> None:
     async with live(rig) as client, official(client) as ai:
         models = [model async for model in ai.models.list()]
-        assert [model.id for model in models] == ["smol", "org/embed-1", "big"]
+        assert [model.id for model in models][:3] == ["smol", "org/embed-1", "big"]
         assert (await ai.models.retrieve("org/embed-1")).id == "org/embed-1"
         with pytest.raises(openai.NotFoundError):
             await ai.models.retrieve("none")

@@ -12,7 +12,12 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.routebench.everyday_prompts import HALVES, EverydayPrompt, load_everyday
+from benchmarks.routebench.everyday_prompts import (
+    HALVES,
+    EverydayPrompt,
+    load_everyday,
+    prompts_to_learn,
+)
 from benchmarks.routebench.everyday_scores import CLASSES, EverydayScore, Share, score_everyday
 from benchmarks.routebench.stages import DEFAULT, stages_of
 from router_model.weights import WeightsUnusable
@@ -20,10 +25,10 @@ from router_model.weights import WeightsUnusable
 
 def main() -> None:
     options = _options()
-    prompts = load_everyday()
-    if options.write_dev is not None:
-        _write_dev(prompts, options.write_dev)
+    if options.write_learned is not None:
+        _write_learned(options.write_learned)
         return
+    prompts = load_everyday()
     console = Console() if sys.stdout.isatty() else Console(width=120)
     halves = HALVES if options.half == "both" else (options.half,)
     found = {
@@ -95,9 +100,9 @@ def _plain(score: EverydayScore) -> dict[str, object]:
     return asdict(score) | {"confusion": score.confusion.tolist()}
 
 
-def _write_dev(prompts: Sequence[EverydayPrompt], path: Path) -> None:
-    """The dev half as `pickspin extend --classes` reads it."""
-    kept = [{"prompt": each.prompt, "class": each.label} for each in prompts if each.half == "dev"]
+def _write_learned(path: Path) -> None:
+    """The prompts to learn from, as `pickspin extend --classes` reads them."""
+    kept = [{"prompt": each.prompt, "class": each.label} for each in prompts_to_learn()]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"".join(msgspec.json.encode(each) + b"\n" for each in kept))
 
@@ -108,10 +113,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("build/routebench"))
     parser.add_argument("--weights", type=Path, help="weights to score instead of the shipped ones")
     parser.add_argument(
-        "--write-dev",
+        "--write-learned",
         type=Path,
         metavar="FILE",
-        help="only write the labelled prompts of the dev half, for `pickspin extend --classes`",
+        help="only write the labelled prompts to learn from, for `pickspin extend --classes`",
     )
     return parser.parse_args()
 

@@ -13,6 +13,8 @@ import msgspec
 from router_model.classifier import RouteClass
 
 FILE: Final = Path(__file__).with_name("everyday.jsonl")
+LEARNED: Final = Path(__file__).with_name("everyday_learned.jsonl")
+"""Further labelled prompts that are no part of the suite: written to be learned from, never scored."""
 HALVES: Final = ("dev", "held_out")
 Half = Literal["dev", "held_out"]
 Text = Annotated[str, msgspec.Meta(min_length=1)]
@@ -36,6 +38,11 @@ def half_of(prompt: str) -> Half:
     """Fixed by the prompt alone, so that no choice can be made on one prompt more."""
     digest = hashlib.sha256(f"everyday-1:{prompt}".encode()).hexdigest()
     return "dev" if int(digest[:8], 16) % 2 == 0 else "held_out"
+
+
+def prompts_to_learn() -> tuple[EverydayPrompt, ...]:
+    """What the shipped heads have learned from: the dev half and the further prompts."""
+    return (*(each for each in load_everyday() if each.half == "dev"), *load_everyday(LEARNED))
 
 
 def load_everyday(path: Path = FILE) -> tuple[EverydayPrompt, ...]:

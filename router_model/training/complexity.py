@@ -163,6 +163,12 @@ def cross_validated(inputs: Floats, classes: npt.NDArray[np.int64]) -> float:
     return right / len(inputs)
 
 
+def digest_of(labelled: Sequence[LabelledPrompt]) -> str:
+    """SHA-256 over prompts and labels, in any order."""
+    text = "\0".join(sorted(f"{each.label} {each.prompt}" for each in labelled))
+    return _sha256(text.encode("utf-8", "surrogatepass"))
+
+
 def _check_enough(labelled: Sequence[LabelledPrompt]) -> None:
     missing = [name for name in CLASSES if not any(each.label == name for each in labelled)]
     if missing:
@@ -172,10 +178,9 @@ def _check_enough(labelled: Sequence[LabelledPrompt]) -> None:
 
 
 def _described(labelled: Sequence[LabelledPrompt], learned: ClassesLearned) -> dict[str, Any]:
-    text = "\0".join(sorted(f"{each.label} {each.prompt}" for each in labelled))
     return {
         "prompts": learned.prompts,
-        "sha256": _sha256(text.encode("utf-8", "surrogatepass")),
+        "sha256": digest_of(labelled),
         "cross_validated": {each.stage: each.accuracy for each in learned.stages},
     }
 

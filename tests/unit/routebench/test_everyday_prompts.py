@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.routebench.everyday_prompts import EverydayPrompt, half_of, load_everyday
+from benchmarks.routebench.everyday_prompts import EverydayPrompt, load_everyday, prompts_to_learn
 from benchmarks.routebench.everyday_scores import score_everyday
 from benchmarks.routebench.off_distribution import strange_prompts
 from benchmarks.routebench.ours import ShippedRouter
 from benchmarks.routebench.stages import DEFAULT
 from router_model.classifier import Classification, KeywordClassifier
-from router_model.weights import load_learned
+from router_model.training.complexity import LabelledPrompt, digest_of
+from router_model.weights import SHIPPED, load_learned, read_manifest
 
 ROOT = Path(__file__).parents[3]
 SPLIT = "262965da"
@@ -86,10 +87,16 @@ def test_a_rule_without_stages_never_abstains(prompts) -> None:
     assert score_everyday("keyword", KeywordClassifier(), prompts[:20]).abstained.value == 0
 
 
-def test_the_program_writes_the_dev_half_alone(tmp_path, prompts) -> None:
-    path = tmp_path / "dev.jsonl"
-    command = [sys.executable, "-m", "benchmarks.routebench.everyday", "--write-dev", str(path)]
+def test_the_program_writes_what_is_learned_from_and_nothing_held_out(tmp_path, prompts) -> None:
+    path = tmp_path / "learned.jsonl"
+    command = [sys.executable, "-m", "benchmarks.routebench.everyday", "--write-learned", str(path)]
     subprocess.run(command, check=True, cwd=ROOT)
-    rows = [json.loads(line) for line in path.read_bytes().splitlines()]
-    assert {row["prompt"] for row in rows} == {e.prompt for e in prompts if e.half == "dev"}
-    assert all(half_of(row["prompt"]) == "dev" for row in rows)
+    written = {json.loads(line)["prompt"] for line in path.read_bytes().splitlines()}
+    assert written > {each.prompt for each in prompts if each.half == "dev"}
+    assert not written & {each.prompt for each in prompts if each.half == "held_out"}
+
+
+def test_the_shipped_heads_have_learned_from_just_these_prompts() -> None:
+    labelled = [LabelledPrompt(prompt=each.prompt, label=each.label) for each in prompts_to_learn()]
+    learned = read_manifest(SHIPPED).training["classes"]
+    assert (learned["prompts"], learned["sha256"]) == (len(labelled), digest_of(labelled))

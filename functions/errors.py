@@ -126,7 +126,8 @@ class ApiError(PickspinError):
     """A typed refusal or failure.
 
     `code` is a key of `CODES`. `message` is for a person and says what to do; it never contains prompt text,
-    host names or keys, and of upstream bodies only what `refusal_quotes` lets through. `param` names the field at fault, or None. `src` says who spoke.
+    host names or keys, and of upstream bodies only what `refusal_quotes` lets through. `param` names the field at
+    fault, or None. `src` says who spoke.
     """
 
     def __init__(

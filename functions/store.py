@@ -132,7 +132,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileRow:
-    """An uploaded or produced file; the bytes are in the blob store under `ref`."""
+    """A file; its bytes are in the blob store under `ref`. It is deleted at `expires_at`; None: never."""
 
     id: str
     tenant: str
@@ -141,6 +141,7 @@ class FileRow:
     bytes: int
     created_at: datetime
     ref: str
+    expires_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -291,10 +292,6 @@ class RequestStore(Protocol):
 
     def unfinished(self, *, tenant: str | None = None) -> int: ...
 
-    def fail_unfinished(self, *, code: str, now: datetime) -> Sequence[RequestRow]:
-        """Fails every unfinished row (a volatile broker was restarted); returns them."""
-        ...
-
     def forget(self, request_id: str) -> bool:
         """Deletes prompt, answer and events of a request (DELETE, `store: false`, retention); False if unknown."""
         ...
@@ -392,6 +389,10 @@ class BatchStore(Protocol):
         """Which of these references some file has."""
         ...
 
+    def expired_files(self, now: datetime, limit: int = 500) -> Sequence[str]:
+        """Ids of files whose time has come by `now`, the longest expired first."""
+        ...
+
     def delete_file(self, file_id: str) -> bool:
         """False where the id is unknown, or a batch that is open reads the file."""
         ...
@@ -403,7 +404,6 @@ class BatchStore(Protocol):
         ...
 
     def batch(self, batch_id: str) -> BatchRow | None: ...
-
     def batches(self, tenant: str, page: Page) -> Listed[BatchRow]: ...
 
     def update_batch(self, row: BatchRow) -> None: ...

@@ -1,6 +1,7 @@
 """Files and batches in the database."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 import msgspec
@@ -11,13 +12,16 @@ from functions.adapters import sql_keys
 from functions.adapters.sql_database import Database, in_lists, json_object, to_json
 from functions.adapters.sql_paging import PagedTable
 from functions.adapters.sql_rows import ROW_COLUMNS, request_row
-from functions.adapters.sql_schema import batches, deleted_files, files, requests
+from functions.adapters.sql_schema import batches, deleted_files, file_expiries, files, requests
 from functions.paging import Listed, Page
 from functions.ports import Clock
 from functions.store import BatchRow, Claim, FileRow, KeyUse, RequestRow
 
 OPEN: Final = ("validating", "in_progress", "finalizing", "cancelling")
 """Statuses of batches that still need work."""
+_FILE_ROWS: Final = select(files, file_expiries.c.expires_at).select_from(
+    files.outerjoin(file_expiries, file_expiries.c.file_id == files.c.id)
+)
 _FILES: Final = PagedTable(
     (files.c.created_at, files.c.id),
     files.c.tenant,
@@ -34,17 +38,23 @@ class SqlBatches:
         self._clock = clock
 
     def add_file(self, row: FileRow, *, key: KeyUse | None = None) -> Claim:
-        values = _columns(files, row)
-        return sql_keys.insert_once(self._db, files, values, key=key, look=_standing(files))
+        def insert(connection: Connection) -> Claim:
+            is_new = self._db.insert_new(connection, files, [_columns(files, row)])
+            if is_new and row.expires_at is not None:
+                expiry = {"file_id": row.id, "expires_at": row.expires_at}
+                self._db.insert_new(connection, file_expiries, [expiry])
+            return Claim(kind="new" if is_new else "joined", id=row.id)
+
+        return sql_keys.make_once(self._db, row.id, insert, key=key, look=_standing(files))
 
     def file(self, file_id: str) -> FileRow | None:
         with self._db.read() as connection:
-            query = select(files).where(files.c.id == file_id)
+            query = _FILE_ROWS.where(files.c.id == file_id)
             found = connection.execute(query).mappings().first()
         return None if found is None else FileRow(**found)
 
     def files(self, tenant: str, page: Page, purpose: str | None = None) -> Listed[FileRow]:
-        query = select(files).where(files.c.tenant == tenant)
+        query = _FILE_ROWS.where(files.c.tenant == tenant)
         if purpose is not None:
             query = query.where(files.c.purpose == purpose)
         return _FILES.read(self._db, query, page, tenant, lambda found: FileRow(**found))
@@ -56,6 +66,13 @@ class SqlBatches:
                 query = select(files.c.ref).where(files.c.ref.in_(some))
                 found.update(connection.execute(query).scalars())
         return frozenset(found)
+
+    def expired_files(self, now: datetime, limit: int = 500) -> Sequence[str]:
+        columns = file_expiries.c
+        query = select(columns.file_id).where(columns.expires_at <= now)
+        with self._db.read() as connection:
+            found = connection.execute(query.order_by(columns.expires_at).limit(limit))
+            return list(found.scalars())
 
     def delete_file(self, file_id: str) -> bool:
         reads = select(batches.c.id).where(
@@ -69,6 +86,7 @@ class SqlBatches:
             query = delete(files).where(files.c.id == file_id, ~reads.exists())
             if found is None or connection.execute(query).rowcount == 0:
                 return False
+            connection.execute(delete(file_expiries).where(file_expiries.c.file_id == file_id))
             # Whoever deletes what a page showed goes on from the last of it.
             gone = {**found, "deleted_at": self._clock.now()}
             self._db.insert_new(connection, deleted_files, [gone])

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, bindparam, select, update
 from events.record import Record
 from events.types import State
 from functions.adapters.sql_bodies import BodyUse, body_use, note_uses, release
-from functions.adapters.sql_database import Database, in_lists, key_text, to_json
+from functions.adapters.sql_database import Database, in_lists, key_text
 from functions.adapters.sql_facts import fact_of, state_entry
 from functions.adapters.sql_rows import (
     CHANGING,
@@ -24,7 +24,6 @@ from functions.adapters.sql_rows import (
 )
 from functions.adapters.sql_schema import event_ids, request_events, requests
 from functions.adapters.sql_states import Ended, Fact, Life, Progressed, Streamed, fold
-from functions.errors import ApiError
 from functions.store import Change, Recorded, RequestRow
 
 MAX_ENTRIES: Final = 20_000
@@ -96,24 +95,6 @@ class Recording:
         ended = tuple(fact.request_id for fact in facts if self._fold(fact))
         self._write()
         return Recorded(ended=ended, other_ends=tuple(self._other_ends))
-
-    def fail(self, ids: Sequence[str], error: ApiError) -> None:
-        """Ends these requests with a failed result made here."""
-        self._load(ids)
-        for request_id in ids:
-            pickspin = {"request_id": request_id, "state": State.FAILED.value}
-            body = {**error.body(request_id), "status": error.status, "pickspin": pickspin}
-            self._fold(
-                Ended(
-                    request_id=request_id,
-                    event_id=_TERMINAL,
-                    state=State.FAILED,
-                    at=self._now,
-                    status=error.status,
-                    result=to_json(body),
-                )
-            )
-        self._write()
 
     def _load(self, wanted: Iterable[str]) -> None:
         ids = sorted(set(wanted))

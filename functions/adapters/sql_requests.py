@@ -22,7 +22,6 @@ from functions.adapters.sql_schema import (
     requests,
     settings_table,
 )
-from functions.errors import ApiError
 from functions.paging import Listed, Page
 from functions.ports import Clock
 from functions.store import Change, Claim, KeyUse, Mark, Recorded, RequestEvent, RequestRow
@@ -223,15 +222,6 @@ class SqlRequests:
         query = select(func.count()).select_from(_open_ids(tenant).subquery())
         with self._db.read() as connection:
             return int(connection.execute(query).scalar_one())
-
-    def fail_unfinished(self, *, code: str, now: datetime) -> Sequence[RequestRow]:
-        error = ApiError(code, "the broker was restarted and its queue is gone: send it again")
-        with self._db.write() as connection:
-            found = connection.execute(_open_rows().with_for_update()).mappings().all()
-            rows = [request_row(one) for one in found]
-            recording = self._recording(connection, now)
-            recording.fail([row.id for row in rows], error)
-            return rows
 
     # Forgetting
     def forget(self, request_id: str) -> bool:

@@ -212,6 +212,15 @@ files = Table(
 )
 Index("files_tenant", files.c.tenant, files.c.created_at)
 
+# Of files that are deleted by themselves.
+file_expiries = Table(
+    "file_expiries",
+    metadata,
+    Column("file_id", String(128), primary_key=True),
+    Column("expires_at", Instant, nullable=False),
+)
+Index("file_expiries_due", file_expiries.c.expires_at)
+
 # Where in the list a file stood that was deleted: whoever deletes what a page showed asks for the next one after it.
 deleted_files = Table(
     "deleted_files",

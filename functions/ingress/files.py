@@ -3,9 +3,10 @@
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -30,7 +31,11 @@ MAX_LIMIT: Final = 10_000
 FORM_SPARE_BYTES: Final = 64 * 1024
 """Room for the form around the file."""
 MAX_FIELDS: Final = 8
-FIELDS: Final = frozenset({"file", "purpose"})
+ANCHOR: Final = "expires_after[anchor]"
+SECONDS: Final = "expires_after[seconds]"
+FIELDS: Final = frozenset({"file", "purpose", ANCHOR, SECONDS})
+EXPIRY_S: Final = (3600, 2_592_000)
+"""Shortest and longest life of a file that has one, as OpenAI has them."""
 MAX_NAME_CHARS: Final = 255
 _IN_FORMS: Final = {"%22": '"', "%0D": "\r", "%0A": "\n"}
 """How forms write what cannot stand in a quoted name (WHATWG, multipart/form-data)."""
@@ -109,7 +114,7 @@ async def file_of(deps: Deps, tenant: str, file_id: str) -> FileRow:
 
 def show(row: FileRow) -> dict[str, object]:
     """A file in OpenAI's shape."""
-    return {
+    shown: dict[str, object] = {
         "id": row.id,
         "object": "file",
         "bytes": row.bytes,
@@ -118,6 +123,9 @@ def show(row: FileRow) -> dict[str, object]:
         "purpose": row.purpose,
         "status": "processed",
     }
+    if row.expires_at is not None:
+        shown["expires_at"] = int(row.expires_at.timestamp())
+    return shown
 
 
 def _name_of(given: str | None) -> str:
@@ -134,6 +142,7 @@ class _Upload:
     purpose: str
     bytes: int
     ref: str
+    lives_s: int | None
 
 
 async def _content(deps: Deps, row: FileRow) -> Response:
@@ -185,6 +194,7 @@ async def _read_form(deps: Deps, request: Request) -> _Upload:
             if not isinstance(purpose, str) or purpose not in PURPOSES:
                 allowed = ", ".join(sorted(PURPOSES))
                 raise ApiError("invalid_value", f"purpose is one of: {allowed}.", param="purpose")
+            lives_s = _lifetime_of(form)
             if (file.size or 0) > limit:
                 raise ApiError("request_too_large", f"The file is larger than {limit} bytes.")
             return _Upload(
@@ -192,14 +202,35 @@ async def _read_form(deps: Deps, request: Request) -> _Upload:
                 purpose=purpose,
                 bytes=file.size or 0,
                 ref=await deps.offload(deps.blobs.put_file, file.file),
+                lives_s=lives_s,
             )
     except MultiPartException as error:
         raise ApiError("invalid_body", "This is not a valid multipart form.") from error
 
 
+def _lifetime_of(form: FormData) -> int | None:
+    """Seconds after which the file is deleted by itself; None: never. Pure.
+
+    Raises:
+        ApiError: `invalid_value`.
+    """
+    if ANCHOR not in form and SECONDS not in form:
+        return None
+    if form.get(ANCHOR) != "created_at":
+        raise ApiError("invalid_value", f"{ANCHOR} is created_at.", param=ANCHOR)
+    given, (least, most) = form.get(SECONDS), EXPIRY_S
+    is_number = isinstance(given, str) and given.isascii() and given.isdigit() and len(given) < 10
+    if not is_number or not least <= int(str(given)) <= most:
+        raise ApiError("invalid_value", f"{SECONDS} is from {least} to {most}.", param=SECONDS)
+    return int(str(given))
+
+
 async def _keep(deps: Deps, request: Request, tenant: str, upload: _Upload) -> FileRow:
     mine = f"file-{deps.entropy(12).hex()}"
     content = f"files {upload.purpose} {upload.filename}"
+    if upload.lives_s is not None:
+        content = f"{content} {upload.lives_s}"
+    now = deps.clock.now()
     digest = ids.body_hash(content, upload.ref.encode())
     row = FileRow(
         id=mine,
@@ -207,8 +238,9 @@ async def _keep(deps: Deps, request: Request, tenant: str, upload: _Upload) -> F
         filename=upload.filename,
         purpose=upload.purpose,
         bytes=upload.bytes,
-        created_at=deps.clock.now(),
+        created_at=now,
         ref=upload.ref,
+        expires_at=None if upload.lives_s is None else now + timedelta(seconds=upload.lives_s),
     )
     key = key_of_request(deps, request, tenant, digest)
     file_id = made_id(await deps.offload(deps.store.add_file, row, key=key))

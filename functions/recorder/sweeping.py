@@ -34,6 +34,9 @@ class Sweeper:
         if self._clock.monotonic_s() - self._done_s < SWEEP_S:
             return 0
         self._done_s = self._clock.monotonic_s()
+        for file_id in self._store.expired_files(self._clock.now()):
+            # What an open batch reads stays until that has ended.
+            self._store.delete_file(file_id)
         gone = self._sweep_files() + self._sweep_bodies()
         if gone:
             log.info("bytes that nothing has any more are gone", extra={"count": gone})

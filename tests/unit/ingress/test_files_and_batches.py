@@ -166,17 +166,55 @@ async def test_a_file_that_a_batch_reads_is_deleted_only_after_its_end(rig: Any)
         assert (await client.delete(url)).status_code == 404
 
 
-@pytest.mark.parametrize("name", ["expires_after[seconds]", "expires_after[anchor]", "mine"])
-async def test_a_field_of_an_upload_that_nothing_does_is_refused_by_name(
-    rig: Any, name: str
-) -> None:
+async def test_a_field_of_an_upload_that_nothing_does_is_refused_by_name(rig: Any) -> None:
     async with rig.client() as client:
         answer = await client.post(
-            "/v1/files", files={"file": ("a", LINE)}, data={"purpose": "batch", name: "3600"}
+            "/v1/files", files={"file": ("a", LINE)}, data={"purpose": "batch", "mine": "3600"}
         )
     error = answer.json()["error"]
     assert (answer.status_code, error["code"]) == (400, "unsupported_parameter")
-    assert error["param"] == name
+    assert error["param"] == "mine"
+
+
+def expiring(anchor: str | None, seconds: str | None) -> dict[str, str]:
+    given = {"expires_after[anchor]": anchor, "expires_after[seconds]": seconds}
+    return {"purpose": "batch"} | {name: value for name, value in given.items() if value}
+
+
+async def test_a_file_that_expires_says_when_wherever_it_is_shown(rig: Any) -> None:
+    async with rig.client() as client:
+        data = expiring("created_at", "3600")
+        made = (await client.post("/v1/files", files={"file": ("a", LINE)}, data=data)).json()
+        shown = (await client.get(f"/v1/files/{made['id']}")).json()
+        (listed,) = (await client.get("/v1/files")).json()["data"]
+    assert made["expires_at"] == made["created_at"] + 3600
+    assert made == shown == listed
+
+
+@pytest.mark.parametrize(
+    ("anchor", "seconds", "param"),
+    [
+        (None, "3600", "expires_after[anchor]"),
+        ("now", "3600", "expires_after[anchor]"),
+        ("created_at", None, "expires_after[seconds]"),
+        ("created_at", "3599", "expires_after[seconds]"),
+        ("created_at", "2592001", "expires_after[seconds]"),
+        ("created_at", "-1", "expires_after[seconds]"),
+        ("created_at", "9" * 5000, "expires_after[seconds]"),
+        ("created_at", "\u0663600", "expires_after[seconds]"),
+        ("created_at", "soon", "expires_after[seconds]"),
+    ],
+)
+async def test_an_expiry_that_is_none_is_refused_by_name(
+    rig: Any, anchor: str | None, seconds: str | None, param: str
+) -> None:
+    async with rig.client() as client:
+        data = expiring(anchor, seconds)
+        answer = await client.post("/v1/files", files={"file": ("a", LINE)}, data=data)
+        listed = (await client.get("/v1/files")).json()["data"]
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"], error["param"]) == (400, "invalid_value", param)
+    assert listed == []
 
 
 async def test_a_field_of_a_batch_that_nothing_does_is_refused_by_name(rig: Any) -> None:

@@ -3,7 +3,8 @@
 import io
 import os
 import time
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from functions.adapters.clock import FakeClock
 from functions.adapters.sql_store import SqlStore
 from functions.errors import BlobMissing
 from functions.recorder.sweeping import SWEEP_S, YOUNG_S, Sweeper
-from functions.store import FileRow
+from functions.store import BatchRow, FileRow
 
 
 class Stage:
@@ -25,11 +26,14 @@ class Stage:
         self.blobs = DirBlobs(directory)
         self.sweeper = Sweeper(self.store, self.blobs, self.clock)
 
-    def add(self, file_id: str, data: bytes, tenant: str = "a") -> str:
+    def add(
+        self, file_id: str, data: bytes, tenant: str = "a", lives_s: float | None = None
+    ) -> str:
         ref = self.blobs.put_file(io.BytesIO(data))
         row = FileRow(
             id=file_id, tenant=tenant, filename="f", purpose="batch", bytes=len(data),
             created_at=datetime(2026, 1, 1, tzinfo=UTC), ref=ref,
+            expires_at=None if lives_s is None else self.clock.now() + timedelta(seconds=lives_s),
         )  # fmt: skip
         self.store.add_file(row)
         return ref
@@ -112,3 +116,31 @@ def test_it_sweeps_now_and_then(stage: Stage) -> None:
     stage.age(2 * YOUNG_S)
     assert stage.sweeper.tick() == 0
     assert stage.sweep() == 1
+
+
+def test_a_file_that_has_expired_is_deleted_with_its_bytes(stage: Stage) -> None:
+    short, long = stage.add("f1", b"short", lives_s=3600), stage.add("f2", b"long", lives_s=7200)
+    stage.age(2 * YOUNG_S)
+    assert stage.sweep() == 0
+    stage.clock.advance(3600)
+    assert stage.sweep() == 1
+    assert (stage.store.file("f1"), is_there(stage, short)) == (None, False)
+    assert stage.store.file("f2") is not None
+    assert is_there(stage, long)
+
+
+def test_an_expired_file_stays_while_an_open_batch_reads_it(stage: Stage) -> None:
+    ref = stage.add("f1", b"lines", lives_s=3600)
+    batch = BatchRow(
+        id="b1", tenant="a", endpoint="/v1/chat/completions", input_file_id="f1",
+        completion_window="24h", status="in_progress", created_at=stage.clock.now(),
+        deadline=stage.clock.now() + timedelta(days=1),
+    )  # fmt: skip
+    stage.store.add_batch(batch)
+    stage.clock.advance(3600)
+    stage.age(2 * YOUNG_S)
+    assert stage.sweep() == 0
+    assert is_there(stage, ref)
+    stage.store.update_batch(replace(batch, status="completed"))
+    assert stage.sweep() == 1
+    assert stage.store.file("f1") is None

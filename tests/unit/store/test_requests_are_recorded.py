@@ -137,17 +137,6 @@ def test_requests_are_listed_newest_first(store, facts, clock):
     assert [row.id for row in done] == ["r1"]
 
 
-def test_everything_unfinished_fails_when_asked(store, facts, clock):
-    store.accept(facts.row("a"))
-    store.accept(facts.row("b"))
-    store.record_batch([facts.completed("b")])
-    failed = store.fail_unfinished(code="lost_on_restart", now=clock.now())
-    assert [row.id for row in failed] == ["a"]
-    row = store.request("a")
-    assert (row.state, row.status) == (State.FAILED, 502)
-    assert json.loads(row.result)["error"]["code"] == "lost_on_restart"
-
-
 def test_a_boot_is_new_once(store):
     assert [store.boot("one"), store.boot("one"), store.boot("two")] == [True, False, True]
 

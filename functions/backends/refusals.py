@@ -145,9 +145,11 @@ def find_error(found: Mapping[str, Any]) -> Any:
     error = found.get("error")
     if error:
         return found if isinstance(error, str) else error
+    if "choices" in found:
+        return None
     if found.get("object") == "error":
         return found
-    is_answer = found.keys() & {"choices", "data", "usage"}
+    is_answer = "data" in found or "usage" in found
     if not is_answer and (found.get("detail") or isinstance(found.get("message"), str)):
         return found
     return None

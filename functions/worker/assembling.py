@@ -88,7 +88,8 @@ class Assembler:
             raise BadReply("choices")
         usage = read_usage(chunk)
         self._usage = usage or self._usage
-        self._extras |= read_extras(chunk)
+        if extras := read_extras(chunk):
+            self._extras |= extras
         shown = [
             found
             for place, entry in enumerate(entries or ())
@@ -136,8 +137,10 @@ class Assembler:
         return self._usage or estimated_usage(sum(choice.parts for choice in self._choices))
 
     def _chunk(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
-        found = self._shape.envelope(is_chunk=True) | self._extras | {"choices": choices}
-        return found | {"usage": None} if self._has_usage else found
+        found = {**self._shape.envelope(is_chunk=True), **self._extras, "choices": choices}
+        if self._has_usage:
+            found["usage"] = None
+        return found
 
     def _index(self, entry: dict[str, Any], place: int) -> int:
         """A choice's number. Where it is not said there is one choice, or they come in order."""
@@ -179,9 +182,8 @@ class Assembler:
     def _count(self, choice: _Choice) -> None:
         choice.parts += 1
         self.has_content = True
-        size = self._bytes + sum(one.tools.size for one in self._choices)
         over = self._max_parts is not None and choice.parts > self._max_parts
-        self.is_cut = self.is_cut or over or size > self._max_bytes
+        self.is_cut = self.is_cut or over or self._bytes > self._max_bytes
 
     def _with_role(self, choice: _Choice, delta: dict[str, Any]) -> dict[str, Any]:
         """The role is said once, at the beginning: whoever reads a stream joins the texts of deltas."""
@@ -210,11 +212,14 @@ class Assembler:
             raise BadReply("delta")
         if not delta:
             return {}
-        shown: dict[str, Any] = dict(read_texts(delta))
+        shown: dict[str, Any] = {**read_texts(delta)}
         for name, text in shown.items():
             self._say(choice, name, text)
-        if delta.get("tool_calls") and (pieces := choice.tools.add(delta["tool_calls"])):
-            shown["tool_calls"] = pieces
+        if delta.get("tool_calls"):
+            earlier = choice.tools.size
+            if pieces := choice.tools.add(delta["tool_calls"]):
+                shown["tool_calls"] = pieces
+            self._bytes += choice.tools.size - earlier
         if citations := read_citations(delta):
             shown["annotations"] = citations
             choice.citations += citations

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from functions.worker.failures import BadReply, CallFailed
 
-TEXT_FIELDS: Final = ("content", "reasoning_content", "reasoning", "refusal")
+TEXT_FIELDS: Final = frozenset({"content", "reasoning_content", "reasoning", "refusal"})
 MAX_TOKENS_SAID: Final = 10_000_000
 """More tokens than any call can use: a larger figure is not believed."""
 COMPLETION_LOGPROBS: Final = ("tokens", "token_logprobs", "top_logprobs", "text_offset")
@@ -94,17 +94,20 @@ def read_texts(found: Mapping[str, Any]) -> dict[str, str]:
         BadReply: the content is neither text nor parts.
     """
     texts: dict[str, str] = {}
-    for name in TEXT_FIELDS:
-        value = found.get(name)
+    for name, value in found.items():
+        if name not in TEXT_FIELDS:
+            continue
         if isinstance(value, str):
-            texts[name] = texts.get(name, "") + value
+            if value or name == "content":
+                texts[name] = texts.get(name, "") + value
         elif isinstance(value, list):
             for part in value:
                 field, text = _read_part(part, name)
-                texts[field] = texts.get(field, "") + text
+                if text or field == "content":
+                    texts[field] = texts.get(field, "") + text
         elif value is not None and name == "content":
             raise BadReply(name)
-    return {name: text for name, text in texts.items() if text or name == "content"}
+    return texts
 
 
 def _read_part(part: Any, name: str) -> tuple[str, str]:
@@ -126,7 +129,9 @@ def _read_part(part: Any, name: str) -> tuple[str, str]:
 def read_citations(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The `annotations` of a message or a delta that are citations as OpenAI has them; no client reads any other."""
     annotations = found.get("annotations")
-    citations = []
+    citations: list[dict[str, Any]] = []
+    if not annotations:
+        return citations
     for annotation in annotations if isinstance(annotations, list) else ():
         cited = annotation.get("url_citation") if isinstance(annotation, dict) else None
         if not isinstance(cited, dict):

@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 
 SPARE_CALLS: Final = 256
 """Open calls beyond `max_waiters`: polls, listings, uploads. The next is shed."""
+LINGER_S: Final = 2.0
+"""After a refusal what is still being sent is dropped for so long, or until so many bytes, before the end."""
+LINGER_BYTES: Final = 64 * 1024 * 1024
 _PROBES: Final = frozenset({"/healthz", "/health", "/readyz", "/metrics"})
 _BY_EVENT_ID: Final = ("/v1/requests/", "/v1/responses/")
 """Paths whose next part may be the id of a caller's event."""
@@ -177,6 +180,7 @@ class _Exchange:
         self._receive = receive
         self._send = send
         self._has_more = _has_body(scope)
+        self._is_early = False
         self.has_started = False
 
     async def receive(self) -> Message:
@@ -187,9 +191,25 @@ class _Exchange:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.has_started = True
-            if self._has_more and message["status"] >= HTTPStatus.BAD_REQUEST:
+            self._is_early = self._has_more and message["status"] >= HTTPStatus.BAD_REQUEST
+            if self._is_early:
                 message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
+        elif self._is_early and not message.get("more_body", False):
+            await self._send({**message, "more_body": True})
+            await self._drop_rest()
+            message = {"type": "http.response.body", "body": b""}
         await self._send(message)
+
+    async def _drop_rest(self) -> None:
+        """Takes what still comes, for a moment: a connection that is closed upon unread bytes is reset, and whoever is
+        sending never reads the answer.
+        """
+        left = LINGER_BYTES
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_S):
+                while self._has_more and left > 0:
+                    message = await self.receive()
+                    left -= len(message.get("body", b""))
 
 
 def _has_body(scope: Scope) -> bool:

@@ -73,6 +73,16 @@ async def test_a_larger_one_is_refused_by_the_limit_that_is_set(rig: Any) -> Non
     assert "1500000 bytes" in answer.json()["error"]["message"]
 
 
+async def test_who_is_still_sending_reads_the_refusal(rig: Any, live: Any) -> None:
+    """A connection that is closed upon unread bytes is reset, and the answer is lost with it."""
+    rig.configure(max_body_bytes=1_500_000)
+    async with live(rig) as client:
+        for _ in range(5):
+            answer = await client.post(CHAT, json=with_photo(12_000_000))
+            assert answer.status_code == 413
+            assert answer.headers["connection"] == "close"
+
+
 def test_no_setting_is_above_what_every_reader_has_room_for() -> None:
     load_settings({"PICKSPIN_INGRESS_MAX_BODY_BYTES": str(MAX_BODY_BYTES)})
     with pytest.raises(StartupFailed, match="MAX_BODY_BYTES"):

@@ -231,7 +231,7 @@ async def test_a_head_that_takes_too_long_is_cut(rig: Any, live: Any, monkeypatc
         b"GET /v1/models HTTP/9.9\r\nhost: t\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
         b"CONNECT inside:80 HTTP/1.1\r\nhost: t\r\n\r\n",
-        b"GET http://inside/ HTTP/1.1\r\nhost: t\r\nconnection: close\r\n\r\n",
+        b"GET http://inside/nothing HTTP/1.1\r\nhost: t\r\nconnection: close\r\n\r\n",
     ],
 )
 async def test_what_is_not_http_is_refused(rig: Any, live: Any, line: bytes) -> None:

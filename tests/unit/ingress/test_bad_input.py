@@ -325,7 +325,7 @@ async def test_a_good_trace_is_carried_on(rig: Any, chat: Any) -> None:
         ("GET", CHAT, 405),
         ("PUT", "/v1/models", 405),
         ("DELETE", "/v1/files", 405),
-        ("GET", "/", 405),
+        ("PUT", "/", 405),
         ("POST", "/v1/chat/completions/", 404),
         ("GET", "//v1/../admin", 404),
         ("GET", "/v1/nothing", 404),

@@ -26,6 +26,7 @@ _STYLE: Final = (
     "pre{background:#8882;padding:.8rem;overflow-x:auto}td,th{text-align:left;padding:0 1.5rem 0 0}"
 )
 _CHAT: Final = '{"model": "auto", "messages": [{"role": "user", "content": "Say hello."}]}'
+_KINDS: Final = {"auto": "the best of all"}
 _LINKS: Final = ("/v1/models", "/readyz", "/metrics", "/openapi.json")
 
 
@@ -73,7 +74,7 @@ def _rows(models: Sequence[Mapping[str, Any]] | None) -> Iterator[tuple[str, str
     for model in models or ():
         about = model["pickspin"]
         kind = about.get("virtual") or ("simulated" if about.get("simulated") else "")
-        name = f"{model['id']} ({kind})" if kind else str(model["id"])
+        name = f"{model['id']} ({_KINDS.get(kind, kind)})" if kind else str(model["id"])
         eta = about.get("eta_s")
         state = str(about.get("state"))
         yield name, state if not eta else f"{state}, ready {eta:.0f} s after it is asked for"

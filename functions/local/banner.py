@@ -1,8 +1,14 @@
 """What `pickspin up` says once it is ready."""
 
+from typing import Final
+
+from functions.local.columns import packed
 from functions.local.probing import url_of
 from functions.settings import IngressSettings
 from router_model.catalogue import Catalogue
+
+WIDTH: Final = 80
+INDENT: Final = " " * len("  models  ")
 
 
 def banner(
@@ -15,7 +21,7 @@ def banner(
         "",
         f"Pick and Spin is ready at {url} (after {ready_s:.1f} s)",
         f"  broker  {broker}",
-        f"  models  {_models(catalogue)}",
+        *_models(catalogue),
         f"  logs    {logs}",
         "",
         "Try it:",
@@ -28,9 +34,13 @@ def banner(
     return "\n".join(lines)
 
 
-def _models(catalogue: Catalogue) -> str:
-    return ", ".join(
+def _models(catalogue: Catalogue) -> list[str]:
+    """As many lines as they need: a terminal would break them within a name."""
+    names = [
         f"{model.id} (simulated)" if model.simulated else model.id
         for model in catalogue.models
         if catalogue.services_of(model.id)
-    )
+    ]
+    listed = [f"{name}," for name in names[:-1]] + names[-1:]
+    lines = list(packed(listed, WIDTH, indent=INDENT, gap=" "))
+    return [f"  models  {lines[0].lstrip()}", *lines[1:]]

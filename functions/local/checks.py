@@ -3,6 +3,7 @@ once, all together, and not by a process that ends again and again.
 """
 
 import re
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
@@ -19,6 +20,9 @@ SQLITE_HEAD: Final = b"SQLite format 3\0"
 GGUF_HEAD: Final = b"GGUF"
 _ADDRESS: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:,/]+):(\d{1,5})")
 _MAX_PORT: Final = 65535
+DATABASE_PORT: Final = 5432
+"""PostgreSQL's."""
+REACH_S: Final = 5.0
 
 
 def check_settings(settings: Settings) -> None:
@@ -95,6 +99,7 @@ def _weights_problems(where: str) -> Iterator[str]:
 
 def _check_store(settings: Settings) -> None:
     if settings.store.url:
+        _reach_database(settings.store.url)
         try:
             wiring.open_store(settings).close()
         except StartupFailed as error:
@@ -106,6 +111,24 @@ def _check_store(settings: Settings) -> None:
         raise StartupFailed(
             f"{path} is not a SQLite database: move it away, or name another with PICKSPIN_STORE_URL"
         )
+
+
+def _reach_database(url: str) -> None:
+    """Raises StartupFailed where nobody takes connections there: a driver may wait for minutes before it says so."""
+    try:
+        place = urlsplit(url)
+        host, port = place.hostname, place.port or DATABASE_PORT
+    except ValueError:
+        return  # what the URL is then is for the library to say
+    if not host:
+        return
+    try:
+        socket.create_connection((host, port), REACH_S).close()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise StartupFailed(
+            f"PICKSPIN_STORE_URL: nobody answers at {host} port {port} ({reason})"
+        ) from error
 
 
 def _head(path: Path) -> bytes:

@@ -85,14 +85,16 @@ def wrapped(text: str, width: int) -> list[str]:
     ) or [""]
 
 
-def packed(parts: Iterable[str], width: int, *, indent: str = GAP) -> Iterator[str]:
+def packed(
+    parts: Iterable[str], width: int, *, indent: str = GAP, gap: str = BLOCK_GAP
+) -> Iterator[str]:
     """The parts one after the other, on as few lines as they fit on; a part that is too long is wrapped at spaces."""
     line = indent
     for part in parts:
-        if line != indent and len(line) + len(BLOCK_GAP) + len(part) > width:
+        if line != indent and len(line) + len(gap) + len(part) > width:
             yield line
             line = indent
-        line += part if line == indent else BLOCK_GAP + part
+        line += part if line == indent else gap + part
         while len(line) > width and (at := line.rfind(" ", len(indent), width + 1)) > len(indent):
             yield line[:at].rstrip()
             line = indent + line[at:].lstrip()

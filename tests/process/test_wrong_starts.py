@@ -63,6 +63,11 @@ STARTS: Mapping[str, Start] = {
         "sqlite:////no/such/folder/x.db",
         "PICKSPIN_STORE_URL.*/no/such/folder",
     ),
+    "no database server": setting(
+        "PICKSPIN_STORE_URL",
+        f"postgresql+psycopg://me:{SECRET}@127.0.0.1:1/x",
+        "PICKSPIN_STORE_URL.*127.0.0.1 port 1 .Connection refused",
+    ),
     "number": setting("PICKSPIN_IDLE_S", "abc", "PICKSPIN_IDLE_S.*number.*abc"),
     "negative number": setting(
         "PICKSPIN_WORKER_DRAIN_S", "-1", "PICKSPIN_WORKER_DRAIN_S.*at least 0.*-1"

@@ -45,6 +45,23 @@ def test_the_banner_says_where_what_and_how_to_try() -> None:
     assert "/data/logs" in text
 
 
+def test_no_name_of_the_banner_is_broken_over_a_line() -> None:
+    names = [f"model-number-{i}-of-many" for i in range(9)]
+    catalogue = Catalogue(
+        models=tuple(Model(id=name) for name in names),
+        services=tuple(Service(model=name, slug=name) for name in names),
+    )
+
+    lines = banner(
+        catalogue=catalogue, ingress=IngressSettings(), broker="b", logs="/l", ready_s=1.0
+    ).splitlines()
+
+    (first,) = [at for at, line in enumerate(lines) if line.startswith("  models  ")]
+    listed = "\n".join(lines[first : first + 4])
+    assert all(len(line) <= 80 for line in lines[first : first + 4])
+    assert [name for name in names if name in listed] == names
+
+
 def test_the_banner_never_shows_a_key() -> None:
     text = say(IngressSettings(host="0.0.0.0", port=9000, api_keys="me=secret"))
 

@@ -58,7 +58,7 @@ def test_closing_twice_is_allowed() -> None:
 def test_without_the_wheel_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mock_cluster.importlib.util, "find_spec", lambda name: None)
 
-    with pytest.raises(StartupFailed, match=r"\[local\].*--bootstrap"):
+    with pytest.raises(StartupFailed, match=r"confluent-kafka.*--bootstrap"):
         find_library()
 
 

@@ -48,7 +48,7 @@ def test_a_pod_keeps_what_it_was_rolled_out_with_when_the_catalogue_is_a_newer_o
     render, workload
 ):
     def rendered(**fields):
-        args = {"note": "not $(HOSTNAME)"}
+        args = {"history": "not $(HOSTNAME)"}
         one = service(workload=workload, backend={"kind": "fake", "args": args | fields})
         values = catalogue(one)
         values["global"]["catalogue"]["models"] = [{"id": "m", "simulated": True}]

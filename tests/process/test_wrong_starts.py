@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -166,11 +167,18 @@ def up(start: Start, filled: Callable[[str], str]) -> subprocess.CompletedProces
     )
 
 
-@pytest.mark.parametrize("name", STARTS)
-def test_a_wrong_start_is_refused_in_a_sentence(name: str, tmp_path: Path) -> None:
-    start = STARTS[name]
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """How a start ended, in whose folder, and what it should have said."""
+
+    how: subprocess.CompletedProcess[str]
+    folder: Path
+    says: str
+
+
+def ended_in(start: Start, folder: Path) -> Ended:
     for path, text in start.files.items():
-        file = tmp_path / path
+        file = folder / path
         file.parent.mkdir(exist_ok=True)
         file.write_text(text)
     with somebody_listening() as taken, socket.socket() as free:
@@ -179,21 +187,43 @@ def test_a_wrong_start_is_refused_in_a_sentence(name: str, tmp_path: Path) -> No
         port = free.getsockname()[1]
 
         def filled(text: str) -> str:
-            found = text.replace("{here}", str(tmp_path)).replace("{taken}", str(taken))
+            found = text.replace("{here}", str(folder)).replace("{taken}", str(taken))
             return found.replace("{free}", str(port))
 
-        ended = up(start, filled)
+        return Ended(how=up(start, filled), folder=folder, says=filled(start.says))
 
+
+@pytest.fixture(scope="module")
+def starts(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Mapping[str, Future[Ended]]]:
+    """All that this run asks for, on every core at once: each is a process that mostly reads libraries."""
+    calls = (getattr(item, "callspec", None) for item in request.session.items)
+    asked = {call.params["name"] for call in calls if call is not None and "name" in call.params}
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield {
+            name: pool.submit(ended_in, start, tmp_path_factory.mktemp("start"))
+            for name, start in STARTS.items()
+            if name in asked
+        }
+
+
+@pytest.mark.parametrize("name", STARTS)
+def test_a_wrong_start_is_refused_in_a_sentence(
+    name: str, starts: Mapping[str, Future[Ended]]
+) -> None:
+    found = starts[name].result()
+    ended, folder, start = found.how, found.folder, STARTS[name]
     assert ended.returncode == 1, ended
     assert re.fullmatch(r"pickspin: [^\n]+\n", ended.stderr), ended
-    assert re.search(filled(start.says), ended.stderr), ended
+    assert re.search(found.says, ended.stderr), ended
     assert len(ended.stderr) < 500, ended
     for unwanted in (SECRET, "Traceback", "Error(", "Errno"):
         assert unwanted not in ended.stderr + ended.stdout
     is_of_the_broker = "cannot reach Kafka" in start.says
-    assert is_of_the_broker or {
-        path.name for path in (tmp_path / "data" / "logs").glob("*.log")
-    } <= {"up.log"}
+    assert is_of_the_broker or {path.name for path in (folder / "data" / "logs").glob("*.log")} <= {
+        "up.log"
+    }
 
 
 def test_the_data_directory_of_another_is_left_alone(tmp_path: Path) -> None:

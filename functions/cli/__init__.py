@@ -80,7 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return status if isinstance(status, int) else 0
     except _CLICK_ERROR as error:
         if isinstance(error, _USAGE_ERROR):
-            return _complain(f"{error.format_message()} (pickspin --help)", USAGE)
+            verb = error.ctx.command_path if error.ctx else "pickspin"
+            return _complain(f"{error.format_message()} ({verb} --help)", USAGE)
         return _complain(error.format_message(), FAILED)
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED

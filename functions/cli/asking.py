@@ -36,7 +36,7 @@ def ask(app: typer.Typer) -> None:
 
 
 def models(*, url: Url = None, key: Key = None, as_json: AsJson = False) -> None:
-    """List what can be asked of an ingress: models, cold ones too, then auto, aliases, tasks and cascades."""
+    """List what can be asked: models, aliases, tasks, cascades."""
     found = call("GET", "/v1/models", url, key)
     if as_json:
         say_json(found)
@@ -57,7 +57,7 @@ def status(
     bootstrap: Bootstrap = "",
     as_json: AsJson = False,
 ) -> int:
-    """Say what every service does: state, replicas, lag, GPUs, cost, and why it does not scale.
+    """Say what every service does, and why it does not scale.
 
     Of a running ingress; of a cluster with --cluster, or where no ingress answers and KUBECONFIG names one. Exit
     status 1 when an ingress is not ready.

@@ -62,7 +62,7 @@ def extend(  # noqa: PLR0913 - each parameter is a word of the command line
     min_labels: Annotated[int, typer.Option(min=1, help="Rated prompts that a model needs.")] = 40,
     as_json: AsJson = False,
 ) -> None:
-    """Teach the router further models, or models anew, from a few hundred rated answers each.
+    """Teach the router further models from few rated answers.
 
     Everything else of the weights stays as it is: a model is placed in the space that all models share, starting at the
     average model of its tier. With --classes the router learns from labelled prompts which class (low, medium, high) a

@@ -64,7 +64,7 @@ def replay(  # noqa: PLR0913 - each parameter is an option of the command line
     cold: Annotated[bool, typer.Option("--cold", help="As if every model slept.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Decide recorded requests again, to see what they would have cost, taken and answered.
+    """Decide recorded requests again: what would have come of them.
 
     Each is decided as if it were alone, with every model idle (or asleep, with --cold). What was measured and what is
     expected stand apart.

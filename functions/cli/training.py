@@ -103,7 +103,7 @@ def train(  # noqa: PLR0913 - each parameter is a word of the command line
     licence: Annotated[str, typer.Option(help="What the model card says of licences.")] = LICENCE,
     as_json: AsJson = False,
 ) -> None:
-    """Train the router's classifier on outcomes: which model answered which prompt how well.
+    """Train the router on outcomes, or on rated answers.
 
     Learns from outcome files, from the feedback and judgements in a store, or from both. Interrupted, the same command
     goes on where it stopped. Repeatable: the same data, seed and number of threads give the same linear stage on one

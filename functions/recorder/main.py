@@ -90,7 +90,8 @@ class RecorderProcess:
             return self._run(stop)
 
     def _run(self, stop: StopFlag) -> int:
-        if self._settings.store.boot_id and self._store.boot(self._settings.store.boot_id):
+        boot_id = self._settings.store.boot_id
+        if boot_id and self._store.boot(boot_id) and self._store.lost(1):
             log.warning("new life of an in-memory broker: unfinished requests of the last one end")
         parts = (self._record, self._reap, self._run_batches)
         threads = [

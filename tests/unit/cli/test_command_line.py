@@ -305,3 +305,22 @@ def test_models_lists_every_name_that_can_be_asked_for(url, capsys) -> None:
     assert "tiny (simulated)" in shown
     assert "auto (the best of all)" in shown
     assert "gpt-4o (alias of tiny)" in shown
+
+
+def test_every_summary_of_the_verbs_fits_eighty_columns(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["--help"]) == 0
+    shown = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("Usage")]
+    assert [line for line in shown if line.endswith("...")] == []
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"),
+    [
+        (["up", "--prot"], "(pickspin up --help)"),
+        (["request", "req_1"], "(pickspin request --help)"),
+    ],
+)
+def test_a_slip_of_the_pen_points_to_the_help_of_its_verb(given, hint, capsys):
+    assert main(given) == 2
+    assert capsys.readouterr().err.rstrip().endswith(hint)

@@ -96,7 +96,7 @@ class IngressSettings(Group, frozen=True, kw_only=True):
     large_body_bytes_s: float = 4 * 1024 * 1024
     """... and, where there are several tenants, this many bytes a second of each."""
     large_body_waiting: int = 16
-    """As many large bodies of a tenant may wait for their turn; the next gets 429 `tenant_rate`."""
+    """As many large bodies of a tenant may wait for a turn, for `body_read_s` each; others get 429 `tenant_rate`."""
     big_body_bytes: int = 1024 * 1024
     """Bodies above this are parsed beside the event loop, and need room ..."""
     big_bodies_bytes: Count = 64 * 1024 * 1024

@@ -90,6 +90,7 @@ class Deps:
             loop_share=settings.large_body_share,
             bytes_s=settings.large_body_bytes_s if has_others else math.inf,
             most=settings.large_body_waiting,
+            wait_s=settings.body_read_s,
         )
 
         async def run() -> T:

@@ -21,7 +21,7 @@ from functions.ingress.deps import Deps
 from functions.ingress.outcomes import Outcome, to_response
 from functions.ingress.owned import not_found, own_row, tenant_of
 from functions.ingress.responses_input import Asked, callers_path, references, renamed, to_chat
-from functions.ingress.responses_kept import items_of_input, referenced_items
+from functions.ingress.responses_kept import items_of_input, referenced_items, too_large
 from functions.response_objects import meta_of, object_of
 from functions.store import RequestRow
 
@@ -126,7 +126,10 @@ def _make(deps: Deps, request: Request, body: dict[str, object], raw: bytes, ask
     if body.get("callback") is not None:
         chat["callback"] = body["callback"]
     try:
-        call = make_call(deps, request, Operation.CHAT, dumps(chat), chat, tenant)
+        sent = dumps(chat)
+        if len(sent) > max(len(raw), deps.settings.ingress.max_body_bytes):
+            raise too_large(deps, "input")
+        call = make_call(deps, request, Operation.CHAT, sent, chat, tenant)
     except EventRejected as error:
         raise renamed(error, asked.paths) from error
     if body.get("background"):

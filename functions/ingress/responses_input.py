@@ -95,12 +95,19 @@ def to_chat(
 
 
 def references(body: Mapping[str, object]) -> dict[str, str]:
-    """The ids of items that the input only refers to, each with the path of the first reference to it."""
+    """The ids of items that the input only refers to, each with the path of the reference to it.
+
+    Raises:
+        ApiError: `invalid_value`: an item is named twice, as OpenAI has it.
+    """
     items = body.get("input")
     found: dict[str, str] = {}
     for n, item in enumerate(items if isinstance(items, list) else ()):
         if is_reference(item) and isinstance(item.get("id"), str):
-            found.setdefault(item["id"], f"input[{n}].id")
+            at = f"input[{n}].id"
+            if item["id"] in found:
+                raise invalid(at, f"{at}: the input refers to this item already.")
+            found[item["id"]] = at
     return found
 
 

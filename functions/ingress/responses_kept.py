@@ -31,7 +31,8 @@ async def referenced_items(
     """The items with these ids that the tenant's responses gave out; those that are not kept are left out.
 
     Raises:
-        ApiError: `invalid_value`: too many.
+        ApiError: `invalid_value`: too many; `request_too_large`: together with what the body holds itself they would
+            be a body that is none.
     """
     wanted: dict[str, str] = {}
     for item_id, at in named.items():
@@ -45,11 +46,22 @@ async def referenced_items(
             param=list(wanted.values())[MAX_REFERENCES],
         )
     found: dict[str, Mapping[str, object]] = {}
-    for request_id in wanted:
+    room = deps.settings.ingress.max_body_bytes
+    for request_id, at in wanted.items():
         for item in await _items_given(deps, tenant, request_id):
             if item["id"] in named:
+                room -= len(msgspec.json.encode(item))
                 found[str(item["id"])] = item
+        if room < 0:
+            raise too_large(deps, at)
     return found
+
+
+def too_large(deps: Deps, at: str) -> ApiError:
+    """A small body that stands for a larger one than may be sent."""
+    most = deps.settings.ingress.max_body_bytes
+    message = f"With the items that it refers to, the input is larger than {most} bytes."
+    return ApiError("request_too_large", message, param=at)
 
 
 async def _items_given(deps: Deps, tenant: str, request_id: str) -> Sequence[Mapping[str, object]]:

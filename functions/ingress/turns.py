@@ -8,23 +8,25 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from functions.errors import ApiError
 
 T = TypeVar("T")
+_FULL: Final = "Too many large bodies of this key wait to be read."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnLimits:
     """`large_bytes`: smaller bodies need no turn. `loop_share`: of the loop's time, for one tenant. `bytes_s`: what
-    one tenant's large bodies may come to in a second. `most`: as many may wait for their turn.
+    one tenant's large bodies may come to in a second. `most`: as many may wait for their turn, `wait_s` each.
     """
 
     large_bytes: int
     loop_share: float
     bytes_s: float
     most: int
+    wait_s: float
 
 
 class _Lane:
@@ -47,16 +49,19 @@ class Turns:
         """What `work` returns, run when it is the tenant's turn for a body of `size` bytes.
 
         Raises:
-            ApiError: `tenant_rate`: too many wait already.
+            ApiError: `tenant_rate`: too many wait already, or this one has waited for long.
         """
         if size < limits.large_bytes:
             return await work()
         lane = self._lanes[tenant]
         if lane.lock.locked() and lane.waiting >= limits.most:
-            raise ApiError("tenant_rate", "Too many large bodies of this key wait to be read.")
+            raise ApiError("tenant_rate", _FULL)
         lane.waiting += 1
         try:
-            await lane.lock.acquire()
+            async with asyncio.timeout(limits.wait_s):
+                await lane.lock.acquire()
+        except TimeoutError:
+            raise ApiError("tenant_rate", _FULL) from None
         finally:
             lane.waiting -= 1
         loop = asyncio.get_running_loop()

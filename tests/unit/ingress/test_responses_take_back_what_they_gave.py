@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from events.request import InferenceRequest
 from events.types import Topics
 from functions.errors import ApiError
 from functions.ingress.responses_input import to_chat
+from functions.settings import IngressSettings, Settings
 
 pytestmark = pytest.mark.anyio
 
@@ -276,6 +278,31 @@ async def test_a_reference_to_what_is_not_there_is_refused_by_its_path(rig: Any,
     assert answer.status_code == 400, answer.text
     assert answer.json()["error"]["param"] == "input[1].id"
     assert "no longer kept" in answer.json()["error"]["message"]
+
+
+async def test_an_item_is_referred_to_once(rig: Any) -> None:
+    async with rig.client() as client:
+        first = (await client.post("/v1/responses", json={"input": "q"})).json()
+        named = {"type": "item_reference", "id": first["output"][0]["id"]}
+        count = len(rig.events_on("infer.requests"))
+        answer = await client.post("/v1/responses", json={"input": [named, USER, named]})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "input[2].id")
+    assert len(rig.events_on("infer.requests")) == count
+
+
+async def test_references_do_not_make_a_small_body_a_huge_one(rig: Any) -> None:
+    few = Settings(ingress=IngressSettings(max_body_bytes=4000))
+    rig.deps = replace(rig.deps, settings=few)
+    rig.worker.script = says({"content": "x" * 1500})
+    async with rig.client() as client:
+        made = [(await client.post("/v1/responses", json={"input": "q"})).json() for _ in range(3)]
+        named = [{"type": "item_reference", "id": one["output"][0]["id"]} for one in made]
+        fits = await client.post("/v1/responses", json={"input": [*named[:2], USER]})
+        answer = await client.post("/v1/responses", json={"input": [*named, USER]})
+    assert fits.status_code == 200, fits.text
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"]) == (413, "request_too_large")
+    assert error["param"] == "input[2].id"
 
 
 async def test_the_input_items_of_a_response_come_in_pages(rig: Any) -> None:

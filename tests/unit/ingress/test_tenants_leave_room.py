@@ -222,7 +222,7 @@ async def test_a_look_that_fails_is_told_to_all_who_wait() -> None:
     assert await watch.changed(looks.ask, "1", has_ended, 10.0)
 
 
-LIMITS = TurnLimits(large_bytes=100, loop_share=0.2, bytes_s=math.inf, most=3)
+LIMITS = TurnLimits(large_bytes=100, loop_share=0.2, bytes_s=math.inf, most=3, wait_s=60.0)
 
 
 def at_once(work: Callable[[], Any]) -> Callable[[], Awaitable[Any]]:
@@ -263,6 +263,16 @@ async def test_the_first_large_body_of_a_tenant_waits_for_no_rest() -> None:
         await turns.taken(limits, "b", 200, at_once(lambda: begun.append("b")))
     assert begun == ["a", "b"]
     await finished([resting])
+
+
+async def test_nobody_waits_for_a_turn_without_end() -> None:
+    turns = Turns()
+    limits = dataclasses.replace(LIMITS, bytes_s=0.2, wait_s=0.05)  # a rest of a quarter of an hour
+    await turns.taken(limits, "a", 200, at_once(lambda: None))
+    async with asyncio.timeout(5):
+        with pytest.raises(ApiError) as refused:
+            await turns.taken(limits, "a", 200, at_once(lambda: None))
+    assert refused.value.code == "tenant_rate"
 
 
 async def test_a_body_that_took_long_is_followed_by_a_long_rest() -> None:

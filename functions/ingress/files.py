@@ -219,10 +219,10 @@ def _lifetime_of(form: FormData) -> int | None:
     if form.get(ANCHOR) != "created_at":
         raise ApiError("invalid_value", f"{ANCHOR} is created_at.", param=ANCHOR)
     given, (least, most) = form.get(SECONDS), EXPIRY_S
-    is_number = isinstance(given, str) and given.isascii() and given.isdigit() and len(given) < 10
-    if not is_number or not least <= int(str(given)) <= most:
+    lives_s = reading.whole_number(given) if isinstance(given, str) else None
+    if lives_s is None or not least <= lives_s <= most:
         raise ApiError("invalid_value", f"{SECONDS} is from {least} to {most}.", param=SECONDS)
-    return int(str(given))
+    return lives_s
 
 
 async def _keep(deps: Deps, request: Request, tenant: str, upload: _Upload) -> FileRow:

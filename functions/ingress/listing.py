@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from functions.errors import ApiError
 from functions.ingress.answering import answer
+from functions.ingress.reading import whole_number
 from functions.paging import CursorUnknown, Listed, Order, Page
 
 DEFAULT_LIMIT: Final = 100
@@ -15,7 +16,6 @@ MAX_LIMIT: Final = 100
 QUERY: Final = ("limit", "order", "after", "before")
 """What every list takes in its query."""
 _ORDERS: Final[tuple[Order, ...]] = get_args(Order)
-_MAX_DIGITS: Final = 9
 
 Row = TypeVar("Row")
 
@@ -27,15 +27,14 @@ def page_of(request: Request, *, most: int = MAX_LIMIT) -> Page:
         ApiError: `invalid_value` with the parameter in `param`.
     """
     query = request.query_params
-    text = query.get("limit", str(DEFAULT_LIMIT))
-    is_number = text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS
-    if not (is_number and 1 <= int(text) <= most):
+    limit = whole_number(query.get("limit", str(DEFAULT_LIMIT)))
+    if limit is None or not 1 <= limit <= most:
         raise ApiError("invalid_value", f"limit is 1 to {most}.", param="limit")
     order = next((order for order in _ORDERS if order == query.get("order", "desc")), None)
     if order is None:
         raise ApiError("invalid_value", f"order is one of: {', '.join(_ORDERS)}.", param="order")
     return Page(
-        limit=int(text),
+        limit=limit,
         order=order,
         after=query.get("after") or None,
         before=query.get("before") or None,

@@ -61,6 +61,13 @@ def require_media_type(request: Request, allowed: Sequence[str] = (JSON_TYPE,)) 
     return media_type.strip().lower()
 
 
+def whole_number(text: str, *, digits: int = 9) -> int | None:
+    """The number that a short text of ASCII digits is; None: it is none. Pure."""
+    if not (text.isascii() and text.isdigit() and len(text) <= digits):
+        return None
+    return int(text)
+
+
 async def read_body(request: Request, settings: IngressSettings, room: Room | None = None) -> bytes:
     """The whole body. `room` is awaited before more than `big_body_bytes` of it are taken in; None: no more are.
 

@@ -13,6 +13,7 @@ from functions.ingress.accepting import caps_of
 from functions.ingress.answering import id_headers
 from functions.ingress.deps import Deps
 from functions.ingress.owned import own_row
+from functions.ingress.reading import whole_number
 from functions.ingress.streaming import EventStream, status_comment
 from functions.ingress.waited import heartbeats, look_s
 from functions.store import Mark, RequestEvent, RequestRow
@@ -108,8 +109,9 @@ def cursor_of(request: Request) -> int:
         ApiError: `invalid_value`.
     """
     text = request.query_params.get("after") or request.headers.get("last-event-id") or "0"
-    if not (text.isascii() and text.isdigit() and len(text) <= 12):
+    cursor = whole_number(text, digits=12)
+    if cursor is None:
         raise ApiError(
             "invalid_value", "The cursor is the id of an event of this stream.", param="after"
         )
-    return int(text)
+    return cursor

@@ -127,7 +127,7 @@ def _make(deps: Deps, request: Request, body: dict[str, object], raw: bytes, ask
         chat["callback"] = body["callback"]
     try:
         sent = dumps(chat)
-        if len(sent) > max(len(raw), deps.settings.ingress.max_body_bytes):
+        if len(sent) > deps.settings.ingress.max_body_bytes:
             raise too_large(deps, "input")
         call = make_call(deps, request, Operation.CHAT, sent, chat, tenant)
     except EventRejected as error:

@@ -77,7 +77,7 @@ class Assembler:
         Raises:
             BadReply: not a chunk of this reply.
             CallFailed: the server gave up in the middle of the answer.
-        NotNow: the server takes no call at the moment, and nothing was given out.
+            NotNow: the server takes no call at the moment, and nothing was given out.
             ApiError: the server said in the stream that the request is at fault.
         """
         error = find_error(chunk)

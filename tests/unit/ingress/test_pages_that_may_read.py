@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from functions.errors import StartupFailed
-from functions.ingress.cross_origin import check_origins
+from functions.ingress.answering import id_headers, info_headers, read_info
+from functions.ingress.cross_origin import EXPOSED, check_origins
 from functions.ingress.identity import Keys
 from functions.settings import IngressSettings
 
@@ -98,3 +100,15 @@ async def test_head_is_get_without_a_body(rig: Any, live: Any) -> None:
             got, head = await client.get(path), await client.head(path)
             assert (head.status_code, head.content) == (200, b"")
             assert head.headers["content-length"] == got.headers["content-length"]
+
+
+def test_a_page_may_read_every_header_that_says_who_answered() -> None:
+    whole = {
+        "service": "s", "model": "m", "timings": {"queue_ms": 1, "load_ms": 1}, "cost": {"usd": 1},
+        "decision": {"reason": "auto", "class": "low", "stage": "keyword", "score": 1},
+        "cascade": {"steps": [{"service": "s"}], "confidence": 1},
+    }  # fmt: skip
+    info = read_info(msgspec.json.encode({"pickspin": whole}))
+    named = info_headers(info) | id_headers("req_1")
+    assert len(named) == 13
+    assert set(named) <= set(EXPOSED)

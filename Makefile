@@ -98,7 +98,7 @@ routebench-data:
 		     "docs/routebench.md): make routebench TRAIN=DIR TEST=DIR" >&2; exit 1; }; done
 
 schemas: $(STAMPS)/test ## write the JSON Schemas (events, catalogue, chart values) from the types, and KEDA's messages
-	$(BIN)/python -m events.schema_writing
+	$(BIN)/python -m events.generate_schemas
 	$(BIN)/python -c 'from router_model.catalogue_schema import schema_text as t; print(t(), end="")' \
 		> router_model/schemas/catalogue.schema.json
 	$(BIN)/python charts/embed_catalogue_schema.py

@@ -26,8 +26,8 @@ import grpc
 import httpx
 import msgspec
 
-from events.record import Record
-from events.types import Topics
+from events.event import Record
+from events.names import Topics
 from examples.local_stack import free_port
 from functions.adapters.kafka_log import KafkaLog
 from functions.environment import child_environ

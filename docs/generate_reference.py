@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import msgspec
 
 from events import limits
-from events.refused_fields import REFUSED_FIELDS, REFUSED_TEMPLATE_ARGUMENTS
+from events.openai.refused_fields import REFUSED_FIELDS, REFUSED_TEMPLATE_ARGUMENTS
 from functions import settings as module
 from functions.errors import CODES
 from functions.ingress.responses_kept import MAX_REFERENCES
@@ -355,7 +355,7 @@ def fields_page() -> str:
     head = "".join(f" {SERVER_NAMES[kind]} |" for kind in SERVER_KINDS)
     rule = "| --- |" + " :-: |" * len(SERVER_KINDS)
     out = [
-        NOTICE.format(source="router_model/server_fields.py and events/refused_fields.py"),
+        NOTICE.format(source="router_model/server_fields.py and events/openai/refused_fields.py"),
         FIELDS_PROSE,
         f"| Field |{head}",
         rule,

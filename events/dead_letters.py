@@ -3,11 +3,12 @@
 from dataclasses import replace
 from typing import Final
 
-from events import json_codec, types
+from events import names
+from events.codecs import json_codec
+from events.event import Record
 from events.ids import is_event_id
-from events.record import Record
 
-REASON_HEADER: Final = f"ce_{types.DEAD_LETTER_REASON}"
+REASON_HEADER: Final = f"ce_{names.DEAD_LETTER_REASON}"
 _ID_HEADER: Final = "ce_id"
 _MAX_REASON_CHARS: Final = 256
 _MAX_KEY_BYTES: Final = 256
@@ -51,7 +52,7 @@ def dead_letter_reference(record: Record, reason: str, *, topic: str) -> Record:
         topic=topic,
         key=record.key if is_short else None,
         value=json_codec.dumps(about),
-        headers=(("content-type", types.JSON.encode()), (REASON_HEADER, _shown(reason).encode())),
+        headers=(("content-type", names.JSON.encode()), (REASON_HEADER, _shown(reason).encode())),
     )
 
 

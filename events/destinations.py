@@ -1,16 +1,16 @@
 """Where events go: topic, key and partition of each, as docs/reference/wire.md says."""
 
-from events import types
+from events import names
 from events.errors import EventRejected
-from events.identity import request_id_of
-from events.record import Event, Outgoing
-from events.request import InferenceRequest, ReplyAddress
-from events.types import Priority, Topics
+from events.event import Event, Outgoing
+from events.names import Priority, Topics
+from events.request_identity import request_id_of
+from events.requests import InferenceRequest, ReplyAddress
 
 
 def routed_outgoing(event: Event, request: InferenceRequest, topics: Topics) -> Outgoing:
     """To the chosen service's interactive or batch topic, keyed as the request was."""
-    service = event.extensions[types.SERVICE]
+    service = event.extensions[names.SERVICE]
     is_batch = request.priority is Priority.BATCH
     topic = topics.model_batch(service) if is_batch else topics.model(service)
     return Outgoing(topic=topic, key=request.key, event=event)
@@ -50,7 +50,7 @@ def terminal_outgoing(
 def status_outgoing(event: Event, *, topics: Topics, replica: str) -> Outgoing:
     """To `infer.status` under the key `<service>/<replica>`."""
     return Outgoing(
-        topic=topics.status, key=f"{event.extensions[types.SERVICE]}/{replica}", event=event
+        topic=topics.status, key=f"{event.extensions[names.SERVICE]}/{replica}", event=event
     )
 
 
@@ -66,7 +66,7 @@ def cancel_outgoing(event: Event, *, topics: Topics) -> Outgoing:
 
 def revision_outgoing(event: Event, *, topics: Topics) -> Outgoing:
     """To `infer.control` under the service's slug."""
-    return Outgoing(topic=topics.control, key=event.extensions[types.SERVICE], event=event)
+    return Outgoing(topic=topics.control, key=event.extensions[names.SERVICE], event=event)
 
 
 def _both(event: Event, topic: str, reply: ReplyAddress | None) -> tuple[Outgoing, ...]:
@@ -81,8 +81,8 @@ def _to_caller(event: Event, reply: ReplyAddress) -> Outgoing:
 
 
 def _request_id(event: Event) -> str:
-    if event.get(types.CORRELATION_ID) is None:
+    if event.get(names.CORRELATION_ID) is None:
         raise EventRejected(
-            "invalid_event", "the event follows from no request", types.CORRELATION_ID
+            "invalid_event", "the event follows from no request", names.CORRELATION_ID
         )
     return request_id_of(event)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from events.types import BreakerState, ReplicaState
+from events.names import BreakerState, ReplicaState
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
 Seconds = Annotated[float, msgspec.Meta(ge=0)]

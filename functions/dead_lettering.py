@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from typing import Final
 
 from events.dead_letters import dead_letter_record, dead_letter_reference
-from events.record import PartitionId, Record
+from events.event import PartitionId, Record
 from functions.errors import AppendFailed
 from functions.ports import RecordAppender
 from functions.telemetry import Metrics

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
-from events.record import PartitionId
+from events.event import PartitionId
 from functions.ports import Commit
 
 METADATA_BYTES: Final = 4096

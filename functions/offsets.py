@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Protocol
 
-from events.record import PartitionId
-from events.types import Topics
+from events.event import PartitionId
+from events.names import Topics
 from functions.ports import Offsets
 from router_model.catalogue import Catalogue
 

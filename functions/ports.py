@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from events.record import PartitionId, Record
+from events.event import PartitionId, Record
 
 
 class Clock(Protocol):

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from events.record import PartitionId
+from events.event import PartitionId
 from functions.following import Following
 from functions.ports import Clock, LagReader, Offsets
 from functions.telemetry import Metrics

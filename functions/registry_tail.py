@@ -9,12 +9,12 @@ import threading
 from collections import OrderedDict
 from typing import Final
 
-from events import types
+from events import names
+from events.codecs.kafka_codec import from_record
 from events.errors import EventRejected
-from events.kafka_codec import from_record
-from events.record import Record
-from events.reply_reading import parse_decision, parse_status
-from events.types import Topics
+from events.event import Record
+from events.names import Topics
+from events.parsers import parse_decision, parse_status
 from functions.following import Following
 from functions.ports import RecordLog
 from router_model.registry import Registry, ReplicaStatus
@@ -56,10 +56,10 @@ class RegistryFold:
         event = from_record(record)
         if event.data is None:
             return self._removed(registry, record.key)
-        if event.type == types.DECISION:
+        if event.type == names.DECISION:
             self._remember(*parse_decision(event))
             return registry
-        if event.type != types.STATUS:
+        if event.type != names.STATUS:
             return registry
         data = parse_status(event)
         return registry.apply(

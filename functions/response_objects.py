@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from events.types import State
+from events.names import State
 from functions.errors import CODES
 from functions.store import RequestRow
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Literal, Protocol
 
-from events.identity import SentEvent
-from events.record import Event, Record
-from events.types import State
+from events.event import Event, Record
+from events.names import State
+from events.request_identity import SentEvent
 from functions.paging import Listed, Page
 
 

@@ -5,8 +5,8 @@ What is not known is not held against a server: it has the last word.
 
 from dataclasses import dataclass
 
+from events.names import Operation
 from events.payloads import ServerInfo
-from events.types import Operation
 from router_model.features import PromptFeatures
 from router_model.refusals import (
     CapabilityMissing,

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from events.cascading import present
+from events.cascade_attribute import present
 from events.payloads import CascadeInfo, CascadePlace, CascadeState, CascadeUsed, Cost
 from router_model.catalogue import Cascade, Judging
 from router_model.confidence import Measure, Points, TokenConfidence, calibrated

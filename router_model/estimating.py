@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
-from events.types import Operation
+from events.names import Operation
 from router_model.catalogue import Model, Service, Tier
 from router_model.classifier import Classification, RouteClass
 from router_model.features import PromptFeatures

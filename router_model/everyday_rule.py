@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from events.types import Operation
+from events.names import Operation
 from router_model.classifier import Classification, KeywordClassifier, RouteClass
 from router_model.features import PromptFeatures
 

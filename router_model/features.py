@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
-from events.types import Operation
+from events.names import Operation
 from router_model.server_fields import fields_used
 
 Need = Literal["tools", "vision"]

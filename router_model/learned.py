@@ -11,7 +11,7 @@ from typing import Final, Literal, NamedTuple
 
 import numpy as np
 
-from events.types import Operation
+from events.names import Operation
 from router_model.classifier import Classification, Classifier, RouteClass
 from router_model.encoder import EncoderStage
 from router_model.features import PromptFeatures

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from events.request import Fallback
+from events.requests import Fallback
 from router_model.catalogue import TRAITS, Capability, Catalogue, Model
 from router_model.features import Need, PromptFeatures
 from router_model.refusals import CapabilityMissing

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
+from events.names import BreakerState, ReplicaState
 from events.payloads import ServerInfo
-from events.types import BreakerState, ReplicaState
 
 STALE_AFTER: Final = timedelta(seconds=10)
 """Replicas repeat their status every 2 s; five missed repeats mean gone."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final, Literal
 
-from events.types import ReplicaState
+from events.names import ReplicaState
 from router_model.catalogue import Catalogue
 from router_model.classifier import Classifier
 from router_model.decision import CandidateTerms, Decision

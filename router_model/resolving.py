@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from events.ids import is_valid_id
-from events.types import Operation
+from events.names import Operation
 from router_model.catalogue import Cascade, Catalogue, Model, Task
 from router_model.features import PromptFeatures
 from router_model.refusals import CapabilityMissing, ContextTooLong, ModelNotAllowed, ModelNotFound

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Final
 
 from events.payloads import CascadeState
-from events.request import Fallback
+from events.requests import Fallback
 from router_model.abilities import Lack, lack_of
 from router_model.affinity import conversation_choices, session_choice
 from router_model.candidates import Candidate, Estimate, Patience, candidates_of, estimate

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, Literal, get_args
 
-from events.answer_forms import form_of, has_format
-from events.types import Operation
+from events.names import Operation
+from events.openai.answer_forms import form_of, has_format
 
 ServerKind = Literal["vllm", "sglang", "tgi", "trtllm", "llamacpp", "ollama", "openai", "fake"]
 """Kinds of model server as they answer. `openai`: one that is reached by URL and does not say what it is."""
@@ -101,7 +101,7 @@ FORMS: Final[Mapping[str, Collection[ServerKind]]] = MappingProxyType(
         "grammar": ("vllm", "sglang", "trtllm", "llamacpp", "openai"),
     }
 )
-"""Kinds that give an answer a form, by the form (events.answer_forms), each told in its own words."""
+"""Kinds that give an answer a form, by the form (events.openai.answer_forms), each told in its own words."""
 
 
 def fields_used(operation: Operation, body: Mapping[str, object]) -> tuple[str, ...]:

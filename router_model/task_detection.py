@@ -7,7 +7,7 @@ narrow: a prompt that is not plainly another task is `chat`.
 import re
 from typing import Final, Literal
 
-from events.types import Operation
+from events.names import Operation
 from router_model.catalogue import Capability
 from router_model.features import PromptFeatures
 

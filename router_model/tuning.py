@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
-from events.types import Operation, ReplicaState
+from events.names import Operation, ReplicaState
 from router_model.candidates import Candidate, Estimate, estimate
 from router_model.catalogue import Catalogue, Profile, Service
 from router_model.classifier import Classifier

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.routebench.questions import Questions
-from events.types import Operation
+from events.names import Operation
 from router_model.classifier import TIER_OF, Classification, Classifier
 from router_model.features import PromptFeatures, prompt_features
 

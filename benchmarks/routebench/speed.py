@@ -28,10 +28,10 @@ from benchmarks.routebench.ours import chat_features
 from benchmarks.routebench.questions import read_sources
 from benchmarks.routebench.stages import stages_of
 from benchmarks.routebench.suites import load_suites
-from events import types
-from events.instants import to_rfc3339
-from events.record import Event
-from events.types import Topics
+from events import names
+from events.event import Event
+from events.names import Topics
+from events.timestamps import to_rfc3339
 from functions.router.handler import RouterPolicy, handled
 from router_model.catalogue_loading import load_catalogue, with_demo_fleet
 from router_model.classifier import Classifier
@@ -136,16 +136,16 @@ def _event(prompt: str, topics: Topics, now: datetime) -> Event:
     return Event(
         id=f"req_{abs(hash(prompt))}",
         source="/benchmark",
-        type=types.REQUEST,
+        type=names.REQUEST,
         subject="auto",
         time=to_rfc3339(now),
         data=json.dumps(body).encode(),
         extensions={
-            types.EXPIRY_TIME: to_rfc3339(now + timedelta(hours=1)),
-            types.REPLY_TOPIC: topics.replies,
-            types.REPLY_PARTITION: "0",
-            types.REPLY_EPOCH: "e",
-            types.TENANT: "bench",
+            names.EXPIRY_TIME: to_rfc3339(now + timedelta(hours=1)),
+            names.REPLY_TOPIC: topics.replies,
+            names.REPLY_PARTITION: "0",
+            names.REPLY_EPOCH: "e",
+            names.TENANT: "bench",
         },
     )
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from benchmarks.table3.pool import Pool
-from events.types import Operation
+from events.names import Operation
 from router_model.classifier import KeywordClassifier, RouteClass
 from router_model.features import prompt_features
 

@@ -6,7 +6,7 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import CommitFailedError
 from kafka.structs import OffsetAndMetadata
 
-from events.record import PartitionId
+from events.event import PartitionId
 from functions.adapters.kafka_python import client_options
 from functions.settings import BrokerSettings
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from events.record import PartitionId
+from events.event import PartitionId
 from functions.adapters.kafka_partitions import AssignedPartitions
 from functions.adapters.kafka_reading import (
     Gathered,

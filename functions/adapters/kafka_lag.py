@@ -6,7 +6,7 @@ from typing import Any
 from kafka import KafkaAdminClient, TopicPartition
 from kafka.admin import OffsetSpec
 
-from events.record import PartitionId
+from events.event import PartitionId
 from functions.adapters.kafka_coordinators import patiently
 from functions.ports import Offsets
 

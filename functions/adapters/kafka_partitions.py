@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from confluent_kafka import KafkaException, TopicPartition
 
-from events.record import PartitionId
+from events.event import PartitionId
 
 _ANY_TIME: Final = 1
 """A timestamp in milliseconds."""

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from events.record import PartitionId, Record
+from events.event import PartitionId, Record
 from functions.adapters.doorbell import Bell, bell_directory
 from functions.adapters.librdkafka import open_client
 from functions.errors import AppendFailed

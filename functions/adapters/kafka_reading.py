@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 
 from confluent_kafka import KafkaError
 
-from events.record import PartitionId, Record
+from events.event import PartitionId, Record
 from functions.adapters.doorbell import Ear, bell_directory
 from functions.adapters.kafka_partitions import AssignedPartitions
 from functions.errors import StartupFailed

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from confluent_kafka import Consumer, TopicPartition
 
-from events.record import PartitionId, Record
+from events.event import PartitionId, Record
 from functions.adapters.kafka_partitions import AssignedPartitions
 from functions.adapters.kafka_reading import (
     Gathered,

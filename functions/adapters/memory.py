@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from events.record import PartitionId, Record
+from events.event import PartitionId, Record
 from functions.errors import AppendFailed, BlobMissing
 from functions.ports import Commit, Numbers, Offsets, Parting, Polled, TopicSpec
 

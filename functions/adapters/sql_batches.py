@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Connection, Table, delete, func, select, update
 
-from events.types import State
+from events.names import State
 from functions.adapters import sql_keys
 from functions.adapters.sql_database import Database, in_lists, json_object, to_json
 from functions.adapters.sql_paging import PagedTable

@@ -6,8 +6,8 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, delete, select, update
 
-from events import types
-from events.record import Event
+from events import names
+from events.event import Event
 from functions.adapters.sql_database import Database, in_lists
 from functions.adapters.sql_schema import request_bodies
 
@@ -24,7 +24,7 @@ class BodyUse(NamedTuple):
 
 def body_use(request_id: str, event: Event, *, is_answer: bool) -> BodyUse | None:
     """What the event of a request refers to; None where it refers to nothing of ours. Pure."""
-    ref = event.get(types.DATA_REF)
+    ref = event.get(names.DATA_REF)
     if ref is None or not _REF.fullmatch(ref):
         return None
     return BodyUse(request_id, ref, is_answer)

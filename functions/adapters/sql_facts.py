@@ -7,12 +7,12 @@ from typing import Final
 
 import msgspec
 
-from events import types
+from events import names
+from events.builders import parse_cancel, parse_chunk, parse_progress, parse_terminal
 from events.errors import EventRejected
-from events.instants import from_rfc3339
-from events.record import Event
-from events.reply import parse_cancel, parse_chunk, parse_progress, parse_terminal
-from events.types import State
+from events.event import Event
+from events.names import State
+from events.timestamps import from_rfc3339
 from functions.adapters.sql_states import (
     CancelAsked,
     Ended,
@@ -48,13 +48,13 @@ def fact_of(change: Change, now: datetime) -> Fact | None:
     """
     event = change.event
     try:
-        if event.type in types.TERMINAL_TYPES:
+        if event.type in names.TERMINAL_TYPES:
             return _ended(change, _at(event, now))
-        if event.type == types.PROGRESS:
+        if event.type == names.PROGRESS:
             return _progressed(event, _at(event, now))
-        if event.type == types.CHUNK:
+        if event.type == names.CHUNK:
             return _streamed(event)
-        if event.type == types.CANCEL:
+        if event.type == names.CANCEL:
             return _cancel_asked(event)
     except EventRejected:
         return None

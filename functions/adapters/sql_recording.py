@@ -7,8 +7,8 @@ from typing import Any, Final, Literal
 
 from sqlalchemy import Connection, bindparam, select, update
 
-from events.record import Record
-from events.types import State
+from events.event import Record
+from events.names import State
 from functions.adapters.sql_bodies import BodyUse, body_use, note_uses, release
 from functions.adapters.sql_database import Database, in_lists, key_text
 from functions.adapters.sql_facts import fact_of, state_entry

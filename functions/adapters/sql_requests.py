@@ -6,8 +6,8 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, delete, func, or_, select, update
 
-from events.record import Record
-from events.types import State
+from events.event import Record
+from events.names import State
 from functions.adapters import sql_bodies, sql_keys
 from functions.adapters.sql_database import Database, in_lists, key_text
 from functions.adapters.sql_paging import PagedTable

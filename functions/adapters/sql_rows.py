@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import msgspec
 
-from events.record import Record
-from events.types import State
+from events.event import Record
+from events.names import State
 from functions.adapters.sql_database import json_object, to_json
 from functions.adapters.sql_schema import requests
 from functions.adapters.sql_states import Life

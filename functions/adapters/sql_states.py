@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
-from events.types import State
+from events.names import State
 
 RANKS: Final[Mapping[State, int]] = {
     State.ACCEPTED: 0,

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from events.answer_forms import GUIDED, STRUCTURED, AnswerForm, form_of
-from events.refused_fields import REFUSED_FIELDS
+from events.openai.answer_forms import GUIDED, STRUCTURED, AnswerForm, form_of
+from events.openai.refused_fields import REFUSED_FIELDS
 from router_model.server_fields import ServerKind, Version, without_idle
 
 _STRUCTURED_SINCE: Final[Version] = (0, 11)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
-from events.types import Operation
+from events.names import Operation
 from functions.backends.arguments import is_embedder
 from router_model.catalogue import BackendKind, Model
 

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from events import ids, json_codec
+from events import ids
+from events.codecs import json_codec
 from events.errors import EventRejected
 from events.limits import DEFAULT_LIMITS, Limits
 from functions.errors import PickspinError

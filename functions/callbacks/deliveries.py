@@ -6,10 +6,10 @@ from datetime import datetime
 
 import msgspec
 
-from events import json_codec
-from events.record import Event
-from events.reply import Terminal
-from events.types import State
+from events.builders import Terminal
+from events.codecs import json_codec
+from events.event import Event
+from events.names import State
 from functions.errors import ApiError
 from functions.response_objects import DOOR, object_of
 from functions.store import CallbackTarget, Delivery, RequestRow

@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from events import reply, types
-from events.kafka_codec import outgoing_record
-from events.record import Outgoing
-from events.request import Origin
-from events.types import Topics
+from events import builders, names
+from events.codecs.kafka_codec import outgoing_record
+from events.event import Outgoing
+from events.names import Topics
+from events.requests import Origin
 from functions.adapters.webhook_http import Resolver, WebhookClient, WebhookRequest
 from functions.callbacks.schedule import Delivered, GivenUp, Outcome, TryAgain, next_step
 from functions.callbacks.signing import signed_headers
@@ -271,7 +271,7 @@ class Deliverer:
                 path=parsed.path,
                 host_header=parsed.host_header,
                 server_name=parsed.host,
-                headers={**headers, "content-type": types.JSON},
+                headers={**headers, "content-type": names.JSON},
                 body=delivery.body,
             )
         )
@@ -338,10 +338,10 @@ class Deliverer:
     async def _report(
         self, delivery: Delivery, target: CallbackTarget | None, now: datetime
     ) -> None:
-        carried = {} if target is None else {types.TENANT: target.tenant}
-        event = reply.callback_failed(
+        carried = {} if target is None else {names.TENANT: target.tenant}
+        event = builders.callback_failed(
             Origin(request_id=delivery.request_id, carried=carried),
-            reply.CallbackFailedData(
+            builders.CallbackFailedData(
                 request_id=delivery.request_id,
                 target_id=delivery.target_id,
                 attempts=delivery.attempt,

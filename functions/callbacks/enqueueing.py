@@ -7,11 +7,11 @@ import logging
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from events import types
+from events import names
+from events.builders import Terminal, parse_terminal
+from events.codecs.kafka_codec import from_record
 from events.errors import EventRejected
-from events.kafka_codec import from_record
-from events.record import Event, PartitionId, Record
-from events.reply import Terminal, parse_terminal
+from events.event import Event, PartitionId, Record
 from functions.callbacks.deliveries import End, delivery_of
 from functions.errors import BlobMissing, StoreFailed
 from functions.lifecycle import StopFlag
@@ -97,7 +97,7 @@ class Enqueuer:
         """How many deliveries are new (0 or 1); None: stopped before the store could take it."""
         try:
             event = from_record(record)
-            if event.type not in types.TERMINAL_TYPES or event.get(types.CALLBACK_ID) is None:
+            if event.type not in names.TERMINAL_TYPES or event.get(names.CALLBACK_ID) is None:
                 return 0
             data = self._data(event)
             terminal = parse_terminal(_with_data(event, data))
@@ -127,7 +127,7 @@ class Enqueuer:
         return 0 if delivery is None else int(self._store.enqueue_delivery(delivery))
 
     def _data(self, event: Event) -> bytes | None:
-        ref = event.get(types.DATA_REF)
+        ref = event.get(names.DATA_REF)
         if ref is None or event.data is not None:
             return event.data
         try:

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
-from events.types import Topics
+from events.names import Topics
 from functions.adapters.clock import SystemClock
 from functions.adapters.webhook_http import Resolver, SystemResolver, WebhookClient
 from functions.callbacks.delivering import Deliverer, DeliveryLimits, Surroundings

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from events.stages import stage_in_words, why_not_judged
+from events.classifier_stages import stage_in_words, why_not_judged
 from functions.local.columns import columns_of, lines_of, wrapped
 from router_model.catalogue import Catalogue, Model
 from router_model.decision import CandidateTerms, Decision, Dropped

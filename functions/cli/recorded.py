@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
-from events import types
+from events import names
+from events.codecs.kafka_codec import from_record
 from events.errors import EventRejected
-from events.kafka_codec import from_record
-from events.request import InferenceRequest, parse_request
-from events.types import Operation, State
+from events.names import Operation, State
+from events.requests import InferenceRequest, parse_request
 from functions.errors import BlobMissing
 from functions.ports import BlobStore
 from functions.router.handler import ask_of
@@ -84,7 +84,7 @@ def read_requests(finished: Iterable[FinishedRequest], blobs: BlobStore) -> Iter
             continue
         try:
             event = from_record(one.record)
-            ref = event.get(types.DATA_REF)
+            ref = event.get(names.DATA_REF)
             body = None
             if ref is not None and event.data is None:
                 body = blobs.get(ref, limit_bytes=MAX_BODY_BYTES)

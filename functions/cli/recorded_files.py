@@ -7,10 +7,10 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from events.body_checks import check_body
+from events.codecs.json_codec import loads_object
 from events.errors import EventRejected
-from events.json_codec import loads_object
-from events.types import Operation
+from events.names import Operation
+from events.openai.body_validation import check_body
 from functions.errors import PickspinError
 from router_model.features import prompt_features
 from router_model.outcomes import OutcomeRow

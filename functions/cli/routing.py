@@ -65,7 +65,7 @@ def route(  # noqa: PLR0913 - each parameter is a word of the command line
 
     As if every model were asleep (or idle, with --warm); needs nothing that runs.
     """
-    from events.types import Operation  # noqa: PLC0415 - what routes is not needed by other verbs
+    from events.names import Operation  # noqa: PLC0415 - what routes is not needed by other verbs
     from functions import wiring  # noqa: PLC0415
     from router_model.constraints import Constraints  # noqa: PLC0415
     from router_model.features import prompt_features  # noqa: PLC0415

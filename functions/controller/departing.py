@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Final
 
-from events.types import Topics
+from events.names import Topics
 from functions.controller.pods import Pod
 from functions.kube import Object
 from functions.lifecycle import StopFlag

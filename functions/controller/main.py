@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
-from events.types import Topics
+from events.names import Topics
 from functions import wiring
 from functions.adapters.clock import SystemClock
 from functions.controller.acting import Actor

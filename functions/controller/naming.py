@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from typing import Any, Final
 
-from events import kafka_codec, reply
+from events import builders
+from events.codecs import kafka_codec
+from events.names import Topics
 from events.payloads import RevisionData
-from events.types import Topics
 from functions.controller.autoscalers import Autoscaler, serving
 from functions.kube import Object
 from functions.ports import Clock, RecordAppender
@@ -64,7 +65,7 @@ class RevisionTeller:
             return 0
         for service, revision in due:
             data = RevisionData(service=service, revision=revision, at=self._clock.now())
-            out = reply.revision_outgoing(reply.revision(data), topics=self._topics)
+            out = builders.revision_outgoing(builders.revision(data), topics=self._topics)
             self._pending[service] = revision, appender.append(kafka_codec.outgoing_record(out))
         return len(due)
 

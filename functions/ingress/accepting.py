@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Final, Literal
 
-from events import kafka_codec, reply, types
-from events.instants import to_rfc3339
+from events import builders, names
+from events.codecs import kafka_codec
+from events.event import Event, PartitionId, Record
+from events.names import State
 from events.payloads import CancelData
-from events.record import Event, PartitionId, Record
-from events.request import Origin
-from events.types import State
+from events.requests import Origin
+from events.timestamps import to_rfc3339
 from functions.errors import ApiError, AppendFailed
 from functions.ingress.admission import Caps, Load, admit, queue_is_full
 from functions.ingress.calls import Call
@@ -29,26 +30,26 @@ HOLD_SPARE_S: Final = 60.0
 def request_event(deps: Deps, call: Call, *, replies_here: bool) -> Event:
     """The request event of a call. `replies_here`: the answer comes to this replica's reply partition."""
     extensions: dict[str, str | None] = {
-        types.OPERATION: call.operation,
-        types.EXPIRY_TIME: to_rfc3339(call.deadline),
-        types.TENANT: call.tenant,
-        types.PRIORITY: call.priority,
-        types.PARTITION_KEY: call.session,
-        types.PROFILE: call.profile,
-        types.FALLBACK: call.fallback,
+        names.OPERATION: call.operation,
+        names.EXPIRY_TIME: to_rfc3339(call.deadline),
+        names.TENANT: call.tenant,
+        names.PRIORITY: call.priority,
+        names.PARTITION_KEY: call.session,
+        names.PROFILE: call.profile,
+        names.FALLBACK: call.fallback,
         **call.limits,
-        types.CALLBACK_ID: call.callback_id,
-        types.TRACE_PARENT: call.trace_parent or _new_trace(deps),
-        types.TRACE_STATE: call.trace_state if call.trace_parent else None,
+        names.CALLBACK_ID: call.callback_id,
+        names.TRACE_PARENT: call.trace_parent or _new_trace(deps),
+        names.TRACE_STATE: call.trace_state if call.trace_parent else None,
     }
     if replies_here:
-        extensions[types.REPLY_TOPIC] = deps.topics.replies
-        extensions[types.REPLY_PARTITION] = str(deps.settings.ingress.partition)
-        extensions[types.REPLY_EPOCH] = deps.epoch
+        extensions[names.REPLY_TOPIC] = deps.topics.replies
+        extensions[names.REPLY_PARTITION] = str(deps.settings.ingress.partition)
+        extensions[names.REPLY_EPOCH] = deps.epoch
     return Event(
         id=call.request_id,
         source=f"/ingress/{deps.instance}",
-        type=types.REQUEST,
+        type=names.REQUEST,
         subject=call.asked_model,
         time=to_rfc3339(call.accepted_at),
         data=call.body.raw,
@@ -61,8 +62,8 @@ async def record_of(deps: Deps, event: Event) -> Record:
     data = event.data or b""
     if len(data) > deps.settings.broker.inline_bytes:
         ref = await deps.offload(deps.blobs.put, data)
-        event = reply.by_reference(event, ref)
-    key = event.get(types.PARTITION_KEY) or event.id
+        event = builders.by_reference(event, ref)
+    key = event.get(names.PARTITION_KEY) or event.id
     return kafka_codec.to_record(event, topic=deps.topics.requests, key=key)
 
 
@@ -226,13 +227,13 @@ def send_cancel(
     deps: Deps, request_id: str, reason: CancelReason, tenant: str
 ) -> "Future[PartitionId]":
     """Tells workers and the reaper that nobody wants this request any more. Never blocks; a failure is logged."""
-    event = reply.cancel(
-        Origin(request_id=request_id, carried={types.TENANT: tenant}),
+    event = builders.cancel(
+        Origin(request_id=request_id, carried={names.TENANT: tenant}),
         CancelData(reason=reason),
         source=f"/ingress/{deps.instance}",
         now=deps.clock.now(),
     )
-    out = reply.cancel_outgoing(event, topics=deps.topics)
+    out = builders.cancel_outgoing(event, topics=deps.topics)
     future = deps.appender.append(kafka_codec.outgoing_record(out))
     future.add_done_callback(_log_cancel)
     return future

@@ -6,8 +6,8 @@ from typing import Final
 import msgspec
 from starlette.responses import Response
 
+from events.codecs.json_codec import dumps
 from events.errors import EventRejected
-from events.json_codec import dumps
 from functions.errors import CODES, ApiError, StoreFailed
 from functions.ingress.replies import Decision
 

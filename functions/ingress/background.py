@@ -5,8 +5,8 @@ from dataclasses import replace
 
 from starlette.responses import Response
 
-from events.instants import to_rfc3339
-from events.types import State
+from events.names import State
+from events.timestamps import to_rfc3339
 from functions.ingress import claims, targets
 from functions.ingress.accepting import accept, row_of
 from functions.ingress.answering import answer, id_headers

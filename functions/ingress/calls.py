@@ -8,12 +8,12 @@ from typing import Final
 
 from starlette.requests import Request
 
-from events import ids, types
-from events.amounts import read_amount
-from events.body_checks import check_body
-from events.json_codec import dumps, loads_object
-from events.request import Fallback
-from events.types import Operation, Priority
+from events import ids, names
+from events.codecs.json_codec import dumps, loads_object
+from events.decimal_text import read_amount
+from events.names import Operation, Priority
+from events.openai.body_validation import check_body
+from events.requests import Fallback
 from functions.errors import ApiError
 from functions.ingress import deadlines, reading
 from functions.ingress.deps import Deps
@@ -26,9 +26,9 @@ from router_model.resolving import AUTO, allowed_to, resolve
 CALLBACK_FIELD: Final = "callback"
 LIMIT_HEADERS: Final[Mapping[str, tuple[str, float | None]]] = {
     # header: (event attribute, the most it may be)
-    "x-pickspin-max-cost": (types.MAX_COST, None),
-    "x-pickspin-max-latency": (types.MAX_LATENCY, None),
-    "x-pickspin-min-quality": (types.MIN_QUALITY, 1.0),
+    "x-pickspin-max-cost": (names.MAX_COST, None),
+    "x-pickspin-max-latency": (names.MAX_LATENCY, None),
+    "x-pickspin-min-quality": (names.MIN_QUALITY, 1.0),
 }
 """Limits of one request: US dollars, seconds to the whole answer, chance of a good one."""
 _TRACE_PARENT: Final = re.compile(

@@ -8,7 +8,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Final, ParamSpec, TypeVar
 
-from events.types import Topics
+from events.names import Topics
 from functions.ingress.admission import Outstanding
 from functions.ingress.held_bodies import BodyRoom, HeldBody
 from functions.ingress.identity import Keys

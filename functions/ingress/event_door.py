@@ -1,6 +1,6 @@
 """`POST /`: a CloudEvent, binary or structured, becomes a request.
 
-Tenant, source and id say which one, so sending it twice is safe (`events.identity`).
+Tenant, source and id say which one, so sending it twice is safe (`events.request_identity`).
 """
 
 from dataclasses import replace
@@ -11,13 +11,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from events import http_codec, ids, types
-from events.identity import SentEvent
-from events.instants import from_rfc3339, to_rfc3339
+from events import ids, names
+from events.codecs import http_codec
+from events.event import Event
 from events.limits import DEFAULT_LIMITS
-from events.record import Event
-from events.request import InferenceRequest, parse_request
-from events.types import Topics
+from events.names import Topics
+from events.request_identity import SentEvent
+from events.requests import InferenceRequest, parse_request
+from events.timestamps import from_rfc3339, to_rfc3339
 from functions.errors import ApiError, AppendFailed
 from functions.ingress import reading, targets
 from functions.ingress.accepting import (
@@ -42,11 +43,11 @@ from functions.store import RequestRow
 _EVENTS: Final = "application/cloudevents"
 _OURS: Final = frozenset(
     {
-        types.TENANT, types.CORRELATION_ID, types.CAUSATION_ID, types.REPLY_EPOCH, types.ATTEMPT,
-        types.GENERATION, types.SEQUENCE, types.SERVICE, types.ROUTE_CLASS, types.ROUTE_SCORE,
-        types.ROUTE_VERSION, types.ROUTE_REASON, types.REQUEST_TIME, types.ROUTED_TIME,
-        types.BATCH_ID, types.HOPS, types.DEAD_LETTER_REASON, types.DATA_REF, types.DATA_HASH,
-        types.ASKED_MODEL, types.MAX_TOKENS, types.ROUTE_STAGE, types.REQUEST_ID,
+        names.TENANT, names.CORRELATION_ID, names.CAUSATION_ID, names.REPLY_EPOCH, names.ATTEMPT,
+        names.GENERATION, names.SEQUENCE, names.SERVICE, names.ROUTE_CLASS, names.ROUTE_SCORE,
+        names.ROUTE_VERSION, names.ROUTE_REASON, names.REQUEST_TIME, names.ROUTED_TIME,
+        names.BATCH_ID, names.HOPS, names.DEAD_LETTER_REASON, names.DATA_REF, names.DATA_HASH,
+        names.ASKED_MODEL, names.MAX_TOKENS, names.ROUTE_STAGE, names.REQUEST_ID,
     }
 )  # fmt: skip
 """Attributes that only this product sets: from outside they are dropped."""
@@ -87,7 +88,7 @@ def _require_media_type(request: Request) -> None:
     essence = (given[0] if given else b"").decode("latin-1").partition(";")[0].strip().lower()
     is_json = essence.endswith("+json") and not essence.startswith(_EVENTS)
     further = (essence,) if is_json else ()
-    reading.require_media_type(request, (types.JSON, types.STRUCTURED_JSON, *further))
+    reading.require_media_type(request, (names.JSON, names.STRUCTURED_JSON, *further))
 
 
 def cleaned(deps: Deps, event: Event, tenant: str) -> Event:
@@ -96,27 +97,27 @@ def cleaned(deps: Deps, event: Event, tenant: str) -> Event:
     Raises:
         ApiError, EventRejected: another type, a reply topic that is not allowed, a malformed `expirytime`.
     """
-    if event.type != types.REQUEST:
-        raise ApiError("invalid_event", f"Only {types.REQUEST} is taken here.", param="type")
+    if event.type != names.REQUEST:
+        raise ApiError("invalid_event", f"Only {names.REQUEST} is taken here.", param="type")
     now = deps.clock.now()
     kept = {name: value for name, value in event.extensions.items() if name not in _OURS}
     latest = now + timedelta(seconds=deps.settings.ingress.background_wait_s)
-    asked = kept.get(types.EXPIRY_TIME)
-    deadline = latest if asked is None else min(latest, from_rfc3339(asked, types.EXPIRY_TIME))
+    asked = kept.get(names.EXPIRY_TIME)
+    deadline = latest if asked is None else min(latest, from_rfc3339(asked, names.EXPIRY_TIME))
     if deadline <= now:
         raise ApiError(
-            "deadline_exceeded", "The event's expirytime has passed.", param=types.EXPIRY_TIME
+            "deadline_exceeded", "The event's expirytime has passed.", param=names.EXPIRY_TIME
         )
-    kept[types.EXPIRY_TIME] = to_rfc3339(deadline)
-    kept[types.TENANT] = tenant
+    kept[names.EXPIRY_TIME] = to_rfc3339(deadline)
+    kept[names.TENANT] = tenant
     # Said here, not left to the rule for sources: from outside, none of them is ours.
-    kept[types.REQUEST_ID] = ids.of_event(tenant, event.source, event.id)
-    topic = kept.get(types.REPLY_TOPIC)
+    kept[names.REQUEST_ID] = ids.of_event(tenant, event.source, event.id)
+    topic = kept.get(names.REPLY_TOPIC)
     if topic is not None and topic not in reply_topics(deps.settings, deps.topics):
-        raise ApiError("invalid_event", "This replytopic is not allowed.", param=types.REPLY_TOPIC)
+        raise ApiError("invalid_event", "This replytopic is not allowed.", param=names.REPLY_TOPIC)
     if topic is None:
-        kept.pop(types.REPLY_PARTITION, None)
-    for name, check in ((types.TRACE_PARENT, trace_parent), (types.TRACE_STATE, trace_state)):
+        kept.pop(names.REPLY_PARTITION, None)
+    for name, check in ((names.TRACE_PARENT, trace_parent), (names.TRACE_STATE, trace_state)):
         if name in kept and check(kept[name]) is None:
             del kept[name]
     return Event(
@@ -144,14 +145,14 @@ async def _check_address(deps: Deps, found: InferenceRequest) -> None:
         return
     if not await deps.offload(deps.reply_partitions.has, address.topic, address.partition):
         raise ApiError(
-            "invalid_event", "The replytopic has no such partition.", param=types.REPLY_PARTITION
+            "invalid_event", "The replytopic has no such partition.", param=names.REPLY_PARTITION
         )
 
 
 async def _check(deps: Deps, found: InferenceRequest) -> None:
     asked_model(deps.catalogue, found.asked_model, found.operation, found.tenant)
     if found.profile is not None and found.profile not in deps.catalogue.profiles:
-        raise ApiError("invalid_value", "There is no such profile.", param=types.PROFILE)
+        raise ApiError("invalid_value", "There is no such profile.", param=names.PROFILE)
     if found.callback_id is not None:
         await targets.require_registered(deps, found.tenant, found.callback_id)
     await _check_address(deps, found)
@@ -165,7 +166,7 @@ async def _accept(deps: Deps, found: InferenceRequest) -> Response:
         id=found.request_id,
         tenant=found.tenant,
         operation=found.operation,
-        state=types.State.ACCEPTED,
+        state=names.State.ACCEPTED,
         asked_model=found.asked_model,
         accepted_at=found.accepted_at,
         deadline=found.deadline,
@@ -196,7 +197,7 @@ async def _accept(deps: Deps, found: InferenceRequest) -> Response:
         raise refused(error) from error
     log_accepted(row.id, row.operation, row.asked_model, row.tenant)
     deps.metrics.requests.labels(
-        door="events", operation=found.operation, outcome=types.State.ACCEPTED.value
+        door="events", operation=found.operation, outcome=names.State.ACCEPTED.value
     ).inc()
     return _accepted(row)
 

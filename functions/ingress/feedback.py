@@ -12,11 +12,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from events.codecs.json_codec import loads_object
 from events.ids import is_valid_id
-from events.instants import to_rfc3339
-from events.json_codec import loads_object
 from events.limits import Limits
-from events.types import State
+from events.names import State
+from events.timestamps import to_rfc3339
 from functions.errors import ApiError
 from functions.ingress import reading
 from functions.ingress.answering import answer, id_headers

@@ -15,7 +15,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from events.json_codec import dumps
+from events.codecs.json_codec import dumps
 from events.limits import DEFAULT_LIMITS
 from functions.errors import ApiError
 from functions.settings import IngressSettings

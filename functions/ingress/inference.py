@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from events.types import Operation
+from events.names import Operation
 from functions.ingress import background, claims, keyed, waited
 from functions.ingress.accepting import row_of
 from functions.ingress.calls import Call, read_call

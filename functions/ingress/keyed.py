@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from starlette.responses import Response
 from starlette.types import Receive
 
-from events.types import State
+from events.names import State
 from functions.errors import ApiError
 from functions.ingress import claims, outcomes, waited
 from functions.ingress.answering import id_headers

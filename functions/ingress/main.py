@@ -15,7 +15,7 @@ from typing import Any, Final
 import uvicorn
 from starlette.applications import Starlette
 
-from events.types import Topics
+from events.names import Topics
 from functions import wiring
 from functions.adapters.clock import SystemClock
 from functions.errors import StartupFailed

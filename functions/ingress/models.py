@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from events.types import ReplicaState
+from events.names import ReplicaState
 from functions.backends.arguments import served_name
 from functions.errors import ApiError
 from functions.ingress.answering import answer

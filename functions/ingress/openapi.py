@@ -10,8 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from events.bodies import ChatBody, CompletionsBody, EmbeddingsBody
-from events.json_codec import dumps
+from events.codecs.json_codec import dumps
+from events.openai.bodies import ChatBody, CompletionsBody, EmbeddingsBody
 from functions.errors import CODES
 from functions.ingress import listing
 from functions.ingress.answering import answer

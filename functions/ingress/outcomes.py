@@ -6,8 +6,8 @@ from typing import Final
 import msgspec
 from starlette.responses import Response
 
-from events.reply import Terminal
-from events.types import State
+from events.builders import Terminal
+from events.names import State
 from functions.errors import CODES, ApiError, BlobMissing
 from functions.ingress.answering import answer, id_headers, info_headers, read_info
 from functions.ingress.deps import Deps

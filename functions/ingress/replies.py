@@ -5,10 +5,10 @@ from typing import Final
 
 import msgspec
 
-from events import reply
+from events import builders
 from events.errors import EventRejected
-from events.record import Event
-from events.types import (
+from events.event import Event
+from events.names import (
     ATTEMPT,
     CHUNK,
     CORRELATION_ID,
@@ -53,7 +53,7 @@ class ProgressReply:
     decision: Decision | None
 
 
-Reply = ChunkReply | ProgressReply | reply.Terminal
+Reply = ChunkReply | ProgressReply | builders.Terminal
 
 
 class _ChunkData(msgspec.Struct, frozen=True):
@@ -85,7 +85,7 @@ def read_reply(event: Event, epoch: str) -> Reply | str:
             data = _PROGRESS_DATA.decode(event.data or b"")
             return ProgressReply(_about(event), data.state, data.service, data.model, data.decision)
         if event.type in TERMINAL_TYPES:
-            return reply.parse_terminal(event)
+            return builders.parse_terminal(event)
     except (EventRejected, msgspec.MsgspecError, ValueError):
         return "malformed"
     return "other_type"

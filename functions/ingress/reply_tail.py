@@ -10,10 +10,10 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
-from events import kafka_codec
+from events.codecs import kafka_codec
 from events.errors import EventRejected
-from events.record import Record
-from events.types import STATUS
+from events.event import Record
+from events.names import STATUS
 from functions.errors import PickspinError
 from functions.following import Following
 from functions.ingress.replies import Reply, read_reply

@@ -10,8 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from events.instants import to_rfc3339
-from events.types import State
+from events.names import State
+from events.timestamps import to_rfc3339
 from functions.errors import ApiError, AppendFailed
 from functions.ingress import deadlines
 from functions.ingress.accepting import acknowledged, refused, require_writable, send_cancel

@@ -9,9 +9,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from events import ids
+from events.codecs.json_codec import dumps, loads_object
 from events.errors import EventRejected
-from events.json_codec import dumps, loads_object
-from events.types import Operation, State
+from events.names import Operation, State
 from functions.errors import ApiError
 from functions.ingress import claims, keyed, reading, requests, targets, waited
 from functions.ingress.accepting import accept, row_of

@@ -7,10 +7,11 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from events import kafka_codec, types
+from events import names
+from events.codecs import kafka_codec
 from events.errors import EventRejected
 from events.limits import MAX_BODY_BYTES
-from events.types import Operation
+from events.names import Operation
 from functions.errors import ApiError, BlobMissing
 from functions.ingress.deps import Deps
 from functions.ingress.listing import listed, page_of
@@ -117,7 +118,7 @@ async def _prompt(deps: Deps, row: RequestRow) -> dict[str, object]:
     try:
         event = None if record is None else kafka_codec.from_record(record)
         raw = None if event is None else event.data
-        ref = None if event is None else event.get(types.DATA_REF)
+        ref = None if event is None else event.get(names.DATA_REF)
         if raw is None and ref is not None:
             raw = await deps.offload(deps.blobs.get, ref, limit_bytes=MAX_BODY_BYTES)
         if raw is not None:

@@ -8,11 +8,12 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final, TypeVar
 
-from events import ids, kafka_codec, types
+from events import ids, names
+from events.codecs import kafka_codec
 from events.errors import EventRejected
-from events.identity import request_id_of
-from events.instants import to_rfc3339
-from events.record import Event, Record
+from events.event import Event, Record
+from events.request_identity import request_id_of
+from events.timestamps import to_rfc3339
 from functions.errors import AppendFailed
 from functions.following import Following
 from functions.ingress.accepting import acknowledged
@@ -117,11 +118,11 @@ async def probe(deps: Deps) -> None:
     event = Event(
         id=ids.derive(deps.epoch, "probe", to_rfc3339(now)),
         source=f"/ingress/{deps.instance}",
-        type=types.STATUS,
+        type=names.STATUS,
         subject=deps.instance,
         time=to_rfc3339(now),
         data=b"{}",
-        extensions={types.REPLY_EPOCH: deps.epoch},
+        extensions={names.REPLY_EPOCH: deps.epoch},
     )
     record = kafka_codec.to_record(
         event, topic=deps.topics.replies, key=None, partition=deps.settings.ingress.partition

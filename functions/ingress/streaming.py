@@ -9,8 +9,8 @@ from typing import Any, Final, TypeVar
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from events.json_codec import dumps
-from events.types import State
+from events.codecs.json_codec import dumps
+from events.names import State
 from functions.errors import PickspinError
 from functions.ingress.answering import as_refusal, header_safe
 from functions.ingress.deps import cancelling

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from events import ids
-from events.json_codec import loads_object
+from events.codecs.json_codec import loads_object
 from functions.callbacks.targets import CallbackPolicy, judge_url
 from functions.errors import ApiError
 from functions.ingress import reading

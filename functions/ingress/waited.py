@@ -8,7 +8,7 @@ import msgspec
 from starlette.responses import Response
 from starlette.types import Receive
 
-from events.types import Operation, State
+from events.names import Operation, State
 from functions.errors import ApiError
 from functions.ingress.accepting import accept, admit_waiting, send_cancel
 from functions.ingress.answering import decision_headers, id_headers, refusal

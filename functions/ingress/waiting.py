@@ -8,8 +8,8 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from events import reply
-from events.types import State
+from events import builders
+from events.names import State
 from functions.errors import ApiError
 from functions.ingress.replies import ChunkReply, Decision, ProgressReply, Reply
 
@@ -28,7 +28,7 @@ class Waiter:
         self.service: str | None = None
         self.model: str | None = None
         self.decision: Decision | None = None
-        self.terminal: reply.Terminal | None = None
+        self.terminal: builders.Terminal | None = None
         self.failure: ApiError | None = None
         """Set when the wait ends without a terminal: restarted generation, full buffer, shutdown."""
         self.is_disconnected = False

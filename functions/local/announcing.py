@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Literal, Protocol
 
-from events.instants import to_rfc3339
+from events.timestamps import to_rfc3339
 from functions.ports import Clock
 
 RECENT: Final = 8

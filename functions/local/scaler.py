@@ -8,9 +8,9 @@ from datetime import timedelta
 from functools import partial
 from typing import Final, TypeVar
 
+from events.event import PartitionId
+from events.names import BreakerState, ReplicaState, Topics
 from events.payloads import StatusData
-from events.record import PartitionId
-from events.types import BreakerState, ReplicaState, Topics
 from functions.local.announcing import Journal
 from functions.local.workers import WorkerPool
 from functions.ports import Clock, LagReader, Offsets, RecordLog

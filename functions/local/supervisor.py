@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from events.types import Topics
+from events.names import Topics
 from functions import wiring
 from functions.errors import StartupFailed
 from functions.local.announcing import Journal

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from events.types import Topics
+from events.names import Topics
 from functions.ports import TopicSpec
 from functions.settings import Settings
 from router_model.catalogue import Catalogue

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from events.types import BreakerState, ReplicaState
+from events.names import BreakerState, ReplicaState
 from functions.environment import child_environ
 from functions.local.announcing import Journal
 from functions.local.processes import Child, ChildSpec, last_line, process_command

@@ -10,13 +10,14 @@ from typing import Final
 
 import msgspec
 
-from events import ids, json_codec, types
-from events.body_checks import check_body
+from events import ids, names
+from events.codecs import json_codec
 from events.errors import EventRejected
-from events.instants import to_rfc3339
-from events.record import Event
-from events.request import AUTO
-from events.types import Operation, Priority, State
+from events.event import Event
+from events.names import Operation, Priority, State
+from events.openai.body_validation import check_body
+from events.requests import AUTO
+from events.timestamps import to_rfc3339
 from functions.errors import ApiError
 from functions.store import BatchRow, RequestRow
 
@@ -104,16 +105,16 @@ def line_event(batch: BatchRow, line: Line, *, deadline: datetime, now: datetime
     return Event(
         id=line_request_id(batch.id, line.number),
         source=SOURCE,
-        type=types.REQUEST,
+        type=names.REQUEST,
         subject=line.model,
         time=to_rfc3339(now),
         data=line.body,
         extensions={
-            types.OPERATION: OPERATIONS[batch.endpoint].value,
-            types.TENANT: batch.tenant,
-            types.PRIORITY: Priority.BATCH.value,
-            types.BATCH_ID: batch.id,
-            types.EXPIRY_TIME: to_rfc3339(deadline),
+            names.OPERATION: OPERATIONS[batch.endpoint].value,
+            names.TENANT: batch.tenant,
+            names.PRIORITY: Priority.BATCH.value,
+            names.BATCH_ID: batch.id,
+            names.EXPIRY_TIME: to_rfc3339(deadline),
         },
     )
 

@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from events.kafka_codec import outgoing_record, to_record
+from events.builders import by_reference, cancel, cancel_outgoing
+from events.codecs.kafka_codec import outgoing_record, to_record
+from events.names import State, Topics
 from events.payloads import CancelData
-from events.reply import by_reference, cancel, cancel_outgoing
-from events.types import State, Topics
 from functions.errors import ApiError, AppendFailed, BlobMissing, StoreFailed
 from functions.ports import BlobStore, Clock, RecordAppender
 from functions.recorder.batch_files import BatchFiles

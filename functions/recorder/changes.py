@@ -4,16 +4,16 @@ import logging
 from datetime import datetime, timedelta
 from typing import Final
 
-from events import types
+from events import names
+from events.builders import parse_cancel, parse_chunk, parse_progress, parse_terminal
+from events.codecs.kafka_codec import from_record
 from events.errors import EventRejected
-from events.identity import SentEvent
-from events.instants import from_unix_ms
-from events.kafka_codec import from_record
+from events.event import Event, Record
 from events.limits import MAX_BODY_BYTES
-from events.record import Event, Record
-from events.reply import parse_cancel, parse_chunk, parse_progress, parse_terminal
-from events.request import InferenceRequest, parse_request
-from events.types import State
+from events.names import State
+from events.request_identity import SentEvent
+from events.requests import InferenceRequest, parse_request
+from events.timestamps import from_unix_ms
 from functions.errors import BlobMissing
 from functions.ports import BlobStore
 from functions.store import Change, RequestRow
@@ -21,9 +21,9 @@ from functions.store import Change, RequestRow
 MAX_AGE: Final = timedelta(days=1)
 """A record that says it was written longer ago says nothing: its producer's clock is wrong."""
 _PARSERS: Final = {
-    types.PROGRESS: parse_progress,
-    types.CHUNK: parse_chunk,
-    types.CANCEL: parse_cancel,
+    names.PROGRESS: parse_progress,
+    names.CHUNK: parse_chunk,
+    names.CANCEL: parse_cancel,
 }
 
 log = logging.getLogger(__name__)
@@ -38,9 +38,9 @@ def change_of(record: Record, blobs: BlobStore, *, wait_s: float, now: datetime)
     """
     try:
         event = from_record(record)
-        if event.type == types.REQUEST:
+        if event.type == names.REQUEST:
             return _request(event, record, blobs, wait_s=wait_s, now=now)
-        if event.type in types.TERMINAL_TYPES:
+        if event.type in names.TERMINAL_TYPES:
             return Change(event=event, result=_answer(event, blobs))
         parse = _PARSERS.get(event.type)
         if parse is None:
@@ -112,7 +112,7 @@ def _answer(event: Event, blobs: BlobStore) -> bytes | None:
 
 
 def _resolved(event: Event, blobs: BlobStore) -> bytes | None:
-    ref = event.get(types.DATA_REF)
+    ref = event.get(names.DATA_REF)
     if ref is None or event.data is not None:
         return None
     try:

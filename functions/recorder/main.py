@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Final
 
-from events.types import Topics
+from events.names import Topics
 from functions.adapters.clock import SystemClock
 from functions.errors import StoreFailed
 from functions.lifecycle import Parts, StopFlag

@@ -14,10 +14,10 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
-from events.kafka_codec import outgoing_record
-from events.record import PartitionId, Record
-from events.reply import terminal_outgoing
-from events.types import Topics
+from events.builders import terminal_outgoing
+from events.codecs.kafka_codec import outgoing_record
+from events.event import PartitionId, Record
+from events.names import Topics
 from functions.dead_lettering import DeadLetters
 from functions.errors import ApiError, AppendFailed
 from functions.ports import Clock, LagReader, RecordAppender

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
-from events.record import PartitionId
-from events.types import Topics
+from events.event import PartitionId
+from events.names import Topics
 from functions.ports import Clock, LagReader, Offsets
 from functions.recorder.recording import recorded_topics
 from functions.recorder.verdicts import is_read

@@ -7,8 +7,8 @@ import logging
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from events.record import PartitionId, Record
-from events.types import Topics
+from events.event import PartitionId, Record
+from events.names import Topics
 from functions.errors import StoreFailed
 from functions.lifecycle import StopFlag
 from functions.ports import BlobStore, Clock, Commit, GroupConsumer

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from events import types
-from events.record import Event, PartitionId, Record
-from events.reply import Failure, PickspinData, failed
-from events.request import Origin, ReplyAddress, is_reply_topic_allowed
-from events.types import State, Topics
+from events import names
+from events.builders import Failure, PickspinData, failed
+from events.event import Event, PartitionId, Record
+from events.names import State, Topics
+from events.requests import Origin, ReplyAddress, is_reply_topic_allowed
 from functions.errors import ApiError
 from functions.ports import Offsets
 from functions.store import RequestRow
@@ -67,11 +67,11 @@ def terminal_of(row: RequestRow, error: ApiError, now: datetime) -> Event:
 def origin_of(row: RequestRow) -> Origin:
     """What events that follow from the request carry on."""
     carried = {
-        types.TENANT: row.tenant,
-        types.OPERATION: row.operation,
-        types.CALLBACK_ID: row.callback_id,
-        types.BATCH_ID: row.batch_id,
-        types.REPLY_EPOCH: row.reply_epoch,
+        names.TENANT: row.tenant,
+        names.OPERATION: row.operation,
+        names.CALLBACK_ID: row.callback_id,
+        names.BATCH_ID: row.batch_id,
+        names.REPLY_EPOCH: row.reply_epoch,
     }
     return Origin(
         request_id=row.id,

@@ -13,10 +13,10 @@ from flask import Flask, Response, request
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from werkzeug.exceptions import HTTPException
 
+from events.codecs.http_codec import from_http
 from events.errors import EventRejected
-from events.http_codec import from_http
+from events.event import Record
 from events.limits import DEFAULT_LIMITS
-from events.record import Record
 from functions.errors import AppendFailed
 from functions.router.routing import Router
 from functions.telemetry import Metrics

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from events.types import Topics
+from events.names import Topics
 from functions.adapters.clock import SystemClock
 from functions.lifecycle import Parts, StopFlag
 from functions.ports import RecordLog

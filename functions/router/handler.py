@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from events import ids, reply, types
+from events import builders, ids, names
+from events.builders import ProgressData
 from events.destinations import is_waited_for
 from events.errors import EventRejected
+from events.event import Event, Outgoing
 from events.limits import DEFAULT_LIMITS
-from events.record import Event, Outgoing
-from events.reply import ProgressData
-from events.request import InferenceRequest, Origin, ReplyAddress, parse_request
-from events.types import Priority
+from events.names import Priority
+from events.requests import InferenceRequest, Origin, ReplyAddress, parse_request
 from functions.router.refusing import (
     ReplyPolicy,
     check_reply,
@@ -115,7 +115,7 @@ def _accepted(
         event, default_wait_s=policy.background_wait_s, body=body, received_at=now
     )
     if request.hops > policy.max_hops:
-        raise EventRejected("invalid_event", "the request went round too often", types.HOPS)
+        raise EventRejected("invalid_event", "the request went round too often", names.HOPS)
     check_reply(request.reply, policy)
     return request
 
@@ -137,8 +137,8 @@ def _routed(
             _ended(request, "deadline_exceeded", "the task's time passed in the queue", policy, now)
         )
     made = _public(decision)
-    event = _stamped(reply.routed(request, made, now), request, decision, catalogue)
-    routed = reply.routed_outgoing(event, request, policy.topics)
+    event = _stamped(builders.routed(request, made, now), request, decision, catalogue)
+    routed = builders.routed_outgoing(event, request, policy.topics)
     if not fits(routed, policy):
         raise EventRejected("request_too_large", "the request does not fit a record when routed")
     if not _is_readable(event):
@@ -150,18 +150,20 @@ def _routed(
         eta_s=round(decision.chosen.start_eta_s, 3),
         decision=made.info,
     )
-    told = reply.progress(request.origin, progress, source=reply.ROUTER, now=now)
-    remembered = reply.decision(request.request_id, decision.service, now=now)
+    told = builders.progress(request.origin, progress, source=builders.ROUTER, now=now)
+    remembered = builders.decision(request.request_id, decision.service, now=now)
     outgoing = (
         routed,
-        *reply.progress_outgoing(told, topics=policy.topics, reply=_own_partition(request, policy)),
-        reply.decision_outgoing(remembered, topics=policy.topics),
+        *builders.progress_outgoing(
+            told, topics=policy.topics, reply=_own_partition(request, policy)
+        ),
+        builders.decision_outgoing(remembered, topics=policy.topics),
     )
     session = _session_of(request, ask.features)
     if session is not None and decision.reason in OPEN_REASONS and ask.home != decision.service:
         # Where `auto` or a task has sent it, when that is news.
-        kept = reply.decision(session, decision.service, now=now)
-        outgoing = (*outgoing, reply.decision_outgoing(kept, topics=policy.topics))
+        kept = builders.decision(session, decision.service, now=now)
+        outgoing = (*outgoing, builders.decision_outgoing(kept, topics=policy.topics))
     return Handled(outgoing, decision)
 
 
@@ -200,7 +202,7 @@ def _within_task(request: InferenceRequest, catalogue: Catalogue) -> InferenceRe
         return request
     limit = request.accepted_at + timedelta(seconds=task.timeout_s)
     lane = request.priority
-    if request.event.get(types.PRIORITY) is None:
+    if request.event.get(names.PRIORITY) is None:
         lane = Priority(task.priority)
     return replace(request, deadline=min(request.deadline, limit), priority=lane)
 
@@ -211,10 +213,10 @@ def _stamped(
     """The routed event with what the router alone may say: hops, lane, the task's limit, the model that was named."""
     task = catalogue.tasks.get(request.asked_model)
     stamps = {
-        types.HOPS: str(request.hops + 1),
-        types.PRIORITY: request.priority.value,
-        types.MAX_TOKENS: None if task is None else str(task.max_tokens),
-        types.ASKED_MODEL: decision.stands_in_for,
+        names.HOPS: str(request.hops + 1),
+        names.PRIORITY: request.priority.value,
+        names.MAX_TOKENS: None if task is None else str(task.max_tokens),
+        names.ASKED_MODEL: decision.stands_in_for,
     }
     every = {**event.extensions, **stamps}
     return replace(event, extensions={n: v for n, v in every.items() if v is not None})
@@ -231,8 +233,8 @@ def _ended(
     return terminal(request.origin, failure_of(code, message, None), request.reply, policy, now)
 
 
-def _public(decision: Decision) -> reply.Decision:
-    return reply.Decision(
+def _public(decision: Decision) -> builders.Decision:
+    return builders.Decision(
         service=decision.service,
         model=decision.model,
         route_class=decision.route_class,
@@ -248,7 +250,7 @@ def _public(decision: Decision) -> reply.Decision:
 def _is_readable(event: Event) -> bool:
     """Whether the next reader's limits hold what the request brought plus what routing added."""
     size = sum(len(name) + len(value) + _HEADER_BYTES for name, value in event.extensions.items())
-    size += len(event.get(types.CASCADE) or "")  # what the steps used is added on the way
+    size += len(event.get(names.CASCADE) or "")  # what the steps used is added on the way
     return (
         len(event.extensions) + _CORE_HEADERS <= DEFAULT_LIMITS.max_headers
         and size + _CORE_BYTES <= DEFAULT_LIMITS.max_header_bytes

@@ -3,9 +3,9 @@
 from concurrent.futures import Future
 from typing import Final
 
+from events.codecs.kafka_codec import from_record
 from events.errors import EventRejected
-from events.kafka_codec import from_record
-from events.record import Record
+from events.event import Record
 from functions.router.routing import Router
 
 IN_FLIGHT: Final = 128

@@ -8,7 +8,7 @@ nothing is lost.
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from events.record import PartitionId
+from events.event import PartitionId
 
 Place = tuple[PartitionId, int]
 

@@ -11,11 +11,11 @@ from concurrent.futures import Future
 from dataclasses import replace
 from typing import Final
 
+from events.codecs.kafka_codec import outgoing_record
 from events.errors import EventRejected
-from events.kafka_codec import outgoing_record
-from events.record import Event, Outgoing, PartitionId, Record
-from events.salvaging import salvaged
-from events.types import DEAD_LETTER_REASON, REQUEST_ID, ROUTED, TENANT, TERMINAL_TYPES
+from events.event import Event, Outgoing, PartitionId, Record
+from events.names import DEAD_LETTER_REASON, REQUEST_ID, ROUTED, TENANT, TERMINAL_TYPES
+from events.salvage import salvaged
 from functions.dead_lettering import DeadLetters
 from functions.errors import AppendFailed
 from functions.ports import Clock, RecordAppender

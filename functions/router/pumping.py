@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Final
 
-from events.record import PartitionId, Record
+from events.event import PartitionId, Record
 from functions.ledger import Ledger
 from functions.lifecycle import StopFlag
 from functions.ports import Clock, GroupConsumer

@@ -9,18 +9,18 @@ from typing import Any, Final
 
 import msgspec
 
-from events import ids, reply, types
+from events import builders, ids, names
+from events.builders import Failure
+from events.codecs.kafka_codec import outgoing_record
 from events.errors import EventRejected
-from events.kafka_codec import outgoing_record
-from events.record import Event, Outgoing
-from events.reply import Failure
-from events.request import Origin, ReplyAddress, is_reply_topic_allowed, reply_address
-from events.types import Operation, Topics
+from events.event import Event, Outgoing
+from events.names import Operation, Topics
+from events.requests import Origin, ReplyAddress, is_reply_topic_allowed, reply_address
 from functions.errors import CODES
 
 NOT_DEAD_LETTERED: Final = frozenset({"invalid_value", "unsupported_parameter"})
 """A well-formed request with a bad field is the caller's own affair: it gets a reply and nothing is kept."""
-_TRACE: Final = frozenset({types.TRACE_PARENT, types.TRACE_STATE})
+_TRACE: Final = frozenset({names.TRACE_PARENT, names.TRACE_STATE})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,7 @@ def refused(
 ) -> tuple[Outgoing, ...]:
     """A failed reply where the event is a request with a usable id; a dead letter unless only a field was wrong."""
     out: tuple[Outgoing, ...] = ()
-    if event.type == types.REQUEST and ids.is_event_id(event.id):
+    if event.type == names.REQUEST and ids.is_event_id(event.id):
         failure = failure_of(rejection.code, rejection.message, rejection.attribute)
         out = terminal(_clean_origin(event), failure, reply_of(event, policy), policy, now)
         if rejection.code in NOT_DEAD_LETTERED:
@@ -53,7 +53,7 @@ def refused(
 def given_up(event: Event, reason: str, policy: ReplyPolicy, now: datetime) -> tuple[Outgoing, ...]:
     """After a fault of our own: the request fails as `internal`, the event is kept with `reason` (a class name)."""
     out: tuple[Outgoing, ...] = ()
-    if event.type == types.REQUEST and ids.is_event_id(event.id):
+    if event.type == names.REQUEST and ids.is_event_id(event.id):
         failure = failure_of("internal", "the router failed on this request", None)
         out = terminal(_clean_origin(event), failure, reply_of(event, policy), policy, now)
     return (*out, dead_letter(event, f"internal:{reason}", policy))
@@ -61,9 +61,9 @@ def given_up(event: Event, reason: str, policy: ReplyPolicy, now: datetime) -> t
 
 def dead_letter(event: Event, reason: str, policy: ReplyPolicy) -> Outgoing:
     """The event as it was, plus `deadletterreason`; without its data where that would not fit a record."""
-    kept = replace(event, extensions={**event.extensions, types.DEAD_LETTER_REASON: reason})
+    kept = replace(event, extensions={**event.extensions, names.DEAD_LETTER_REASON: reason})
     out = Outgoing(
-        topic=policy.topics.dlq, key=event.get(types.PARTITION_KEY) or event.id, event=kept
+        topic=policy.topics.dlq, key=event.get(names.PARTITION_KEY) or event.id, event=kept
     )
     return out if fits(out, policy) else replace(out, event=replace(kept, data=None))
 
@@ -92,8 +92,8 @@ def terminal(
     policy: ReplyPolicy,
     now: datetime,
 ) -> tuple[Outgoing, ...]:
-    event = reply.failed(origin, failure, source=reply.ROUTER, now=now)
-    return reply.terminal_outgoing(event, topics=policy.topics, reply=address)
+    event = builders.failed(origin, failure, source=builders.ROUTER, now=now)
+    return builders.terminal_outgoing(event, topics=policy.topics, reply=address)
 
 
 def failure_of(code: str, message: str, param: str | None) -> Failure:
@@ -116,10 +116,10 @@ def check_reply(address: ReplyAddress | None, policy: ReplyPolicy) -> None:
     if address is None:
         return
     if not is_reply_topic_allowed(address.topic, policy.topics, policy.reply_topics):
-        raise EventRejected("invalid_event", "replies may not go to this topic", types.REPLY_TOPIC)
+        raise EventRejected("invalid_event", "replies may not go to this topic", names.REPLY_TOPIC)
     if address.partition is not None and not policy.has_partition(address.topic, address.partition):
         raise EventRejected(
-            "invalid_event", "the reply topic has no such partition", types.REPLY_PARTITION
+            "invalid_event", "the reply topic has no such partition", names.REPLY_PARTITION
         )
 
 
@@ -131,7 +131,7 @@ def _clean_origin(event: Event) -> Origin:
 
 
 def _is_usable(name: str, value: str) -> bool:
-    if name == types.OPERATION:
+    if name == names.OPERATION:
         return value in tuple(Operation)
     return name in _TRACE or ids.is_valid_id(value)
 
@@ -148,15 +148,15 @@ def outcome(outgoing: tuple[Outgoing, ...], topics: Topics) -> Mapping[str, str]
     """
     for out in outgoing:
         event = out.event
-        if event.type == types.ROUTED and out.topic != topics.dlq:
+        if event.type == names.ROUTED and out.topic != topics.dlq:
             return {
                 "kind": "routed",
-                "service": event.extensions[types.SERVICE],
-                "route_class": event.extensions[types.ROUTE_CLASS],
-                "reason": event.extensions[types.ROUTE_REASON],
+                "service": event.extensions[names.SERVICE],
+                "route_class": event.extensions[names.ROUTE_CLASS],
+                "reason": event.extensions[names.ROUTE_REASON],
                 "model": event.subject or "",
-                "stage": event.extensions.get(types.ROUTE_STAGE, ""),
-                "score": event.extensions[types.ROUTE_SCORE],
+                "stage": event.extensions.get(names.ROUTE_STAGE, ""),
+                "score": event.extensions[names.ROUTE_SCORE],
             }
     is_kept = any(out.topic == topics.dlq for out in outgoing)
     code = next((found for out in outgoing if (found := _code_of(out.event))), "")
@@ -165,7 +165,7 @@ def outcome(outgoing: tuple[Outgoing, ...], topics: Topics) -> Mapping[str, str]
 
 def _code_of(event: Event) -> str:
     """Of a failed terminal: why."""
-    if event.type != types.FAILED:
+    if event.type != names.FAILED:
         return ""
     found = msgspec.json.decode(event.data or b"{}", type=dict[str, Any]).get("error") or {}
     return str(found.get("code", ""))

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from events import types
+from events import names
 from events.errors import EventRejected
-from events.identity import request_id_of
+from events.event import Event, Outgoing, Record
 from events.limits import MAX_BODY_BYTES
-from events.record import Event, Outgoing, Record
+from events.request_identity import request_id_of
 from functions.errors import BlobMissing
 from functions.ports import BlobStore, Clock, RecordAppender
 from functions.router.handler import Handled, RouterPolicy, handled
@@ -104,7 +104,7 @@ class Router:
             outgoing = found.outgoing
             self._remember(found.decision)
         except BlobMissing:
-            missing = EventRejected("invalid_event", "the data cannot be found", types.DATA_REF)
+            missing = EventRejected("invalid_event", "the data cannot be found", names.DATA_REF)
             outgoing = refused(event, missing, parts.policy, now)
         self._count(event, outgoing, time.perf_counter() - started)
         return outgoing
@@ -116,7 +116,7 @@ class Router:
             self._parts.metrics.unusable_scores.inc(decision.unusable)
 
     def _handled(self, event: Event, now: datetime) -> Handled:
-        ref = event.get(types.DATA_REF)
+        ref = event.get(names.DATA_REF)
         if ref is None or event.data is not None:
             return self._handle(event, now, None)
         with self._large:

@@ -11,10 +11,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
+from events.codecs.http_codec import to_http
+from events.codecs.kafka_codec import from_record
 from events.errors import EventRejected
-from events.http_codec import to_http
-from events.kafka_codec import from_record
-from events.record import Record
+from events.event import Record
 from functions.errors import PickspinError
 from functions.router.publishing import Publisher
 from functions.router.retrying import verdict

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Final
 
-from events.types import Topics
+from events.names import Topics
 from functions import wiring
 from functions.adapters.clock import SystemClock
 from functions.errors import StartupFailed

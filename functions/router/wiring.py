@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from functools import partial
 
-from events.types import Topics
+from events.names import Topics
 from functions import wiring
 from functions.adapters.clock import SystemClock
 from functions.ports import RecordAppender, RecordLog

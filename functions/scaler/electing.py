@@ -9,8 +9,8 @@ import logging
 import threading
 from typing import Final
 
-from events.record import PartitionId
-from events.types import Topics
+from events.event import PartitionId
+from events.names import Topics
 from functions.following import Following
 from functions.ports import GroupConsumer, RecordLog
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from events.types import Topics
+from events.names import Topics
 from functions.adapters.clock import SystemClock
 from functions.errors import StartupFailed
 from functions.lifecycle import STUCK_S, StopFlag

@@ -4,8 +4,8 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from events.names import ReplicaState
 from events.payloads import StatusData
-from events.types import ReplicaState
 from functions.ports import Clock
 from functions.scaler.board import Verdict
 from functions.spin.telling import StatusTeller

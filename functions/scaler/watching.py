@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from events.types import Topics
+from events.names import Topics
 from functions.ports import Clock, OffsetReader, RecordLog
 from functions.scaler.board import Board, Verdict
 from functions.scaler.positions import ByTopic, Position, is_whole

@@ -5,7 +5,7 @@ for whoever starts workers and for the worker itself.
 from dataclasses import dataclass
 from typing import Final
 
-from events.types import BreakerState
+from events.names import BreakerState
 
 FIRST_DELAY_S: Final = 0.5
 DELAY_FACTOR: Final = 3.0

@@ -3,11 +3,11 @@
 import zlib
 from typing import Final
 
-from events.kafka_codec import outgoing_record
+from events.builders import status as status_event
+from events.codecs.kafka_codec import outgoing_record
+from events.event import Outgoing
+from events.names import ReplicaState, Topics
 from events.payloads import StatusData
-from events.record import Outgoing
-from events.reply import status as status_event
-from events.types import ReplicaState, Topics
 from functions.ports import Clock, RecordAppender
 
 REPEAT_S: Final = 2.0

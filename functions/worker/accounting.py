@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 import msgspec
 
+from events.classifier_stages import why_not_judged
 from events.payloads import CascadeUsed, Cost, DecisionInfo, PickspinData, Timings
-from events.request import RoutedRequest
-from events.stages import why_not_judged
+from events.requests import RoutedRequest
 from functions.worker.cascading import StepEnd, used_of
 from router_model.cascade import told, total
 from router_model.catalogue import Service

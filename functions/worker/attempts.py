@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass
 from datetime import datetime
 
-from events.request import RoutedRequest
+from events.requests import RoutedRequest
 from functions.worker.cascading import Held
 from functions.worker.jobs import Job
 from functions.worker.publishing import ChunkSender

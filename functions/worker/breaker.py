@@ -8,7 +8,7 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import Final
 
-from events.types import BreakerState
+from events.names import BreakerState
 
 MOST_KEPT: Final = 256
 _MOST_POWER: Final = 16

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Final
 
-from events.types import BreakerState
+from events.names import BreakerState
 from functions.errors import ApiError
 from functions.worker.breaker import Breaker, BreakerRule, Ended
 from functions.worker.failures import CallFailed, NotNow

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from events.destinations import is_waited_for
-from events.request import RoutedRequest
-from events.types import Topics
+from events.names import Topics
+from events.requests import RoutedRequest
 from functions.errors import ApiError
 from functions.worker.calls import Call
 from functions.worker.cascading import has_stand_by

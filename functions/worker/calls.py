@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from events import ids
+from events.names import Operation
 from events.payloads import ServerInfo
-from events.request import RoutedRequest, without_nulls
-from events.types import Operation
+from events.requests import RoutedRequest, without_nulls
 from functions.backends.arguments import served_name
 from functions.backends.field_writing import in_words_of
 from functions.backends.table import BackendRow

@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
-from events.cascading import following
+from events.cascade_attribute import following
+from events.names import Operation
 from events.payloads import CascadeState, CascadeUsed, Cost
-from events.request import RoutedRequest
-from events.types import Operation
+from events.requests import RoutedRequest
 from functions.errors import ApiError
 from functions.worker.calls import Call
 from functions.worker.failures import CallFailed

@@ -9,10 +9,11 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
-from events import kafka_codec, reply
+from events import builders
+from events.codecs import kafka_codec
 from events.errors import EventRejected
-from events.record import Event, Record
-from events.types import CANCEL, REVISION
+from events.event import Event, Record
+from events.names import CANCEL, REVISION
 from functions.following import Following
 from functions.ports import RecordTail
 
@@ -89,11 +90,11 @@ class ControlTail:
 
     def _read(self, event: Event) -> None:
         if event.type == REVISION:
-            named = reply.parse_revision(event)
+            named = builders.parse_revision(event)
             self._revisions[named.service] = named.revision
             self._on_revision(named.service)
         elif event.type == CANCEL:
-            request_id = reply.parse_cancel(event).request_id
+            request_id = builders.parse_cancel(event).request_id
             self._cancelled[request_id] = None
             if len(self._cancelled) > MOST_CANCELLED:
                 self._cancelled.popitem(last=False)

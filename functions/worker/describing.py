@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import httpx
 
-from events import json_codec
+from events.codecs import json_codec
 from events.payloads import ServerInfo
 from functions.backends import server_info
 from functions.backends.arguments import served_name

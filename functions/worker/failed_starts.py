@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from events.errors import EventRejected
-from events.instants import from_rfc3339, to_rfc3339
+from events.timestamps import from_rfc3339, to_rfc3339
 
 FORGET_AFTER: Final = timedelta(minutes=15)
 """Later than the longest pause between two starts: whoever starts then has mended something, or is new here."""

@@ -13,8 +13,8 @@ from typing import Any, Final
 
 import httpx
 
-from events import json_codec
-from events.types import Operation
+from events.codecs import json_codec
+from events.names import Operation
 from functions.backends.table import PATHS
 from functions.errors import ApiError
 from functions.worker import failures, replies

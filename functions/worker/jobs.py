@@ -4,11 +4,12 @@ import logging
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from events import kafka_codec
+from events.codecs import kafka_codec
 from events.errors import EventRejected
+from events.event import Event, PartitionId, Record
 from events.ids import is_event_id
-from events.record import Event, PartitionId, Record
-from events.request import (
+from events.names import CORRELATION_ID, DATA_REF, ROUTED, Topics
+from events.requests import (
     Origin,
     ReplyAddress,
     RoutedRequest,
@@ -16,7 +17,6 @@ from events.request import (
     parse_routed,
     reply_address,
 )
-from events.types import CORRELATION_ID, DATA_REF, ROUTED, Topics
 from functions.errors import ApiError, BlobMissing
 from functions.ports import BlobStore
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import httpx
 
-from events.types import BreakerState, ReplicaState
+from events.names import BreakerState, ReplicaState
 from functions.errors import StartupFailed
 from functions.ports import Clock, RecordAppender
 from functions.probes import ProbeServer

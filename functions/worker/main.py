@@ -14,7 +14,7 @@ from typing import Final
 import httpx
 
 from events.limits import MAX_BODY_BYTES
-from events.types import BreakerState, Topics
+from events.names import BreakerState, Topics
 from functions import wiring
 from functions.adapters.clock import SystemClock
 from functions.backends.table import TABLE

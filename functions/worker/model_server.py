@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import httpx
 
-from events import json_codec
+from events.codecs import json_codec
 from events.payloads import ServerInfo
 from functions.backends import table, weights
 from functions.backends.arguments import (

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from events.record import PartitionId, Record
+from events.event import PartitionId, Record
 from functions.errors import ApiError
 from functions.ledger import Ledger
 from functions.ports import Clock, Commit, GroupConsumer, Polled

@@ -7,10 +7,11 @@ from concurrent.futures import Future
 from datetime import datetime
 from typing import Any, Final
 
-from events import kafka_codec, reply
-from events.record import Event, Outgoing, PartitionId, Record
-from events.request import Origin, ReplyAddress
-from events.types import COMPLETED, GENERATION, Topics
+from events import builders
+from events.codecs import kafka_codec
+from events.event import Event, Outgoing, PartitionId, Record
+from events.names import COMPLETED, GENERATION, Topics
+from events.requests import Origin, ReplyAddress
 from functions.dead_lettering import DeadLetters
 from functions.errors import ApiError, AppendFailed
 from functions.ports import BlobStore, Clock, RecordAppender
@@ -74,7 +75,7 @@ class Publisher:
             Unkept: the blob store did not take the data by `until`, several tries at least.
         """
         event = await self._by_reference(event, until)
-        outgoing = reply.terminal_outgoing(event, topics=self.topics, reply=address)
+        outgoing = builders.terminal_outgoing(event, topics=self.topics, reply=address)
         # The caller's record goes first, it is the one somebody waits for.
         errors = await asyncio.gather(*(self._deliver(out) for out in reversed(outgoing)))
         if errors[-1] is not None and event.type == COMPLETED:
@@ -92,7 +93,7 @@ class Publisher:
             return event  # only answers are large
         while True:
             try:
-                return reply.by_reference(event, await asyncio.to_thread(self._blobs.put, data))
+                return builders.by_reference(event, await asyncio.to_thread(self._blobs.put, data))
             except OSError as error:
                 tries += 1
                 self._metrics.blob_failures.inc()
@@ -127,7 +128,7 @@ class Publisher:
 
     def failed(self, origin: Origin, error: ApiError, **more: Any) -> Event:
         """The failed terminal of an error (`source`, `pickspin`, `generation` as in `reply.failed`)."""
-        failure = reply.Failure(
+        failure = builders.Failure(
             code=error.code,
             message=error.message,
             type=error.row.type,
@@ -135,7 +136,7 @@ class Publisher:
             param=error.param,
             src=error.src,
         )
-        return reply.failed(origin, failure, now=self._clock.now(), **more)
+        return builders.failed(origin, failure, now=self._clock.now(), **more)
 
     async def _deliver(self, out: Outgoing) -> Undelivered | None:
         """None: it is in the log."""

@@ -10,13 +10,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, Final, Literal
 
-from events import reply
-from events.cascading import escalated
+from events import builders
+from events.cascade_attribute import escalated
 from events.destinations import is_waited_for, routed_outgoing
+from events.event import Event, PartitionId
+from events.names import SERVICE
 from events.payloads import PickspinData, ProgressData
-from events.record import Event, PartitionId
-from events.request import RoutedRequest
-from events.types import SERVICE
+from events.requests import RoutedRequest
 from functions.errors import ApiError, AppendFailed
 from functions.ports import Clock
 from functions.telemetry import Metrics
@@ -208,8 +208,10 @@ class Runner:
             attempt=run.attempt,
             decision=decision_of(run.request),
         )
-        event = reply.progress(run.request.origin, data, source=self._source, now=self._clock.now())
-        for out in reply.progress_outgoing(event, topics=self._publisher.topics, reply=None):
+        event = builders.progress(
+            run.request.origin, data, source=self._source, now=self._clock.now()
+        )
+        for out in builders.progress_outgoing(event, topics=self._publisher.topics, reply=None):
             self._publisher.send(out)
         log_start(run.request.request_id, service=data.service, attempt=run.attempt)
 
@@ -264,7 +266,7 @@ class Runner:
     def _publish_chunk(
         self, run: Attempt, sequence: int, chunks: Sequence[dict[str, Any]]
     ) -> "Future[PartitionId]":
-        event = reply.chunk(
+        event = builders.chunk(
             run.request.origin,
             chunks,
             generation=run.generation,
@@ -275,7 +277,7 @@ class Runner:
         )
         topics = self._publisher.topics
         return self._publisher.send(
-            reply.chunk_outgoing(event, topics=topics, reply=run.request.reply)
+            builders.chunk_outgoing(event, topics=topics, reply=run.request.reply)
         )
 
     async def _hand_on(self, run: Attempt, end: StepEnd) -> Outcome:
@@ -315,11 +317,11 @@ class Runner:
             attempt=run.attempt,
             decision=decision_of(run.request),
         )
-        told_of = reply.progress(
+        told_of = builders.progress(
             run.request.origin, data, source=self._source, now=self._clock.now()
         )
         own = address if is_waited_for(address, topics) else None
-        for out in reply.progress_outgoing(told_of, topics=topics, reply=own):
+        for out in builders.progress_outgoing(told_of, topics=topics, reply=own):
             self._publisher.send(out)
 
     async def _after_failure(self, run: Attempt, failed: CallFailed) -> Outcome:
@@ -353,7 +355,7 @@ class Runner:
         self._measured.add(generated.seconds, generated.first_s, generated.completion_tokens)
         self._metrics.model_seconds.labels(self._serving.service.slug).observe(generated.seconds)
         self._count("completed")
-        event = reply.completed(
+        event = builders.completed(
             run.request.origin,
             generated.reply,
             self._pickspin(run, "completed", generated.seconds, generated.reply),

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from events.record import PartitionId
+from events.event import PartitionId
 from functions.worker.jobs import Job
 
 _MAX_TENANTS: Final = 10_000

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Final
 
-from events import reply
+from events import builders
+from events.names import BreakerState, ReplicaState
 from events.payloads import ServerInfo, StatusData
-from events.types import BreakerState, ReplicaState
 from functions.ports import Clock
 from functions.worker.measuring import Measured
 from functions.worker.publishing import Publisher
@@ -70,9 +70,9 @@ class StatusReporter:
 
     def publish(self) -> None:
         """Appends one status event, without waiting."""
-        event = reply.status(self.data())
+        event = builders.status(self.data())
         self._publisher.send(
-            reply.status_outgoing(event, topics=self._publisher.topics, replica=self._replica)
+            builders.status_outgoing(event, topics=self._publisher.topics, replica=self._replica)
         )
 
     def data(self) -> StatusData:

@@ -14,7 +14,7 @@ from typing import Any
 
 from kafka.errors import CoordinatorNotAvailableError, KafkaError
 
-from events.record import PartitionId
+from events.event import PartitionId
 from functions.adapters.kafka_admin import KafkaOffsetCommitter
 from functions.errors import StartupFailed
 from functions.offsets import missing

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from events.record import PartitionId, Record
+from events.event import PartitionId, Record
 from functions.adapters.kafka_log import KafkaLog
 from functions.local.broker_kafka import start_kafka
 from functions.ports import Commit

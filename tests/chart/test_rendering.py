@@ -12,7 +12,7 @@ import msgspec
 import pytest
 import yaml
 
-from events.types import Topics
+from events.names import Topics
 from functions.doctor.scaling_checks import OUTAGE_S, retry_budget_s
 from functions.entry import PROCESSES
 from functions.settings import load_settings

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from kafka.errors import KafkaError
 
-from events.record import Record
+from events.event import Record
 from functions.adapters.kafka_offsets import KafkaOffsetReader
 from functions.ports import Commit, Numbers, OffsetReader, RecordLog, TopicSpec
 

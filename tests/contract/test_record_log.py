@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Producer
 
-from events.record import PartitionId, Record
+from events.event import PartitionId, Record
 from functions.adapters.kafka_log import KafkaLog
 from functions.adapters.memory import MemoryLog
 from functions.errors import AppendFailed

@@ -7,8 +7,8 @@ import httpx
 import pytest
 from confluent_kafka import Producer
 
-from events import types
-from events.types import Topics
+from events import names
+from events.names import Topics
 from examples.local_stack import LocalStack
 from functions.adapters.kafka_log import KafkaLog
 from functions.ports import LagReader
@@ -42,7 +42,7 @@ def headers(event_id: str, **more: bytes | None) -> Headers:
         "ce_specversion": b"1.0",
         "ce_id": event_id.encode(),
         "ce_source": b"/foreign",
-        "ce_type": types.REQUEST.encode(),
+        "ce_type": names.REQUEST.encode(),
         "content-type": b"application/json",
     }
     return list((found | more).items())
@@ -64,9 +64,9 @@ def poison(topic: str, partition: int) -> Iterator[Message]:
         BODY,
         headers(f"{name}-address", ce_replytopic=TOPICS.replies.encode(), ce_replypartition=b"77"),
     )
-    for kind in (types.ROUTED, types.COMPLETED, types.FAILED, types.CHUNK, types.PROGRESS):
+    for kind in (names.ROUTED, names.COMPLETED, names.FAILED, names.CHUNK, names.PROGRESS):
         yield None, b'{"pickspin":{"state":[]}}', headers(f"{name}-{kind}", ce_type=kind.encode())
-    for kind in (types.CANCEL, types.STATUS, types.DECISION, types.REVISION):
+    for kind in (names.CANCEL, names.STATUS, names.DECISION, names.REVISION):
         yield None, b'{"at":"yesterday"}', headers(f"{name}-{kind}", ce_type=kind.encode())
     if partition == 0:
         yield b"k", b"x" * 950 * 1024, headers(f"{name}-large")

@@ -10,7 +10,7 @@ import onnx
 import onnxruntime
 import pytest
 
-from events.types import Operation
+from events.names import Operation
 from functions.cli import main
 from router_model import weights
 from router_model.features import prompt_features

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from events import kafka_codec, reply, types
+from events import builders, names
+from events.codecs import kafka_codec
+from events.event import Event, Outgoing
 from events.payloads import PickspinData
-from events.record import Event, Outgoing
-from events.request import Origin
+from events.requests import Origin
 from functions.adapters.clock import FakeClock
 from functions.adapters.memory import MemoryBlobs
 from functions.adapters.sql_store import SqlStore
@@ -42,14 +43,14 @@ def rated(
     """One request: asked, answered by `mine`, and rated; another model's score is a judge's."""
     name, body = f"r{number}", {"messages": [{"role": "user", "content": prompt}]}
     asked = Event(
-        id=name, source="/ingress/t", type=types.REQUEST, time=clock.now().isoformat(), data=json.dumps(body).encode(),
-        datacontenttype="application/json", extensions={types.TENANT: "team" if number % 2 else "default"},
+        id=name, source="/ingress/t", type=names.REQUEST, time=clock.now().isoformat(), data=json.dumps(body).encode(),
+        datacontenttype="application/json", extensions={names.TENANT: "team" if number % 2 else "default"},
     )  # fmt: skip
     happened(store, "infer.requests", asked)
     clock.advance(2)
     about = PickspinData(request_id=name, state="completed", service="mine", model="mine")
     answer = {"choices": [{"message": {"role": "assistant", "content": "four " * 20}}]}
-    done = reply.completed(
+    done = builders.completed(
         Origin(request_id=name), answer, about, source="/m", generation="g", now=clock.now()
     )
     happened(store, "infer.responses", done)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from events.record import Record
+from events.event import Record
 from functions.adapters.memory import MemoryLog
 from functions.dead_lettering import TRIES, DeadLetters
 from functions.errors import AppendFailed

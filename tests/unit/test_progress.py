@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from events.record import PartitionId, Record
+from events.event import PartitionId, Record
 from functions.adapters.clock import FakeClock
 from functions.adapters.memory import MemoryLog
 from functions.ports import Commit, Offsets

@@ -9,12 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from events import kafka_codec, reply, types
+from events import builders
+from events import names as types
+from events.codecs import kafka_codec
+from events.event import Record
+from events.names import ReplicaState, Topics
 from events.payloads import CancelData, RevisionData, StatusData
-from events.record import Record
-from events.request import Origin
-from events.salvaging import salvaged
-from events.types import ReplicaState, Topics
+from events.requests import Origin
+from events.salvage import salvaged
 from functions import registry_tail
 from functions.adapters.clock import FakeClock
 from functions.adapters.memory import MemoryBlobs, MemoryLog
@@ -86,15 +88,15 @@ def test_no_record_makes_a_reader_raise(record: Record) -> None:
 def status_of(service: str) -> Record:
     data = StatusData(service=service, replica="0", state=ReplicaState.READY, at=NOW)
     return kafka_codec.outgoing_record(
-        reply.status_outgoing(reply.status(data), topics=TOPICS, replica="0")
+        builders.status_outgoing(builders.status(data), topics=TOPICS, replica="0")
     )
 
 
 def cancel_of(request_id: str) -> Record:
-    event = reply.cancel(
+    event = builders.cancel(
         Origin(request_id=request_id), CancelData(reason="client"), source="/s", now=NOW
     )
-    return kafka_codec.outgoing_record(reply.cancel_outgoing(event, topics=TOPICS))
+    return kafka_codec.outgoing_record(builders.cancel_outgoing(event, topics=TOPICS))
 
 
 class Odd(Exception):
@@ -121,7 +123,7 @@ def test_a_status_that_nobody_thought_of_is_passed(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_cancel_that_nobody_thought_of_is_passed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(control.reply, "parse_cancel", once(reply.parse_cancel))
+    monkeypatch.setattr(control.reply, "parse_cancel", once(builders.parse_cancel))
     log, seen = MemoryLog(), threading.Event()
     for request_id in ("bad", "good"):
         log.store(cancel_of(request_id))
@@ -153,10 +155,10 @@ def test_a_reply_that_nobody_thought_of_is_passed(monkeypatch: pytest.MonkeyPatc
             dropped=dropped.append,
             poll_s=0.01,
         )
-        event = reply.completed(
+        event = builders.completed(
             Origin(request_id="r1"),
             {},
-            reply.PickspinData(request_id="r1", state="completed"),
+            builders.PickspinData(request_id="r1", state="completed"),
             source="/s",
             generation="g",
             now=NOW,
@@ -175,8 +177,8 @@ def test_a_reply_that_nobody_thought_of_is_passed(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_revision_is_still_read_behind_a_bad_one() -> None:
-    event = reply.revision(RevisionData(service="s", revision="s-2", at=NOW))
-    good = kafka_codec.outgoing_record(reply.revision_outgoing(event, topics=TOPICS))
+    event = builders.revision(RevisionData(service="s", revision="s-2", at=NOW))
+    good = kafka_codec.outgoing_record(builders.revision_outgoing(event, topics=TOPICS))
     tail = ControlTail(MemoryLog, lambda _request_id: None)  # type: ignore[arg-type]
     for record in (Record(topic=TOPICS.control, value=b"\xff"), good):
         tail._take(record)

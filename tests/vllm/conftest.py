@@ -17,13 +17,14 @@ import httpx
 import msgspec
 import pytest
 
-from events import ids, json_codec, kafka_codec, reply
-from events.instants import to_rfc3339
+from events import builders, ids
+from events.builders import Decision, Origin
+from events.codecs import json_codec, kafka_codec
+from events.event import Event
+from events.names import CHUNK, COMPLETED, CORRELATION_ID, FAILED, REQUEST, Topics
 from events.payloads import CancelData
-from events.record import Event
-from events.reply import Decision, Origin
-from events.request import parse_request
-from events.types import CHUNK, COMPLETED, CORRELATION_ID, FAILED, REQUEST, Topics
+from events.requests import parse_request
+from events.timestamps import to_rfc3339
 from functions.adapters.clock import SystemClock
 from functions.adapters.memory import MemoryBlobs, MemoryLog
 from functions.backends import table
@@ -117,18 +118,20 @@ class Stand:
             catalogue="v1",
             stage="keyword",
         )
-        routed = reply.routed(request, decision, now)
-        self.log.store(kafka_codec.outgoing_record(reply.routed_outgoing(routed, request, TOPICS)))
+        routed = builders.routed(request, decision, now)
+        self.log.store(
+            kafka_codec.outgoing_record(builders.routed_outgoing(routed, request, TOPICS))
+        )
         return request_id
 
     def cancel(self, request_id: str) -> None:
-        event = reply.cancel(
+        event = builders.cancel(
             Origin(request_id=request_id),
             CancelData(reason="client"),
             source="/ingress/0",
             now=datetime.now(UTC),
         )
-        self.log.store(kafka_codec.outgoing_record(reply.cancel_outgoing(event, topics=TOPICS)))
+        self.log.store(kafka_codec.outgoing_record(builders.cancel_outgoing(event, topics=TOPICS)))
 
     def events(self, topic: str, request_id: str) -> list[Event]:
         found = [kafka_codec.from_record(record) for record in self.log.records(topic)]

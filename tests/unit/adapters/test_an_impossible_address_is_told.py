@@ -2,7 +2,7 @@
 
 import pytest
 
-from events.record import Record
+from events.event import Record
 from functions.adapters.memory import MemoryLog
 from functions.errors import AppendFailed
 

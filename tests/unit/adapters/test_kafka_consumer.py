@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from confluent_kafka import KafkaError
 
-from events.record import PartitionId, Record
+from events.event import PartitionId, Record
 from functions.adapters import kafka_consumer
 from functions.adapters.kafka_consumer import KafkaGroupConsumer
 from functions.adapters.kafka_log import KafkaLog

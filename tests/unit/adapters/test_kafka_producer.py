@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from confluent_kafka import KafkaError
 
-from events.record import Record
+from events.event import Record
 from functions.adapters import kafka_producer
 from functions.adapters.kafka_producer import MAX_SENDS, KafkaAppender
 from functions.adapters.librdkafka import client_config

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from events.answer_forms import GUIDED, STRUCTURED
-from events.body_checks import check_body
 from events.errors import EventRejected
-from events.refused_fields import REFUSED_FIELDS
-from events.types import Operation
+from events.names import Operation
+from events.openai.answer_forms import GUIDED, STRUCTURED
+from events.openai.body_validation import check_body
+from events.openai.refused_fields import REFUSED_FIELDS
 from functions.backends.field_writing import in_words_of
 from router_model.abilities import lack_of
 from router_model.features import wants_of

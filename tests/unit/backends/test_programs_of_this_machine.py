@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 import xllamacpp
 
-from events.types import Operation
+from events.names import Operation
 from functions.backends import fake_answers, fake_model, llama_server, table, vllm_server
 from functions.backends.arguments import arguments_of
 from functions.errors import StartupFailed

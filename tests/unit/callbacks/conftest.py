@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from events.types import Topics
+from events.names import Topics
 from functions.adapters.clock import FakeClock
 from functions.adapters.memory import MemoryLog
 from functions.adapters.sql_store import SqlStore

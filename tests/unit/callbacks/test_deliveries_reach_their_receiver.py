@@ -3,8 +3,8 @@ import asyncio
 import pytest
 from standardwebhooks import Webhook
 
-from events.kafka_codec import from_record
-from events.types import CALLBACK_FAILED
+from events.codecs.kafka_codec import from_record
+from events.names import CALLBACK_FAILED
 from functions.adapters.clock import SystemClock
 from functions.adapters.webhook_http import WebhookAnswer
 from functions.callbacks.targets import CallbackPolicy

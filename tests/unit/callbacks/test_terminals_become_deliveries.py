@@ -3,11 +3,11 @@ from dataclasses import replace
 
 import pytest
 
-from events import reply, types
-from events.kafka_codec import outgoing_record
+from events import builders, names
+from events.codecs.kafka_codec import outgoing_record
+from events.names import State, Topics
 from events.payloads import PickspinData
-from events.request import Origin
-from events.types import State, Topics
+from events.requests import Origin
 from functions.adapters.clock import FakeClock
 from functions.adapters.memory import MemoryBlobs, MemoryLog
 from functions.adapters.sql_store import SqlStore
@@ -53,12 +53,12 @@ class Desk:
         self.woken += 1
 
     def origin(self, request_id="r1", target="t1", tenant="one"):
-        carried = {types.TENANT: tenant, types.CALLBACK_ID: target}
+        carried = {names.TENANT: tenant, names.CALLBACK_ID: target}
         return Origin(request_id=request_id, carried={k: v for k, v in carried.items() if v})
 
     def completed(self, *, ref=None, answer=None, **origin):
         found = self.origin(**origin)
-        event = reply.completed(
+        event = builders.completed(
             found,
             answer or {"object": "chat.completion", "text": "hello"},
             PickspinData(request_id=found.request_id, state="completed"),
@@ -67,18 +67,20 @@ class Desk:
             now=self.clock.now(),
         )
         if ref is not None:
-            event = reply.by_reference(event, ref or self.blobs.put(event.data))
+            event = builders.by_reference(event, ref or self.blobs.put(event.data))
         self.send(event)
         return event
 
     def failed(self, code, status, **origin):
-        failure = reply.Failure(code=code, message="m", type="server_error", status=status)
+        failure = builders.Failure(code=code, message="m", type="server_error", status=status)
         self.send(
-            reply.failed(self.origin(**origin), failure, source="/recorder", now=self.clock.now())
+            builders.failed(
+                self.origin(**origin), failure, source="/recorder", now=self.clock.now()
+            )
         )
 
     def send(self, event):
-        (out,) = reply.terminal_outgoing(event, topics=TOPICS, reply=None)
+        (out,) = builders.terminal_outgoing(event, topics=TOPICS, reply=None)
         self.log.appender(client="t").append(outgoing_record(out)).result(0)
 
     def run(self):
@@ -138,8 +140,8 @@ def test_an_unhappy_end_says_why(desk, code, status, kind):
 
 def test_a_sender_of_events_hears_the_id_that_it_gave(desk):
     origin = replace(desk.origin("req_1"), event_id="order-7")
-    failure = reply.Failure(code="backend_failed", message="m", type="server_error", status=502)
-    desk.send(reply.failed(origin, failure, source="/recorder", now=desk.clock.now()))
+    failure = builders.Failure(code="backend_failed", message="m", type="server_error", status=502)
+    desk.send(builders.failed(origin, failure, source="/recorder", now=desk.clock.now()))
     assert desk.enqueuer.step(desk.stop, 0.0) == 1
     (delivery,) = desk.store.deliveries("req_1")
     assert json.loads(delivery.body)["data"]["request_id"] == "order-7"

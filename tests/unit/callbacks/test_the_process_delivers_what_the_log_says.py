@@ -4,11 +4,11 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import httpx
 from standardwebhooks import Webhook
 
-from events import reply, types
-from events.kafka_codec import outgoing_record
+from events import builders, names
+from events.codecs.kafka_codec import outgoing_record
+from events.names import Topics
 from events.payloads import PickspinData
-from events.request import Origin
-from events.types import Topics
+from events.requests import Origin
 from functions.adapters.clock import SystemClock
 from functions.adapters.memory import MemoryBlobs, MemoryLog
 from functions.adapters.sql_store import SqlStore
@@ -57,15 +57,15 @@ def test_a_terminal_on_the_log_arrives_signed_and_the_process_drains():
     running = threading.Thread(target=lambda: outcome.append(process.run(stop)))
     running.start()
     try:
-        event = reply.completed(
-            Origin(request_id="r1", carried={types.TENANT: "one", types.CALLBACK_ID: "t1"}),
+        event = builders.completed(
+            Origin(request_id="r1", carried={names.TENANT: "one", names.CALLBACK_ID: "t1"}),
             {"text": "hello"},
             PickspinData(request_id="r1", state="completed"),
             source="/models/slug",
             generation="g",
             now=clock.now(),
         )
-        (out,) = reply.terminal_outgoing(event, topics=TOPICS, reply=None)
+        (out,) = builders.terminal_outgoing(event, topics=TOPICS, reply=None)
         log.appender(client="t").append(outgoing_record(out)).result(0)
         assert server.got_one.wait(10)
         probes = f"http://127.0.0.1:{process.probe_port}"

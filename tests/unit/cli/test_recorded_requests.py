@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from events import kafka_codec, reply, types
+from events import builders, names
+from events.codecs import kafka_codec
+from events.event import Event, Outgoing
 from events.payloads import PickspinData
-from events.record import Event, Outgoing
-from events.request import Origin
+from events.requests import Origin
 from functions.adapters.clock import FakeClock
 from functions.adapters.memory import MemoryBlobs
 from functions.adapters.sql_store import SqlStore
@@ -48,10 +49,10 @@ class Past:
         event = Event(
             id=request_id,
             source="/ingress/t",
-            type=types.REQUEST,
+            type=names.REQUEST,
             time=self.clock.now().isoformat(),
             datacontenttype="application/json",
-            extensions={types.TENANT: more.pop("tenant", "default")},
+            extensions={names.TENANT: more.pop("tenant", "default")},
             data=json.dumps({"messages": [{"role": "user", "content": text}], **more}).encode(),
         )
         self._happened("infer.requests", event)
@@ -67,9 +68,9 @@ class Past:
             state="completed",
             service=model,
             model=model,
-            cost=reply.Cost(usd=usd),
+            cost=builders.Cost(usd=usd),
         )
-        event = reply.completed(
+        event = builders.completed(
             Origin(request_id=request_id),
             answer,
             about,
@@ -80,8 +81,10 @@ class Past:
         self._happened("infer.responses", event)
 
     def failed(self, request_id: str) -> None:
-        failure = reply.Failure(code="backend_failed", message="m", type="server_error", status=502)
-        event = reply.failed(
+        failure = builders.Failure(
+            code="backend_failed", message="m", type="server_error", status=502
+        )
+        event = builders.failed(
             Origin(request_id=request_id), failure, source="/t", now=self.clock.now()
         )
         self._happened("infer.responses", event)
@@ -296,10 +299,10 @@ def test_a_large_prompt_comes_out_of_the_blob_store_and_a_lost_one_is_passed_ove
     event = Event(
         id="large",
         source="/ingress/t",
-        type=types.REQUEST,
+        type=names.REQUEST,
         time=past.clock.now().isoformat(),
         datacontenttype="application/json",
-        extensions={types.DATA_REF: past.blobs.put(body), types.OPERATION: "completions"},
+        extensions={names.DATA_REF: past.blobs.put(body), names.OPERATION: "completions"},
     )
     past._happened("infer.requests", event)
     past.asked("small")

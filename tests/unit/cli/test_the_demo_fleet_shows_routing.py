@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from events.types import Operation
+from events.names import Operation
 from functions.cli import main
 from router_model.catalogue import Catalogue
 from router_model.catalogue_loading import load_catalogue, with_demo_fleet

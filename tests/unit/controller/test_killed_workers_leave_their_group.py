@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from events.types import Topics
+from events.names import Topics
 from functions.adapters.clock import FakeClock
 from functions.adapters.memory import MemoryLog
 from functions.controller.departing import (

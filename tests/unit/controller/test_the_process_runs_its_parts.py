@@ -8,8 +8,9 @@ import urllib.request
 
 import pytest
 
-from events import kafka_codec, reply
-from events.types import REVISION, Topics
+from events import builders
+from events.codecs import kafka_codec
+from events.names import REVISION, Topics
 from functions.adapters.clock import SystemClock
 from functions.adapters.memory import MemoryLog
 from functions.controller import main
@@ -87,7 +88,7 @@ class Process:
 
     def named(self):
         events = [kafka_codec.from_record(each) for each in self.log.records(TOPICS.control)]
-        return [reply.parse_revision(each).revision for each in events if each.type == REVISION]
+        return [builders.parse_revision(each).revision for each in events if each.type == REVISION]
 
 
 def until(condition, patience_s=15.0):

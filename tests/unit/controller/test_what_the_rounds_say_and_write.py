@@ -3,9 +3,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from events import kafka_codec, reply
-from events.record import PartitionId
-from events.types import Topics
+from events import builders
+from events.codecs import kafka_codec
+from events.event import PartitionId
+from events.names import Topics
 from functions.adapters.clock import FakeClock
 from functions.adapters.memory import MemoryLog
 from functions.controller.keeping import ABSENT_S, RETRY_S, OffsetKeeper
@@ -40,7 +41,7 @@ def teller(log, bench):
 
 def said(log):
     events = [kafka_codec.from_record(each) for each in log.records(TOPICS.control)]
-    return [(found.service, found.revision) for found in map(reply.parse_revision, events)]
+    return [(found.service, found.revision) for found in map(builders.parse_revision, events)]
 
 
 def test_the_holder_is_told_at_every_change_and_again_now_and_then(log, teller, bench, knative):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from events.record import PartitionId
+from events.event import PartitionId
 from functions.adapters.kubernetes_memory import MemoryKubernetes
 from functions.doctor import reading
 from functions.doctor.snapshot import instant_of, seconds_of

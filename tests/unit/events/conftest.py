@@ -5,10 +5,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from events import reply, types
+from events import builders, names
+from events.event import Event
 from events.payloads import CancelData
-from events.record import Event
-from events.request import InferenceRequest, parse_request
+from events.requests import InferenceRequest, parse_request
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, 123_000, tzinfo=UTC)
 GENERATION = "7f4df8b2-93f4-4c52-8a0e-0d5f5d1c9c11"
@@ -21,34 +21,34 @@ def _request_event() -> Event:
     return Event(
         id="req_019aa65f2c7b7000a1b2c3d4e5f60718",
         source="/ingress/0",
-        type=types.REQUEST,
+        type=names.REQUEST,
         subject="auto",
         time="2026-11-21T12:00:00.123Z",
         data=BODY,
         extensions={
-            types.OPERATION: "chat",
-            types.EXPIRY_TIME: "2026-11-21T12:01:55.123Z",
-            types.REPLY_TOPIC: "infer.replies",
-            types.REPLY_PARTITION: "0",
-            types.REPLY_EPOCH: "5c1d0f",
-            types.TENANT: "acme",
-            types.PRIORITY: "interactive",
-            types.CALLBACK_ID: "cb_1",
-            types.TRACE_PARENT: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-            types.TRACE_STATE: "vendor=a b,other=1",
+            names.OPERATION: "chat",
+            names.EXPIRY_TIME: "2026-11-21T12:01:55.123Z",
+            names.REPLY_TOPIC: "infer.replies",
+            names.REPLY_PARTITION: "0",
+            names.REPLY_EPOCH: "5c1d0f",
+            names.TENANT: "acme",
+            names.PRIORITY: "interactive",
+            names.CALLBACK_ID: "cb_1",
+            names.TRACE_PARENT: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            names.TRACE_STATE: "vendor=a b,other=1",
         },
     )
 
 
-def _pickspin(request: InferenceRequest, decision: reply.Decision) -> reply.PickspinData:
-    return reply.PickspinData(
+def _pickspin(request: InferenceRequest, decision: builders.Decision) -> builders.PickspinData:
+    return builders.PickspinData(
         request_id=request.request_id,
         state="completed",
         service=decision.service,
         model=decision.model,
         decision=decision.info,
-        timings=reply.Timings(queue_ms=3.5, load_ms=0.0, model_ms=210.25, ttft_ms=40.0),
-        cost=reply.Cost(usd=0.0, gpu_s=0.0),
+        timings=builders.Timings(queue_ms=3.5, load_ms=0.0, model_ms=210.25, ttft_ms=40.0),
+        cost=builders.Cost(usd=0.0, gpu_s=0.0),
         attempt=1,
     )
 
@@ -69,8 +69,8 @@ def request_(request_event: Event) -> InferenceRequest:
 
 
 @pytest.fixture
-def decision() -> reply.Decision:
-    return reply.Decision(
+def decision() -> builders.Decision:
+    return builders.Decision(
         service="smollm2-135m",
         model="SmolLM2-135M-Instruct",
         route_class="low",
@@ -82,11 +82,11 @@ def decision() -> reply.Decision:
 
 @pytest.fixture
 def samples(
-    request_event: Event, request_: InferenceRequest, decision: reply.Decision
+    request_event: Event, request_: InferenceRequest, decision: builders.Decision
 ) -> Mapping[str, Event]:
     """By event type."""
     origin, later = request_.origin, NOW + timedelta(seconds=1)
-    failure = reply.Failure(
+    failure = builders.Failure(
         code="deadline_exceeded",
         message="No answer by the deadline.",
         type="timeout_error",
@@ -113,10 +113,10 @@ def samples(
     pickspin = _pickspin(request_, decision)
     found = [
         request_event,
-        reply.routed(request_, decision, later),
-        reply.progress(
+        builders.routed(request_, decision, later),
+        builders.progress(
             origin,
-            reply.ProgressData(
+            builders.ProgressData(
                 state="routed",
                 service=decision.service,
                 model=decision.model,
@@ -126,7 +126,7 @@ def samples(
             source="/router",
             now=later,
         ),
-        reply.chunk(
+        builders.chunk(
             origin,
             [part],
             generation=GENERATION,
@@ -135,7 +135,7 @@ def samples(
             service=decision.service,
             now=later,
         ),
-        reply.completed(
+        builders.completed(
             origin,
             answer,
             pickspin,
@@ -143,11 +143,11 @@ def samples(
             generation=GENERATION,
             now=later,
         ),
-        reply.failed(origin, failure, source="/recorder", now=later),
-        reply.cancel(origin, CancelData(reason="client"), source="/ingress/0", now=later),
-        reply.callback_failed(
+        builders.failed(origin, failure, source="/recorder", now=later),
+        builders.cancel(origin, CancelData(reason="client"), source="/ingress/0", now=later),
+        builders.callback_failed(
             origin,
-            reply.CallbackFailedData(
+            builders.CallbackFailedData(
                 request_id=request_.request_id,
                 target_id="cb_1",
                 attempts=10,
@@ -155,11 +155,11 @@ def samples(
             ),
             now=later,
         ),
-        reply.status(
-            reply.StatusData(
+        builders.status(
+            builders.StatusData(
                 service=decision.service,
                 replica="0",
-                state=types.ReplicaState.LOADING,
+                state=names.ReplicaState.LOADING,
                 at=later,
                 progress=0.25,
                 eta_s=3.0,
@@ -167,9 +167,9 @@ def samples(
                 concurrency=4,
             )
         ),
-        reply.decision(request_.request_id, decision.service, now=later),
-        reply.revision(
-            reply.RevisionData(service=decision.service, revision="tiny-00002", at=later)
+        builders.decision(request_.request_id, decision.service, now=later),
+        builders.revision(
+            builders.RevisionData(service=decision.service, revision="tiny-00002", at=later)
         ),
     ]
     return {event.type: event for event in found}

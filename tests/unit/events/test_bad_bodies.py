@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import fields
 
-from events import bodies
-from events.body_checks import check_body, without_nulls
+from events.codecs.json_codec import dumps, loads_object
 from events.errors import EventRejected
-from events.json_codec import dumps, loads_object
-from events.refused_fields import REFUSED_FIELDS
-from events.types import Operation
+from events.names import Operation
+from events.openai import bodies
+from events.openai.body_validation import check_body, without_nulls
+from events.openai.refused_fields import REFUSED_FIELDS
 
 USER = {"role": "user", "content": "hi"}
 CHAT = {"messages": [USER]}

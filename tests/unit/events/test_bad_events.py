@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from events import types
+from events import names
 from events.errors import EventRejected
-from events.record import Event
-from events.reply_reading import parse_chunk, parse_terminal
-from events.request import is_reply_topic_allowed, parse_routed
+from events.event import Event
+from events.parsers import parse_chunk, parse_terminal
+from events.requests import is_reply_topic_allowed, parse_routed
 
 
 @pytest.mark.parametrize(
@@ -24,38 +24,38 @@ from events.request import is_reply_topic_allowed, parse_routed
     ],
 )
 def test_row_k27_replies_go_to_listed_topics_only(topic: str, is_allowed: bool) -> None:
-    found = is_reply_topic_allowed(topic, types.Topics(), {"partner.replies"})
+    found = is_reply_topic_allowed(topic, names.Topics(), {"partner.replies"})
     assert found is is_allowed
 
 
 def test_row_k29_a_routed_event_without_correlationid_is_refused(samples: dict[str, Event]) -> None:
-    event = samples[types.ROUTED]
-    extensions = {k: v for k, v in event.extensions.items() if k != types.CORRELATION_ID}
+    event = samples[names.ROUTED]
+    extensions = {k: v for k, v in event.extensions.items() if k != names.CORRELATION_ID}
     with pytest.raises(EventRejected) as caught:
         parse_routed(replace(event, extensions=extensions))
-    assert caught.value.attribute == types.CORRELATION_ID
+    assert caught.value.attribute == names.CORRELATION_ID
 
 
 @pytest.mark.parametrize("attempt", ["0", "-1", "one", "", "9999999999", "\u0663"])
 def test_row_k30_an_impossible_attempt_of_a_chunk_is_refused(
     attempt: str, samples: dict[str, Event]
 ) -> None:
-    event = samples[types.CHUNK]
+    event = samples[names.CHUNK]
     with pytest.raises(EventRejected) as caught:
-        parse_chunk(replace(event, extensions={**event.extensions, types.ATTEMPT: attempt}))
-    assert caught.value.attribute == types.ATTEMPT
+        parse_chunk(replace(event, extensions={**event.extensions, names.ATTEMPT: attempt}))
+    assert caught.value.attribute == names.ATTEMPT
 
 
 @pytest.mark.parametrize("attempt", ["-1", "one"])
 def test_row_k30_an_impossible_attempt_of_a_terminal_is_refused(
     attempt: str, samples: dict[str, Event]
 ) -> None:
-    event = samples[types.COMPLETED]
+    event = samples[names.COMPLETED]
     with pytest.raises(EventRejected):
-        parse_terminal(replace(event, extensions={**event.extensions, types.ATTEMPT: attempt}))
+        parse_terminal(replace(event, extensions={**event.extensions, names.ATTEMPT: attempt}))
 
 
 def test_row_k35_a_routed_event_names_its_service_for_the_reader_to_compare(
     samples: dict[str, Event],
 ) -> None:
-    assert parse_routed(samples[types.ROUTED]).service == "smollm2-135m"
+    assert parse_routed(samples[names.ROUTED]).service == "smollm2-135m"

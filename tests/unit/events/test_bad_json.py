@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from events.codecs.json_codec import dumps, loads, loads_object
 from events.errors import EventRejected
-from events.json_codec import dumps, loads, loads_object
 from events.limits import Limits
 
 REFUSED = {

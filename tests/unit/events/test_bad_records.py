@@ -12,19 +12,20 @@ from datetime import UTC, datetime
 
 import pytest
 
-from events import kafka_codec, types
+from events import names
+from events.codecs import kafka_codec
 from events.dead_letters import dead_letter_record
 from events.errors import EventRejected
+from events.event import Record
 from events.limits import DEFAULT_LIMITS
-from events.record import Record
-from events.request import InferenceRequest, parse_request
+from events.requests import InferenceRequest, parse_request
 
 BODY = b'{"messages":[{"role":"user","content":"hi"}]}'
 HEADERS: dict[str, bytes] = {
     "ce_specversion": b"1.0",
     "ce_id": b"req-1",
     "ce_source": b"/producer",
-    "ce_type": types.REQUEST.encode(),
+    "ce_type": names.REQUEST.encode(),
     "ce_time": b"2026-11-21T12:00:00Z",
     "content-type": b"application/json",
 }
@@ -62,7 +63,7 @@ def event_document(**members: object) -> dict[str, object]:
         "specversion": "1.0",
         "id": "req-1",
         "source": "/producer",
-        "type": types.REQUEST,
+        "type": names.REQUEST,
         "time": "2026-11-21T12:00:00Z",
         "data": json.loads(BODY),
     }
@@ -202,7 +203,7 @@ NOT_A_REQUEST = [
     Row("K4-unknown-type", record(type=b"com.example.other"), "type"),
     Row(
         "K4-type-of-another-version",
-        record(type=types.REQUEST.replace("v1", "v2").encode()),
+        record(type=names.REQUEST.replace("v1", "v2").encode()),
         "type",
     ),
     Row("K15-tombstone", record(None), None, "invalid_body"),
@@ -360,7 +361,7 @@ def parsed(found: Record) -> InferenceRequest:
         ),
         pytest.param(
             replace(record(), headers=tuple(h for h in record().headers if h[0] != "content-type")),
-            lambda r: r.event.datacontenttype == types.JSON,
+            lambda r: r.event.datacontenttype == names.JSON,
             id="no-content-type-is-JSON",
         ),
         pytest.param(
@@ -413,7 +414,7 @@ def test_row_k31_a_resolved_reference_with_another_hash_is_refused() -> None:
     event = kafka_codec.from_record(record(None, dataref=b"blob:" + b"0" * 64, datahash=b"0" * 64))
     with pytest.raises(EventRejected) as caught:
         parse_request(event, default_wait_s=60, body=BODY)
-    assert caught.value.attribute == types.DATA_HASH
+    assert caught.value.attribute == names.DATA_HASH
 
 
 @pytest.mark.parametrize("missing", [1, 0])

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from events import cascading, ids, kafka_codec, reply, types
+from events import builders, cascade_attribute, ids, names
+from events.codecs import kafka_codec
 from events.errors import EventRejected
+from events.event import Event
 from events.payloads import CascadePlace, CascadeState, CascadeUsed, Cost
-from events.record import Event
-from events.request import InferenceRequest, parse_request, parse_routed
+from events.requests import InferenceRequest, parse_request, parse_routed
 
 USED = CascadeUsed(
     service="small", model="Org/Small", outcome="unsure", confidence=0.3, cost=Cost(usd=0.1)
@@ -25,7 +26,7 @@ STATE = CascadeState(
 
 
 def routed(request: InferenceRequest, now: datetime, state: CascadeState | None = STATE) -> Event:
-    decision = reply.Decision(
+    decision = builders.Decision(
         service="small",
         model="Org/Small",
         route_class="low",
@@ -34,11 +35,11 @@ def routed(request: InferenceRequest, now: datetime, state: CascadeState | None 
         catalogue="v1",
         cascade=state,
     )
-    return reply.routed(request, decision, now)
+    return builders.routed(request, decision, now)
 
 
 def through_the_log(event: Event, request: InferenceRequest) -> Event:
-    out = reply.routed_outgoing(event, request, types.Topics())
+    out = builders.routed_outgoing(event, request, names.Topics())
     return kafka_codec.from_record(kafka_codec.outgoing_record(out))
 
 
@@ -47,7 +48,7 @@ def test_the_steps_and_what_they_used_survive_the_log(
 ) -> None:
     first = through_the_log(routed(request_, now), request_)
     assert parse_routed(first).cascade == STATE
-    second = through_the_log(cascading.escalated(first, USED, now=now), request_)
+    second = through_the_log(cascade_attribute.escalated(first, USED, now=now), request_)
     read = parse_routed(second)
     assert read.cascade is not None
     assert read.cascade.used == (USED,)
@@ -61,7 +62,7 @@ def test_the_steps_and_what_they_used_survive_the_log(
         request_.reply,
         request_.body,
     )
-    assert second.get(types.CAUSATION_ID) == first.id
+    assert second.get(names.CAUSATION_ID) == first.id
     assert second.id == ids.derive(request_.request_id, "routed", 1)
     assert second.id != first.id
 
@@ -69,18 +70,18 @@ def test_the_steps_and_what_they_used_survive_the_log(
 def test_after_the_last_step_there_is_nobody_to_hand_on_to(
     request_: InferenceRequest, now: datetime
 ) -> None:
-    last = cascading.escalated(routed(request_, now), USED, now=now)
+    last = cascade_attribute.escalated(routed(request_, now), USED, now=now)
     for event in (last, routed(request_, now, None)):
         with pytest.raises(EventRejected):
-            cascading.escalated(event, USED, now=now)
+            cascade_attribute.escalated(event, USED, now=now)
 
 
 def test_a_caller_cannot_bring_a_cascade_along(request_: InferenceRequest, now: datetime) -> None:
-    forged = cascading.attribute(STATE)
-    extensions = {**request_.event.extensions, types.CASCADE: forged}
+    forged = cascade_attribute.attribute(STATE)
+    extensions = {**request_.event.extensions, names.CASCADE: forged}
     event = replace(request_.event, extensions=extensions)
     request = parse_request(event, default_wait_s=60)
-    assert types.CASCADE not in routed(request, now, None).extensions
+    assert names.CASCADE not in routed(request, now, None).extensions
 
 
 @pytest.mark.parametrize(
@@ -99,7 +100,7 @@ def test_a_cascade_that_is_none_is_refused(
     request_: InferenceRequest, now: datetime, text: str
 ) -> None:
     event = routed(request_, now, None)
-    changed: dict[str, Any] = {**event.extensions, types.CASCADE: text}
+    changed: dict[str, Any] = {**event.extensions, names.CASCADE: text}
     with pytest.raises(EventRejected) as refused:
         parse_routed(replace(event, extensions=changed))
-    assert (refused.value.code, refused.value.attribute) == ("invalid_event", types.CASCADE)
+    assert (refused.value.code, refused.value.attribute) == ("invalid_event", names.CASCADE)

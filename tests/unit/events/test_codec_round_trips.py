@@ -15,12 +15,13 @@ from cloudevents.core.v1.event import CloudEvent
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from events import http_codec, kafka_codec, types
+from events import names
+from events.codecs import http_codec, kafka_codec
 from events.errors import EventRejected
-from events.instants import from_rfc3339, to_rfc3339
-from events.record import Event, Record
+from events.event import Event, Record
+from events.timestamps import from_rfc3339, to_rfc3339
 
-EVERY_TYPE = sorted(types.EVENT_TYPES)
+EVERY_TYPE = sorted(names.EVENT_TYPES)
 VISIBLE = st.text([chr(c) for c in range(0x21, 0x7F)], min_size=1, max_size=128)
 URI = st.text(
     string.ascii_letters + string.digits + "/:?#[]@!$&'()*+,;=._~-", min_size=1, max_size=60
@@ -62,7 +63,7 @@ EVENTS = st.builds(
     subject=st.none() | VISIBLE | TEXTS,
     time=st.none() | TIMES,
     dataschema=st.none() | URI,
-    datacontenttype=st.sampled_from([types.JSON, "text/plain", "application/octet-stream"]),
+    datacontenttype=st.sampled_from([names.JSON, "text/plain", "application/octet-stream"]),
     data=st.none() | st.binary(min_size=1, max_size=100),
     extensions=st.dictionaries(NAMES, VALUES, max_size=6),
 )
@@ -107,7 +108,7 @@ def test_any_json_event_comes_back_identical_from_structured_http(event: Event) 
 @given(EVENTS)
 @settings(deadline=None)
 def test_data_that_is_not_json_travels_in_base64(event: Event) -> None:
-    if event.datacontenttype == types.JSON:
+    if event.datacontenttype == names.JSON:
         return
     headers, body = http_codec.to_http_structured(event)
     assert http_codec.from_http(headers.items(), body) == event
@@ -269,7 +270,7 @@ def test_data_of_a_structured_event_keeps_its_bytes_even_under_an_escaped_name()
     head = b'{"specversion":"1.0","id":"a","source":"/a","type":"t",'
     for name in (b'"data"', b'"d\\u0061ta"'):
         body = head + name + b' : {"a" : 1e5} }'
-        event = http_codec.from_http([("content-type", types.STRUCTURED_JSON)], body)
+        event = http_codec.from_http([("content-type", names.STRUCTURED_JSON)], body)
         assert event.data == b'{"a" : 1e5}'
 
 

@@ -11,27 +11,28 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from events import kafka_codec, reply_reading, request, types
-from events.record import Event, Record
-from events.schema_writing import DATA_TYPES, file_name, schema_text
+from events import names, parsers, requests
+from events.codecs import kafka_codec
+from events.event import Event, Record
+from events.generate_schemas import DATA_TYPES, file_name, schema_text
 
 ROOT = Path(__file__).parents[3]
 GOLDEN = ROOT / "tests" / "golden" / "events"
 VERSIONS = sorted(folder.name for folder in GOLDEN.iterdir() if folder.is_dir())
-EVERY_TYPE = sorted(types.EVENT_TYPES)
+EVERY_TYPE = sorted(names.EVENT_TYPES)
 
 READERS: Mapping[str, Callable[[Event], object]] = {
-    types.REQUEST: lambda event: request.parse_request(event, default_wait_s=60),
-    types.ROUTED: request.parse_routed,
-    types.PROGRESS: reply_reading.parse_progress,
-    types.CHUNK: reply_reading.parse_chunk,
-    types.COMPLETED: reply_reading.parse_terminal,
-    types.FAILED: reply_reading.parse_terminal,
-    types.CANCEL: reply_reading.parse_cancel,
-    types.STATUS: reply_reading.parse_status,
-    types.DECISION: reply_reading.parse_decision,
-    types.REVISION: reply_reading.parse_revision,
-    types.CALLBACK_FAILED: request.Origin.of,
+    names.REQUEST: lambda event: requests.parse_request(event, default_wait_s=60),
+    names.ROUTED: requests.parse_routed,
+    names.PROGRESS: parsers.parse_progress,
+    names.CHUNK: parsers.parse_chunk,
+    names.COMPLETED: parsers.parse_terminal,
+    names.FAILED: parsers.parse_terminal,
+    names.CANCEL: parsers.parse_cancel,
+    names.STATUS: parsers.parse_status,
+    names.DECISION: parsers.parse_decision,
+    names.REVISION: parsers.parse_revision,
+    names.CALLBACK_FAILED: requests.Origin.of,
 }
 
 
@@ -77,11 +78,11 @@ def test_golden_data_satisfies_todays_schema(version: str, event_type: str) -> N
 @pytest.mark.parametrize("event_type", EVERY_TYPE)
 def test_checked_in_schemas_are_what_the_types_say(event_type: str) -> None:
     text = (ROOT / "events" / "schemas" / file_name(event_type)).read_text(encoding="utf-8")
-    assert text == schema_text(event_type), "run: python -m events.schema_writing"
+    assert text == schema_text(event_type), "run: python -m events.generate_schemas"
 
 
 def test_every_event_type_has_a_schema_and_no_file_is_left_over() -> None:
-    assert set(DATA_TYPES) == types.EVENT_TYPES
+    assert set(DATA_TYPES) == names.EVENT_TYPES
     found = {path.name for path in (ROOT / "events" / "schemas").iterdir()}
     assert found == {file_name(event_type) for event_type in DATA_TYPES}
 
@@ -96,5 +97,5 @@ def test_every_event_type_has_a_schema_and_no_file_is_left_over() -> None:
     ],
 )
 def test_the_request_schema_refuses_what_the_checks_refuse(bad: object) -> None:
-    validator = jsonschema.Draft202012Validator(json.loads(schema_text(types.REQUEST)))
+    validator = jsonschema.Draft202012Validator(json.loads(schema_text(names.REQUEST)))
     assert not validator.is_valid(bad)

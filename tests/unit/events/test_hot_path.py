@@ -5,14 +5,15 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from events import kafka_codec, types
-from events.record import Event
+from events import names
+from events.codecs import kafka_codec
+from events.event import Event
 
 BUDGET_S = 60e-6
 CALLS = 100
 
 
-@pytest.mark.parametrize("event_type", [types.REQUEST, types.ROUTED, types.CHUNK, types.COMPLETED])
+@pytest.mark.parametrize("event_type", [names.REQUEST, names.ROUTED, names.CHUNK, names.COMPLETED])
 def test_an_encode_and_a_decode_stay_below_their_budget(
     event_type: str, samples: Mapping[str, Event]
 ) -> None:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from events import http_codec, types
+from events import names
+from events.codecs import http_codec
 from events.errors import EventRejected
 from events.limits import Limits
 
@@ -91,7 +92,7 @@ def test_time_stays_absent_in_structured_form() -> None:
     event = http_codec.from_http(HEADERS, b"{}")
     headers, body = http_codec.to_http_structured(event)
     assert b'"time"' not in body
-    assert headers["content-type"].startswith(types.STRUCTURED_JSON)
+    assert headers["content-type"].startswith(names.STRUCTURED_JSON)
 
 
 @pytest.mark.parametrize(

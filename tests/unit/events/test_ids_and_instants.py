@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from events import ids
 from events.errors import EventRejected
-from events.instants import canonical, from_rfc3339, to_rfc3339
+from events.timestamps import canonical, from_rfc3339, to_rfc3339
 
 NOON = datetime(2026, 11, 21, 12, 0, 0, 123_999, tzinfo=UTC)
 

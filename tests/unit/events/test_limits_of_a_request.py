@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from events import types
-from events.amounts import read_amount
+from events import names
+from events.decimal_text import read_amount
 from events.errors import EventRejected
-from events.record import Event
-from events.request import InferenceRequest, parse_request
+from events.event import Event
+from events.requests import InferenceRequest, parse_request
 
 
 def parsed(
@@ -21,7 +21,7 @@ def parsed(
     event = Event(
         id="req_1",
         source="/shop",
-        type=types.REQUEST,
+        type=names.REQUEST,
         time="2026-11-21T12:00:00Z",
         data=json.dumps(body).encode(),
         extensions=dict(attributes or {}),

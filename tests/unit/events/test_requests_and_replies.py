@@ -7,12 +7,14 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from events import ids, json_codec, reply, types
+from events import builders, ids
+from events import names as types
+from events.codecs import json_codec
 from events.errors import EventRejected
+from events.event import Event
+from events.names import Operation, Priority, State, Topics
 from events.payloads import CancelData
-from events.record import Event
-from events.request import InferenceRequest, Origin, ReplyAddress, parse_request, parse_routed
-from events.types import Operation, Priority, State, Topics
+from events.requests import InferenceRequest, Origin, ReplyAddress, parse_request, parse_routed
 
 TOPICS = Topics("dev.")
 
@@ -118,16 +120,18 @@ def test_a_foreign_request_has_defaults() -> None:
 
 def test_a_resolved_body_replaces_the_data(request_event: Event) -> None:
     body = b'{"messages":[{"role":"user","content":"long"}]}'
-    event = reply.by_reference(replace(request_event, data=body), "blob:" + ids.content_hash(body))
+    event = builders.by_reference(
+        replace(request_event, data=body), "blob:" + ids.content_hash(body)
+    )
     assert event.data is None
     found = parse_request(event, default_wait_s=1, body=body)
     assert found.body == json_codec.loads(body)
 
 
 def test_a_routed_event_carries_the_request_its_bytes_and_the_decision(
-    request_: InferenceRequest, decision: reply.Decision, now: datetime
+    request_: InferenceRequest, decision: builders.Decision, now: datetime
 ) -> None:
-    event = reply.routed(request_, decision, now)
+    event = builders.routed(request_, decision, now)
     found = parse_routed(event)
     assert event.data == request_.event.data
     assert event.id == ids.derive(request_.request_id, "routed")
@@ -153,9 +157,9 @@ def test_a_routed_event_carries_the_request_its_bytes_and_the_decision(
 
 
 def test_the_same_request_is_routed_to_the_same_bytes(
-    request_: InferenceRequest, decision: reply.Decision, now: datetime
+    request_: InferenceRequest, decision: builders.Decision, now: datetime
 ) -> None:
-    assert reply.routed(request_, decision, now) == reply.routed(request_, decision, now)
+    assert builders.routed(request_, decision, now) == builders.routed(request_, decision, now)
 
 
 @pytest.mark.parametrize(
@@ -174,17 +178,17 @@ def test_batch_work_has_its_own_lane(
     request_: InferenceRequest, samples: Mapping[str, Event]
 ) -> None:
     event = samples[types.ROUTED]
-    found = reply.routed_outgoing(event, request_, TOPICS)
+    found = builders.routed_outgoing(event, request_, TOPICS)
     assert (found.topic, found.key) == ("dev.infer.model.smollm2-135m", request_.request_id)
     batch = replace(request_, priority=Priority.BATCH, session="s")
-    found = reply.routed_outgoing(event, batch, TOPICS)
+    found = builders.routed_outgoing(event, batch, TOPICS)
     assert (found.topic, found.key) == ("dev.infer.model.smollm2-135m.batch", "s")
 
 
 def test_a_completed_terminal_is_read(
     samples: Mapping[str, Event], request_: InferenceRequest
 ) -> None:
-    found = reply.parse_terminal(samples[types.COMPLETED])
+    found = builders.parse_terminal(samples[types.COMPLETED])
     assert (found.request_id, found.state, found.status) == (
         request_.request_id,
         State.COMPLETED,
@@ -208,11 +212,11 @@ def test_a_completed_terminal_is_read(
 def test_the_code_of_a_failure_decides_its_state(
     code: str, status: int, state: State, request_: InferenceRequest, now: datetime
 ) -> None:
-    failure = reply.Failure(
+    failure = builders.Failure(
         code=code, message="m", type="server_error", status=status, param="model"
     )
-    event = reply.failed(request_.origin, failure, source="/router", now=now)
-    found = reply.parse_terminal(event)
+    event = builders.failed(request_.origin, failure, source="/router", now=now)
+    found = builders.parse_terminal(event)
     assert (found.state, found.status, found.attempt, found.generation) == (state, status, 0, None)
     assert event.id == ids.derive(request_.request_id, "terminal", state.value)
     error = json_codec.loads_object(event.data or b"")["error"]
@@ -229,9 +233,11 @@ def test_the_code_of_a_failure_decides_its_state(
 def test_whoever_writes_a_terminal_gives_it_the_same_id(
     request_: InferenceRequest, now: datetime
 ) -> None:
-    failure = reply.Failure(code="deadline_exceeded", message="m", type="timeout_error", status=504)
+    failure = builders.Failure(
+        code="deadline_exceeded", message="m", type="timeout_error", status=504
+    )
     events = [
-        reply.failed(request_.origin, failure, source=source, now=now + timedelta(seconds=n))
+        builders.failed(request_.origin, failure, source=source, now=now + timedelta(seconds=n))
         for n, source in enumerate(("/recorder", "/models/a"))
     ]
     assert events[0].id == events[1].id
@@ -239,7 +245,7 @@ def test_whoever_writes_a_terminal_gives_it_the_same_id(
 
 def test_a_large_answer_goes_by_reference(samples: Mapping[str, Event]) -> None:
     event = samples[types.COMPLETED]
-    found = reply.parse_terminal(reply.by_reference(event, "blob:" + "0" * 64))
+    found = builders.parse_terminal(builders.by_reference(event, "blob:" + "0" * 64))
     assert (found.data, found.dataref) == (None, "blob:" + "0" * 64)
     assert found.datahash == ids.content_hash(event.data or b"")
 
@@ -247,19 +253,19 @@ def test_a_large_answer_goes_by_reference(samples: Mapping[str, Event]) -> None:
 def test_chunks_sort_as_text_and_keep_their_objects(samples: Mapping[str, Event]) -> None:
     event = samples[types.CHUNK]
     assert event.get(types.SEQUENCE) == "00000041"
-    found = reply.parse_chunk(event)
+    found = builders.parse_chunk(event)
     assert (found.sequence, found.attempt, found.chunks[0]["id"]) == (41, 1, "chatcmpl-1")
 
 
 def test_progress_cancel_status_and_decision_are_read(
     samples: Mapping[str, Event], request_: InferenceRequest
 ) -> None:
-    progress = reply.parse_progress(samples[types.PROGRESS])
+    progress = builders.parse_progress(samples[types.PROGRESS])
     assert (progress.data.state, progress.data.eta_s, progress.epoch) == ("routed", 4.5, "5c1d0f")
-    cancel = reply.parse_cancel(samples[types.CANCEL])
+    cancel = builders.parse_cancel(samples[types.CANCEL])
     assert (cancel.request_id, cancel.reason) == (request_.request_id, "client")
-    assert reply.parse_status(samples[types.STATUS]).progress == 0.25
-    assert reply.parse_decision(samples[types.DECISION]) == (request_.request_id, "smollm2-135m")
+    assert builders.parse_status(samples[types.STATUS]).progress == 0.25
+    assert builders.parse_decision(samples[types.DECISION]) == (request_.request_id, "smollm2-135m")
 
 
 @pytest.mark.parametrize(
@@ -273,11 +279,11 @@ def test_data_of_another_form_is_refused(
     event_type: str, data: bytes, samples: Mapping[str, Event]
 ) -> None:
     readers = (
-        reply.parse_progress,
-        reply.parse_chunk,
-        reply.parse_terminal,
-        reply.parse_cancel,
-        reply.parse_status,
+        builders.parse_progress,
+        builders.parse_chunk,
+        builders.parse_terminal,
+        builders.parse_cancel,
+        builders.parse_status,
     )
     reader = dict(
         zip(
@@ -295,14 +301,16 @@ def test_readers_accept_fields_and_attributes_of_later_versions(
 ) -> None:
     event = samples[types.PROGRESS]
     data = json_codec.dumps({**json_codec.loads_object(event.data or b""), "later": {"a": 1}})
-    assert reply.parse_progress(having(replace(event, data=data), later="x")).data.state == "routed"
+    assert (
+        builders.parse_progress(having(replace(event, data=data), later="x")).data.state == "routed"
+    )
 
 
 def test_a_status_without_time_zone_is_refused(samples: Mapping[str, Event]) -> None:
     event = samples[types.STATUS]
     data = (event.data or b"").replace(b'.123Z"', b'.123"')
     with pytest.raises(EventRejected):
-        reply.parse_status(replace(event, data=data))
+        builders.parse_status(replace(event, data=data))
 
 
 @pytest.mark.parametrize(
@@ -317,14 +325,14 @@ def test_a_status_without_time_zone_is_refused(samples: Mapping[str, Event]) -> 
 def test_a_malformed_attribute_of_a_reply_is_refused(
     event_type: str, attribute: str, value: str, samples: Mapping[str, Event]
 ) -> None:
-    reader = reply.parse_terminal if event_type == types.COMPLETED else reply.parse_chunk
+    reader = builders.parse_terminal if event_type == types.COMPLETED else builders.parse_chunk
     with pytest.raises(EventRejected) as caught:
         reader(having(samples[event_type], **{attribute: value}))
     assert caught.value.attribute == attribute
 
 
 def test_a_failure_without_data_is_an_internal_one(samples: Mapping[str, Event]) -> None:
-    found = reply.parse_terminal(replace(samples[types.FAILED], data=None))
+    found = builders.parse_terminal(replace(samples[types.FAILED], data=None))
     assert (found.state, found.status) == (State.FAILED, 500)
 
 
@@ -333,7 +341,7 @@ def test_a_failure_that_calls_itself_completed_is_refused(samples: Mapping[str, 
         samples[types.FAILED], data=b'{"status": 502, "pickspin": {"state": "completed"}}'
     )
     with pytest.raises(EventRejected):
-        reply.parse_terminal(event)
+        builders.parse_terminal(event)
 
 
 @pytest.mark.parametrize(
@@ -365,12 +373,12 @@ def test_a_deadline_beyond_the_calendar_is_refused() -> None:
 def test_every_reader_refuses_other_types(samples: Mapping[str, Event]) -> None:
     other = Event(id="a", source="/a", type="t", extensions={types.CORRELATION_ID: "x"})
     for reader in (
-        reply.parse_progress,
-        reply.parse_chunk,
-        reply.parse_terminal,
-        reply.parse_cancel,
-        reply.parse_status,
-        reply.parse_decision,
+        builders.parse_progress,
+        builders.parse_chunk,
+        builders.parse_terminal,
+        builders.parse_cancel,
+        builders.parse_status,
+        builders.parse_decision,
         parse_routed,
     ):
         with pytest.raises(EventRejected) as caught:
@@ -380,17 +388,17 @@ def test_every_reader_refuses_other_types(samples: Mapping[str, Event]) -> None:
 
 def test_a_terminal_goes_to_the_responses_and_to_who_waits(samples: Mapping[str, Event]) -> None:
     event = samples[types.COMPLETED]
-    (only,) = reply.terminal_outgoing(event, topics=TOPICS, reply=None)
+    (only,) = builders.terminal_outgoing(event, topics=TOPICS, reply=None)
     assert (only.topic, only.key, only.partition) == (
         "dev.infer.responses",
         event.get(types.CORRELATION_ID),
         None,
     )
     waiting = ReplyAddress(topic="dev.infer.replies", partition=2, epoch="e")
-    first, second = reply.terminal_outgoing(event, topics=TOPICS, reply=waiting)
+    first, second = builders.terminal_outgoing(event, topics=TOPICS, reply=waiting)
     assert (first, second.topic, second.partition) == (only, "dev.infer.replies", 2)
     public = ReplyAddress(topic="dev.infer.responses")
-    assert reply.terminal_outgoing(event, topics=TOPICS, reply=public) == (only,)
+    assert builders.terminal_outgoing(event, topics=TOPICS, reply=public) == (only,)
 
 
 def test_progress_and_chunks_go_to_who_waits_or_to_the_public_topic(
@@ -398,21 +406,23 @@ def test_progress_and_chunks_go_to_who_waits_or_to_the_public_topic(
 ) -> None:
     waiting = ReplyAddress(topic="dev.infer.replies", partition=2)
     chunk, progress = samples[types.CHUNK], samples[types.PROGRESS]
-    assert reply.chunk_outgoing(chunk, topics=TOPICS, reply=waiting).topic == "dev.infer.replies"
-    assert reply.chunk_outgoing(chunk, topics=TOPICS, reply=None).topic == "dev.infer.progress"
-    topics = [out.topic for out in reply.progress_outgoing(progress, topics=TOPICS, reply=waiting)]
+    assert builders.chunk_outgoing(chunk, topics=TOPICS, reply=waiting).topic == "dev.infer.replies"
+    assert builders.chunk_outgoing(chunk, topics=TOPICS, reply=None).topic == "dev.infer.progress"
+    topics = [
+        out.topic for out in builders.progress_outgoing(progress, topics=TOPICS, reply=waiting)
+    ]
     assert topics == ["dev.infer.progress", "dev.infer.replies"]
-    assert len(reply.progress_outgoing(progress, topics=TOPICS, reply=None)) == 1
+    assert len(builders.progress_outgoing(progress, topics=TOPICS, reply=None)) == 1
 
 
 def test_status_decision_and_cancel_have_their_keys(samples: Mapping[str, Event]) -> None:
-    status = reply.status_outgoing(samples[types.STATUS], topics=TOPICS, replica="0")
+    status = builders.status_outgoing(samples[types.STATUS], topics=TOPICS, replica="0")
     assert (status.topic, status.key) == ("dev.infer.status", "smollm2-135m/0")
-    decision = reply.decision_outgoing(samples[types.DECISION], topics=TOPICS)
+    decision = builders.decision_outgoing(samples[types.DECISION], topics=TOPICS)
     assert decision.key == f"decision/{samples[types.REQUEST].id}"
-    cancel = reply.cancel_outgoing(samples[types.CANCEL], topics=TOPICS)
+    cancel = builders.cancel_outgoing(samples[types.CANCEL], topics=TOPICS)
     assert (cancel.topic, cancel.key) == ("dev.infer.control", samples[types.REQUEST].id)
-    revision = reply.revision_outgoing(samples[types.REVISION], topics=TOPICS)
+    revision = builders.revision_outgoing(samples[types.REVISION], topics=TOPICS)
     assert (revision.topic, revision.key) == ("dev.infer.control", "smollm2-135m")
 
 
@@ -426,7 +436,7 @@ def test_a_cancel_has_the_same_id_however_often_it_is_asked(
     request_: InferenceRequest, now: datetime
 ) -> None:
     first, second = (
-        reply.cancel(request_.origin, CancelData(reason=reason), source="/ingress/0", now=now)
+        builders.cancel(request_.origin, CancelData(reason=reason), source="/ingress/0", now=now)
         for reason in ("client", "deadline")  # type: ignore[arg-type]
     )
     assert first.id == second.id

@@ -6,19 +6,19 @@ from datetime import datetime
 
 import pytest
 
-from events import reply, types
+from events import builders, names
 from events.errors import EventRejected
-from events.identity import content_of, request_id_of
+from events.event import Event
 from events.payloads import CancelData
-from events.record import Event
-from events.request import InferenceRequest, Origin, parse_request, parse_routed
+from events.request_identity import content_of, request_id_of
+from events.requests import InferenceRequest, Origin, parse_request, parse_routed
 
 
 def sent(event_id: str = "order-7", source: str = "/shop", **extensions: str) -> Event:
     return Event(
         id=event_id,
         source=source,
-        type=types.REQUEST,
+        type=names.REQUEST,
         time="2026-11-21T12:00:00.123Z",
         data=b'{"messages":[{"role":"user","content":"hi"}]}',
         extensions=extensions,
@@ -62,24 +62,24 @@ def test_a_request_id_that_is_none_is_refused() -> None:
     assert request_id_of(sent(requestid="a b")) == request_id_of(sent())
 
 
-def following(request: InferenceRequest, decision: reply.Decision, now: datetime) -> list[Event]:
+def following(request: InferenceRequest, decision: builders.Decision, now: datetime) -> list[Event]:
     """An event of every type that follows from a request."""
     origin = request.origin
-    failure = reply.Failure(code="backend_failed", message="m", type="server_error", status=502)
-    about = reply.ProgressData(state="routed", service="s", model="m")
-    pickspin = reply.PickspinData(request_id=request.request_id, state="completed")
+    failure = builders.Failure(code="backend_failed", message="m", type="server_error", status=502)
+    about = builders.ProgressData(state="routed", service="s", model="m")
+    pickspin = builders.PickspinData(request_id=request.request_id, state="completed")
     return [
-        reply.routed(request, decision, now),
-        reply.progress(origin, about, source="/router", now=now),
-        reply.chunk(origin, [{}], generation="g", sequence=0, attempt=1, service="s", now=now),
-        reply.completed(origin, {}, pickspin, source="/models/s", generation="g", now=now),
-        reply.failed(origin, failure, source="/models/s", now=now),
-        reply.cancel(origin, CancelData(reason="client"), source="/x", now=now),
+        builders.routed(request, decision, now),
+        builders.progress(origin, about, source="/router", now=now),
+        builders.chunk(origin, [{}], generation="g", sequence=0, attempt=1, service="s", now=now),
+        builders.completed(origin, {}, pickspin, source="/models/s", generation="g", now=now),
+        builders.failed(origin, failure, source="/models/s", now=now),
+        builders.cancel(origin, CancelData(reason="client"), source="/x", now=now),
     ]
 
 
 def test_everything_that_follows_has_the_senders_id_and_the_requests(
-    decision: reply.Decision, now: datetime
+    decision: builders.Decision, now: datetime
 ) -> None:
     request = parse_request(sent(tenant="a"), default_wait_s=60)
     for event in following(request, decision, now):
@@ -93,7 +93,7 @@ def test_what_follows_from_our_own_doors_names_one_id_only(samples: Mapping[str,
 
 
 def test_two_requests_of_one_id_have_no_event_in_common(
-    decision: reply.Decision, now: datetime
+    decision: builders.Decision, now: datetime
 ) -> None:
     first, second = (
         {event.id for event in following(parse_request(found, default_wait_s=60), decision, now)}
@@ -103,21 +103,21 @@ def test_two_requests_of_one_id_have_no_event_in_common(
 
 
 def test_readers_of_ends_and_of_routed_requests_know_both_ids(
-    decision: reply.Decision, now: datetime
+    decision: builders.Decision, now: datetime
 ) -> None:
     request = parse_request(sent(), default_wait_s=60)
     made = {event.type: event for event in following(request, decision, now)}
-    for kind in types.TERMINAL_TYPES:
-        terminal = reply.parse_terminal(made[kind])
+    for kind in names.TERMINAL_TYPES:
+        terminal = builders.parse_terminal(made[kind])
         assert (terminal.request_id, terminal.correlation_id) == (request.request_id, "order-7")
         assert b'"request_id":"order-7"' in (terminal.data or b"")
-    routed = parse_routed(made[types.ROUTED])
+    routed = parse_routed(made[names.ROUTED])
     assert (routed.request_id, routed.origin) == (request.request_id, request.origin)
-    assert reply.parse_cancel(made[types.CANCEL]).request_id == request.request_id
+    assert builders.parse_cancel(made[names.CANCEL]).request_id == request.request_id
 
 
 def test_content_is_the_same_inline_and_by_reference() -> None:
     event = sent()
-    assert content_of(event) == content_of(reply.by_reference(event, "blob:" + "0" * 64))
+    assert content_of(event) == content_of(builders.by_reference(event, "blob:" + "0" * 64))
     assert content_of(event) != content_of(replace(event, data=b"{}"))
     assert content_of(event) != content_of(replace(event, subject="smol"))

@@ -4,12 +4,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from events import json_codec
-from events.body_checks import as_typed, check_body
+from events.codecs import json_codec
 from events.errors import EventRejected
-from events.record import Event
-from events.request import parse_request
-from events.types import REQUEST, Operation
+from events.event import Event
+from events.names import REQUEST, Operation
+from events.openai.body_validation import as_typed, check_body
+from events.requests import parse_request
 
 CHAT = {"messages": [{"role": "user", "content": "hi"}]}
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from events.body_checks import check_body
-from events.http_codec import from_http
-from events.json_codec import loads
-from events.request import parse_request
-from events.types import Operation
+from events.codecs.http_codec import from_http
+from events.codecs.json_codec import loads
+from events.names import Operation
+from events.openai.body_validation import check_body
+from events.requests import parse_request
 
 REQUESTS = Path(__file__).parents[3] / "examples" / "requests"
 OPERATIONS = {"completions.json": Operation.COMPLETIONS, "embeddings.json": Operation.EMBEDDINGS}

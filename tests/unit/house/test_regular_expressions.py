@@ -295,7 +295,7 @@ def test_the_expressions_are_found() -> None:
     names = {use.name for use in ALL}
     assert {
         "router_model/task_detection.py:_CODE",
-        "events/attributes.py:_URI_REFERENCE",
+        "events/codecs/attributes.py:_URI_REFERENCE",
         "functions/callbacks/targets.py:_URL",
         "classifier low",
     } <= names

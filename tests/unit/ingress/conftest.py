@@ -15,11 +15,12 @@ import msgspec
 import pytest
 import uvicorn
 
-from events import kafka_codec, reply, types
+from events import builders, names
+from events.codecs import kafka_codec
+from events.event import Event, Outgoing, Record
+from events.names import Topics
 from events.payloads import DecisionInfo, PickspinData, ProgressData
-from events.record import Event, Outgoing, Record
-from events.request import InferenceRequest, parse_request
-from events.types import Topics
+from events.requests import InferenceRequest, parse_request
 from functions.adapters.clock import SystemClock
 from functions.adapters.memory import MemoryBlobs, MemoryLog
 from functions.adapters.sql_store import SqlStore
@@ -65,14 +66,14 @@ Script = Callable[["Worker", InferenceRequest], Sequence[Outgoing]]
 
 def answer_of(request: InferenceRequest, text: str = "hello") -> dict[str, Any]:
     """The OpenAI object that the scripted worker answers with."""
-    if request.operation is types.Operation.EMBEDDINGS:
+    if request.operation is names.Operation.EMBEDDINGS:
         return {
             "object": "list",
             "model": "org/embed-1",
             "data": [{"object": "embedding", "index": 0, "embedding": [0.5]}],
             "usage": {"prompt_tokens": 1, "total_tokens": 1},
         }
-    if request.operation is types.Operation.COMPLETIONS:
+    if request.operation is names.Operation.COMPLETIONS:
         choice: dict[str, Any] = {
             "index": 0,
             "text": text,
@@ -153,18 +154,18 @@ class Worker:
         while not self._stop.is_set():
             for record in self._tail.poll(0.02):
                 event = kafka_codec.from_record(record)
-                if event.type == types.REQUEST:
+                if event.type == names.REQUEST:
                     parsed = self.requests[event.id] = self._parsed(event)
                     self.seen.append(event)
                     self._keep(record)
                     self.send(*self.script(self, parsed))
                 else:
                     self._keep(record)
-                if event.type == types.CANCEL and event.subject in self.requests:
+                if event.type == names.CANCEL and event.subject in self.requests:
                     if self.on_cancel is not None:
                         self.send(*self.on_cancel(self, self.requests[event.subject]))
                         continue
-                    late = reply.parse_cancel(event).reason == "deadline"
+                    late = builders.parse_cancel(event).reason == "deadline"
                     code = "deadline_exceeded" if late else "cancelled"
                     self.send(*self.failed(self.requests[event.subject], code))
 
@@ -174,15 +175,15 @@ class Worker:
         self.store.record_batch([change])
 
     def _parsed(self, event: Event) -> InferenceRequest:
-        ref = event.get(types.DATA_REF)
+        ref = event.get(names.DATA_REF)
         body = None if ref is None else self.blobs.get(ref, limit_bytes=10**8)
         return parse_request(event, default_wait_s=60.0, body=body)
 
     # What scripts are made of
     def progress(self, request: InferenceRequest, state: str = "routed") -> tuple[Outgoing, ...]:
         data = ProgressData(state=state, service="smol", model="smol", decision=DECISION)  # type: ignore[arg-type]
-        event = reply.progress(request.origin, data, source="/router", now=self.clock.now())
-        return reply.progress_outgoing(event, topics=TOPICS, reply=request.reply)
+        event = builders.progress(request.origin, data, source="/router", now=self.clock.now())
+        return builders.progress_outgoing(event, topics=TOPICS, reply=request.reply)
 
     def chunk(
         self,
@@ -193,7 +194,7 @@ class Worker:
         generation: str = "g1",
         attempt: int = 1,
     ) -> tuple[Outgoing, ...]:
-        event = reply.chunk(
+        event = builders.chunk(
             request.origin,
             [chunk_of(request, text)],
             generation=generation,
@@ -202,12 +203,12 @@ class Worker:
             service="smol",
             now=self.clock.now(),
         )
-        return tuple(_as_tuple(reply.chunk_outgoing(event, topics=TOPICS, reply=request.reply)))
+        return tuple(_as_tuple(builders.chunk_outgoing(event, topics=TOPICS, reply=request.reply)))
 
     def completed(
         self, request: InferenceRequest, text: str = "hello", *, generation: str = "g1"
     ) -> tuple[Outgoing, ...]:
-        event = reply.completed(
+        event = builders.completed(
             request.origin,
             answer_of(request, text),
             PickspinData(
@@ -216,25 +217,27 @@ class Worker:
                 service="smol",
                 model="smol",
                 decision=DECISION,
-                timings=reply.Timings(queue_ms=1.5, load_ms=0.0, model_ms=4.0),
-                cost=reply.Cost(usd=0.0001, gpu_s=0.1),
+                timings=builders.Timings(queue_ms=1.5, load_ms=0.0, model_ms=4.0),
+                cost=builders.Cost(usd=0.0001, gpu_s=0.1),
                 attempt=1,
             ),
             source="/models/smol",
             generation=generation,
             now=self.clock.now(),
         )
-        return reply.terminal_outgoing(event, topics=TOPICS, reply=request.reply)
+        return builders.terminal_outgoing(event, topics=TOPICS, reply=request.reply)
 
     def failed(
         self, request: InferenceRequest, code: str, message: str = "it went wrong"
     ) -> tuple[Outgoing, ...]:
         error = ApiError(code, message)
-        failure = reply.Failure(
+        failure = builders.Failure(
             code=code, message=message, type=error.row.type, status=error.status
         )
-        event = reply.failed(request.origin, failure, source="/models/smol", now=self.clock.now())
-        return reply.terminal_outgoing(event, topics=TOPICS, reply=request.reply)
+        event = builders.failed(
+            request.origin, failure, source="/models/smol", now=self.clock.now()
+        )
+        return builders.terminal_outgoing(event, topics=TOPICS, reply=request.reply)
 
 
 def _as_tuple(found: Any) -> tuple[Outgoing, ...]:

@@ -6,7 +6,7 @@ from concurrent.futures import Future
 
 import pytest
 
-from events.record import PartitionId
+from events.event import PartitionId
 from functions.errors import AppendFailed
 from functions.ingress.accepting import acknowledged
 

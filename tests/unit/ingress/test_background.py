@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from events.instants import from_rfc3339
+from events.timestamps import from_rfc3339
 from functions.errors import AppendFailed
 from functions.ingress.identity import Keys
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from events import types
-from events.instants import to_rfc3339
+from events import names
+from events.timestamps import to_rfc3339
 from functions.ingress.identity import Keys
 
 pytestmark = pytest.mark.anyio
@@ -21,7 +21,7 @@ def binary(**more: str) -> dict[str, str]:
         "ce-specversion": "1.0",
         "ce-id": "order-1",
         "ce-source": "/shop",
-        "ce-type": types.REQUEST,
+        "ce-type": names.REQUEST,
         **{f"ce-{name}": value for name, value in more.items()},
     }
 
@@ -43,7 +43,7 @@ async def test_a_structured_event_is_the_same(rig: Any, chat: Any) -> None:
         "specversion": "1.0",
         "id": "order-2",
         "source": "/shop",
-        "type": types.REQUEST,
+        "type": names.REQUEST,
         "datacontenttype": "application/json",
         "data": chat,
     }
@@ -101,7 +101,7 @@ async def test_an_allowed_reply_topic_is_taken(rig: Any, chat: Any) -> None:
     [
         {"ce-id": ""},
         {"ce-type": "io.pickspin.inference.request.v9"},
-        {"ce-type": types.COMPLETED},
+        {"ce-type": names.COMPLETED},
         {"ce-specversion": "0.3"},
         {"ce-expirytime": "yesterday"},
         {"ce-operation": "translate"},

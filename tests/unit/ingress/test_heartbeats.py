@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from events.types import ReplicaState
+from events.names import ReplicaState
 from functions.ingress.heartbeats import MOST_NEWS, Heartbeats
 from functions.settings import IngressSettings
 from router_model.registry import Registry, ReplicaStatus

@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import pytest
 
-from events import types
+from events import names
 from functions.ingress.identity import Keys
 
 pytestmark = pytest.mark.anyio
@@ -20,7 +20,7 @@ def event(event_id: str = "order-1", source: str = "/shop", **more: str) -> dict
         "ce-specversion": "1.0",
         "ce-id": event_id.replace("%", "%25"),  # headers of events are percent-encoded
         "ce-source": source,
-        "ce-type": types.REQUEST,
+        "ce-type": names.REQUEST,
         **{f"ce-{name}": value for name, value in more.items()},
     }
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from events import types
+from events import names
 from events.limits import MAX_BODY_BYTES
 from functions.errors import StartupFailed
 from functions.ingress.held_bodies import BodyRoom, HeldBody
@@ -17,7 +17,7 @@ from functions.settings import load_settings
 pytestmark = pytest.mark.anyio
 
 CHAT = "/v1/chat/completions"
-EVENT = {"ce-id": "1", "ce-source": "/s", "ce-type": types.REQUEST, "ce-specversion": "1.0"}
+EVENT = {"ce-id": "1", "ce-source": "/s", "ce-type": names.REQUEST, "ce-specversion": "1.0"}
 
 
 def with_photo(size: int) -> dict[str, Any]:
@@ -51,7 +51,7 @@ async def test_so_it_does_through_the_other_doors(rig: Any, door: str) -> None:
         path, headers, sent = "/v1/responses", {}, {"input": [{"role": "user", "content": [image]}]}
     elif door == "structured":
         attributes = {name.removeprefix("ce-"): value for name, value in EVENT.items()}
-        headers = {"content-type": types.STRUCTURED_JSON}
+        headers = {"content-type": names.STRUCTURED_JSON}
         sent = {**attributes, "datacontenttype": "application/json", "data": body}
     async with rig.client() as client:
         raw = json.dumps(sent).encode()

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from events.request import parse_request
+from events.requests import parse_request
 
 pytestmark = pytest.mark.anyio
 HEADERS = {

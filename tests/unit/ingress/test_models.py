@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace as replace_entry
 
+from events.names import BreakerState, ReplicaState
 from events.payloads import ServerInfo
-from events.types import BreakerState, ReplicaState
 from functions.ingress.identity import Keys
 from router_model.catalogue import Backend, Cascade, Service
 from router_model.registry import Registry, ReplicaStatus

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from openai.types.responses import Response, ResponseItemList
 
-from events import reply
+from events import builders
+from events.event import Outgoing
+from events.names import Topics
 from events.payloads import PickspinData
-from events.record import Outgoing
-from events.request import InferenceRequest
-from events.types import Topics
+from events.requests import InferenceRequest
 from functions.errors import ApiError
 from functions.ingress.responses_input import to_chat
 from functions.settings import IngressSettings, Settings
@@ -42,7 +42,7 @@ def says(message: dict[str, Any], finish: str = "stop", **more: Any) -> Any:
             "choices": [choice],
             "usage": usage | more.get("usage", {}),
         }
-        event = reply.completed(
+        event = builders.completed(
             request.origin,
             answer,
             PickspinData(request_id=request.request_id, state="completed"),
@@ -52,7 +52,7 @@ def says(message: dict[str, Any], finish: str = "stop", **more: Any) -> Any:
         )
         return (
             *worker.progress(request),
-            *reply.terminal_outgoing(event, topics=Topics(), reply=request.reply),
+            *builders.terminal_outgoing(event, topics=Topics(), reply=request.reply),
         )
 
     return script
@@ -195,15 +195,15 @@ async def test_so_does_a_refusal_of_a_field(
 async def test_a_model_servers_error_names_the_callers_path_and_keeps_its_words(rig: Any) -> None:
     def script(worker: Any, request: InferenceRequest) -> Sequence[Outgoing]:
         error = ApiError("invalid_value", "content is too odd", param="messages.[2].content")
-        failure = reply.Failure(
+        failure = builders.Failure(
             code=error.code,
             message=error.message,
             type=error.row.type,
             status=400,
             param=error.param,
         )
-        event = reply.failed(request.origin, failure, source="/m", now=worker.clock.now())
-        return reply.terminal_outgoing(event, topics=Topics(), reply=request.reply)
+        event = builders.failed(request.origin, failure, source="/m", now=worker.clock.now())
+        return builders.terminal_outgoing(event, topics=Topics(), reply=request.reply)
 
     rig.worker.script = script
     items = [USER, call(1), call(2), output(1), output(2)]

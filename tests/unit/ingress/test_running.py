@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from events import ids, reply
-from events.record import Record
+from events import builders, ids
+from events.event import Record
 from functions.errors import AppendFailed
 from functions.ingress.admission import Outstanding
 from functions.ingress.running import EndsTail, Running
@@ -81,7 +81,7 @@ async def test_an_answer_that_travelled_by_reference_is_fetched(rig: Any, chat: 
         found = []
         for out in worker.completed(request, "x" * 400_000):
             ref = rig.deps.blobs.put(out.event.data)
-            found.append(replace(out, event=reply.by_reference(out.event, ref)))
+            found.append(replace(out, event=builders.by_reference(out.event, ref)))
         return found
 
     rig.worker.script = by_reference
@@ -98,7 +98,7 @@ async def test_an_answer_whose_reference_leads_nowhere_is_a_typed_failure(
     def lost(worker: Any, request: Any) -> Any:
         ref = f"blob:{ids.content_hash(b'lost')}"
         out = worker.completed(request)[-1]
-        return [replace(out, event=reply.by_reference(out.event, ref))]
+        return [replace(out, event=builders.by_reference(out.event, ref))]
 
     rig.worker.script = lost
     async with rig.client() as client:

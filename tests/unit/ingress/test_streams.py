@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from events import types
-from events.types import ReplicaState
+from events import names
+from events.names import ReplicaState
 from functions.ingress.http_protocol import watch_reader
 from router_model.registry import Registry, ReplicaStatus
 
@@ -180,7 +180,7 @@ async def test_a_client_that_leaves_frees_its_waiter_and_cancels_the_work(
         await asyncio.wait([task])
         await eventually(lambda: not len(rig.deps.waiters), 1.0)
         cancel = await eventually(lambda: rig.events_on("infer.control"), 1.0)
-    assert cancel[0].type == types.CANCEL
+    assert cancel[0].type == names.CANCEL
     assert b"disconnected" in cancel[0].data
 
 
@@ -243,7 +243,7 @@ async def test_what_lies_unread_in_the_systems_buffers_ends_its_generation_too(
             await eventually(lambda: rig.worker.seen)
             await eventually(lambda: not len(rig.deps.waiters), 10.0)
             await eventually(lambda: rig.events_on("infer.control"))
-            assert rig.events_on("infer.control")[0].type == types.CANCEL
+            assert rig.events_on("infer.control")[0].type == names.CANCEL
 
 
 async def test_a_silent_connection_is_asked_whether_its_client_is_there() -> None:

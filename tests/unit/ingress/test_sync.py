@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from events import types
-from events.instants import from_rfc3339
+from events import names
+from events.timestamps import from_rfc3339
 from functions.errors import AppendFailed
 
 pytestmark = pytest.mark.anyio
@@ -45,7 +45,7 @@ async def test_the_request_event_says_what_the_wire_page_says(rig: Any, chat: An
             },
         )
     event = rig.worker.seen[0]
-    assert event.type == types.REQUEST
+    assert event.type == names.REQUEST
     assert event.subject == "smol"
     assert event.source == "/ingress/test-0"
     assert event.get("operation") == "chat"
@@ -141,7 +141,7 @@ async def test_the_deadline_answers_504_that_is_not_retried_and_cancels_the_work
     assert answer.json()["error"]["code"] == "deadline_exceeded"
     assert answer.headers["x-should-retry"] == "false"
     cancel = rig.events_on("infer.control")[0]
-    assert cancel.type == types.CANCEL
+    assert cancel.type == names.CANCEL
     assert cancel.subject == rig.worker.seen[0].id
     assert b"deadline" in cancel.data
 

@@ -11,8 +11,8 @@ import httpx
 import pytest
 from starlette.responses import Response
 
-from events import types
-from events.types import State
+from events import names as types
+from events.names import State
 from functions.errors import ApiError, StoreFailed
 from functions.ingress.guarding import Guard
 from functions.ingress.identity import Keys

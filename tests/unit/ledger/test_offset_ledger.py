@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from events.record import PartitionId
+from events.event import PartitionId
 from functions.ledger import METADATA_BYTES, Ledger, PartitionLedger, decode, encode
 from functions.ports import Commit
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from events.record import Record
-from events.types import Topics
+from events.event import Record
+from events.names import Topics
 from functions.adapters.kafka_log import KafkaLog
 from functions.environment import child_environ
 from functions.errors import StartupFailed

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from events.record import Record
+from events.event import Record
 from functions.adapters.kafka_log import KafkaLog
 from functions.errors import StartupFailed
 from functions.local import broker_kafka

@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from events.kafka_codec import from_record
-from events.record import PartitionId, Record
-from events.reply_reading import StatusData, parse_status
-from events.types import BreakerState, ReplicaState, Topics
+from events.codecs.kafka_codec import from_record
+from events.event import PartitionId, Record
+from events.names import BreakerState, ReplicaState, Topics
+from events.parsers import StatusData, parse_status
 from functions.adapters.clock import FakeClock
 from functions.adapters.memory import MemoryLog
 from functions.local.announcing import Journal

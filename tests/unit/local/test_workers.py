@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from events.types import BreakerState, ReplicaState
+from events.names import BreakerState, ReplicaState
 from functions.adapters.clock import FakeClock
 from functions.local import workers
 from functions.local.announcing import Journal

@@ -5,14 +5,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from events import reply, types
-from events.instants import to_rfc3339
-from events.kafka_codec import from_record, outgoing_record, to_record
+from events import builders, names
+from events.builders import parse_terminal
+from events.codecs.kafka_codec import from_record, outgoing_record, to_record
+from events.event import Event
+from events.names import Topics
 from events.payloads import CancelData, PickspinData, ProgressData
-from events.record import Event
-from events.reply import parse_terminal
-from events.request import Origin, ReplyAddress
-from events.types import Topics
+from events.requests import Origin, ReplyAddress
+from events.timestamps import to_rfc3339
 from functions.adapters.clock import FakeClock
 from functions.adapters.memory import MemoryBlobs, MemoryLog
 from functions.adapters.sql_store import SqlStore
@@ -83,13 +83,13 @@ class Stage:
     def request(self, request_id="r1", wait_s=60.0, source="/ingress/0", **extensions):
         """A producer's request, as a record on the log."""
         extensions.setdefault(
-            types.EXPIRY_TIME, to_rfc3339(self.clock.now() + timedelta(seconds=wait_s))
+            names.EXPIRY_TIME, to_rfc3339(self.clock.now() + timedelta(seconds=wait_s))
         )
         body = extensions.pop("body", {"messages": [{"role": "user", "content": "hello"}]})
         event = Event(
             id=request_id,
             source=source,
-            type=types.REQUEST,
+            type=names.REQUEST,
             subject="auto",
             time=to_rfc3339(self.clock.now()),
             data=json.dumps(body).encode(),
@@ -101,14 +101,14 @@ class Stage:
 
     def routed(self, request_id="r1", state="routed"):
         data = ProgressData(state=state, service="slug", model="model")
-        event = reply.progress(
+        event = builders.progress(
             Origin(request_id=request_id), data, source="/router", now=self.clock.now()
         )
-        (out,) = reply.progress_outgoing(event, topics=TOPICS, reply=None)
+        (out,) = builders.progress_outgoing(event, topics=TOPICS, reply=None)
         self.send(out)
 
     def answered(self, request_id="r1", ref=False):
-        event = reply.completed(
+        event = builders.completed(
             Origin(request_id=request_id),
             {"text": "hello"},
             PickspinData(request_id=request_id, state="completed"),
@@ -117,18 +117,18 @@ class Stage:
             now=self.clock.now(),
         )
         if ref:
-            event = reply.by_reference(event, self.blobs.put(event.data))
-        (out,) = reply.terminal_outgoing(event, topics=TOPICS, reply=None)
+            event = builders.by_reference(event, self.blobs.put(event.data))
+        (out,) = builders.terminal_outgoing(event, topics=TOPICS, reply=None)
         self.send(out)
 
     def cancelled(self, request_id="r1", reason="client"):
-        event = reply.cancel(
+        event = builders.cancel(
             Origin(request_id=request_id),
             CancelData(reason=reason),
             source="/t",
             now=self.clock.now(),
         )
-        self.send(reply.cancel_outgoing(event, topics=TOPICS))
+        self.send(builders.cancel_outgoing(event, topics=TOPICS))
 
     def record_all(self):
         """Until nothing is left to read."""

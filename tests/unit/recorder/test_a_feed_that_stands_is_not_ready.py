@@ -4,8 +4,8 @@ import threading
 
 import httpx
 
-from events.record import Record
-from events.types import Topics
+from events.event import Record
+from events.names import Topics
 from functions.adapters.clock import SystemClock
 from functions.adapters.memory import MemoryBlobs, MemoryLog
 from functions.adapters.sql_store import SqlStore

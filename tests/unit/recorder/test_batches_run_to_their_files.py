@@ -4,11 +4,11 @@ from datetime import timedelta
 
 import pytest
 
-from events import reply
-from events.kafka_codec import from_record
+from events import builders
+from events.codecs.kafka_codec import from_record
+from events.names import Priority
 from events.payloads import PickspinData
-from events.request import parse_request
-from events.types import Priority
+from events.requests import parse_request
 from functions.recorder.batch_lines import line_request_id, read_lines
 from functions.recorder.batches import BatchLimits, BatchRunner
 from functions.recorder.verdicts import SETTLE_S
@@ -101,15 +101,15 @@ class Desk:
         for row in self.store.batch_requests(f"batch_{number}"):
             if row.state.is_terminal or row.id not in known:
                 continue
-            origin = reply.Origin(request_id=row.id)
+            origin = builders.Origin(request_id=row.id)
             now = self.stage.clock.now()
             if row.id in fail:
-                failure = reply.Failure(
+                failure = builders.Failure(
                     code="backend_failed", message="m", type="server_error", status=502
                 )
-                event = reply.failed(origin, failure, source="/models/slug", now=now)
+                event = builders.failed(origin, failure, source="/models/slug", now=now)
             else:
-                event = reply.completed(
+                event = builders.completed(
                     origin,
                     {"object": "chat.completion", "for": row.id},
                     PickspinData(request_id=row.id, state="completed"),
@@ -117,7 +117,7 @@ class Desk:
                     generation="g",
                     now=now,
                 )
-            (out,) = reply.terminal_outgoing(event, topics=TOPICS, reply=None)
+            (out,) = builders.terminal_outgoing(event, topics=TOPICS, reply=None)
             self.stage.send(out)
         self.stage.record_all()
 

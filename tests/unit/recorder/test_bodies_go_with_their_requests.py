@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from events import reply, types
-from events.instants import to_rfc3339
-from events.kafka_codec import to_record
-from events.record import Event
+from events import builders, names
+from events.codecs.kafka_codec import to_record
+from events.event import Event
+from events.timestamps import to_rfc3339
 from functions.adapters.blob_dir import DirBlobs
 from functions.adapters.sql_store import SqlStore
 from functions.errors import BlobMissing
@@ -36,13 +36,13 @@ class Bodies(Stage):
 
     def ask(self, request_id: str, body: bytes = BODY, **extensions: str) -> str:
         """A request whose body travels by reference, recorded; returns the reference."""
-        extensions[types.EXPIRY_TIME] = to_rfc3339(self.clock.now() + timedelta(seconds=60))
+        extensions[names.EXPIRY_TIME] = to_rfc3339(self.clock.now() + timedelta(seconds=60))
         event = Event(
-            id=request_id, source="/ingress/0", type=types.REQUEST, subject="auto", data=body,
+            id=request_id, source="/ingress/0", type=names.REQUEST, subject="auto", data=body,
             time=to_rfc3339(self.clock.now()), extensions=extensions,
         )  # fmt: skip
         ref = self.blobs.put(body)
-        sent = to_record(reply.by_reference(event, ref), topic=TOPICS.requests, key=request_id)
+        sent = to_record(builders.by_reference(event, ref), topic=TOPICS.requests, key=request_id)
         self.appender.append(sent).result(0)
         self.record_all()
         return ref
@@ -145,9 +145,9 @@ def test_a_prompt_that_is_not_kept_goes_with_its_end(tmp_path: Path, is_told: bo
 
 def test_a_reference_that_is_none_of_ours_is_not_noted(stage: Bodies) -> None:
     event = Event(
-        id="r1", source="/x", type=types.REQUEST, subject="auto", data=BODY,
+        id="r1", source="/x", type=names.REQUEST, subject="auto", data=BODY,
         time=to_rfc3339(stage.clock.now()),
-        extensions={types.DATA_REF: "file:///etc/passwd"},
+        extensions={names.DATA_REF: "file:///etc/passwd"},
     )  # fmt: skip
     stage.appender.append(to_record(event, topic=TOPICS.requests, key="r1")).result(0)
     stage.record_all()

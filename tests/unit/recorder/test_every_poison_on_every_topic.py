@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from events import types
-from events.record import Record
-from events.types import State
+from events import names
+from events.event import Record
+from events.names import State
 from functions.adapters.clock import FakeClock
 from functions.callbacks.enqueueing import Enqueuer
 from functions.recorder.recording import recorded_topics
@@ -89,4 +89,4 @@ def test_poison_holds_up_neither_recorder_nor_callbacks(stage, topic):
 
 def test_the_poison_holds_events_of_every_kind_that_is_recorded(stage):
     kinds = {dict(record.headers)["ce_type"].decode() for record in events_of_every_kind(stage)}
-    assert kinds == {types.REQUEST, types.PROGRESS, types.COMPLETED, types.CANCEL}
+    assert kinds == {names.REQUEST, names.PROGRESS, names.COMPLETED, names.CANCEL}

@@ -6,10 +6,10 @@ from datetime import timedelta
 
 import pytest
 
-from events import types
-from events.kafka_codec import to_record
-from events.record import Event
-from events.types import State
+from events import names
+from events.codecs.kafka_codec import to_record
+from events.event import Event
+from events.names import State
 from functions.errors import StoreFailed
 from functions.recorder import reaper
 from functions.recorder.batch_lines import line_request_id, read_lines
@@ -167,7 +167,7 @@ def untimed_request(stage):
     event = Event(
         id="untimed",
         source="/ingress/0",
-        type=types.REQUEST,
+        type=names.REQUEST,
         data=json.dumps({"messages": GOOD}).encode(),
     )
     return to_record(event, topic=TOPICS.requests, key="untimed")

@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from events.kafka_codec import from_record
-from events.types import State
+from events.codecs.kafka_codec import from_record
+from events.names import State
 from functions.errors import AppendFailed
 from functions.recorder.changes import change_of
 from functions.recorder.reaper import CHECK_S, REPEAT_S

@@ -1,8 +1,8 @@
 import json
 from dataclasses import replace
 
-from events import reply
-from events.types import State
+from events import builders
+from events.names import State
 from functions.errors import ApiError, StoreFailed
 from functions.recorder.verdicts import terminal_of
 from functions.telemetry import Metrics
@@ -133,7 +133,7 @@ def test_ends_after_the_end_are_counted_by_what_differs(stage):
     stage.record_all()
     stage.answered("r1")
     expired = terminal_of(stage.store.request("r1"), ApiError("deadline_exceeded", "m"), START)
-    (out,) = reply.terminal_outgoing(expired, topics=TOPICS, reply=None)
+    (out,) = builders.terminal_outgoing(expired, topics=TOPICS, reply=None)
     stage.send(out)
     stage.record_all()
     count = metrics.registry.get_sample_value

@@ -6,11 +6,11 @@ from datetime import timedelta
 import httpx
 import pytest
 
-from events import types
-from events.instants import to_rfc3339
-from events.kafka_codec import to_record
-from events.record import Event
-from events.types import State, Topics
+from events import names
+from events.codecs.kafka_codec import to_record
+from events.event import Event
+from events.names import State, Topics
+from events.timestamps import to_rfc3339
 from functions.adapters.clock import SystemClock
 from functions.adapters.memory import MemoryBlobs, MemoryLog
 from functions.adapters.sql_store import SqlStore
@@ -50,10 +50,10 @@ def test_a_foreign_request_for_a_service_that_never_wakes_expires_within_two_sec
         event = Event(
             id="r1",
             source="/producer",
-            type=types.REQUEST,
+            type=names.REQUEST,
             time=to_rfc3339(clock.now()),
             data=json.dumps(body).encode(),
-            extensions={types.EXPIRY_TIME: to_rfc3339(deadline)},
+            extensions={names.EXPIRY_TIME: to_rfc3339(deadline)},
         )
         record = to_record(event, topic=TOPICS.requests, key="r1")
         log.appender(client="t").append(record).result(0)

@@ -6,10 +6,10 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from events import types
-from events.instants import to_rfc3339
-from events.record import Event
-from events.types import Topics
+from events import names
+from events.event import Event
+from events.names import Topics
+from events.timestamps import to_rfc3339
 from functions.adapters.clock import FakeClock
 from functions.adapters.memory import MemoryBlobs, MemoryLog
 from functions.router.handler import RouterPolicy
@@ -71,17 +71,17 @@ def request_event(now: datetime, topics: Topics) -> Callable[..., Event]:
         *, model: str | None = None, ext: dict[str, str | None] | None = None, **fields: object
     ) -> Event:
         extensions: dict[str, str | None] = {
-            types.EXPIRY_TIME: to_rfc3339(now + timedelta(seconds=100)),
-            types.REPLY_TOPIC: topics.replies,
-            types.REPLY_PARTITION: "1",
-            types.REPLY_EPOCH: "e1",
-            types.TENANT: "acme",
+            names.EXPIRY_TIME: to_rfc3339(now + timedelta(seconds=100)),
+            names.REPLY_TOPIC: topics.replies,
+            names.REPLY_PARTITION: "1",
+            names.REPLY_EPOCH: "e1",
+            names.TENANT: "acme",
             **(ext or {}),
         }
         event = Event(
             id="req_1",
             source="/ingress/0",
-            type=types.REQUEST,
+            type=names.REQUEST,
             subject="auto",
             time=to_rfc3339(now),
             data=BODY if model is None else BODY.replace(b"auto", model.encode()),

@@ -3,7 +3,7 @@
 import threading
 from typing import Any
 
-from events.record import PartitionId, Record
+from events.event import PartitionId, Record
 from functions.adapters.memory import MemoryLog
 from functions.lifecycle import StopFlag
 from functions.ports import Commit

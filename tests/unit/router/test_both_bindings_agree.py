@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from events import types
-from events.kafka_codec import to_record
-from events.record import Event, Record
+from events import names as types
+from events.codecs.kafka_codec import to_record
+from events.event import Event, Record
 from functions.adapters.clock import FakeClock
 from functions.lifecycle import StopFlag
 from functions.router.app import create_app

@@ -5,9 +5,9 @@ from datetime import datetime
 
 import pytest
 
-from events import types
-from events.record import Event
-from events.request import parse_routed
+from events import names
+from events.event import Event
+from events.requests import parse_routed
 from functions.router.handler import RouterPolicy, handle
 from router_model.catalogue import Catalogue
 from router_model.catalogue_loading import dump_catalogue, load_catalogue, with_demo_fleet
@@ -44,10 +44,10 @@ def test_a_plan_of_the_callers_own_is_dropped(
     request_event: Callable[..., Event], fleet: Catalogue, now: datetime, policy: RouterPolicy
 ) -> None:
     forged = '{"name":"x","plan":[{"service":"sim-large","model":"sim-large"}]}'
-    event = request_event(model="sim-large", ext={types.CASCADE: forged})
+    event = request_event(model="sim-large", ext={names.CASCADE: forged})
     out = handle(event, fleet, Registry(), now, policy=policy)
-    assert out[0].event.type == types.ROUTED
-    assert types.CASCADE not in out[0].event.extensions
+    assert out[0].event.type == names.ROUTED
+    assert names.CASCADE not in out[0].event.extensions
 
 
 def test_room_is_kept_for_what_the_steps_will_add(
@@ -58,7 +58,7 @@ def test_room_is_kept_for_what_the_steps_will_add(
             model=model, ext={f"pad{n}": "x" * (padding // 10) for n in range(10)}
         )
         out = handle(event, fleet, Registry(), now, policy=policy)
-        return out[0].event.type == types.ROUTED
+        return out[0].event.type == names.ROUTED
 
     most = max(size for size in range(11_000, 13_500, 50) if fits(size, "sim-large"))
     assert fits(most, "sim-large")

@@ -7,10 +7,10 @@ from datetime import datetime
 import msgspec
 import pytest
 
-from events import types
-from events.record import Event, Outgoing
-from events.reply import parse_progress
-from events.request import parse_routed
+from events import names
+from events.builders import parse_progress
+from events.event import Event, Outgoing
+from events.requests import parse_routed
 from functions.router.handler import RouterPolicy, handle
 from functions.worker.accounting import decision_of
 from router_model.catalogue import Catalogue
@@ -37,13 +37,13 @@ def test_a_routed_event_and_its_progress_name_the_stage(
 
 
 def test_a_caller_cannot_name_the_stage(request_event: Make, routed: Handle) -> None:
-    sent = request_event(model="real", ext={types.ROUTE_STAGE: "mine"})
+    sent = request_event(model="real", ext={names.ROUTE_STAGE: "mine"})
     assert parse_routed(routed(sent)[0].event).route_stage == "no_keyword"
 
 
 def test_an_event_of_before_has_no_stage(request_event: Make, routed: Handle) -> None:
     event = routed(request_event(model="real"))[0].event
-    known = {n: v for n, v in event.extensions.items() if n != types.ROUTE_STAGE}
+    known = {n: v for n, v in event.extensions.items() if n != names.ROUTE_STAGE}
     assert parse_routed(replace(event, extensions=known)).route_stage == ""
 
 

@@ -6,9 +6,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from events.kafka_codec import to_record
-from events.record import Event, Record
-from events.types import Topics
+from events.codecs.kafka_codec import to_record
+from events.event import Event, Record
+from events.names import Topics
 from functions.adapters.clock import FakeClock
 from functions.adapters.memory import MemoryLog
 from functions.errors import AppendFailed

@@ -5,11 +5,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from events.kafka_codec import outgoing_record
+from events.builders import decision, decision_outgoing, status, status_outgoing
+from events.codecs.kafka_codec import outgoing_record
+from events.event import Record
+from events.names import ReplicaState, Topics
 from events.payloads import ServerInfo, StatusData
-from events.record import Record
-from events.reply import decision, decision_outgoing, status, status_outgoing
-from events.types import ReplicaState, Topics
 from functions.adapters.memory import MemoryLog
 from functions.registry_tail import RegistryFold, RegistryTail
 

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from msgspec.structs import replace as replace_in
 
-from events import ids, types
-from events.kafka_codec import outgoing_record
-from events.record import Event, Outgoing
-from events.reply import parse_progress, parse_terminal
-from events.reply_reading import parse_decision
-from events.request import parse_routed
-from events.types import Priority, ReplicaState, State, Topics
+from events import ids, names
+from events.builders import parse_progress, parse_terminal
+from events.codecs.kafka_codec import outgoing_record
+from events.event import Event, Outgoing
+from events.names import Priority, ReplicaState, State, Topics
+from events.parsers import parse_decision
+from events.requests import parse_routed
 from functions.router.handler import RouterPolicy, handle
 from router_model.catalogue import Catalogue
 from router_model.registry import Registry, ReplicaStatus
@@ -66,7 +66,7 @@ def test_the_routed_event_is_the_contracts(
     assert request.reply is not None
     assert (request.reply.partition, request.reply.epoch) == (1, "e1")
     assert request.tenant == "acme"
-    assert made.get(types.CAUSATION_ID) == "req_1"
+    assert made.get(names.CAUSATION_ID) == "req_1"
 
 
 def test_progress_says_where_and_when(request_event: Make, routed: Handle, now: datetime) -> None:
@@ -81,7 +81,7 @@ def test_progress_says_where_and_when(request_event: Make, routed: Handle, now: 
 
 
 def test_a_session_keeps_its_key(request_event: Make, routed: Handle) -> None:
-    out = routed(request_event(model="real", ext={types.PARTITION_KEY: "session-7"}))
+    out = routed(request_event(model="real", ext={names.PARTITION_KEY: "session-7"}))
     assert out[0].key == "session-7"
     assert out[1].key == "req_1"
 
@@ -89,14 +89,14 @@ def test_a_session_keeps_its_key(request_event: Make, routed: Handle) -> None:
 def test_a_request_without_reply_partition_tells_only_the_progress_topic(
     request_event: Make, routed: Handle, topics: Topics
 ) -> None:
-    ext = {types.REPLY_TOPIC: None, types.REPLY_PARTITION: None, types.REPLY_EPOCH: None}
+    ext = {names.REPLY_TOPIC: None, names.REPLY_PARTITION: None, names.REPLY_EPOCH: None}
     assert topics.replies not in {out.topic for out in routed(request_event(ext=ext))}
 
 
 def test_batch_work_takes_the_batch_lane(
     request_event: Make, routed: Handle, topics: Topics
 ) -> None:
-    out = routed(request_event(model="real", ext={types.PRIORITY: "batch"}))
+    out = routed(request_event(model="real", ext={names.PRIORITY: "batch"}))
     assert out[0].topic == topics.model_batch("real")
 
 
@@ -108,17 +108,17 @@ def test_a_task_sets_lane_and_time_where_the_request_does_not(
     request = parse_routed(first.event)
     assert request.deadline == now + timedelta(seconds=60)
     assert request.priority is Priority.BATCH
-    urgent = routed(request_event(model="nightly", ext={types.PRIORITY: "interactive"}))[0]
+    urgent = routed(request_event(model="nightly", ext={names.PRIORITY: "interactive"}))[0]
     assert urgent.topic == topics.model("real")
 
 
 def test_a_task_caps_the_answer_and_nobody_else_does(request_event: Make, routed: Handle) -> None:
     """The body goes on as sent: the cap is an attribute."""
-    event = request_event(model="nightly", ext={types.MAX_TOKENS: "9999"})
+    event = request_event(model="nightly", ext={names.MAX_TOKENS: "9999"})
     made = routed(event)[0].event
     assert parse_routed(made).max_tokens == 1024
     assert made.data == event.data
-    explicit = routed(request_event(model="real", ext={types.MAX_TOKENS: "1"}))[0].event
+    explicit = routed(request_event(model="real", ext={names.MAX_TOKENS: "1"}))[0].event
     assert parse_routed(explicit).max_tokens is None
 
 
@@ -136,7 +136,7 @@ def failing(now: datetime) -> Registry:
         now,
         state=ReplicaState.FAILED,
         failed_starts=3,
-        breaker=types.BreakerState.OPEN,
+        breaker=names.BreakerState.OPEN,
         message="the weights are gone",
     )
 
@@ -149,7 +149,7 @@ def test_a_stand_in_says_for_whom(
     failing: Registry,
 ) -> None:
     chained = replace_in(catalogue, fallbacks={"real": ("sim-large", "sim-small")})
-    event = request_event(model="nick", ext={types.ASKED_MODEL: "forged"})
+    event = request_event(model="nick", ext={names.ASKED_MODEL: "forged"})
     out = handle(event, chained, failing, now, policy=policy)
     request = parse_routed(out[0].event)
     assert (request.service, request.model, request.named_model) == ("sim-large",) * 2 + ("real",)
@@ -170,7 +170,7 @@ def test_a_request_says_whether_another_model_may_answer(
     attribute: str | None,
     status: int | None,
 ) -> None:
-    out = routed(request_event(model="real", ext={types.FALLBACK: attribute}), failing)
+    out = routed(request_event(model="real", ext={names.FALLBACK: attribute}), failing)
     if status is None:
         assert parse_routed(out[0].event).route_reason == "fallback"
     else:
@@ -183,9 +183,9 @@ def test_requests_of_one_session_go_to_one_service(
     wide = replace_in(catalogue, affinity_margin=1.0)
 
     def service(session: str, request_id: str) -> str | None:
-        event = request_event(model="real", id=request_id, ext={types.PARTITION_KEY: session})
+        event = request_event(model="real", id=request_id, ext={names.PARTITION_KEY: session})
         made = handle(event, wide, Registry(), now, policy=policy)
-        return made[0].event.get(types.SERVICE)
+        return made[0].event.get(names.SERVICE)
 
     first = {f"s{n}": service(f"s{n}", f"req_{n}") for n in range(20)}
     assert {"real", "real--vllm"} == set(first.values())
@@ -195,7 +195,7 @@ def test_requests_of_one_session_go_to_one_service(
 def test_where_auto_sent_a_session_is_remembered_once(
     request_event: Make, routed: Handle, topics: Topics
 ) -> None:
-    event = request_event(ext={types.PARTITION_KEY: "s1"})
+    event = request_event(ext={names.PARTITION_KEY: "s1"})
     *_, remembered = routed(event)
     session = ids.of_session("acme", "s1")
     assert (remembered.topic, remembered.key) == (topics.status, f"decision/{session}")
@@ -203,7 +203,7 @@ def test_where_auto_sent_a_session_is_remembered_once(
     known = Registry(decisions=dict([parse_decision(remembered.event)]))
     again = routed(replace(event, id="req_2"), known)
     assert [out.key for out in again if out.topic == topics.status] == ["decision/req_2"]
-    named = routed(request_event(model="real", ext={types.PARTITION_KEY: "s1"}))
+    named = routed(request_event(model="real", ext={names.PARTITION_KEY: "s1"}))
     assert [out.key for out in named if out.topic == topics.status] == ["decision/req_1"]
 
 
@@ -225,7 +225,7 @@ def test_a_conversation_without_a_session_is_remembered_from_its_second_turn(
     assert len(second) == 1
     (name,) = second
     third = routed(turn(5), Registry(decisions={name: "sim-large"}))
-    assert third[0].event.get(types.SERVICE) == "sim-large"
+    assert third[0].event.get(names.SERVICE) == "sim-large"
     assert remembered(third) == {}
 
 
@@ -239,13 +239,13 @@ def test_a_turn_of_a_remembered_session_goes_where_the_last_one_went(
     ]
     event = request_event(
         data=json.dumps({"model": "auto", "messages": turns}).encode(),
-        ext={types.PARTITION_KEY: "s1"},
+        ext={names.PARTITION_KEY: "s1"},
     )
     gone = {
         slug: routed(event, Registry(decisions={ids.of_session("acme", "s1"): slug}))
         for slug in ("real", "sim-large", "sim-small")
     }
-    assert {slug: out[0].event.get(types.SERVICE) for slug, out in gone.items()} == {
+    assert {slug: out[0].event.get(names.SERVICE) for slug, out in gone.items()} == {
         "real": "real", "sim-large": "sim-large", "sim-small": "sim-small",
     }  # fmt: skip
 
@@ -271,14 +271,14 @@ def test_a_body_that_asks_for_tools_is_refused_by_a_model_that_lists_traits_with
 
 
 def test_an_absent_deadline_is_set(request_event: Make, routed: Handle, now: datetime) -> None:
-    made = routed(request_event(ext={types.EXPIRY_TIME: None}))[0].event
+    made = routed(request_event(ext={names.EXPIRY_TIME: None}))[0].event
     assert parse_routed(made).deadline == now + timedelta(seconds=3600)
 
 
 def test_a_foreign_producer_needs_no_time_operation_or_tenant(
     request_event: Make, routed: Handle
 ) -> None:
-    event = Event(id="order-7", source="urn:shop", type=types.REQUEST, data=request_event().data)
+    event = Event(id="order-7", source="urn:shop", type=names.REQUEST, data=request_event().data)
     assert parse_routed(routed(event)[0].event).origin.correlation_id == "order-7"
 
 
@@ -291,11 +291,11 @@ def test_a_replay_repeats_the_decision_with_the_same_ids(
     request_event: Make, routed: Handle, now: datetime
 ) -> None:
     first = routed(request_event())
-    chosen = first[0].event.get(types.SERVICE)
+    chosen = first[0].event.get(names.SERVICE)
     other = "sim-small" if chosen != "sim-small" else "sim-medium"
     again = routed(request_event(), replace(Registry(), decisions={"req_1": other}))
-    assert again[0].event.get(types.SERVICE) == other
-    assert again[0].event.get(types.ROUTE_REASON) == "replay"
+    assert again[0].event.get(names.SERVICE) == other
+    assert again[0].event.get(names.ROUTE_REASON) == "replay"
     assert [out.event.id for out in again] == [out.event.id for out in first]
 
 
@@ -304,13 +304,13 @@ def test_a_replay_goes_to_its_service_even_when_that_is_unhealthy(
 ) -> None:
     failed = ReplicaStatus(service="real", replica="0", state=ReplicaState.FAILED, at=now)
     registry = replace(Registry().apply(failed), decisions={"req_1": "real"})
-    assert routed(request_event(model="real"), registry)[0].event.get(types.SERVICE) == "real"
+    assert routed(request_event(model="real"), registry)[0].event.get(names.SERVICE) == "real"
 
 
 def test_a_profile_changes_the_choice(request_event: Make, routed: Handle) -> None:
     hard = b'{"model":"auto","messages":[{"role":"user","content":"prove it"}]}'
     chosen = {
-        profile: routed(request_event(data=hard, ext={types.PROFILE: profile}))[0].event.subject
+        profile: routed(request_event(data=hard, ext={names.PROFILE: profile}))[0].event.subject
         for profile in ("quality", "cost")
     }
     assert chosen["quality"] == "sim-large"
@@ -333,7 +333,7 @@ def test_a_passed_deadline_ends_expired(
         ("nobody", {}, 404, "model_not_found"),
         ("../etc", {}, 404, "model_not_found"),
         ("vectors", {}, 400, "capability_missing"),
-        ("auto", {types.PROFILE: "best"}, 400, "invalid_value"),
+        ("auto", {names.PROFILE: "best"}, 400, "invalid_value"),
     ],
 )
 def test_what_cannot_be_routed_gets_a_failed_reply_and_no_dead_letter(
@@ -367,20 +367,20 @@ def test_what_nobody_waits_for_at_the_line_waits_for_a_model_that_recovers(
     registry = reported(
         now,
         state=ReplicaState.READY,
-        breaker=types.BreakerState.OPEN,
+        breaker=names.BreakerState.OPEN,
         retry_at=now + timedelta(seconds=20),
     )
     named = {"model": "real"}
     assert parse_terminal(routed(request_event(**named), registry)[0].event).status == 503
-    background = {types.REPLY_TOPIC: None, types.REPLY_PARTITION: None}
+    background = {names.REPLY_TOPIC: None, names.REPLY_PARTITION: None}
     out = routed(request_event(**named, ext=background), registry)
-    assert out[0].event.type == types.ROUTED
+    assert out[0].event.type == names.ROUTED
 
 
 def test_a_reply_that_listens_on_the_response_topic_is_sent_once(
     request_event: Make, routed: Handle, topics: Topics
 ) -> None:
-    ext = {types.REPLY_TOPIC: topics.responses, types.REPLY_PARTITION: None}
+    ext = {names.REPLY_TOPIC: topics.responses, names.REPLY_PARTITION: None}
     out = routed(request_event(model="nobody", ext=ext))
     assert [found.topic for found in out] == [topics.responses]
 
@@ -388,7 +388,7 @@ def test_a_reply_that_listens_on_the_response_topic_is_sent_once(
 def test_an_allowed_further_reply_topic_is_used(
     request_event: Make, catalogue: Catalogue, now: datetime, policy: RouterPolicy
 ) -> None:
-    ext = {types.REPLY_TOPIC: "shop.answers", types.REPLY_PARTITION: None}
+    ext = {names.REPLY_TOPIC: "shop.answers", names.REPLY_PARTITION: None}
     event = request_event(model="nobody", ext=ext)
     allowing = replace(policy, reply_topics=frozenset({"shop.answers"}))
     out = handle(event, catalogue, Registry(), now, policy=allowing)
@@ -396,7 +396,7 @@ def test_an_allowed_further_reply_topic_is_used(
 
 
 def test_each_routing_counts_one_hop(request_event: Make, routed: Handle) -> None:
-    assert routed(request_event(ext={types.HOPS: "2"}))[0].event.get(types.HOPS) == "3"
+    assert routed(request_event(ext={names.HOPS: "2"}))[0].event.get(names.HOPS) == "3"
 
 
 def test_a_resolved_body_is_decided_on_but_not_copied(
@@ -404,11 +404,11 @@ def test_a_resolved_body_is_decided_on_but_not_copied(
 ) -> None:
     body = request_event(model="real").data
     ext = {
-        types.DATA_REF: f"blob:{ids.content_hash(body)}",
-        types.DATA_HASH: ids.content_hash(body),
+        names.DATA_REF: f"blob:{ids.content_hash(body)}",
+        names.DATA_HASH: ids.content_hash(body),
     }
     event = request_event(data=None, ext=ext)
     made = handle(event, catalogue, Registry(), now, policy=policy, body=body)[0].event
     assert made.subject == "real"
     assert made.data is None
-    assert made.get(types.DATA_REF) == ext[types.DATA_REF]
+    assert made.get(names.DATA_REF) == ext[names.DATA_REF]

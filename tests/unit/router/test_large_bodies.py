@@ -6,10 +6,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from events import reply
-from events.kafka_codec import from_record
+from events import builders
+from events.codecs.kafka_codec import from_record
+from events.event import Event
 from events.limits import MAX_BODY_BYTES
-from events.record import Event
 from functions.router.routing import LARGE_AT_ONCE
 
 Make = Callable[..., Event]
@@ -19,7 +19,7 @@ THREADS = 6
 def large(bench: Any, request_event: Make, size: int, **more: Any) -> Event:
     messages = [{"role": "user", "content": "x" * size}]
     body = json.dumps({"model": "real", "messages": messages}).encode()
-    return reply.by_reference(request_event(data=body, **more), bench.blobs.put(body))
+    return builders.by_reference(request_event(data=body, **more), bench.blobs.put(body))
 
 
 def test_a_body_of_any_size_that_the_settings_allow_is_routed(

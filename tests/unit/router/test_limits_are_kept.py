@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from events import types
-from events.kafka_codec import to_record
-from events.record import Event
+from events import names
+from events.codecs.kafka_codec import to_record
+from events.event import Event
 from functions.router.handler import RouterPolicy, handle
 from functions.router.routing import Router
 from router_model.catalogue import Catalogue
@@ -29,7 +29,7 @@ def test_a_limit_moves_the_request(
     hard = b'{"model":"auto","messages":[{"role":"user","content":"Prove it."}]}'
     found = {}
     for limit in (None, "0.001"):
-        event = request_event(data=hard, ext={types.PROFILE: "quality", types.MAX_COST: limit})
+        event = request_event(data=hard, ext={names.PROFILE: "quality", names.MAX_COST: limit})
         found[limit] = handle(event, catalogue, Registry(), now, policy=policy)[0].event.subject
     assert found[None] == "sim-large"
     assert found["0.001"] != "sim-large"
@@ -38,9 +38,9 @@ def test_a_limit_moves_the_request(
 def test_what_nobody_keeps_is_a_failed_reply_to_the_caller(
     request_event: Make, catalogue: Catalogue, now: datetime, policy: RouterPolicy
 ) -> None:
-    event = request_event(model="sim-large", ext={types.MAX_LATENCY: "0.5"})
+    event = request_event(model="sim-large", ext={names.MAX_LATENCY: "0.5"})
     out = handle(event, catalogue, Registry(), now, policy=policy)
-    assert {one.event.type for one in out} == {types.FAILED}
+    assert {one.event.type for one in out} == {names.FAILED}
     assert any(one.topic.endswith("infer.replies") and one.partition == 1 for one in out)
     failure = json.loads(out[0].event.data)
     assert (failure["status"], failure["error"]["code"]) == (422, "constraints_unmet")
@@ -52,18 +52,18 @@ def test_a_limit_that_is_no_number_is_a_failed_reply_and_no_dead_letter(
     request_event: Make, catalogue: Catalogue, now: datetime, policy: RouterPolicy
 ) -> None:
     out = handle(
-        request_event(ext={types.MAX_COST: "cheap"}), catalogue, Registry(), now, policy=policy
+        request_event(ext={names.MAX_COST: "cheap"}), catalogue, Registry(), now, policy=policy
     )
-    assert {one.event.type for one in out} == {types.FAILED}
+    assert {one.event.type for one in out} == {names.FAILED}
     assert json.loads(out[0].event.data)["error"]["code"] == "invalid_value"
 
 
 def test_limits_go_on_with_the_routed_event(
     request_event: Make, catalogue: Catalogue, now: datetime, policy: RouterPolicy
 ) -> None:
-    event = request_event(ext={types.MAX_COST: "5"})
+    event = request_event(ext={names.MAX_COST: "5"})
     routed = handle(event, catalogue, Registry(), now, policy=policy)[0].event
-    assert routed.get(types.MAX_COST) == "5"
+    assert routed.get(names.MAX_COST) == "5"
 
 
 class SaysNothingUsable:
@@ -78,7 +78,7 @@ def test_scores_that_are_no_numbers_still_route_and_are_counted(
     parts = bench.router._parts
     policy = replace(parts.policy, classifier=SaysNothingUsable())
     router = Router(replace(parts, policy=policy))
-    assert router.decide(request_event())[0].event.type == types.ROUTED
+    assert router.decide(request_event())[0].event.type == names.ROUTED
     assert bench.metrics.unusable_scores._value.get() >= 4
 
 

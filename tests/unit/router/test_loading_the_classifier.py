@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from events.types import Operation, Topics
+from events.names import Operation, Topics
 from functions import wiring
 from functions.errors import StartupFailed
 from functions.router.wiring import policy_of

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from events import types
-from events.identity import request_id_of
-from events.kafka_codec import from_record, to_record
-from events.record import Event, PartitionId, Record
-from events.reply import parse_terminal
+from events import names
+from events.builders import parse_terminal
+from events.codecs.kafka_codec import from_record, to_record
+from events.event import Event, PartitionId, Record
+from events.request_identity import request_id_of
 from functions.adapters.clock import FakeClock
 from functions.errors import AppendFailed
 from functions.lifecycle import StopFlag
@@ -32,7 +32,7 @@ def poison(request_event: Make, topic: str) -> dict[str, Record]:
         kept = tuple(header for header in good.headers if header[0] != name)
         return replace(good, headers=(*kept, (name, value)))  # type: ignore[arg-type]
 
-    ours = (types.ROUTED, types.COMPLETED, types.PROGRESS, types.CHUNK, types.STATUS, types.CANCEL)
+    ours = (names.ROUTED, names.COMPLETED, names.PROGRESS, names.CHUNK, names.STATUS, names.CANCEL)
     return {
         "nothing at all": Record(topic=topic, value=None),
         "too large": replace(good, value=b"x" * OVER),
@@ -53,8 +53,8 @@ NAMES = sorted(
     {"nothing at all", "too large", "too large, no event", "a header too large",
      "a header without value", "a source that is none", "a time that is none",
      "a subject that is none", "a reason of its own", "a reply partition that is not there",
-     types.ROUTED, types.COMPLETED,
-     types.PROGRESS, types.CHUNK, types.STATUS, types.CANCEL}
+     names.ROUTED, names.COMPLETED,
+     names.PROGRESS, names.CHUNK, names.STATUS, names.CANCEL}
 )  # fmt: skip
 
 
@@ -93,7 +93,7 @@ def test_the_record_behind_a_bad_one_is_routed(
     drive(bench, LogBinding(bench.router).begin if binding == "log" else source.begin)
     source.close()
     routed = [from_record(found) for found in bench.log.records(bench.topics.model("real"))]
-    assert "after" in [event.get(types.CORRELATION_ID) for event in routed]
+    assert "after" in [event.get(names.CORRELATION_ID) for event in routed]
     letters = bench.log.records(bench.topics.dlq)
     # A forged reason is an attribute like any other; an address that is not there costs its own replies alone.
     assert len(letters) == int(name not in RUNS)
@@ -132,7 +132,7 @@ def test_what_is_too_large_is_kept_by_reference(bench: Any, request_event: Make)
 def test_an_end_that_cannot_be_told_is_kept_and_the_rest_is_published(
     bench: Any, request_event: Make
 ) -> None:
-    lost = {types.REPLY_PARTITION: "77"}
+    lost = {names.REPLY_PARTITION: "77"}
     bench.router.route(request_event(id="nobody", model="nothing", ext=lost)).result(0)
     bench.router.route(request_event(id="routed", model="real", ext=lost)).result(0)
     assert len(bench.log.records(bench.topics.responses)) == 1
@@ -140,7 +140,7 @@ def test_an_end_that_cannot_be_told_is_kept_and_the_rest_is_published(
     assert bench.log.records(bench.topics.replies) == ()
     (letter,) = bench.log.records(bench.topics.dlq)
     assert dict(letter.headers)["ce_deadletterreason"] == b"undeliverable"
-    assert from_record(letter).get(types.CORRELATION_ID) == "nobody"
+    assert from_record(letter).get(names.CORRELATION_ID) == "nobody"
 
 
 def test_an_address_that_is_known_not_to_be_there_is_refused_at_once(
@@ -149,12 +149,12 @@ def test_an_address_that_is_known_not_to_be_there_is_refused_at_once(
     parts = bench.router._parts
     policy = replace(parts.policy, has_partition=lambda topic, partition: partition < 4)
     router = Router(replace(parts, policy=policy))
-    router.route(request_event(id="lost", model="real", ext={types.REPLY_PARTITION: "4"})).result(0)
-    router.route(request_event(id="good", model="real", ext={types.REPLY_PARTITION: "3"})).result(0)
+    router.route(request_event(id="lost", model="real", ext={names.REPLY_PARTITION: "4"})).result(0)
+    router.route(request_event(id="good", model="real", ext={names.REPLY_PARTITION: "3"})).result(0)
     (failed,) = bench.log.records(bench.topics.responses)
     assert parse_terminal(from_record(failed)).request_id == "lost"
     (routed,) = bench.log.records(bench.topics.model("real"))
-    assert from_record(routed).get(types.CORRELATION_ID) == "good"
+    assert from_record(routed).get(names.CORRELATION_ID) == "good"
     (letter,) = bench.log.records(bench.topics.dlq)
     assert dict(letter.headers)["ce_deadletterreason"] == b"invalid_event:replypartition"
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from events.record import PartitionId, Record
+from events.event import PartitionId, Record
 from functions.adapters.clock import FakeClock
 from functions.adapters.memory import MemoryLog
 from functions.lifecycle import StopFlag

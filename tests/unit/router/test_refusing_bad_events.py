@@ -9,12 +9,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from events import ids, types
-from events.kafka_codec import from_record, outgoing_record
+from events import ids
+from events import names as types
+from events.builders import parse_terminal
+from events.codecs.kafka_codec import from_record, outgoing_record
+from events.event import Event
 from events.limits import MAX_BODY_BYTES
-from events.record import Event
-from events.reply import parse_terminal
-from events.types import State, Topics
+from events.names import State, Topics
 from functions.router.handler import RouterPolicy, handle
 from router_model.catalogue import Catalogue
 from router_model.classifier import Classification, KeywordClassifier

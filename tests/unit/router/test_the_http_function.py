@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from events import types
-from events.http_codec import to_http, to_http_structured
-from events.kafka_codec import from_record
-from events.record import Event
+from events import names
+from events.codecs.http_codec import to_http, to_http_structured
+from events.codecs.kafka_codec import from_record
+from events.event import Event
 from functions.errors import AppendFailed
 from functions.router.app import create_app
 
@@ -65,7 +65,7 @@ def test_a_structured_event_is_routed_to_the_same_bytes(
         ({"ce-specversion": "1.0", "ce-id": " ", "ce-source": "/x", "ce-type": "t"}, b"{}"),
         ({"ce-specversion": "1.0", "ce-id": "a%0Ab", "ce-source": "/x", "ce-type": "t"}, b"{}"),
         (
-            {"ce-specversion": "1.0", "ce-id": "a", "ce-source": "/x", "ce-type": types.REQUEST},
+            {"ce-specversion": "1.0", "ce-id": "a", "ce-source": "/x", "ce-type": names.REQUEST},
             b"[",
         ),
         ({f"ce-x{n}": "1" for n in range(100)}, b"{}"),
@@ -127,7 +127,7 @@ def test_a_fault_of_our_own_ends_the_request_as_internal(bench: Any, request_eve
     assert post(client_of(bench), request_event(model="real")) == 204
     assert b'"internal"' in (from_record(bench.log.records(bench.topics.responses)[0]).data or b"")
     letter = from_record(bench.log.records(bench.topics.dlq)[0])
-    assert letter.get(types.DEAD_LETTER_REASON) == "internal:AttributeError"
+    assert letter.get(names.DEAD_LETTER_REASON) == "internal:AttributeError"
 
 
 def test_before_the_registry_is_read_events_are_to_come_again(
@@ -159,12 +159,12 @@ def test_other_paths_and_methods_are_refused_as_json(bench: Any) -> None:
 
 def test_a_blob_is_resolved_before_deciding(bench: Any, request_event: Make) -> None:
     ref = bench.blobs.put(request_event(model="real").data)
-    event = request_event(data=None, ext={types.DATA_REF: ref})
+    event = request_event(data=None, ext={names.DATA_REF: ref})
     assert post(client_of(bench), event) == 204
     assert len(bench.log.records(bench.topics.model("real"))) == 1
 
 
 def test_a_missing_blob_fails_the_request(bench: Any, request_event: Make) -> None:
-    event = request_event(data=None, ext={types.DATA_REF: "blob:" + "0" * 64})
+    event = request_event(data=None, ext={names.DATA_REF: "blob:" + "0" * 64})
     assert post(client_of(bench), event) == 204
     assert len(bench.log.records(bench.topics.responses)) == 1

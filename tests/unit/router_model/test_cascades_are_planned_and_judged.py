@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from events.names import Operation, ReplicaState
 from events.payloads import CascadePlace, CascadeState, CascadeUsed, Cost
-from events.types import Operation, ReplicaState
 from router_model.cascade import Judge, judge_of, told, total
 from router_model.catalogue import Catalogue, Tenant
 from router_model.catalogue_loading import CatalogueRejected, dump_catalogue, finish, load_catalogue

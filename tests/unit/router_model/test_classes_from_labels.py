@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from events.types import Operation
+from events.names import Operation
 from router_model import weights
 from router_model.classifier import KeywordClassifier
 from router_model.features import PromptFeatures

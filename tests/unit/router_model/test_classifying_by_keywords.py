@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from events.types import Operation
+from events.names import Operation
 from router_model.classifier import KeywordClassifier
 from router_model.features import PromptFeatures
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from events.types import Operation, ReplicaState
+from events.names import Operation, ReplicaState
 from router_model.affinity import conversation_choices
 from router_model.catalogue_loading import CatalogueRejected, load_catalogue
 from router_model.classifier import KeywordClassifier

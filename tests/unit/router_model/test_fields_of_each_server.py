@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from events.names import Operation
 from events.payloads import ServerInfo
-from events.types import Operation
 from router_model.abilities import kind_of, lack_of
 from router_model.features import prompt_features
 from router_model.server_fields import (

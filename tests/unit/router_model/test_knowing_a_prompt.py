@@ -5,7 +5,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from events.types import Operation
+from events.names import Operation
 from router_model.features import MAX_CLASSIFIED_CHARS, TAIL_CHARS, prompt_features
 
 json_values = st.recursive(

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from events.types import Operation
+from events.names import Operation
 from router_model import weights
 from router_model.classifier import Classification, KeywordClassifier
 from router_model.features import PromptFeatures, prompt_features

@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
-from events.request import Fallback
-from events.types import Operation, ReplicaState
+from events.names import Operation, ReplicaState
+from events.requests import Fallback
 from router_model.catalogue import Catalogue
 from router_model.catalogue_loading import load_catalogue
 from router_model.classifier import KeywordClassifier

@@ -6,8 +6,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from events.request import Fallback
-from events.types import Operation, ReplicaState
+from events.names import Operation, ReplicaState
+from events.requests import Fallback
 from router_model.catalogue import Cascade, Catalogue, Model, Service
 from router_model.catalogue_checks import check
 from router_model.classifier import KeywordClassifier

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from events.types import Operation, ReplicaState
+from events.names import Operation, ReplicaState
 from router_model.candidates import Candidate, Estimate, estimate
 from router_model.catalogue import Model, Norm, Profile, Service
 from router_model.classifier import Classification

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
-from events.types import Operation
+from events.names import Operation
 from router_model.catalogue_loading import load_catalogue
 from router_model.classifier import KeywordClassifier
 from router_model.constraints import Constraints

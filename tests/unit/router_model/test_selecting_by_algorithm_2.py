@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from events.types import Operation, ReplicaState
+from events.names import Operation, ReplicaState
 from router_model.candidates import Candidate, Estimate, estimate
 from router_model.catalogue import PROFILES, Catalogue, Model, Service, Task, Tenant
 from router_model.catalogue_loading import finish, load_catalogue, with_demo_fleet

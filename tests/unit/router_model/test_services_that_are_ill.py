@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from events.types import BreakerState, Operation, ReplicaState
+from events.names import BreakerState, Operation, ReplicaState
 from router_model.candidates import Patience
 from router_model.catalogue import Catalogue, Model, Service
 from router_model.classifier import KeywordClassifier

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from events.names import Operation, ReplicaState
 from events.payloads import ServerInfo
-from events.types import Operation, ReplicaState
 from router_model.catalogue import Backend, Catalogue, Model, Service
 from router_model.classifier import KeywordClassifier
 from router_model.features import prompt_features

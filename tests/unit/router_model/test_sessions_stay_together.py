@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from events.types import Operation, ReplicaState
+from events.names import Operation, ReplicaState
 from router_model.affinity import session_choice
 from router_model.catalogue_loading import load_catalogue
 from router_model.classifier import KeywordClassifier

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from events.types import ReplicaState
+from events.names import ReplicaState
 from router_model.registry import LATE, LEAST_ETA_S, SCALER, Registry, ReplicaStatus, ServiceView
 
 NOW = datetime(2026, 12, 1, tzinfo=UTC)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from events.types import Operation
+from events.names import Operation
 from router_model.features import MAX_CLASSIFIED_CHARS, prompt_features
 from router_model.task_detection import TaskName, detect_task
 

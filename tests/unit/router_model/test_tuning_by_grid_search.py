@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from events.types import Operation, ReplicaState
+from events.names import Operation, ReplicaState
 from router_model.catalogue import Catalogue, Profile
 from router_model.catalogue_loading import load_catalogue
 from router_model.classifier import Classification

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from events.types import Operation
+from events.names import Operation
 from router_model import weights
 from router_model.features import PromptFeatures
 from router_model.learned import MODES

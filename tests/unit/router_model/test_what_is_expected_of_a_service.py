@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from events.types import Operation, ReplicaState
+from events.names import Operation, ReplicaState
 from functions.worker.accounting import cost_of
 from router_model.candidates import Candidate, estimate
 from router_model.catalogue import Catalogue, Model, Service

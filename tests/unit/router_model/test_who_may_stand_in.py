@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from events.types import Operation, ReplicaState
+from events.names import Operation, ReplicaState
 from router_model.catalogue import Task, Tenant
 from router_model.catalogue_loading import finish, load_catalogue
 from router_model.classifier import KeywordClassifier

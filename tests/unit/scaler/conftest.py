@@ -9,10 +9,10 @@ from typing import Any
 import grpc
 import pytest
 
-from events.kafka_codec import from_record
-from events.record import Record
-from events.reply_reading import StatusData, parse_status
-from events.types import ReplicaState, Topics
+from events.codecs.kafka_codec import from_record
+from events.event import Record
+from events.names import ReplicaState, Topics
+from events.parsers import StatusData, parse_status
 from functions import registry_tail
 from functions.adapters.clock import FakeClock, SystemClock
 from functions.adapters.memory import MemoryLog

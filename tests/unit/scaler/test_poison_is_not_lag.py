@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from events.record import Record
+from events.event import Record
 from functions.worker import control
 from tests.unit.scaler.conftest import Watch
 from tests.unit.worker.conftest import SLUG, TOPICS, until

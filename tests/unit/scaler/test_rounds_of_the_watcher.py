@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from events.record import Record
-from events.types import ReplicaState
+from events.event import Record
+from events.names import ReplicaState
 from functions.adapters.memory import MemoryOffsetReader
 from functions.ports import Numbers
 from functions.scaler.pacing import Took, pause_s

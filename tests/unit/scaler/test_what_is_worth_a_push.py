@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from events.types import ReplicaState
+from events.names import ReplicaState
 from functions.scaler.doors import DoorLimits, Doors, _Asked, _Told
 from tests.unit.scaler.conftest import Watch, catalogue_of, enqueue, finish_all, service
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from events.types import BreakerState
+from events.names import BreakerState
 from functions.spin.starts import MOST_S, StartRule, start_delay_s
 
 RULE = StartRule(most=3, hold_s=30.0)

@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import create_engine, text
 
-from events import reply
+from events import builders
+from events.event import Record
+from events.names import State
 from events.payloads import CancelData, PickspinData, ProgressData
-from events.record import Record
-from events.request import Origin
-from events.types import State
+from events.requests import Origin
 from functions.adapters.clock import FakeClock
 from functions.adapters.sql_store import SqlStore
 from functions.store import Change, RequestRow
@@ -50,7 +50,7 @@ class Facts:
 
     def requested(self, request_id="r1", offset=0, **fields):
         origin = Origin(request_id=request_id)
-        event = reply.cancel(
+        event = builders.cancel(
             origin, CancelData(reason="duplicate"), source="/t", now=self.clock.now()
         )
         return Change(
@@ -59,13 +59,13 @@ class Facts:
 
     def progressed(self, state, request_id="r1", attempt=0):
         data = ProgressData(state=state, service="slug", model="model", attempt=attempt)
-        event = reply.progress(
+        event = builders.progress(
             Origin(request_id=request_id), data, source="/t", now=self.clock.now()
         )
         return Change(event=event)
 
     def streamed(self, sequence, request_id="r1", generation="g1", attempt=1):
-        event = reply.chunk(
+        event = builders.chunk(
             Origin(request_id=request_id),
             [{"n": sequence}],
             generation=generation,
@@ -84,9 +84,9 @@ class Facts:
             service="slug",
             model="model",
             attempt=1,
-            cost=reply.Cost(usd=0.25),
+            cost=builders.Cost(usd=0.25),
         )
-        event = reply.completed(
+        event = builders.completed(
             Origin(request_id=request_id),
             response,
             pickspin,
@@ -97,14 +97,14 @@ class Facts:
         return Change(event=event)
 
     def failed(self, code="backend_failed", status=502, request_id="r1"):
-        failure = reply.Failure(code=code, message="m", type="server_error", status=status)
-        event = reply.failed(
+        failure = builders.Failure(code=code, message="m", type="server_error", status=status)
+        event = builders.failed(
             Origin(request_id=request_id), failure, source="/t", now=self.clock.now()
         )
         return Change(event=event)
 
     def cancel(self, reason="client", request_id="r1"):
-        event = reply.cancel(
+        event = builders.cancel(
             Origin(request_id=request_id),
             CancelData(reason=reason),
             source="/t",

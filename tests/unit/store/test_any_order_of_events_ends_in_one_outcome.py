@@ -6,7 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from events.types import State
+from events.names import State
 from functions.adapters.clock import FakeClock
 from functions.adapters.sql_states import RANKS
 from functions.adapters.sql_store import SqlStore

@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from events.types import State
+from events.names import State
 from functions.paging import Page
 from functions.store import BatchRow, FileRow
 

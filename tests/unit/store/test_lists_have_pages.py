@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import create_engine, inspect, text
 
-from events.types import State
+from events.names import State
 from functions.adapters.sql_store import SqlStore
 from functions.paging import CursorUnknown, Page
 from functions.store import BatchRow, CallbackTarget, FileRow

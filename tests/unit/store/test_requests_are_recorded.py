@@ -2,7 +2,7 @@ import json
 from dataclasses import replace
 from datetime import timedelta
 
-from events.types import State
+from events.names import State
 from functions.paging import Page
 
 

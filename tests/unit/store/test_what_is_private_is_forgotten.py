@@ -1,7 +1,7 @@
 import json
 from datetime import timedelta
 
-from events.types import State
+from events.names import State
 from functions.adapters.sql_requests import UNSTORED_KEEP
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from events.types import Operation
+from events.names import Operation
 from functions.cli import main
 from router_model import weights
 from router_model.features import PromptFeatures

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from events.types import Operation
+from events.names import Operation
 from router_model import weights
 from router_model.features import prompt_features
 from router_model.outcomes import OutcomeRow

@@ -8,14 +8,12 @@ from typing import Any
 
 import pytest
 
-from events import ids, kafka_codec, reply
-from events.cascading import parse_cascade
-from events.instants import from_rfc3339
-from events.payloads import CascadePlace, CascadeState
-from events.record import Event
-from events.reply import Decision
-from events.request import parse_request
-from events.types import (
+from events import builders, ids
+from events.builders import Decision
+from events.cascade_attribute import parse_cascade
+from events.codecs import kafka_codec
+from events.event import Event
+from events.names import (
     CAUSATION_ID,
     COMPLETED,
     EXPIRY_TIME,
@@ -26,6 +24,9 @@ from events.types import (
     SERVICE,
     Topics,
 )
+from events.payloads import CascadePlace, CascadeState
+from events.requests import parse_request
+from events.timestamps import from_rfc3339
 from router_model.catalogue import Backend, Cascade, Catalogue, Model, Service, Weights
 
 TOPICS = Topics()
@@ -90,8 +91,8 @@ class Steps:
             cascade=state,
         )
         request = parse_request(event, default_wait_s=10)
-        routed = reply.routed(request, decision, datetime.now(UTC))
-        return kafka_codec.outgoing_record(reply.routed_outgoing(routed, request, TOPICS))
+        routed = builders.routed(request, decision, datetime.now(UTC))
+        return kafka_codec.outgoing_record(builders.routed_outgoing(routed, request, TOPICS))
 
     def handed_on(self, request_id: str) -> list[Event]:
         return list(self.stand.events(TOPICS.model("large"), request_id))

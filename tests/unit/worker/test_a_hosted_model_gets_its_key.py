@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from events.types import COMPLETED, ReplicaState, Topics
+from events.names import COMPLETED, ReplicaState, Topics
 from functions.adapters.clock import SystemClock
 from functions.environment import key_of_environment, server_environ
 from functions.errors import StartupFailed

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from events.types import FAILED, STATUS, Topics
+from events.names import FAILED, STATUS, Topics
 from router_model.catalogue import Backend, Catalogue, Model, Service, Weights
 
 pytestmark = pytest.mark.anyio

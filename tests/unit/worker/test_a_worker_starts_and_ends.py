@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
-from events import kafka_codec
-from events.types import ReplicaState, Topics
+from events.codecs import kafka_codec
+from events.names import ReplicaState, Topics
 from functions.adapters.clock import SystemClock
 from functions.adapters.memory import MemoryBlobs, MemoryLog
 from functions.errors import StartupFailed

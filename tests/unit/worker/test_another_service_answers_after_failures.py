@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from events import kafka_codec, reply
+from events import builders
+from events.builders import Decision
+from events.codecs import kafka_codec
+from events.event import Event
+from events.names import COMPLETED, FAILED, BreakerState, ReplicaState, Topics
 from events.payloads import CascadePlace, CascadeState
-from events.record import Event
-from events.reply import Decision
-from events.request import parse_request
-from events.types import COMPLETED, FAILED, BreakerState, ReplicaState, Topics
+from events.requests import parse_request
 from functions.errors import ApiError
 from functions.worker.cascading import failed_step
 from router_model.catalogue import Backend, Catalogue, Model, Service, Weights
@@ -51,8 +52,8 @@ class Standing:
             cascade=CascadeState(name="fallback", plan=plan, on="failure"),
         )  # fmt: skip
         request = parse_request(event, default_wait_s=10)
-        routed = reply.routed(request, decision, datetime.now(UTC))
-        outgoing = reply.routed_outgoing(routed, request, TOPICS)
+        routed = builders.routed(request, decision, datetime.now(UTC))
+        outgoing = builders.routed_outgoing(routed, request, TOPICS)
         self.stand.log.store(kafka_codec.outgoing_record(outgoing))
         return str(event.id)
 
@@ -178,7 +179,7 @@ def test_a_service_that_fails_most_calls_is_not_asked_first_three_times(stand: A
                 failing = [standing.send("[[fake:error500]]") for _ in range(2)]
                 await wait(lambda: all(map(standing.handed_on, failing)))
                 assert sum(len(found.calls(one)) for one in failing) < 6
-                last = reply.parse_status(found.events(TOPICS.status)[-1])
+                last = builders.parse_status(found.events(TOPICS.status)[-1])
                 assert (last.state, last.breaker) == (ReplicaState.READY, BreakerState.OPEN)
                 assert last.retry_at is not None
                 samples = worker._parts.metrics.registry.get_sample_value

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from events.record import Event
-from events.request import RoutedRequest
-from events.types import Operation
+from events.event import Event
+from events.names import Operation
+from events.requests import RoutedRequest
 from functions.backends.table import TABLE
 from functions.errors import ApiError
 from functions.worker.calls import call_of, check_dimensions, reply_id

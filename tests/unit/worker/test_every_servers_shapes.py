@@ -17,7 +17,7 @@ from openai.types import Completion, CreateEmbeddingResponse
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from pydantic import BaseModel
 
-from events.types import Operation
+from events.names import Operation
 from functions.errors import ApiError
 from functions.worker.breaker import BreakerRule
 from functions.worker.call_health import CallHealth

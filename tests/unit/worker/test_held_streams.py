@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from events.types import Operation
+from events.names import Operation
 from functions.worker.calls import Call
 from functions.worker.cascading import Held, Unsure, asks_logprobs, with_logprobs
 from functions.worker.replies import Shape

@@ -7,8 +7,8 @@ import msgspec
 import pytest
 
 from events.dead_letters import REASON_HEADER
-from events.record import Record
-from events.types import Topics
+from events.event import Record
+from events.names import Topics
 from functions.adapters.memory import MemoryBlobs
 from functions.errors import AppendFailed
 from functions.settings import BrokerSettings

@@ -10,9 +10,10 @@ from typing import Any
 
 import msgspec
 
-from events import kafka_codec, reply
+from events import builders
+from events.codecs import kafka_codec
+from events.names import ReplicaState, Topics
 from events.payloads import RevisionData
-from events.types import ReplicaState, Topics
 from functions.errors import StartupFailed
 from functions.worker.control import ControlTail
 from functions.worker.model_server import ModelServer
@@ -29,8 +30,10 @@ def in_a_loop(test: Callable[..., Any]) -> Callable[..., None]:
 
 
 def name_revision(found: Any, revision: str, service: str = SLUG) -> None:
-    event = reply.revision(RevisionData(service=service, revision=revision, at=datetime.now(UTC)))
-    record = kafka_codec.outgoing_record(reply.revision_outgoing(event, topics=TOPICS))
+    event = builders.revision(
+        RevisionData(service=service, revision=revision, at=datetime.now(UTC))
+    )
+    record = kafka_codec.outgoing_record(builders.revision_outgoing(event, topics=TOPICS))
     found.log.store(record)
 
 
@@ -164,7 +167,7 @@ async def never(*_args: object) -> bool:
 def state(found: Any) -> ReplicaState:
     replica = found.settings.worker.replica
     events = [e for e in found.events(TOPICS.status) if e.source.endswith(f"/{replica}")]
-    return reply.parse_status(events[-1]).state
+    return builders.parse_status(events[-1]).state
 
 
 async def states_of_a_broken_start(found: Any) -> set[ReplicaState]:

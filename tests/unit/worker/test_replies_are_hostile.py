@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from openai.types import Completion, CreateEmbeddingResponse
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from events.types import Operation
+from events.names import Operation
 from functions.errors import ApiError
 from functions.worker import failures, replies
 from functions.worker.assembling import Assembler

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from events import ids
-from events.types import COMPLETED, DATA_HASH, DATA_REF, GENERATION, PROGRESS, SEQUENCE, Topics
+from events.names import COMPLETED, DATA_HASH, DATA_REF, GENERATION, PROGRESS, SEQUENCE, Topics
 from functions.settings import BrokerSettings
 
 TOPICS = Topics()

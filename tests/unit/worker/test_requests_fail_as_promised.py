@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from events.record import Record
-from events.types import CANCEL, COMPLETED, FAILED, Topics
+from events.event import Record
+from events.names import CANCEL, COMPLETED, FAILED, Topics
 from functions.adapters.memory import MemoryLog
 from functions.errors import AppendFailed
 

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from events import kafka_codec, reply
+from events import builders
+from events.builders import Decision
+from events.codecs import kafka_codec
+from events.names import BreakerState, ReplicaState, Topics
 from events.payloads import CascadePlace, CascadeState, StatusData
-from events.reply import Decision
-from events.request import parse_request
-from events.types import BreakerState, ReplicaState, Topics
+from events.requests import parse_request
 from functions.adapters.clock import SystemClock
 from functions.settings import Settings, WorkerSettings
 from functions.worker.failed_starts import FORGET_AFTER, FailedStarts
@@ -59,7 +60,7 @@ async def built(found: Any, models: Catalogue, **settings: Any) -> Worker:
 
 
 def said(found: Any) -> list[StatusData]:
-    return [reply.parse_status(event) for event in found.events(TOPICS.status)]
+    return [builders.parse_status(event) for event in found.events(TOPICS.status)]
 
 
 def test_a_server_that_refuses_connections_is_not_loading(stand: Any, closed_url: str) -> None:
@@ -156,8 +157,8 @@ def test_who_stands_by_takes_over_what_waits(stand: Any, closed_url: str) -> Non
                 cascade=CascadeState(name="fallback", plan=plan, on="failure"),
             )
             request = parse_request(event, default_wait_s=10)
-            routed = reply.routed(request, decision, datetime.now(UTC))
-            out = reply.routed_outgoing(routed, request, TOPICS)
+            routed = builders.routed(request, decision, datetime.now(UTC))
+            out = builders.routed_outgoing(routed, request, TOPICS)
             found.log.store(kafka_codec.outgoing_record(out))
             staying = found.send(wait_s=600.0)
             models = catalogue(Weights(url=closed_url))
@@ -199,7 +200,7 @@ def test_work_that_another_replica_does_is_not_turned_away(stand: Any, closed_ur
             well = StatusData(
                 service="small", replica="r0", state=ReplicaState.READY, at=datetime.now(UTC)
             )
-            out = reply.status_outgoing(reply.status(well), topics=TOPICS, replica="r0")
+            out = builders.status_outgoing(builders.status(well), topics=TOPICS, replica="r0")
             found.log.store(kafka_codec.outgoing_record(out))
             waiting = found.send(wait_s=600.0)
             models = catalogue(Weights(url=closed_url))

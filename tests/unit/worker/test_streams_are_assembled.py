@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from events.types import Operation
+from events.names import Operation
 from functions.errors import ApiError
 from functions.worker.assembling import Assembler
 from functions.worker.failures import BadReply, CallFailed

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from events.types import BreakerState
+from events.names import BreakerState
 from functions.errors import ApiError
 from functions.worker.breaker import Breaker, BreakerRule, Ended, failed_share
 from functions.worker.call_health import CallHealth, fails

@@ -11,13 +11,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from events import kafka_codec, reply
-from events.cascading import parse_cascade
+from events import builders
+from events.builders import Decision
+from events.cascade_attribute import parse_cascade
+from events.codecs import kafka_codec
+from events.event import Event, Record
+from events.names import Topics
 from events.payloads import CascadePlace, CascadeState, CascadeUsed
-from events.record import Event, Record
-from events.reply import Decision
-from events.request import parse_request
-from events.types import Topics
+from events.requests import parse_request
 from functions import wiring
 from functions.adapters.clock import SystemClock
 from functions.adapters.memory import MemoryBlobs, MemoryLog
@@ -144,5 +145,5 @@ def as_first_step(event: Event, threshold: float) -> Record:
         cascade=CascadeState(name="frugal", plan=plan),
     )
     request = parse_request(event, default_wait_s=30)
-    routed = reply.routed(request, decision, datetime.now(UTC))
-    return kafka_codec.outgoing_record(reply.routed_outgoing(routed, request, Topics()))
+    routed = builders.routed(request, decision, datetime.now(UTC))
+    return kafka_codec.outgoing_record(builders.routed_outgoing(routed, request, Topics()))

@@ -6,9 +6,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from events.record import Event, PartitionId, Record
-from events.request import RoutedRequest
-from events.types import Operation
+from events.event import Event, PartitionId, Record
+from events.names import Operation
+from events.requests import RoutedRequest
 from functions.worker.jobs import Job
 from functions.worker.scheduling import Schedule
 

@@ -12,10 +12,10 @@
 from collections.abc import Iterable
 from typing import Final
 
-from events import attributes, structured
+from events.codecs import attributes, structured_codec
 from events.errors import EventRejected
+from events.event import Event, Outgoing, Record
 from events.limits import DEFAULT_LIMITS, Limits
-from events.record import Event, Outgoing, Record
 
 _PREFIX: Final = "ce_"
 _CONTENT_TYPE: Final = "content-type"
@@ -65,7 +65,7 @@ def from_record(record: Record, limits: Limits = DEFAULT_LIMITS) -> Event:
     if attributes.is_structured(content_type):
         if record.value is None:
             raise EventRejected("invalid_event", "a structured event has a value")
-        return structured.read(record.value, limits)
+        return structured_codec.read(record.value, limits)
     return attributes.to_event(_texts(found, content_type), content_type, record.value)
 
 

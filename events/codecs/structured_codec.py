@@ -11,11 +11,12 @@ import msgspec
 from cloudevents.core.exceptions import CloudEventValidationError
 from cloudevents.core.v1.event import CloudEvent
 
-from events import attributes, json_codec, types
+from events import names
+from events.codecs import attributes, json_codec
 from events.errors import EventRejected
-from events.instants import from_rfc3339
+from events.event import Event
 from events.limits import DEFAULT_LIMITS, Limits
-from events.record import Event
+from events.timestamps import from_rfc3339
 
 _BODY_MEMBERS: Final = frozenset({"data", "data_base64", "datacontenttype"})
 
@@ -42,7 +43,7 @@ def read(raw: bytes, limits: Limits = DEFAULT_LIMITS) -> Event:
             found[name] = _attribute(name, value)
     if len(found) > limits.max_headers:
         raise EventRejected("header_too_large", f"more than {limits.max_headers} attributes")
-    data = _data(raw, document, content_type or types.JSON)
+    data = _data(raw, document, content_type or names.JSON)
     _validate_with_sdk(found)
     return attributes.to_event(found, content_type, data)
 

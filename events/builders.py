@@ -1,6 +1,6 @@
 """Builders of every event that follows from a request, as docs/reference/wire.md says. Pure: times are passed in.
 
-Readers of the same events are in `events.reply_reading`, destinations in `events.destinations`; all three are one
+Readers of the same events are in `events.parsers`, destinations in `events.destinations`; all three are one
 interface, importable from here.
 """
 
@@ -11,8 +11,10 @@ from typing import Final
 
 import msgspec
 
-from events import ids, json_codec, types
-from events.cascading import attribute
+from events import ids, names
+from events.cascade_attribute import attribute
+from events.classifier_stages import why_not_judged
+from events.codecs import json_codec
 from events.destinations import (
     cancel_outgoing,
     chunk_outgoing,
@@ -23,7 +25,21 @@ from events.destinations import (
     status_outgoing,
     terminal_outgoing,
 )
-from events.instants import to_rfc3339
+from events.event import Event
+from events.names import BreakerState, State
+from events.parsers import (
+    Cancel,
+    Chunk,
+    Progress,
+    Terminal,
+    parse_cancel,
+    parse_chunk,
+    parse_decision,
+    parse_progress,
+    parse_revision,
+    parse_status,
+    parse_terminal,
+)
 from events.payloads import (
     CallbackFailedData,
     CancelData,
@@ -39,23 +55,8 @@ from events.payloads import (
     StatusData,
     Timings,
 )
-from events.record import Event
-from events.reply_reading import (
-    Cancel,
-    Chunk,
-    Progress,
-    Terminal,
-    parse_cancel,
-    parse_chunk,
-    parse_decision,
-    parse_progress,
-    parse_revision,
-    parse_status,
-    parse_terminal,
-)
-from events.request import InferenceRequest, Origin, ReplyAddress
-from events.stages import why_not_judged
-from events.types import BreakerState, State
+from events.requests import InferenceRequest, Origin, ReplyAddress
+from events.timestamps import to_rfc3339
 
 __all__ = [
     "CallbackFailedData",
@@ -164,29 +165,29 @@ def routed(request: InferenceRequest, decision: Decision, now: datetime) -> Even
     request_id = request.request_id
     extensions = {
         **request.event.extensions,
-        types.OPERATION: request.operation.value,
-        types.TENANT: request.tenant,
-        types.EXPIRY_TIME: to_rfc3339(request.deadline),
+        names.OPERATION: request.operation.value,
+        names.TENANT: request.tenant,
+        names.EXPIRY_TIME: to_rfc3339(request.deadline),
         **_identity(request.origin),
-        types.CAUSATION_ID: request.event.id,
-        types.REQUEST_TIME: to_rfc3339(request.accepted_at),
-        types.ROUTED_TIME: to_rfc3339(now),
-        types.SERVICE: decision.service,
-        types.ROUTE_CLASS: decision.route_class,
-        types.ROUTE_SCORE: f"{decision.score:.6g}",
-        types.ROUTE_VERSION: decision.catalogue,
-        types.ROUTE_REASON: decision.reason,
+        names.CAUSATION_ID: request.event.id,
+        names.REQUEST_TIME: to_rfc3339(request.accepted_at),
+        names.ROUTED_TIME: to_rfc3339(now),
+        names.SERVICE: decision.service,
+        names.ROUTE_CLASS: decision.route_class,
+        names.ROUTE_SCORE: f"{decision.score:.6g}",
+        names.ROUTE_VERSION: decision.catalogue,
+        names.ROUTE_REASON: decision.reason,
     }
-    for name in (types.CASCADE, types.ROUTE_STAGE):  # no caller's business
+    for name in (names.CASCADE, names.ROUTE_STAGE):  # no caller's business
         extensions.pop(name, None)
     if decision.stage:
-        extensions[types.ROUTE_STAGE] = decision.stage
+        extensions[names.ROUTE_STAGE] = decision.stage
     if decision.cascade is not None:
-        extensions[types.CASCADE] = attribute(decision.cascade)
+        extensions[names.CASCADE] = attribute(decision.cascade)
     return Event(
         id=ids.derive(request_id, "routed"),
         source=ROUTER,
-        type=types.ROUTED,
+        type=names.ROUTED,
         subject=decision.model,
         time=to_rfc3339(now),
         datacontenttype=request.event.datacontenttype,
@@ -200,12 +201,12 @@ def progress(origin: Origin, data: ProgressData, *, source: str, now: datetime) 
     return Event(
         id=ids.derive(origin.request_id, "progress", data.state, data.attempt),
         source=source,
-        type=types.PROGRESS,
+        type=names.PROGRESS,
         subject=origin.correlation_id,
         time=to_rfc3339(now),
         data=json_codec.dumps(data),
         extensions=_extensions(
-            origin, {types.SERVICE: data.service, types.ATTEMPT: str(data.attempt)}
+            origin, {names.SERVICE: data.service, names.ATTEMPT: str(data.attempt)}
         ),
     )
 
@@ -224,17 +225,17 @@ def chunk(
     return Event(
         id=ids.derive(origin.request_id, "chunk", generation, sequence),
         source=f"/models/{service}",
-        type=types.CHUNK,
+        type=names.CHUNK,
         subject=origin.correlation_id,
         time=to_rfc3339(now),
         data=json_codec.dumps({"chunks": chunks}),
         extensions=_extensions(
             origin,
             {
-                types.SEQUENCE: f"{sequence:0{_SEQUENCE_DIGITS}d}",
-                types.ATTEMPT: str(attempt),
-                types.GENERATION: generation,
-                types.SERVICE: service,
+                names.SEQUENCE: f"{sequence:0{_SEQUENCE_DIGITS}d}",
+                names.ATTEMPT: str(attempt),
+                names.GENERATION: generation,
+                names.SERVICE: service,
             },
         ),
     )
@@ -298,7 +299,7 @@ def cancel(origin: Origin, data: CancelData, *, source: str, now: datetime) -> E
     return Event(
         id=ids.derive(origin.request_id, "cancel"),
         source=source,
-        type=types.CANCEL,
+        type=names.CANCEL,
         subject=origin.correlation_id,
         time=to_rfc3339(now),
         data=json_codec.dumps(data),
@@ -327,11 +328,11 @@ def status(data: StatusData) -> Event:
     return Event(
         id=ids.derive(f"{data.service}/{data.replica}", at, data.state.value),
         source=f"/models/{data.service}/{data.replica}",
-        type=types.STATUS,
+        type=names.STATUS,
         subject=data.service,
         time=at,
         data=json_codec.dumps(plain),
-        extensions={types.SERVICE: data.service},
+        extensions={names.SERVICE: data.service},
     )
 
 
@@ -340,11 +341,11 @@ def decision(request_id: str, service: str, *, now: datetime) -> Event:
     return Event(
         id=ids.derive(request_id, "decision"),
         source=ROUTER,
-        type=types.DECISION,
+        type=names.DECISION,
         subject=request_id,
         time=to_rfc3339(now),
         data=json_codec.dumps(DecisionData(service=service)),
-        extensions={types.CORRELATION_ID: request_id, types.SERVICE: service},
+        extensions={names.CORRELATION_ID: request_id, names.SERVICE: service},
     )
 
 
@@ -354,11 +355,11 @@ def revision(data: RevisionData) -> Event:
     return Event(
         id=ids.derive(data.service, "revision", data.revision, at),
         source=CONTROLLER,
-        type=types.REVISION,
+        type=names.REVISION,
         subject=data.service,
         time=at,
         data=json_codec.dumps({**msgspec.to_builtins(data), "at": at}),
-        extensions={types.SERVICE: data.service},
+        extensions={names.SERVICE: data.service},
     )
 
 
@@ -367,7 +368,7 @@ def callback_failed(origin: Origin, data: CallbackFailedData, *, now: datetime) 
     return Event(
         id=ids.derive(origin.request_id, "callback_failed", data.target_id),
         source="/callbacks",
-        type=types.CALLBACK_FAILED,
+        type=names.CALLBACK_FAILED,
         subject=origin.correlation_id,
         time=to_rfc3339(now),
         data=json_codec.dumps(data),
@@ -379,8 +380,8 @@ def by_reference(event: Event, ref: str) -> Event:
     """The event with its data replaced by the `dataref` under which a blob store keeps those bytes, and their hash."""
     extensions = {
         **event.extensions,
-        types.DATA_REF: ref,
-        types.DATA_HASH: ids.content_hash(event.data or b""),
+        names.DATA_REF: ref,
+        names.DATA_HASH: ids.content_hash(event.data or b""),
     }
     return replace(event, data=None, extensions=extensions)
 
@@ -397,7 +398,7 @@ def _terminal(
     return Event(
         id=ids.derive(origin.request_id, "terminal", state.value),
         source=source,
-        type=types.COMPLETED if state is State.COMPLETED else types.FAILED,
+        type=names.COMPLETED if state is State.COMPLETED else names.FAILED,
         subject=origin.correlation_id,
         time=to_rfc3339(now),
         data=data,
@@ -406,11 +407,11 @@ def _terminal(
 
 
 def _call(pickspin: PickspinData, generation: str | None) -> dict[str, str]:
-    found = {types.ATTEMPT: str(pickspin.attempt)}
+    found = {names.ATTEMPT: str(pickspin.attempt)}
     if pickspin.service is not None:
-        found[types.SERVICE] = pickspin.service
+        found[names.SERVICE] = pickspin.service
     if generation is not None:
-        found[types.GENERATION] = generation
+        found[names.GENERATION] = generation
     return found
 
 
@@ -419,5 +420,5 @@ def _extensions(origin: Origin, further: Mapping[str, str]) -> dict[str, str]:
 
 
 def _identity(origin: Origin) -> dict[str, str]:
-    named = {types.CORRELATION_ID: origin.correlation_id}
-    return named if origin.event_id is None else {**named, types.REQUEST_ID: origin.request_id}
+    named = {names.CORRELATION_ID: origin.correlation_id}
+    return named if origin.event_id is None else {**named, names.REQUEST_ID: origin.request_id}

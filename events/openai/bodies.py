@@ -1,7 +1,7 @@
 """Typed bodies of the three operations, as OpenAI's API has them. Unknown fields go on to the model server.
 
-`events.body_checks` converts a parsed body into these types (that is the check) and adds what types cannot say.
-Every optional field may be null, which means absent.
+`events.openai.body_validation` converts a parsed body into these types (that is the check) and
+adds what types cannot say. Every optional field may be null, which means absent.
 """
 
 from typing import Annotated, Literal

@@ -7,19 +7,20 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final, Literal
 
-from events import json_codec, types
-from events.amounts import read_amount
-from events.attributes import is_json
-from events.body_checks import as_typed, check_body, without_nulls
-from events.cascading import parse_cascade
+from events import names
+from events.cascade_attribute import parse_cascade
+from events.codecs import json_codec
+from events.codecs.attributes import is_json
+from events.decimal_text import read_amount
 from events.errors import EventRejected
-from events.identity import correlation_id_of, request_id_of
+from events.event import NO_EXTENSIONS, Event
 from events.ids import content_hash, is_event_id, is_valid_id
-from events.instants import from_rfc3339
 from events.limits import MAX_PARTITION
+from events.names import Operation, Priority, Topics
+from events.openai.body_validation import as_typed, check_body, without_nulls
 from events.payloads import CascadeState
-from events.record import NO_EXTENSIONS, Event
-from events.types import Operation, Priority, Topics
+from events.request_identity import correlation_id_of, request_id_of
+from events.timestamps import from_rfc3339
 
 __all__ = [
     "AUTO",
@@ -45,13 +46,13 @@ _WHOLE: Final = re.compile(r"\d{1,9}", re.ASCII)
 _DATA_REF: Final = re.compile(r"blob:[0-9a-f]{64}")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _CARRIED: Final = (
-    types.REPLY_EPOCH,
-    types.TENANT,
-    types.CALLBACK_ID,
-    types.OPERATION,
-    types.BATCH_ID,
-    types.TRACE_PARENT,
-    types.TRACE_STATE,
+    names.REPLY_EPOCH,
+    names.TENANT,
+    names.CALLBACK_ID,
+    names.OPERATION,
+    names.BATCH_ID,
+    names.TRACE_PARENT,
+    names.TRACE_STATE,
 )
 
 
@@ -68,7 +69,7 @@ class ReplyAddress:
 class Origin:
     """What every event that follows from a request carries on: its id and the attributes readers correlate by.
 
-    `event_id` is the id of the sender's event where the request has another one (`events.identity`).
+    `event_id` is the id of the sender's event where the request has another one (`events.request_identity`).
     `carried` holds any of `replyepoch`, `tenant`, `callbackid`, `operation`, `batchid`, `traceparent`, `tracestate`.
     """
 
@@ -103,7 +104,7 @@ class InferenceRequest:
     stream: bool
     deadline: datetime
     accepted_at: datetime
-    tenant: str = types.DEFAULT_TENANT
+    tenant: str = names.DEFAULT_TENANT
     priority: Priority = Priority.INTERACTIVE
     session: str | None = None
     """`partitionkey`: requests of one session stay in order and near their cache."""
@@ -128,8 +129,8 @@ class InferenceRequest:
         found = Origin.of(self.event, self.request_id)
         carried = {
             **found.carried,
-            types.OPERATION: self.operation.value,
-            types.TENANT: self.tenant,
+            names.OPERATION: self.operation.value,
+            names.TENANT: self.tenant,
         }
         return replace(found, carried=carried)
 
@@ -175,12 +176,12 @@ def parse_request(
     Raises:
         EventRejected: another type or version, a malformed attribute or body, or a `dataref` that was not resolved.
     """
-    _check_type(event, types.REQUEST)
-    _id(event, types.REQUEST_ID)
+    _check_type(event, names.REQUEST)
+    _id(event, names.REQUEST_ID)
     accepted_at = received_at if event.time is None else from_rfc3339(event.time, "time")
     if accepted_at is None:
         raise EventRejected("invalid_event", "the attribute time is missing", "time")
-    deadline = _instant(event, types.EXPIRY_TIME)
+    deadline = _instant(event, names.EXPIRY_TIME)
     if deadline is None:
         deadline = _later(accepted_at, default_wait_s)
     parsed = _parse_body(event, body)
@@ -201,28 +202,28 @@ def parse_routed(event: Event, body: bytes | None = None) -> RoutedRequest:
     Raises:
         EventRejected: another type or version, a missing or malformed attribute, or an unresolved `dataref`.
     """
-    _check_type(event, types.ROUTED)
-    if not is_event_id(_required(event, types.CORRELATION_ID)):
-        raise EventRejected("invalid_event", "not a request id", types.CORRELATION_ID)
-    _id(event, types.REQUEST_ID)
+    _check_type(event, names.ROUTED)
+    if not is_event_id(_required(event, names.CORRELATION_ID)):
+        raise EventRejected("invalid_event", "not a request id", names.CORRELATION_ID)
+    _id(event, names.REQUEST_ID)
     if event.subject is None:
         raise EventRejected("invalid_event", "the attribute subject is missing", "subject")
     parsed = _parse_body(event, body)
     return RoutedRequest(
         event=event,
         request_id=request_id_of(event),
-        accepted_at=_required_instant(event, types.REQUEST_TIME),
-        deadline=_required_instant(event, types.EXPIRY_TIME),
-        routed_at=_required_instant(event, types.ROUTED_TIME),
-        service=_required(event, types.SERVICE),
+        accepted_at=_required_instant(event, names.REQUEST_TIME),
+        deadline=_required_instant(event, names.EXPIRY_TIME),
+        routed_at=_required_instant(event, names.ROUTED_TIME),
+        service=_required(event, names.SERVICE),
         model=event.subject,
-        route_class=event.get(types.ROUTE_CLASS) or "",
+        route_class=event.get(names.ROUTE_CLASS) or "",
         route_score=_score(event),
-        route_version=event.get(types.ROUTE_VERSION) or "",
-        route_reason=event.get(types.ROUTE_REASON) or "",
-        route_stage=event.get(types.ROUTE_STAGE) or "",
-        named_model=event.get(types.ASKED_MODEL),
-        max_tokens=_whole(event, types.MAX_TOKENS) or None,
+        route_version=event.get(names.ROUTE_VERSION) or "",
+        route_reason=event.get(names.ROUTE_REASON) or "",
+        route_stage=event.get(names.ROUTE_STAGE) or "",
+        named_model=event.get(names.ASKED_MODEL),
+        max_tokens=_whole(event, names.MAX_TOKENS) or None,
         cascade=parse_cascade(event),
         **_shared(event, _operation(event, parsed), parsed),  # type: ignore[arg-type]
     )
@@ -234,15 +235,15 @@ def reply_address(event: Event) -> ReplyAddress | None:
     Raises:
         EventRejected: it asks for an impossible one.
     """
-    topic = event.get(types.REPLY_TOPIC)
+    topic = event.get(names.REPLY_TOPIC)
     if topic is None:
         return None
     if _TOPIC.fullmatch(topic) is None or topic.startswith("__"):
-        raise EventRejected("invalid_event", "not a topic for replies", types.REPLY_TOPIC)
-    partition = _whole(event, types.REPLY_PARTITION)
+        raise EventRejected("invalid_event", "not a topic for replies", names.REPLY_TOPIC)
+    partition = _whole(event, names.REPLY_PARTITION)
     if partition is not None and partition > MAX_PARTITION:
-        raise EventRejected("invalid_event", "not a partition", types.REPLY_PARTITION)
-    return ReplyAddress(topic=topic, partition=partition, epoch=_id(event, types.REPLY_EPOCH))
+        raise EventRejected("invalid_event", "not a partition", names.REPLY_PARTITION)
+    return ReplyAddress(topic=topic, partition=partition, epoch=_id(event, names.REPLY_EPOCH))
 
 
 def is_reply_topic_allowed(topic: str, topics: Topics, further: Collection[str] = ()) -> bool:
@@ -259,25 +260,25 @@ def _shared(event: Event, operation: Operation, body: dict[str, object]) -> dict
     """Fields that a request and a routed request have in common."""
     asked = body.get("model")
     if not isinstance(asked, str):
-        asked = _named(event.subject) if event.type == types.REQUEST else AUTO
+        asked = _named(event.subject) if event.type == names.REQUEST else AUTO
     return {
         "operation": operation,
         "body": as_typed(operation, body),
         "asked_model": asked,
         "stream": body.get("stream") is True,
-        "tenant": _id(event, types.TENANT) or types.DEFAULT_TENANT,
+        "tenant": _id(event, names.TENANT) or names.DEFAULT_TENANT,
         "priority": _priority(event),
-        "session": _id(event, types.PARTITION_KEY),
-        "callback_id": _id(event, types.CALLBACK_ID),
+        "session": _id(event, names.PARTITION_KEY),
+        "callback_id": _id(event, names.CALLBACK_ID),
         "reply": reply_address(event),
         "is_stored": body.get("store") is not False,
-        "profile": _id(event, types.PROFILE) or _wished_profile(body),
+        "profile": _id(event, names.PROFILE) or _wished_profile(body),
         "fallback": _fallback(event),
-        "max_cost_usd": _amount(event, types.MAX_COST, _wished(body, "max_cost")),
-        "max_latency_s": _amount(event, types.MAX_LATENCY, _wished(body, "max_latency")),
-        "min_quality": _amount(event, types.MIN_QUALITY, _wished(body, "min_quality"), most=1.0),
-        "batch_id": _id(event, types.BATCH_ID),
-        "hops": _whole(event, types.HOPS) or 0,
+        "max_cost_usd": _amount(event, names.MAX_COST, _wished(body, "max_cost")),
+        "max_latency_s": _amount(event, names.MAX_LATENCY, _wished(body, "max_latency")),
+        "min_quality": _amount(event, names.MIN_QUALITY, _wished(body, "min_quality"), most=1.0),
+        "batch_id": _id(event, names.BATCH_ID),
+        "hops": _whole(event, names.HOPS) or 0,
     }
 
 
@@ -291,18 +292,18 @@ def _parse_body(event: Event, body: bytes | None) -> dict[str, object]:
         raise EventRejected(
             "unsupported_media_type", "the data must be JSON in UTF-8", "datacontenttype"
         )
-    ref = event.get(types.DATA_REF)
+    ref = event.get(names.DATA_REF)
     if ref is not None and _DATA_REF.fullmatch(ref) is None:
-        raise EventRejected("invalid_event", "not a reference to our blobs", types.DATA_REF)
-    hashed = event.get(types.DATA_HASH)
+        raise EventRejected("invalid_event", "not a reference to our blobs", names.DATA_REF)
+    hashed = event.get(names.DATA_HASH)
     if hashed is not None and _SHA256.fullmatch(hashed) is None:
-        raise EventRejected("invalid_event", "not a SHA-256 in lower-case hex", types.DATA_HASH)
+        raise EventRejected("invalid_event", "not a SHA-256 in lower-case hex", names.DATA_HASH)
     if body is not None and hashed is not None and content_hash(body) != hashed:
-        raise EventRejected("invalid_event", "the data has another hash", types.DATA_HASH)
+        raise EventRejected("invalid_event", "the data has another hash", names.DATA_HASH)
     raw = event.data if body is None else body
     if raw is None:
         if ref is not None:
-            raise EventRejected("invalid_event", "the reference is not resolved", types.DATA_REF)
+            raise EventRejected("invalid_event", "the reference is not resolved", names.DATA_REF)
         raise EventRejected("invalid_body", "the request has no body")
     found = json_codec.loads(raw)
     # Some senders encode the object, and then its text again.
@@ -310,13 +311,13 @@ def _parse_body(event: Event, body: bytes | None) -> dict[str, object]:
 
 
 def _operation(event: Event, body: Mapping[str, object]) -> Operation:
-    text = event.get(types.OPERATION)
+    text = event.get(names.OPERATION)
     if text is not None:
         try:
             return Operation(text)
         except ValueError:
             raise EventRejected(
-                "invalid_event", "not chat, completions or embeddings", types.OPERATION
+                "invalid_event", "not chat, completions or embeddings", names.OPERATION
             ) from None
     for field_name, operation in (
         ("messages", Operation.CHAT),
@@ -330,13 +331,13 @@ def _operation(event: Event, body: Mapping[str, object]) -> Operation:
 
 def _priority(event: Event) -> Priority:
     try:
-        return Priority(event.get(types.PRIORITY) or Priority.INTERACTIVE)
+        return Priority(event.get(names.PRIORITY) or Priority.INTERACTIVE)
     except ValueError:
-        raise EventRejected("invalid_event", "not interactive or batch", types.PRIORITY) from None
+        raise EventRejected("invalid_event", "not interactive or batch", names.PRIORITY) from None
 
 
 def _fallback(event: Event) -> Fallback | None:
-    match event.get(types.FALLBACK):
+    match event.get(names.FALLBACK):
         case None:
             return None
         case "none":
@@ -344,7 +345,7 @@ def _fallback(event: Event) -> Fallback | None:
         case "allow":
             return "allow"
         case _:
-            raise EventRejected("invalid_event", "not none or allow", types.FALLBACK)
+            raise EventRejected("invalid_event", "not none or allow", names.FALLBACK)
 
 
 def _required(event: Event, name: str) -> str:
@@ -412,9 +413,9 @@ def _wishes(body: Mapping[str, object]) -> Mapping[str, object]:
 
 def _score(event: Event) -> float:
     try:
-        score = float(event.get(types.ROUTE_SCORE) or 0.0)
+        score = float(event.get(names.ROUTE_SCORE) or 0.0)
     except ValueError:
         score = math.nan
     if not math.isfinite(score):
-        raise EventRejected("invalid_event", "must be a number", types.ROUTE_SCORE)
+        raise EventRejected("invalid_event", "must be a number", names.ROUTE_SCORE)
     return score

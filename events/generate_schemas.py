@@ -1,4 +1,4 @@
-"""JSON Schemas of every event's data, generated from the types by `python -m events.schema_writing`.
+"""JSON Schemas of every event's data, generated from the types by `python -m events.generate_schemas`.
 
 A test fails when the files differ from the types. Nothing at run time reads them; they are for producers and readers.
 """
@@ -10,22 +10,23 @@ from typing import Final
 
 import msgspec
 
-from events import bodies, payloads, types
+from events import names, payloads
+from events.openai import bodies
 
 _BODIES: Final = (bodies.ChatBody, bodies.CompletionsBody, bodies.EmbeddingsBody)
 DATA_TYPES: Final[Mapping[str, tuple[type[msgspec.Struct], ...]]] = MappingProxyType(
     {
-        types.REQUEST: _BODIES,
-        types.ROUTED: _BODIES,
-        types.PROGRESS: (payloads.ProgressData,),
-        types.CHUNK: (payloads.ChunkData,),
-        types.COMPLETED: (payloads.CompletedData,),
-        types.FAILED: (payloads.FailedData,),
-        types.CANCEL: (payloads.CancelData,),
-        types.CALLBACK_FAILED: (payloads.CallbackFailedData,),
-        types.STATUS: (payloads.StatusData,),
-        types.DECISION: (payloads.DecisionData,),
-        types.REVISION: (payloads.RevisionData,),
+        names.REQUEST: _BODIES,
+        names.ROUTED: _BODIES,
+        names.PROGRESS: (payloads.ProgressData,),
+        names.CHUNK: (payloads.ChunkData,),
+        names.COMPLETED: (payloads.CompletedData,),
+        names.FAILED: (payloads.FailedData,),
+        names.CANCEL: (payloads.CancelData,),
+        names.CALLBACK_FAILED: (payloads.CallbackFailedData,),
+        names.STATUS: (payloads.StatusData,),
+        names.DECISION: (payloads.DecisionData,),
+        names.REVISION: (payloads.RevisionData,),
     }
 )
 """What the data of each event type is; more than one: any of them."""

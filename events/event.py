@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from events.types import JSON
+from events.names import JSON
 
 NO_EXTENSIONS: Final[Mapping[str, str]] = MappingProxyType({})
 

@@ -9,12 +9,13 @@ from datetime import datetime
 
 import msgspec
 
-from events import ids, json_codec, types
+from events import ids, names
+from events.codecs import json_codec
 from events.errors import EventRejected
-from events.identity import request_id_of
-from events.instants import to_rfc3339
+from events.event import Event
 from events.payloads import CascadePlace, CascadeState, CascadeUsed
-from events.record import Event
+from events.request_identity import request_id_of
+from events.timestamps import to_rfc3339
 
 _DECODER = msgspec.json.Decoder(CascadeState)
 _NAMED = frozenset({"explicit", "alias"})
@@ -32,17 +33,17 @@ def parse_cascade(event: Event) -> CascadeState | None:
     Raises:
         EventRejected: the attribute is malformed, or its present step is another service's.
     """
-    text = event.get(types.CASCADE)
+    text = event.get(names.CASCADE)
     if text is None:
         return None
     try:
         state = _DECODER.decode(text.encode())
     except (msgspec.MsgspecError, ValueError):
-        raise EventRejected("invalid_event", "not a cascade", types.CASCADE) from None
+        raise EventRejected("invalid_event", "not a cascade", names.CASCADE) from None
     if len(state.used) >= len(state.plan):
-        raise EventRejected("invalid_event", "the cascade is over", types.CASCADE)
-    if present(state).service != event.get(types.SERVICE):
-        raise EventRejected("invalid_event", "another service's step", types.CASCADE)
+        raise EventRejected("invalid_event", "the cascade is over", names.CASCADE)
+    if present(state).service != event.get(names.SERVICE):
+        raise EventRejected("invalid_event", "another service's step", names.CASCADE)
     return state
 
 
@@ -68,15 +69,15 @@ def escalated(event: Event, used: CascadeUsed, *, now: datetime) -> Event:
     """
     state = parse_cascade(event)
     after = None if state is None else following(state)
-    is_of_a_request = event.get(types.CORRELATION_ID) is not None
+    is_of_a_request = event.get(names.CORRELATION_ID) is not None
     if state is None or after is None or not is_of_a_request:
-        raise EventRejected("invalid_event", "there is no further step", types.CASCADE)
+        raise EventRejected("invalid_event", "there is no further step", names.CASCADE)
     state = msgspec.structs.replace(state, used=(*state.used, used))
     further = {
-        types.CAUSATION_ID: event.id,
-        types.SERVICE: after.service,
-        types.ROUTED_TIME: to_rfc3339(now),
-        types.CASCADE: attribute(state),
+        names.CAUSATION_ID: event.id,
+        names.SERVICE: after.service,
+        names.ROUTED_TIME: to_rfc3339(now),
+        names.CASCADE: attribute(state),
     }
     if state.on == "failure":
         further |= _replaced(event, after)
@@ -92,6 +93,6 @@ def escalated(event: Event, used: CascadeUsed, *, now: datetime) -> Event:
 
 def _replaced(event: Event, after: CascadePlace) -> dict[str, str]:
     """What tells the caller that another service answers, and which model it had named."""
-    was_named = event.get(types.ROUTE_REASON) in _NAMED and after.model != event.subject
-    named = {types.ASKED_MODEL: event.subject or ""} if was_named else {}
-    return {types.ROUTE_REASON: "fallback", **named}
+    was_named = event.get(names.ROUTE_REASON) in _NAMED and after.model != event.subject
+    named = {names.ASKED_MODEL: event.subject or ""} if was_named else {}
+    return {names.ROUTE_REASON: "fallback", **named}

@@ -4,17 +4,18 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Final
 
-from events import attributes, json_codec, types
+from events import names
+from events.codecs import attributes, json_codec
 from events.errors import EventRejected
+from events.event import Event, Record
 from events.ids import is_event_id
-from events.record import Event, Record
 
 _PREFIX: Final = "ce_"
 _NEEDED: Final = frozenset({"id", "type", "source"})
 _USEFUL: Final = frozenset(
     {
-        types.REPLY_TOPIC, types.REPLY_PARTITION, types.REPLY_EPOCH, types.TENANT, types.OPERATION,
-        types.CALLBACK_ID, types.BATCH_ID, types.TRACE_PARENT, types.TRACE_STATE, types.REQUEST_ID,
+        names.REPLY_TOPIC, names.REPLY_PARTITION, names.REPLY_EPOCH, names.TENANT, names.OPERATION,
+        names.CALLBACK_ID, names.BATCH_ID, names.TRACE_PARENT, names.TRACE_STATE, names.REQUEST_ID,
     }
 )  # fmt: skip
 _SOURCE: Final = "/unreadable"
@@ -29,10 +30,10 @@ def salvaged(record: Record) -> Event | None:
     """
     found = dict(_readable(record))
     event_id = found.pop("id", "")
-    if found.pop("type", "") != types.REQUEST or not is_event_id(event_id):
+    if found.pop("type", "") != names.REQUEST or not is_event_id(event_id):
         return None
     source = found.pop("source", "") or _SOURCE
-    return Event(id=event_id, source=source, type=types.REQUEST, extensions=found)
+    return Event(id=event_id, source=source, type=names.REQUEST, extensions=found)
 
 
 def _readable(record: Record) -> Iterable[tuple[str, str]]:

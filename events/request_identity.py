@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Final
 
-from events import ids, types
-from events.record import Event
+from events import ids, names
+from events.event import Event
 
 _OWN_SOURCES: Final = ("/ingress/", "/batches")
 """Sources of our own doors; from outside they come with a `requestid` that the door has set."""
@@ -19,28 +19,28 @@ _OWN_SOURCES: Final = ("/ingress/", "/batches")
 
 def request_id_of(event: Event) -> str:
     """The id of the request that a request event makes, or that another event follows from. Never raises."""
-    named = event.get(types.REQUEST_ID)
+    named = event.get(names.REQUEST_ID)
     if named is not None and ids.is_valid_id(named):
         return named
-    if event.type != types.REQUEST:
-        return event.get(types.CORRELATION_ID) or event.id
+    if event.type != names.REQUEST:
+        return event.get(names.CORRELATION_ID) or event.id
     if event.source.startswith(_OWN_SOURCES):
         return event.id
-    tenant = event.get(types.TENANT) or types.DEFAULT_TENANT
+    tenant = event.get(names.TENANT) or names.DEFAULT_TENANT
     return ids.of_event(tenant, event.source, event.id)
 
 
 def content_of(event: Event) -> str:
     """A hash of what a request event asks for: the same when it is sent again, inline or by reference."""
-    data = event.get(types.DATA_HASH) if event.data is None else ids.content_hash(event.data)
+    data = event.get(names.DATA_HASH) if event.data is None else ids.content_hash(event.data)
     return ids.body_hash(event.subject or "", (data or "").encode())
 
 
 def correlation_id_of(event: Event) -> str:
     """What whoever sent the request knows it by. Never raises."""
-    if event.type == types.REQUEST:
+    if event.type == names.REQUEST:
         return event.id
-    return event.get(types.CORRELATION_ID) or event.id
+    return event.get(names.CORRELATION_ID) or event.id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

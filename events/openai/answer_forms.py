@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NoReturn, get_args
 
-from events import json_codec
+from events.codecs import json_codec
 from events.errors import EventRejected
 
 FormKind = Literal["json", "json_object", "regex", "choice", "grammar"]

@@ -10,11 +10,11 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from events import instants, types
+from events import names, timestamps
 from events.errors import EventRejected
+from events.event import NO_EXTENSIONS, Event
 from events.ids import FORBIDDEN, is_event_id
 from events.limits import MAX_NAME_CHARS, MAX_SUBJECT_BYTES
-from events.record import NO_EXTENSIONS, Event
 
 CORE: Final = frozenset(
     {"id", "source", "type", "specversion", "subject", "time", "datacontenttype", "dataschema"}
@@ -53,7 +53,7 @@ def to_event(attributes: dict[str, str], datacontenttype: str | None, data: byte
     Raises:
         EventRejected: `id`, `source`, `type` or `specversion` is missing, or any value is not of its form.
     """
-    if _required(attributes, "specversion") != types.SPEC_VERSION:
+    if _required(attributes, "specversion") != names.SPEC_VERSION:
         raise EventRejected("invalid_event", "specversion must be 1.0", "specversion")
     event = Event(
         id=_required(attributes, "id"),
@@ -61,7 +61,7 @@ def to_event(attributes: dict[str, str], datacontenttype: str | None, data: byte
         type=_required(attributes, "type"),
         subject=attributes.pop("subject", None),
         time=_time(attributes.pop("time", None)),
-        datacontenttype=types.JSON if datacontenttype is None else datacontenttype,
+        datacontenttype=names.JSON if datacontenttype is None else datacontenttype,
         dataschema=attributes.pop("dataschema", None),
         data=data,
         extensions=attributes or NO_EXTENSIONS,
@@ -78,7 +78,7 @@ def from_event(event: Event) -> dict[str, str]:
     """
     check_core(event)
     found = {
-        "specversion": types.SPEC_VERSION,
+        "specversion": names.SPEC_VERSION,
         "id": event.id,
         "source": event.source,
         "type": event.type,
@@ -86,7 +86,7 @@ def from_event(event: Event) -> dict[str, str]:
     if event.subject is not None:
         found["subject"] = event.subject
     if event.time is not None:
-        found["time"] = instants.canonical(event.time, "time")
+        found["time"] = timestamps.canonical(event.time, "time")
     if event.dataschema is not None:
         found["dataschema"] = event.dataschema
     _add_extensions(found, event.extensions)
@@ -129,7 +129,7 @@ def _required(attributes: dict[str, str], name: str) -> str:
 
 
 def _time(text: str | None) -> str | None:
-    return None if text is None else instants.canonical(text, "time")
+    return None if text is None else timestamps.canonical(text, "time")
 
 
 def _is_subject(text: str) -> bool:
@@ -179,7 +179,7 @@ def is_structured(content_type: str | None) -> bool:
     essence = essence.strip().lower()
     if not essence.startswith("application/cloudevents"):
         return False
-    if essence != types.STRUCTURED_JSON or not _is_utf8(parameters):
+    if essence != names.STRUCTURED_JSON or not _is_utf8(parameters):
         raise EventRejected(
             "unsupported_media_type",
             "one event as application/cloudevents+json in UTF-8 is read; batches are not",
@@ -192,7 +192,7 @@ def is_json(content_type: str) -> bool:
     """True for `application/json` and `+json` types in UTF-8 (the default of JSON)."""
     essence, _, parameters = content_type.partition(";")
     essence = essence.strip().lower()
-    return (essence == types.JSON or essence.endswith("+json")) and _is_utf8(parameters)
+    return (essence == names.JSON or essence.endswith("+json")) and _is_utf8(parameters)
 
 
 def _is_utf8(parameters: str) -> bool:
@@ -209,15 +209,15 @@ def _is_utf8(parameters: str) -> bool:
 
 KNOWN: Final = CORE - _RESERVED | frozenset(
     {
-        types.PARTITION_KEY, types.CORRELATION_ID, types.CAUSATION_ID, types.SEQUENCE,
-        types.TRACE_PARENT, types.TRACE_STATE, types.EXPIRY_TIME, types.DATA_REF,
-        types.DATA_HASH, types.REPLY_TOPIC, types.REPLY_PARTITION, types.REPLY_EPOCH,
-        types.TENANT, types.PRIORITY, types.ATTEMPT, types.GENERATION, types.CALLBACK_ID,
-        types.ROUTE_CLASS, types.ROUTE_SCORE, types.ROUTE_VERSION, types.ROUTE_REASON,
-        types.OPERATION, types.PROFILE, types.SERVICE, types.REQUEST_TIME, types.ROUTED_TIME,
-        types.BATCH_ID, types.HOPS, types.CASCADE, types.DEAD_LETTER_REASON,
-        types.MAX_COST, types.MAX_LATENCY, types.MIN_QUALITY, types.ASKED_MODEL, types.MAX_TOKENS,
-        types.FALLBACK, types.ROUTE_STAGE, types.REQUEST_ID,
+        names.PARTITION_KEY, names.CORRELATION_ID, names.CAUSATION_ID, names.SEQUENCE,
+        names.TRACE_PARENT, names.TRACE_STATE, names.EXPIRY_TIME, names.DATA_REF,
+        names.DATA_HASH, names.REPLY_TOPIC, names.REPLY_PARTITION, names.REPLY_EPOCH,
+        names.TENANT, names.PRIORITY, names.ATTEMPT, names.GENERATION, names.CALLBACK_ID,
+        names.ROUTE_CLASS, names.ROUTE_SCORE, names.ROUTE_VERSION, names.ROUTE_REASON,
+        names.OPERATION, names.PROFILE, names.SERVICE, names.REQUEST_TIME, names.ROUTED_TIME,
+        names.BATCH_ID, names.HOPS, names.CASCADE, names.DEAD_LETTER_REASON,
+        names.MAX_COST, names.MAX_LATENCY, names.MIN_QUALITY, names.ASKED_MODEL, names.MAX_TOKENS,
+        names.FALLBACK, names.ROUTE_STAGE, names.REQUEST_ID,
     }
 )  # fmt: skip
 """Names that need no check: every one this product writes."""

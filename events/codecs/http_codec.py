@@ -1,4 +1,4 @@
-"""HTTP message <-> event: the CloudEvents HTTP binding, strict; the same rules as `events.kafka_codec`.
+"""HTTP message <-> event: the CloudEvents HTTP binding, strict; the same rules as `events.codecs.kafka_codec`.
 
 Attribute values are percent-encoded as the binding says (section 3.1.3.2), so that no value can end or forge a header.
 """
@@ -8,10 +8,11 @@ from collections.abc import Iterable
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-from events import attributes, structured, types
+from events import names
+from events.codecs import attributes, structured_codec
 from events.errors import EventRejected
+from events.event import Event
 from events.limits import DEFAULT_LIMITS, Limits
-from events.record import Event
 
 _PREFIX: Final = "ce-"
 _CONTENT_TYPE: Final = "content-type"
@@ -41,7 +42,7 @@ def to_http_structured(event: Event) -> tuple[dict[str, str], bytes]:
     Raises:
         EventRejected: the event is not valid.
     """
-    return {_CONTENT_TYPE: f"{types.STRUCTURED_JSON}; charset=utf-8"}, structured.write(event)
+    return {_CONTENT_TYPE: f"{names.STRUCTURED_JSON}; charset=utf-8"}, structured_codec.write(event)
 
 
 def from_http(
@@ -61,7 +62,7 @@ def from_http(
         raise EventRejected("invalid_event", "two content types", "datacontenttype")
     content_type = content_types[0].strip() if content_types else None
     if attributes.is_structured(content_type):
-        return structured.read(body, limits)
+        return structured_codec.read(body, limits)
     found: dict[str, str] = {}
     for header, value in given:
         if header.startswith(_PREFIX):

@@ -5,10 +5,11 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from events import types
+from events import names
 from events.errors import EventRejected
-from events.identity import correlation_id_of, request_id_of
+from events.event import Event
 from events.ids import is_event_id, is_valid_id
+from events.names import Operation, State
 from events.payloads import (
     CancelData,
     ChunkData,
@@ -18,8 +19,7 @@ from events.payloads import (
     RevisionData,
     StatusData,
 )
-from events.record import Event
-from events.types import Operation, State
+from events.request_identity import correlation_id_of, request_id_of
 
 _MAX_NUMBER_CHARS: Final = 9
 _OK: Final = 200
@@ -98,77 +98,77 @@ class _OutcomeState(Payload, frozen=True):
 
 def parse_terminal(event: Event) -> Terminal:
     """Raises EventRejected for another type, or a malformed attribute or failure."""
-    _check_type(event, *types.TERMINAL_TYPES)
+    _check_type(event, *names.TERMINAL_TYPES)
     state, status = _outcome(event)
     return Terminal(
         request_id=_request_id(event),
         correlation_id=correlation_id_of(event),
         state=state,
         data=event.data,
-        dataref=event.get(types.DATA_REF),
-        datahash=event.get(types.DATA_HASH),
+        dataref=event.get(names.DATA_REF),
+        datahash=event.get(names.DATA_HASH),
         status=status,
-        generation=event.get(types.GENERATION),
-        attempt=_number(event, types.ATTEMPT, default=0),
-        service=event.get(types.SERVICE),
+        generation=event.get(names.GENERATION),
+        attempt=_number(event, names.ATTEMPT, default=0),
+        service=event.get(names.SERVICE),
         tenant=_tenant(event),
         operation=_operation(event),
-        callback_id=event.get(types.CALLBACK_ID),
-        epoch=event.get(types.REPLY_EPOCH),
-        batch_id=event.get(types.BATCH_ID),
+        callback_id=event.get(names.CALLBACK_ID),
+        epoch=event.get(names.REPLY_EPOCH),
+        batch_id=event.get(names.BATCH_ID),
     )
 
 
 def parse_chunk(event: Event) -> Chunk:
     """Raises EventRejected for another type, or a malformed attribute or data."""
-    _check_type(event, types.CHUNK)
-    generation = event.get(types.GENERATION)
+    _check_type(event, names.CHUNK)
+    generation = event.get(names.GENERATION)
     if not generation:
-        raise EventRejected("invalid_event", "the attribute is missing", types.GENERATION)
+        raise EventRejected("invalid_event", "the attribute is missing", names.GENERATION)
     return Chunk(
         request_id=_request_id(event),
         generation=generation,
-        sequence=_number(event, types.SEQUENCE),
-        attempt=_number(event, types.ATTEMPT, least=1),
+        sequence=_number(event, names.SEQUENCE),
+        attempt=_number(event, names.ATTEMPT, least=1),
         chunks=_data(event, ChunkData).chunks,
-        service=event.get(types.SERVICE),
+        service=event.get(names.SERVICE),
         tenant=_tenant(event),
-        epoch=event.get(types.REPLY_EPOCH),
+        epoch=event.get(names.REPLY_EPOCH),
     )
 
 
 def parse_progress(event: Event) -> Progress:
     """Raises EventRejected for another type, or a malformed attribute or data."""
-    _check_type(event, types.PROGRESS)
+    _check_type(event, names.PROGRESS)
     return Progress(
         request_id=_request_id(event),
         data=_data(event, ProgressData),
         tenant=_tenant(event),
-        epoch=event.get(types.REPLY_EPOCH),
+        epoch=event.get(names.REPLY_EPOCH),
     )
 
 
 def parse_cancel(event: Event) -> Cancel:
     """Raises EventRejected for another type, or a malformed attribute or data."""
-    _check_type(event, types.CANCEL)
+    _check_type(event, names.CANCEL)
     return Cancel(request_id=_request_id(event), reason=_data(event, CancelData).reason)
 
 
 def parse_status(event: Event) -> StatusData:
     """Raises EventRejected for another type, or malformed data."""
-    _check_type(event, types.STATUS)
+    _check_type(event, names.STATUS)
     return _data(event, StatusData)
 
 
 def parse_decision(event: Event) -> tuple[str, str]:
     """(request id, service). Raises EventRejected for another type, or malformed data."""
-    _check_type(event, types.DECISION)
+    _check_type(event, names.DECISION)
     return _request_id(event), _data(event, DecisionData).service
 
 
 def parse_revision(event: Event) -> RevisionData:
     """Raises EventRejected for another type, or malformed data."""
-    _check_type(event, types.REVISION)
+    _check_type(event, names.REVISION)
     return _data(event, RevisionData)
 
 
@@ -178,10 +178,10 @@ def _check_type(event: Event, *expected: str) -> None:
 
 
 def _request_id(event: Event) -> str:
-    correlation_id, request_id = event.get(types.CORRELATION_ID), event.get(types.REQUEST_ID)
+    correlation_id, request_id = event.get(names.CORRELATION_ID), event.get(names.REQUEST_ID)
     for name, is_good in (
-        (types.CORRELATION_ID, correlation_id is not None and is_event_id(correlation_id)),
-        (types.REQUEST_ID, request_id is None or is_valid_id(request_id)),
+        (names.CORRELATION_ID, correlation_id is not None and is_event_id(correlation_id)),
+        (names.REQUEST_ID, request_id is None or is_valid_id(request_id)),
     ):
         if not is_good:
             raise EventRejected("invalid_event", "not a request id", name)
@@ -189,7 +189,7 @@ def _request_id(event: Event) -> str:
 
 
 def _outcome(event: Event) -> tuple[State, int]:
-    if event.type == types.COMPLETED:
+    if event.type == names.COMPLETED:
         return State.COMPLETED, _OK
     if event.data is None:
         return State.FAILED, _INTERNAL
@@ -201,15 +201,15 @@ def _outcome(event: Event) -> tuple[State, int]:
 
 
 def _tenant(event: Event) -> str:
-    return event.get(types.TENANT) or types.DEFAULT_TENANT
+    return event.get(names.TENANT) or names.DEFAULT_TENANT
 
 
 def _operation(event: Event) -> Operation | None:
-    text = event.get(types.OPERATION)
+    text = event.get(names.OPERATION)
     try:
         return None if text is None else Operation(text)
     except ValueError:
-        raise EventRejected("invalid_event", "no such operation", types.OPERATION) from None
+        raise EventRejected("invalid_event", "no such operation", names.OPERATION) from None
 
 
 def _number(event: Event, name: str, default: int | None = None, least: int = 0) -> int:

@@ -8,7 +8,7 @@ from functools import cache
 
 from msgspec import inspect
 
-from events import bodies
+from events.openai import bodies
 
 
 def with_whole_numbers(kind: type[bodies.Body], body: Mapping[str, object]) -> dict[str, object]:

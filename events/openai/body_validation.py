@@ -1,8 +1,9 @@
 """Checks of OpenAI bodies before anything is spent on them: types and ranges, then what types cannot say.
 
-Unknown fields are passed through, but for those of `events.refused_fields`. Explicit nulls mean absent; `without_nulls`
-drops them before the model server sees them. `max_tokens` is a positive integer here and capped by the model's own
-limit elsewhere. Which server takes which field is not judged here (`router_model.server_fields`).
+Unknown fields are passed through, but for those of `events.openai.refused_fields`. Explicit nulls
+mean absent; `without_nulls` drops them before the model server sees them. `max_tokens` is a
+positive integer here and capped by the model's own limit elsewhere. Which server takes which field
+is not judged here (`router_model.server_fields`).
 """
 
 import re
@@ -11,12 +12,14 @@ from typing import Any, Final, NoReturn
 
 import msgspec
 
-from events import bodies, json_codec, limits
-from events.answer_forms import form_of
+from events import limits
+from events.codecs import json_codec
 from events.errors import EventRejected
-from events.refused_fields import IDLE, REFUSED_FIELDS, REFUSED_TEMPLATE_ARGUMENTS
-from events.types import Operation
-from events.whole_numbers import with_whole_numbers
+from events.names import Operation
+from events.openai import bodies
+from events.openai.answer_forms import form_of
+from events.openai.refused_fields import IDLE, REFUSED_FIELDS, REFUSED_TEMPLATE_ARGUMENTS
+from events.openai.whole_numbers import with_whole_numbers
 
 _TYPES: Final[Mapping[Operation, type[bodies.Body]]] = {
     Operation.CHAT: bodies.ChatBody,

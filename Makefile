@@ -99,7 +99,7 @@ routebench-data:
 
 schemas: $(STAMPS)/test ## write the JSON Schemas (events, catalogue, chart values) from the types, and KEDA's messages
 	$(BIN)/python -m events.generate_schemas
-	$(BIN)/python -c 'from router_model.catalogue_schema import schema_text as t; print(t(), end="")' \
+	$(BIN)/python -c 'from router_model.catalogue.schema import schema_text as t; print(t(), end="")' \
 		> router_model/schemas/catalogue.schema.json
 	$(BIN)/python charts/embed_catalogue_schema.py
 	$(BIN)/python -m functions.scaler.generating

@@ -38,8 +38,8 @@ from functions.ports import Commit, TopicSpec
 from functions.scaler import externalscaler_pb2 as pb
 from functions.settings import BrokerSettings, ScalerSettings, Settings
 from functions.wiring import load_catalogue
-from router_model.catalogue import Backend, Catalogue, Model, Service
-from router_model.catalogue_loading import dump_catalogue, finish
+from router_model.catalogue.loader import dump_catalogue, finish
+from router_model.catalogue.model import Backend, Catalogue, Model, Service
 
 TOPICS = Topics()
 TICKS = os.sysconf("SC_CLK_TCK")

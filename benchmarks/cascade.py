@@ -1,10 +1,11 @@
 """How far the small model's confidence can be trusted: `python -m benchmarks.cascade`.
 
 SmolLM2-135M answers questions with log probabilities, through the model server and the code that the worker uses. Each
-answer is graded; printed are, for every measure of `router_model.confidence`, the expected calibration error (ECE, ten
-equal-width bins), the Brier score and the area under the ROC curve of confidence against correctness, before and after
-an isotonic map. The map is fitted on one half of the questions and judged on the other, averaged over 50 such splits;
-the area needs no fit and is that of all questions, with a bootstrap interval.
+answer is graded; printed are, for every measure of `router_model.cascade.confidence`, the expected
+calibration error (ECE, ten equal-width bins), the Brier score and the area under the ROC curve of
+confidence against correctness, before and after an isotonic map. The map is fitted on one half of
+the questions and judged on the other, averaged over 50 such splits; the area needs no fit and is
+that of all questions, with a bootstrap interval.
 
 Question sets: ARC-Challenge (with --data, where that directory is there), and the capitals of countries, some known to
 everybody and some not: a set on which a model of this size is neither always right nor always wrong.
@@ -36,7 +37,7 @@ from examples.local_stack import free_port
 from functions.backends.weights import locate
 from functions.settings import Settings
 from functions.wiring import load_catalogue
-from router_model.confidence import (
+from router_model.cascade.confidence import (
     Measure,
     TokenConfidence,
     calibrated,

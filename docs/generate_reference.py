@@ -15,7 +15,7 @@ from functions import settings as module
 from functions.errors import CODES
 from functions.ingress.responses_kept import MAX_REFERENCES
 from functions.settings import SECRETS, SHORT_NAMES, Settings, is_group
-from router_model.server_fields import (
+from router_model.routing.backend_fields import (
     FIELDS,
     FORMS,
     SERVER_KINDS,
@@ -355,7 +355,9 @@ def fields_page() -> str:
     head = "".join(f" {SERVER_NAMES[kind]} |" for kind in SERVER_KINDS)
     rule = "| --- |" + " :-: |" * len(SERVER_KINDS)
     out = [
-        NOTICE.format(source="router_model/server_fields.py and events/openai/refused_fields.py"),
+        NOTICE.format(
+            source="router_model/routing/backend_fields.py and events/openai/refused_fields.py"
+        ),
         FIELDS_PROSE,
         f"| Field |{head}",
         rule,

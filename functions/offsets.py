@@ -6,7 +6,7 @@ from typing import Protocol
 from events.event import PartitionId
 from events.names import Topics
 from functions.ports import Offsets
-from router_model.catalogue import Catalogue
+from router_model.catalogue.model import Catalogue
 
 
 class OffsetCommitter(Protocol):

@@ -17,7 +17,7 @@ from events.names import Topics
 from events.parsers import parse_decision, parse_status
 from functions.following import Following
 from functions.ports import RecordLog
-from router_model.registry import Registry, ReplicaStatus
+from router_model.service_registry import Registry, ReplicaStatus
 
 log = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from functions.settings import Settings
 
 if TYPE_CHECKING:
     from functions.store import Store
-    from router_model.catalogue import Catalogue
-    from router_model.classifier import Classifier
+    from router_model.catalogue.model import Catalogue
+    from router_model.classifier.base import Classifier
 
 log = logging.getLogger(__name__)
 
@@ -87,8 +87,8 @@ def load_catalogue(settings: Settings) -> "Catalogue":
     Raises:
         StartupFailed: unreadable or rejected; every problem is listed with its key path.
     """
-    from router_model.catalogue_loading import CatalogueRejected  # noqa: PLC0415
-    from router_model.catalogue_loading import load_catalogue as load  # noqa: PLC0415
+    from router_model.catalogue.loader import CatalogueRejected  # noqa: PLC0415
+    from router_model.catalogue.loader import load_catalogue as load  # noqa: PLC0415
 
     try:
         if settings.catalogue:
@@ -112,9 +112,9 @@ def load_classifier(
     Raises:
         StartupFailed: there is no such classifier.
     """
-    from router_model.classifier import KeywordClassifier  # noqa: PLC0415
-    from router_model.learned import MODES  # noqa: PLC0415
-    from router_model.weights import WeightsUnusable, load_learned  # noqa: PLC0415
+    from router_model.classifier.base import KeywordClassifier  # noqa: PLC0415
+    from router_model.classifier.hybrid import MODES  # noqa: PLC0415
+    from router_model.classifier.weights import WeightsUnusable, load_learned  # noqa: PLC0415
 
     asked, where = settings.router.classifier, settings.router.weights
     if asked == "keyword":

@@ -37,7 +37,7 @@ from benchmarks.routebench.running import (
 from benchmarks.routebench.stages import shipped_routers
 from benchmarks.routebench.suites import Suites, load_suites
 from benchmarks.routebench.writing import write_results
-from router_model.outcomes import BadOutcomes
+from router_model.replay.outcome_dataset import BadOutcomes
 
 
 def main() -> None:

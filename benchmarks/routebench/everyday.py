@@ -20,7 +20,7 @@ from benchmarks.routebench.everyday_prompts import (
 )
 from benchmarks.routebench.everyday_scores import CLASSES, EverydayScore, Share, score_everyday
 from benchmarks.routebench.stages import DEFAULT, stages_of
-from router_model.weights import WeightsUnusable
+from router_model.classifier.weights import WeightsUnusable
 
 
 def main() -> None:

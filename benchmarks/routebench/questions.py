@@ -9,8 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.routebench.suites import Case, Price
-from router_model.features import CHARS_PER_TOKEN, DEFAULT_ANSWER_TOKENS
-from router_model.outcomes import OutcomeRow, outcome_files, part_of, read_outcome_file
+from router_model.classifier.features import CHARS_PER_TOKEN, DEFAULT_ANSWER_TOKENS
+from router_model.replay.outcome_dataset import (
+    OutcomeRow,
+    outcome_files,
+    part_of,
+    read_outcome_file,
+)
 
 Array = NDArray[np.float64]
 BySource = Mapping[str, Sequence[OutcomeRow]]

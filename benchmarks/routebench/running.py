@@ -16,7 +16,7 @@ from benchmarks.routebench.questions import Questions, cut, gather, read_sources
 from benchmarks.routebench.scoring import Score, Task, score_routers
 from benchmarks.routebench.suites import Case, Suites
 from benchmarks.routebench.verdicts import Judged, judge
-from router_model.outcomes import part_of
+from router_model.replay.outcome_dataset import part_of
 
 SEED: Final = 20_250_101
 Say = Callable[[str], None]

@@ -33,11 +33,11 @@ from events.event import Event
 from events.names import Topics
 from events.timestamps import to_rfc3339
 from functions.router.handler import RouterPolicy, handled
-from router_model.catalogue_loading import load_catalogue, with_demo_fleet
-from router_model.classifier import Classifier
-from router_model.outcomes import BadOutcomes, part_of
-from router_model.registry import Registry
-from router_model.weights import WeightsUnusable
+from router_model.catalogue.loader import load_catalogue, with_demo_fleet
+from router_model.classifier.base import Classifier
+from router_model.classifier.weights import WeightsUnusable
+from router_model.replay.outcome_dataset import BadOutcomes, part_of
+from router_model.service_registry import Registry
 
 PROMPTS: Final = 2_000
 WARM: Final = 100

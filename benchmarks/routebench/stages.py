@@ -7,9 +7,9 @@ from typing import Final
 
 from benchmarks.routebench.ours import ShippedRouter
 from benchmarks.routebench.verdicts import OURS
-from router_model.classifier import Classifier, KeywordClassifier
-from router_model.learned import MODES
-from router_model.weights import WeightsUnusable, load_learned
+from router_model.classifier.base import Classifier, KeywordClassifier
+from router_model.classifier.hybrid import MODES
+from router_model.classifier.weights import WeightsUnusable, load_learned
 
 DEFAULT: Final = "transformer"
 """What the product uses where nothing is configured: this one is `ours`."""

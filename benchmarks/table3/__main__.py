@@ -20,8 +20,8 @@ from benchmarks.table3.questions import arrivals, questions
 from benchmarks.table3.reporting import show, write
 from benchmarks.table3.running import Load, run_all, tuned_profiles
 from benchmarks.table3.strategies import Strategy, alone, strategies
-from router_model.outcomes import BadOutcomes
-from router_model.tuning import NothingToTune
+from router_model.replay.outcome_dataset import BadOutcomes
+from router_model.replay.profile_search import NothingToTune
 
 WIDTH = 120
 """Of tables that no terminal shows."""

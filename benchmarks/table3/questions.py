@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.table3.pool import Pool
-from router_model.features import CHARS_PER_TOKEN
-from router_model.outcomes import OutcomeRow, Part, part_of, read_outcomes
+from router_model.classifier.features import CHARS_PER_TOKEN
+from router_model.replay.outcome_dataset import OutcomeRow, Part, part_of, read_outcomes
 
 
 @dataclass(frozen=True, slots=True)

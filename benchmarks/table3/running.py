@@ -23,8 +23,8 @@ from benchmarks.table3.tuned import Tuned, tune
 from examples.local_stack import local_stack
 from functions import wiring
 from functions.settings import load_settings
-from router_model.catalogue_loading import load_catalogue
-from router_model.outcomes import OutcomeRow
+from router_model.catalogue.loader import load_catalogue
+from router_model.replay.outcome_dataset import OutcomeRow
 
 REPOSITORY = Path(__file__).parents[2]
 ROUTER = "PICKSPIN_ROUTER_"

@@ -17,7 +17,7 @@ import msgspec
 
 from functions.backends import fake_answers
 from functions.backends.fake_model import FakeConnection, FakeModel, parse_flags
-from router_model.features import CHARS_PER_TOKEN
+from router_model.classifier.features import CHARS_PER_TOKEN
 
 WARM_UP_TOKENS = 1
 """Length of answers to prompts that no outcome is recorded for: the workers' own warm-up calls."""

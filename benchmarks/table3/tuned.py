@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.table3.pool import Limits
-from router_model.catalogue import Catalogue
-from router_model.classifier import Classifier
-from router_model.outcomes import OutcomeRow
-from router_model.tuning import Objective, Replay, Trial, best, grid, replay, search
+from router_model.catalogue.model import Catalogue
+from router_model.classifier.base import Classifier
+from router_model.replay.outcome_dataset import OutcomeRow
+from router_model.replay.profile_search import Objective, Replay, Trial, best, grid, replay, search
 
 
 @dataclass(frozen=True, slots=True)

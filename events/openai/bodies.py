@@ -106,7 +106,7 @@ class Sampled(Body, frozen=True, kw_only=True):
 
 class Extended(Sampled, frozen=True, kw_only=True):
     """Fields of the field's model servers beyond OpenAI's: which server takes which is a table of
-    `router_model.server_fields`.
+    `router_model.routing.backend_fields`.
     """
 
     ignore_eos: bool | None = None

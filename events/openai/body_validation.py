@@ -3,7 +3,7 @@
 Unknown fields are passed through, but for those of `events.openai.refused_fields`. Explicit nulls
 mean absent; `without_nulls` drops them before the model server sees them. `max_tokens` is a
 positive integer here and capped by the model's own limit elsewhere. Which server takes which field
-is not judged here (`router_model.server_fields`).
+is not judged here (`router_model.routing.backend_fields`).
 """
 
 import re

@@ -12,8 +12,8 @@ from types import MappingProxyType
 from typing import Final
 
 from functions.errors import StartupFailed
-from router_model.catalogue import BackendKind, Model, Service
-from router_model.server_flags import local_problem
+from router_model.catalogue.backend_flags import local_problem
+from router_model.catalogue.model import BackendKind, Model, Service
 
 Version = tuple[int, ...]
 NEWEST: Final[Version] = (999,)

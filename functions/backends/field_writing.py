@@ -1,6 +1,6 @@
 """A checked body in the words of one kind of model server: its names of fields, its way to be told an answer's form.
 
-Pure. What a kind does not do never comes here (router_model.server_fields).
+Pure. What a kind does not do never comes here (router_model.routing.backend_fields).
 """
 
 import json
@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from events.openai.answer_forms import GUIDED, STRUCTURED, AnswerForm, form_of
 from events.openai.refused_fields import REFUSED_FIELDS
-from router_model.server_fields import ServerKind, Version, without_idle
+from router_model.routing.backend_fields import ServerKind, Version, without_idle
 
 _STRUCTURED_SINCE: Final[Version] = (0, 11)
 """vLLM: `structured_outputs` took the place of `guided_json` and the like."""

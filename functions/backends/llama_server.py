@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from functions.lifecycle import StopFlag, die_with_parent
-from router_model.server_flags import LLAMACPP, Flag
+from router_model.catalogue.backend_flags import LLAMACPP, Flag
 
 BATCH_THREADS: Final = "cpuparams_batch.n_threads"
 _MIN_BATCH: Final = 512

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from events.payloads import ServerInfo
 from functions.errors import StartupFailed
-from router_model.server_fields import ServerKind
+from router_model.routing.backend_fields import ServerKind
 
 MODELS_PATH: Final = "/v1/models"
 _MOST: Final = 2**40

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 
 from events.names import Operation
 from functions.backends.arguments import is_embedder
-from router_model.catalogue import BackendKind, Model
+from router_model.catalogue.model import BackendKind, Model
 
 SleepLevel = Literal[1, 2]
 """1: weights go to host memory. 2: they are dropped and read again. The KV cache is lost in both."""

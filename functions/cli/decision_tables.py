@@ -8,15 +8,15 @@ import msgspec
 
 from events.classifier_stages import stage_in_words, why_not_judged
 from functions.local.columns import columns_of, lines_of, wrapped
-from router_model.catalogue import Catalogue, Model
-from router_model.decision import CandidateTerms, Decision, Dropped
-from router_model.estimating import Basis
-from router_model.features import PromptFeatures
-from router_model.refusals import NoRoute
-from router_model.replaying import Readiness
-from router_model.resolving import fitting, resolve
-from router_model.scoring import ScoreWeights, weights_of
-from router_model.selection import Ask
+from router_model.catalogue.model import Catalogue, Model
+from router_model.classifier.features import PromptFeatures
+from router_model.replay.replayed_decisions import Readiness
+from router_model.routing.decision import CandidateTerms, Decision, Dropped
+from router_model.routing.estimates import Basis
+from router_model.routing.model_names import fitting, resolve
+from router_model.routing.no_route import NoRoute
+from router_model.routing.scoring import ScoreWeights, weights_of
+from router_model.routing.select import Ask
 
 BASES: dict[Basis, str] = {
     "learned": "learned of the model",

@@ -21,7 +21,7 @@ from functions.cli.recorded_options import (
 )
 from functions.cli.saying import AsJson, say_json
 from functions.settings import load_settings
-from router_model.outcomes import OutcomeRow
+from router_model.replay.outcome_dataset import OutcomeRow
 
 FILE_NAME: Final = "store.jsonl.gz"
 

@@ -25,10 +25,10 @@ from functions.cli.training_progress import open_progress
 from functions.settings import load_settings
 
 if TYPE_CHECKING:
-    from router_model.catalogue import Tier
-    from router_model.outcomes import OutcomeRow
+    from router_model.catalogue.model import Tier
+    from router_model.replay.outcome_dataset import OutcomeRow
+    from router_model.training.add_models import NewHead
     from router_model.training.complexity import ClassesLearned
-    from router_model.training.extending import NewHead
 
 EXAMPLES: Final = (
     "Examples: pickspin extend --from-store --out weights  |  "
@@ -114,10 +114,10 @@ def _extended(
     tiers: "dict[str, Tier]",
     min_labels: int,
 ) -> "tuple[NewHead, ...]":
-    from router_model.outcomes import BadOutcomes  # noqa: PLC0415 - needed by this verb alone
+    from router_model.classifier.weights import SHIPPED, WeightsUnusable  # noqa: PLC0415
+    from router_model.replay.outcome_dataset import BadOutcomes  # noqa: PLC0415 - needed by this verb alone
+    from router_model.training.add_models import extend as extend_weights  # noqa: PLC0415
     from router_model.training.dataset import TooLittleData  # noqa: PLC0415
-    from router_model.training.extending import extend as extend_weights  # noqa: PLC0415
-    from router_model.weights import SHIPPED, WeightsUnusable  # noqa: PLC0415
 
     try:
         with open_progress() as told:
@@ -132,13 +132,13 @@ def _extended(
 
 
 def _classed(base: Path | None, labelled: Path, out: Path) -> "ClassesLearned":
+    from router_model.classifier.weights import SHIPPED, WeightsUnusable  # noqa: PLC0415
     from router_model.training.complexity import (  # noqa: PLC0415 - needed by this verb alone
         BadLabels,
         learn_classes,
         read_labelled,
     )
     from router_model.training.dataset import TooLittleData  # noqa: PLC0415
-    from router_model.weights import SHIPPED, WeightsUnusable  # noqa: PLC0415
 
     try:
         with open_progress() as told:

@@ -14,7 +14,7 @@ from functions.errors import PickspinError
 from functions.settings import load_settings
 
 if TYPE_CHECKING:
-    from router_model.outcomes import OutcomeRow
+    from router_model.replay.outcome_dataset import OutcomeRow
 
 Out = Annotated[
     Path, typer.Option(help="Directory for the weights: new, empty, or of earlier weights.")
@@ -62,7 +62,7 @@ def check_options(
 
 def check_out(out: Path) -> None:
     """Finds out before an hour's work whether its result can be written."""
-    from router_model.weights import MANIFEST  # noqa: PLC0415 - numpy is not needed to list the verbs
+    from router_model.classifier.weights import MANIFEST  # noqa: PLC0415 - numpy is not needed to list the verbs
 
     if out.exists() and not out.is_dir():
         raise TrainFailed(f"--out {out} is a file; name a directory")
@@ -85,7 +85,7 @@ def rows_of(files: Files | None, recorded: Recorded | None) -> "Iterator[Outcome
 
 
 def _rows_of_files(files: Files) -> "Iterator[OutcomeRow]":
-    from router_model.outcomes import outcome_files, read_outcomes  # noqa: PLC0415
+    from router_model.replay.outcome_dataset import outcome_files, read_outcomes  # noqa: PLC0415
 
     missing = set(files.sources) - outcome_files(files.directory).keys()
     if missing:

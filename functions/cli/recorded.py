@@ -16,13 +16,13 @@ from functions.errors import BlobMissing
 from functions.ports import BlobStore
 from functions.router.handler import ask_of
 from functions.store import FeedbackRow, FeedbackStore, FinishedQuery, FinishedRequest
-from router_model.features import prompt_features
-from router_model.outcomes import OutcomeRow, question_key
-from router_model.registry import Registry
-from router_model.replaying import Figures, Recorded, Seen
+from router_model.classifier.features import prompt_features
+from router_model.replay.outcome_dataset import OutcomeRow, question_key
+from router_model.replay.replayed_decisions import Figures, Recorded, Seen
+from router_model.service_registry import Registry
 
 if TYPE_CHECKING:
-    from router_model.catalogue import Catalogue
+    from router_model.catalogue.model import Catalogue
 
 SOURCE: Final = "store"
 BENCHMARK: Final = "recorded"

@@ -12,11 +12,11 @@ from events.errors import EventRejected
 from events.names import Operation
 from events.openai.body_validation import check_body
 from functions.errors import PickspinError
-from router_model.features import prompt_features
-from router_model.outcomes import OutcomeRow
-from router_model.replaying import Figures, Recorded, Seen
-from router_model.resolving import AUTO
-from router_model.selection import Ask
+from router_model.classifier.features import prompt_features
+from router_model.replay.outcome_dataset import OutcomeRow
+from router_model.replay.replayed_decisions import Figures, Recorded, Seen
+from router_model.routing.model_names import AUTO
+from router_model.routing.select import Ask
 
 MAX_LINE_BYTES: Final = 4 * 1024 * 1024
 _PATHS: Final = {

@@ -3,8 +3,8 @@
 from typing import Final
 
 from functions.local.columns import packed
-from router_model.replay_summary import Comparison, Pair, Summary, Total, Totals
-from router_model.replaying import Choice, Redecided
+from router_model.replay.replay_summary import Comparison, Pair, Summary, Total, Totals
+from router_model.replay.replayed_decisions import Choice, Redecided
 
 ABSENT: Final = "-"
 _WIDTHS: Final = (36, 24, 24, 34, 22)

@@ -27,8 +27,8 @@ from functions.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from functions.store import FinishedQuery
-    from router_model.replay_summary import Summary
-    from router_model.replaying import Recorded, Redecided, Scenario
+    from router_model.replay.replay_summary import Summary
+    from router_model.replay.replayed_decisions import Recorded, Redecided, Scenario
 
 EXAMPLES = """\b
 Examples:
@@ -85,8 +85,8 @@ def _scenario(
     settings: Settings, now: datetime, *, is_cold: bool, profile: str | None, model: str | None
 ) -> "Scenario":
     from functions import wiring  # noqa: PLC0415 - needed by this verb alone
-    from router_model.replaying import Scenario, assumed_registry  # noqa: PLC0415
-    from router_model.type_checking import nearest  # noqa: PLC0415
+    from router_model.catalogue.struct_validation import nearest  # noqa: PLC0415
+    from router_model.replay.replayed_decisions import Scenario, assumed_registry  # noqa: PLC0415
 
     catalogue = wiring.load_catalogue(settings)
     if profile is not None and profile not in catalogue.profiles:
@@ -135,8 +135,8 @@ def _say(
 ) -> None:
     """One line a request as it is decided, then the summary: nothing but the summary grows in memory."""
     from functions.cli.replay_tables import request_lines, request_lines_head  # noqa: PLC0415
-    from router_model.replay_summary import Summary  # noqa: PLC0415
-    from router_model.replaying import replay as redecide_all  # noqa: PLC0415
+    from router_model.replay.replay_summary import Summary  # noqa: PLC0415
+    from router_model.replay.replayed_decisions import replay as redecide_all  # noqa: PLC0415
 
     summary, width = Summary(), terminal_width()
     about = {"catalogue": scenario.catalogue.version, "models_are": assumed}

@@ -16,10 +16,10 @@ from functions.settings import load_settings
 
 if TYPE_CHECKING:
     from functions.cli.decision_tables import Explained
-    from router_model.catalogue import Catalogue
-    from router_model.classifier import Classifier
-    from router_model.replaying import Readiness
-    from router_model.selection import Ask
+    from router_model.catalogue.model import Catalogue
+    from router_model.classifier.base import Classifier
+    from router_model.replay.replayed_decisions import Readiness
+    from router_model.routing.select import Ask
 
 EXAMPLES: Final = """\b
 Examples:
@@ -67,9 +67,9 @@ def route(  # noqa: PLR0913 - each parameter is a word of the command line
     """
     from events.names import Operation  # noqa: PLC0415 - what routes is not needed by other verbs
     from functions import wiring  # noqa: PLC0415
-    from router_model.constraints import Constraints  # noqa: PLC0415
-    from router_model.features import prompt_features  # noqa: PLC0415
-    from router_model.selection import Ask  # noqa: PLC0415
+    from router_model.classifier.features import prompt_features  # noqa: PLC0415
+    from router_model.routing.constraints import Constraints  # noqa: PLC0415
+    from router_model.routing.select import Ask  # noqa: PLC0415
 
     settings = load_settings()
     if catalogue is not None:
@@ -91,10 +91,7 @@ def route(  # noqa: PLR0913 - each parameter is a word of the command line
 
 
 def _with_fleet(catalogue: "Catalogue") -> "Catalogue":
-    from router_model.catalogue_loading import (  # noqa: PLC0415
-        CatalogueRejected,
-        with_demo_fleet,
-    )
+    from router_model.catalogue.loader import CatalogueRejected, with_demo_fleet
 
     try:
         return with_demo_fleet(catalogue)
@@ -106,9 +103,9 @@ def _explained(
     ask: "Ask", catalogue: "Catalogue", classifier: "Classifier", readiness: "Readiness"
 ) -> "Explained":
     from functions.cli.decision_tables import Explained  # noqa: PLC0415
-    from router_model.refusals import NoRoute  # noqa: PLC0415
-    from router_model.replaying import assumed_registry  # noqa: PLC0415
-    from router_model.selection import decide  # noqa: PLC0415
+    from router_model.replay.replayed_decisions import assumed_registry  # noqa: PLC0415
+    from router_model.routing.no_route import NoRoute  # noqa: PLC0415
+    from router_model.routing.select import decide  # noqa: PLC0415
 
     now = datetime.now(UTC)
     registry = assumed_registry(catalogue, readiness, now)

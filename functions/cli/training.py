@@ -33,10 +33,10 @@ from functions.cli.training_progress import open_progress
 from functions.settings import load_settings
 
 if TYPE_CHECKING:
-    from router_model.outcomes import OutcomeRow
+    from router_model.classifier.weights import Manifest
+    from router_model.replay.outcome_dataset import OutcomeRow
     from router_model.training.dataset import Dataset
-    from router_model.training.pipeline import Job, Recipe, Start
-    from router_model.weights import Manifest
+    from router_model.training.training_pipeline import Job, Recipe, Start
 
 NEEDED: Final = ("torch", "transformers", "onnx", "safetensors")
 LICENCE: Final = "The outcomes keep the licences of their sources; the card names the sources only."
@@ -119,7 +119,7 @@ def train(  # noqa: PLR0913 - each parameter is a word of the command line
         )
     _check_extra()
     check_out(out)
-    from router_model.training.pipeline import Job  # noqa: PLC0415
+    from router_model.training.training_pipeline import Job  # noqa: PLC0415
 
     kept = out.with_name(f"{out.name}.work") if work is None else work
     with _failing(kept):
@@ -153,10 +153,10 @@ def _check_extra() -> None:
 @contextmanager
 def _failing(work: Path) -> Iterator[None]:
     """Says in one line what training cannot do, and how an interrupted one goes on."""
-    from router_model.outcomes import BadOutcomes  # noqa: PLC0415
+    from router_model.replay.outcome_dataset import BadOutcomes  # noqa: PLC0415
     from router_model.training.dataset import TooLittleData  # noqa: PLC0415
     from router_model.training.encoder_torch import UnusableEncoder  # noqa: PLC0415
-    from router_model.training.pipeline import StaleWork  # noqa: PLC0415
+    from router_model.training.training_pipeline import StaleWork  # noqa: PLC0415
 
     try:
         yield
@@ -180,7 +180,7 @@ def _dataset(rows: "Iterator[OutcomeRow]", min_labels: int | None) -> "Dataset":
 
 
 def _recipe(seed: int, epochs: int | None, widen: int | None) -> "Recipe":
-    from router_model.training.pipeline import Recipe  # noqa: PLC0415
+    from router_model.training.training_pipeline import Recipe  # noqa: PLC0415
 
     found = Recipe(seed=seed, widen=widen or 1)
     return (
@@ -192,7 +192,7 @@ def _start(encoder: Path | None, work: Path) -> "Start":
     """The encoder that is named, else MiniLM, whose weights must be those that the built-in catalogue pins."""
     from functions import wiring  # noqa: PLC0415
     from functions.backends.weights import verified_file  # noqa: PLC0415
-    from router_model.training.pipeline import Start  # noqa: PLC0415
+    from router_model.training.training_pipeline import Start  # noqa: PLC0415
 
     if encoder is not None:
         return Start(directory=encoder, name=_named(encoder), licence="as its makers state")
@@ -234,7 +234,7 @@ def _version(package: str) -> str:
 
 def _announce(dataset: "Dataset", work: Path) -> None:
     from router_model.training.dataset import described  # noqa: PLC0415
-    from router_model.training.pipeline import MARK  # noqa: PLC0415
+    from router_model.training.training_pipeline import MARK  # noqa: PLC0415
 
     about = described(dataset)
     sources = ", ".join(dataset.sources)
@@ -244,7 +244,7 @@ def _announce(dataset: "Dataset", work: Path) -> None:
 
 
 def _train(job: "Job") -> "Manifest":
-    from router_model.training.pipeline import train as train_job  # noqa: PLC0415
+    from router_model.training.training_pipeline import train as train_job  # noqa: PLC0415
 
     return train_job(job)
 

@@ -11,8 +11,8 @@ from functions.errors import PickspinError
 from functions.settings import load_settings
 
 if TYPE_CHECKING:
-    from router_model.catalogue import Catalogue, Profile
-    from router_model.tuning import Replay, Trial
+    from router_model.catalogue.model import Catalogue, Profile
+    from router_model.replay.profile_search import Replay, Trial
 
 HEAD = ("PROFILE", "ALPHA", "LAMBDA", "MU", "ACCURACY", "USD/1K", "SECONDS", "MOSTLY")
 EXAMPLES = (
@@ -65,7 +65,14 @@ def tune(  # noqa: PLR0913 - each parameter is a word of the command line
     own scoring, with every service warm and idle, for every (alpha, lambda, mu) of a grid. Models are matched by the
     name under which the catalogue's `learned_as` (else the id) knows them.
     """
-    from router_model.tuning import NothingToTune, Objective, best, grid, pareto, search  # noqa: PLC0415
+    from router_model.replay.profile_search import (  # noqa: PLC0415
+        NothingToTune,
+        Objective,
+        best,
+        grid,
+        pareto,
+        search,
+    )
 
     if maximise not in {"accuracy", "utility"}:
         raise typer.BadParameter("--maximise is accuracy or utility")
@@ -111,9 +118,14 @@ def _replay(
     data: Path, sources: list[str] | None, catalogue: "Catalogue", prompts: int, seed: int
 ) -> "Replay":
     from functions import wiring  # noqa: PLC0415 - the loader is not needed by other verbs
-    from router_model.history import new_history  # noqa: PLC0415
-    from router_model.outcomes import EVALUATION_ONLY, BadOutcomes, outcome_files, read_outcomes  # noqa: PLC0415
-    from router_model.tuning import replay, tuning_rows  # noqa: PLC0415
+    from router_model.replay.outcome_dataset import (  # noqa: PLC0415
+        EVALUATION_ONLY,
+        BadOutcomes,
+        outcome_files,
+        read_outcomes,
+    )
+    from router_model.replay.profile_search import replay, tuning_rows  # noqa: PLC0415
+    from router_model.routing.estimate_history import new_history  # noqa: PLC0415
 
     try:
         files = outcome_files(data).keys()
@@ -132,7 +144,7 @@ def _say(report: _Report, *, as_json: bool) -> None:
     if as_json:
         say_json(msgspec.to_builtins(report))
         return
-    from router_model.catalogue_editing import profile_line  # noqa: PLC0415
+    from router_model.catalogue.edit import profile_line  # noqa: PLC0415
 
     rows: list[tuple[str, ...]] = []
     for one in report.front:
@@ -167,8 +179,8 @@ def _row(name: str, one: "Trial") -> tuple[str, ...]:
 
 
 def _write(path: Path, name: str, profile: "Profile") -> None:
-    from router_model.catalogue_editing import NotEditable, with_profile  # noqa: PLC0415
-    from router_model.catalogue_finishing import CatalogueRejected  # noqa: PLC0415
+    from router_model.catalogue.edit import NotEditable, with_profile  # noqa: PLC0415
+    from router_model.catalogue.finish import CatalogueRejected  # noqa: PLC0415
 
     try:
         text = path.read_bytes().decode("utf-8")

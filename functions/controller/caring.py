@@ -25,8 +25,8 @@ from functions.ports import Clock
 from functions.settings import ControllerSettings
 from functions.spin.habits import HabitTerms
 from functions.telemetry import ControllerMetrics
-from router_model.catalogue import Catalogue
-from router_model.registry import STALE_AFTER, Registry
+from router_model.catalogue.model import Catalogue
+from router_model.service_registry import STALE_AFTER, Registry
 
 log = logging.getLogger(__name__)
 

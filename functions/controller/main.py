@@ -34,7 +34,7 @@ from functions.registry_tail import RegistryTail
 from functions.settings import Settings
 from functions.spin.habits import HOURS_A_WEEK, hour_of
 from functions.telemetry import ControllerMetrics
-from router_model.catalogue import Catalogue
+from router_model.catalogue.model import Catalogue
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from typing import Final, Literal
 from functions.controller.wanting import FORCED, PAUSED, TRUE, Notice, Write, scaled_object
 from functions.kube import SCALED_OBJECTS, Object, annotations_of, name_of
 from functions.spin.habits import Arrivals, HabitTerms, is_expected
-from router_model.catalogue import Catalogue, Service
-from router_model.warm_hours import is_within
+from router_model.catalogue.cron_window import is_within
+from router_model.catalogue.model import Catalogue, Service
 
 MARGIN_S: Final = 60.0
 """A service is warm this long before its hour, beside its cold start."""

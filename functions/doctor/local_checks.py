@@ -15,7 +15,7 @@ from functions.errors import StartupFailed
 from functions.local.checks import check_settings
 from functions.local.preparing import LOCK_FILE, check_exposure, claim_port, held_by
 from functions.settings import Settings
-from router_model.catalogue import Catalogue
+from router_model.catalogue.model import Catalogue
 
 LEAST_PYTHON: Final = (3, 11)
 LEAST_FREE_BYTES: Final = 1024**3

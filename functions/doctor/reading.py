@@ -21,8 +21,8 @@ from functions.kube import (
     name_of,
 )
 from functions.ports import LagReader
-from router_model.catalogue import Catalogue
-from router_model.catalogue_loading import CatalogueRejected, load_catalogue
+from router_model.catalogue.loader import CatalogueRejected, load_catalogue
+from router_model.catalogue.model import Catalogue
 
 SERVICES: Final = Resource("serving.knative.dev", "v1", "services", "Service")
 REVISIONS: Final = Resource("serving.knative.dev", "v1", "revisions", "Revision")

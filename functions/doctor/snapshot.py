@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from functions.kube import Object, annotations_of, labels_of, name_of
-from router_model.catalogue import Catalogue
+from router_model.catalogue.model import Catalogue
 
 CLASS: Final = "autoscaling.knative.dev/class"
 OUR_CLASS: Final = "keda.pickspin.io"

@@ -19,9 +19,9 @@ from functions.ingress import deadlines, reading
 from functions.ingress.deps import Deps
 from functions.ingress.held_bodies import HeldBody, keep, kept
 from functions.ingress.owned import tenant_of
-from router_model.catalogue import Catalogue, Task
-from router_model.refusals import NoRoute
-from router_model.resolving import AUTO, allowed_to, resolve
+from router_model.catalogue.model import Catalogue, Task
+from router_model.routing.model_names import AUTO, allowed_to, resolve
+from router_model.routing.no_route import NoRoute
 
 CALLBACK_FIELD: Final = "callback"
 LIMIT_HEADERS: Final[Mapping[str, tuple[str, float | None]]] = {

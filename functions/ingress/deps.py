@@ -22,8 +22,8 @@ from functions.reply_partitions import ReplyPartitions
 from functions.settings import Settings
 from functions.store import Mark, Store
 from functions.telemetry import Metrics
-from router_model.catalogue import Catalogue
-from router_model.registry import Registry
+from router_model.catalogue.model import Catalogue
+from router_model.service_registry import Registry
 
 BODIES_AT_ONCE: Final = 4
 """So many of the largest bodies have room at once, whatever the settings say: more than one tenant gets on."""

@@ -23,7 +23,7 @@ from functions.ingress.answering import answer, id_headers
 from functions.ingress.deps import Deps
 from functions.ingress.owned import own_row, tenant_of
 from functions.store import FeedbackRow, RequestRow
-from router_model.catalogue import Catalogue
+from router_model.catalogue.model import Catalogue
 
 MAX_FEEDBACK: Final = 64
 """Opinions about one request."""

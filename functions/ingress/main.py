@@ -40,7 +40,7 @@ from functions.registry_tail import RegistryTail
 from functions.reply_partitions import ReplyPartitions
 from functions.settings import Settings
 from functions.telemetry import Metrics
-from router_model.catalogue import Catalogue
+from router_model.catalogue.model import Catalogue
 
 log = logging.getLogger(__name__)
 

@@ -16,9 +16,9 @@ from functions.errors import ApiError
 from functions.ingress.answering import answer
 from functions.ingress.deps import Deps
 from functions.ingress.owned import tenant_of
-from router_model.catalogue import Catalogue, Model, Service
-from router_model.registry import ServiceView
-from router_model.resolving import VirtualName, virtual_names
+from router_model.catalogue.model import Catalogue, Model, Service
+from router_model.routing.model_names import VirtualName, virtual_names
+from router_model.service_registry import ServiceView
 
 CREATED: Final = 1_735_689_600
 """OpenAI's field `created`; a catalogue has no such date, so it is the same for every model (2025-01-01)."""

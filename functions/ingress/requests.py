@@ -23,7 +23,7 @@ from functions.ingress.request_events import RequestEvents
 from functions.ingress.streaming import derived_state, unless_gone
 from functions.paging import Page
 from functions.store import Mark, RequestRow
-from router_model.registry import ServiceView
+from router_model.service_registry import ServiceView
 
 CANCEL_WAIT_S: Final = 2.0
 """A cancel waits this long for the request's end, so that its answer can say `cancelled`."""

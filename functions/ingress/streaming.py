@@ -16,7 +16,7 @@ from functions.ingress.answering import as_refusal, header_safe
 from functions.ingress.deps import cancelling
 from functions.ingress.open_calls import shutting_down
 from functions.ingress.reading import ClientGone
-from router_model.registry import LATE, ServiceView
+from router_model.service_registry import LATE, ServiceView
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)

@@ -29,7 +29,7 @@ from functions.ingress.streaming import (
 )
 from functions.ingress.waiting import Waiter
 from functions.store import RequestRow
-from router_model.registry import ServiceView
+from router_model.service_registry import ServiceView
 
 FIRST_STATUS_S: Final = 0.25
 """A stream's first line waits this long for an early refusal, which then gets a real HTTP status."""

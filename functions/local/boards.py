@@ -9,7 +9,7 @@ from functions.local.supervisor import Life, Stack, Supervisor
 from functions.local.table import Board, ModelRow, ProcessRow
 from functions.local.workers import Replica
 from functions.ports import Clock
-from router_model.catalogue import Catalogue
+from router_model.catalogue.model import Catalogue
 
 LOOK_S: Final = 3.0
 

@@ -13,7 +13,7 @@ from functions.local.preparing import BrokerChoice
 from functions.local.processes import Child, ChildSpec, last_line, process_command
 from functions.local.topics import topic_specs
 from functions.settings import Settings
-from router_model.catalogue import Catalogue
+from router_model.catalogue.model import Catalogue
 
 EMBEDDED_START_S: Final = 20.0
 ADDRESS_POLL_S: Final = 0.01

@@ -89,7 +89,7 @@ def _weights_problems(where: str) -> Iterator[str]:
     # The shipped ones are there. A folder that was named and cannot be used is a mistake, not a reason to fall back.
     if not where:
         return
-    from router_model.weights import WeightsUnusable, read_manifest  # noqa: PLC0415 - slow to import
+    from router_model.classifier.weights import WeightsUnusable, read_manifest  # noqa: PLC0415 - slow to import
 
     try:
         read_manifest(Path(where).expanduser())

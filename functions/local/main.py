@@ -32,7 +32,7 @@ from functions.local.supervisor import Life, Stack, Supervisor
 from functions.local.table import Board, render
 from functions.settings import Settings
 from functions.telemetry import setup_logging
-from router_model.catalogue import Catalogue
+from router_model.catalogue.model import Catalogue
 
 REFRESH_S: Final = 0.5
 PORT_TRIES: Final = 8

@@ -18,13 +18,13 @@ from functions.backends.arguments import check_local_arguments
 from functions.errors import StartupFailed
 from functions.local.checks import check_model_file, check_model_url
 from functions.settings import IngressSettings, Settings
-from router_model.catalogue import Catalogue
-from router_model.catalogue_loading import (
+from router_model.catalogue.loader import (
     CatalogueRejected,
     dump_catalogue,
     with_demo_fleet,
     with_model,
 )
+from router_model.catalogue.model import Catalogue
 
 BrokerChoice = Literal["embedded", "kafka", "external"]
 LOCK_FILE: Final = "up.lock"

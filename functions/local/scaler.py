@@ -19,9 +19,9 @@ from functions.spin.algorithm import Decision, Terms
 from functions.spin.scaling import Reading, Scaling, prior_service_s, terms_of
 from functions.spin.telling import StatusTeller
 from functions.spin.window import RateWindow
-from router_model.catalogue import Catalogue, Service
-from router_model.registry import SCALER, Registry, ServiceView
-from router_model.warm_hours import is_within
+from router_model.catalogue.cron_window import is_within
+from router_model.catalogue.model import Catalogue, Service
+from router_model.service_registry import SCALER, Registry, ServiceView
 
 RETRY_S: Final = 0.3
 BLIND_AFTER: Final = 10

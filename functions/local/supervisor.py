@@ -29,7 +29,7 @@ from functions.local.workers import Launch, WorkerPool
 from functions.ports import Clock
 from functions.registry_tail import RegistryTail
 from functions.settings import Settings
-from router_model.catalogue import Catalogue
+from router_model.catalogue.model import Catalogue
 
 READY_S: Final = 90.0
 HOPELESS_ENDS: Final = 3

@@ -5,7 +5,7 @@ from typing import Final
 from events.names import Topics
 from functions.ports import TopicSpec
 from functions.settings import Settings
-from router_model.catalogue import Catalogue
+from router_model.catalogue.model import Catalogue
 
 DAY_S: Final = 24 * 3600
 RETRY_PARTITIONS: Final = 3

@@ -16,8 +16,8 @@ from functions.local.processes import Child, ChildSpec, last_line, process_comma
 from functions.ports import Clock
 from functions.settings import Settings
 from functions.spin.starts import StartRule, start_delay_s
-from router_model.catalogue import Service
-from router_model.registry import Registry
+from router_model.catalogue.model import Service
+from router_model.service_registry import Registry
 
 KILL_AFTER_DRAIN_S: Final = 3.0
 STUCK_START_FACTOR: Final = 2.0

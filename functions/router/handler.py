@@ -23,16 +23,16 @@ from functions.router.refusing import (
     reply_of,
     terminal,
 )
-from router_model.candidates import Patience
-from router_model.catalogue import Catalogue
-from router_model.classifier import Classifier
-from router_model.constraints import Constraints
-from router_model.decision import Decision
-from router_model.features import PromptFeatures, prompt_features
-from router_model.history import NO_HISTORY, History
-from router_model.refusals import NoRoute
-from router_model.registry import Registry
-from router_model.selection import OPEN_REASONS, Ask, decide
+from router_model.catalogue.model import Catalogue
+from router_model.classifier.base import Classifier
+from router_model.classifier.features import PromptFeatures, prompt_features
+from router_model.routing.candidates import Patience
+from router_model.routing.constraints import Constraints
+from router_model.routing.decision import Decision
+from router_model.routing.estimate_history import NO_HISTORY, History
+from router_model.routing.no_route import NoRoute
+from router_model.routing.select import OPEN_REASONS, Ask, decide
+from router_model.service_registry import Registry
 
 _CORE_HEADERS: Final = 8
 _CORE_BYTES: Final = 3072

@@ -14,7 +14,7 @@ from functions.router.log_binding import IN_FLIGHT, LogBinding
 from functions.router.pumping import Pump, PumpLimits
 from functions.router.wiring import build, patience_of
 from functions.settings import ProbeSettings, Settings
-from router_model.catalogue import Catalogue
+from router_model.catalogue.model import Catalogue
 
 log = logging.getLogger(__name__)
 

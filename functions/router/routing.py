@@ -23,10 +23,10 @@ from functions.router.handler import Handled, RouterPolicy, handled
 from functions.router.publishing import Publisher
 from functions.router.refusing import outcome, refused
 from functions.telemetry import Metrics
-from router_model.catalogue import Catalogue
-from router_model.decision import Decision
-from router_model.history import NO_HISTORY, History
-from router_model.registry import Registry
+from router_model.catalogue.model import Catalogue
+from router_model.routing.decision import Decision
+from router_model.routing.estimate_history import NO_HISTORY, History
+from router_model.service_registry import Registry
 
 LARGE_AT_ONCE: Final = 2
 """Bodies behind a `dataref` that are in memory at once, however many threads there are."""

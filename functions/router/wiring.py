@@ -15,8 +15,8 @@ from functions.router.refusing import ReplyPolicy
 from functions.router.routing import Router, RouterParts
 from functions.settings import Settings
 from functions.telemetry import Metrics
-from router_model.catalogue import Catalogue
-from router_model.history import new_history
+from router_model.catalogue.model import Catalogue
+from router_model.routing.estimate_history import new_history
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from functions.errors import StartupFailed
 from functions.ports import Clock
-from router_model.catalogue import Catalogue
+from router_model.catalogue.model import Catalogue
 
 log = logging.getLogger(__name__)
 

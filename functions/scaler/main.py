@@ -27,7 +27,7 @@ from functions.settings import Settings
 from functions.spin.telling import StatusTeller
 from functions.telemetry import ScalerMetrics, setup_logging
 from functions.wiring import load_catalogue, open_log
-from router_model.catalogue import Catalogue
+from router_model.catalogue.model import Catalogue
 
 CLOSE_S: Final = 3.0
 

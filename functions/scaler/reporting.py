@@ -10,8 +10,8 @@ from functions.ports import Clock
 from functions.scaler.board import Verdict
 from functions.spin.telling import StatusTeller
 from functions.telemetry import ScalerMetrics
-from router_model.catalogue import Service
-from router_model.registry import SCALER
+from router_model.catalogue.model import Service
+from router_model.service_registry import SCALER
 
 log = logging.getLogger(__name__)
 

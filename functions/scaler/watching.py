@@ -19,8 +19,8 @@ from functions.spin.asking import Asking
 from functions.spin.scaling import Reading, Scaling, prior_service_s, terms_of
 from functions.spin.window import RateWindow
 from functions.telemetry import ScalerMetrics
-from router_model.catalogue import Catalogue, Service
-from router_model.registry import SCALER, Registry, ReplicaStatus, ServiceView
+from router_model.catalogue.model import Catalogue, Service
+from router_model.service_registry import SCALER, Registry, ReplicaStatus, ServiceView
 
 CLIENT: Final = "pickspin-scaler"
 REST_S: Final = 1.0

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from functions.spin.algorithm import Decision, Snapshot, Terms, decide
 from functions.spin.window import RateWindow
-from router_model.catalogue import Catalogue, Service
+from router_model.catalogue.model import Catalogue, Service
 
 TYPICAL_TOKENS = 128
 """Output tokens of a call while nothing is measured yet."""

@@ -10,8 +10,8 @@ from events.classifier_stages import why_not_judged
 from events.payloads import CascadeUsed, Cost, DecisionInfo, PickspinData, Timings
 from events.requests import RoutedRequest
 from functions.worker.cascading import StepEnd, used_of
-from router_model.cascade import told, total
-from router_model.catalogue import Service
+from router_model.cascade.plan import told, total
+from router_model.catalogue.model import Service
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

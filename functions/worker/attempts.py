@@ -9,7 +9,7 @@ from events.requests import RoutedRequest
 from functions.worker.cascading import Held
 from functions.worker.jobs import Job
 from functions.worker.publishing import ChunkSender
-from router_model.cascade import Judge
+from router_model.cascade.plan import Judge
 
 
 @dataclass(slots=True)

@@ -17,10 +17,10 @@ from functions.backends.table import BackendRow
 from functions.errors import ApiError
 from functions.worker.replies import Shape
 from functions.worker.tool_calls import MAX_CALLS
-from router_model.abilities import kind_of, lack_of
-from router_model.catalogue import Model, Service
-from router_model.features import prompt_features, wants_of
-from router_model.server_fields import version_of
+from router_model.catalogue.model import Model, Service
+from router_model.classifier.features import prompt_features, wants_of
+from router_model.routing.backend_fields import version_of
+from router_model.routing.capabilities import kind_of, lack_of
 
 _OURS: Final = frozenset(
     {"callback", "store", "metadata", "profile", "priority", "background", "pickspin"}

@@ -1,6 +1,6 @@
 """One step of a cascade in the worker: log probabilities asked for and hidden again, chunks held until they are sure.
 
-`Held` stands between the model call and the caller's stream; what it decides on is pure (`router_model.cascade`).
+`Held` stands between the model call and the caller's stream; what it decides on is pure (`router_model.cascade.plan`).
 """
 
 from collections.abc import Awaitable, Callable
@@ -14,9 +14,9 @@ from events.requests import RoutedRequest
 from functions.errors import ApiError
 from functions.worker.calls import Call
 from functions.worker.failures import CallFailed
-from router_model.cascade import Judge
-from router_model.catalogue import Service
-from router_model.confidence import TokenConfidence, choice_logprobs
+from router_model.cascade.confidence import TokenConfidence, choice_logprobs
+from router_model.cascade.plan import Judge
+from router_model.catalogue.model import Service
 
 OnChunk = Callable[[dict[str, Any], bool], Awaitable[None]]
 _ANOTHER_MAY: Final = frozenset(

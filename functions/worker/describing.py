@@ -15,8 +15,8 @@ from functions.backends.server_info import GUESSES, MODELS_PATH, QUESTIONS, Ques
 from functions.worker import replies
 from functions.worker.failures import BadReply
 from functions.worker.model_server import ModelServer, fetch
-from router_model.catalogue import Model, Service
-from router_model.server_fields import ServerKind
+from router_model.catalogue.model import Model, Service
+from router_model.routing.backend_fields import ServerKind
 
 _ASK_S: Final = 5.0
 

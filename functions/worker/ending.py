@@ -11,7 +11,7 @@ from functions.worker.jobs import Job, Refusal
 from functions.worker.polling import Finished
 from functions.worker.publishing import Publisher
 from functions.worker.request_log import log_end
-from router_model.catalogue import Model, Service
+from router_model.catalogue.model import Model, Service
 
 log = logging.getLogger(__name__)
 

@@ -33,7 +33,7 @@ from functions.worker.revisions import RevisionGate
 from functions.worker.running import Runner
 from functions.worker.sleeping import Dozing
 from functions.worker.status import StatusReporter
-from router_model.catalogue import Model, Service
+from router_model.catalogue.model import Model, Service
 
 log = logging.getLogger(__name__)
 

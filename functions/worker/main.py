@@ -41,7 +41,7 @@ from functions.worker.scheduling import Schedule
 from functions.worker.serving import Serving
 from functions.worker.sleeping import Dozing
 from functions.worker.status import StatusReporter
-from router_model.catalogue import Cascade, Catalogue, Model, Service
+from router_model.catalogue.model import Cascade, Catalogue, Model, Service
 
 _HIGH_WATER_FACTOR: Final = 4
 _STATUS_WAIT_S: Final = 30.0
@@ -87,7 +87,7 @@ def own_catalogue(settings: Settings) -> Catalogue:
     Raises:
         StartupFailed: one of them cannot be read.
     """
-    from router_model.catalogue_loading import CatalogueRejected, with_pinned  # noqa: PLC0415
+    from router_model.catalogue.loader import CatalogueRejected, with_pinned  # noqa: PLC0415
 
     catalogue, worker = wiring.load_catalogue(settings), settings.worker
     if not worker.pinned:

@@ -31,7 +31,7 @@ from functions.environment import key_of_environment, server_environ
 from functions.errors import StartupFailed
 from functions.worker import failures, replies
 from functions.worker.failures import BadReply, CallFailed
-from router_model.catalogue import Model, Service
+from router_model.catalogue.model import Model, Service
 
 _LINE_CHARS: Final = 300
 _WORDS_S: Final = 1.0

@@ -47,7 +47,7 @@ from functions.worker.polling import Again, Finished, Outcome
 from functions.worker.publishing import ChunkSender, Publisher, Unkept
 from functions.worker.request_log import log_end, log_start
 from functions.worker.serving import Serving
-from router_model.cascade import judge_of
+from router_model.cascade.plan import judge_of
 
 log = logging.getLogger(__name__)
 

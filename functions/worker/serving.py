@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from events.payloads import ServerInfo
 from functions.backends.table import BackendRow
-from router_model.catalogue import Cascade, Model, Service
+from router_model.catalogue.model import Cascade, Model, Service
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

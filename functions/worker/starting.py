@@ -26,7 +26,7 @@ def run(settings: Settings) -> int:
 
             from functions.adapters import kafka_log  # noqa: F401, PLC0415
             from functions.worker.main import run as run_worker  # noqa: PLC0415 - a third of a second, after the port
-            from router_model import catalogue_loading  # noqa: F401, PLC0415
+            from router_model.catalogue import loader  # noqa: F401, PLC0415
 
         return run_worker(settings, listener)
 

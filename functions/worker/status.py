@@ -11,7 +11,7 @@ from events.payloads import ServerInfo, StatusData
 from functions.ports import Clock
 from functions.worker.measuring import Measured
 from functions.worker.publishing import Publisher
-from router_model.catalogue import Service
+from router_model.catalogue.model import Service
 
 REPEAT_S: Final = 2.0
 _LOADING_REPEAT_S: Final = 0.5

@@ -18,7 +18,7 @@ app.kubernetes.io/instance: {{ .root.Release.Name }}
 app.kubernetes.io/component: {{ .component }}
 {{- end -}}
 
-{{/* The source of a model's weights has to be pinned: see router_model/weights_sources.py. */}}
+{{/* The source of a model's weights has to be pinned: see router_model/classifier/weights_sources.py. */}}
 {{- define "pickspin.checkSource" -}}
 {{- $weights := .weights -}}
 {{- $pinned := regexMatch "^(hf://[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+@[0-9a-f]{40}|oci://[A-Za-z0-9_.:/-]+@sha256:[0-9a-f]{64})$" $weights.source -}}

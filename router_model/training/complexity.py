@@ -13,15 +13,15 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from router_model import weights
-from router_model.classifier import RouteClass
-from router_model.success_heads import CLASSES
-from router_model.training import assembling
-from router_model.training.calibrating import ridge_logistic
+from router_model.classifier import weights
+from router_model.classifier.base import RouteClass
+from router_model.classifier.heads import CLASSES
+from router_model.training import weight_files
+from router_model.training.add_models import thresholds_of
+from router_model.training.calibration import ridge_logistic
 from router_model.training.dataset import TooLittleData
-from router_model.training.extending import thresholds_of
-from router_model.training.finishing import CARD
 from router_model.training.model_card import model_card
+from router_model.training.weights_directory import CARD
 
 Floats = npt.NDArray[np.float64]
 RIDGE: Final = 0.1
@@ -115,7 +115,7 @@ def learn_classes(
             held = weights.arrays_of(base, file, manifest)
             held[weights.COMPLEXITY_WEIGHT] = weight.astype(np.float32)
             held[weights.COMPLEXITY_BIAS] = bias.astype(np.float32)
-            files[file] = assembling.packed(held)
+            files[file] = weight_files.packed(held)
             fits.append(StageFit(stage=stage, accuracy=round(cross_validated(inputs, classes), 3)))
     learned = ClassesLearned(prompts=len(labelled), stages=tuple(fits))
     training = {**manifest.training, "classes": _described(labelled, learned)}
@@ -123,7 +123,7 @@ def learn_classes(
         hashes = {name: _sha256(raw) for name, raw in files.items() if name != CARD}
         files[CARD] = model_card(training, hashes).encode()
     thresholds = thresholds_of(manifest) | {"least_known_words": LEAST_KNOWN_WORDS}
-    assembling.write_weights(out, files, thresholds, training)
+    weight_files.write_weights(out, files, thresholds, training)
     return learned
 
 

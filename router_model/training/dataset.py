@@ -9,9 +9,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from router_model.catalogue import TIERS
-from router_model.outcomes import EVALUATION_ONLY, OutcomeRow, part_of
-from router_model.success_heads import TIER_PREFIX
+from router_model.catalogue.model import TIERS
+from router_model.classifier.heads import TIER_PREFIX
+from router_model.replay.outcome_dataset import EVALUATION_ONLY, OutcomeRow, part_of
 from router_model.training.model_tiers import tier_of
 
 Floats = npt.NDArray[np.float32]

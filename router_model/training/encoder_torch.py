@@ -19,9 +19,9 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import DistilBertConfig, DistilBertModel
 
-from router_model.encoder import MAX_CHARS, MAX_TOKENS
+from router_model.classifier.encoder_stage import MAX_CHARS, MAX_TOKENS
 from router_model.training.dataset import Dataset
-from router_model.training.fitting_torch import CLASS_SHARE, label_weights
+from router_model.training.head_training import CLASS_SHARE, label_weights
 
 Floats = npt.NDArray[np.float32]
 Ids = Sequence[Sequence[int]]

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from router_model.catalogue import Tier
+from router_model.catalogue.model import Tier
 
 MEDIUM_FROM_B: Final = 10.0
 LARGE_FROM_B: Final = 40.0

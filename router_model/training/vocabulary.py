@@ -9,8 +9,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from router_model.linear import CLIP
-from router_model.prompt_terms import numbers, term_counts
+from router_model.classifier.linear_stage import CLIP
+from router_model.classifier.prompt_terms import numbers, term_counts
 from router_model.training.dataset import TooLittleData
 
 Floats = npt.NDArray[np.float32]

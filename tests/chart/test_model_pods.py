@@ -9,9 +9,9 @@ import yaml
 
 from functions.backends.arguments import Place, arguments_of
 from functions.settings import load_settings
-from router_model.catalogue import Model, Service, Weights
-from router_model.catalogue_loading import load_catalogue, with_pinned
-from router_model.catalogue_merging import ONLY_SCALES
+from router_model.catalogue.loader import load_catalogue, with_pinned
+from router_model.catalogue.merge import ONLY_SCALES
+from router_model.catalogue.model import Model, Service, Weights
 from tests.chart.manifests import (
     catalogue,
     container_of,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from router_model.catalogue_loading import load_catalogue
+from router_model.catalogue.loader import load_catalogue
 from tests.chart.manifests import (
     catalogue,
     container_of,

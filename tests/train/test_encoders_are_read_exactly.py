@@ -12,7 +12,7 @@ import torch
 import transformers
 
 from router_model.training.encoder_torch import UnusableEncoder, check_ids, load_encoder, tokenized
-from router_model.training.widening import widened
+from router_model.training.encoder_widening import widened
 
 pytestmark = pytest.mark.train
 TEXTS = (

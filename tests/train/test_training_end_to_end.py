@@ -12,10 +12,10 @@ import pytest
 
 from events.names import Operation
 from functions.cli import main
-from router_model import weights
-from router_model.features import prompt_features
-from router_model.learned import MODES
-from router_model.training import encoder_torch, exporting
+from router_model.classifier import weights
+from router_model.classifier.features import prompt_features
+from router_model.classifier.hybrid import MODES
+from router_model.training import encoder_torch, onnx_export
 
 pytestmark = pytest.mark.train
 
@@ -104,10 +104,10 @@ def parity(trained: Path) -> tuple[tuple[str, ...], Any]:
 
 def test_the_float_graph_says_what_torch_says(trained: Path, distilbert: Path) -> None:
     prompts, pooled = parity(trained)
-    assert prompts == exporting.PARITY_PROMPTS
+    assert prompts == onnx_export.PARITY_PROMPTS
     assert pooled.shape == (20, 64)
     ids = encoder_torch.tokenized(distilbert / "tokenizer.json", prompts)
-    found = exporting.pooled_by_graph(work_of(trained) / "encoder.fp32.onnx", ids)
+    found = onnx_export.pooled_by_graph(work_of(trained) / "encoder.fp32.onnx", ids)
     assert np.abs(found - pooled).max() < 1e-3
 
 
@@ -116,7 +116,7 @@ def test_the_served_int8_graph_points_where_torch_points(trained: Path) -> None:
     stage = weights.load_learned(trained, mode="transformer")._encoder
     assert stage is not None
     served = np.stack([stage.pooled(prompt) for prompt in prompts])
-    assert exporting.least_cosine(served, pooled) > 0.98
+    assert onnx_export.least_cosine(served, pooled) > 0.98
     figures = weights.read_manifest(trained).training["figures"]["encoder"]
     assert figures["least_int8_cosine"] > 0.98
 

@@ -18,7 +18,7 @@ from functions.adapters.sql_store import SqlStore
 from functions.cli import main
 from functions.recorder.changes import change_of
 from functions.store import FeedbackRow
-from router_model import weights
+from router_model.classifier import weights
 
 pytestmark = pytest.mark.train
 CATALOGUE = """

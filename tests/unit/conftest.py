@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import tokenizers
 
-from router_model import weights
-from router_model.prompt_terms import NUMBER_NAMES, SCHEME
+from router_model.classifier import weights
+from router_model.classifier.prompt_terms import NUMBER_NAMES, SCHEME
 
 TERMS = ("prove", "sum", "the", "of", "is", "2", "is the", "the sum", "?", "rain")
 NAMES = ("small", "large", "tier:L1", "tier:L2", "tier:L3")

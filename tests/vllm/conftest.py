@@ -31,7 +31,7 @@ from functions.backends import table
 from functions.settings import Settings, WorkerSettings
 from functions.worker.lifecycle import Worker
 from functions.worker.main import Surroundings, build_worker
-from router_model.catalogue import Backend, Catalogue, Model, Service, Weights
+from router_model.catalogue.model import Backend, Catalogue, Model, Service, Weights
 
 ROOT = Path(__file__).parents[2]
 PYTHON = Path(os.environ.get("VLLM_PYTHON", ROOT / ".venv-vllm/bin/python"))

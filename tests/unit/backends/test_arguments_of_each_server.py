@@ -11,7 +11,7 @@ from functions.backends.arguments import (
     shutdown_timeout_s,
     version_of,
 )
-from router_model.catalogue import Backend, Model, Service
+from router_model.catalogue.model import Backend, Model, Service
 
 MODEL = Model(id="Org/Model", context_length=4096)
 PLACE = Place(path="/models/m", port="8000", grace_s=600)

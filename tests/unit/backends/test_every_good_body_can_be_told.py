@@ -12,9 +12,9 @@ from events.openai.answer_forms import GUIDED, STRUCTURED
 from events.openai.body_validation import check_body
 from events.openai.refused_fields import REFUSED_FIELDS
 from functions.backends.field_writing import in_words_of
-from router_model.abilities import lack_of
-from router_model.features import wants_of
-from router_model.server_fields import FIELDS, SERVER_KINDS
+from router_model.classifier.features import wants_of
+from router_model.routing.backend_fields import FIELDS, SERVER_KINDS
+from router_model.routing.capabilities import lack_of
 
 VALUES = st.one_of(
     st.none(), st.booleans(), st.integers(-2, 40), st.floats(0, 2), st.text("ab{", max_size=3),

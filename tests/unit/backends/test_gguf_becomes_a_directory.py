@@ -8,7 +8,7 @@ import pytest
 
 from functions.backends import hf_directory, weights
 from functions.errors import StartupFailed
-from router_model.catalogue import Weights
+from router_model.catalogue.model import Weights
 
 FIELDS = {
     "general.architecture": "llama",

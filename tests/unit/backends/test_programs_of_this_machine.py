@@ -17,8 +17,8 @@ from functions.backends import fake_answers, fake_model, llama_server, table, vl
 from functions.backends.arguments import arguments_of
 from functions.errors import StartupFailed
 from functions.worker.model_server import Options, command_of
-from router_model.catalogue import Backend, Model, Service
-from router_model.server_flags import FAKE, LLAMACPP
+from router_model.catalogue.backend_flags import FAKE, LLAMACPP
+from router_model.catalogue.model import Backend, Model, Service
 
 
 class FakeParams(SimpleNamespace):

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from functions.backends.arguments import Place, arguments_of, version_of
-from router_model.catalogue import Backend, Model, Service
+from router_model.catalogue.model import Backend, Model, Service
 
 VALUES = Path(__file__).parents[3] / "knative/values.yaml"
 BACKENDS = yaml.safe_load(VALUES.read_text(encoding="utf-8"))["modelService"]["backends"]

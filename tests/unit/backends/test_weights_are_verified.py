@@ -8,7 +8,7 @@ import pytest
 
 from functions.backends import weights
 from functions.errors import StartupFailed
-from router_model.catalogue import Weights
+from router_model.catalogue.model import Weights
 
 
 def test_a_path_is_used_as_it_is(tmp_path: Path) -> None:

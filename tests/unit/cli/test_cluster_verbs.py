@@ -9,7 +9,7 @@ import yaml
 
 from functions.cli import asking, doctor, main
 from functions.doctor.snapshot import Snapshot
-from router_model.catalogue_loading import load_catalogue
+from router_model.catalogue.loader import load_catalogue
 
 GOOD = """
 models:

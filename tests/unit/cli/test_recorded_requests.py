@@ -19,8 +19,8 @@ from functions.cli import main
 from functions.cli.recorded import outcomes_from_store, scores_of
 from functions.recorder.changes import change_of
 from functions.store import FeedbackRow
-from router_model.catalogue_loading import load_catalogue
-from router_model.outcomes import OutcomeRow, question_key, read_outcomes
+from router_model.catalogue.loader import load_catalogue
+from router_model.replay.outcome_dataset import OutcomeRow, question_key, read_outcomes
 
 CATALOGUE = """
 models:

@@ -7,7 +7,7 @@ import pytest
 
 from functions.cli import main
 from functions.cli.replay_tables import request_lines, request_lines_head
-from router_model.replaying import Choice, Figures, Redecided
+from router_model.replay.replayed_decisions import Choice, Figures, Redecided
 
 WAS = Choice(
     service="a-service-with-a-rather-long-name",

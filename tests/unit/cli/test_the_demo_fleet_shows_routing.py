@@ -11,14 +11,14 @@ import pytest
 
 from events.names import Operation
 from functions.cli import main
-from router_model.catalogue import Catalogue
-from router_model.catalogue_loading import load_catalogue, with_demo_fleet
-from router_model.features import prompt_features
-from router_model.learned import LearnedClassifier
-from router_model.registry import Registry
-from router_model.replaying import assumed_registry
-from router_model.selection import Ask, decide
-from router_model.weights import load_learned
+from router_model.catalogue.loader import load_catalogue, with_demo_fleet
+from router_model.catalogue.model import Catalogue
+from router_model.classifier.features import prompt_features
+from router_model.classifier.hybrid import LearnedClassifier
+from router_model.classifier.weights import load_learned
+from router_model.replay.replayed_decisions import assumed_registry
+from router_model.routing.select import Ask, decide
+from router_model.service_registry import Registry
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs/how-to/add-a-model.md").read_text(encoding="utf-8")

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from functions.cli import main
-from router_model.catalogue_loading import load_catalogue
-from router_model.outcomes import part_of
+from router_model.catalogue.loader import load_catalogue
+from router_model.replay.outcome_dataset import part_of
 
 CATALOGUE = """# mine
 models:

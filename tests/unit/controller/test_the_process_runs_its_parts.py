@@ -22,8 +22,8 @@ from functions.lifecycle import StopFlag
 from functions.settings import ControllerSettings, Settings
 from functions.telemetry import ControllerMetrics
 from functions.wiring import worker_client
-from router_model.catalogue import Backend, Catalogue, Model, Service, WarmHours, Weights
-from router_model.catalogue_loading import dump_catalogue
+from router_model.catalogue.loader import dump_catalogue
+from router_model.catalogue.model import Backend, Catalogue, Model, Service, WarmHours, Weights
 from tests.unit.controller.conftest import NAMESPACE, RELEASE
 
 FORCED = "autoscaling.keda.sh/force-activation"

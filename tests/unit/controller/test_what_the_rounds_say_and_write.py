@@ -18,7 +18,7 @@ from functions.offsets import missing, work_groups
 from functions.ports import Offsets
 from functions.spin.habits import HOURS_A_WEEK, HabitTerms, hour_of
 from functions.telemetry import ControllerMetrics
-from router_model.catalogue import Catalogue, Model, Service, WarmHours
+from router_model.catalogue.model import Catalogue, Model, Service, WarmHours
 
 TOPICS = Topics()
 TERMS = HabitTerms(weeks=4, share=0.75, requests=3)

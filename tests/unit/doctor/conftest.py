@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from functions.doctor.snapshot import LogFacts, Snapshot
-from router_model.catalogue import Catalogue, Model, Service, Weights
+from router_model.catalogue.model import Catalogue, Model, Service, Weights
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 TOPIC, GROUP = "infer.model.small", "infer-model-small"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from router_model import catalogue_schema
+from router_model.catalogue import schema
 
 ROOT = Path(__file__).parents[3]
 
@@ -28,7 +28,7 @@ def test_a_reference_page_equals_the_code(path):
 
 def test_the_catalogues_schema_is_that_of_its_types():
     path = ROOT / "router_model/schemas/catalogue.schema.json"
-    assert path.read_text(encoding="utf-8") == catalogue_schema.schema_text(), "run `make schemas`"
+    assert path.read_text(encoding="utf-8") == schema.schema_text(), "run `make schemas`"
 
 
 def test_every_relative_link_of_the_documentation_leads_somewhere():

@@ -20,8 +20,8 @@ from typing import Any
 
 import pytest
 
-from router_model.classifier import KeywordClassifier
-from router_model.everyday_rule import EverydayRule
+from router_model.classifier.base import KeywordClassifier
+from router_model.classifier.everyday_rule import EverydayRule
 
 ROOT = Path(__file__).parents[3]
 PACKAGES = ("events", "router_model", "functions")
@@ -64,11 +64,11 @@ def built_elsewhere() -> dict[str, list[Use]]:
     """What is compiled in a function, by `<path>:<function called>`: the test must know what comes out."""
     words, rule = KeywordClassifier(), EverydayRule()
     return {
-        "router_model/classifier.py:re.compile": [
+        "router_model/classifier/base.py:re.compile": [
             Use("classifier low", words._low, "search"),
             Use("classifier high", words._high, "search"),
         ],
-        "router_model/everyday_rule.py:re.compile": [
+        "router_model/classifier/everyday_rule.py:re.compile": [
             Use("everyday rule high", rule._high, "search"),
             Use("everyday rule medium", rule._medium, "search"),
         ],
@@ -294,7 +294,7 @@ ALL = tuple(uses())
 def test_the_expressions_are_found() -> None:
     names = {use.name for use in ALL}
     assert {
-        "router_model/task_detection.py:_CODE",
+        "router_model/classifier/task_detection.py:_CODE",
         "events/codecs/attributes.py:_URI_REFERENCE",
         "functions/callbacks/targets.py:_URL",
         "classifier low",

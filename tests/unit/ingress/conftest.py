@@ -37,8 +37,8 @@ from functions.recorder.changes import change_of
 from functions.reply_partitions import ReplyPartitions
 from functions.settings import IngressSettings, Settings
 from functions.telemetry import Metrics
-from router_model.catalogue import Backend, Catalogue, Model, Service, Task, Tenant
-from router_model.registry import Registry
+from router_model.catalogue.model import Backend, Catalogue, Model, Service, Task, Tenant
+from router_model.service_registry import Registry
 
 TOPICS = Topics()
 CATALOGUE = Catalogue(

@@ -10,8 +10,8 @@ from msgspec.structs import replace as replace_entry
 from events.names import BreakerState, ReplicaState
 from events.payloads import ServerInfo
 from functions.ingress.identity import Keys
-from router_model.catalogue import Backend, Cascade, Service
-from router_model.registry import Registry, ReplicaStatus
+from router_model.catalogue.model import Backend, Cascade, Service
+from router_model.service_registry import Registry, ReplicaStatus
 
 pytestmark = pytest.mark.anyio
 

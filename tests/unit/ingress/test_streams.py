@@ -11,7 +11,7 @@ import pytest
 from events import names
 from events.names import ReplicaState
 from functions.ingress.http_protocol import watch_reader
-from router_model.registry import Registry, ReplicaStatus
+from router_model.service_registry import Registry, ReplicaStatus
 
 pytestmark = pytest.mark.anyio
 

@@ -19,8 +19,8 @@ from functions.local.scaler import BLIND_AFTER, NO_HABIT, LocalScaler, ScalerPar
 from functions.local.workers import Fate, Replica
 from functions.ports import Commit
 from functions.settings import SpinSettings
-from router_model.catalogue import Catalogue, Model, Service, WarmHours
-from router_model.registry import Registry, ReplicaStatus
+from router_model.catalogue.model import Catalogue, Model, Service, WarmHours
+from router_model.service_registry import Registry, ReplicaStatus
 
 TOPICS = Topics()
 TINY = Service(

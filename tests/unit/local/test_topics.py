@@ -4,7 +4,7 @@ import msgspec
 
 from functions.local.topics import topic_specs
 from functions.settings import BrokerSettings, Settings
-from router_model.catalogue import Catalogue, Model, Service
+from router_model.catalogue.model import Catalogue, Model, Service
 
 CATALOGUE = Catalogue(
     models=(Model(id="Tiny"),), services=(Service(model="Tiny", slug="tiny", enabled=False),)

@@ -15,8 +15,8 @@ from functions.local.announcing import Journal
 from functions.local.workers import Launch, WorkerPool, describe_exit
 from functions.settings import Settings, WorkerSettings
 from functions.spin.starts import start_delay_s
-from router_model.catalogue import Service
-from router_model.registry import Registry, ReplicaStatus
+from router_model.catalogue.model import Service
+from router_model.service_registry import Registry, ReplicaStatus
 
 pytestmark = pytest.mark.process
 TINY = Service(model="Tiny", slug="tiny", start_timeout_s=10.0)

@@ -14,9 +14,9 @@ from benchmarks.routebench.everyday_scores import score_everyday
 from benchmarks.routebench.off_distribution import strange_prompts
 from benchmarks.routebench.ours import ShippedRouter
 from benchmarks.routebench.stages import DEFAULT
-from router_model.classifier import Classification, KeywordClassifier
+from router_model.classifier.base import Classification, KeywordClassifier
+from router_model.classifier.weights import SHIPPED, load_learned, read_manifest
 from router_model.training.complexity import LabelledPrompt, digest_of
-from router_model.weights import SHIPPED, load_learned, read_manifest
 
 ROOT = Path(__file__).parents[3]
 SPLIT = "262965da"

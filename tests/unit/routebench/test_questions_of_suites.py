@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks.routebench.questions import cut, gather, pool_costs
 from benchmarks.routebench.suites import Case, Price, load_suites
-from router_model.outcomes import OutcomeRow, part_of
+from router_model.replay.outcome_dataset import OutcomeRow, part_of
 
 PRICES = {"small": Price(1.0, 2.0, "list"), "large": Price(10.0, 20.0, "list")}
 

@@ -16,10 +16,10 @@ from functions.router.handler import RouterPolicy
 from functions.router.publishing import Publisher
 from functions.router.routing import Router, RouterParts
 from functions.telemetry import Metrics
-from router_model.catalogue import Catalogue
-from router_model.catalogue_loading import load_catalogue, with_demo_fleet
-from router_model.classifier import KeywordClassifier
-from router_model.registry import Registry
+from router_model.catalogue.loader import load_catalogue, with_demo_fleet
+from router_model.catalogue.model import Catalogue
+from router_model.classifier.base import KeywordClassifier
+from router_model.service_registry import Registry
 
 BODY = b'{"model":"auto","messages":[{"role":"user","content":"hello there"}]}'
 CATALOGUE = """

@@ -13,9 +13,9 @@ from events.event import Event, Outgoing
 from events.requests import parse_routed
 from functions.router.handler import RouterPolicy, handle
 from functions.worker.accounting import decision_of
-from router_model.catalogue import Catalogue
-from router_model.classifier import Classification
-from router_model.registry import Registry
+from router_model.catalogue.model import Catalogue
+from router_model.classifier.base import Classification
+from router_model.service_registry import Registry
 
 Make = Callable[..., Event]
 Handle = Callable[[Event], tuple[Outgoing, ...]]

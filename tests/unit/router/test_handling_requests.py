@@ -17,8 +17,8 @@ from events.names import Priority, ReplicaState, State, Topics
 from events.parsers import parse_decision
 from events.requests import parse_routed
 from functions.router.handler import RouterPolicy, handle
-from router_model.catalogue import Catalogue
-from router_model.registry import Registry, ReplicaStatus
+from router_model.catalogue.model import Catalogue
+from router_model.service_registry import Registry, ReplicaStatus
 
 Make = Callable[..., Event]
 Handle = Callable[..., tuple[Outgoing, ...]]

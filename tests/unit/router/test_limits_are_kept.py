@@ -14,11 +14,11 @@ from events.codecs.kafka_codec import to_record
 from events.event import Event
 from functions.router.handler import RouterPolicy, handle
 from functions.router.routing import Router
-from router_model.catalogue import Catalogue
-from router_model.classifier import Classification
-from router_model.features import PromptFeatures
-from router_model.history import new_history
-from router_model.registry import Registry
+from router_model.catalogue.model import Catalogue
+from router_model.classifier.base import Classification
+from router_model.classifier.features import PromptFeatures
+from router_model.routing.estimate_history import new_history
+from router_model.service_registry import Registry
 
 Make = Callable[..., Event]
 

@@ -10,9 +10,9 @@ from functions.errors import StartupFailed
 from functions.router.wiring import policy_of
 from functions.settings import RouterSettings, Settings, load_settings
 from functions.telemetry import Metrics
-from router_model.classifier import KeywordClassifier
-from router_model.features import PromptFeatures
-from router_model.weights import LINEAR, MANIFEST, NETWORK
+from router_model.classifier.base import KeywordClassifier
+from router_model.classifier.features import PromptFeatures
+from router_model.classifier.weights import LINEAR, MANIFEST, NETWORK
 
 ASKED = PromptFeatures(operation=Operation.CHAT, text="prove the sum", tokens=1, least_tokens=1)
 

@@ -17,10 +17,10 @@ from events.event import Event
 from events.limits import MAX_BODY_BYTES
 from events.names import State, Topics
 from functions.router.handler import RouterPolicy, handle
-from router_model.catalogue import Catalogue
-from router_model.classifier import Classification, KeywordClassifier
-from router_model.features import MAX_CLASSIFIED_CHARS, TAIL_CHARS, PromptFeatures
-from router_model.registry import Registry
+from router_model.catalogue.model import Catalogue
+from router_model.classifier.base import Classification, KeywordClassifier
+from router_model.classifier.features import MAX_CLASSIFIED_CHARS, TAIL_CHARS, PromptFeatures
+from router_model.service_registry import Registry
 
 Make = Callable[..., Event]
 

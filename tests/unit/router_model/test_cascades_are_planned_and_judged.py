@@ -9,16 +9,16 @@ from hypothesis import strategies as st
 
 from events.names import Operation, ReplicaState
 from events.payloads import CascadePlace, CascadeState, CascadeUsed, Cost
-from router_model.cascade import Judge, judge_of, told, total
-from router_model.catalogue import Catalogue, Tenant
-from router_model.catalogue_loading import CatalogueRejected, dump_catalogue, finish, load_catalogue
-from router_model.classifier import KeywordClassifier
-from router_model.confidence import TokenConfidence
-from router_model.decision import Decision
-from router_model.features import prompt_features
-from router_model.refusals import CapabilityMissing, ModelNotAllowed, NoHealthyService
-from router_model.registry import Registry, ReplicaStatus
-from router_model.selection import Ask, decide
+from router_model.cascade.confidence import TokenConfidence
+from router_model.cascade.plan import Judge, judge_of, told, total
+from router_model.catalogue.loader import CatalogueRejected, dump_catalogue, finish, load_catalogue
+from router_model.catalogue.model import Catalogue, Tenant
+from router_model.classifier.base import KeywordClassifier
+from router_model.classifier.features import prompt_features
+from router_model.routing.decision import Decision
+from router_model.routing.no_route import CapabilityMissing, ModelNotAllowed, NoHealthyService
+from router_model.routing.select import Ask, decide
+from router_model.service_registry import Registry, ReplicaStatus
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 TEXT = """

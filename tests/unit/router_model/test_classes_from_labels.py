@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from events.names import Operation
-from router_model import weights
-from router_model.classifier import KeywordClassifier
-from router_model.features import PromptFeatures
-from router_model.learned import MODES, LearnedClassifier
-from router_model.success_heads import ComplexityHead, OutlierGate
-from router_model.weights_checks import check_encoder, check_linear
+from router_model.classifier import weights
+from router_model.classifier.base import KeywordClassifier
+from router_model.classifier.features import PromptFeatures
+from router_model.classifier.heads import ComplexityHead, OutlierGate
+from router_model.classifier.hybrid import MODES, LearnedClassifier
+from router_model.classifier.weights_checks import check_encoder, check_linear
 
 MODELS = ("small", "large")
 FAR = 1.1

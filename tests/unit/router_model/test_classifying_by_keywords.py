@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events.names import Operation
-from router_model.classifier import KeywordClassifier
-from router_model.features import PromptFeatures
+from router_model.classifier.base import KeywordClassifier
+from router_model.classifier.features import PromptFeatures
 
 
 def features(text: str) -> PromptFeatures:

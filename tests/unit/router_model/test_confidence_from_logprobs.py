@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router_model.confidence import (
+from router_model.cascade.confidence import (
     Measure,
     TokenConfidence,
     are_points_valid,

@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 
 from events.names import Operation, ReplicaState
-from router_model.affinity import conversation_choices
-from router_model.catalogue_loading import CatalogueRejected, load_catalogue
-from router_model.classifier import KeywordClassifier
-from router_model.decision import Decision
-from router_model.features import prompt_features
-from router_model.registry import Registry, ReplicaStatus
-from router_model.selection import Ask, decide
+from router_model.catalogue.loader import CatalogueRejected, load_catalogue
+from router_model.classifier.base import KeywordClassifier
+from router_model.classifier.features import prompt_features
+from router_model.routing.decision import Decision
+from router_model.routing.select import Ask, decide
+from router_model.routing.session_affinity import conversation_choices
+from router_model.service_registry import Registry, ReplicaStatus
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 EASY, MIDDLING, HARD = "Name a colour.", "Tell me a story.", "Prove that there are many primes."

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from router_model import weights
-from router_model.encoder import MAX_CHARS, MAX_TOKENS, EncoderStage
-from router_model.success_heads import Heads, OutlierGate
+from router_model.classifier import weights
+from router_model.classifier.encoder_stage import MAX_CHARS, MAX_TOKENS, EncoderStage
+from router_model.classifier.heads import Heads, OutlierGate
 
 
 @dataclass

@@ -6,9 +6,8 @@ import pytest
 
 from events.names import Operation
 from events.payloads import ServerInfo
-from router_model.abilities import kind_of, lack_of
-from router_model.features import prompt_features
-from router_model.server_fields import (
+from router_model.classifier.features import prompt_features
+from router_model.routing.backend_fields import (
     FIELDS,
     SERVER_KINDS,
     fields_used,
@@ -16,6 +15,7 @@ from router_model.server_fields import (
     version_of,
     without_idle,
 )
+from router_model.routing.capabilities import kind_of, lack_of
 
 CHAT = {"messages": [{"role": "user", "content": "hi"}]}
 

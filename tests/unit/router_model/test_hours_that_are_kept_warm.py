@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router_model.warm_hours import CronRejected, is_within, parse_cron, zone
+from router_model.catalogue.cron_window import CronRejected, is_within, parse_cron, zone
 
 OFFICE = ("0 8 * * 1-5", "0 18 * * 1-5", "UTC")
 

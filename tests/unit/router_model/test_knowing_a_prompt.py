@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events.names import Operation
-from router_model.features import MAX_CLASSIFIED_CHARS, TAIL_CHARS, prompt_features
+from router_model.classifier.features import MAX_CLASSIFIED_CHARS, TAIL_CHARS, prompt_features
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),

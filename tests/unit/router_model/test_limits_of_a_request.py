@@ -7,15 +7,15 @@ import pytest
 
 from events.names import Operation, ReplicaState
 from events.requests import Fallback
-from router_model.catalogue import Catalogue
-from router_model.catalogue_loading import load_catalogue
-from router_model.classifier import KeywordClassifier
-from router_model.constraints import Constraints, Miss, unmet, worst_miss
-from router_model.decision import Decision, Dropped
-from router_model.features import PromptFeatures
-from router_model.refusals import ConstraintsUnmet, NoHealthyService
-from router_model.registry import Registry, ReplicaStatus
-from router_model.selection import Ask, decide
+from router_model.catalogue.loader import load_catalogue
+from router_model.catalogue.model import Catalogue
+from router_model.classifier.base import KeywordClassifier
+from router_model.classifier.features import PromptFeatures
+from router_model.routing.constraints import Constraints, Miss, unmet, worst_miss
+from router_model.routing.decision import Decision, Dropped
+from router_model.routing.no_route import ConstraintsUnmet, NoHealthyService
+from router_model.routing.select import Ask, decide
+from router_model.service_registry import Registry, ReplicaStatus
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 QUESTION = PromptFeatures(operation=Operation.CHAT, text="hello", tokens=10, least_tokens=2)

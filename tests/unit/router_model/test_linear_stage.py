@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router_model import weights
-from router_model.linear import CLIP, LinearStage
-from router_model.prompt_terms import numbers, terms
-from router_model.success_heads import OutlierGate
+from router_model.classifier import weights
+from router_model.classifier.heads import OutlierGate
+from router_model.classifier.linear_stage import CLIP, LinearStage
+from router_model.classifier.prompt_terms import numbers, terms
 
 texts = st.text(max_size=120) | st.lists(
     st.sampled_from(["prove", "the", "sum", "of", "is", "2", "?", "rain", "other"]), max_size=40

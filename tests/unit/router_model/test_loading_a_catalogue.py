@@ -6,13 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from router_model.catalogue import Catalogue
-from router_model.catalogue_loading import (
-    CatalogueRejected,
-    dump_catalogue,
-    load_catalogue,
-    slug_of,
-)
+from router_model.catalogue.loader import CatalogueRejected, dump_catalogue, load_catalogue, slug_of
+from router_model.catalogue.model import Catalogue
 
 ROOT = Path(__file__).parents[3]
 GOOD = """

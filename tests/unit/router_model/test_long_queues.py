@@ -8,15 +8,15 @@ import pytest
 
 from events.names import Operation, ReplicaState
 from events.requests import Fallback
-from router_model.catalogue import Cascade, Catalogue, Model, Service
-from router_model.catalogue_checks import check
-from router_model.classifier import KeywordClassifier
-from router_model.constraints import Constraints
-from router_model.decision import Decision
-from router_model.features import prompt_features
-from router_model.refusals import ConstraintsUnmet
-from router_model.registry import SCALER, Registry, ReplicaStatus
-from router_model.selection import Ask, decide
+from router_model.catalogue.model import Cascade, Catalogue, Model, Service
+from router_model.catalogue.validation import check
+from router_model.classifier.base import KeywordClassifier
+from router_model.classifier.features import prompt_features
+from router_model.routing.constraints import Constraints
+from router_model.routing.decision import Decision
+from router_model.routing.no_route import ConstraintsUnmet
+from router_model.routing.select import Ask, decide
+from router_model.service_registry import SCALER, Registry, ReplicaStatus
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 FEATURES = prompt_features(

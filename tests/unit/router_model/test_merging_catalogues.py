@@ -4,8 +4,7 @@ import json
 
 import pytest
 
-from router_model.catalogue import Catalogue, Service
-from router_model.catalogue_loading import (
+from router_model.catalogue.loader import (
     CatalogueRejected,
     dump_catalogue,
     load_catalogue,
@@ -13,6 +12,7 @@ from router_model.catalogue_loading import (
     with_model,
     with_pinned,
 )
+from router_model.catalogue.model import Catalogue, Service
 
 
 @pytest.fixture

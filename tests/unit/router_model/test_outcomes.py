@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from router_model.outcomes import (
+from router_model.replay.outcome_dataset import (
     BadOutcomes,
     outcome_files,
     part_of,

@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router_model.prompt_terms import MAX_CHARS, NUMBER_NAMES, SCHEME, numbers, term_counts, terms
+from router_model.classifier.prompt_terms import (
+    MAX_CHARS,
+    NUMBER_NAMES,
+    SCHEME,
+    numbers,
+    term_counts,
+    terms,
+)
 
 anything = st.text(st.characters(codec=None), max_size=200)
 """Lone surrogates and NUL too."""

@@ -13,18 +13,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events.names import Operation, ReplicaState
-from router_model.candidates import Candidate, Estimate, estimate
-from router_model.catalogue import Model, Norm, Profile, Service
-from router_model.classifier import Classification
-from router_model.constraints import Constraints
-from router_model.decision import CandidateTerms
-from router_model.estimating import FinishEstimate, Relevance
-from router_model.features import PromptFeatures
-from router_model.history import History, Window, new_history
-from router_model.refusals import NoHealthyService
-from router_model.registry import ServiceView
-from router_model.scoring import weights_of
-from router_model.selection import Ask, rank, shortlist
+from router_model.catalogue.model import Model, Norm, Profile, Service
+from router_model.classifier.base import Classification
+from router_model.classifier.features import PromptFeatures
+from router_model.routing.candidates import Candidate, Estimate, estimate
+from router_model.routing.constraints import Constraints
+from router_model.routing.decision import CandidateTerms
+from router_model.routing.estimate_history import History, Window, new_history
+from router_model.routing.estimates import FinishEstimate, Relevance
+from router_model.routing.no_route import NoHealthyService
+from router_model.routing.scoring import weights_of
+from router_model.routing.select import Ask, rank, shortlist
+from router_model.service_registry import ServiceView
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 QUESTION = PromptFeatures(operation=Operation.CHAT, text="hello", tokens=10, least_tokens=2)

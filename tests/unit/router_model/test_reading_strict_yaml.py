@@ -2,7 +2,7 @@
 
 import pytest
 
-from router_model.yaml_reading import MAX_BYTES, read_yaml
+from router_model.catalogue.strict_yaml import MAX_BYTES, read_yaml
 
 
 @pytest.mark.parametrize(

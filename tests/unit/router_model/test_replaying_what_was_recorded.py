@@ -6,12 +6,11 @@ import msgspec
 import pytest
 
 from events.names import Operation
-from router_model.catalogue_loading import load_catalogue
-from router_model.classifier import KeywordClassifier
-from router_model.constraints import Constraints
-from router_model.features import PromptFeatures
-from router_model.replay_summary import summarise
-from router_model.replaying import (
+from router_model.catalogue.loader import load_catalogue
+from router_model.classifier.base import KeywordClassifier
+from router_model.classifier.features import PromptFeatures
+from router_model.replay.replay_summary import summarise
+from router_model.replay.replayed_decisions import (
     Figures,
     Recorded,
     Scenario,
@@ -19,7 +18,8 @@ from router_model.replaying import (
     assumed_registry,
     replay,
 )
-from router_model.selection import Ask
+from router_model.routing.constraints import Constraints
+from router_model.routing.select import Ask
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 CATALOGUE = load_catalogue(

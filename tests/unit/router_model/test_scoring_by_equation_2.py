@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router_model.catalogue import PROFILES, Profile
-from router_model.scoring import Positions, Range, scale_of, score, weights_of
+from router_model.catalogue.model import PROFILES, Profile
+from router_model.routing.scoring import Positions, Range, scale_of, score, weights_of
 
 amounts = st.floats(0, 1e9, allow_nan=False)
 unit = st.floats(0, 1)

@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events.names import Operation, ReplicaState
-from router_model.candidates import Candidate, Estimate, estimate
-from router_model.catalogue import PROFILES, Catalogue, Model, Service, Task, Tenant
-from router_model.catalogue_loading import finish, load_catalogue, with_demo_fleet
-from router_model.classifier import Classification, KeywordClassifier, RouteClass
-from router_model.decision import Decision
-from router_model.features import PromptFeatures
-from router_model.refusals import (
+from router_model.catalogue.loader import finish, load_catalogue, with_demo_fleet
+from router_model.catalogue.model import PROFILES, Catalogue, Model, Service, Task, Tenant
+from router_model.classifier.base import Classification, KeywordClassifier, RouteClass
+from router_model.classifier.features import PromptFeatures
+from router_model.routing.candidates import Candidate, Estimate, estimate
+from router_model.routing.decision import Decision
+from router_model.routing.no_route import (
     CapabilityMissing,
     ContextTooLong,
     ModelNotAllowed,
@@ -24,9 +24,9 @@ from router_model.refusals import (
     NoRoute,
     ProfileUnknown,
 )
-from router_model.registry import Registry, ReplicaStatus, ServiceView
-from router_model.scoring import weights_of
-from router_model.selection import Ask, decide, rank
+from router_model.routing.scoring import weights_of
+from router_model.routing.select import Ask, decide, rank
+from router_model.service_registry import Registry, ReplicaStatus, ServiceView
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 QUESTION = PromptFeatures(operation=Operation.CHAT, text="hello", tokens=10, least_tokens=2)

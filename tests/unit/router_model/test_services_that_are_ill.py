@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 
 from events.names import BreakerState, Operation, ReplicaState
-from router_model.candidates import Patience
-from router_model.catalogue import Catalogue, Model, Service
-from router_model.classifier import KeywordClassifier
-from router_model.features import prompt_features
-from router_model.refusals import NoHealthyService
-from router_model.registry import SCALER, STALE_AFTER, Registry, ReplicaStatus
-from router_model.selection import Ask, decide
+from router_model.catalogue.model import Catalogue, Model, Service
+from router_model.classifier.base import KeywordClassifier
+from router_model.classifier.features import prompt_features
+from router_model.routing.candidates import Patience
+from router_model.routing.no_route import NoHealthyService
+from router_model.routing.select import Ask, decide
+from router_model.service_registry import SCALER, STALE_AFTER, Registry, ReplicaStatus
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 FEATURES = prompt_features(

@@ -7,12 +7,17 @@ import pytest
 
 from events.names import Operation, ReplicaState
 from events.payloads import ServerInfo
-from router_model.catalogue import Backend, Catalogue, Model, Service
-from router_model.classifier import KeywordClassifier
-from router_model.features import prompt_features
-from router_model.refusals import CapabilityMissing, ContextTooLong, NoRoute, UnsupportedField
-from router_model.registry import Registry, ReplicaStatus
-from router_model.selection import Ask, decide
+from router_model.catalogue.model import Backend, Catalogue, Model, Service
+from router_model.classifier.base import KeywordClassifier
+from router_model.classifier.features import prompt_features
+from router_model.routing.no_route import (
+    CapabilityMissing,
+    ContextTooLong,
+    NoRoute,
+    UnsupportedField,
+)
+from router_model.routing.select import Ask, decide
+from router_model.service_registry import Registry, ReplicaStatus
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 CHAT = {"messages": [{"role": "user", "content": "hi"}]}

@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events.names import Operation, ReplicaState
-from router_model.affinity import session_choice
-from router_model.catalogue_loading import load_catalogue
-from router_model.classifier import KeywordClassifier
-from router_model.decision import CandidateTerms
-from router_model.estimating import FinishEstimate
-from router_model.features import PromptFeatures
-from router_model.registry import Registry, ReplicaStatus
-from router_model.selection import Ask, decide
+from router_model.catalogue.loader import load_catalogue
+from router_model.classifier.base import KeywordClassifier
+from router_model.classifier.features import PromptFeatures
+from router_model.routing.decision import CandidateTerms
+from router_model.routing.estimates import FinishEstimate
+from router_model.routing.select import Ask, decide
+from router_model.routing.session_affinity import session_choice
+from router_model.service_registry import Registry, ReplicaStatus
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 HELLO = PromptFeatures(operation=Operation.CHAT, text="hello", tokens=10, least_tokens=2)

@@ -5,7 +5,14 @@ from datetime import UTC, datetime
 import pytest
 
 from events.names import ReplicaState
-from router_model.registry import LATE, LEAST_ETA_S, SCALER, Registry, ReplicaStatus, ServiceView
+from router_model.service_registry import (
+    LATE,
+    LEAST_ETA_S,
+    SCALER,
+    Registry,
+    ReplicaStatus,
+    ServiceView,
+)
 
 NOW = datetime(2026, 12, 1, tzinfo=UTC)
 

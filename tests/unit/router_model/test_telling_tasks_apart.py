@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events.names import Operation
-from router_model.features import MAX_CLASSIFIED_CHARS, prompt_features
-from router_model.task_detection import TaskName, detect_task
+from router_model.classifier.features import MAX_CLASSIFIED_CHARS, prompt_features
+from router_model.classifier.task_detection import TaskName, detect_task
 
 FILLER = "The council met again on Thursday and heard the report of the harbour master. " * 200
 

@@ -8,15 +8,12 @@ import numpy as np
 import pytest
 
 from events.names import Operation, ReplicaState
-from router_model.catalogue import Catalogue, Profile
-from router_model.catalogue_loading import load_catalogue
-from router_model.classifier import Classification
-from router_model.features import PromptFeatures, prompt_features
-from router_model.history import new_history
-from router_model.outcomes import EVALUATION_ONLY, OutcomeRow, part_of
-from router_model.registry import Registry, ReplicaStatus
-from router_model.selection import Ask, decide
-from router_model.tuning import (
+from router_model.catalogue.loader import load_catalogue
+from router_model.catalogue.model import Catalogue, Profile
+from router_model.classifier.base import Classification
+from router_model.classifier.features import PromptFeatures, prompt_features
+from router_model.replay.outcome_dataset import EVALUATION_ONLY, OutcomeRow, part_of
+from router_model.replay.profile_search import (
     NothingToTune,
     Objective,
     Trial,
@@ -28,6 +25,9 @@ from router_model.tuning import (
     trial,
     tuning_rows,
 )
+from router_model.routing.estimate_history import new_history
+from router_model.routing.select import Ask, decide
+from router_model.service_registry import Registry, ReplicaStatus
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 TEXT = """

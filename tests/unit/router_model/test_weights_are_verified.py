@@ -9,15 +9,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from router_model import weights
-from router_model.weights import ENCODER, LINEAR, MANIFEST, NETWORK, TOKENIZER, WeightsUnusable
+from router_model.classifier import weights
+from router_model.classifier.weights import (
+    ENCODER,
+    LINEAR,
+    MANIFEST,
+    NETWORK,
+    TOKENIZER,
+    WeightsUnusable,
+)
 
 FILES = (LINEAR, ENCODER, NETWORK, TOKENIZER)
 LOADING = """
 import sys
 from pathlib import Path
 from events.types import Operation
-from router_model import weights
+from router_model.classifier import weights
 from router_model.features import PromptFeatures
 found = weights.load_learned(Path(sys.argv[1]), mode=sys.argv[2])
 asked = PromptFeatures(operation=Operation.CHAT, text="prove the sum", tokens=1, least_tokens=1)

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from events.names import Operation
-from router_model import weights
-from router_model.features import PromptFeatures
-from router_model.learned import MODES
-from router_model.success_heads import CLASSES
+from router_model.classifier import weights
+from router_model.classifier.features import PromptFeatures
+from router_model.classifier.heads import CLASSES
+from router_model.classifier.hybrid import MODES
 
 PARITY = Path(__file__).parents[2] / "golden" / "encoder_parity.npz"
 MAX_BYTES = 30_000_000

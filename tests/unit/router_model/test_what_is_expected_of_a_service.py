@@ -8,22 +8,22 @@ import pytest
 
 from events.names import Operation, ReplicaState
 from functions.worker.accounting import cost_of
-from router_model.candidates import Candidate, estimate
-from router_model.catalogue import Catalogue, Model, Service
-from router_model.catalogue_finishing import CatalogueRejected
-from router_model.catalogue_loading import load_catalogue
-from router_model.classifier import Classification
-from router_model.estimating import (
+from router_model.catalogue.finish import CatalogueRejected
+from router_model.catalogue.loader import load_catalogue
+from router_model.catalogue.model import Catalogue, Model, Service
+from router_model.classifier.base import Classification
+from router_model.classifier.features import PromptFeatures
+from router_model.routing.candidates import Candidate, estimate
+from router_model.routing.estimates import (
     DEFAULT_QUALITY,
     answer_length,
     expected_cost_usd,
     expected_finish,
     relevance,
 )
-from router_model.features import PromptFeatures
-from router_model.refusals import ModelNotFound, NoHealthyService
-from router_model.registry import Registry, ReplicaStatus, ServiceView
-from router_model.selection import Ask, decide
+from router_model.routing.no_route import ModelNotFound, NoHealthyService
+from router_model.routing.select import Ask, decide
+from router_model.service_registry import Registry, ReplicaStatus, ServiceView
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 QUESTION = PromptFeatures(operation=Operation.CHAT, text="hello", tokens=400, least_tokens=2)

@@ -7,21 +7,21 @@ import msgspec
 import pytest
 
 from events.names import Operation, ReplicaState
-from router_model.catalogue import Task, Tenant
-from router_model.catalogue_loading import finish, load_catalogue
-from router_model.classifier import KeywordClassifier
-from router_model.constraints import Constraints
-from router_model.decision import Decision
-from router_model.features import PromptFeatures, prompt_features
-from router_model.refusals import (
+from router_model.catalogue.loader import finish, load_catalogue
+from router_model.catalogue.model import Task, Tenant
+from router_model.classifier.base import KeywordClassifier
+from router_model.classifier.features import PromptFeatures, prompt_features
+from router_model.routing.constraints import Constraints
+from router_model.routing.decision import Decision
+from router_model.routing.no_route import (
     CapabilityMissing,
     ConstraintsUnmet,
     ContextTooLong,
     ModelNotAllowed,
     NoHealthyService,
 )
-from router_model.registry import Registry, ReplicaStatus
-from router_model.selection import Ask, decide
+from router_model.routing.select import Ask, decide
+from router_model.service_registry import Registry, ReplicaStatus
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 FLEET = load_catalogue(

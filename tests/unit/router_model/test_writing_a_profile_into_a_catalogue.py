@@ -2,10 +2,10 @@
 
 import pytest
 
-from router_model.catalogue import PROFILES, Profile
-from router_model.catalogue_editing import NotEditable, profile_line, with_profile
-from router_model.catalogue_finishing import CatalogueRejected
-from router_model.catalogue_loading import load_catalogue
+from router_model.catalogue.edit import NotEditable, profile_line, with_profile
+from router_model.catalogue.finish import CatalogueRejected
+from router_model.catalogue.loader import load_catalogue
+from router_model.catalogue.model import PROFILES, Profile
 
 FOUND = Profile(alpha=0.55, latency=0.15, cost=1 / 3)
 HEAD = """# ours

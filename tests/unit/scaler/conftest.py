@@ -27,8 +27,8 @@ from functions.scaler.watching import Watcher, WatcherParts
 from functions.settings import ScalerSettings, Settings, SpinSettings
 from functions.spin.telling import StatusTeller
 from functions.telemetry import ScalerMetrics
-from router_model.catalogue import Catalogue, Model, Service
-from router_model.registry import SCALER, Registry, ReplicaStatus
+from router_model.catalogue.model import Catalogue, Model, Service
+from router_model.service_registry import SCALER, Registry, ReplicaStatus
 
 TOPICS = Topics()
 PATIENCE_S = 30.0

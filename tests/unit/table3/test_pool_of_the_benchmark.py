@@ -1,7 +1,7 @@
 import pytest
 
 from benchmarks.table3.pool import catalogue_text, load_pool
-from router_model.catalogue_loading import load_catalogue
+from router_model.catalogue.loader import load_catalogue
 
 POOL = load_pool()
 URLS = {model.id: "http://127.0.0.1:1/v1" for model in POOL.models}

@@ -7,7 +7,7 @@ from benchmarks.table3.questions import Arrival, arrivals, lengths
 from benchmarks.table3.simulated import Speed, as_recorded
 from benchmarks.table3.strategies import RANDOM, alone, strategies
 from functions.backends.fake_answers import read_body
-from router_model.outcomes import OutcomeRow
+from router_model.replay.outcome_dataset import OutcomeRow
 
 POOL = load_pool()
 NAMES = {model.id: model.learned_as for model in POOL.models}

@@ -10,8 +10,8 @@ import pytest
 
 from events.names import Operation
 from functions.cli import main
-from router_model import weights
-from router_model.features import PromptFeatures
+from router_model.classifier import weights
+from router_model.classifier.features import PromptFeatures
 from router_model.training.complexity import (
     BadLabels,
     LabelledPrompt,

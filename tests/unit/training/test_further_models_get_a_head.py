@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from events.names import Operation
-from router_model.features import prompt_features
-from router_model.outcomes import OutcomeRow
+from router_model.classifier.features import prompt_features
+from router_model.classifier.weights import WeightsUnusable, load_learned
+from router_model.replay.outcome_dataset import OutcomeRow
+from router_model.training.add_models import extend
 from router_model.training.dataset import TooLittleData
-from router_model.training.extending import extend
-from router_model.weights import WeightsUnusable, load_learned
 
 PROVE, RAIN = "prove it {}", "rain is rain {}"
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from router_model.outcomes import OutcomeRow, part_of
+from router_model.replay.outcome_dataset import OutcomeRow, part_of
 from router_model.training.dataset import TooLittleData, dataset_of, described
 from router_model.training.model_tiers import tier_of
 

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 
 from events.names import Operation
-from router_model import weights
-from router_model.features import prompt_features
-from router_model.outcomes import OutcomeRow
-from router_model.prompt_terms import NUMBER_NAMES
-from router_model.training import assembling
-from router_model.training.assembling import HeadRows
-from router_model.training.calibrating import Calibration
+from router_model.classifier import weights
+from router_model.classifier.features import prompt_features
+from router_model.classifier.prompt_terms import NUMBER_NAMES
+from router_model.replay.outcome_dataset import OutcomeRow
+from router_model.training import weight_files
+from router_model.training.calibration import Calibration
 from router_model.training.dataset import Dataset, TooLittleData, dataset_of
-from router_model.training.finishing import Ending, finish
-from router_model.training.fitted import Fitted, Inputs
+from router_model.training.linear_maps import Fitted, Inputs
 from router_model.training.vocabulary import Terms, terms_of
+from router_model.training.weight_files import HeadRows
+from router_model.training.weights_directory import Ending, finish
 
 WORDS = ("prove", "sum", "rain", "code", "list", "translate", "why", "when")
 LATENT = 6
@@ -138,7 +138,7 @@ def test_without_a_dev_part_figures_are_left_out(
 
 def test_an_int8_table_is_near_the_float_one() -> None:
     table = floats(1, 300, 8) * np.array([1e-3, 1, 5, 0, 1, 1, 1, 100], np.float32)
-    held, scale = assembling.quantised(table)
+    held, scale = weight_files.quantised(table)
     assert held.dtype == np.int8
     assert (np.abs(held * scale - table) <= scale / 2 + 1e-7).all()
 
@@ -148,7 +148,7 @@ def test_folded_maps_give_the_same_logits() -> None:
     fit = Fitted(
         table=None, mixing=floats(3, 9, 4), offset=floats(4, 4), weight=floats(5, 8, 4), bias=floats(6, 8)
     )  # fmt: skip
-    rows = assembling.rows_on_dense(fit, 5)
+    rows = weight_files.rows_on_dense(fit, 5)
     logits = fit.logits(Inputs(dense=dense))
     np.testing.assert_allclose(rows.logits(dense), logits[:, :5], atol=1e-4)
     np.testing.assert_allclose(rows.class_logits(dense), logits[:, 5:], atol=1e-4)
@@ -156,7 +156,7 @@ def test_folded_maps_give_the_same_logits() -> None:
     mean, gain = floats(7, 6), np.abs(floats(8, 6)) + 0.1
     scaled = seen.copy()
     scaled[:, :6] = (seen[:, :6] - mean) * gain
-    raw = assembling.unscaled(rows, mean, gain)
+    raw = weight_files.unscaled(rows, mean, gain)
     np.testing.assert_allclose(raw.logits(seen), rows.logits(scaled), atol=1e-4)
     np.testing.assert_allclose(raw.class_logits(seen), rows.class_logits(scaled), atol=1e-4)
 
@@ -172,7 +172,7 @@ def test_heads_side_by_side_give_the_weighted_mean_of_their_logits() -> None:
     seen = floats(0, 30, 7)
     first, second = heads(1, 3), heads(9, 5)
     left, right = np.array([0, 1, 2]), np.array([2, 3, 4, 5, 6])
-    both = assembling.side_by_side([(first, 0.3, left), (second, 0.7, right)], 7)
+    both = weight_files.side_by_side([(first, 0.3, left), (second, 0.7, right)], 7)
     wanted = 0.3 * first.logits(seen[:, left]) + 0.7 * second.logits(seen[:, right])
     np.testing.assert_allclose(both.logits(seen), wanted, atol=1e-5)
     wanted = 0.3 * first.class_logits(seen[:, left]) + 0.7 * second.class_logits(seen[:, right])

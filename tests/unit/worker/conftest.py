@@ -28,7 +28,7 @@ from functions.settings import BrokerSettings, Settings, WorkerSettings
 from functions.worker import control
 from functions.worker.lifecycle import Worker
 from functions.worker.main import Surroundings, build_worker
-from router_model.catalogue import Backend, Catalogue, Model, Service, Weights
+from router_model.catalogue.model import Backend, Catalogue, Model, Service, Weights
 
 TOPICS = Topics()
 SLUG = "small"

@@ -27,7 +27,7 @@ from events.names import (
 from events.payloads import CascadePlace, CascadeState
 from events.requests import parse_request
 from events.timestamps import from_rfc3339
-from router_model.catalogue import Backend, Cascade, Catalogue, Model, Service, Weights
+from router_model.catalogue.model import Backend, Cascade, Catalogue, Model, Service, Weights
 
 TOPICS = Topics()
 SURE, UNSURE = "[[fake:logprob=-0.01]]", "[[fake:logprob=-3]]"

@@ -17,8 +17,8 @@ from functions.errors import StartupFailed
 from functions.settings import Settings, WorkerSettings
 from functions.worker.generate import open_http
 from functions.worker.main import Surroundings, build_worker
-from router_model.catalogue import Backend, Catalogue, Model, Service, Weights
-from router_model.catalogue_checks import check
+from router_model.catalogue.model import Backend, Catalogue, Model, Service, Weights
+from router_model.catalogue.validation import check
 
 TOPICS = Topics()
 KEY = "sk-planted-4711"

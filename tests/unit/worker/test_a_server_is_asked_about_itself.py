@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from events.names import FAILED, STATUS, Topics
-from router_model.catalogue import Backend, Catalogue, Model, Service, Weights
+from router_model.catalogue.model import Backend, Catalogue, Model, Service, Weights
 
 pytestmark = pytest.mark.anyio
 

@@ -19,7 +19,7 @@ from functions.errors import StartupFailed
 from functions.settings import Settings, WorkerSettings
 from functions.worker.lifecycle import Worker, expected_cold_start_s, remember_cold_start
 from functions.worker.main import Surroundings, build_worker, find_service, own_catalogue
-from router_model.catalogue import Backend, Catalogue, Model, Service
+from router_model.catalogue.model import Backend, Catalogue, Model, Service
 
 TOPICS = Topics()
 

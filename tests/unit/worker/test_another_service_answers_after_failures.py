@@ -16,7 +16,7 @@ from events.payloads import CascadePlace, CascadeState
 from events.requests import parse_request
 from functions.errors import ApiError
 from functions.worker.cascading import failed_step
-from router_model.catalogue import Backend, Catalogue, Model, Service, Weights
+from router_model.catalogue.model import Backend, Catalogue, Model, Service, Weights
 
 TOPICS = Topics()
 NAMES = ("first", "second")

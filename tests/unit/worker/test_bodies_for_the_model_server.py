@@ -11,7 +11,7 @@ from events.requests import RoutedRequest
 from functions.backends.table import TABLE
 from functions.errors import ApiError
 from functions.worker.calls import call_of, check_dimensions, reply_id
-from router_model.catalogue import Backend, BackendKind, Model, Service
+from router_model.catalogue.model import Backend, BackendKind, Model, Service
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 HEX = "0123456789abcdef0123456789abcdef"

@@ -9,7 +9,7 @@ from events.names import Operation
 from functions.worker.calls import Call
 from functions.worker.cascading import Held, Unsure, asks_logprobs, with_logprobs
 from functions.worker.replies import Shape
-from router_model.cascade import Judge
+from router_model.cascade.plan import Judge
 
 SHAPE = Shape(operation=Operation.CHAT, reply_id="r", model="m", created=0)
 

@@ -21,7 +21,7 @@ from functions.settings import Settings, WorkerSettings
 from functions.worker.failed_starts import FORGET_AFTER, FailedStarts
 from functions.worker.lifecycle import Worker
 from functions.worker.main import Surroundings, build_worker
-from router_model.catalogue import Backend, Catalogue, Model, Service, Weights
+from router_model.catalogue.model import Backend, Catalogue, Model, Service, Weights
 
 TOPICS = Topics()
 PATIENCE_S = 20.0

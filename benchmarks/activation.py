@@ -29,15 +29,15 @@ import msgspec
 from events.event import Record
 from events.names import Topics
 from examples.local_stack import free_port
-from functions.adapters.kafka_log import KafkaLog
-from functions.environment import child_environ
+from functions.factories import load_catalogue
+from functions.kafka.embedded.librdkafka_mock import MockCluster
+from functions.kafka.record_log import KafkaLog
 from functions.local.broker_kafka import start_kafka
-from functions.local.mock_cluster import MockCluster
 from functions.local.topics import topic_specs
-from functions.ports import Commit, TopicSpec
+from functions.ports.kafka import Commit, TopicSpec
+from functions.runtime.process_environment import child_environ
+from functions.runtime.settings import BrokerSettings, ScalerSettings, Settings
 from functions.scaler import externalscaler_pb2 as pb
-from functions.settings import BrokerSettings, ScalerSettings, Settings
-from functions.wiring import load_catalogue
 from router_model.catalogue.loader import dump_catalogue, finish
 from router_model.catalogue.model import Backend, Catalogue, Model, Service
 

@@ -34,9 +34,9 @@ from rich.console import Console
 from rich.table import Table
 
 from examples.local_stack import free_port
-from functions.backends.weights import locate
-from functions.settings import Settings
-from functions.wiring import load_catalogue
+from functions.backends.model_weights import locate
+from functions.factories import load_catalogue
+from functions.runtime.settings import Settings
 from router_model.cascade.confidence import (
     Measure,
     TokenConfidence,

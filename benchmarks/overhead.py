@@ -103,7 +103,7 @@ def bench(broker: str, calls: int, concurrencies: Sequence[int]) -> list[Figures
         [
             sys.executable,
             "-m",
-            "functions.backends.fake_model",
+            "functions.backends.simulated.server",
             "--port",
             str(port),
             "--tokens",

@@ -12,7 +12,7 @@ from typing import Any, Final, get_args
 
 import msgspec
 
-from functions.settings import SECRETS, Group, Settings, is_group
+from functions.runtime.settings import SECRETS, Group, Settings, is_group
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "router_model" / "schemas" / "catalogue.schema.json"

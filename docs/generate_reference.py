@@ -11,10 +11,10 @@ import msgspec
 
 from events import limits
 from events.openai.refused_fields import REFUSED_FIELDS, REFUSED_TEMPLATE_ARGUMENTS
-from functions import settings as module
-from functions.errors import CODES
 from functions.ingress.responses_kept import MAX_REFERENCES
-from functions.settings import SECRETS, SHORT_NAMES, Settings, is_group
+from functions.runtime import settings as module
+from functions.runtime.errors import CODES
+from functions.runtime.settings import SECRETS, SHORT_NAMES, Settings, is_group
 from router_model.routing.backend_fields import (
     FIELDS,
     FORMS,
@@ -270,7 +270,7 @@ def settings_page() -> str:
     """Groups in the order of the code, one table each."""
     head = "| Variable | Type | Default | Meaning |\n| --- | --- | --- | --- |"
     out = [
-        NOTICE.format(source="functions/settings.py"),
+        NOTICE.format(source="functions/runtime/settings.py"),
         SETTINGS_PROSE,
     ]
     for field in msgspec.structs.fields(Settings):
@@ -290,7 +290,7 @@ def settings_page() -> str:
 def errors_page() -> str:
     """One line for each code."""
     out = [
-        NOTICE.format(source="functions/errors.py"),
+        NOTICE.format(source="functions/runtime/errors.py"),
         ERRORS_PROSE,
         "| Code | HTTP | `type` | `x-should-retry` | `Retry-After` |",
         "| --- | --- | --- | --- | --- |",

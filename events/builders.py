@@ -146,7 +146,9 @@ class Decision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """What went wrong, in the terms of `functions.errors.CODES`. The code decides failed, expired or cancelled."""
+    """What went wrong, in the terms of `functions.runtime.errors.CODES`. The code decides failed,
+    expired or cancelled.
+    """
 
     code: str
     message: str

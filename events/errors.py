@@ -2,8 +2,8 @@
 
     EventRejected
 
-Codes are rows of the table in `functions.errors`, so that a rejection maps to HTTP, to a failed reply and to a dead
-letter without translation.
+Codes are rows of the table in `functions.runtime.errors`, so that a rejection maps to HTTP, to a
+failed reply and to a dead letter without translation.
 """
 
 from typing import Literal

@@ -9,10 +9,10 @@ import signal
 import sys
 from typing import Final
 
-from functions.entry import PROCESSES, run_process
-from functions.errors import PickspinError
-from functions.lifecycle import die_with_parent
-from functions.settings import load_settings
+from functions.processes import PROCESSES, run_process
+from functions.runtime.errors import PickspinError
+from functions.runtime.settings import load_settings
+from functions.runtime.shutdown import die_with_parent
 
 _YIELDING: Final = frozenset({"recorder", "callbacks"})
 """No caller waits for these: on one machine they give way to the processes that one waits for."""

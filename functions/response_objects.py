@@ -9,8 +9,8 @@ from typing import Any, Final
 import msgspec
 
 from events.names import State
-from functions.errors import CODES
-from functions.store import RequestRow
+from functions.ports.store import RequestRow
+from functions.runtime.errors import CODES
 
 DOOR: Final = "responses"
 """`door` in the `meta` of a request that came in as a call of the Responses API."""

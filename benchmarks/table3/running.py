@@ -21,8 +21,8 @@ from benchmarks.table3.questions import Arrival, lengths
 from benchmarks.table3.strategies import Strategy
 from benchmarks.table3.tuned import Tuned, tune
 from examples.local_stack import local_stack
-from functions import wiring
-from functions.settings import load_settings
+from functions import factories
+from functions.runtime.settings import load_settings
 from router_model.catalogue.loader import load_catalogue
 from router_model.replay.outcome_dataset import OutcomeRow
 
@@ -53,7 +53,7 @@ def tuned_profiles(pool: Pool, rows: Sequence[OutcomeRow], scale: float) -> Prof
     """
     urls = {model.id: "http://127.0.0.1:1/v1" for model in pool.models}
     text = catalogue_text(pool, urls, places=pool.places, scale=scale)
-    classifier = wiring.load_classifier(load_settings())
+    classifier = factories.load_classifier(load_settings())
     return tune(rows, load_catalogue(text), classifier, pool.tuned_limits)
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import msgspec
 
-from functions.backends import fake_answers
-from functions.backends.fake_model import FakeConnection, FakeModel, parse_flags
+from functions.backends.simulated import answers
+from functions.backends.simulated.server import FakeConnection, FakeModel, parse_flags
 from router_model.classifier.features import CHARS_PER_TOKEN
 
 WARM_UP_TOKENS = 1
@@ -39,11 +39,11 @@ class ReplayedConnection(FakeConnection):
         super().__init__(model)
         self._speed = speed
 
-    async def _call(self, path: str, asked: fake_answers.Asked, request_id: str) -> None:
+    async def _call(self, path: str, asked: answers.Asked, request_id: str) -> None:
         await super()._call(path, as_recorded(asked, self._speed), request_id)
 
 
-def as_recorded(asked: fake_answers.Asked, speed: Speed) -> fake_answers.Asked:
+def as_recorded(asked: answers.Asked, speed: Speed) -> answers.Asked:
     """The call with the length and the time to the first token that its prompt has at this model."""
     read_s = len(asked.prompt) / CHARS_PER_TOKEN / speed.prefill_tokens_per_s
     return replace(

@@ -1,6 +1,6 @@
 """What form a caller wants its answer in, beyond `response_format`: a JSON Schema, a pattern, one of several texts, a
 grammar. vLLM's `structured_outputs` and its older `guided_json` and so on say the same; every server is told in its own
-words (functions.backends.field_writing).
+words (functions.backends.body_translation).
 """
 
 from collections.abc import Mapping

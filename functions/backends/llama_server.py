@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 from typing import Any, Final
 
-from functions.lifecycle import StopFlag, die_with_parent
+from functions.runtime.shutdown import StopFlag, die_with_parent
 from router_model.catalogue.backend_flags import LLAMACPP, Flag
 
 BATCH_THREADS: Final = "cpuparams_batch.n_threads"

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from events.payloads import ServerInfo
-from functions.errors import StartupFailed
+from functions.runtime.errors import StartupFailed
 from router_model.routing.backend_fields import ServerKind
 
 MODELS_PATH: Final = "/v1/models"

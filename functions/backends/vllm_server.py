@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 
-from functions.lifecycle import die_with_parent
+from functions.runtime.shutdown import die_with_parent
 
 SERVER = "vllm.entrypoints.openai.api_server"
 

@@ -13,7 +13,7 @@ from events import ids
 from events.codecs import json_codec
 from events.errors import EventRejected
 from events.limits import DEFAULT_LIMITS, Limits
-from functions.errors import PickspinError
+from functions.runtime.errors import PickspinError
 
 PATHS: Final = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings"})
 OUR_START: Final = b'{"id":"batch-'

@@ -17,7 +17,7 @@ from functions.batch.lines import (
     remaining,
 )
 from functions.batch.sending import Target, send_all
-from functions.errors import StartupFailed
+from functions.runtime.errors import StartupFailed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,9 +10,9 @@ from events.builders import Terminal
 from events.codecs import json_codec
 from events.event import Event
 from events.names import State
-from functions.errors import ApiError
+from functions.ports.store import CallbackTarget, Delivery, RequestRow
 from functions.response_objects import DOOR, object_of
-from functions.store import CallbackTarget, Delivery, RequestRow
+from functions.runtime.errors import ApiError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

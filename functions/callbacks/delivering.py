@@ -18,7 +18,6 @@ from events.codecs.kafka_codec import outgoing_record
 from events.event import Outgoing
 from events.names import Topics
 from events.requests import Origin
-from functions.adapters.webhook_http import Resolver, WebhookClient, WebhookRequest
 from functions.callbacks.schedule import Delivered, GivenUp, Outcome, TryAgain, next_step
 from functions.callbacks.signing import signed_headers
 from functions.callbacks.targets import (
@@ -28,11 +27,12 @@ from functions.callbacks.targets import (
     judge_addresses,
     judge_url,
 )
-from functions.errors import ApiError, AppendFailed, StoreFailed
-from functions.lifecycle import StopFlag
-from functions.ports import Clock, RecordAppender
-from functions.store import CallbackStore, CallbackTarget, Delivery
-from functions.telemetry import Metrics
+from functions.callbacks.webhook_client import Resolver, WebhookClient, WebhookRequest
+from functions.ports.kafka import Clock, RecordAppender
+from functions.ports.store import CallbackStore, CallbackTarget, Delivery
+from functions.runtime.errors import ApiError, AppendFailed, StoreFailed
+from functions.runtime.shutdown import StopFlag
+from functions.runtime.telemetry import Metrics
 
 PUT_BACK_S: Final = 1.0
 MAX_LINES: Final = 10_000

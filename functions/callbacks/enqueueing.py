@@ -13,11 +13,11 @@ from events.codecs.kafka_codec import from_record
 from events.errors import EventRejected
 from events.event import Event, PartitionId, Record
 from functions.callbacks.deliveries import End, delivery_of
-from functions.errors import BlobMissing, StoreFailed
-from functions.lifecycle import StopFlag
-from functions.ports import BlobStore, Clock, Commit, GroupConsumer
-from functions.store import CallbackStore, RequestRow
-from functions.telemetry import Metrics
+from functions.ports.kafka import BlobStore, Clock, Commit, GroupConsumer
+from functions.ports.store import CallbackStore, RequestRow
+from functions.runtime.errors import BlobMissing, StoreFailed
+from functions.runtime.shutdown import StopFlag
+from functions.runtime.telemetry import Metrics
 
 POLL_S: Final = 0.25
 GATHER_S: Final = 0.1

@@ -8,19 +8,19 @@ from collections.abc import Callable
 from typing import Final
 
 from events.names import Topics
-from functions.adapters.clock import SystemClock
-from functions.adapters.webhook_http import Resolver, SystemResolver, WebhookClient
 from functions.callbacks.delivering import Deliverer, DeliveryLimits, Surroundings
 from functions.callbacks.enqueueing import DeliveryStore, Enqueuer
 from functions.callbacks.schedule import parse_schedule
 from functions.callbacks.targets import CallbackPolicy
-from functions.lifecycle import Parts, StopFlag
-from functions.ports import BlobStore, Clock, RecordLog
-from functions.probes import ProbeServer, probed
-from functions.progress import ProgressWatch, watched
-from functions.settings import Settings
-from functions.telemetry import Metrics, setup_logging
-from functions.wiring import open_blobs, open_log, open_store
+from functions.callbacks.webhook_client import Resolver, SystemResolver, WebhookClient
+from functions.factories import open_blobs, open_log, open_store
+from functions.ports.kafka import BlobStore, Clock, RecordLog
+from functions.runtime.clock import SystemClock
+from functions.runtime.group_progress import ProgressWatch, watched
+from functions.runtime.probe_server import ProbeServer, probed
+from functions.runtime.settings import Settings
+from functions.runtime.shutdown import Parts, StopFlag
+from functions.runtime.telemetry import Metrics, setup_logging
 
 CLOSE_S: Final = 5.0
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Final
 
-from functions.errors import StartupFailed
+from functions.runtime.errors import StartupFailed
 
 JITTER: Final = 0.1
 MAX_RETRY_AFTER_S: Final = 86_400.0

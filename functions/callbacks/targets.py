@@ -14,8 +14,8 @@ from typing import Final
 
 import httpx
 
-from functions.errors import ApiError
-from functions.settings import IngressSettings
+from functions.runtime.errors import ApiError
+from functions.runtime.settings import IngressSettings
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network

@@ -23,7 +23,7 @@ from functions.cli.running import running
 from functions.cli.training import training
 from functions.cli.tuning import tuning
 from functions.cli.verb_groups import GroupedVerbs
-from functions.errors import PickspinError
+from functions.runtime.errors import PickspinError
 
 USAGE: Final = 2
 FAILED: Final = 1

@@ -8,7 +8,7 @@ import typer
 
 from functions.cli.clusters import Bootstrap, Kubeconfig, Namespace, has_cluster, look
 from functions.cli.saying import AsJson, Key, Url, base_url, say_json, say_table
-from functions.errors import PickspinError, StartupFailed
+from functions.runtime.errors import PickspinError, StartupFailed
 
 TIMEOUT_S: Final = 10.0
 STATUS_EXAMPLES: Final = """\b

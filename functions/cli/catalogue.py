@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from functions.cli.saying import AsJson, say_json
-from functions.errors import PickspinError
+from functions.runtime.errors import PickspinError
 
 if TYPE_CHECKING:
     from router_model.catalogue.model import Catalogue
@@ -96,10 +96,10 @@ def render(
     Helm values; or, by the chart itself, the workload and ScaledObject of each service; or the command line of each
     model server.
     """
-    from functions import wiring  # noqa: PLC0415 - not needed by other verbs
-    from functions.settings import Settings  # noqa: PLC0415
+    from functions import factories  # noqa: PLC0415 - not needed by other verbs
+    from functions.runtime.settings import Settings  # noqa: PLC0415
 
-    found = wiring.load_catalogue(Settings(catalogue=str(path)))
+    found = factories.load_catalogue(Settings(catalogue=str(path)))
     if what is What.VALUES:
         _print(values_of(found), as_json=as_json)
     elif what is What.ARGUMENTS:
@@ -124,7 +124,7 @@ def values_of(catalogue: "Catalogue") -> dict[str, Any]:
 
 def arguments_by_service(catalogue: "Catalogue") -> dict[str, list[str]]:
     """The arguments of each enabled service's own server, where there is one. Pure."""
-    from functions.backends.arguments import arguments_of  # noqa: PLC0415
+    from functions.backends.server_arguments import arguments_of  # noqa: PLC0415
 
     return {
         service.slug: list(arguments_of(service, model))

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Final
 import msgspec
 import typer
 
-from functions.environment import kubeconfig_of_environment
-from functions.errors import PickspinError, StartupFailed
-from functions.settings import load_settings
+from functions.runtime.errors import PickspinError, StartupFailed
+from functions.runtime.process_environment import kubeconfig_of_environment
+from functions.runtime.settings import load_settings
 
 if TYPE_CHECKING:
     from functions.doctor.snapshot import LogFacts, Snapshot
@@ -47,9 +47,9 @@ def look(namespace: str, kubeconfig: str = "", bootstrap: str = "") -> "Snapshot
         StartupFailed: no cluster, or no broker, can be reached.
         ClusterRefused: not one kind may be read.
     """
-    from functions.adapters.kubernetes_client import KubernetesClient  # noqa: PLC0415 - slow
     from functions.doctor.reading import groups_of, read  # noqa: PLC0415
-    from functions.kube import KubernetesFailed  # noqa: PLC0415
+    from functions.kubernetes.client import KubernetesClient  # noqa: PLC0415 - slow
+    from functions.ports.kubernetes import KubernetesFailed  # noqa: PLC0415
 
     try:
         found = read(KubernetesClient(kubeconfig), namespace, datetime.now(UTC))
@@ -69,15 +69,15 @@ def look(namespace: str, kubeconfig: str = "", bootstrap: str = "") -> "Snapshot
 
 
 def _read_log(groups: Mapping[str, tuple[str, ...]], bootstrap: str) -> "LogFacts":
-    from functions import wiring  # noqa: PLC0415 - Kafka is slow to import
-    from functions.adapters.kafka_retention import KafkaRetention, said_plainly  # noqa: PLC0415
+    from functions import factories  # noqa: PLC0415 - Kafka is slow to import
     from functions.doctor.reading import read_log  # noqa: PLC0415
+    from functions.kafka.retention import KafkaRetention, said_plainly  # noqa: PLC0415
 
     settings = load_settings()
     broker = msgspec.structs.replace(settings.broker, bootstrap=bootstrap, kind="kafka")
     settings = msgspec.structs.replace(settings, broker=broker)
     with said_plainly(bootstrap):
-        lags = wiring.open_log(settings).lag_reader(client=CLIENT)
+        lags = factories.open_log(settings).lag_reader(client=CLIENT)
         try:
             retention = KafkaRetention(broker, client=CLIENT)
             try:

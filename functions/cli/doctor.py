@@ -63,7 +63,7 @@ def doctor(
 def _examine_local(*, as_json: bool) -> int:
     from functions.cli.asking import call  # noqa: PLC0415 - as above
     from functions.doctor.local_checks import examine_local  # noqa: PLC0415
-    from functions.settings import load_settings  # noqa: PLC0415
+    from functions.runtime.settings import load_settings  # noqa: PLC0415
 
     results = examine_local(load_settings(), lambda path: call("GET", path, None, None))
     if as_json:

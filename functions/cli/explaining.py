@@ -9,7 +9,7 @@ import typer
 
 from functions.cli.catalogue import catalogue_verbs
 from functions.cli.saying import AsJson, say_json, say_rows
-from functions.settings import Settings, is_given, load_settings, masked
+from functions.runtime.settings import Settings, is_given, load_settings, masked
 
 PACKAGE = "pick-and-spin"
 
@@ -105,9 +105,9 @@ def _text(value: Any) -> str:
 
 
 def _catalogue(path: str | None) -> Any:
-    from functions import wiring  # noqa: PLC0415 - the loader is not needed by other verbs
+    from functions import factories  # noqa: PLC0415 - the loader is not needed by other verbs
 
     settings: Settings = load_settings()
     if path is not None:
         settings = msgspec.structs.replace(settings, catalogue=path)
-    return wiring.load_catalogue(settings)
+    return factories.load_catalogue(settings)

@@ -20,7 +20,7 @@ from functions.cli.recorded_options import (
     open_recorded,
 )
 from functions.cli.saying import AsJson, say_json
-from functions.settings import load_settings
+from functions.runtime.settings import load_settings
 from router_model.replay.outcome_dataset import OutcomeRow
 
 FILE_NAME: Final = "store.jsonl.gz"
@@ -47,16 +47,16 @@ def export(
 
     The file holds prompts of your users: treat it as you treat the store.
     """
-    from functions import wiring  # noqa: PLC0415 - needed by this verb alone
+    from functions import factories  # noqa: PLC0415 - needed by this verb alone
     from functions.cli.recorded import outcomes_from_store  # noqa: PLC0415
-    from functions.store import FinishedQuery  # noqa: PLC0415
+    from functions.ports.store import FinishedQuery  # noqa: PLC0415
 
     settings = chosen(load_settings(), store=store, data_dir=data_dir)
     query = FinishedQuery(tenant=tenant, since=instant_of(since, datetime.now(UTC)))
     opened = open_recorded(settings)
     try:
         rows = outcomes_from_store(
-            opened, wiring.open_blobs(settings), wiring.load_catalogue(settings), query=query
+            opened, factories.open_blobs(settings), factories.load_catalogue(settings), query=query
         )
         path = out / FILE_NAME
         count = write_outcomes(path, rows)

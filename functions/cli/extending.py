@@ -22,7 +22,7 @@ from functions.cli.learning_options import (
 from functions.cli.recorded_options import DataDir, Since, StoreUrl, Tenant, chosen
 from functions.cli.saying import AsJson, say_json, say_table
 from functions.cli.training_progress import open_progress
-from functions.settings import load_settings
+from functions.runtime.settings import load_settings
 
 if TYPE_CHECKING:
     from router_model.catalogue.model import Tier
@@ -101,10 +101,10 @@ def _say(
 
 def _tiers(recorded: Recorded) -> "dict[str, Tier]":
     """Tiers by learned name, as the catalogue states them."""
-    from functions import wiring  # noqa: PLC0415 - needed by this verb alone
+    from functions import factories  # noqa: PLC0415 - needed by this verb alone
 
     settings = chosen(load_settings(), store=recorded.store, data_dir=recorded.data_dir)
-    return {model.learned_name: model.tier for model in wiring.load_catalogue(settings).models}
+    return {model.learned_name: model.tier for model in factories.load_catalogue(settings).models}
 
 
 def _extended(

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from functions.cli.recorded_options import chosen, instant_of, open_recorded
-from functions.errors import PickspinError
-from functions.settings import load_settings
+from functions.runtime.errors import PickspinError
+from functions.runtime.settings import load_settings
 
 if TYPE_CHECKING:
     from router_model.replay.outcome_dataset import OutcomeRow
@@ -94,9 +94,9 @@ def _rows_of_files(files: Files) -> "Iterator[OutcomeRow]":
 
 
 def _rows_of_store(recorded: Recorded) -> "Iterator[OutcomeRow]":
-    from functions import wiring  # noqa: PLC0415 - needed by this verb alone
+    from functions import factories  # noqa: PLC0415 - needed by this verb alone
     from functions.cli.recorded import outcomes_from_store  # noqa: PLC0415
-    from functions.store import FinishedQuery  # noqa: PLC0415
+    from functions.ports.store import FinishedQuery  # noqa: PLC0415
 
     settings = chosen(load_settings(), store=recorded.store, data_dir=recorded.data_dir)
     query = FinishedQuery(
@@ -104,7 +104,7 @@ def _rows_of_store(recorded: Recorded) -> "Iterator[OutcomeRow]":
     )
     opened = open_recorded(settings)
     try:
-        blobs, catalogue = wiring.open_blobs(settings), wiring.load_catalogue(settings)
+        blobs, catalogue = factories.open_blobs(settings), factories.load_catalogue(settings)
         yield from outcomes_from_store(opened, blobs, catalogue, query=query)
     finally:
         opened.close()

@@ -12,10 +12,10 @@ from events.codecs.kafka_codec import from_record
 from events.errors import EventRejected
 from events.names import Operation, State
 from events.requests import InferenceRequest, parse_request
-from functions.errors import BlobMissing
-from functions.ports import BlobStore
+from functions.ports.kafka import BlobStore
+from functions.ports.store import FeedbackRow, FeedbackStore, FinishedQuery, FinishedRequest
 from functions.router.handler import ask_of
-from functions.store import FeedbackRow, FeedbackStore, FinishedQuery, FinishedRequest
+from functions.runtime.errors import BlobMissing
 from router_model.classifier.features import prompt_features
 from router_model.replay.outcome_dataset import OutcomeRow, question_key
 from router_model.replay.replayed_decisions import Figures, Recorded, Seen

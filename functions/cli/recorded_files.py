@@ -11,7 +11,7 @@ from events.codecs.json_codec import loads_object
 from events.errors import EventRejected
 from events.names import Operation
 from events.openai.body_validation import check_body
-from functions.errors import PickspinError
+from functions.runtime.errors import PickspinError
 from router_model.classifier.features import prompt_features
 from router_model.replay.outcome_dataset import OutcomeRow
 from router_model.replay.replayed_decisions import Figures, Recorded, Seen

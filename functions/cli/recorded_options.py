@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Final
 import msgspec
 import typer
 
-from functions import wiring
-from functions.errors import StartupFailed
-from functions.settings import Settings
+from functions import factories
+from functions.runtime.errors import StartupFailed
+from functions.runtime.settings import Settings
 
 if TYPE_CHECKING:
-    from functions.store import Store
+    from functions.ports.store import Store
 
 StoreUrl = Annotated[
     str | None,
@@ -41,7 +41,7 @@ def chosen(
     if store is not None:
         changed = msgspec.structs.replace(settings.store, url=store)
         settings = msgspec.structs.replace(settings, store=changed)
-    written = wiring.data_path(settings) / CATALOGUE_FILE
+    written = factories.data_path(settings) / CATALOGUE_FILE
     if catalogue is None and not settings.catalogue and not settings.store.url:
         catalogue = str(written) if written.is_file() else None
     if catalogue is not None:
@@ -55,11 +55,11 @@ def open_recorded(settings: Settings) -> "Store":
     Raises:
         StartupFailed: it is not, or cannot be opened.
     """
-    url = settings.store.url or f"{_SQLITE_FILE}{wiring.data_path(settings) / 'store.sqlite3'}"
+    url = settings.store.url or f"{_SQLITE_FILE}{factories.data_path(settings) / 'store.sqlite3'}"
     path = url.removeprefix(_SQLITE_FILE)
     if path != url and not Path(path).is_file():
         raise StartupFailed(f"there is no store at {path}: name one with --store or --data-dir")
-    return wiring.open_store(settings)
+    return factories.open_store(settings)
 
 
 def instant_of(text: str | None, now: datetime) -> datetime | None:

@@ -21,12 +21,12 @@ from functions.cli.recorded_options import (
     open_recorded,
 )
 from functions.cli.saying import AsJson, say_table
-from functions.errors import StartupFailed
 from functions.local.columns import terminal_width, wrapped
-from functions.settings import Settings, load_settings
+from functions.runtime.errors import StartupFailed
+from functions.runtime.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from functions.store import FinishedQuery
+    from functions.ports.store import FinishedQuery
     from router_model.replay.replay_summary import Summary
     from router_model.replay.replayed_decisions import Recorded, Redecided, Scenario
 
@@ -84,11 +84,11 @@ def replay(  # noqa: PLR0913 - each parameter is an option of the command line
 def _scenario(
     settings: Settings, now: datetime, *, is_cold: bool, profile: str | None, model: str | None
 ) -> "Scenario":
-    from functions import wiring  # noqa: PLC0415 - needed by this verb alone
+    from functions import factories  # noqa: PLC0415 - needed by this verb alone
     from router_model.catalogue.struct_validation import nearest  # noqa: PLC0415
     from router_model.replay.replayed_decisions import Scenario, assumed_registry  # noqa: PLC0415
 
-    catalogue = wiring.load_catalogue(settings)
+    catalogue = factories.load_catalogue(settings)
     if profile is not None and profile not in catalogue.profiles:
         raise StartupFailed(
             f"the catalogue has no profile {profile}{nearest(profile, catalogue.profiles)}; "
@@ -96,7 +96,7 @@ def _scenario(
         )
     return Scenario(
         catalogue=catalogue,
-        classifier=wiring.load_classifier(settings),
+        classifier=factories.load_classifier(settings),
         registry=assumed_registry(catalogue, "cold" if is_cold else "warm", now),
         now=now,
         profile=profile,
@@ -108,7 +108,7 @@ def _scenario(
 def _requests(
     settings: Settings, file: Path | None, *, since: datetime | None, tenant: str | None
 ) -> Iterator[Iterator["Recorded"]]:
-    from functions.store import FinishedQuery  # noqa: PLC0415
+    from functions.ports.store import FinishedQuery  # noqa: PLC0415
 
     if file is not None:
         from functions.cli.recorded_files import read_recorded_file  # noqa: PLC0415
@@ -123,10 +123,10 @@ def _requests(
 
 
 def _of_store(settings: Settings, opened: Any, query: "FinishedQuery") -> Iterator["Recorded"]:
-    from functions import wiring  # noqa: PLC0415
+    from functions import factories  # noqa: PLC0415
     from functions.cli.recorded import read_finished, read_requests, recorded_of  # noqa: PLC0415
 
-    for one in read_requests(read_finished(opened, query), wiring.open_blobs(settings)):
+    for one in read_requests(read_finished(opened, query), factories.open_blobs(settings)):
         yield recorded_of(one)
 
 

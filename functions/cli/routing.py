@@ -10,9 +10,9 @@ import typer
 
 from functions.cli.running import Fleet
 from functions.cli.saying import AsJson, say_json
-from functions.errors import PickspinError
 from functions.local.columns import terminal_width, wrapped
-from functions.settings import load_settings
+from functions.runtime.errors import PickspinError
+from functions.runtime.settings import load_settings
 
 if TYPE_CHECKING:
     from functions.cli.decision_tables import Explained
@@ -66,7 +66,7 @@ def route(  # noqa: PLR0913 - each parameter is a word of the command line
     As if every model were asleep (or idle, with --warm); needs nothing that runs.
     """
     from events.names import Operation  # noqa: PLC0415 - what routes is not needed by other verbs
-    from functions import wiring  # noqa: PLC0415
+    from functions import factories  # noqa: PLC0415
     from router_model.classifier.features import prompt_features  # noqa: PLC0415
     from router_model.routing.constraints import Constraints  # noqa: PLC0415
     from router_model.routing.select import Ask  # noqa: PLC0415
@@ -80,18 +80,18 @@ def route(  # noqa: PLR0913 - each parameter is a word of the command line
     body = {"messages": [{"role": "user", "content": prompt}]}
     features = prompt_features(Operation.CHAT, body)
     asked = Ask(model=model, features=features, profile=profile, limits=limits)
-    known = wiring.load_catalogue(settings)
+    known = factories.load_catalogue(settings)
     found = _explained(
         asked,
         known if fleet is None else _with_fleet(known),
-        wiring.load_classifier(settings),
+        factories.load_classifier(settings),
         "warm" if warm else "cold",
     )
     _say(found, is_full=explain, as_json=as_json)
 
 
 def _with_fleet(catalogue: "Catalogue") -> "Catalogue":
-    from router_model.catalogue.loader import CatalogueRejected, with_demo_fleet
+    from router_model.catalogue.loader import CatalogueRejected, with_demo_fleet  # noqa: PLC0415
 
     try:
         return with_demo_fleet(catalogue)

@@ -7,8 +7,8 @@ from typing import Annotated
 import msgspec
 import typer
 
-from functions.entry import PROCESSES, run_process
-from functions.settings import Settings, load_settings
+from functions.processes import PROCESSES, run_process
+from functions.runtime.settings import Settings, load_settings
 
 UP_EXAMPLES = """\b
 Examples:

@@ -8,7 +8,7 @@ import typer
 
 from functions.local.columns import columns_of, lines_of, terminal_width
 from functions.local.probing import url_of
-from functions.settings import load_settings
+from functions.runtime.settings import load_settings
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Url = Annotated[

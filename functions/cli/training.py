@@ -30,7 +30,7 @@ from functions.cli.learning_options import (
 from functions.cli.recorded_options import DataDir, Since, StoreUrl, Tenant
 from functions.cli.saying import AsJson, say_json, say_table
 from functions.cli.training_progress import open_progress
-from functions.settings import load_settings
+from functions.runtime.settings import load_settings
 
 if TYPE_CHECKING:
     from router_model.classifier.weights import Manifest
@@ -190,13 +190,13 @@ def _recipe(seed: int, epochs: int | None, widen: int | None) -> "Recipe":
 
 def _start(encoder: Path | None, work: Path) -> "Start":
     """The encoder that is named, else MiniLM, whose weights must be those that the built-in catalogue pins."""
-    from functions import wiring  # noqa: PLC0415
-    from functions.backends.weights import verified_file  # noqa: PLC0415
+    from functions import factories  # noqa: PLC0415
+    from functions.backends.model_weights import verified_file  # noqa: PLC0415
     from router_model.training.training_pipeline import Start  # noqa: PLC0415
 
     if encoder is not None:
         return Start(directory=encoder, name=_named(encoder), licence="as its makers state")
-    catalogue = wiring.load_catalogue(msgspec.structs.replace(load_settings(), catalogue=""))
+    catalogue = factories.load_catalogue(msgspec.structs.replace(load_settings(), catalogue=""))
     model = catalogue.model(START_MODEL)
     if model is None:
         raise TrainFailed(

@@ -7,8 +7,8 @@ import msgspec
 import typer
 
 from functions.cli.saying import AsJson, say_json, say_table
-from functions.errors import PickspinError
-from functions.settings import load_settings
+from functions.runtime.errors import PickspinError
+from functions.runtime.settings import load_settings
 
 if TYPE_CHECKING:
     from router_model.catalogue.model import Catalogue, Profile
@@ -117,7 +117,7 @@ class _Report(msgspec.Struct, frozen=True, kw_only=True):
 def _replay(
     data: Path, sources: list[str] | None, catalogue: "Catalogue", prompts: int, seed: int
 ) -> "Replay":
-    from functions import wiring  # noqa: PLC0415 - the loader is not needed by other verbs
+    from functions import factories  # noqa: PLC0415 - the loader is not needed by other verbs
     from router_model.replay.outcome_dataset import (  # noqa: PLC0415
         EVALUATION_ONLY,
         BadOutcomes,
@@ -136,7 +136,7 @@ def _replay(
         rows = tuning_rows(read_outcomes(data, sources=wanted), catalogue, limit=prompts, seed=seed)
     except BadOutcomes as error:
         raise TuneFailed(str(error)) from error
-    classifier = wiring.load_classifier(load_settings())
+    classifier = factories.load_classifier(load_settings())
     return replay(rows, catalogue, classifier, new_history(catalogue.norm))
 
 
@@ -191,9 +191,9 @@ def _write(path: Path, name: str, profile: "Profile") -> None:
 
 
 def _catalogue(path: str | None) -> "Catalogue":
-    from functions import wiring  # noqa: PLC0415 - the loader is not needed by other verbs
+    from functions import factories  # noqa: PLC0415 - the loader is not needed by other verbs
 
     settings = load_settings()
     if path is not None:
         settings = msgspec.structs.replace(settings, catalogue=path)
-    return wiring.load_catalogue(settings)
+    return factories.load_catalogue(settings)

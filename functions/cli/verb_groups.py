@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from typer.core import TyperGroup
 
-from functions.entry import PROCESSES
+from functions.processes import PROCESSES
 
 GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "Serve": ("up",),

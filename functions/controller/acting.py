@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from functions.controller.wanting import Action, Notice, Write
-from functions.errors import PickspinError
-from functions.kube import EVENTS, KubernetesApi, KubernetesFailed, Object
-from functions.ports import Clock
-from functions.telemetry import ControllerMetrics
+from functions.ports.kafka import Clock
+from functions.ports.kubernetes import EVENTS, KubernetesApi, KubernetesFailed, Object
+from functions.runtime.errors import PickspinError
+from functions.runtime.telemetry import ControllerMetrics
 
 log = logging.getLogger(__name__)
 

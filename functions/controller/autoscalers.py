@@ -15,7 +15,14 @@ from functions.controller.wanting import (
     SERVICE_LABEL,
     TRUE,
 )
-from functions.kube import POD_AUTOSCALERS, Object, annotations_of, is_leaving, labels_of, name_of
+from functions.ports.kubernetes import (
+    POD_AUTOSCALERS,
+    Object,
+    annotations_of,
+    is_leaving,
+    labels_of,
+    name_of,
+)
 
 REACHABLE: Final = "Reachable"
 UNREACHABLE: Final = "Unreachable"

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from functions.autoscaling.weekly_pattern import HabitTerms
 from functions.controller.acting import Actor, NotLeading
 from functions.controller.classing import AutoscalingClass
 from functions.controller.informing import Informer
@@ -19,12 +20,11 @@ from functions.controller.pushing import Pushing
 from functions.controller.recovering import Recovery, RecoveryTerms, Sight, Verdict, actions
 from functions.controller.sparing import Sparing
 from functions.controller.wanting import RELEASE_LABEL, REVISION_LABEL, SERVICE_LABEL, Action
-from functions.kube import KubernetesFailed, Object, is_leaving, labels_of
-from functions.lifecycle import StopFlag
-from functions.ports import Clock
-from functions.settings import ControllerSettings
-from functions.spin.habits import HabitTerms
-from functions.telemetry import ControllerMetrics
+from functions.ports.kafka import Clock
+from functions.ports.kubernetes import KubernetesFailed, Object, is_leaving, labels_of
+from functions.runtime.settings import ControllerSettings
+from functions.runtime.shutdown import StopFlag
+from functions.runtime.telemetry import ControllerMetrics
 from router_model.catalogue.model import Catalogue
 from router_model.service_registry import STALE_AFTER, Registry
 

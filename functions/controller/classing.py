@@ -12,7 +12,8 @@ from functions.controller.queueing import WorkQueue
 from functions.controller.revisions import Observed, reconcile
 from functions.controller.scaling_specs import find_spec
 from functions.controller.wanting import CONFIGURATION_LABEL, SCALING, Write
-from functions.kube import (
+from functions.ports.kafka import Clock
+from functions.ports.kubernetes import (
     CONFIG_MAPS,
     DEPLOYMENTS,
     POD_AUTOSCALERS,
@@ -28,9 +29,8 @@ from functions.kube import (
     labels_of,
     name_of,
 )
-from functions.lifecycle import StopFlag
-from functions.ports import Clock
-from functions.telemetry import ControllerMetrics
+from functions.runtime.shutdown import StopFlag
+from functions.runtime.telemetry import ControllerMetrics
 
 log = logging.getLogger(__name__)
 

@@ -12,11 +12,11 @@ from typing import Any, Final
 
 from events.names import Topics
 from functions.controller.pods import Pod
-from functions.kube import Object
-from functions.lifecycle import StopFlag
-from functions.ports import Clock, GroupMembership
-from functions.telemetry import ControllerMetrics
-from functions.wiring import worker_client
+from functions.factories import worker_client
+from functions.ports.kafka import Clock, GroupMembership
+from functions.ports.kubernetes import Object
+from functions.runtime.shutdown import StopFlag
+from functions.runtime.telemetry import ControllerMetrics
 
 log = logging.getLogger(__name__)
 

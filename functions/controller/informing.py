@@ -11,9 +11,16 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
-from functions.kube import KubernetesApi, KubernetesFailed, Object, Selection, WatchEvent, name_of
-from functions.lifecycle import StopFlag
-from functions.ports import Clock
+from functions.ports.kafka import Clock
+from functions.ports.kubernetes import (
+    KubernetesApi,
+    KubernetesFailed,
+    Object,
+    Selection,
+    WatchEvent,
+    name_of,
+)
+from functions.runtime.shutdown import StopFlag
 
 log = logging.getLogger(__name__)
 

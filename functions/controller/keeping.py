@@ -8,9 +8,9 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from functions.offsets import OffsetCommitter, missing
-from functions.ports import Clock, LagReader
-from functions.telemetry import ControllerMetrics
+from functions.ports.kafka import Clock, LagReader
+from functions.runtime.missing_offsets import OffsetCommitter, missing
+from functions.runtime.telemetry import ControllerMetrics
 
 log = logging.getLogger(__name__)
 

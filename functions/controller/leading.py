@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, Literal
 
-from functions.kube import LEASES, KubernetesApi, KubernetesFailed, Object
-from functions.lifecycle import StopFlag
-from functions.ports import Clock
+from functions.ports.kafka import Clock
+from functions.ports.kubernetes import LEASES, KubernetesApi, KubernetesFailed, Object
+from functions.runtime.shutdown import StopFlag
 
 log = logging.getLogger(__name__)
 

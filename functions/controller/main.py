@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from events.names import Topics
-from functions import wiring
-from functions.adapters.clock import SystemClock
+from functions import factories
+from functions.autoscaling.weekly_pattern import HOURS_A_WEEK, hour_of
 from functions.controller.acting import Actor
 from functions.controller.caring import Care, CareParts, is_of_release
 from functions.controller.classing import AutoscalingClass, ClassTerms
@@ -24,16 +24,16 @@ from functions.controller.leading import Leadership, LeaseTerms
 from functions.controller.naming import RevisionTeller
 from functions.controller.prewarming import History
 from functions.controller.wanting import SERVICE_LABEL
-from functions.errors import StartupFailed
-from functions.kube import PODS, KubernetesApi, Object, Selection, name_of
-from functions.lifecycle import StopFlag
-from functions.offsets import OffsetCommitter, work_groups
-from functions.ports import Clock, RecordLog
-from functions.probes import ProbeServer
-from functions.registry_tail import RegistryTail
-from functions.settings import Settings
-from functions.spin.habits import HOURS_A_WEEK, hour_of
-from functions.telemetry import ControllerMetrics
+from functions.ports.kafka import Clock, RecordLog
+from functions.ports.kubernetes import PODS, KubernetesApi, Object, Selection, name_of
+from functions.runtime.clock import SystemClock
+from functions.runtime.errors import StartupFailed
+from functions.runtime.missing_offsets import OffsetCommitter, work_groups
+from functions.runtime.probe_server import ProbeServer
+from functions.runtime.registry_consumer import RegistryTail
+from functions.runtime.settings import Settings
+from functions.runtime.shutdown import StopFlag
+from functions.runtime.telemetry import ControllerMetrics
 from router_model.catalogue.model import Catalogue
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ def run(settings: Settings) -> int:
     Raises:
         StartupFailed: no access to a Kubernetes API, or a setting is wrong.
     """
-    from functions.adapters.kubernetes_client import KubernetesClient  # noqa: PLC0415 - slow
+    from functions.kubernetes.client import KubernetesClient  # noqa: PLC0415 - slow
 
     stop = StopFlag.install()
     metrics = ControllerMetrics()
@@ -82,13 +82,13 @@ def open_surroundings(settings: Settings) -> Surroundings:
     Raises:
         StartupFailed: the catalogue is rejected, or the store cannot be opened.
     """
-    from functions.adapters.kafka_admin import KafkaOffsetCommitter  # noqa: PLC0415
+    from functions.kafka.offset_committer import KafkaOffsetCommitter  # noqa: PLC0415
 
-    catalogue = wiring.load_catalogue(settings)
+    catalogue = factories.load_catalogue(settings)
     history, close = _open_history(settings, catalogue)
     return Surroundings(
         catalogue=catalogue,
-        log=wiring.open_log(settings),
+        log=factories.open_log(settings),
         committer=KafkaOffsetCommitter(settings.broker, CLIENT),
         history=history,
         close=close,
@@ -102,8 +102,8 @@ def _open_history(
         return None, lambda: None
     if not settings.store.url:
         raise StartupFailed("a service has warm_by_habit: PICKSPIN_STORE_URL must name the store")
-    from functions.adapters.sql_database import Database  # noqa: PLC0415 - slow
-    from functions.adapters.sql_history import SqlHistory  # noqa: PLC0415
+    from functions.sql.database import Database  # noqa: PLC0415 - slow
+    from functions.sql.hourly_arrivals import SqlHistory  # noqa: PLC0415
 
     source = SqlHistory(Database(settings.store.url))
     hours = settings.controller.history_weeks * HOURS_A_WEEK

@@ -13,8 +13,8 @@ from events.codecs import kafka_codec
 from events.names import Topics
 from events.payloads import RevisionData
 from functions.controller.autoscalers import Autoscaler, serving
-from functions.kube import Object
-from functions.ports import Clock, RecordAppender
+from functions.ports.kafka import Clock, RecordAppender
+from functions.ports.kubernetes import Object
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from functions.controller.wanting import DELETION_COST, REVISION_LABEL, SERVICE_LABEL
-from functions.kube import Object, annotations_of, is_leaving, labels_of, name_of
+from functions.ports.kubernetes import Object, annotations_of, is_leaving, labels_of, name_of
 
 _IMAGE_TROUBLE: Final = frozenset(
     {"ImagePullBackOff", "ErrImagePull", "InvalidImageName", "CreateContainerConfigError"}

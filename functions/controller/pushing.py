@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from functions.controller.wanting import PAUSED, Notice, Write, scaled_object
-from functions.kube import SCALED_OBJECTS, Object, annotations_of, name_of
+from functions.ports.kubernetes import SCALED_OBJECTS, Object, annotations_of, name_of
 
 LOOK_AGAIN: Final = "autoscaling.keda.sh/paused-scale-in"
 """KEDA reconciles at every change of it (controllers/keda/util/predicate.go)."""

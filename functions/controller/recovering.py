@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 from functions.controller.pods import Pod
 from functions.controller.wanting import Notice, Write
-from functions.kube import PODS
+from functions.ports.kubernetes import PODS
 
 FORGET_S: Final = 900.0
 """Tries are forgotten this long after the last one."""

@@ -26,7 +26,7 @@ from functions.controller.wanting import (
     Write,
     is_within,
 )
-from functions.kube import (
+from functions.ports.kubernetes import (
     POD_AUTOSCALERS,
     SCALED_OBJECTS,
     SERVERLESS_SERVICES,

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from functions.controller.autoscalers import Autoscaler
 from functions.controller.wanting import MAX_SCALE, MIN_SCALE, SCALED_OBJECT, SCALING
-from functions.kube import Object, name_of
+from functions.ports.kubernetes import Object, name_of
 
 _MIN: Final = "minReplicaCount"
 _MAX: Final = "maxReplicaCount"

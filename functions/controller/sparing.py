@@ -6,8 +6,8 @@ from typing import Final
 
 from functions.controller.pods import Pod
 from functions.controller.wanting import DELETION_COST, Write
-from functions.kube import PODS
-from functions.ports import Clock
+from functions.ports.kafka import Clock
+from functions.ports.kubernetes import PODS
 
 BUSY: Final = "100"
 IDLE: Final = "0"

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from functions.kube import SCALED_OBJECTS, Object, Resource, Verb
+from functions.ports.kubernetes import SCALED_OBJECTS, Object, Resource, Verb
 
 CLASS: Final = "keda.pickspin.io"
 CLASS_ANNOTATION: Final = "autoscaling.knative.dev/class"

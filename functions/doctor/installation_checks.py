@@ -6,7 +6,7 @@ from typing import Final
 
 from functions.doctor.findings import Finding
 from functions.doctor.snapshot import Snapshot, containers, dig
-from functions.kube import Object, name_of
+from functions.ports.kubernetes import Object, name_of
 
 FUTURE: Final = timedelta(seconds=5)
 STALE: Final = timedelta(seconds=60)

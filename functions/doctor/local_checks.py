@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from functions import wiring
+from functions import factories
 from functions.doctor.findings import Finding
-from functions.errors import StartupFailed
 from functions.local.checks import check_settings
 from functions.local.preparing import LOCK_FILE, check_exposure, claim_port, held_by
-from functions.settings import Settings
+from functions.runtime.errors import StartupFailed
+from functions.runtime.settings import Settings
 from router_model.catalogue.model import Catalogue
 
 LEAST_PYTHON: Final = (3, 11)
@@ -26,7 +26,7 @@ Checked = tuple[str, tuple[Finding, ...]]
 
 def examine_local(settings: Settings, ask: Ask) -> list[Checked]:
     """Every check with what it found, in the order in which a start would meet them."""
-    holder = held_by(wiring.data_path(settings) / LOCK_FILE)
+    holder = held_by(factories.data_path(settings) / LOCK_FILE)
     checks: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
         ("this machine", _machine),
         ("settings", lambda: _settings(settings)),
@@ -60,7 +60,7 @@ def _settings(settings: Settings) -> Iterator[Finding]:
 
 
 def _directory(settings: Settings) -> Iterator[Finding]:
-    path = wiring.data_path(settings)
+    path = factories.data_path(settings)
     there = next(each for each in (path, *path.parents) if each.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
         yield _error(str(there), "cannot be written", "name another with PICKSPIN_DATA_DIR")
@@ -70,7 +70,7 @@ def _directory(settings: Settings) -> Iterator[Finding]:
 
 def _catalogue(settings: Settings) -> Iterator[Finding]:
     try:
-        catalogue = wiring.load_catalogue(settings)
+        catalogue = factories.load_catalogue(settings)
     except StartupFailed as error:
         yield _error("catalogue", str(error), "pickspin catalogue check FILE names every problem")
         return

@@ -6,7 +6,8 @@ from typing import Final, Protocol
 from urllib.parse import quote
 
 from functions.doctor.snapshot import LogFacts, Snapshot, dig, instant_of, triggers
-from functions.kube import (
+from functions.ports.kafka import LagReader
+from functions.ports.kubernetes import (
     CONFIG_MAPS,
     DEPLOYMENTS,
     LEASES,
@@ -20,7 +21,6 @@ from functions.kube import (
     Selection,
     name_of,
 )
-from functions.ports import LagReader
 from router_model.catalogue.loader import CatalogueRejected, load_catalogue
 from router_model.catalogue.model import Catalogue
 

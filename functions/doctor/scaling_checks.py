@@ -10,7 +10,7 @@ from typing import Final
 from functions.controller.pushing import is_unheard
 from functions.doctor.findings import Finding
 from functions.doctor.snapshot import Snapshot, dig, seconds_of, triggers
-from functions.kube import name_of
+from functions.ports.kubernetes import name_of
 
 WEEK_MINUTES: Final = 7 * 24 * 60
 OLDEST_VERSION: Final = (2, 1)

@@ -16,7 +16,7 @@ from functions.doctor.snapshot import (
     scaled_by,
     triggers,
 )
-from functions.kube import Object, annotations_of, is_leaving, labels_of, name_of
+from functions.ports.kubernetes import Object, annotations_of, is_leaving, labels_of, name_of
 
 State = Literal["ready", "starting", "asleep", "absent"]
 PAUSES: Final = ("autoscaling.keda.sh/paused-replicas", "autoscaling.keda.sh/paused")

@@ -23,7 +23,7 @@ from functions.doctor.snapshot import (
     scaled_by,
     seconds_of,
 )
-from functions.kube import Object, labels_of, name_of
+from functions.ports.kubernetes import Object, labels_of, name_of
 
 PROGRESS_DEADLINE: Final = "serving.knative.dev/progress-deadline"
 PROGRESS_DEFAULT_S: Final = 600.0

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from functions.kube import Object, annotations_of, labels_of, name_of
+from functions.ports.kubernetes import Object, annotations_of, labels_of, name_of
 from router_model.catalogue.model import Catalogue
 
 CLASS: Final = "autoscaling.knative.dev/class"

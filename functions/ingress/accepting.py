@@ -13,12 +13,12 @@ from events.names import State
 from events.payloads import CancelData
 from events.requests import Origin
 from events.timestamps import to_rfc3339
-from functions.errors import ApiError, AppendFailed
 from functions.ingress.admission import Caps, Load, admit, queue_is_full
 from functions.ingress.calls import Call
 from functions.ingress.claims import MadeBefore, key_of_call, made_id
 from functions.ingress.deps import Deps
-from functions.store import RequestRow
+from functions.ports.store import RequestRow
+from functions.runtime.errors import ApiError, AppendFailed
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from functions.errors import ApiError
 from functions.ingress.shares import may_take
+from functions.runtime.errors import ApiError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

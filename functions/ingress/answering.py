@@ -8,8 +8,8 @@ from starlette.responses import Response
 
 from events.codecs.json_codec import dumps
 from events.errors import EventRejected
-from functions.errors import CODES, ApiError, StoreFailed
 from functions.ingress.replies import Decision
+from functions.runtime.errors import CODES, ApiError, StoreFailed
 
 
 class Timings(msgspec.Struct, frozen=True):

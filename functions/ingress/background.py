@@ -12,7 +12,7 @@ from functions.ingress.accepting import accept, row_of
 from functions.ingress.answering import answer, id_headers
 from functions.ingress.calls import Call
 from functions.ingress.deps import Deps
-from functions.store import RequestRow
+from functions.ports.store import RequestRow
 
 
 async def accept_in_background(deps: Deps, call: Call) -> Response:

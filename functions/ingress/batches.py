@@ -12,7 +12,6 @@ from starlette.routing import Route
 
 from events import ids
 from events.codecs.json_codec import loads_object
-from functions.errors import ApiError
 from functions.ingress import reading
 from functions.ingress.accepting import caps_of
 from functions.ingress.answering import answer
@@ -21,7 +20,8 @@ from functions.ingress.deps import Deps
 from functions.ingress.files import file_of
 from functions.ingress.listing import listed, page_of
 from functions.ingress.owned import not_found, tenant_of
-from functions.store import BatchRow
+from functions.ports.store import BatchRow
+from functions.runtime.errors import ApiError
 
 ENDPOINTS: Final = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings"})
 UNDERWAY: Final = frozenset({"validating", "in_progress"})

@@ -14,11 +14,11 @@ from events.decimal_text import read_amount
 from events.names import Operation, Priority
 from events.openai.body_validation import check_body
 from events.requests import Fallback
-from functions.errors import ApiError
 from functions.ingress import deadlines, reading
 from functions.ingress.deps import Deps
 from functions.ingress.held_bodies import HeldBody, keep, kept
 from functions.ingress.owned import tenant_of
+from functions.runtime.errors import ApiError
 from router_model.catalogue.model import Catalogue, Task
 from router_model.routing.model_names import AUTO, allowed_to, resolve
 from router_model.routing.no_route import NoRoute

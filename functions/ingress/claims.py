@@ -7,10 +7,10 @@ from typing import Final
 
 from starlette.requests import Request
 
-from functions.errors import ApiError
 from functions.ingress.calls import Call, idempotency_key
 from functions.ingress.deps import Deps
-from functions.store import Claim, KeyUse
+from functions.ports.store import Claim, KeyUse
+from functions.runtime.errors import ApiError
 
 REUSED: Final = "This Idempotency-Key was used with another body."
 GONE: Final = "What was made under this key or id was deleted, or was not kept; use a new one."

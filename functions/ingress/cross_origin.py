@@ -11,9 +11,9 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from functions.errors import StartupFailed
 from functions.ingress.origins import entries_of
-from functions.settings import IngressSettings
+from functions.runtime.errors import StartupFailed
+from functions.runtime.settings import IngressSettings
 
 EVERYBODY: Final = "*"
 METHODS: Final = "GET, HEAD, POST, DELETE, OPTIONS"

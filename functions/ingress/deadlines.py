@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from functions.errors import ApiError
+from functions.runtime.errors import ApiError
 
 DEADLINE_HEADER: Final = "x-pickspin-deadline-s"
 READ_TIMEOUT_HEADER: Final = "x-stainless-read-timeout"

@@ -17,11 +17,11 @@ from functions.ingress.probing import Health
 from functions.ingress.row_watch import RowWatch
 from functions.ingress.turns import TurnLimits, Turns
 from functions.ingress.waiting import Waiters
-from functions.ports import BlobStore, Clock, RecordAppender
-from functions.reply_partitions import ReplyPartitions
-from functions.settings import Settings
-from functions.store import Mark, Store
-from functions.telemetry import Metrics
+from functions.ports.kafka import BlobStore, Clock, RecordAppender
+from functions.ports.store import Mark, Store
+from functions.runtime.reply_partitions import ReplyPartitions
+from functions.runtime.settings import Settings
+from functions.runtime.telemetry import Metrics
 from router_model.catalogue.model import Catalogue
 from router_model.service_registry import Registry
 

@@ -19,7 +19,6 @@ from events.names import Topics
 from events.request_identity import SentEvent
 from events.requests import InferenceRequest, parse_request
 from events.timestamps import from_rfc3339, to_rfc3339
-from functions.errors import ApiError, AppendFailed
 from functions.ingress import reading, targets
 from functions.ingress.accepting import (
     append,
@@ -37,8 +36,9 @@ from functions.ingress.calls import asked_model, read_body, trace_parent, trace_
 from functions.ingress.claims import made_id
 from functions.ingress.deps import Deps
 from functions.ingress.owned import tenant_of
-from functions.settings import Settings
-from functions.store import RequestRow
+from functions.ports.store import RequestRow
+from functions.runtime.errors import ApiError, AppendFailed
+from functions.runtime.settings import Settings
 
 _EVENTS: Final = "application/cloudevents"
 _OURS: Final = frozenset(

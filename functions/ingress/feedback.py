@@ -17,12 +17,12 @@ from events.ids import is_valid_id
 from events.limits import Limits
 from events.names import State
 from events.timestamps import to_rfc3339
-from functions.errors import ApiError
 from functions.ingress import reading
 from functions.ingress.answering import answer, id_headers
 from functions.ingress.deps import Deps
 from functions.ingress.owned import own_row, tenant_of
-from functions.store import FeedbackRow, RequestRow
+from functions.ports.store import FeedbackRow, RequestRow
+from functions.runtime.errors import ApiError
 from router_model.catalogue.model import Catalogue
 
 MAX_FEEDBACK: Final = 64

@@ -13,7 +13,6 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from events import ids
-from functions.errors import ApiError, BlobMissing
 from functions.ingress import reading
 from functions.ingress.answering import answer
 from functions.ingress.claims import key_of_request, made_id
@@ -21,7 +20,8 @@ from functions.ingress.deps import Deps
 from functions.ingress.listing import listed, page_of
 from functions.ingress.owned import not_found, tenant_of
 from functions.ingress.shares import Places
-from functions.store import FileRow
+from functions.ports.store import FileRow
+from functions.runtime.errors import ApiError, BlobMissing
 
 PURPOSES: Final = frozenset({"batch", "user_data", "assistants", "fine-tune", "evals", "vision"})
 OUR_PURPOSES: Final = frozenset({"batch_output"})

@@ -17,7 +17,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from events import ids
 from events.errors import EventRejected
 from events.limits import DEFAULT_LIMITS
-from functions.errors import ApiError
 from functions.ingress.answering import as_refusal, refusal
 from functions.ingress.deps import Deps
 from functions.ingress.held_bodies import let_go_of
@@ -26,6 +25,7 @@ from functions.ingress.origins import Origins
 from functions.ingress.owned import SLASH_WITHIN, tenant_of
 from functions.ingress.reading import ClientGone
 from functions.ingress.shares import Shares
+from functions.runtime.errors import ApiError
 
 log = logging.getLogger(__name__)
 

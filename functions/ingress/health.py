@@ -5,12 +5,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from functions.errors import ApiError
 from functions.ingress.answering import answer
 from functions.ingress.deps import Deps
 from functions.ingress.origins import is_loopback
 from functions.ingress.owned import tenant_of
-from functions.settings import IngressSettings
+from functions.runtime.errors import ApiError
+from functions.runtime.settings import IngressSettings
 
 
 def asks_key_for_metrics(settings: IngressSettings, *, has_keys: bool) -> bool:

@@ -17,8 +17,8 @@ from uvicorn.server import ServerState
 
 from events.codecs.json_codec import dumps
 from events.limits import DEFAULT_LIMITS
-from functions.errors import ApiError
-from functions.settings import IngressSettings
+from functions.runtime.errors import ApiError
+from functions.runtime.settings import IngressSettings
 
 _NO_CHUNKS: Final = "1.0"
 HEAD_S: Final = 10.0

@@ -5,7 +5,7 @@ import hmac
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from functions.errors import ApiError, StartupFailed
+from functions.runtime.errors import ApiError, StartupFailed
 
 DEFAULT_TENANT: Final = "default"
 _SCHEME: Final = "bearer"

@@ -7,7 +7,6 @@ from starlette.responses import Response
 from starlette.types import Receive
 
 from events.names import State
-from functions.errors import ApiError
 from functions.ingress import claims, outcomes, waited
 from functions.ingress.answering import id_headers
 from functions.ingress.calls import Call
@@ -22,7 +21,8 @@ from functions.ingress.streaming import (
     status_comment,
     until_disconnect,
 )
-from functions.store import Mark, RequestRow
+from functions.ports.store import Mark, RequestRow
+from functions.runtime.errors import ApiError
 
 
 async def join(deps: Deps, call: Call, first_id: str, receive: Receive) -> Outcome:

@@ -6,10 +6,10 @@ from typing import Final, TypeVar, get_args
 from starlette.requests import Request
 from starlette.responses import Response
 
-from functions.errors import ApiError
 from functions.ingress.answering import answer
 from functions.ingress.reading import whole_number
-from functions.paging import CursorUnknown, Listed, Order, Page
+from functions.ports.paging import CursorUnknown, Listed, Order, Page
+from functions.runtime.errors import ApiError
 
 DEFAULT_LIMIT: Final = 100
 MAX_LIMIT: Final = 100

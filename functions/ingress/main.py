@@ -16,9 +16,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from events.names import Topics
-from functions import wiring
-from functions.adapters.clock import SystemClock
-from functions.errors import StartupFailed
+from functions import factories
 from functions.ingress.admission import Outstanding
 from functions.ingress.app import build_app
 from functions.ingress.cross_origin import check_origins
@@ -33,13 +31,15 @@ from functions.ingress.reply_tail import ReplyTail
 from functions.ingress.router_watch import RouterWatch
 from functions.ingress.running import LAST_RESORT_S, Running
 from functions.ingress.waiting import Waiters
-from functions.lifecycle import StopFlag
-from functions.ports import RecordLog
-from functions.progress import ProgressWatch
-from functions.registry_tail import RegistryTail
-from functions.reply_partitions import ReplyPartitions
-from functions.settings import Settings
-from functions.telemetry import Metrics
+from functions.ports.kafka import RecordLog
+from functions.runtime.clock import SystemClock
+from functions.runtime.errors import StartupFailed
+from functions.runtime.group_progress import ProgressWatch
+from functions.runtime.registry_consumer import RegistryTail
+from functions.runtime.reply_partitions import ReplyPartitions
+from functions.runtime.settings import Settings
+from functions.runtime.shutdown import StopFlag
+from functions.runtime.telemetry import Metrics
 from router_model.catalogue.model import Catalogue
 
 log = logging.getLogger(__name__)
@@ -59,8 +59,8 @@ def run(settings: Settings) -> int:
     keys = Keys.parse(settings.ingress.api_keys)
     check_exposure(settings, has_keys=bool(keys))
     check_origins(settings.ingress, has_keys=bool(keys))
-    catalogue = wiring.load_catalogue(settings)
-    cluster = wiring.open_log(settings)
+    catalogue = factories.load_catalogue(settings)
+    cluster = factories.open_log(settings)
     parts = build(settings, cluster, catalogue, keys)
     app = build_app(parts.deps, lifespan=_lifespan(parts))
     listener = _listen(settings)
@@ -111,8 +111,8 @@ def build(settings: Settings, cluster: RecordLog, catalogue: Catalogue, keys: Ke
         appender=cluster.appender(client=f"ingress-{instance}"),
         waiters=waiters,
         outstanding=_outstanding(settings),
-        store=wiring.open_store(settings, clock),
-        blobs=wiring.open_blobs(settings),
+        store=factories.open_store(settings, clock),
+        blobs=factories.open_blobs(settings),
         executor=ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="store"),
         keys=keys,
         health=health,

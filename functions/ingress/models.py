@@ -11,11 +11,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from events.names import ReplicaState
-from functions.backends.arguments import served_name
-from functions.errors import ApiError
+from functions.backends.server_arguments import served_name
 from functions.ingress.answering import answer
 from functions.ingress.deps import Deps
 from functions.ingress.owned import tenant_of
+from functions.runtime.errors import ApiError
 from router_model.catalogue.model import Catalogue, Model, Service
 from router_model.routing.model_names import VirtualName, virtual_names
 from router_model.service_registry import ServiceView

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from functions.errors import ApiError
+from functions.runtime.errors import ApiError
 
 
 class OpenCalls:

@@ -12,9 +12,9 @@ from starlette.routing import Route
 
 from events.codecs.json_codec import dumps
 from events.openai.bodies import ChatBody, CompletionsBody, EmbeddingsBody
-from functions.errors import CODES
 from functions.ingress import listing
 from functions.ingress.answering import answer
+from functions.runtime.errors import CODES
 
 _JSON: Final = "application/json"
 _PAGE: Final = listing.QUERY

@@ -8,8 +8,8 @@ import ipaddress
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from functions.errors import ApiError
-from functions.settings import IngressSettings
+from functions.runtime.errors import ApiError
+from functions.runtime.settings import IngressSettings
 
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _LOCAL_NAME: Final = "localhost"

@@ -8,10 +8,10 @@ from starlette.responses import Response
 
 from events.builders import Terminal
 from events.names import State
-from functions.errors import CODES, ApiError, BlobMissing
 from functions.ingress.answering import answer, id_headers, info_headers, read_info
 from functions.ingress.deps import Deps
-from functions.store import RequestRow
+from functions.ports.store import RequestRow
+from functions.runtime.errors import CODES, ApiError, BlobMissing
 
 MAX_ANSWER_FACTOR: Final = 32
 """An answer that travelled by reference may be this many times larger than an inline body."""

@@ -5,10 +5,10 @@ from typing import Final
 from starlette.requests import Request
 
 from events.ids import is_event_id
-from functions.errors import ApiError
 from functions.ingress.deps import Deps
 from functions.ingress.reading import header_values
-from functions.store import RequestRow
+from functions.ports.store import RequestRow
+from functions.runtime.errors import ApiError
 
 SLASH_WITHIN: Final = "\x1f"
 """Stands for a quoted slash within a part of a path: ids may hold one, and never this."""

@@ -7,8 +7,8 @@ from typing import Final
 from starlette.requests import Request
 from starlette.types import Message, Receive
 
-from functions.errors import ApiError
-from functions.settings import IngressSettings
+from functions.runtime.errors import ApiError
+from functions.runtime.settings import IngressSettings
 
 JSON_TYPE: Final = "application/json"
 Room = Callable[[int], Awaitable[None]]

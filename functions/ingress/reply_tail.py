@@ -14,11 +14,11 @@ from events.codecs import kafka_codec
 from events.errors import EventRejected
 from events.event import Record
 from events.names import STATUS
-from functions.errors import PickspinError
-from functions.following import Following
 from functions.ingress.replies import Reply, read_reply
 from functions.ingress.waiting import Waiters
-from functions.ports import RecordTail
+from functions.ports.kafka import RecordTail
+from functions.runtime.errors import PickspinError
+from functions.runtime.restarting_thread import Following
 
 log = logging.getLogger(__name__)
 

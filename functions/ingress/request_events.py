@@ -8,7 +8,6 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from functions.errors import ApiError
 from functions.ingress.accepting import caps_of
 from functions.ingress.answering import id_headers
 from functions.ingress.deps import Deps
@@ -16,7 +15,8 @@ from functions.ingress.owned import own_row
 from functions.ingress.reading import whole_number
 from functions.ingress.streaming import EventStream, status_comment
 from functions.ingress.waited import heartbeats, look_s
-from functions.store import Mark, RequestEvent, RequestRow
+from functions.ports.store import Mark, RequestEvent, RequestRow
+from functions.runtime.errors import ApiError
 
 PAGE: Final = 256
 AFTER_DEADLINE_S: Final = 60.0

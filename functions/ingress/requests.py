@@ -12,7 +12,6 @@ from starlette.routing import Route
 
 from events.names import State
 from events.timestamps import to_rfc3339
-from functions.errors import ApiError, AppendFailed
 from functions.ingress import deadlines
 from functions.ingress.accepting import acknowledged, refused, require_writable, send_cancel
 from functions.ingress.answering import answer, id_headers
@@ -21,8 +20,9 @@ from functions.ingress.listing import listed, page_of
 from functions.ingress.owned import own_row, tenant_of
 from functions.ingress.request_events import RequestEvents
 from functions.ingress.streaming import derived_state, unless_gone
-from functions.paging import Page
-from functions.store import Mark, RequestRow
+from functions.ports.paging import Page
+from functions.ports.store import Mark, RequestRow
+from functions.runtime.errors import ApiError, AppendFailed
 from router_model.service_registry import ServiceView
 
 CANCEL_WAIT_S: Final = 2.0

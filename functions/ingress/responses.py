@@ -12,7 +12,6 @@ from events import ids
 from events.codecs.json_codec import dumps, loads_object
 from events.errors import EventRejected
 from events.names import Operation, State
-from functions.errors import ApiError
 from functions.ingress import claims, keyed, reading, requests, targets, waited
 from functions.ingress.accepting import accept, row_of
 from functions.ingress.answering import answer, id_headers, info_headers, read_info
@@ -22,8 +21,9 @@ from functions.ingress.outcomes import Outcome, to_response
 from functions.ingress.owned import not_found, own_row, tenant_of
 from functions.ingress.responses_input import Asked, callers_path, references, renamed, to_chat
 from functions.ingress.responses_kept import items_of_input, referenced_items, too_large
+from functions.ports.store import RequestRow
 from functions.response_objects import meta_of, object_of
-from functions.store import RequestRow
+from functions.runtime.errors import ApiError
 
 Items = Mapping[str, Mapping[str, object]]
 

@@ -6,7 +6,7 @@ Source of the shapes: OpenAI's API reference, Responses, `input`.
 from collections.abc import Mapping
 from typing import Any, Final
 
-from functions.errors import ApiError
+from functions.runtime.errors import ApiError
 
 _TEXTS: Final = frozenset({"input_text", "output_text", "text"})
 _REASONING: Final = frozenset({"reasoning_text", "text"})

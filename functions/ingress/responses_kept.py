@@ -12,13 +12,13 @@ from events.codecs import kafka_codec
 from events.errors import EventRejected
 from events.limits import MAX_BODY_BYTES
 from events.names import Operation
-from functions.errors import ApiError, BlobMissing
 from functions.ingress.deps import Deps
 from functions.ingress.listing import listed, page_of
 from functions.ingress.requests import until_ended
-from functions.paging import CursorUnknown, Listed, Page
+from functions.ports.paging import CursorUnknown, Listed, Page
+from functions.ports.store import RequestRow
 from functions.response_objects import input_items, object_of, request_id_of_item
-from functions.store import RequestRow
+from functions.runtime.errors import ApiError, BlobMissing
 
 MAX_REFERENCES: Final = 512
 """Responses that one input may refer to: each is looked up."""

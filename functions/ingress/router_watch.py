@@ -5,8 +5,8 @@ import threading
 from typing import Final
 from urllib.parse import urlsplit
 
-from functions.following import Following
-from functions.ports import Clock
+from functions.ports.kafka import Clock
+from functions.runtime.restarting_thread import Following
 
 FRESH_S: Final = 5.0
 """A router that is started again meanwhile has not gone: what was accepted waits for it on the log."""

@@ -8,8 +8,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
-from functions.errors import StoreFailed
-from functions.store import Mark
+from functions.ports.store import Mark
+from functions.runtime.errors import StoreFailed
 
 POLL_S: Final = 0.05
 """Between two looks; a look of many takes longer, and then the pause is as long as the look."""

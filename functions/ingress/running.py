@@ -14,17 +14,17 @@ from events.errors import EventRejected
 from events.event import Event, Record
 from events.request_identity import request_id_of
 from events.timestamps import to_rfc3339
-from functions.errors import AppendFailed
-from functions.following import Following
 from functions.ingress.accepting import acknowledged
 from functions.ingress.admission import End
 from functions.ingress.deps import Deps
 from functions.ingress.open_calls import shutting_down
 from functions.ingress.reply_tail import POLL_S, RETRY_S, ReplyTail
 from functions.ingress.router_watch import RouterWatch
-from functions.ports import LagReader, RecordLog
-from functions.progress import ProgressWatch
-from functions.registry_tail import RegistryTail
+from functions.ports.kafka import LagReader, RecordLog
+from functions.runtime.errors import AppendFailed
+from functions.runtime.group_progress import ProgressWatch
+from functions.runtime.registry_consumer import RegistryTail
+from functions.runtime.restarting_thread import Following
 
 log = logging.getLogger(__name__)
 

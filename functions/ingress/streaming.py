@@ -11,11 +11,11 @@ from starlette.types import Receive, Scope, Send
 
 from events.codecs.json_codec import dumps
 from events.names import State
-from functions.errors import PickspinError
 from functions.ingress.answering import as_refusal, header_safe
 from functions.ingress.deps import cancelling
 from functions.ingress.open_calls import shutting_down
 from functions.ingress.reading import ClientGone
+from functions.runtime.errors import PickspinError
 from router_model.service_registry import LATE, ServiceView
 
 T = TypeVar("T")

@@ -11,14 +11,14 @@ from starlette.routing import Route
 from events import ids
 from events.codecs.json_codec import loads_object
 from functions.callbacks.targets import CallbackPolicy, judge_url
-from functions.errors import ApiError
 from functions.ingress import reading
 from functions.ingress.answering import answer
 from functions.ingress.claims import key_of_request, made_id
 from functions.ingress.deps import Deps
 from functions.ingress.listing import listed, page_of
 from functions.ingress.owned import not_found, tenant_of
-from functions.store import CallbackTarget
+from functions.ports.store import CallbackTarget
+from functions.runtime.errors import ApiError
 
 SECRET_BYTES: Final = 24
 

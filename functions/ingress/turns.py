@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from functions.errors import ApiError
+from functions.runtime.errors import ApiError
 
 T = TypeVar("T")
 _FULL: Final = "Too many large bodies of this key wait to be read."

@@ -9,7 +9,6 @@ from starlette.responses import Response
 from starlette.types import Receive
 
 from events.names import Operation, State
-from functions.errors import ApiError
 from functions.ingress.accepting import accept, admit_waiting, send_cancel
 from functions.ingress.answering import decision_headers, id_headers, refusal
 from functions.ingress.calls import Call
@@ -28,7 +27,8 @@ from functions.ingress.streaming import (
     until_disconnect,
 )
 from functions.ingress.waiting import Waiter
-from functions.store import RequestRow
+from functions.ports.store import RequestRow
+from functions.runtime.errors import ApiError
 from router_model.service_registry import ServiceView
 
 FIRST_STATUS_S: Final = 0.25

@@ -10,8 +10,8 @@ from typing import Final
 
 from events import builders
 from events.names import State
-from functions.errors import ApiError
 from functions.ingress.replies import ChunkReply, Decision, ProgressReply, Reply
+from functions.runtime.errors import ApiError
 
 BUFFER_BYTES: Final = 1024 * 1024
 """Chunks kept for one reader that is slower than the model; above, the reader is dropped."""

@@ -4,7 +4,7 @@ from typing import Final
 
 from functions.local.columns import packed
 from functions.local.probing import url_of
-from functions.settings import IngressSettings
+from functions.runtime.settings import IngressSettings
 from router_model.catalogue.model import Catalogue
 
 WIDTH: Final = 80

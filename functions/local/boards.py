@@ -8,7 +8,7 @@ from functions.local.scaler import Sight
 from functions.local.supervisor import Life, Stack, Supervisor
 from functions.local.table import Board, ModelRow, ProcessRow
 from functions.local.workers import Replica
-from functions.ports import Clock
+from functions.ports.kafka import Clock
 from router_model.catalogue.model import Catalogue
 
 LOOK_S: Final = 3.0

@@ -18,7 +18,7 @@ from pathlib import Path
 from string import Template
 from typing import Final
 
-from functions.errors import StartupFailed
+from functions.runtime.errors import StartupFailed
 
 KAFKA_VERSION: Final = "4.3.1"
 LOG4J_VERSION: Final = "2.25.4"

@@ -7,12 +7,12 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-from functions import wiring
-from functions.adapters.doorbell import bell_directory
-from functions.lifecycle import StopFlag
-from functions.local.mock_cluster import MockCluster
+from functions import factories
+from functions.kafka.embedded.doorbell import bell_directory
+from functions.kafka.embedded.librdkafka_mock import MockCluster
 from functions.local.topics import topic_specs
-from functions.settings import Settings
+from functions.runtime.settings import Settings
+from functions.runtime.shutdown import StopFlag
 
 ADDRESS_FILE: Final = "broker.address"
 WAIT_S: Final = 3600.0
@@ -21,8 +21,8 @@ WAIT_S: Final = 3600.0
 def run(settings: Settings) -> int:
     """Serves until SIGTERM or SIGINT. Raises `StartupFailed` when librdkafka is missing."""
     stop = StopFlag.install()
-    address = wiring.data_dir(settings) / ADDRESS_FILE
-    with MockCluster(topic_specs(settings, wiring.load_catalogue(settings))) as cluster:
+    address = factories.data_dir(settings) / ADDRESS_FILE
+    with MockCluster(topic_specs(settings, factories.load_catalogue(settings))) as cluster:
         _write_whole(address, cluster.bootstrap)
         while not stop.is_set():
             stop.wait(WAIT_S)

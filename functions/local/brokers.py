@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from functions import wiring
-from functions.environment import child_environ
-from functions.errors import StartupFailed
+from functions import factories
 from functions.local.broker_main import ADDRESS_FILE
 from functions.local.preparing import BrokerChoice
 from functions.local.processes import Child, ChildSpec, last_line, process_command
 from functions.local.topics import topic_specs
-from functions.settings import Settings
+from functions.runtime.errors import StartupFailed
+from functions.runtime.process_environment import child_environ
+from functions.runtime.settings import Settings
 from router_model.catalogue.model import Catalogue
 
 EMBEDDED_START_S: Final = 20.0
@@ -50,7 +50,7 @@ async def start_broker(choice: BrokerChoice, settings: Settings, logs: Path) -> 
         StartupFailed: it did not start, or is not there; says where to look.
     """
     if choice == "external":
-        log, wait_s = wiring.open_log(settings), settings.broker.reach_s
+        log, wait_s = factories.open_log(settings), settings.broker.reach_s
         await asyncio.to_thread(log.reach, client="pickspin-up", timeout_s=wait_s)
         return RunningBroker(choice=choice, bootstrap=settings.broker.bootstrap)
     if choice == "kafka":
@@ -62,7 +62,7 @@ async def start_broker(choice: BrokerChoice, settings: Settings, logs: Path) -> 
         logs=logs,
         stop_s=EMBEDDED_STOP_S,
     )
-    address = wiring.data_dir(settings) / ADDRESS_FILE
+    address = factories.data_dir(settings) / ADDRESS_FILE
     address.unlink(missing_ok=True)
     child = await Child.start(spec)
     bootstrap = await _address_of(child, address)
@@ -89,7 +89,7 @@ async def _address_of(child: Child, path: Path) -> str:
 async def _start_kafka(settings: Settings, logs: Path) -> RunningBroker:
     from functions.local import broker_kafka  # noqa: PLC0415 - only this kind of broker needs it
 
-    directory = wiring.data_dir(settings) / "kafka"
+    directory = factories.data_dir(settings) / "kafka"
     launch = await asyncio.to_thread(broker_kafka.prepare, directory)
     spec = ChildSpec(
         name="kafka",
@@ -107,7 +107,7 @@ async def ensure_topics(settings: Settings, catalogue: Catalogue) -> None:
     Raises:
         StartupFailed: not within a minute.
     """
-    admin = wiring.open_log(settings).admin(client="pickspin-up")
+    admin = factories.open_log(settings).admin(client="pickspin-up")
     specs = topic_specs(settings, catalogue)
     for step in range(TOPICS_STEPS):
         try:

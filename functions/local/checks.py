@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from functions import wiring
+from functions import factories
 from functions.callbacks.schedule import parse_schedule
-from functions.errors import StartupFailed
 from functions.ingress.cross_origin import check_origins
 from functions.ingress.identity import Keys
-from functions.settings import BrokerSettings, IngressSettings, Settings
+from functions.runtime.errors import StartupFailed
+from functions.runtime.settings import BrokerSettings, IngressSettings, Settings
 
 SQLITE_HEAD: Final = b"SQLite format 3\0"
 GGUF_HEAD: Final = b"GGUF"
@@ -101,12 +101,12 @@ def _check_store(settings: Settings) -> None:
     if settings.store.url:
         _reach_database(settings.store.url)
         try:
-            wiring.open_store(settings).close()
+            factories.open_store(settings).close()
         except StartupFailed as error:
             raise StartupFailed(f"PICKSPIN_STORE_URL: {error}") from error
         return
     # Our own file: its head is enough, and spares the library, which is slow to import.
-    path = wiring.data_path(settings) / wiring.STORE_FILE
+    path = factories.data_path(settings) / factories.STORE_FILE
     if path.is_file() and (head := _head(path)) and head != SQLITE_HEAD:
         raise StartupFailed(
             f"{path} is not a SQLite database: move it away, or name another with PICKSPIN_STORE_URL"

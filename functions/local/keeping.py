@@ -7,7 +7,7 @@ from typing import Final, Literal
 from functions.local.announcing import Journal
 from functions.local.processes import Child, ChildSpec, last_line, restart_delay_s
 from functions.local.workers import describe_exit
-from functions.ports import Clock
+from functions.ports.kafka import Clock
 
 STABLE_S: Final = 20.0
 """A process that lived this long starts its next life without a pause."""

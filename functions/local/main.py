@@ -11,10 +11,7 @@ import msgspec
 from rich.console import Console
 from rich.live import Live
 
-from functions import wiring
-from functions.adapters.clock import SystemClock
-from functions.adapters.private_files import make_private_file, make_private_folder
-from functions.errors import StartupFailed
+from functions import factories
 from functions.local.announcing import Announcer, Journal, JsonLines, PlainLines, Recent
 from functions.local.banner import banner
 from functions.local.boards import Trees, board_of
@@ -30,8 +27,11 @@ from functions.local.preparing import (
 from functions.local.probing import url_of
 from functions.local.supervisor import Life, Stack, Supervisor
 from functions.local.table import Board, render
-from functions.settings import Settings
-from functions.telemetry import setup_logging
+from functions.runtime.clock import SystemClock
+from functions.runtime.errors import StartupFailed
+from functions.runtime.settings import Settings
+from functions.runtime.telemetry import setup_logging
+from functions.storage.private_files import make_private_file, make_private_folder
 from router_model.catalogue.model import Catalogue
 
 REFRESH_S: Final = 0.5
@@ -49,7 +49,7 @@ def run(settings: Settings, options: UpOptions | None = None) -> int:
     check_settings(settings)
     check_exposure(settings.ingress)
     catalogue = effective_catalogue(settings, options)
-    directory = wiring.data_dir(settings).resolve()
+    directory = factories.data_dir(settings).resolve()
     with locked(directory):
         logs = make_private_folder(directory / "logs")
         # The terminal is for the table and the banner alone.

@@ -8,7 +8,7 @@ spawn from their main thread only.
 import os
 import sys
 
-from functions.lifecycle import die_with_parent
+from functions.runtime.shutdown import die_with_parent
 
 
 def main(arguments: list[str]) -> None:

@@ -5,9 +5,9 @@ from typing import Final
 
 import msgspec
 
-from functions.environment import child_environ
 from functions.local.processes import ChildSpec, process_command
-from functions.settings import Settings
+from functions.runtime.process_environment import child_environ
+from functions.runtime.settings import Settings
 
 DOORS: Final = "ingress"
 """Stops first, and drains while everything that its callers wait for still works, the scaler too."""

@@ -12,12 +12,12 @@ from typing import Final, Literal
 
 import msgspec
 
-from functions import wiring
-from functions.adapters.private_files import close_to_others, make_private_file
-from functions.backends.arguments import check_local_arguments
-from functions.errors import StartupFailed
+from functions import factories
+from functions.backends.server_arguments import check_local_arguments
 from functions.local.checks import check_model_file, check_model_url
-from functions.settings import IngressSettings, Settings
+from functions.runtime.errors import StartupFailed
+from functions.runtime.settings import IngressSettings, Settings
+from functions.storage.private_files import close_to_others, make_private_file
 from router_model.catalogue.loader import (
     CatalogueRejected,
     dump_catalogue,
@@ -135,7 +135,7 @@ def as_up_would(settings: Settings, *, is_bootstrap_given: bool) -> Settings:
     bootstrap = settings.broker.bootstrap if is_bootstrap_given else ""
     return replace(
         settings,
-        data_dir=str(wiring.data_path(settings)),
+        data_dir=str(factories.data_path(settings)),
         broker=replace(settings.broker, kind=kind, bootstrap=bootstrap),
     )
 
@@ -146,7 +146,7 @@ def effective_catalogue(settings: Settings, options: UpOptions) -> Catalogue:
     Raises:
         StartupFailed: unreadable, rejected, or a model's file does not exist.
     """
-    catalogue = wiring.load_catalogue(settings)
+    catalogue = factories.load_catalogue(settings)
     try:
         for text in options.models:
             name, source = split_model(text)

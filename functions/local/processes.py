@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from functions.adapters.private_files import OTHERS, make_private_file
+from functions.storage.private_files import OTHERS, make_private_file
 
 LOG_BYTES: Final = 4 * 1024 * 1024
 """A log larger than this is moved to `<name>.log.1`, replacing the one there."""

@@ -11,14 +11,14 @@ from typing import Final, TypeVar
 from events.event import PartitionId
 from events.names import BreakerState, ReplicaState, Topics
 from events.payloads import StatusData
+from functions.autoscaling.algorithm1 import Decision, Terms
+from functions.autoscaling.rate_window import RateWindow
+from functions.autoscaling.scaling_state import Reading, Scaling, prior_service_s, terms_of
+from functions.autoscaling.status_producer import StatusTeller
 from functions.local.announcing import Journal
 from functions.local.workers import WorkerPool
-from functions.ports import Clock, LagReader, Offsets, RecordLog
-from functions.settings import SpinSettings
-from functions.spin.algorithm import Decision, Terms
-from functions.spin.scaling import Reading, Scaling, prior_service_s, terms_of
-from functions.spin.telling import StatusTeller
-from functions.spin.window import RateWindow
+from functions.ports.kafka import Clock, LagReader, Offsets, RecordLog
+from functions.runtime.settings import SpinSettings
 from router_model.catalogue.cron_window import is_within
 from router_model.catalogue.model import Catalogue, Service
 from router_model.service_registry import SCALER, Registry, ServiceView

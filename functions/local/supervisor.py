@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from events.names import Topics
-from functions import wiring
-from functions.errors import StartupFailed
+from functions import factories
 from functions.local.announcing import Journal
 from functions.local.brokers import RunningBroker, ensure_topics, start_broker
 from functions.local.keeping import Keeper
@@ -26,9 +25,10 @@ from functions.local.probing import is_ready
 from functions.local.processes import Child, trim_log
 from functions.local.scaler import LocalScaler, ScalerParts
 from functions.local.workers import Launch, WorkerPool
-from functions.ports import Clock
-from functions.registry_tail import RegistryTail
-from functions.settings import Settings
+from functions.ports.kafka import Clock
+from functions.runtime.errors import StartupFailed
+from functions.runtime.registry_consumer import RegistryTail
+from functions.runtime.settings import Settings
 from router_model.catalogue.model import Catalogue
 
 READY_S: Final = 90.0
@@ -178,7 +178,7 @@ class Supervisor:
         pool = life.pool = WorkerPool(launch, self._clock, self._journal, self._tell_gone)
         return LocalScaler(
             ScalerParts(
-                log=wiring.open_log(life.settings),
+                log=factories.open_log(life.settings),
                 topics=Topics(life.settings.broker.prefix),
                 catalogue=self._stack.catalogue,
                 registry=lambda: tail.registry,
@@ -265,7 +265,7 @@ async def _stop(life: Life, names: Collection[str]) -> None:
 
 
 def _open_registry(settings: Settings) -> RegistryTail:
-    tail = RegistryTail(wiring.open_log(settings), Topics(settings.broker.prefix), "pickspin-up")
+    tail = RegistryTail(factories.open_log(settings), Topics(settings.broker.prefix), "pickspin-up")
     tail.start()
     return tail
 

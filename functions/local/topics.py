@@ -3,8 +3,8 @@
 from typing import Final
 
 from events.names import Topics
-from functions.ports import TopicSpec
-from functions.settings import Settings
+from functions.ports.kafka import TopicSpec
+from functions.runtime.settings import Settings
 from router_model.catalogue.model import Catalogue
 
 DAY_S: Final = 24 * 3600

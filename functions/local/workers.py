@@ -10,12 +10,12 @@ from typing import Final
 import msgspec
 
 from events.names import BreakerState, ReplicaState
-from functions.environment import child_environ
+from functions.autoscaling.start_policy import StartRule, start_delay_s
 from functions.local.announcing import Journal
 from functions.local.processes import Child, ChildSpec, last_line, process_command
-from functions.ports import Clock
-from functions.settings import Settings
-from functions.spin.starts import StartRule, start_delay_s
+from functions.ports.kafka import Clock
+from functions.runtime.process_environment import child_environ
+from functions.runtime.settings import Settings
 from router_model.catalogue.model import Service
 from router_model.service_registry import Registry
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 from typing import Final
 
 from events import ids
-from functions.errors import ApiError
-from functions.ports import BlobStore, Clock
+from functions.ports.kafka import BlobStore, Clock
+from functions.ports.store import BatchRow, FileRow, Store
 from functions.recorder.batch_lines import Line, line_request_id, output_line
-from functions.store import BatchRow, FileRow, Store
+from functions.runtime.errors import ApiError
 
 MAX_OUTPUT_BYTES: Final = 512 * 1024 * 1024
 OUTPUT_PURPOSE: Final = "batch_output"

@@ -18,8 +18,8 @@ from events.names import Operation, Priority, State
 from events.openai.body_validation import check_body
 from events.requests import AUTO
 from events.timestamps import to_rfc3339
-from functions.errors import ApiError
-from functions.store import BatchRow, RequestRow
+from functions.ports.store import BatchRow, RequestRow
+from functions.runtime.errors import ApiError
 
 MAX_LINES: Final = 50_000
 MAX_ERRORS: Final = 100

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 
-from functions.store import BatchRow
+from functions.ports.store import BatchRow
 
 
 def turns(

@@ -19,8 +19,8 @@ from events.builders import by_reference, cancel, cancel_outgoing
 from events.codecs.kafka_codec import outgoing_record, to_record
 from events.names import State, Topics
 from events.payloads import CancelData
-from functions.errors import ApiError, AppendFailed, BlobMissing, StoreFailed
-from functions.ports import BlobStore, Clock, RecordAppender
+from functions.ports.kafka import BlobStore, Clock, RecordAppender
+from functions.ports.store import BatchRow, Store
 from functions.recorder.batch_files import BatchFiles
 from functions.recorder.batch_lines import (
     SOURCE,
@@ -33,8 +33,8 @@ from functions.recorder.batch_lines import (
 )
 from functions.recorder.batch_turns import turns
 from functions.recorder.verdicts import origin_of
-from functions.store import BatchRow, Store
-from functions.telemetry import Metrics
+from functions.runtime.errors import ApiError, AppendFailed, BlobMissing, StoreFailed
+from functions.runtime.telemetry import Metrics
 
 IN_FLIGHT: Final = 100
 """Unfinished lines of one batch on the log."""

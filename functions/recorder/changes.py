@@ -14,9 +14,9 @@ from events.names import State
 from events.request_identity import SentEvent
 from events.requests import InferenceRequest, parse_request
 from events.timestamps import from_unix_ms
-from functions.errors import BlobMissing
-from functions.ports import BlobStore
-from functions.store import Change, RequestRow
+from functions.ports.kafka import BlobStore
+from functions.ports.store import Change, RequestRow
+from functions.runtime.errors import BlobMissing
 
 MAX_AGE: Final = timedelta(days=1)
 """A record that says it was written longer ago says nothing: its producer's clock is wrong."""

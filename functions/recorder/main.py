@@ -8,21 +8,21 @@ from datetime import timedelta
 from typing import Final
 
 from events.names import Topics
-from functions.adapters.clock import SystemClock
-from functions.errors import StoreFailed
-from functions.lifecycle import Parts, StopFlag
-from functions.ports import BlobStore, Clock, RecordLog
-from functions.probes import ProbeServer, probed
-from functions.progress import ProgressWatch, watched
+from functions.factories import open_blobs, open_log, open_store
+from functions.ports.kafka import BlobStore, Clock, RecordLog
+from functions.ports.store import Store
 from functions.recorder.batches import BatchLimits, BatchRunner
 from functions.recorder.reaper import Reaper, ReaperLimits, Republisher
 from functions.recorder.recorded_until import RecordedUntil
 from functions.recorder.recording import Recorder, recorded_topics
 from functions.recorder.sweeping import Sweeper
-from functions.settings import BrokerSettings, Settings
-from functions.store import Store
-from functions.telemetry import Metrics, setup_logging
-from functions.wiring import open_blobs, open_log, open_store
+from functions.runtime.clock import SystemClock
+from functions.runtime.errors import StoreFailed
+from functions.runtime.group_progress import ProgressWatch, watched
+from functions.runtime.probe_server import ProbeServer, probed
+from functions.runtime.settings import BrokerSettings, Settings
+from functions.runtime.shutdown import Parts, StopFlag
+from functions.runtime.telemetry import Metrics, setup_logging
 
 BATCH_S: Final = 0.25
 PURGE_S: Final = 60.0

@@ -18,9 +18,8 @@ from events.builders import terminal_outgoing
 from events.codecs.kafka_codec import outgoing_record
 from events.event import PartitionId, Record
 from events.names import Topics
-from functions.dead_lettering import DeadLetters
-from functions.errors import ApiError, AppendFailed
-from functions.ports import Clock, LagReader, RecordAppender
+from functions.ports.kafka import Clock, LagReader, RecordAppender
+from functions.ports.store import RequestRow, RequestStore
 from functions.recorder.recorded_until import RecordedUntil
 from functions.recorder.recording import recorded_topics
 from functions.recorder.verdicts import (
@@ -32,8 +31,9 @@ from functions.recorder.verdicts import (
     terminal_of,
     was_dropped,
 )
-from functions.store import RequestRow, RequestStore
-from functions.telemetry import Metrics
+from functions.runtime.dead_letter_writer import DeadLetters
+from functions.runtime.errors import ApiError, AppendFailed
+from functions.runtime.telemetry import Metrics
 
 REPEAT_S: Final = 5.0
 """A terminal that has not come back from the log after this long is appended again."""

@@ -7,7 +7,7 @@ from typing import Final
 
 from events.event import PartitionId
 from events.names import Topics
-from functions.ports import Clock, LagReader, Offsets
+from functions.ports.kafka import Clock, LagReader, Offsets
 from functions.recorder.recording import recorded_topics
 from functions.recorder.verdicts import is_read
 

@@ -9,12 +9,12 @@ from typing import Final
 
 from events.event import PartitionId, Record
 from events.names import Topics
-from functions.errors import StoreFailed
-from functions.lifecycle import StopFlag
-from functions.ports import BlobStore, Clock, Commit, GroupConsumer
+from functions.ports.kafka import BlobStore, Clock, Commit, GroupConsumer
+from functions.ports.store import Change, Recorded, RequestStore
 from functions.recorder.changes import change_of
-from functions.store import Change, Recorded, RequestStore
-from functions.telemetry import Metrics
+from functions.runtime.errors import StoreFailed
+from functions.runtime.shutdown import StopFlag
+from functions.runtime.telemetry import Metrics
 
 POLL_S: Final = 0.25
 GATHER_S: Final = 0.1

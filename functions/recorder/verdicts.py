@@ -10,9 +10,9 @@ from events.builders import Failure, PickspinData, failed
 from events.event import Event, PartitionId, Record
 from events.names import State, Topics
 from events.requests import Origin, ReplyAddress, is_reply_topic_allowed
-from functions.errors import ApiError
-from functions.ports import Offsets
-from functions.store import RequestRow
+from functions.ports.kafka import Offsets
+from functions.ports.store import RequestRow
+from functions.runtime.errors import ApiError
 
 SOURCE: Final = "/recorder"
 SETTLE_S: Final = 0.25

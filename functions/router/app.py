@@ -17,9 +17,9 @@ from events.codecs.http_codec import from_http
 from events.errors import EventRejected
 from events.event import Record
 from events.limits import DEFAULT_LIMITS
-from functions.errors import AppendFailed
 from functions.router.routing import Router
-from functions.telemetry import Metrics
+from functions.runtime.errors import AppendFailed
+from functions.runtime.telemetry import Metrics
 
 log = logging.getLogger(__name__)
 

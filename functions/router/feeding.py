@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from events.names import Topics
-from functions.adapters.clock import SystemClock
-from functions.lifecycle import Parts, StopFlag
-from functions.ports import RecordLog
-from functions.probes import ProbeServer, probed
-from functions.progress import ProgressWatch, watched
-from functions.settings import Settings
-from functions.telemetry import Metrics
+from functions.ports.kafka import RecordLog
+from functions.runtime.clock import SystemClock
+from functions.runtime.group_progress import ProgressWatch, watched
+from functions.runtime.probe_server import ProbeServer, probed
+from functions.runtime.settings import Settings
+from functions.runtime.shutdown import Parts, StopFlag
+from functions.runtime.telemetry import Metrics
 
 
 @contextmanager

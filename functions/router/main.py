@@ -5,15 +5,15 @@ from typing import Any, Final
 
 import msgspec
 
-from functions import wiring
-from functions.adapters.clock import SystemClock
-from functions.errors import StartupFailed
-from functions.lifecycle import StopFlag, prefer_latency
+from functions import factories
 from functions.router.feeding import watched_feed
 from functions.router.log_binding import IN_FLIGHT, LogBinding
 from functions.router.pumping import Pump, PumpLimits
 from functions.router.wiring import build, patience_of
-from functions.settings import ProbeSettings, Settings
+from functions.runtime.clock import SystemClock
+from functions.runtime.errors import StartupFailed
+from functions.runtime.settings import ProbeSettings, Settings
+from functions.runtime.shutdown import StopFlag, prefer_latency
 from router_model.catalogue.model import Catalogue
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ def run(settings: Settings) -> int:
         StartupFailed: the catalogue is rejected, a setting is wrong, or the cluster is not usable.
     """
     prefer_latency()
-    catalogue = wiring.load_catalogue(settings)
+    catalogue = factories.load_catalogue(settings)
     if settings.router.binding == "http":
         return _serve(settings, catalogue)
     if settings.router.binding == "log":

@@ -16,9 +16,7 @@ from events.errors import EventRejected
 from events.event import Event, Outgoing, PartitionId, Record
 from events.names import DEAD_LETTER_REASON, REQUEST_ID, ROUTED, TENANT, TERMINAL_TYPES
 from events.salvage import salvaged
-from functions.dead_lettering import DeadLetters
-from functions.errors import AppendFailed
-from functions.ports import Clock, RecordAppender
+from functions.ports.kafka import Clock, RecordAppender
 from functions.router.refusing import (
     ReplyPolicy,
     given_up,
@@ -26,7 +24,9 @@ from functions.router.refusing import (
     refused,
     unroutable,
 )
-from functions.telemetry import Metrics
+from functions.runtime.dead_letter_writer import DeadLetters
+from functions.runtime.errors import AppendFailed
+from functions.runtime.telemetry import Metrics
 
 log = logging.getLogger(__name__)
 

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from events.event import PartitionId, Record
-from functions.ledger import Ledger
-from functions.lifecycle import StopFlag
-from functions.ports import Clock, GroupConsumer
+from functions.ports.kafka import Clock, GroupConsumer
 from functions.router.patience import Patience, Troubles
 from functions.router.retrying import delay_s
+from functions.runtime.offset_ledger import Ledger
+from functions.runtime.shutdown import StopFlag
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from events.errors import EventRejected
 from events.event import Event, Outgoing
 from events.names import Operation, Topics
 from events.requests import Origin, ReplyAddress, is_reply_topic_allowed, reply_address
-from functions.errors import CODES
+from functions.runtime.errors import CODES
 
 NOT_DEAD_LETTERED: Final = frozenset({"invalid_value", "unsupported_parameter"})
 """A well-formed request with a bad field is the caller's own affair: it gets a reply and nothing is kept."""

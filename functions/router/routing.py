@@ -17,12 +17,12 @@ from events.errors import EventRejected
 from events.event import Event, Outgoing, Record
 from events.limits import MAX_BODY_BYTES
 from events.request_identity import request_id_of
-from functions.errors import BlobMissing
-from functions.ports import BlobStore, Clock, RecordAppender
+from functions.ports.kafka import BlobStore, Clock, RecordAppender
 from functions.router.handler import Handled, RouterPolicy, handled
 from functions.router.publishing import Publisher
 from functions.router.refusing import outcome, refused
-from functions.telemetry import Metrics
+from functions.runtime.errors import BlobMissing
+from functions.runtime.telemetry import Metrics
 from router_model.catalogue.model import Catalogue
 from router_model.routing.decision import Decision
 from router_model.routing.estimate_history import NO_HISTORY, History

@@ -8,7 +8,7 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
 
 from events.limits import DEFAULT_LIMITS
-from functions.settings import RouterSettings
+from functions.runtime.settings import RouterSettings
 
 KEEPALIVE_S: Final = 75
 """Idle connections of the source live this long."""

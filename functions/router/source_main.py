@@ -4,17 +4,17 @@ from dataclasses import replace
 from typing import Final
 
 from events.names import Topics
-from functions import wiring
-from functions.adapters.clock import SystemClock
-from functions.errors import StartupFailed
-from functions.lifecycle import StopFlag, prefer_latency
+from functions import factories
 from functions.router.feeding import watched_feed
 from functions.router.publishing import Publisher
 from functions.router.pumping import Pump, PumpLimits
 from functions.router.source import RouterAddress, Source
 from functions.router.wiring import partitions_of, patience_of, reply_policy_of
-from functions.settings import Settings
-from functions.telemetry import Metrics
+from functions.runtime.clock import SystemClock
+from functions.runtime.errors import StartupFailed
+from functions.runtime.settings import Settings
+from functions.runtime.shutdown import StopFlag, prefer_latency
+from functions.runtime.telemetry import Metrics
 
 CLOSE_S: Final = 5.0
 
@@ -30,7 +30,7 @@ def run(settings: Settings) -> int:
     if not router.port:
         raise StartupFailed("router.port is not set: the source must know where the router listens")
     stop = StopFlag.install()
-    log, topics, metrics = wiring.open_log(settings), Topics(settings.broker.prefix), Metrics()
+    log, topics, metrics = factories.open_log(settings), Topics(settings.broker.prefix), Metrics()
     appender = log.appender(client="source")
     policy = reply_policy_of(settings, topics)
     partitions = partitions_of(log, policy, client="source-replies")

@@ -4,17 +4,17 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from events.names import Topics
-from functions import wiring
-from functions.adapters.clock import SystemClock
-from functions.ports import RecordAppender, RecordLog
-from functions.registry_tail import RegistryTail
-from functions.reply_partitions import ReplyPartitions
+from functions import factories
+from functions.ports.kafka import RecordAppender, RecordLog
 from functions.router.handler import RouterPolicy
 from functions.router.patience import Patience
 from functions.router.refusing import ReplyPolicy
 from functions.router.routing import Router, RouterParts
-from functions.settings import Settings
-from functions.telemetry import Metrics
+from functions.runtime.clock import SystemClock
+from functions.runtime.registry_consumer import RegistryTail
+from functions.runtime.reply_partitions import ReplyPartitions
+from functions.runtime.settings import Settings
+from functions.runtime.telemetry import Metrics
 from router_model.catalogue.model import Catalogue
 from router_model.routing.estimate_history import new_history
 
@@ -43,7 +43,7 @@ def build(settings: Settings, catalogue: Catalogue) -> Built:
     Raises:
         StartupFailed: a setting or the cluster is not usable.
     """
-    log, topics, metrics = wiring.open_log(settings), Topics(settings.broker.prefix), Metrics()
+    log, topics, metrics = factories.open_log(settings), Topics(settings.broker.prefix), Metrics()
     tail = RegistryTail(log, topics, "router-registry")
     tail.start()
     appender = log.appender(client="router")
@@ -56,7 +56,7 @@ def build(settings: Settings, catalogue: Catalogue) -> Built:
             clock=SystemClock(),
             policy=replace(policy, has_partition=partitions.has),
             appender=appender,
-            blobs=wiring.open_blobs(settings),
+            blobs=factories.open_blobs(settings),
             metrics=metrics,
             history=new_history(catalogue.norm, settings.router.history),
         )
@@ -84,7 +84,7 @@ def policy_of(settings: Settings, topics: Topics, metrics: Metrics) -> RouterPol
     replies = reply_policy_of(settings, topics)
     return RouterPolicy(
         topics=topics,
-        classifier=wiring.load_classifier(settings, metrics.classifier_fallbacks.inc),
+        classifier=factories.load_classifier(settings, metrics.classifier_fallbacks.inc),
         reply_topics=replies.reply_topics,
         max_hops=settings.router.max_hops,
         background_wait_s=settings.ingress.background_wait_s,

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from functions.spin.asking import Wish
+from functions.autoscaling.desired_replicas import Wish
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

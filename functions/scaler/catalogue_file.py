@@ -4,8 +4,8 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from functions.errors import StartupFailed
-from functions.ports import Clock
+from functions.ports.kafka import Clock
+from functions.runtime.errors import StartupFailed
 from router_model.catalogue.model import Catalogue
 
 log = logging.getLogger(__name__)

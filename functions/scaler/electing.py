@@ -11,8 +11,8 @@ from typing import Final
 
 from events.event import PartitionId
 from events.names import Topics
-from functions.following import Following
-from functions.ports import GroupConsumer, RecordLog
+from functions.ports.kafka import GroupConsumer, RecordLog
+from functions.runtime.restarting_thread import Following
 
 POLL_S: Final = 0.5
 

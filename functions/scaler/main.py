@@ -9,12 +9,16 @@ from collections.abc import Callable
 from typing import Final
 
 from events.names import Topics
-from functions.adapters.clock import SystemClock
-from functions.errors import StartupFailed
-from functions.lifecycle import STUCK_S, StopFlag
-from functions.ports import Clock, RecordLog
-from functions.probes import ProbeServer
-from functions.registry_tail import RegistryTail
+from functions.autoscaling.status_producer import StatusTeller
+from functions.factories import load_catalogue, open_log
+from functions.ports.kafka import Clock, RecordLog
+from functions.runtime.clock import SystemClock
+from functions.runtime.errors import StartupFailed
+from functions.runtime.probe_server import ProbeServer
+from functions.runtime.registry_consumer import RegistryTail
+from functions.runtime.settings import Settings
+from functions.runtime.shutdown import STUCK_S, StopFlag
+from functions.runtime.telemetry import ScalerMetrics, setup_logging
 from functions.scaler.board import Board
 from functions.scaler.catalogue_file import CatalogueFile, content_of
 from functions.scaler.doors import DoorLimits, Doors
@@ -23,10 +27,6 @@ from functions.scaler.pacing import Took, pause_s
 from functions.scaler.reporting import Reporter
 from functions.scaler.server import GrpcServer
 from functions.scaler.watching import CLIENT, Watcher, WatcherParts
-from functions.settings import Settings
-from functions.spin.telling import StatusTeller
-from functions.telemetry import ScalerMetrics, setup_logging
-from functions.wiring import load_catalogue, open_log
 from router_model.catalogue.model import Catalogue
 
 CLOSE_S: Final = 3.0

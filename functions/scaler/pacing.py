@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from functions.settings import ScalerSettings
+from functions.runtime.settings import ScalerSettings
 
 RETRY_S: Final = 0.3
 """After a round that failed."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 
-from functions.ports import Numbers
+from functions.ports.kafka import Numbers
 
 ByTopic = Mapping[str, Numbers]
 

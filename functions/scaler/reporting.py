@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from events.names import ReplicaState
 from events.payloads import StatusData
-from functions.ports import Clock
+from functions.autoscaling.status_producer import StatusTeller
+from functions.ports.kafka import Clock
+from functions.runtime.telemetry import ScalerMetrics
 from functions.scaler.board import Verdict
-from functions.spin.telling import StatusTeller
-from functions.telemetry import ScalerMetrics
 from router_model.catalogue.model import Service
 from router_model.service_registry import SCALER
 

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import grpc
 
-from functions.errors import StartupFailed
+from functions.runtime.errors import StartupFailed
 from functions.scaler import externalscaler_pb2 as pb
 from functions.scaler.doors import Doors
 

@@ -10,15 +10,15 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from events.names import Topics
-from functions.ports import Clock, OffsetReader, RecordLog
+from functions.autoscaling.desired_replicas import Asking
+from functions.autoscaling.rate_window import RateWindow
+from functions.autoscaling.scaling_state import Reading, Scaling, prior_service_s, terms_of
+from functions.ports.kafka import Clock, OffsetReader, RecordLog
+from functions.runtime.settings import ScalerSettings, SpinSettings
+from functions.runtime.telemetry import ScalerMetrics
 from functions.scaler.board import Board, Verdict
 from functions.scaler.positions import ByTopic, Position, is_whole
 from functions.scaler.reporting import Reporter
-from functions.settings import ScalerSettings, SpinSettings
-from functions.spin.asking import Asking
-from functions.spin.scaling import Reading, Scaling, prior_service_s, terms_of
-from functions.spin.window import RateWindow
-from functions.telemetry import ScalerMetrics
 from router_model.catalogue.model import Catalogue, Service
 from router_model.service_registry import SCALER, Registry, ReplicaStatus, ServiceView
 

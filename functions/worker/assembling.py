@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from functions.backends.refusals import find_error
+from functions.backends.server_refusals import find_error
 from functions.worker.failures import BadReply, of_error_object
 from functions.worker.replies import Shape, read_function_call
 from functions.worker.reply_fields import (

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 from events.names import BreakerState
-from functions.errors import ApiError
+from functions.runtime.errors import ApiError
 from functions.worker.breaker import Breaker, BreakerRule, Ended
 from functions.worker.failures import CallFailed, NotNow
 

@@ -10,7 +10,7 @@ from typing import Final
 from events.destinations import is_waited_for
 from events.names import Topics
 from events.requests import RoutedRequest
-from functions.errors import ApiError
+from functions.runtime.errors import ApiError
 from functions.worker.calls import Call
 from functions.worker.cascading import has_stand_by
 from functions.worker.failures import MAX_WAIT_S, CallFailed, NotNow

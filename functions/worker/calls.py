@@ -11,10 +11,10 @@ from events import ids
 from events.names import Operation
 from events.payloads import ServerInfo
 from events.requests import RoutedRequest, without_nulls
-from functions.backends.arguments import served_name
-from functions.backends.field_writing import in_words_of
-from functions.backends.table import BackendRow
-from functions.errors import ApiError
+from functions.backends.backend_kinds import BackendRow
+from functions.backends.body_translation import in_words_of
+from functions.backends.server_arguments import served_name
+from functions.runtime.errors import ApiError
 from functions.worker.replies import Shape
 from functions.worker.tool_calls import MAX_CALLS
 from router_model.catalogue.model import Model, Service

@@ -11,7 +11,7 @@ from events.cascade_attribute import following
 from events.names import Operation
 from events.payloads import CascadeState, CascadeUsed, Cost
 from events.requests import RoutedRequest
-from functions.errors import ApiError
+from functions.runtime.errors import ApiError
 from functions.worker.calls import Call
 from functions.worker.failures import CallFailed
 from router_model.cascade.confidence import TokenConfidence, choice_logprobs

@@ -14,8 +14,8 @@ from events.codecs import kafka_codec
 from events.errors import EventRejected
 from events.event import Event, Record
 from events.names import CANCEL, REVISION
-from functions.following import Following
-from functions.ports import RecordTail
+from functions.ports.kafka import RecordTail
+from functions.runtime.restarting_thread import Following
 
 log = logging.getLogger(__name__)
 

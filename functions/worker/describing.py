@@ -10,7 +10,7 @@ import httpx
 from events.codecs import json_codec
 from events.payloads import ServerInfo
 from functions.backends import server_info
-from functions.backends.arguments import served_name
+from functions.backends.server_arguments import served_name
 from functions.backends.server_info import GUESSES, MODELS_PATH, QUESTIONS, Question
 from functions.worker import replies
 from functions.worker.failures import BadReply

@@ -4,8 +4,8 @@ import logging
 from typing import Final
 
 from events.payloads import PickspinData
-from functions.errors import ApiError
-from functions.telemetry import Metrics
+from functions.runtime.errors import ApiError
+from functions.runtime.telemetry import Metrics
 from functions.worker.accounting import refused
 from functions.worker.jobs import Job, Refusal
 from functions.worker.polling import Finished

@@ -1,6 +1,6 @@
 """What can become of a model call, beside an answer.
 
-ApiError (functions.errors)   final: the caller gets this error
+ApiError (functions.runtime.errors)   final: the caller gets this error
 CallFailed                    this call ended without an answer; another attempt may follow if nothing was streamed
 ├── BadReply                  the server answered something that is no answer
 NotNow                        the server takes no work at the moment; call again later, no attempt was used up
@@ -12,8 +12,8 @@ from typing import Any, Final
 import httpx
 
 from functions.backends.refusal_quotes import param_of, quote_of
-from functions.backends.refusals import read_refusal
-from functions.errors import ApiError, PickspinError
+from functions.backends.server_refusals import read_refusal
+from functions.runtime.errors import ApiError, PickspinError
 
 MAX_WAIT_S: Final = 5.0
 """Longest pause between calls to a server that answers "not now", whatever its Retry-After says."""

@@ -15,8 +15,8 @@ import httpx
 
 from events.codecs import json_codec
 from events.names import Operation
-from functions.backends.table import PATHS
-from functions.errors import ApiError
+from functions.backends.backend_kinds import PATHS
+from functions.runtime.errors import ApiError
 from functions.worker import failures, replies
 from functions.worker.assembling import Assembler
 from functions.worker.call_health import CallHealth

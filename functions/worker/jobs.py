@@ -17,8 +17,8 @@ from events.requests import (
     parse_routed,
     reply_address,
 )
-from functions.errors import ApiError, BlobMissing
-from functions.ports import BlobStore
+from functions.ports.kafka import BlobStore
+from functions.runtime.errors import ApiError, BlobMissing
 
 log = logging.getLogger(__name__)
 

@@ -15,11 +15,11 @@ from typing import Any, Final
 import httpx
 
 from events.names import BreakerState, ReplicaState
-from functions.errors import StartupFailed
-from functions.ports import Clock, RecordAppender
-from functions.probes import ProbeServer
-from functions.spin.starts import StartRule
-from functions.telemetry import Metrics
+from functions.autoscaling.start_policy import StartRule
+from functions.ports.kafka import Clock, RecordAppender
+from functions.runtime.errors import StartupFailed
+from functions.runtime.probe_server import ProbeServer
+from functions.runtime.telemetry import Metrics
 from functions.worker.calls import own_name_of
 from functions.worker.control import ControlTail
 from functions.worker.describing import describe, name_of

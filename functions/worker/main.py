@@ -15,15 +15,15 @@ import httpx
 
 from events.limits import MAX_BODY_BYTES
 from events.names import BreakerState, Topics
-from functions import wiring
-from functions.adapters.clock import SystemClock
-from functions.backends.table import TABLE
-from functions.errors import StartupFailed
-from functions.ports import BlobStore, Clock, RecordAppender, RecordLog
-from functions.registry_tail import RegistryTail
-from functions.settings import Settings
-from functions.spin.starts import MOST_S, StartRule
-from functions.telemetry import Metrics
+from functions import factories
+from functions.autoscaling.start_policy import MOST_S, StartRule
+from functions.backends.backend_kinds import TABLE
+from functions.ports.kafka import BlobStore, Clock, RecordAppender, RecordLog
+from functions.runtime.clock import SystemClock
+from functions.runtime.errors import StartupFailed
+from functions.runtime.registry_consumer import RegistryTail
+from functions.runtime.settings import Settings
+from functions.runtime.telemetry import Metrics
 from functions.worker.breaker import BreakerRule
 from functions.worker.call_health import CallHealth
 from functions.worker.control import ControlTail
@@ -72,10 +72,10 @@ def run(settings: Settings, listener: socket.socket | None = None) -> int:
 
     catalogue = own_catalogue(settings)
     surroundings = Surroundings(
-        log=wiring.open_log(settings),
-        blobs=wiring.open_blobs(settings),
+        log=factories.open_log(settings),
+        blobs=factories.open_blobs(settings),
         clock=SystemClock(),
-        data_dir=wiring.data_dir(settings),
+        data_dir=factories.data_dir(settings),
     )
     status: int = uvloop.run(_run(settings, catalogue, surroundings, listener))
     return status
@@ -89,7 +89,7 @@ def own_catalogue(settings: Settings) -> Catalogue:
     """
     from router_model.catalogue.loader import CatalogueRejected, with_pinned  # noqa: PLC0415
 
-    catalogue, worker = wiring.load_catalogue(settings), settings.worker
+    catalogue, worker = factories.load_catalogue(settings), settings.worker
     if not worker.pinned:
         return catalogue
     try:
@@ -178,7 +178,7 @@ class Base:
 
     @property
     def client(self) -> str:
-        return wiring.worker_client(self.service.slug, self.settings.worker.replica)
+        return factories.worker_client(self.service.slug, self.settings.worker.replica)
 
     @property
     def member_file(self) -> Path:

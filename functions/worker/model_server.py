@@ -18,17 +18,17 @@ import httpx
 
 from events.codecs import json_codec
 from events.payloads import ServerInfo
-from functions.backends import table, weights
-from functions.backends.arguments import (
+from functions.backends import backend_kinds, model_weights
+from functions.backends.backend_kinds import PATHS, BackendRow, SleepLevel, Step
+from functions.backends.server_arguments import (
     Place,
     arguments_of,
     check_local_arguments,
     environment_of,
 )
 from functions.backends.server_info import unknown_name
-from functions.backends.table import PATHS, BackendRow, SleepLevel, Step
-from functions.environment import key_of_environment, server_environ
-from functions.errors import StartupFailed
+from functions.runtime.errors import StartupFailed
+from functions.runtime.process_environment import key_of_environment, server_environ
 from functions.worker import failures, replies
 from functions.worker.failures import BadReply, CallFailed
 from router_model.catalogue.model import Model, Service
@@ -86,7 +86,7 @@ def command_of(
     """
     options = options or Options()
     kind = service.backend.kind
-    row = table.TABLE[kind]
+    row = backend_kinds.TABLE[kind]
     if row.program is None:
         raise StartupFailed(
             f"service {service.slug}: a {kind} server is not started here; "
@@ -161,7 +161,7 @@ class ModelServer:
     @classmethod
     def without(cls, service: Service, why: str) -> "ModelServer":
         """What stands for a server that could not even be begun."""
-        return cls("http://127.0.0.1:9", table.TABLE[service.backend.kind], absent=why)
+        return cls("http://127.0.0.1:9", backend_kinds.TABLE[service.backend.kind], absent=why)
 
     @classmethod
     async def start(
@@ -174,16 +174,18 @@ class ModelServer:
         Raises:
             StartupFailed: weights missing or wrong, no key for a remote one, or a kind that cannot be started here.
         """
-        row = table.TABLE[service.backend.kind]
+        row = backend_kinds.TABLE[service.backend.kind]
         if model.weights.url is not None:
             unreachable_s = 0.0 if options is None else options.unreachable_s
-            found = cls(table.root_of(model.weights.url), row, unreachable_s=unreachable_s)
+            found = cls(backend_kinds.root_of(model.weights.url), row, unreachable_s=unreachable_s)
             if service.backend.key_env is not None:
                 found.key = key_of_environment(service.backend.key_env)
             return found
         path: str | None = None
         if service.backend.kind != "fake":
-            path = str(await asyncio.to_thread(weights.locate, model.weights, data_dir, row.loads))
+            path = str(
+                await asyncio.to_thread(model_weights.locate, model.weights, data_dir, row.loads)
+            )
         command = command_of(service, model, path, options)
         port = _free_port()
         process = await asyncio.create_subprocess_exec(
@@ -276,7 +278,7 @@ class ModelServer:
         Raises:
             StartupFailed: it cannot, or not in time.
         """
-        operation, body = table.warm_up(model, name)
+        operation, body = backend_kinds.warm_up(model, name)
         request = http.build_request(
             "POST",
             PATHS[operation],
@@ -307,7 +309,7 @@ class ModelServer:
         except (httpx.HTTPError, BadReply):
             return {}
         text = raw.decode("utf-8", "replace") if status == 200 else ""
-        found = {what: table.gauge(text, names) for what, names in self.row.gauges.items()}
+        found = {what: backend_kinds.gauge(text, names) for what, names in self.row.gauges.items()}
         return {what: value for what, value in found.items() if value is not None}
 
     async def sleep(self, http: httpx.AsyncClient, level: SleepLevel) -> None:

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from events.event import PartitionId, Record
-from functions.errors import ApiError
-from functions.ledger import Ledger
-from functions.ports import Clock, Commit, GroupConsumer, Polled
+from functions.ports.kafka import Clock, Commit, GroupConsumer, Polled
+from functions.runtime.errors import ApiError
+from functions.runtime.offset_ledger import Ledger
 from functions.worker.jobs import Job, JobReader, Refusal
 from functions.worker.scheduling import Schedule
 

@@ -12,11 +12,11 @@ from events.codecs import kafka_codec
 from events.event import Event, Outgoing, PartitionId, Record
 from events.names import COMPLETED, GENERATION, Topics
 from events.requests import Origin, ReplyAddress
-from functions.dead_lettering import DeadLetters
-from functions.errors import ApiError, AppendFailed
-from functions.ports import BlobStore, Clock, RecordAppender
-from functions.settings import BrokerSettings
-from functions.telemetry import Metrics
+from functions.ports.kafka import BlobStore, Clock, RecordAppender
+from functions.runtime.dead_letter_writer import DeadLetters
+from functions.runtime.errors import ApiError, AppendFailed
+from functions.runtime.settings import BrokerSettings
+from functions.runtime.telemetry import Metrics
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from events.names import Operation
-from functions.backends.refusals import find_error
+from functions.backends.server_refusals import find_error
 from functions.worker.failures import BadReply, of_error_object
 from functions.worker.reply_fields import (
     estimated_usage,

@@ -17,9 +17,9 @@ from events.event import Event, PartitionId
 from events.names import SERVICE
 from events.payloads import PickspinData, ProgressData
 from events.requests import RoutedRequest
-from functions.errors import ApiError, AppendFailed
-from functions.ports import Clock
-from functions.telemetry import Metrics
+from functions.ports.kafka import Clock
+from functions.runtime.errors import ApiError, AppendFailed
+from functions.runtime.telemetry import Metrics
 from functions.worker.accounting import Account, cost_of, decision_of
 from functions.worker.attempts import Attempt
 from functions.worker.calling import Calling

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from events.payloads import ServerInfo
-from functions.backends.table import BackendRow
+from functions.backends.backend_kinds import BackendRow
 from router_model.catalogue.model import Cascade, Model, Service
 
 

@@ -1,7 +1,7 @@
 """An idle model gives its device memory back and is awake again before its next call, without leaving the group.
 
-Only servers with sleep steps (`functions/backends/table.py`) can do it. Lag still sees every waiting request, so that
-scaling is not concerned: a sleeping replica is a replica.
+Only servers with sleep steps (`functions/backends/backend_kinds.py`) can do it. Lag still sees
+every waiting request, so that scaling is not concerned: a sleeping replica is a replica.
 """
 
 import asyncio

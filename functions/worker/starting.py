@@ -6,9 +6,9 @@ A probe that comes meanwhile waits for its answer; refused, it would come again 
 import socket
 from typing import Final
 
-from functions.errors import StartupFailed
-from functions.lifecycle import importing
-from functions.settings import Settings
+from functions.runtime.errors import StartupFailed
+from functions.runtime.settings import Settings
+from functions.runtime.shutdown import importing
 
 _BACKLOG: Final = 16
 
@@ -24,7 +24,7 @@ def run(settings: Settings) -> int:
             # What the wiring reads once it has settings is read here, where nothing is collected in between.
             import uvloop  # noqa: F401, PLC0415
 
-            from functions.adapters import kafka_log  # noqa: F401, PLC0415
+            from functions.kafka import record_log  # noqa: F401, PLC0415
             from functions.worker.main import run as run_worker  # noqa: PLC0415 - a third of a second, after the port
             from router_model.catalogue import loader  # noqa: F401, PLC0415
 

@@ -8,7 +8,7 @@ from typing import Final
 from events import builders
 from events.names import BreakerState, ReplicaState
 from events.payloads import ServerInfo, StatusData
-from functions.ports import Clock
+from functions.ports.kafka import Clock
 from functions.worker.measuring import Measured
 from functions.worker.publishing import Publisher
 from router_model.catalogue.model import Service

@@ -15,12 +15,12 @@ from typing import Any
 from kafka.errors import CoordinatorNotAvailableError, KafkaError
 
 from events.event import PartitionId
-from functions.adapters.kafka_admin import KafkaOffsetCommitter
-from functions.errors import StartupFailed
-from functions.offsets import missing
-from functions.ports import Offsets, RecordLog, TopicSpec
-from functions.settings import Settings, load_settings
-from functions.wiring import open_log
+from functions.factories import open_log
+from functions.kafka.offset_committer import KafkaOffsetCommitter
+from functions.ports.kafka import Offsets, RecordLog, TopicSpec
+from functions.runtime.errors import StartupFailed
+from functions.runtime.missing_offsets import missing
+from functions.runtime.settings import Settings, load_settings
 
 CLIENT = "prepare-log"
 TIMEOUT_S = 120.0

@@ -121,7 +121,7 @@
 
 {{/* Arguments of the model server as a JSON array: the backend's own, those for several devices, those for embeddings, and
      the catalogue's `backend.args`, which replace what has the same name; false takes an argument away. Takes backend,
-     service, gpus and sleeps. The same as functions/backends/arguments.py makes. */}}
+     service, gpus and sleeps. The same as functions/backends/server_arguments.py makes. */}}
 {{- define "knative.arguments" -}}
 {{- $given := dict -}}
 {{- $dash := ternary "_" "-" (eq .service.kind "trtllm") -}}

@@ -82,7 +82,8 @@ class Backend(Entry, frozen=True):
 
 class WarmHours(Entry, frozen=True):
     """A window in which a service keeps a replica: it begins and ends by cron expressions
-    (router_model.catalogue.cron_window)."""
+    (router_model.catalogue.cron_window).
+    """
 
     start: str
     end: str

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from events.event import PartitionId, Record
-from functions.adapters.kafka_log import KafkaLog
+from functions.kafka.record_log import KafkaLog
 from functions.local.broker_kafka import start_kafka
-from functions.ports import Commit
-from functions.settings import BrokerSettings, Settings
+from functions.ports.kafka import Commit
+from functions.runtime.settings import BrokerSettings, Settings
 
 PROGRAM = Path(__file__).parents[2] / "keda" / "files" / "prepare_log.py"
 PLAN = {

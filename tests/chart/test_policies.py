@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from functions import telemetry
+from functions.runtime import telemetry
 from tests.chart.conftest import EVERY_OPERATOR, ROOT
 from tests.chart.manifests import (
     KNATIVE_SERVICE,

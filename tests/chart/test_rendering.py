@@ -14,8 +14,8 @@ import yaml
 
 from events.names import Topics
 from functions.doctor.scaling_checks import OUTAGE_S, retry_budget_s
-from functions.entry import PROCESSES
-from functions.settings import load_settings
+from functions.processes import PROCESSES
+from functions.runtime.settings import load_settings
 from router_model.catalogue.loader import load_catalogue, slug_of
 from router_model.catalogue.model import Service
 from tests.chart.manifests import (

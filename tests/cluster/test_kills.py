@@ -10,7 +10,7 @@ from load import Load
 from release import kubectl
 from timeline import is_ready
 
-from functions.kube import is_leaving
+from functions.ports.kubernetes import is_leaving
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 BEFORE, AFTER = 15, 25

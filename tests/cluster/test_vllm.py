@@ -25,7 +25,7 @@ from release import (
 from shared_libraries import libraries_of
 from timeline import SERVICE_LABEL, ScaleWatch
 
-from functions.backends.hf_directory import converted
+from functions.backends.gguf_to_hf import converted
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(1800)]
 NAMESPACE, MODEL = "vllm", "smollm2-vllm"

@@ -4,11 +4,11 @@ from collections.abc import Iterable, Iterator
 
 import pytest
 
-from functions.adapters.kafka_log import KafkaLog
-from functions.adapters.memory import MemoryLog
-from functions.local.mock_cluster import MockCluster
-from functions.ports import RecordLog, TopicSpec
-from functions.settings import BrokerSettings
+from functions.kafka.embedded.librdkafka_mock import MockCluster
+from functions.kafka.record_log import KafkaLog
+from functions.ports.kafka import RecordLog, TopicSpec
+from functions.runtime.settings import BrokerSettings
+from functions.testing.memory_broker import MemoryLog
 
 
 class _EmbeddedAdmin:

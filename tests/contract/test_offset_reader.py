@@ -9,8 +9,8 @@ import pytest
 from kafka.errors import KafkaError
 
 from events.event import Record
-from functions.adapters.kafka_offsets import KafkaOffsetReader
-from functions.ports import Commit, Numbers, OffsetReader, RecordLog, TopicSpec
+from functions.kafka.offset_reader import KafkaOffsetReader
+from functions.ports.kafka import Commit, Numbers, OffsetReader, RecordLog, TopicSpec
 
 DELIVERED_S = 10.0
 COORDINATOR_S = 30.0

@@ -12,10 +12,10 @@ import pytest
 from confluent_kafka import Producer
 
 from events.event import PartitionId, Record
-from functions.adapters.kafka_log import KafkaLog
-from functions.adapters.memory import MemoryLog
-from functions.errors import AppendFailed
-from functions.ports import Commit, GroupConsumer, Polled, RecordLog, RecordTail, TopicSpec
+from functions.kafka.record_log import KafkaLog
+from functions.ports.kafka import Commit, GroupConsumer, Polled, RecordLog, RecordTail, TopicSpec
+from functions.runtime.errors import AppendFailed
+from functions.testing.memory_broker import MemoryLog
 from tests.contract import raw_records
 
 PATIENCE_S = 60.0

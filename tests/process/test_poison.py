@@ -10,10 +10,10 @@ from confluent_kafka import Producer
 from events import names
 from events.names import Topics
 from examples.local_stack import LocalStack
-from functions.adapters.kafka_log import KafkaLog
-from functions.ports import LagReader
+from functions.kafka.record_log import KafkaLog
+from functions.ports.kafka import LagReader
 from functions.recorder.recording import recorded_topics
-from functions.settings import BrokerSettings
+from functions.runtime.settings import BrokerSettings
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
 

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from events.event import Record
-from functions.adapters.memory import MemoryLog
-from functions.dead_lettering import TRIES, DeadLetters
-from functions.errors import AppendFailed
-from functions.telemetry import Metrics
+from functions.runtime.dead_letter_writer import TRIES, DeadLetters
+from functions.runtime.errors import AppendFailed
+from functions.runtime.telemetry import Metrics
+from functions.testing.memory_broker import MemoryLog
 
 DLQ = "dlq"
 PLAIN = Record(topic="in", value=b"text", key=b"k", partition=2, offset=7)

@@ -1,7 +1,7 @@
 import logging
 import threading
 
-from functions.following import Following
+from functions.runtime.restarting_thread import Following
 
 
 def test_what_fails_is_followed_anew_and_says_why(caplog):

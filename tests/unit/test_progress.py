@@ -6,11 +6,11 @@ from collections.abc import Callable
 import pytest
 
 from events.event import PartitionId, Record
-from functions.adapters.clock import FakeClock
-from functions.adapters.memory import MemoryLog
-from functions.ports import Commit, Offsets
-from functions.progress import Progress, ProgressWatch, watched
-from functions.telemetry import Metrics
+from functions.ports.kafka import Commit, Offsets
+from functions.runtime.clock import FakeClock
+from functions.runtime.group_progress import Progress, ProgressWatch, watched
+from functions.runtime.telemetry import Metrics
+from functions.testing.memory_broker import MemoryLog
 
 A, B = PartitionId("in", 0), PartitionId("in", 1)
 GROUP = "g"

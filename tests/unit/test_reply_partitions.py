@@ -2,10 +2,10 @@
 
 import pytest
 
-from functions.adapters.clock import FakeClock
-from functions.adapters.memory import MemoryLog, MemoryOffsetReader
-from functions.ports import OffsetReader
-from functions.reply_partitions import LOOK_S, ReplyPartitions
+from functions.ports.kafka import OffsetReader
+from functions.runtime.clock import FakeClock
+from functions.runtime.reply_partitions import LOOK_S, ReplyPartitions
+from functions.testing.memory_broker import MemoryLog, MemoryOffsetReader
 
 TOPIC = "replies"
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from functions.environment import to_environ
-from functions.errors import StartupFailed
-from functions.settings import Settings, load_settings
+from functions.runtime.errors import StartupFailed
+from functions.runtime.process_environment import to_environ
+from functions.runtime.settings import Settings, load_settings
 
 
 def problems(environ: dict[str, str]) -> list[str]:

@@ -17,13 +17,13 @@ from events.names import ReplicaState, Topics
 from events.payloads import CancelData, RevisionData, StatusData
 from events.requests import Origin
 from events.salvage import salvaged
-from functions import registry_tail
-from functions.adapters.clock import FakeClock
-from functions.adapters.memory import MemoryBlobs, MemoryLog
 from functions.ingress import reply_tail
 from functions.ingress.reply_tail import ReplyTail
 from functions.ingress.waiting import Waiters
-from functions.registry_tail import RegistryFold
+from functions.runtime import registry_consumer
+from functions.runtime.clock import FakeClock
+from functions.runtime.registry_consumer import RegistryFold
+from functions.testing.memory_broker import MemoryBlobs, MemoryLog
 from functions.worker import control
 from functions.worker.control import ControlTail
 from functions.worker.jobs import JobReader
@@ -116,7 +116,7 @@ def once(real: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def test_a_status_that_nobody_thought_of_is_passed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry_tail, "parse_status", once(registry_tail.parse_status))
+    monkeypatch.setattr(registry_consumer, "parse_status", once(registry_consumer.parse_status))
     fold = RegistryFold()
     fold.fold((status_of("bad"), status_of("good")))
     assert set(fold.registry.entries) == {("good", "0")}

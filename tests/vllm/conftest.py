@@ -25,10 +25,10 @@ from events.names import CHUNK, COMPLETED, CORRELATION_ID, FAILED, REQUEST, Topi
 from events.payloads import CancelData
 from events.requests import parse_request
 from events.timestamps import to_rfc3339
-from functions.adapters.clock import SystemClock
-from functions.adapters.memory import MemoryBlobs, MemoryLog
-from functions.backends import table
-from functions.settings import Settings, WorkerSettings
+from functions.backends import backend_kinds
+from functions.runtime.clock import SystemClock
+from functions.runtime.settings import Settings, WorkerSettings
+from functions.testing.memory_broker import MemoryBlobs, MemoryLog
 from functions.worker.lifecycle import Worker
 from functions.worker.main import Surroundings, build_worker
 from router_model.catalogue.model import Backend, Catalogue, Model, Service, Weights
@@ -171,15 +171,17 @@ class Stand:
 
     def gauge(self, names: tuple[str, ...]) -> float | None:
         """A metric of vLLM's by the names of the table."""
-        return table.gauge(self.get(table.TABLE["vllm"].metrics_path or "").text, names)
+        return backend_kinds.gauge(
+            self.get(backend_kinds.TABLE["vllm"].metrics_path or "").text, names
+        )
 
     def until_gauge(self, names: tuple[str, ...], value: float) -> None:
         """Waits until a metric of vLLM's has that value."""
 
         async def reached() -> None:
             async with asyncio.timeout(PATIENCE_S):
-                path = table.TABLE["vllm"].metrics_path or ""
-                while table.gauge((await self._get(path)).text, names) != value:  # noqa: ASYNC110 - it is in another process
+                path = backend_kinds.TABLE["vllm"].metrics_path or ""
+                while backend_kinds.gauge((await self._get(path)).text, names) != value:  # noqa: ASYNC110 - it is in another process
                     await asyncio.sleep(0.05)
 
         self.loop.run_until_complete(reached())

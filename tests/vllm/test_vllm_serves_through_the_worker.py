@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from functions.backends import table
-from functions.backends.arguments import Place, arguments_of
+from functions.backends import backend_kinds
+from functions.backends.server_arguments import Place, arguments_of
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(1800)]
 
-ROW = table.TABLE["vllm"]
+ROW = backend_kinds.TABLE["vllm"]
 CAPITAL = [{"role": "user", "content": "What is the capital of France? Answer in one sentence."}]
 LONG = [{"role": "user", "content": "Tell a very long story about a ship, with many details."}]
 

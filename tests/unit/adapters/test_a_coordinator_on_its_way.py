@@ -3,8 +3,8 @@
 import pytest
 from kafka.errors import CoordinatorNotAvailableError, GroupAuthorizationFailedError
 
-from functions.adapters import kafka_coordinators, kafka_membership
-from functions.adapters.kafka_membership import KafkaGroupMembership
+from functions.kafka import coordinator_retry, membership
+from functions.kafka.membership import KafkaGroupMembership
 
 
 class Admin:
@@ -39,7 +39,7 @@ class NoError:
 @pytest.fixture
 def admin(monkeypatch):
     found = Admin()
-    monkeypatch.setattr(kafka_membership, "KafkaAdminClient", lambda **_: found)
+    monkeypatch.setattr(membership, "KafkaAdminClient", lambda **_: found)
     return found
 
 
@@ -55,7 +55,7 @@ def test_a_coordinator_that_moves_between_the_two_requests_is_waited_for(admin):
 
 
 def test_a_coordinator_that_never_comes_is_an_error_in_time(admin, monkeypatch):
-    monkeypatch.setattr(kafka_coordinators, "COORDINATOR_S", 0.0)
+    monkeypatch.setattr(coordinator_retry, "COORDINATOR_S", 0.0)
     admin.refusals = 10**6
     with pytest.raises(CoordinatorNotAvailableError):
         KafkaGroupMembership({}).remove("g", ["one"])

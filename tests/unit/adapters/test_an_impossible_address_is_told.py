@@ -3,8 +3,8 @@
 import pytest
 
 from events.event import Record
-from functions.adapters.memory import MemoryLog
-from functions.errors import AppendFailed
+from functions.runtime.errors import AppendFailed
+from functions.testing.memory_broker import MemoryLog
 
 
 def test_a_partition_that_is_not_there_is_unroutable_for_good() -> None:

@@ -6,7 +6,7 @@ import pytest
 from kafka.protocol.metadata import MetadataResponse
 from kafka.protocol.schemas.fields.struct import StructField
 
-from functions.adapters.kafka_decoding import compile_one_at_a_time
+from functions.kafka.kafka_python_patches import compile_one_at_a_time
 
 VERSION = 12
 PATIENCE_S = 0.5

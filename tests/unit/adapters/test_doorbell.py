@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from functions.adapters import doorbell
-from functions.adapters.doorbell import Bell, Ear, bell_directory
-from functions.errors import StartupFailed
+from functions.kafka.embedded import doorbell
+from functions.kafka.embedded.doorbell import Bell, Ear, bell_directory
+from functions.runtime.errors import StartupFailed
 
 
 @pytest.fixture

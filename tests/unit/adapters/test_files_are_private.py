@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from functions.adapters.blob_dir import DirBlobs
-from functions.adapters.clock import SystemClock
-from functions.adapters.private_files import make_private_file, make_private_folder
-from functions.adapters.sql_store import SqlStore
-from functions.settings import Settings
-from functions.wiring import data_dir
+from functions.factories import data_dir
+from functions.runtime.clock import SystemClock
+from functions.runtime.settings import Settings
+from functions.sql.sql_store import SqlStore
+from functions.storage.blob_directory import DirBlobs
+from functions.storage.private_files import make_private_file, make_private_folder
 
 
 @pytest.fixture(autouse=True)

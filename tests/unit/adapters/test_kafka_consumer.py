@@ -10,13 +10,13 @@ import pytest
 from confluent_kafka import KafkaError
 
 from events.event import PartitionId, Record
-from functions.adapters import kafka_consumer
-from functions.adapters.kafka_consumer import KafkaGroupConsumer
-from functions.adapters.kafka_log import KafkaLog
-from functions.adapters.librdkafka import client_config
-from functions.local.mock_cluster import MockCluster
-from functions.ports import Commit, TopicSpec
-from functions.settings import BrokerSettings
+from functions.kafka import consumer as kafka_consumer
+from functions.kafka.consumer import KafkaGroupConsumer
+from functions.kafka.embedded.librdkafka_mock import MockCluster
+from functions.kafka.librdkafka import client_config
+from functions.kafka.record_log import KafkaLog
+from functions.ports.kafka import Commit, TopicSpec
+from functions.runtime.settings import BrokerSettings
 
 PATIENCE_S = 60.0
 TOPIC = "read"

@@ -9,13 +9,13 @@ import pytest
 from confluent_kafka import KafkaError
 
 from events.event import Record
-from functions.adapters import kafka_producer
-from functions.adapters.kafka_producer import MAX_SENDS, KafkaAppender
-from functions.adapters.librdkafka import client_config
-from functions.errors import AppendFailed
-from functions.local.mock_cluster import MockCluster
-from functions.ports import TopicSpec
-from functions.settings import BrokerSettings
+from functions.kafka import producer
+from functions.kafka.embedded.librdkafka_mock import MockCluster
+from functions.kafka.librdkafka import client_config
+from functions.kafka.producer import MAX_SENDS, KafkaAppender
+from functions.ports.kafka import TopicSpec
+from functions.runtime.errors import AppendFailed
+from functions.runtime.settings import BrokerSettings
 
 PATIENCE_S = 30.0
 TOPIC = "appended"
@@ -122,7 +122,7 @@ class Fatal:
 
 
 def test_a_record_that_only_fatal_errors_answer_fails_after_some_producers(monkeypatch) -> None:
-    monkeypatch.setattr(kafka_producer, "Producer", Fatal)
+    monkeypatch.setattr(producer, "Producer", Fatal)
     appender = opened("127.0.0.1:1")
     assert failure(appender.append(record())).is_unknown
     assert MAX_SENDS - 1 <= appender.rebuilds <= MAX_SENDS
@@ -139,7 +139,7 @@ def test_without_a_broker_a_record_fails_in_time_and_the_caller_never_waits() ->
 
 
 def test_what_waits_for_the_broker_has_a_limit(monkeypatch) -> None:
-    monkeypatch.setattr(kafka_producer, "MAX_PENDING_RECORDS", 10)
+    monkeypatch.setattr(producer, "MAX_PENDING_RECORDS", 10)
     appender = opened("127.0.0.1:1", delivery_timeout_s=5.0)
     futures = [appender.append(record()) for _ in range(11)]
     assert "too many bytes wait" in failure(futures[-1]).reason

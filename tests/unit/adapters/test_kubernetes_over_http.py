@@ -8,11 +8,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from functions.adapters import kubernetes_client
-from functions.adapters.kubernetes_client import KubernetesClient
-from functions.adapters.kubernetes_memory import MemoryKubernetes
-from functions.errors import StartupFailed
-from functions.kube import (
+from functions.kubernetes import client as kubernetes_client
+from functions.kubernetes.client import KubernetesClient
+from functions.ports.kubernetes import (
     LEASES,
     PODS,
     SCALED_OBJECTS,
@@ -21,6 +19,8 @@ from functions.kube import (
     WatchEvent,
     name_of,
 )
+from functions.runtime.errors import StartupFailed
+from functions.testing.memory_kubernetes import MemoryKubernetes
 
 RESOURCES = {f"/{r.path('n').strip('/')}": r for r in (PODS, LEASES, SCALED_OBJECTS)}
 PODS_HERE = Selection(resource=PODS, namespace="n")

@@ -6,11 +6,11 @@ from types import SimpleNamespace
 import pytest
 from confluent_kafka import Consumer, Producer
 
-from functions.adapters import librdkafka
-from functions.adapters.kafka_producer import KafkaAppender
-from functions.adapters.librdkafka import ErrorLog, client_config, open_client
-from functions.errors import StartupFailed
-from functions.settings import BrokerSettings
+from functions.kafka import librdkafka
+from functions.kafka.librdkafka import ErrorLog, client_config, open_client
+from functions.kafka.producer import KafkaAppender
+from functions.runtime.errors import StartupFailed
+from functions.runtime.settings import BrokerSettings
 
 SASL = {"sasl_username": "me", "sasl_password": "secret"}
 

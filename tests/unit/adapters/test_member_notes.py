@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from functions.adapters.member_note import OLD_S, MemberNote
+from functions.kafka.member_note import OLD_S, MemberNote
 
 
 class Coordinator:

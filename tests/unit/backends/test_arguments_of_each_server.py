@@ -2,8 +2,8 @@
 
 import pytest
 
-from functions.backends import table
-from functions.backends.arguments import (
+from functions.backends import backend_kinds
+from functions.backends.server_arguments import (
     Place,
     arguments_of,
     environment_of,
@@ -149,14 +149,14 @@ plain 3
 
 
 def test_a_gauge_is_read_under_its_newest_name():
-    row = table.TABLE["vllm"]
-    assert table.gauge(METRICS, row.cache_metrics) == 0.75
-    assert table.gauge(METRICS, row.running_metrics) == 2.0
-    assert table.gauge(METRICS, row.waiting_metrics) is None
-    assert table.gauge("vllm:gpu_cache_usage_perc 0.5\n", row.cache_metrics) == 0.5
-    assert table.gauge(METRICS, ("plain",)) == 3.0
+    row = backend_kinds.TABLE["vllm"]
+    assert backend_kinds.gauge(METRICS, row.cache_metrics) == 0.75
+    assert backend_kinds.gauge(METRICS, row.running_metrics) == 2.0
+    assert backend_kinds.gauge(METRICS, row.waiting_metrics) is None
+    assert backend_kinds.gauge("vllm:gpu_cache_usage_perc 0.5\n", row.cache_metrics) == 0.5
+    assert backend_kinds.gauge(METRICS, ("plain",)) == 3.0
 
 
 def test_level_two_reads_the_weights_before_it_takes_memory_for_the_cache():
-    paths = [step.path for step in table.TABLE["vllm"].wake_steps[2]]
+    paths = [step.path for step in backend_kinds.TABLE["vllm"].wake_steps[2]]
     assert paths == ["/wake_up?tags=weights", "/collective_rpc", "/wake_up?tags=kv_cache"]

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from functions.backends.field_writing import in_words_of
+from functions.backends.body_translation import in_words_of
 
 SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}}
 WRAPPED = {"type": "json_schema", "json_schema": {"name": "answer", "schema": SCHEMA}}

@@ -11,7 +11,7 @@ from events.names import Operation
 from events.openai.answer_forms import GUIDED, STRUCTURED
 from events.openai.body_validation import check_body
 from events.openai.refused_fields import REFUSED_FIELDS
-from functions.backends.field_writing import in_words_of
+from functions.backends.body_translation import in_words_of
 from router_model.classifier.features import wants_of
 from router_model.routing.backend_fields import FIELDS, SERVER_KINDS
 from router_model.routing.capabilities import lack_of

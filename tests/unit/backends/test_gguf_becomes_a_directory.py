@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from functions.backends import hf_directory, weights
-from functions.errors import StartupFailed
+from functions.backends import gguf_to_hf, model_weights
+from functions.runtime.errors import StartupFailed
 from router_model.catalogue.model import Weights
 
 FIELDS = {
@@ -39,7 +39,7 @@ def test_query_rows_come_back_to_where_they_were():
     matrix = np.arange(12 * 5).reshape(12, 5)
     for heads in (1, 2, 3):
         stored = rotated_as_gguf_does(matrix, heads)
-        assert (hf_directory.halves_apart(stored, heads) == matrix).all()
+        assert (gguf_to_hf.halves_apart(stored, heads) == matrix).all()
 
 
 def test_every_tensor_has_its_name():
@@ -49,44 +49,44 @@ def test_every_tensor_has_its_name():
         "blk.11.attn_q.weight": "model.layers.11.self_attn.q_proj.weight",
         "blk.0.ffn_norm.weight": "model.layers.0.post_attention_layernorm.weight",
     }
-    assert {name: hf_directory.tensor_name(name) for name in names} == names
+    assert {name: gguf_to_hf.tensor_name(name) for name in names} == names
     with pytest.raises(ValueError, match="ffn_gate_inp"):
-        hf_directory.tensor_name("blk.0.ffn_gate_inp.weight")
+        gguf_to_hf.tensor_name("blk.0.ffn_gate_inp.weight")
 
 
 def test_the_configuration_says_what_the_file_says():
-    found = hf_directory.config_of(FIELDS, is_tied=True)
+    found = gguf_to_hf.config_of(FIELDS, is_tied=True)
     assert found["num_key_value_heads"] == 2
     assert (found["head_dim"], found["vocab_size"]) == (4, 8)
     assert found["tie_word_embeddings"] is True
     with pytest.raises(ValueError, match="bert"):
-        hf_directory.config_of(FIELDS | {"general.architecture": "bert"}, is_tied=True)
+        gguf_to_hf.config_of(FIELDS | {"general.architecture": "bert"}, is_tied=True)
 
 
 def test_the_tokenizer_merges_and_splits_digits():
-    found = hf_directory.tokenizer_of(FIELDS)
+    found = gguf_to_hf.tokenizer_of(FIELDS)
     assert found.encode("ab a12<end>").tokens == ["ab", "\u0120a", "1", "2", "<end>"]
     assert found.decode(found.encode("ab a12").ids) == "ab a12"
     with pytest.raises(ValueError, match="spm"):
-        hf_directory.tokenizer_of(FIELDS | {"tokenizer.ggml.model": "spm"})
+        gguf_to_hf.tokenizer_of(FIELDS | {"tokenizer.ggml.model": "spm"})
 
 
 def test_what_is_no_gguf_is_refused_in_one_line(tmp_path):
     file = tmp_path / "m.gguf"
     file.write_bytes(b"not a model")
     with pytest.raises(StartupFailed, match="not a Llama model"):
-        weights.locate(Weights(path=str(file)), tmp_path / "data", "directory")
+        model_weights.locate(Weights(path=str(file)), tmp_path / "data", "directory")
     assert list((tmp_path / "data" / "converted").iterdir()) == []
     other = tmp_path / "m.bin"
     other.write_bytes(b"")
     with pytest.raises(StartupFailed, match="neither"):
-        weights.locate(Weights(path=str(other)), tmp_path, "directory")
+        model_weights.locate(Weights(path=str(other)), tmp_path, "directory")
 
 
 def test_a_directory_is_taken_as_it_is(tmp_path):
-    assert weights.locate(Weights(path=str(tmp_path)), tmp_path, "directory") == tmp_path
+    assert model_weights.locate(Weights(path=str(tmp_path)), tmp_path, "directory") == tmp_path
     with pytest.raises(StartupFailed, match="sha256"):
-        weights.locate(Weights(path=str(tmp_path), sha256="0"), tmp_path, "directory")
+        model_weights.locate(Weights(path=str(tmp_path), sha256="0"), tmp_path, "directory")
 
 
 def tiny_gguf(path: Path) -> Path:
@@ -132,7 +132,7 @@ def test_a_file_is_converted_once(tmp_path):
     from safetensors.numpy import load_file  # noqa: PLC0415 - as above
 
     file = tiny_gguf(tmp_path / "m.gguf")
-    found = weights.locate(Weights(path=str(file)), tmp_path / "data", "directory")
+    found = model_weights.locate(Weights(path=str(file)), tmp_path / "data", "directory")
     assert {path.name for path in found.iterdir()} == {
         "config.json",
         "generation_config.json",
@@ -144,5 +144,5 @@ def test_a_file_is_converted_once(tmp_path):
     assert tensors["model.layers.0.mlp.down_proj.weight"].shape == (8, 16)
     assert json.loads((found / "config.json").read_text())["tie_word_embeddings"] is True
     made = found.stat().st_mtime_ns
-    assert weights.locate(Weights(path=str(file)), tmp_path / "data", "directory") == found
+    assert model_weights.locate(Weights(path=str(file)), tmp_path / "data", "directory") == found
     assert found.stat().st_mtime_ns == made

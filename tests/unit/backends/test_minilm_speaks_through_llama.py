@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from functions.backends.minilm_gguf import converted, tensor_names, vocabulary
+from functions.backends.minilm_to_gguf import converted, tensor_names, vocabulary
 
 np: Any = pytest.importorskip("numpy")
 

@@ -13,9 +13,10 @@ import pytest
 import xllamacpp
 
 from events.names import Operation
-from functions.backends import fake_answers, fake_model, llama_server, table, vllm_server
-from functions.backends.arguments import arguments_of
-from functions.errors import StartupFailed
+from functions.backends import backend_kinds, llama_server, vllm_server
+from functions.backends.server_arguments import arguments_of
+from functions.backends.simulated import answers, server
+from functions.runtime.errors import StartupFailed
 from functions.worker.model_server import Options, command_of
 from router_model.catalogue.backend_flags import FAKE, LLAMACPP
 from router_model.catalogue.model import Backend, Model, Service
@@ -101,7 +102,7 @@ def test_what_the_server_calls_the_model_does_not_replace_its_weights() -> None:
 
 
 def test_simulated_models_and_the_table_have_the_same_arguments() -> None:
-    known = {action.dest.replace("_", "-") for action in fake_model.build_parser()._actions}
+    known = {action.dest.replace("_", "-") for action in server.build_parser()._actions}
     assert set(FAKE) == known - {"help", "host", "port", "model", "parent"}
 
 
@@ -147,17 +148,19 @@ def test_the_warm_up_fits_the_model() -> None:
     }
     for capabilities, operation in expected.items():
         model = Model(id="m", capabilities=capabilities)  # type: ignore[arg-type]
-        assert table.warm_up(model, "m")[0] is operation
+        assert backend_kinds.warm_up(model, "m")[0] is operation
 
 
 def test_a_base_address_is_taken_with_or_without_version() -> None:
-    assert {table.root_of(f"http://h:1{end}") for end in ("", "/", "/v1", "/v1/")} == {"http://h:1"}
+    assert {backend_kinds.root_of(f"http://h:1{end}") for end in ("", "/", "/v1", "/v1/")} == {
+        "http://h:1"
+    }
 
 
 def test_simulated_answers_say_so() -> None:
     body = {"messages": [{"role": "user", "content": "hi nonce:n1"}], "max_tokens": 3}
-    asked = fake_answers.read_body("/v1/chat/completions", body, tokens=9, ignores_limit=False)
-    content = fake_answers.whole(asked, 1, 9)["choices"][0]["message"]["content"]
+    asked = answers.read_body("/v1/chat/completions", body, tokens=9, ignores_limit=False)
+    content = answers.whole(asked, 1, 9)["choices"][0]["message"]["content"]
     assert content.startswith("[simulated] nonce:n1")
     assert asked.tokens == 3
 
@@ -165,7 +168,7 @@ def test_simulated_answers_say_so() -> None:
 def test_a_model_server_dies_with_its_worker() -> None:
     program = (
         "import os, subprocess, sys, time\n"
-        "command = [sys.executable, '-m', 'functions.backends.fake_model', '--parent', str(os.getpid())]\n"
+        "command = [sys.executable, '-m', 'functions.backends.simulated.server', '--parent', str(os.getpid())]\n"
         "child = subprocess.Popen(command, start_new_session=True)\n"
         "print(child.pid, flush=True)\n"
         "time.sleep(60)\n"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from functions.backends.arguments import Place, arguments_of, version_of
+from functions.backends.server_arguments import Place, arguments_of, version_of
 from router_model.catalogue.model import Backend, Model, Service
 
 VALUES = Path(__file__).parents[3] / "knative/values.yaml"

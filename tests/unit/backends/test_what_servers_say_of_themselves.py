@@ -6,7 +6,7 @@ import pytest
 
 from events.payloads import ServerInfo
 from functions.backends.server_info import entries_of, info_of, kind_of_entries, own_name
-from functions.errors import StartupFailed
+from functions.runtime.errors import StartupFailed
 
 # llama.cpp b6900 to b8000, tools/server.
 PROPS: dict[str, Any] = {

@@ -15,7 +15,7 @@ from functions.batch.lines import Ask, BadLine, read_asks
 from functions.batch.main import Files, Run
 from functions.batch.pausing import is_worth_a_retry, pause_s
 from functions.batch.sending import MAX_ATTEMPTS, Target, send_all
-from functions.errors import StartupFailed
+from functions.runtime.errors import StartupFailed
 
 TARGET = Target(url="http://ingress", key="secret", concurrency=3)
 Reply = Callable[[httpx.Request, int], httpx.Response]

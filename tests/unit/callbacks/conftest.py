@@ -7,14 +7,14 @@ from datetime import UTC, datetime
 import pytest
 
 from events.names import Topics
-from functions.adapters.clock import FakeClock
-from functions.adapters.memory import MemoryLog
-from functions.adapters.sql_store import SqlStore
-from functions.adapters.webhook_http import WebhookClient
 from functions.callbacks.delivering import Deliverer, DeliveryLimits, Surroundings
 from functions.callbacks.targets import CallbackPolicy
-from functions.store import CallbackTarget, Delivery
-from functions.telemetry import Metrics
+from functions.callbacks.webhook_client import WebhookClient
+from functions.ports.store import CallbackTarget, Delivery
+from functions.runtime.clock import FakeClock
+from functions.runtime.telemetry import Metrics
+from functions.sql.sql_store import SqlStore
+from functions.testing.memory_broker import MemoryLog
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 SECRET = "whsec_" + "c2VjcmV0" * 6

@@ -1,8 +1,8 @@
 import pytest
 
 from functions.callbacks.targets import CallbackPolicy, judge_address, judge_addresses, judge_url
-from functions.errors import ApiError
-from functions.settings import IngressSettings
+from functions.runtime.errors import ApiError
+from functions.runtime.settings import IngressSettings
 
 PUBLIC = CallbackPolicy()
 TESTING = CallbackPolicy.of(

@@ -13,8 +13,8 @@ from functions.callbacks.schedule import (
     parse_schedule,
     retry_after_s,
 )
-from functions.errors import StartupFailed
-from functions.settings import CallbackSettings
+from functions.runtime.errors import StartupFailed
+from functions.runtime.settings import CallbackSettings
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 DELAYS = parse_schedule(CallbackSettings().schedule_s)

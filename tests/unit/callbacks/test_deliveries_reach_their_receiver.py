@@ -5,10 +5,10 @@ from standardwebhooks import Webhook
 
 from events.codecs.kafka_codec import from_record
 from events.names import CALLBACK_FAILED
-from functions.adapters.clock import SystemClock
-from functions.adapters.webhook_http import WebhookAnswer
 from functions.callbacks.targets import CallbackPolicy
-from functions.errors import AppendFailed
+from functions.callbacks.webhook_client import WebhookAnswer
+from functions.runtime.clock import SystemClock
+from functions.runtime.errors import AppendFailed
 from tests.unit.callbacks.conftest import SECRET, START, TOPICS, answer
 
 

@@ -3,7 +3,7 @@
 import asyncio
 
 from functions.callbacks import delivering
-from functions.lifecycle import StopFlag
+from functions.runtime.shutdown import StopFlag
 from tests.unit.callbacks.conftest import TOPICS
 
 HANGING = 150

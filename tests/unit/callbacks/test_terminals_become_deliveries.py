@@ -8,15 +8,15 @@ from events.codecs.kafka_codec import outgoing_record
 from events.names import State, Topics
 from events.payloads import PickspinData
 from events.requests import Origin
-from functions.adapters.clock import FakeClock
-from functions.adapters.memory import MemoryBlobs, MemoryLog
-from functions.adapters.sql_store import SqlStore
 from functions.callbacks.enqueueing import Enqueuer
-from functions.errors import StoreFailed
-from functions.lifecycle import StopFlag
+from functions.ports.store import CallbackTarget, RequestRow
 from functions.response_objects import meta_of
-from functions.store import CallbackTarget, RequestRow
-from functions.telemetry import Metrics
+from functions.runtime.clock import FakeClock
+from functions.runtime.errors import StoreFailed
+from functions.runtime.shutdown import StopFlag
+from functions.runtime.telemetry import Metrics
+from functions.sql.sql_store import SqlStore
+from functions.testing.memory_broker import MemoryBlobs, MemoryLog
 
 TOPICS = Topics()
 

@@ -9,15 +9,15 @@ from events.codecs.kafka_codec import outgoing_record
 from events.names import Topics
 from events.payloads import PickspinData
 from events.requests import Origin
-from functions.adapters.clock import SystemClock
-from functions.adapters.memory import MemoryBlobs, MemoryLog
-from functions.adapters.sql_store import SqlStore
-from functions.adapters.webhook_http import SystemResolver
 from functions.callbacks.main import CallbacksProcess
 from functions.callbacks.signing import new_secret
-from functions.lifecycle import StopFlag
-from functions.settings import IngressSettings, ProbeSettings, Settings
-from functions.store import CallbackTarget
+from functions.callbacks.webhook_client import SystemResolver
+from functions.ports.store import CallbackTarget
+from functions.runtime.clock import SystemClock
+from functions.runtime.settings import IngressSettings, ProbeSettings, Settings
+from functions.runtime.shutdown import StopFlag
+from functions.sql.sql_store import SqlStore
+from functions.testing.memory_broker import MemoryBlobs, MemoryLog
 
 TOPICS = Topics()
 SECRET = new_secret(b"s" * 32)

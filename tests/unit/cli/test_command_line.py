@@ -12,7 +12,7 @@ import pytest
 
 from functions import cli
 from functions.cli import main
-from functions.entry import PROCESSES
+from functions.processes import PROCESSES
 
 CHAT = {
     "id": "tiny",
@@ -284,7 +284,7 @@ READ = sorted({process.module for process in PROCESSES.values()} | {"functions.w
 @pytest.mark.parametrize("module", READ)
 def test_a_process_reads_no_library_of_a_screen(module: str) -> None:
     code = (
-        "import importlib, sys; from functions.lifecycle import importing\n"
+        "import importlib, sys; from functions.runtime.shutdown import importing\n"
         f"with importing(): importlib.import_module({module!r})\n"
         "print(sorted({'typer', 'rich', 'pygments'} & set(sys.modules)))"
     )

@@ -12,13 +12,13 @@ from events.codecs import kafka_codec
 from events.event import Event, Outgoing
 from events.payloads import PickspinData
 from events.requests import Origin
-from functions.adapters.clock import FakeClock
-from functions.adapters.memory import MemoryBlobs
-from functions.adapters.sql_store import SqlStore
 from functions.cli import main
 from functions.cli.recorded import outcomes_from_store, scores_of
+from functions.ports.store import FeedbackRow
 from functions.recorder.changes import change_of
-from functions.store import FeedbackRow
+from functions.runtime.clock import FakeClock
+from functions.sql.sql_store import SqlStore
+from functions.testing.memory_broker import MemoryBlobs
 from router_model.catalogue.loader import load_catalogue
 from router_model.replay.outcome_dataset import OutcomeRow, question_key, read_outcomes
 

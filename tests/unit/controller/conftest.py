@@ -7,11 +7,9 @@ from typing import Any
 
 import pytest
 
-from functions.adapters.clock import FakeClock
-from functions.adapters.kubernetes_memory import MemoryKubernetes
 from functions.controller.acting import Actor
 from functions.controller.classing import AutoscalingClass, ClassTerms
-from functions.kube import (
+from functions.ports.kubernetes import (
     CONFIG_MAPS,
     DEPLOYMENTS,
     EVENTS,
@@ -22,7 +20,9 @@ from functions.kube import (
     Resource,
     name_of,
 )
-from functions.telemetry import ControllerMetrics
+from functions.runtime.clock import FakeClock
+from functions.runtime.telemetry import ControllerMetrics
+from functions.testing.memory_kubernetes import MemoryKubernetes
 
 NAMESPACE = "models"
 RELEASE = "ps"

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from functions.kube import (
+from functions.ports.kubernetes import (
     DEPLOYMENTS,
     POD_AUTOSCALERS,
     SCALED_OBJECTS,

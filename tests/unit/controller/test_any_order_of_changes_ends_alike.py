@@ -6,7 +6,7 @@ from itertools import permutations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from functions.kube import (
+from functions.ports.kubernetes import (
     POD_AUTOSCALERS,
     SCALED_OBJECTS,
     SERVERLESS_SERVICES,

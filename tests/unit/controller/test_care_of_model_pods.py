@@ -2,7 +2,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from functions.adapters.clock import FakeClock
 from functions.controller.pods import Pod
 from functions.controller.recovering import (
     FORGET_S,
@@ -13,6 +12,7 @@ from functions.controller.recovering import (
 )
 from functions.controller.sparing import EVERY_S, Sparing, costs
 from functions.controller.wanting import Notice, Write
+from functions.runtime.clock import FakeClock
 
 TERMS = RecoveryTerms(tries=3, backoff_s=10, missing_s=90)
 COST = "controller.kubernetes.io/pod-deletion-cost"

@@ -2,12 +2,12 @@ import threading
 
 import pytest
 
-from functions.adapters.clock import FakeClock, SystemClock
-from functions.adapters.kubernetes_memory import MemoryKubernetes
 from functions.controller import informing
 from functions.controller.informing import ABSENT_S, RESYNC_S, Informer
-from functions.kube import PODS, KubernetesFailed, Selection, name_of
-from functions.lifecycle import StopFlag
+from functions.ports.kubernetes import PODS, KubernetesFailed, Selection, name_of
+from functions.runtime.clock import FakeClock, SystemClock
+from functions.runtime.shutdown import StopFlag
+from functions.testing.memory_kubernetes import MemoryKubernetes
 
 PODS_HERE = Selection(resource=PODS, namespace="models")
 

@@ -5,8 +5,6 @@ from itertools import pairwise
 import pytest
 
 from events.names import Topics
-from functions.adapters.clock import FakeClock
-from functions.adapters.memory import MemoryLog
 from functions.controller.departing import (
     MOST_PENDING,
     RUNNING_LOOKS_S,
@@ -14,8 +12,10 @@ from functions.controller.departing import (
     Departures,
     due,
 )
-from functions.telemetry import ControllerMetrics
-from functions.wiring import worker_client
+from functions.factories import worker_client
+from functions.runtime.clock import FakeClock
+from functions.runtime.telemetry import ControllerMetrics
+from functions.testing.memory_broker import MemoryLog
 
 TOPICS = Topics()
 GROUP = TOPICS.worker_group("tiny")

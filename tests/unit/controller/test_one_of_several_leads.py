@@ -4,17 +4,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from functions.adapters.clock import FakeClock
-from functions.adapters.kubernetes_memory import MemoryKubernetes
 from functions.controller.acting import Actor, NotLeading
 from functions.controller.leading import Leadership, LeaseTerms
 from functions.controller.main import lease_terms
 from functions.controller.wanting import Write
-from functions.errors import StartupFailed
-from functions.kube import LEASES, PODS, KubernetesFailed
-from functions.lifecycle import StopFlag
-from functions.settings import ControllerSettings, Settings
-from functions.telemetry import ControllerMetrics
+from functions.ports.kubernetes import LEASES, PODS, KubernetesFailed
+from functions.runtime.clock import FakeClock
+from functions.runtime.errors import StartupFailed
+from functions.runtime.settings import ControllerSettings, Settings
+from functions.runtime.shutdown import StopFlag
+from functions.runtime.telemetry import ControllerMetrics
+from functions.testing.memory_kubernetes import MemoryKubernetes
 
 UNREACHABLE = KubernetesFailed(0, "Unreachable")
 

@@ -1,7 +1,7 @@
 import pytest
 
 from functions.controller.autoscalers import serving
-from functions.kube import POD_AUTOSCALERS, SCALED_OBJECTS
+from functions.ports.kubernetes import POD_AUTOSCALERS, SCALED_OBJECTS
 
 PAUSED = "autoscaling.keda.sh/paused-replicas"
 

@@ -11,17 +11,17 @@ import pytest
 from events import builders
 from events.codecs import kafka_codec
 from events.names import REVISION, Topics
-from functions.adapters.clock import SystemClock
-from functions.adapters.memory import MemoryLog
 from functions.controller import main
 from functions.controller.main import Controller, Surroundings, open_surroundings
 from functions.controller.pushing import LOOK_AGAIN
-from functions.errors import StartupFailed
-from functions.kube import LEASES, PODS, SCALED_OBJECTS
-from functions.lifecycle import StopFlag
-from functions.settings import ControllerSettings, Settings
-from functions.telemetry import ControllerMetrics
-from functions.wiring import worker_client
+from functions.factories import worker_client
+from functions.ports.kubernetes import LEASES, PODS, SCALED_OBJECTS
+from functions.runtime.clock import SystemClock
+from functions.runtime.errors import StartupFailed
+from functions.runtime.settings import ControllerSettings, Settings
+from functions.runtime.shutdown import StopFlag
+from functions.runtime.telemetry import ControllerMetrics
+from functions.testing.memory_broker import MemoryLog
 from router_model.catalogue.loader import dump_catalogue
 from router_model.catalogue.model import Backend, Catalogue, Model, Service, WarmHours, Weights
 from tests.unit.controller.conftest import NAMESPACE, RELEASE

@@ -7,17 +7,17 @@ from events import builders
 from events.codecs import kafka_codec
 from events.event import PartitionId
 from events.names import Topics
-from functions.adapters.clock import FakeClock
-from functions.adapters.memory import MemoryLog
+from functions.autoscaling.weekly_pattern import HOURS_A_WEEK, HabitTerms, hour_of
 from functions.controller.keeping import ABSENT_S, RETRY_S, OffsetKeeper
 from functions.controller.naming import AGAIN_S, RevisionTeller
 from functions.controller.prewarming import History, annotations, held_warm
-from functions.errors import AppendFailed
-from functions.kube import POD_AUTOSCALERS
-from functions.offsets import missing, work_groups
-from functions.ports import Offsets
-from functions.spin.habits import HOURS_A_WEEK, HabitTerms, hour_of
-from functions.telemetry import ControllerMetrics
+from functions.ports.kafka import Offsets
+from functions.ports.kubernetes import POD_AUTOSCALERS
+from functions.runtime.clock import FakeClock
+from functions.runtime.errors import AppendFailed
+from functions.runtime.missing_offsets import missing, work_groups
+from functions.runtime.telemetry import ControllerMetrics
+from functions.testing.memory_broker import MemoryLog
 from router_model.catalogue.model import Catalogue, Model, Service, WarmHours
 
 TOPICS = Topics()

@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from functions.adapters.clock import FakeClock
 from functions.controller.queueing import FIRST_RETRY_S, MOST_RETRY_S, WorkQueue
+from functions.runtime.clock import FakeClock
 
 
 def take(queue):

@@ -3,11 +3,17 @@
 import pytest
 
 from events.event import PartitionId
-from functions.adapters.kubernetes_memory import MemoryKubernetes
 from functions.doctor import reading
 from functions.doctor.snapshot import instant_of, seconds_of
-from functions.kube import CONFIG_MAPS, DEPLOYMENTS, SCALED_OBJECTS, KubernetesFailed, Listing
-from functions.ports import Offsets
+from functions.ports.kafka import Offsets
+from functions.ports.kubernetes import (
+    CONFIG_MAPS,
+    DEPLOYMENTS,
+    SCALED_OBJECTS,
+    KubernetesFailed,
+    Listing,
+)
+from functions.testing.memory_kubernetes import MemoryKubernetes
 
 CATALOGUE = """
 models:

@@ -21,7 +21,7 @@ ALLOWED: dict[str, str] = {
     "functions/cli/running.py::up": "each parameter is an option of the command line",
     "functions/cli/training.py::train": "each parameter is an option of the command line",
     "functions/cli/tuning.py::tune": "each parameter is an option of the command line",
-    "functions/telemetry.py::Metrics.__init__": "the table of every metric name, one a line",
+    "functions/runtime/telemetry.py::Metrics.__init__": "the table of every metric name, one a line",
 }
 
 

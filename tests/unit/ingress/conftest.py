@@ -21,10 +21,6 @@ from events.event import Event, Outgoing, Record
 from events.names import Topics
 from events.payloads import DecisionInfo, PickspinData, ProgressData
 from events.requests import InferenceRequest, parse_request
-from functions.adapters.clock import SystemClock
-from functions.adapters.memory import MemoryBlobs, MemoryLog
-from functions.adapters.sql_store import SqlStore
-from functions.errors import ApiError
 from functions.ingress.admission import Outstanding
 from functions.ingress.app import build_app
 from functions.ingress.deps import Deps
@@ -34,9 +30,13 @@ from functions.ingress.probing import Health
 from functions.ingress.reply_tail import ReplyTail
 from functions.ingress.waiting import Waiters
 from functions.recorder.changes import change_of
-from functions.reply_partitions import ReplyPartitions
-from functions.settings import IngressSettings, Settings
-from functions.telemetry import Metrics
+from functions.runtime.clock import SystemClock
+from functions.runtime.errors import ApiError
+from functions.runtime.reply_partitions import ReplyPartitions
+from functions.runtime.settings import IngressSettings, Settings
+from functions.runtime.telemetry import Metrics
+from functions.sql.sql_store import SqlStore
+from functions.testing.memory_broker import MemoryBlobs, MemoryLog
 from router_model.catalogue.model import Backend, Catalogue, Model, Service, Task, Tenant
 from router_model.service_registry import Registry
 

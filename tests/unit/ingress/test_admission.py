@@ -2,13 +2,13 @@
 
 import pytest
 
-from functions.errors import ApiError, StartupFailed
 from functions.ingress.admission import Caps, End, Load, Outstanding, admit
 from functions.ingress.deadlines import Preference, preference, wait_s
 from functions.ingress.identity import Keys
 from functions.ingress.main import check_exposure
 from functions.ingress.partitioning import murmur2, partition_of
-from functions.settings import IngressSettings, Settings
+from functions.runtime.errors import ApiError, StartupFailed
+from functions.runtime.settings import IngressSettings, Settings
 
 CAPS = Caps(max_waiters=2, tenant_streams=1, tenant_queue=3)
 

@@ -7,8 +7,8 @@ from concurrent.futures import Future
 import pytest
 
 from events.event import PartitionId
-from functions.errors import AppendFailed
 from functions.ingress.accepting import acknowledged
+from functions.runtime.errors import AppendFailed
 
 
 @pytest.fixture

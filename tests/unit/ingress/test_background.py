@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from events.timestamps import from_rfc3339
-from functions.errors import AppendFailed
 from functions.ingress.identity import Keys
+from functions.runtime.errors import AppendFailed
 
 pytestmark = pytest.mark.anyio
 ASYNC = {"prefer": "respond-async"}

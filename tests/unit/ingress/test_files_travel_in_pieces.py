@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from functions.adapters.blob_dir import PIECE_BYTES, DirBlobs
-from functions.errors import BlobMissing
 from functions.ingress.identity import Keys
+from functions.runtime.errors import BlobMissing
+from functions.storage.blob_directory import PIECE_BYTES, DirBlobs
 
 HEAD = (
     b"POST /v1/files HTTP/1.1\r\nhost: t\r\nauthorization: Bearer k1\r\ncontent-length: 1000000\r\n"

@@ -9,7 +9,7 @@ import pytest
 
 from events.names import ReplicaState
 from functions.ingress.heartbeats import MOST_NEWS, Heartbeats
-from functions.settings import IngressSettings
+from functions.runtime.settings import IngressSettings
 from router_model.service_registry import Registry, ReplicaStatus
 
 LINES_OF_GO = 300

@@ -10,10 +10,10 @@ import pytest
 from sqlalchemy import insert
 
 from events import ids
-from functions.adapters.sql_schema import idempotency_keys
-from functions.errors import AppendFailed
 from functions.ingress.identity import Keys
-from functions.store import KeyUse
+from functions.ports.store import KeyUse
+from functions.runtime.errors import AppendFailed
+from functions.sql.tables import idempotency_keys
 
 pytestmark = pytest.mark.anyio
 KEY = {"idempotency-key": "k-1"}

@@ -10,9 +10,9 @@ import pytest
 
 from events import names
 from events.limits import MAX_BODY_BYTES
-from functions.errors import StartupFailed
 from functions.ingress.held_bodies import BodyRoom, HeldBody
-from functions.settings import load_settings
+from functions.runtime.errors import StartupFailed
+from functions.runtime.settings import load_settings
 
 pytestmark = pytest.mark.anyio
 

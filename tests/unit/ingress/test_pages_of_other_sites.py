@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from functions.errors import ApiError
 from functions.ingress.identity import Keys
 from functions.ingress.origins import Origins
-from functions.settings import IngressSettings
+from functions.runtime.errors import ApiError
+from functions.runtime.settings import IngressSettings
 
 pytestmark = pytest.mark.anyio
 CHAT = "/v1/chat/completions"

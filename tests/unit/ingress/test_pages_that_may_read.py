@@ -5,11 +5,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from functions.errors import StartupFailed
 from functions.ingress.answering import id_headers, info_headers, read_info
 from functions.ingress.cross_origin import EXPOSED, check_origins
 from functions.ingress.identity import Keys
-from functions.settings import IngressSettings
+from functions.runtime.errors import StartupFailed
+from functions.runtime.settings import IngressSettings
 
 pytestmark = pytest.mark.anyio
 CHAT = "/v1/chat/completions"

@@ -7,13 +7,13 @@ import jsonschema
 import msgspec
 import pytest
 
-from functions.adapters.clock import FakeClock
-from functions.errors import AppendFailed
 from functions.ingress import running
 from functions.ingress.identity import Keys
 from functions.ingress.openapi import build
 from functions.ingress.probing import Check, Health
 from functions.ingress.running import probe
+from functions.runtime.clock import FakeClock
+from functions.runtime.errors import AppendFailed
 
 pytestmark = pytest.mark.anyio
 

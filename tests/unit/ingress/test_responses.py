@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from functions.errors import ApiError
 from functions.ingress.responses_input import to_chat
+from functions.runtime.errors import ApiError
 
 pytestmark = pytest.mark.anyio
 

@@ -13,9 +13,9 @@ from events.event import Outgoing
 from events.names import Topics
 from events.payloads import PickspinData
 from events.requests import InferenceRequest
-from functions.errors import ApiError
 from functions.ingress.responses_input import to_chat
-from functions.settings import IngressSettings, Settings
+from functions.runtime.errors import ApiError
+from functions.runtime.settings import IngressSettings, Settings
 
 pytestmark = pytest.mark.anyio
 

@@ -6,10 +6,10 @@ from typing import Any, BinaryIO
 import msgspec
 import pytest
 
-from functions.adapters.blob_dir import DirBlobs
-from functions.adapters.memory import MemoryBlobs
-from functions.errors import StoreFailed
-from functions.store import KeyUse
+from functions.ports.store import KeyUse
+from functions.runtime.errors import StoreFailed
+from functions.storage.blob_directory import DirBlobs
+from functions.testing.memory_broker import MemoryBlobs
 
 pytestmark = pytest.mark.anyio
 KEY = {"idempotency-key": "k-1"}
@@ -160,7 +160,7 @@ def test_a_blob_that_could_not_be_written_leaves_nothing_behind(
         raise OSError(28, "No space left on device")
 
     blobs = DirBlobs(tmp_path)
-    monkeypatch.setattr("functions.adapters.blob_dir.os.fsync", full)
+    monkeypatch.setattr("functions.storage.blob_directory.os.fsync", full)
     with pytest.raises(OSError, match="No space"):
         blobs.put(b"data")
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

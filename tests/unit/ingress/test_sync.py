@@ -9,7 +9,7 @@ import pytest
 
 from events import names
 from events.timestamps import from_rfc3339
-from functions.errors import AppendFailed
+from functions.runtime.errors import AppendFailed
 
 pytestmark = pytest.mark.anyio
 

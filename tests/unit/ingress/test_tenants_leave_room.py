@@ -13,13 +13,13 @@ from starlette.responses import Response
 
 from events import names as types
 from events.names import State
-from functions.errors import ApiError, StoreFailed
 from functions.ingress.guarding import Guard
 from functions.ingress.identity import Keys
 from functions.ingress.row_watch import RowWatch
 from functions.ingress.shares import Shares, may_take
 from functions.ingress.turns import TurnLimits, Turns
-from functions.store import Mark
+from functions.ports.store import Mark
+from functions.runtime.errors import ApiError, StoreFailed
 
 pytestmark = pytest.mark.anyio
 CHAT = "/v1/chat/completions"

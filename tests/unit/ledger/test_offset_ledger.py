@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events.event import PartitionId
-from functions.ledger import METADATA_BYTES, Ledger, PartitionLedger, decode, encode
-from functions.ports import Commit
+from functions.ports.kafka import Commit
+from functions.runtime.offset_ledger import METADATA_BYTES, Ledger, PartitionLedger, decode, encode
 
 PARTITION = PartitionId("infer.model.small", 0)
 

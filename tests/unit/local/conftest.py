@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from functions.adapters.clock import SystemClock
 from functions.local.announcing import Change, Journal
 from functions.local.processes import ChildSpec
+from functions.runtime.clock import SystemClock
 
 
 class Heard:

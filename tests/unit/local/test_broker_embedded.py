@@ -11,13 +11,13 @@ import pytest
 
 from events.event import Record
 from events.names import Topics
-from functions.adapters.kafka_log import KafkaLog
-from functions.environment import child_environ
-from functions.errors import StartupFailed
-from functions.local import mock_cluster
-from functions.local.mock_cluster import MockCluster, find_library
-from functions.ports import TopicSpec
-from functions.settings import BrokerSettings, Settings
+from functions.kafka.embedded import librdkafka_mock
+from functions.kafka.embedded.librdkafka_mock import MockCluster, find_library
+from functions.kafka.record_log import KafkaLog
+from functions.ports.kafka import TopicSpec
+from functions.runtime.errors import StartupFailed
+from functions.runtime.process_environment import child_environ
+from functions.runtime.settings import BrokerSettings, Settings
 
 pytestmark = pytest.mark.process
 
@@ -56,7 +56,7 @@ def test_closing_twice_is_allowed() -> None:
 
 
 def test_without_the_wheel_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mock_cluster.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(librdkafka_mock.importlib.util, "find_spec", lambda name: None)
 
     with pytest.raises(StartupFailed, match=r"confluent-kafka.*--bootstrap"):
         find_library()

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from events.event import Record
-from functions.adapters.kafka_log import KafkaLog
-from functions.errors import StartupFailed
+from functions.kafka.record_log import KafkaLog
 from functions.local import broker_kafka
 from functions.local.broker_kafka import KAFKA_VERSION, ensure_jars, prepare, start_kafka
-from functions.ports import TopicSpec
-from functions.settings import BrokerSettings
+from functions.ports.kafka import TopicSpec
+from functions.runtime.errors import StartupFailed
+from functions.runtime.settings import BrokerSettings
 
 
 @pytest.mark.parametrize("missing", ["java", "mvn"])

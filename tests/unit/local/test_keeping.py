@@ -6,10 +6,10 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from functions.adapters.clock import SystemClock
 from functions.local.announcing import Journal
 from functions.local.keeping import Keeper
 from functions.local.processes import ChildSpec
+from functions.runtime.clock import SystemClock
 
 pytestmark = pytest.mark.process
 WAIT = "import signal; signal.pause()"

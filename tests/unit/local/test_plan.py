@@ -1,7 +1,7 @@
 """How long each process may take to end, and in which order they do."""
 
 from functions.local.plan import DOORS, STOP_ORDER, kept_processes, stop_s
-from functions.settings import IngressSettings, Settings
+from functions.runtime.settings import IngressSettings, Settings
 
 
 def test_the_doors_have_the_time_that_callers_were_promised() -> None:

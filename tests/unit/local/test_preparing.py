@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from functions.errors import StartupFailed
+from functions.factories import load_catalogue
 from functions.local.preparing import (
     UpOptions,
     check_exposure,
@@ -16,8 +16,8 @@ from functions.local.preparing import (
     split_model,
     write_catalogue,
 )
-from functions.settings import IngressSettings, Settings
-from functions.wiring import load_catalogue
+from functions.runtime.errors import StartupFailed
+from functions.runtime.settings import IngressSettings, Settings
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from rich.console import Console
 from functions.local.announcing import RECENT, Change, JsonLines, PlainLines, Recent
 from functions.local.banner import banner
 from functions.local.table import Board, ModelRow, ProcessRow, mebibytes, render, seconds
-from functions.settings import IngressSettings
+from functions.runtime.settings import IngressSettings
 from router_model.catalogue.model import Catalogue, Model, Service
 
 AT = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)

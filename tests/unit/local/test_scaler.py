@@ -12,13 +12,13 @@ from events.codecs.kafka_codec import from_record
 from events.event import PartitionId, Record
 from events.names import BreakerState, ReplicaState, Topics
 from events.parsers import StatusData, parse_status
-from functions.adapters.clock import FakeClock
-from functions.adapters.memory import MemoryLog
 from functions.local.announcing import Journal
 from functions.local.scaler import BLIND_AFTER, NO_HABIT, LocalScaler, ScalerParts
 from functions.local.workers import Fate, Replica
-from functions.ports import Commit
-from functions.settings import SpinSettings
+from functions.ports.kafka import Commit
+from functions.runtime.clock import FakeClock
+from functions.runtime.settings import SpinSettings
+from functions.testing.memory_broker import MemoryLog
 from router_model.catalogue.model import Catalogue, Model, Service, WarmHours
 from router_model.service_registry import Registry, ReplicaStatus
 

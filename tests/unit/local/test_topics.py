@@ -3,7 +3,7 @@
 import msgspec
 
 from functions.local.topics import topic_specs
-from functions.settings import BrokerSettings, Settings
+from functions.runtime.settings import BrokerSettings, Settings
 from router_model.catalogue.model import Catalogue, Model, Service
 
 CATALOGUE = Catalogue(

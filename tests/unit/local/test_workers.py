@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from events.names import BreakerState, ReplicaState
-from functions.adapters.clock import FakeClock
+from functions.autoscaling.start_policy import start_delay_s
 from functions.local import workers
 from functions.local.announcing import Journal
 from functions.local.workers import Launch, WorkerPool, describe_exit
-from functions.settings import Settings, WorkerSettings
-from functions.spin.starts import start_delay_s
+from functions.runtime.clock import FakeClock
+from functions.runtime.settings import Settings, WorkerSettings
 from router_model.catalogue.model import Service
 from router_model.service_registry import Registry, ReplicaStatus
 

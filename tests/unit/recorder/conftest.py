@@ -13,14 +13,14 @@ from events.names import Topics
 from events.payloads import CancelData, PickspinData, ProgressData
 from events.requests import Origin, ReplyAddress
 from events.timestamps import to_rfc3339
-from functions.adapters.clock import FakeClock
-from functions.adapters.memory import MemoryBlobs, MemoryLog
-from functions.adapters.sql_store import SqlStore
-from functions.lifecycle import StopFlag
 from functions.recorder.reaper import Reaper, ReaperLimits, Republisher
 from functions.recorder.recorded_until import RecordedUntil
 from functions.recorder.recording import Recorder, recorded_topics
-from functions.telemetry import Metrics
+from functions.runtime.clock import FakeClock
+from functions.runtime.shutdown import StopFlag
+from functions.runtime.telemetry import Metrics
+from functions.sql.sql_store import SqlStore
+from functions.testing.memory_broker import MemoryBlobs, MemoryLog
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 TOPICS = Topics()

@@ -6,13 +6,13 @@ import httpx
 
 from events.event import Record
 from events.names import Topics
-from functions.adapters.clock import SystemClock
-from functions.adapters.memory import MemoryBlobs, MemoryLog
-from functions.adapters.sql_store import SqlStore
-from functions.errors import StoreFailed
-from functions.lifecycle import StopFlag
 from functions.recorder.main import RecorderProcess
-from functions.settings import BrokerSettings, ProbeSettings, Settings
+from functions.runtime.clock import SystemClock
+from functions.runtime.errors import StoreFailed
+from functions.runtime.settings import BrokerSettings, ProbeSettings, Settings
+from functions.runtime.shutdown import StopFlag
+from functions.sql.sql_store import SqlStore
+from functions.testing.memory_broker import MemoryBlobs, MemoryLog
 from tests.unit.recorder.test_the_process_runs_its_parts import until
 
 TOPICS = Topics()

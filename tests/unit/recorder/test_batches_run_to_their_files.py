@@ -9,11 +9,11 @@ from events.codecs.kafka_codec import from_record
 from events.names import Priority
 from events.payloads import PickspinData
 from events.requests import parse_request
+from functions.ports.store import BatchRow, FileRow
 from functions.recorder.batch_lines import line_request_id, read_lines
 from functions.recorder.batches import BatchLimits, BatchRunner
 from functions.recorder.verdicts import SETTLE_S
-from functions.store import BatchRow, FileRow
-from functions.telemetry import Metrics
+from functions.runtime.telemetry import Metrics
 from tests.unit.recorder.conftest import START, TOPICS
 
 CHAT = "/v1/chat/completions"

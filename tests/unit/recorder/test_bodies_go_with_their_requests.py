@@ -13,11 +13,11 @@ from events import builders, names
 from events.codecs.kafka_codec import to_record
 from events.event import Event
 from events.timestamps import to_rfc3339
-from functions.adapters.blob_dir import DirBlobs
-from functions.adapters.sql_store import SqlStore
-from functions.errors import BlobMissing
+from functions.ports.store import Store
 from functions.recorder.sweeping import SWEEP_S, YOUNG_S, Sweeper
-from functions.store import Store
+from functions.runtime.errors import BlobMissing
+from functions.sql.sql_store import SqlStore
+from functions.storage.blob_directory import DirBlobs
 from tests.unit.recorder.conftest import TOPICS, Stage
 
 BODY = json.dumps({"messages": [{"role": "user", "content": "hello" * 100}]}).encode()

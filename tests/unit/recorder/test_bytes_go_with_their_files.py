@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from functions.adapters.blob_dir import DirBlobs
-from functions.adapters.clock import FakeClock
-from functions.adapters.sql_store import SqlStore
-from functions.errors import BlobMissing
+from functions.ports.store import BatchRow, FileRow
 from functions.recorder.sweeping import SWEEP_S, YOUNG_S, Sweeper
-from functions.store import BatchRow, FileRow
+from functions.runtime.clock import FakeClock
+from functions.runtime.errors import BlobMissing
+from functions.sql.sql_store import SqlStore
+from functions.storage.blob_directory import DirBlobs
 
 
 class Stage:

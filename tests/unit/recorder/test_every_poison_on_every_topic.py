@@ -7,10 +7,10 @@ import pytest
 from events import names
 from events.event import Record
 from events.names import State
-from functions.adapters.clock import FakeClock
 from functions.callbacks.enqueueing import Enqueuer
 from functions.recorder.recording import recorded_topics
-from functions.telemetry import Metrics
+from functions.runtime.clock import FakeClock
+from functions.runtime.telemetry import Metrics
 from tests.unit.recorder.conftest import START, TOPICS
 
 JUNK = [None, b"", b"{", b"[]", b"null", b"0", b'"x"', b"\xff\xfe", b"{}" * 3, b"[" * 9000, b"{}"]

@@ -10,11 +10,11 @@ from events import names
 from events.codecs.kafka_codec import to_record
 from events.event import Event
 from events.names import State
-from functions.errors import StoreFailed
 from functions.recorder import reaper
 from functions.recorder.batch_lines import line_request_id, read_lines
 from functions.recorder.changes import written_at
-from functions.telemetry import Metrics
+from functions.runtime.errors import StoreFailed
+from functions.runtime.telemetry import Metrics
 from tests.unit.recorder.conftest import START, TOPICS
 from tests.unit.recorder.test_batches_run_to_their_files import CHAT, Desk, line
 

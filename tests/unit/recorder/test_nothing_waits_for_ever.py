@@ -6,12 +6,12 @@ import pytest
 
 from events.codecs.kafka_codec import from_record
 from events.names import State
-from functions.errors import AppendFailed
 from functions.recorder.changes import change_of
 from functions.recorder.reaper import CHECK_S, REPEAT_S
 from functions.recorder.recorded_until import BLIND_S, RecordedUntil
 from functions.recorder.recording import next_offsets
 from functions.recorder.verdicts import SETTLE_S, WORKER_S, ending
+from functions.runtime.errors import AppendFailed
 from tests.unit.recorder.conftest import START, TOPICS, Stage
 
 

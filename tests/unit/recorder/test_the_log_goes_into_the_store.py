@@ -3,9 +3,9 @@ from dataclasses import replace
 
 from events import builders
 from events.names import State
-from functions.errors import ApiError, StoreFailed
 from functions.recorder.verdicts import terminal_of
-from functions.telemetry import Metrics
+from functions.runtime.errors import ApiError, StoreFailed
+from functions.runtime.telemetry import Metrics
 from tests.unit.recorder.conftest import START, TOPICS
 
 

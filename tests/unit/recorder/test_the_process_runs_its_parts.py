@@ -11,13 +11,13 @@ from events.codecs.kafka_codec import to_record
 from events.event import Event
 from events.names import State, Topics
 from events.timestamps import to_rfc3339
-from functions.adapters.clock import SystemClock
-from functions.adapters.memory import MemoryBlobs, MemoryLog
-from functions.adapters.sql_store import SqlStore
-from functions.errors import StartupFailed
-from functions.lifecycle import STUCK_S, Parts, StopFlag
 from functions.recorder.main import RecorderProcess
-from functions.settings import ProbeSettings, Settings, StoreSettings
+from functions.runtime.clock import SystemClock
+from functions.runtime.errors import StartupFailed
+from functions.runtime.settings import ProbeSettings, Settings, StoreSettings
+from functions.runtime.shutdown import STUCK_S, Parts, StopFlag
+from functions.sql.sql_store import SqlStore
+from functions.testing.memory_broker import MemoryBlobs, MemoryLog
 from functions.worker.starting import listening
 
 TOPICS = Topics()

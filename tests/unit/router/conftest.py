@@ -10,12 +10,12 @@ from events import names
 from events.event import Event
 from events.names import Topics
 from events.timestamps import to_rfc3339
-from functions.adapters.clock import FakeClock
-from functions.adapters.memory import MemoryBlobs, MemoryLog
 from functions.router.handler import RouterPolicy
 from functions.router.publishing import Publisher
 from functions.router.routing import Router, RouterParts
-from functions.telemetry import Metrics
+from functions.runtime.clock import FakeClock
+from functions.runtime.telemetry import Metrics
+from functions.testing.memory_broker import MemoryBlobs, MemoryLog
 from router_model.catalogue.loader import load_catalogue, with_demo_fleet
 from router_model.catalogue.model import Catalogue
 from router_model.classifier.base import KeywordClassifier

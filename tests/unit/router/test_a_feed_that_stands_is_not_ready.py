@@ -4,13 +4,13 @@ import threading
 from typing import Any
 
 from events.event import PartitionId, Record
-from functions.adapters.memory import MemoryLog
-from functions.lifecycle import StopFlag
-from functions.ports import Commit
+from functions.ports.kafka import Commit
 from functions.router import feeding
 from functions.router.feeding import watched_feed
-from functions.settings import BrokerSettings, Settings
-from functions.telemetry import Metrics
+from functions.runtime.settings import BrokerSettings, Settings
+from functions.runtime.shutdown import StopFlag
+from functions.runtime.telemetry import Metrics
+from functions.testing.memory_broker import MemoryLog
 
 
 def eventually(condition: Any) -> None:

@@ -9,13 +9,13 @@ import pytest
 from events import names as types
 from events.codecs.kafka_codec import to_record
 from events.event import Event, Record
-from functions.adapters.clock import FakeClock
-from functions.lifecycle import StopFlag
 from functions.router.app import create_app
 from functions.router.log_binding import LogBinding
 from functions.router.pumping import Pump, PumpLimits
 from functions.router.retrying import verdict
 from functions.router.source import RouterAddress, Source
+from functions.runtime.clock import FakeClock
+from functions.runtime.shutdown import StopFlag
 
 Make = Callable[..., Event]
 Rows = list[tuple[str, bytes | None, tuple[tuple[str, bytes], ...], bytes | None, int]]

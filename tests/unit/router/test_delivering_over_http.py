@@ -9,13 +9,13 @@ import pytest
 from events.codecs.kafka_codec import to_record
 from events.event import Event, Record
 from events.names import Topics
-from functions.adapters.clock import FakeClock
-from functions.adapters.memory import MemoryLog
-from functions.errors import AppendFailed
 from functions.router.publishing import Publisher
 from functions.router.refusing import ReplyPolicy
 from functions.router.source import NotTaken, RouterAddress, Source
-from functions.telemetry import Metrics
+from functions.runtime.clock import FakeClock
+from functions.runtime.errors import AppendFailed
+from functions.runtime.telemetry import Metrics
+from functions.testing.memory_broker import MemoryLog
 
 
 class Stub(ThreadingHTTPServer):

@@ -10,8 +10,8 @@ from events.codecs.kafka_codec import outgoing_record
 from events.event import Record
 from events.names import ReplicaState, Topics
 from events.payloads import ServerInfo, StatusData
-from functions.adapters.memory import MemoryLog
-from functions.registry_tail import RegistryFold, RegistryTail
+from functions.runtime.registry_consumer import RegistryFold, RegistryTail
+from functions.testing.memory_broker import MemoryLog
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 TOPICS = Topics()
@@ -106,7 +106,7 @@ def test_a_tail_catches_up_and_follows(log: MemoryLog) -> None:
 def test_a_tail_opens_again_after_a_failure(
     log: MemoryLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("functions.registry_tail.RETRY_S", 0.01)
+    monkeypatch.setattr("functions.runtime.registry_consumer.RETRY_S", 0.01)
     opened = []
     original = log.tail
 

@@ -5,11 +5,11 @@ import logging
 import pytest
 
 from events.names import Operation, Topics
-from functions import wiring
-from functions.errors import StartupFailed
+from functions import factories
 from functions.router.wiring import policy_of
-from functions.settings import RouterSettings, Settings, load_settings
-from functions.telemetry import Metrics
+from functions.runtime.errors import StartupFailed
+from functions.runtime.settings import RouterSettings, Settings, load_settings
+from functions.runtime.telemetry import Metrics
 from router_model.classifier.base import KeywordClassifier
 from router_model.classifier.features import PromptFeatures
 from router_model.classifier.weights import LINEAR, MANIFEST, NETWORK
@@ -31,7 +31,7 @@ def settings(classifier: str, weights: object) -> Settings:
     ],
 )
 def test_the_classifier_that_is_asked_for_decides(tiny, tmp_path, name, reason) -> None:
-    found = wiring.load_classifier(settings(name, tiny.write(tmp_path)), on_fallback=pytest.fail)
+    found = factories.load_classifier(settings(name, tiny.write(tmp_path)), on_fallback=pytest.fail)
     assert found.classify(ASKED).reason == reason
 
 
@@ -39,7 +39,7 @@ def test_an_unknown_classifier_is_no_start(tmp_path) -> None:
     with pytest.raises(
         StartupFailed, match="'bert'; there are: keyword, linear, transformer, hybrid"
     ):
-        wiring.load_classifier(settings("bert", tmp_path))
+        factories.load_classifier(settings("bert", tmp_path))
 
 
 def test_names_come_from_the_environment(tiny, tmp_path) -> None:
@@ -47,14 +47,14 @@ def test_names_come_from_the_environment(tiny, tmp_path) -> None:
         "PICKSPIN_ROUTER_CLASSIFIER": "linear",
         "PICKSPIN_ROUTER_WEIGHTS": str(tiny.write(tmp_path)),
     }
-    assert wiring.load_classifier(load_settings(environ)).classify(ASKED).reason == "linear"
+    assert factories.load_classifier(load_settings(environ)).classify(ASKED).reason == "linear"
 
 
 def test_a_directory_may_be_under_home(tiny, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "mine").mkdir()
     tiny.write(tmp_path / "mine")
-    found = wiring.load_classifier(settings("linear", "~/mine"), on_fallback=pytest.fail)
+    found = factories.load_classifier(settings("linear", "~/mine"), on_fallback=pytest.fail)
     assert found.classify(ASKED).reason == "linear"
 
 
@@ -108,5 +108,5 @@ def test_usable_weights_are_no_fallback(tiny, tmp_path, caplog) -> None:
 
 def test_linear_starts_without_a_network(tiny, tmp_path) -> None:
     remove_the_network(tiny.write(tmp_path))
-    found = wiring.load_classifier(settings("linear", tmp_path), on_fallback=pytest.fail)
+    found = factories.load_classifier(settings("linear", tmp_path), on_fallback=pytest.fail)
     assert found.classify(ASKED).reason == "linear"

@@ -12,12 +12,12 @@ from events.builders import parse_terminal
 from events.codecs.kafka_codec import from_record, to_record
 from events.event import Event, PartitionId, Record
 from events.request_identity import request_id_of
-from functions.adapters.clock import FakeClock
-from functions.errors import AppendFailed
-from functions.lifecycle import StopFlag
 from functions.router.log_binding import LogBinding
 from functions.router.pumping import Pump, PumpLimits
 from functions.router.routing import Router
+from functions.runtime.clock import FakeClock
+from functions.runtime.errors import AppendFailed
+from functions.runtime.shutdown import StopFlag
 from tests.unit.router.test_both_bindings_agree import FlaskSource
 
 Make = Callable[..., Event]

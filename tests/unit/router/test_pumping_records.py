@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 
 from events.event import PartitionId, Record
-from functions.adapters.clock import FakeClock
-from functions.adapters.memory import MemoryLog
-from functions.lifecycle import StopFlag
 from functions.router import pumping
 from functions.router.patience import Patience
 from functions.router.pumping import PROBE_S, Pump, PumpLimits
 from functions.router.retrying import LONGEST_DELAY_S, delay_s
+from functions.runtime.clock import FakeClock
+from functions.runtime.shutdown import StopFlag
+from functions.testing.memory_broker import MemoryLog
 
 TOPIC, GROUP = "in", "g"
 

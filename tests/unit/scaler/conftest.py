@@ -13,20 +13,20 @@ from events.codecs.kafka_codec import from_record
 from events.event import Record
 from events.names import ReplicaState, Topics
 from events.parsers import StatusData, parse_status
-from functions import registry_tail
-from functions.adapters.clock import FakeClock, SystemClock
-from functions.adapters.memory import MemoryLog
-from functions.lifecycle import StopFlag
-from functions.ports import Commit
+from functions.autoscaling.status_producer import StatusTeller
+from functions.ports.kafka import Commit
+from functions.runtime import registry_consumer
+from functions.runtime.clock import FakeClock, SystemClock
+from functions.runtime.settings import ScalerSettings, Settings, SpinSettings
+from functions.runtime.shutdown import StopFlag
+from functions.runtime.telemetry import ScalerMetrics
 from functions.scaler import electing
 from functions.scaler import externalscaler_pb2 as pb
 from functions.scaler.board import Board
 from functions.scaler.main import ScalerProcess
 from functions.scaler.reporting import Reporter
 from functions.scaler.watching import Watcher, WatcherParts
-from functions.settings import ScalerSettings, Settings, SpinSettings
-from functions.spin.telling import StatusTeller
-from functions.telemetry import ScalerMetrics
+from functions.testing.memory_broker import MemoryLog
 from router_model.catalogue.model import Catalogue, Model, Service
 from router_model.service_registry import SCALER, Registry, ReplicaStatus
 
@@ -76,7 +76,7 @@ async def until(condition: Callable[[], bool]) -> None:
 def _short_polls(monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads that wait for records look up at once when the process ends."""
     monkeypatch.setattr(electing, "POLL_S", 0.01)
-    monkeypatch.setattr(registry_tail, "POLL_S", 0.01)
+    monkeypatch.setattr(registry_consumer, "POLL_S", 0.01)
 
 
 @dataclass

@@ -10,7 +10,7 @@ import httpx
 import msgspec
 import pytest
 
-from functions.adapters.memory import MemoryOffsetReader
+from functions.testing.memory_broker import MemoryOffsetReader
 from tests.unit.scaler.conftest import (
     PATIENCE_S,
     Keda,

@@ -6,10 +6,10 @@ import pytest
 
 from events.event import Record
 from events.names import ReplicaState
-from functions.adapters.memory import MemoryOffsetReader
-from functions.ports import Numbers
+from functions.ports.kafka import Numbers
+from functions.runtime.settings import ScalerSettings, SpinSettings
 from functions.scaler.pacing import Took, pause_s
-from functions.settings import ScalerSettings, SpinSettings
+from functions.testing.memory_broker import MemoryOffsetReader
 from tests.unit.scaler.conftest import (
     TOPICS,
     Watch,

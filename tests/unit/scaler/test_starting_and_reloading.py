@@ -9,14 +9,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from functions.adapters.clock import FakeClock, SystemClock
-from functions.adapters.memory import MemoryLog
-from functions.errors import StartupFailed
-from functions.lifecycle import StopFlag
+from functions.factories import load_catalogue
+from functions.runtime.clock import FakeClock, SystemClock
+from functions.runtime.errors import StartupFailed
+from functions.runtime.settings import Settings
+from functions.runtime.shutdown import StopFlag
 from functions.scaler.catalogue_file import CatalogueFile, content_of
 from functions.scaler.main import ScalerProcess
-from functions.settings import Settings
-from functions.wiring import load_catalogue
+from functions.testing.memory_broker import MemoryLog
 from tests.unit.scaler.conftest import QUICK, catalogue_of
 
 TEXT = """

@@ -5,7 +5,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functions.spin.algorithm import (
+from functions.autoscaling.algorithm1 import (
     Decision,
     Reason,
     Snapshot,

@@ -5,10 +5,10 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functions.spin.algorithm import Reason, Terms
-from functions.spin.asking import Asking
-from functions.spin.scaling import Reading, Scaling
-from functions.spin.window import RateWindow
+from functions.autoscaling.algorithm1 import Reason, Terms
+from functions.autoscaling.desired_replicas import Asking
+from functions.autoscaling.rate_window import RateWindow
+from functions.autoscaling.scaling_state import Reading, Scaling
 
 TOLERANCE = 0.1
 """Kubernetes' default of --horizontal-pod-autoscaler-tolerance."""

@@ -7,9 +7,9 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from functions.spin.algorithm import Terms
-from functions.spin.scaling import Reading, Scaling
-from functions.spin.window import RateWindow
+from functions.autoscaling.algorithm1 import Terms
+from functions.autoscaling.rate_window import RateWindow
+from functions.autoscaling.scaling_state import Reading, Scaling
 
 TAU_S = 20.0
 TERMS = Terms(

@@ -2,7 +2,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from functions.spin.habits import HOURS_A_WEEK, HabitTerms, hour_of, is_expected
+from functions.autoscaling.weekly_pattern import HOURS_A_WEEK, HabitTerms, hour_of, is_expected
 
 NOW = datetime(2026, 11, 20, 9, 50, tzinfo=UTC)
 HOUR = hour_of(NOW)

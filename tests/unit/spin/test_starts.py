@@ -3,7 +3,7 @@
 import pytest
 
 from events.names import BreakerState
-from functions.spin.starts import MOST_S, StartRule, start_delay_s
+from functions.autoscaling.start_policy import MOST_S, StartRule, start_delay_s
 
 RULE = StartRule(most=3, hold_s=30.0)
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functions.spin.window import BUCKETS, RateWindow
+from functions.autoscaling.rate_window import BUCKETS, RateWindow
 
 steps = st.lists(st.tuples(st.floats(0, 400), st.integers(0, 50)), max_size=80)
 

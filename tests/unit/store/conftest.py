@@ -11,9 +11,9 @@ from events.event import Record
 from events.names import State
 from events.payloads import CancelData, PickspinData, ProgressData
 from events.requests import Origin
-from functions.adapters.clock import FakeClock
-from functions.adapters.sql_store import SqlStore
-from functions.store import Change, RequestRow
+from functions.ports.store import Change, RequestRow
+from functions.runtime.clock import FakeClock
+from functions.sql.sql_store import SqlStore
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -3,10 +3,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import delete, insert
 
-from functions.adapters.sql_database import Database
-from functions.adapters.sql_history import SqlHistory
-from functions.adapters.sql_schema import requests
-from functions.spin.habits import hour_of
+from functions.autoscaling.weekly_pattern import hour_of
+from functions.sql.database import Database
+from functions.sql.hourly_arrivals import SqlHistory
+from functions.sql.tables import requests
 
 NOW = datetime(2026, 11, 20, 9, 50, tzinfo=UTC)
 HOUR = hour_of(NOW)

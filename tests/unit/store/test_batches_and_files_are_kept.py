@@ -1,8 +1,8 @@
 from dataclasses import replace
 
 from events.names import State
-from functions.paging import Page
-from functions.store import BatchRow, FileRow
+from functions.ports.paging import Page
+from functions.ports.store import BatchRow, FileRow
 
 
 def batch(clock, **fields):

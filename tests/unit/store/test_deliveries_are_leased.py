@@ -1,7 +1,7 @@
 from dataclasses import replace
 from datetime import timedelta
 
-from functions.store import CallbackTarget, Delivery
+from functions.ports.store import CallbackTarget, Delivery
 
 
 def delivery(number, clock, target="t1"):

@@ -4,8 +4,8 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import create_engine, inspect, text
 
-from functions.adapters.sql_store import SqlStore
-from functions.store import MAX_RESULT_BYTES, FeedbackRow, FinishedQuery
+from functions.ports.store import MAX_RESULT_BYTES, FeedbackRow, FinishedQuery
+from functions.sql.sql_store import SqlStore
 
 EVERYTHING = FinishedQuery()
 

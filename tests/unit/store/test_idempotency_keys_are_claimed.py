@@ -6,9 +6,9 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import insert
 
-from functions.adapters.sql_recording import Recording
-from functions.adapters.sql_schema import idempotency_keys
-from functions.store import BatchRow, CallbackTarget, Claim, FileRow, KeyUse
+from functions.ports.store import BatchRow, CallbackTarget, Claim, FileRow, KeyUse
+from functions.sql.request_writer import Recording
+from functions.sql.tables import idempotency_keys
 
 AT_ONCE = 20
 

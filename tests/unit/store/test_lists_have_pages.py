@@ -6,9 +6,9 @@ import pytest
 from sqlalchemy import create_engine, inspect, text
 
 from events.names import State
-from functions.adapters.sql_store import SqlStore
-from functions.paging import CursorUnknown, Page
-from functions.store import BatchRow, CallbackTarget, FileRow
+from functions.ports.paging import CursorUnknown, Page
+from functions.ports.store import BatchRow, CallbackTarget, FileRow
+from functions.sql.sql_store import SqlStore
 
 
 def add_file(store, clock, name, purpose="batch", tenant="one"):

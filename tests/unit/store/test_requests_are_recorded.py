@@ -3,7 +3,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from events.names import State
-from functions.paging import Page
+from functions.ports.paging import Page
 
 
 def test_a_request_is_accepted_once(store, facts):

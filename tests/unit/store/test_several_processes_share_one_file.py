@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import create_engine, text
 
-from functions.adapters.clock import SystemClock
-from functions.adapters.sql_store import SqlStore
-from functions.errors import StartupFailed
+from functions.runtime.clock import SystemClock
+from functions.runtime.errors import StartupFailed
+from functions.sql.sql_store import SqlStore
 from tests.unit.store.conftest import POSTGRES, emptied
 
 WRITER = """

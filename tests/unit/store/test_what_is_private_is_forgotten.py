@@ -2,7 +2,7 @@ import json
 from datetime import timedelta
 
 from events.names import State
-from functions.adapters.sql_requests import UNSTORED_KEEP
+from functions.sql.requests import UNSTORED_KEEP
 
 
 def test_a_forgotten_request_leaves_nothing_to_read(store, facts, clock):

@@ -6,7 +6,7 @@ from benchmarks.table3.pool import load_pool
 from benchmarks.table3.questions import Arrival, arrivals, lengths
 from benchmarks.table3.simulated import Speed, as_recorded
 from benchmarks.table3.strategies import RANDOM, alone, strategies
-from functions.backends.fake_answers import read_body
+from functions.backends.simulated.answers import read_body
 from router_model.replay.outcome_dataset import OutcomeRow
 
 POOL = load_pool()

@@ -21,10 +21,10 @@ from events.names import CHUNK, COMPLETED, CORRELATION_ID, FAILED, REQUEST, Topi
 from events.payloads import CancelData
 from events.requests import parse_request
 from events.timestamps import to_rfc3339
-from functions.adapters.clock import SystemClock
-from functions.adapters.memory import MemoryBlobs, MemoryLog
-from functions.backends import fake_model
-from functions.settings import BrokerSettings, Settings, WorkerSettings
+from functions.backends.simulated import server
+from functions.runtime.clock import SystemClock
+from functions.runtime.settings import BrokerSettings, Settings, WorkerSettings
+from functions.testing.memory_broker import MemoryBlobs, MemoryLog
 from functions.worker import control
 from functions.worker.lifecycle import Worker
 from functions.worker.main import Surroundings, build_worker
@@ -203,8 +203,8 @@ def stand(tmp_path: Path) -> Any:
     ) -> AsyncIterator[Stand]:
         history = tmp_path / "history.jsonl"
         port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        parsed = fake_model.parse_flags(["--history", str(history), "--tokens", "4", *flags])
-        serving = asyncio.create_task(fake_model.serve(parsed, on_ready=port.set_result))
+        parsed = server.parse_flags(["--history", str(history), "--tokens", "4", *flags])
+        serving = asyncio.create_task(server.serve(parsed, on_ready=port.set_result))
         settings = Settings(
             worker=WorkerSettings(service=SLUG, **({"drain_s": 2.0} | worker)),
             broker=BrokerSettings(inline_bytes=64 * 1024),

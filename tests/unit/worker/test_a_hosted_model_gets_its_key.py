@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from events.names import COMPLETED, ReplicaState, Topics
-from functions.adapters.clock import SystemClock
-from functions.environment import key_of_environment, server_environ
-from functions.errors import StartupFailed
-from functions.settings import Settings, WorkerSettings
+from functions.runtime.clock import SystemClock
+from functions.runtime.errors import StartupFailed
+from functions.runtime.process_environment import key_of_environment, server_environ
+from functions.runtime.settings import Settings, WorkerSettings
 from functions.worker.generate import open_http
 from functions.worker.main import Surroundings, build_worker
 from router_model.catalogue.model import Backend, Catalogue, Model, Service, Weights

@@ -13,10 +13,10 @@ import pytest
 
 from events.codecs import kafka_codec
 from events.names import ReplicaState, Topics
-from functions.adapters.clock import SystemClock
-from functions.adapters.memory import MemoryBlobs, MemoryLog
-from functions.errors import StartupFailed
-from functions.settings import Settings, WorkerSettings
+from functions.runtime.clock import SystemClock
+from functions.runtime.errors import StartupFailed
+from functions.runtime.settings import Settings, WorkerSettings
+from functions.testing.memory_broker import MemoryBlobs, MemoryLog
 from functions.worker.lifecycle import Worker, expected_cold_start_s, remember_cold_start
 from functions.worker.main import Surroundings, build_worker, find_service, own_catalogue
 from router_model.catalogue.model import Backend, Catalogue, Model, Service

@@ -6,7 +6,7 @@ import contextlib
 import httpx
 import pytest
 
-from functions.backends.table import TABLE
+from functions.backends.backend_kinds import TABLE
 from functions.worker.failures import CallFailed
 from functions.worker.model_server import ModelServer
 from functions.worker.sleeping import Dozing

@@ -14,7 +14,7 @@ from events.event import Event
 from events.names import COMPLETED, FAILED, BreakerState, ReplicaState, Topics
 from events.payloads import CascadePlace, CascadeState
 from events.requests import parse_request
-from functions.errors import ApiError
+from functions.runtime.errors import ApiError
 from functions.worker.cascading import failed_step
 from router_model.catalogue.model import Backend, Catalogue, Model, Service, Weights
 

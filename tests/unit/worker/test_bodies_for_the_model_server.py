@@ -8,8 +8,8 @@ import pytest
 from events.event import Event
 from events.names import Operation
 from events.requests import RoutedRequest
-from functions.backends.table import TABLE
-from functions.errors import ApiError
+from functions.backends.backend_kinds import TABLE
+from functions.runtime.errors import ApiError
 from functions.worker.calls import call_of, check_dimensions, reply_id
 from router_model.catalogue.model import Backend, BackendKind, Model, Service
 

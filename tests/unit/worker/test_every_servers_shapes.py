@@ -18,7 +18,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from pydantic import BaseModel
 
 from events.names import Operation
-from functions.errors import ApiError
+from functions.runtime.errors import ApiError
 from functions.worker.breaker import BreakerRule
 from functions.worker.call_health import CallHealth
 from functions.worker.calls import Call

@@ -9,9 +9,9 @@ import pytest
 from events.dead_letters import REASON_HEADER
 from events.event import Record
 from events.names import Topics
-from functions.adapters.memory import MemoryBlobs
-from functions.errors import AppendFailed
-from functions.settings import BrokerSettings
+from functions.runtime.errors import AppendFailed
+from functions.runtime.settings import BrokerSettings
+from functions.testing.memory_broker import MemoryBlobs
 from functions.worker import lifecycle, status
 from functions.worker.missing import MissingJobs
 from functions.worker.publishing import REPLY_TRIES

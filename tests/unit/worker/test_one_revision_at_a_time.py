@@ -14,7 +14,7 @@ from events import builders
 from events.codecs import kafka_codec
 from events.names import ReplicaState, Topics
 from events.payloads import RevisionData
-from functions.errors import StartupFailed
+from functions.runtime.errors import StartupFailed
 from functions.worker.control import ControlTail
 from functions.worker.model_server import ModelServer
 

@@ -7,9 +7,9 @@ import httpx
 import pytest
 from prometheus_client import CollectorRegistry
 
-from functions import probes
-from functions.errors import StartupFailed
-from functions.probes import ProbeServer
+from functions.runtime import probe_server
+from functions.runtime.errors import StartupFailed
+from functions.runtime.probe_server import ProbeServer
 from functions.worker.starting import listening
 
 
@@ -67,8 +67,8 @@ def test_a_ready_that_waits_is_answered_when_it_becomes_so() -> None:
 def test_a_ready_that_waits_in_vain_says_so_before_the_probe_gives_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert probes._HOLD_S < 1.0
-    monkeypatch.setattr(probes, "_HOLD_S", 0.05)
+    assert probe_server._HOLD_S < 1.0
+    monkeypatch.setattr(probe_server, "_HOLD_S", 0.05)
 
     async def check(_process: Process, http: httpx.AsyncClient) -> None:
         assert (await http.get("/ready/wait")).status_code == 503

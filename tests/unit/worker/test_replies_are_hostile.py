@@ -11,7 +11,7 @@ from openai.types import Completion, CreateEmbeddingResponse
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from events.names import Operation
-from functions.errors import ApiError
+from functions.runtime.errors import ApiError
 from functions.worker import failures, replies
 from functions.worker.assembling import Assembler
 from functions.worker.failures import BadReply, CallFailed, NotNow

@@ -11,7 +11,7 @@ import pytest
 
 from events import ids
 from events.names import COMPLETED, DATA_HASH, DATA_REF, GENERATION, PROGRESS, SEQUENCE, Topics
-from functions.settings import BrokerSettings
+from functions.runtime.settings import BrokerSettings
 
 TOPICS = Topics()
 

@@ -11,8 +11,8 @@ import pytest
 
 from events.event import Record
 from events.names import CANCEL, COMPLETED, FAILED, Topics
-from functions.adapters.memory import MemoryLog
-from functions.errors import AppendFailed
+from functions.runtime.errors import AppendFailed
+from functions.testing.memory_broker import MemoryLog
 
 TOPICS = Topics()
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from events.names import Operation
-from functions.errors import ApiError
+from functions.runtime.errors import ApiError
 from functions.worker.assembling import Assembler
 from functions.worker.failures import BadReply, CallFailed
 from functions.worker.replies import Shape

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from events.names import BreakerState
-from functions.errors import ApiError
+from functions.runtime.errors import ApiError
 from functions.worker.breaker import Breaker, BreakerRule, Ended, failed_share
 from functions.worker.call_health import CallHealth, fails
 from functions.worker.failures import BadReply, CallFailed, NotNow

@@ -19,10 +19,10 @@ from events.event import Event, Record
 from events.names import Topics
 from events.payloads import CascadePlace, CascadeState, CascadeUsed
 from events.requests import parse_request
-from functions import wiring
-from functions.adapters.clock import SystemClock
-from functions.adapters.memory import MemoryBlobs, MemoryLog
-from functions.settings import Settings, WorkerSettings
+from functions import factories
+from functions.runtime.clock import SystemClock
+from functions.runtime.settings import Settings, WorkerSettings
+from functions.testing.memory_broker import MemoryBlobs, MemoryLog
 from functions.worker.main import Surroundings, build_worker
 
 SERVICE = "smollm2-135m-instruct"
@@ -40,7 +40,7 @@ def test_smollm2_streams_an_answer_through_a_worker(
                 log=found.log, blobs=MemoryBlobs(), clock=SystemClock(), data_dir=tmp_path
             )
             settings = Settings(worker=WorkerSettings(service=SERVICE))
-            worker = await build_worker(settings, wiring.load_catalogue(settings), surroundings)
+            worker = await build_worker(settings, factories.load_catalogue(settings), surroundings)
             running = asyncio.create_task(worker.run())
             await wait_until(worker.is_ready, 30.0)
             body = {

@@ -5,7 +5,7 @@ import asyncio
 import httpx
 import pytest
 
-from functions.backends.table import TABLE
+from functions.backends.backend_kinds import TABLE
 from functions.worker.model_server import ModelServer
 
 VLLM = """\

@@ -1,1 +1,0 @@
-"""Adapters: the only modules that touch Kafka, disks, databases, sockets and processes."""

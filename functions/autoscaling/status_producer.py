@@ -1,0 +1,70 @@
+"""What the scaler tells the status topic about each service: at once on a change, and again every two seconds."""
+
+import zlib
+from typing import Final
+
+from events.builders import status as status_event
+from events.codecs.kafka_codec import outgoing_record
+from events.event import Outgoing
+from events.names import ReplicaState, Topics
+from events.payloads import StatusData
+from functions.ports.kafka import Clock, RecordAppender
+
+REPEAT_S: Final = 2.0
+"""An entry older than 10 s counts as gone."""
+LAG_REPEAT_S: Final = 0.5
+"""Changes of lag and ETA alone go out at most this often."""
+
+
+class StatusTeller:
+    """Publishes status events; an append that fails is repeated by the next round, so its outcome is not awaited."""
+
+    def __init__(self, appender: RecordAppender, topics: Topics, clock: Clock) -> None:
+        self._appender, self._topics, self._clock = appender, topics, clock
+        self._told: dict[str, tuple[StatusData, float]] = {}
+
+    def tell(self, status: StatusData) -> None:
+        """Publishes the scaler's status of a service when it is new enough to matter."""
+        now_s = self._clock.monotonic_s()
+        known = self._told.get(status.service)
+        if known is not None and now_s - known[1] < _pause_s(known[0], status):
+            return
+        # Many services that are first told together would be repeated together for ever: the first repeats are spread.
+        early_s = REPEAT_S * _share(status.service) if known is None else 0.0
+        self._told[status.service] = (status, now_s - early_s)
+        self._publish(status)
+
+    def tell_gone(self, slug: str, replica: str) -> None:
+        """Takes the replica of an ended process out of every registry, however it ended."""
+        self._publish(
+            StatusData(
+                service=slug, replica=replica, state=ReplicaState.STOPPED, at=self._clock.now()
+            )
+        )
+
+    def close(self, timeout_s: float) -> None:
+        """Flushes what was told."""
+        self._appender.close(timeout_s)
+
+    def _publish(self, status: StatusData) -> None:
+        outgoing = Outgoing(
+            topic=self._topics.status,
+            key=f"{status.service}/{status.replica}",
+            event=status_event(status),
+        )
+        self._appender.append(outgoing_record(outgoing))
+
+
+def _share(slug: str) -> float:
+    """A number in [0, 1) that is always the same for a service and spreads services evenly."""
+    return (zlib.crc32(slug.encode()) % 1000) / 1000
+
+
+def _pause_s(told: StatusData, status: StatusData) -> float:
+    if _essence(told) != _essence(status):
+        return 0.0
+    return LAG_REPEAT_S if told.lag != status.lag else REPEAT_S
+
+
+def _essence(status: StatusData) -> tuple[object, ...]:
+    return status.state, status.desired, status.replicas, status.message, status.breaker

@@ -1,0 +1,1 @@
+"""A simulated model server: its answers say that they are simulated."""

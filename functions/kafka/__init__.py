@@ -1,0 +1,1 @@
+"""Adapters to Kafka: librdkafka carries the records, kafka-python administers (ADR 0016)."""

@@ -1,0 +1,1 @@
+"""The embedded broker: librdkafka's mock cluster, and the doorbell that wakes its readers."""

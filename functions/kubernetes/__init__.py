@@ -1,0 +1,1 @@
+"""The Kubernetes API: its client, informers, a work queue and leader election."""

@@ -1,0 +1,1 @@
+"""What every process runs on: settings, errors, logs and metrics, shutdown, probes, offsets."""

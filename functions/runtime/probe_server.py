@@ -1,0 +1,160 @@
+"""/ready, /live and /metrics of processes that serve nothing else over HTTP: answered on their own event loop, so that
+they tell the truth.
+"""
+
+import asyncio
+import contextlib
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from typing import Any, Final
+
+from prometheus_client import CollectorRegistry, generate_latest
+
+from functions.runtime.errors import StartupFailed
+from functions.runtime.settings import ProbeSettings
+
+_READ_S: Final = 5.0
+_HOLD_S: Final = 0.8
+"""Less than the second that a probe waits by default."""
+_LOOK_S: Final = 0.02
+_MAX_HEAD: Final = 16 * 1024
+
+
+class ProbeServer:
+    """Answers GET only. `/ready/wait` is held for a moment until it is so: Kubernetes asks once a second at most, and
+    would otherwise learn of a start that takes one second after two.
+
+    Args:
+        is_ready: a request can be served now.
+        is_live: nothing is wrong that a restart would cure.
+    """
+
+    def __init__(
+        self,
+        *,
+        is_ready: Callable[[], bool],
+        is_live: Callable[[], bool],
+        registry: CollectorRegistry,
+    ) -> None:
+        self._is_ready = is_ready
+        self._is_live = is_live
+        self._registry = registry
+        self._server: asyncio.Server | None = None
+
+    async def start(self, host: str, port: int, listener: socket.socket | None = None) -> int:
+        """Listens and returns the port (`port` 0: one that the system chose); with a `listener`, on that one."""
+        where: dict[str, Any] = (
+            {"host": host, "port": port} if listener is None else {"sock": listener}
+        )
+        self._server = await asyncio.start_server(self._serve, limit=_MAX_HEAD, **where)
+        bound: int = self._server.sockets[0].getsockname()[1]
+        return bound
+
+    async def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(
+            OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError
+        ):
+            async with asyncio.timeout(_READ_S):
+                head = await reader.readuntil(b"\r\n\r\n")
+                method, _, rest = head.partition(b" ")
+                path = rest.partition(b" ")[0].partition(b"?")[0]
+                if path == b"/ready/wait":
+                    await self._hold()
+                    path = b"/ready"
+                status, kind, body = self.answer(method, path)
+                writer.write(
+                    f"HTTP/1.1 {status}\r\ncontent-type: {kind}\r\n"
+                    f"content-length: {len(body)}\r\nconnection: close\r\n\r\n".encode()
+                    + body
+                )
+                await writer.drain()
+        writer.close()
+
+    async def _hold(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_HOLD_S):
+                while not self._is_ready():  # noqa: ASYNC110 - what makes it so is spread over three threads
+                    await asyncio.sleep(_LOOK_S)
+
+    def answer(self, method: bytes, path: bytes) -> tuple[str, str, bytes]:
+        """Status line, content type and body of one probe."""
+        if method != b"GET":
+            return "405 Method Not Allowed", "text/plain", b"GET only\n"
+        if path == b"/metrics":
+            return "200 OK", "text/plain; version=0.0.4", generate_latest(self._registry)
+        path = {b"/readyz": b"/ready", b"/healthz": b"/live"}.get(path, path)
+        if path not in {b"/ready", b"/live"}:
+            return "404 Not Found", "text/plain", b"/ready, /ready/wait, /live or /metrics\n"
+        is_fine = self._is_ready() if path == b"/ready" else self._is_live()
+        return (
+            ("200 OK", "text/plain", b"ok\n")
+            if is_fine
+            else ("503 Service Unavailable", "text/plain", b"not now\n")
+        )
+
+
+class _Apart:
+    """A `ProbeServer` on a thread and an event loop of its own."""
+
+    def __init__(self, server: ProbeServer, host: str, port: int) -> None:
+        self._server, self._host, self._port = server, host, port
+        self._loop = asyncio.new_event_loop()
+        self._ending = asyncio.Event()
+        self._opened: Future[int] = Future()
+        self._thread = threading.Thread(target=self._run, name="probes", daemon=True)
+
+    def open(self) -> int:
+        """Starts; the port."""
+        self._thread.start()
+        try:
+            return self._opened.result()
+        except OSError as error:
+            self._thread.join()
+            where = f"{self._host}:{self._port}"
+            raise StartupFailed(
+                f"PICKSPIN_PROBES_PORT: cannot listen on {where}: {error}"
+            ) from error
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._ending.set)
+        self._thread.join()
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._serve())
+
+    async def _serve(self) -> None:
+        try:
+            port = await self._server.start(self._host, self._port)
+        except OSError as error:
+            self._opened.set_exception(error)
+            return
+        self._opened.set_result(port)
+        await self._ending.wait()
+        await self._server.close()
+
+
+@contextlib.contextmanager
+def probed(server: ProbeServer, settings: ProbeSettings) -> Iterator[int | None]:
+    """While inside, `server` answers from a thread of its own: for processes that have no event loop for it.
+
+    Gives the port; None: the settings want no probes.
+
+    Raises:
+        StartupFailed: the port is taken.
+    """
+    if settings.port is None:
+        yield None
+        return
+    apart = _Apart(server, settings.host, settings.port)
+    port = apart.open()
+    try:
+        yield port
+    finally:
+        apart.close()

@@ -1,0 +1,1 @@
+"""The store on SQLAlchemy: SQLite by default, PostgreSQL by URL."""

@@ -11,7 +11,7 @@ import msgspec
 
 from events import limits
 from events.openai.refused_fields import REFUSED_FIELDS, REFUSED_TEMPLATE_ARGUMENTS
-from functions.ingress.responses_kept import MAX_REFERENCES
+from functions.ingress.stored_responses import MAX_REFERENCES
 from functions.runtime import settings as module
 from functions.runtime.errors import CODES
 from functions.runtime.settings import SECRETS, SHORT_NAMES, Settings, is_group

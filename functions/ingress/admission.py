@@ -8,7 +8,7 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from functions.ingress.shares import may_take
+from functions.ingress.tenant_shares import may_take
 from functions.runtime.errors import ApiError
 
 

@@ -5,38 +5,38 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.types import Lifespan
 
-from functions.ingress import (
+from functions.ingress.api import (
     batches,
-    event_door,
+    callbacks,
+    cloudevents,
     feedback,
     files,
     front_page,
     health,
-    inference,
     models,
+    openai,
     openapi,
     requests,
     responses,
-    targets,
 )
-from functions.ingress.cross_origin import CrossOrigin
-from functions.ingress.deps import Deps
-from functions.ingress.guarding import Guard, on_http_exception
+from functions.ingress.cors import CrossOrigin
+from functions.ingress.dependencies import Deps
+from functions.ingress.middleware import Guard, on_http_exception
 
 
 def build_app(deps: Deps, *, lifespan: Lifespan[Starlette] | None = None) -> Starlette:
     """The application over `deps`. `lifespan` starts and stops what runs beside the doors (None: nothing does)."""
     app = Starlette(
         routes=[
-            *inference.routes(deps),
+            *openai.routes(deps),
             *models.routes(deps),
             *requests.routes(deps),
             *feedback.routes(deps),
             *responses.routes(deps),
             *files.routes(deps),
             *batches.routes(deps),
-            *targets.routes(deps),
-            *event_door.routes(deps),
+            *callbacks.routes(deps),
+            *cloudevents.routes(deps),
             *front_page.routes(deps),
             *health.routes(deps),
             *openapi.routes(),

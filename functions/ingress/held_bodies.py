@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
-from functions.ingress.shares import may_take
+from functions.ingress.tenant_shares import may_take
 
 _STATE: Final = "held_body"
 

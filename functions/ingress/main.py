@@ -18,19 +18,19 @@ from starlette.applications import Starlette
 from events.names import Topics
 from functions import factories
 from functions.ingress.admission import Outstanding
+from functions.ingress.api.cloudevents import reply_topics
+from functions.ingress.api_keys import Keys
 from functions.ingress.app import build_app
-from functions.ingress.cross_origin import check_origins
-from functions.ingress.deps import Deps
-from functions.ingress.event_door import reply_topics
-from functions.ingress.http_protocol import bounded_protocol
-from functions.ingress.identity import Keys
-from functions.ingress.origins import is_loopback
-from functions.ingress.partitioning import partition_of
-from functions.ingress.probing import Check, Health
-from functions.ingress.reply_tail import ReplyTail
+from functions.ingress.background_tasks import LAST_RESORT_S, Running
+from functions.ingress.browser_origins import is_loopback
+from functions.ingress.cors import check_origins
+from functions.ingress.dependencies import Deps
+from functions.ingress.murmur2 import partition_of
+from functions.ingress.pending_requests import Waiters
+from functions.ingress.readiness import Check, Health
+from functions.ingress.reply_consumer import ReplyTail
 from functions.ingress.router_watch import RouterWatch
-from functions.ingress.running import LAST_RESORT_S, Running
-from functions.ingress.waiting import Waiters
+from functions.ingress.uvicorn_protocol import bounded_protocol
 from functions.ports.kafka import RecordLog
 from functions.runtime.clock import SystemClock
 from functions.runtime.errors import StartupFailed

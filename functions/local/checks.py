@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 from functions import factories
 from functions.callbacks.schedule import parse_schedule
-from functions.ingress.cross_origin import check_origins
-from functions.ingress.identity import Keys
+from functions.ingress.api_keys import Keys
+from functions.ingress.cors import check_origins
 from functions.runtime.errors import StartupFailed
 from functions.runtime.settings import BrokerSettings, IngressSettings, Settings
 

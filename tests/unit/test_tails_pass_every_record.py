@@ -17,9 +17,9 @@ from events.names import ReplicaState, Topics
 from events.payloads import CancelData, RevisionData, StatusData
 from events.requests import Origin
 from events.salvage import salvaged
-from functions.ingress import reply_tail
-from functions.ingress.reply_tail import ReplyTail
-from functions.ingress.waiting import Waiters
+from functions.ingress import reply_consumer
+from functions.ingress.pending_requests import Waiters
+from functions.ingress.reply_consumer import ReplyTail
 from functions.runtime import registry_consumer
 from functions.runtime.clock import FakeClock
 from functions.runtime.registry_consumer import RegistryFold
@@ -141,7 +141,7 @@ def test_a_cancel_that_nobody_thought_of_is_passed(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_reply_that_nobody_thought_of_is_passed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reply_tail, "read_reply", once(reply_tail.read_reply))
+    monkeypatch.setattr(reply_consumer, "read_reply", once(reply_consumer.read_reply))
     dropped: list[str] = []
 
     async def scenario() -> None:

@@ -22,13 +22,13 @@ from events.names import Topics
 from events.payloads import DecisionInfo, PickspinData, ProgressData
 from events.requests import InferenceRequest, parse_request
 from functions.ingress.admission import Outstanding
+from functions.ingress.api_keys import Keys
 from functions.ingress.app import build_app
-from functions.ingress.deps import Deps
-from functions.ingress.http_protocol import bounded_protocol
-from functions.ingress.identity import Keys
-from functions.ingress.probing import Health
-from functions.ingress.reply_tail import ReplyTail
-from functions.ingress.waiting import Waiters
+from functions.ingress.dependencies import Deps
+from functions.ingress.pending_requests import Waiters
+from functions.ingress.readiness import Health
+from functions.ingress.reply_consumer import ReplyTail
+from functions.ingress.uvicorn_protocol import bounded_protocol
 from functions.recorder.changes import change_of
 from functions.runtime.clock import SystemClock
 from functions.runtime.errors import ApiError

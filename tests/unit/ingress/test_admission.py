@@ -3,10 +3,10 @@
 import pytest
 
 from functions.ingress.admission import Caps, End, Load, Outstanding, admit
+from functions.ingress.api_keys import Keys
 from functions.ingress.deadlines import Preference, preference, wait_s
-from functions.ingress.identity import Keys
 from functions.ingress.main import check_exposure
-from functions.ingress.partitioning import murmur2, partition_of
+from functions.ingress.murmur2 import murmur2, partition_of
 from functions.runtime.errors import ApiError, StartupFailed
 from functions.runtime.settings import IngressSettings, Settings
 

@@ -7,7 +7,7 @@ from concurrent.futures import Future
 import pytest
 
 from events.event import PartitionId
-from functions.ingress.accepting import acknowledged
+from functions.ingress.submit import acknowledged
 from functions.runtime.errors import AppendFailed
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from events.timestamps import from_rfc3339
-from functions.ingress.identity import Keys
+from functions.ingress.api_keys import Keys
 from functions.runtime.errors import AppendFailed
 
 pytestmark = pytest.mark.anyio

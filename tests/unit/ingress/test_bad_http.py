@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from functions.ingress import http_protocol
+from functions.ingress import uvicorn_protocol
 
 pytestmark = pytest.mark.anyio
 BODY = b'{"messages":[{"role":"user","content":"hi"}]}'
@@ -216,7 +216,7 @@ async def test_a_query_of_a_megabyte_is_refused(rig: Any, live: Any) -> None:
 
 async def test_a_head_that_takes_too_long_is_cut(rig: Any, live: Any, monkeypatch: Any) -> None:
     """A connection that says nothing, or says it byte by byte, is closed."""
-    monkeypatch.setattr(http_protocol, "HEAD_S", 0.2)
+    monkeypatch.setattr(uvicorn_protocol, "HEAD_S", 0.2)
     async with live(rig) as client:
         for parts in ((), (b"P", b"O", b"S", b"T")):
             _, is_closed = await exchange(client, *parts)

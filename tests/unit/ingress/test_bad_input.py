@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from functions.ingress.identity import Keys
+from functions.ingress.api_keys import Keys
 
 pytestmark = pytest.mark.anyio
 JSON = {"content-type": "application/json"}

@@ -10,7 +10,7 @@ import pytest
 
 from events import names
 from events.timestamps import to_rfc3339
-from functions.ingress.identity import Keys
+from functions.ingress.api_keys import Keys
 
 pytestmark = pytest.mark.anyio
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from functions.ingress import feedback
-from functions.ingress.identity import Keys
+from functions.ingress.api import feedback
+from functions.ingress.api_keys import Keys
 
 pytestmark = pytest.mark.anyio
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from functions.ingress.identity import Keys
+from functions.ingress.api_keys import Keys
 
 pytestmark = pytest.mark.anyio
 LINE = b'{"custom_id":"a","method":"POST","url":"/v1/chat/completions","body":{}}\n'

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from functions.ingress.identity import Keys
+from functions.ingress.api_keys import Keys
 from functions.runtime.errors import BlobMissing
 from functions.storage.blob_directory import PIECE_BYTES, DirBlobs
 

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import insert
 
 from events import ids
-from functions.ingress.identity import Keys
+from functions.ingress.api_keys import Keys
 from functions.ports.store import KeyUse
 from functions.runtime.errors import AppendFailed
 from functions.sql.tables import idempotency_keys

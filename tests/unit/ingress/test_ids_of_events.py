@@ -7,7 +7,7 @@ from urllib.parse import quote
 import pytest
 
 from events import names
-from functions.ingress.identity import Keys
+from functions.ingress.api_keys import Keys
 
 pytestmark = pytest.mark.anyio
 A, B = {"authorization": "Bearer key-a"}, {"authorization": "Bearer key-b"}

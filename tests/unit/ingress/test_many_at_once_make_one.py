@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from functions.ingress.identity import Keys
+from functions.ingress.api_keys import Keys
 
 pytestmark = pytest.mark.anyio
 AT_ONCE = 20

@@ -9,7 +9,7 @@ from msgspec.structs import replace as replace_entry
 
 from events.names import BreakerState, ReplicaState
 from events.payloads import ServerInfo
-from functions.ingress.identity import Keys
+from functions.ingress.api_keys import Keys
 from router_model.catalogue.model import Backend, Cascade, Service
 from router_model.service_registry import Registry, ReplicaStatus
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from functions.ingress.identity import Keys
-from functions.ingress.origins import Origins
+from functions.ingress.api_keys import Keys
+from functions.ingress.browser_origins import Origins
 from functions.runtime.errors import ApiError
 from functions.runtime.settings import IngressSettings
 

@@ -5,9 +5,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from functions.ingress.answering import id_headers, info_headers, read_info
-from functions.ingress.cross_origin import EXPOSED, check_origins
-from functions.ingress.identity import Keys
+from functions.ingress.api_keys import Keys
+from functions.ingress.cors import EXPOSED, check_origins
+from functions.ingress.http_responses import id_headers, info_headers, read_info
 from functions.runtime.errors import StartupFailed
 from functions.runtime.settings import IngressSettings
 

@@ -7,11 +7,11 @@ import jsonschema
 import msgspec
 import pytest
 
-from functions.ingress import running
-from functions.ingress.identity import Keys
-from functions.ingress.openapi import build
-from functions.ingress.probing import Check, Health
-from functions.ingress.running import probe
+from functions.ingress import background_tasks
+from functions.ingress.api.openapi import build
+from functions.ingress.api_keys import Keys
+from functions.ingress.background_tasks import probe
+from functions.ingress.readiness import Check, Health
 from functions.runtime.clock import FakeClock
 from functions.runtime.errors import AppendFailed
 
@@ -82,7 +82,7 @@ async def test_a_probe_that_is_not_acknowledged_in_time_has_failed(
         def append(self, record: Any) -> Any:
             return Future()
 
-    monkeypatch.setattr(running, "PROBE_ANSWER_S", 0.05)
+    monkeypatch.setattr(background_tasks, "PROBE_ANSWER_S", 0.05)
     rig.use(appender=Silent())
     await probe(rig.deps)
     assert not rig.deps.health.is_ready()

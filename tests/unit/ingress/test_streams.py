@@ -10,7 +10,7 @@ import pytest
 
 from events import names
 from events.names import ReplicaState
-from functions.ingress.http_protocol import watch_reader
+from functions.ingress.uvicorn_protocol import watch_reader
 from router_model.service_registry import Registry, ReplicaStatus
 
 pytestmark = pytest.mark.anyio

@@ -13,11 +13,11 @@ from starlette.responses import Response
 
 from events import names as types
 from events.names import State
-from functions.ingress.guarding import Guard
-from functions.ingress.identity import Keys
+from functions.ingress.api_keys import Keys
+from functions.ingress.body_turns import TurnLimits, Turns
+from functions.ingress.middleware import Guard
 from functions.ingress.row_watch import RowWatch
-from functions.ingress.shares import Shares, may_take
-from functions.ingress.turns import TurnLimits, Turns
+from functions.ingress.tenant_shares import Shares, may_take
 from functions.ports.store import Mark
 from functions.runtime.errors import ApiError, StoreFailed
 
@@ -107,7 +107,7 @@ async def test_a_lone_tenant_has_all_places(
 async def test_calls_that_wait_for_another_leave_room_too(
     two: Any, chat: Any, live: Any, eventually: Any, monkeypatch: Any, how: str
 ) -> None:
-    monkeypatch.setattr("functions.ingress.guarding.SPARE_CALLS", 4)
+    monkeypatch.setattr("functions.ingress.middleware.SPARE_CALLS", 4)
     two.configure(max_waiters=8)
     async with live(two) as client:
         keyed = GREEDY | {"idempotency-key": "same"}
@@ -132,7 +132,7 @@ async def test_calls_that_wait_for_another_leave_room_too(
 async def test_calls_without_a_key_have_one_share_together(
     two: Any, eventually: Any, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("functions.ingress.guarding.SPARE_CALLS", 4)
+    monkeypatch.setattr("functions.ingress.middleware.SPARE_CALLS", 4)
     two.configure(max_waiters=8)
     let_go = asyncio.Event()
 

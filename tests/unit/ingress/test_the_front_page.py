@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from functions.ingress.front_page import as_html, as_text
-from functions.ingress.identity import Keys
+from functions.ingress.api.front_page import as_html, as_text
+from functions.ingress.api_keys import Keys
 
 pytestmark = pytest.mark.anyio
 BROWSER = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}

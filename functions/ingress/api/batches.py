@@ -1,0 +1,168 @@
+"""`/v1/batches`: rows only. The recorder process runs them; here they are created, shown and cancelled."""
+
+import re
+from dataclasses import replace
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from events import ids
+from events.codecs.json_codec import loads_object
+from functions.ingress import request_body
+from functions.ingress.api.files import file_of
+from functions.ingress.dependencies import Deps
+from functions.ingress.http_responses import answer
+from functions.ingress.key_claims import key_of_request, made_id
+from functions.ingress.list_pages import listed, page_of
+from functions.ingress.submit import caps_of
+from functions.ingress.tenant_access import not_found, tenant_of
+from functions.ports.store import BatchRow
+from functions.runtime.errors import ApiError
+
+ENDPOINTS: Final = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings"})
+UNDERWAY: Final = frozenset({"validating", "in_progress"})
+MAX_WINDOW: Final = timedelta(days=7)
+FIELDS: Final = frozenset({"endpoint", "input_file_id", "completion_window", "metadata"})
+MAX_METADATA: Final = 16
+_WINDOW: Final = re.compile(r"([1-9]\d{0,3})([mhd])", re.ASCII)
+_UNIT: Final = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
+
+
+def routes(deps: Deps) -> list[Route]:
+    """Create, list, retrieve, cancel."""
+
+    async def create(request: Request) -> Response:
+        tenant = tenant_of(deps, request)
+        request_body.require_media_type(request)
+        raw = await request_body.read_body(request, deps.settings.ingress)
+        body = await deps.in_turn(tenant, raw, partial(loads_object, raw))
+        row = parse(body, f"batch_{deps.entropy(12).hex()}", tenant, deps.clock.now())
+        await file_of(deps, tenant, row.input_file_id)
+        key = key_of_request(deps, request, tenant, ids.body_hash("batches", raw))
+        queue = caps_of(deps, tenant).tenant_queue
+        claim = await deps.offload(deps.store.add_batch, row, key=key, limit=queue)
+        batch_id = made_id(claim, full=f"More than {queue} batches of this key are open.")
+        known = None if batch_id == row.id else await deps.offload(deps.store.batch, batch_id)
+        return answer(show(known or row))
+
+    async def listing(request: Request) -> Response:
+        page = page_of(request)
+        read = deps.offload(deps.store.batches, tenant_of(deps, request), page)
+        return await listed(read, show, lambda row: row.id)
+
+    async def one(request: Request) -> Response:
+        return answer(show(await _own(deps, request)))
+
+    async def cancel(request: Request) -> Response:
+        row = await _own(deps, request)
+        if row.status in UNDERWAY:
+            row = replace(row, status="cancelling", cancelled_at=deps.clock.now())
+            await deps.offload(deps.store.update_batch, row)
+        elif row.status not in {"cancelling", "cancelled"}:
+            raise ApiError("not_cancellable", f"The batch has ended already: {row.status}.")
+        return answer(show(row))
+
+    return [
+        Route("/v1/batches", create, methods=["POST"]),
+        Route("/v1/batches", listing, methods=["GET"]),
+        Route("/v1/batches/{batch_id}", one, methods=["GET"]),
+        Route("/v1/batches/{batch_id}/cancel", cancel, methods=["POST"]),
+    ]
+
+
+def parse(body: dict[str, object], batch_id: str, tenant: str, now: datetime) -> BatchRow:
+    """The row of a new batch. Pure.
+
+    Raises:
+        ApiError: `invalid_value` or `unsupported_parameter` with the field in `param`.
+    """
+    request_body.refuse_unknown(body, FIELDS)
+    endpoint, file_id = body.get("endpoint"), body.get("input_file_id")
+    if not isinstance(endpoint, str) or endpoint not in ENDPOINTS:
+        allowed = ", ".join(sorted(ENDPOINTS))
+        raise ApiError("invalid_value", f"endpoint is one of: {allowed}.", param="endpoint")
+    if not isinstance(file_id, str):
+        raise ApiError("invalid_value", "input_file_id is the id of a file.", param="input_file_id")
+    window = body.get("completion_window", "24h")
+    return BatchRow(
+        id=batch_id,
+        tenant=tenant,
+        endpoint=endpoint,
+        input_file_id=file_id,
+        completion_window=str(window),
+        status="validating",
+        created_at=now,
+        deadline=now + window_of(window),
+        metadata=_metadata(body.get("metadata")),
+    )
+
+
+def window_of(text: object) -> timedelta:
+    """`24h`, `90m`, `2d`: any window up to seven days is honoured.
+
+    Raises:
+        ApiError: `invalid_value`.
+    """
+    found = _WINDOW.fullmatch(text) if isinstance(text, str) else None
+    window = None if found is None else int(found[1]) * _UNIT[found[2]]
+    if window is None or window > MAX_WINDOW:
+        raise ApiError(
+            "invalid_value",
+            "completion_window reads like 24h, 90m or 2d, up to 7d.",
+            param="completion_window",
+        )
+    return window
+
+
+def show(row: BatchRow) -> dict[str, object]:
+    """A batch in OpenAI's shape."""
+    ended = None if row.finished_at is None else int(row.finished_at.timestamp())
+    cancelled = None if row.cancelled_at is None else int(row.cancelled_at.timestamp())
+    return {
+        "id": row.id,
+        "object": "batch",
+        "endpoint": row.endpoint,
+        "errors": {"object": "list", "data": list(row.errors)} if row.errors else None,
+        "input_file_id": row.input_file_id,
+        "completion_window": row.completion_window,
+        "status": row.status,
+        "output_file_id": row.output_file_id,
+        "error_file_id": row.error_file_id,
+        "created_at": int(row.created_at.timestamp()),
+        "in_progress_at": None if row.status == "validating" else int(row.created_at.timestamp()),
+        "expires_at": int(row.deadline.timestamp()),
+        "finalizing_at": None,
+        "completed_at": ended if row.status == "completed" else None,
+        "failed_at": ended if row.status == "failed" else None,
+        "expired_at": ended if row.status == "expired" else None,
+        "cancelling_at": cancelled,
+        "cancelled_at": ended if row.status == "cancelled" else None,
+        "request_counts": {"total": row.total, "completed": row.completed, "failed": row.failed},
+        "metadata": dict(row.metadata) or None,
+    }
+
+
+async def _own(deps: Deps, request: Request) -> BatchRow:
+    tenant, batch_id = tenant_of(deps, request), request.path_params["batch_id"]
+    row = await deps.offload(deps.store.batch, batch_id) if ids.is_valid_id(batch_id) else None
+    if row is None or row.tenant != tenant:
+        raise not_found()
+    return row
+
+
+def _metadata(found: object) -> dict[str, str]:
+    if found is None:
+        return {}
+    if (
+        not isinstance(found, dict)
+        or len(found) > MAX_METADATA
+        or not all(isinstance(v, str) and len(v) <= 512 and len(k) <= 64 for k, v in found.items())
+    ):
+        raise ApiError(
+            "invalid_value", f"metadata holds at most {MAX_METADATA} short texts.", param="metadata"
+        )
+    return dict(found)

@@ -1,0 +1,188 @@
+"""`/v1/requests/{id}/feedback`: how good an answer was, by whoever used it or by a judge.
+
+Written straight into the store, as files and callback targets are: nobody waits for it, and the log has no use for it.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from events.codecs.json_codec import loads_object
+from events.ids import is_valid_id
+from events.limits import Limits
+from events.names import State
+from events.timestamps import to_rfc3339
+from functions.ingress import request_body
+from functions.ingress.dependencies import Deps
+from functions.ingress.http_responses import answer, id_headers
+from functions.ingress.tenant_access import own_row, tenant_of
+from functions.ports.store import FeedbackRow, RequestRow
+from functions.runtime.errors import ApiError
+from router_model.catalogue.model import Catalogue
+
+MAX_FEEDBACK: Final = 64
+"""Opinions about one request."""
+MAX_COMMENT_CHARS: Final = 2000
+BODY_LIMITS: Final = Limits(max_bytes=16 * 1024)
+RECORDED_WAIT_S: Final = 1.5
+"""The recorder may be this far behind an answer that its caller has already."""
+POLL_S: Final = 0.05
+RATINGS: Final[Mapping[str, float]] = {"up": 1.0, "down": 0.0}
+_FIELDS: Final = frozenset({"score", "rating", "source", "judge", "model", "comment"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opinion:
+    """What a body says. `model` None: the model that answered."""
+
+    score: float
+    source: Literal["user", "judge"]
+    judge: str
+    model: str | None
+    comment: str | None
+
+
+def routes(deps: Deps) -> list[Route]:
+    """Say, and look at what was said."""
+
+    async def add(request: Request) -> Response:
+        tenant_of(deps, request)
+        request_body.require_media_type(request)
+        raw = await request_body.read_body(request, deps.settings.ingress)
+        opinion = read_opinion(loads_object(raw, BODY_LIMITS))
+        row = await _ended(deps, request)
+        made = _row(deps, row, opinion)
+        if not await deps.offload(deps.store.add_feedback, made, limit=MAX_FEEDBACK):
+            raise ApiError("not_rateable", f"A request has at most {MAX_FEEDBACK} opinions.")
+        return answer(show(made), headers=id_headers(row.id))
+
+    async def listing(request: Request) -> Response:
+        row = await own_row(deps, request)
+        found = await deps.offload(deps.store.feedback, row.id)
+        shown = [show(one) for one in found]
+        return answer(
+            {"object": "list", "data": shown, "has_more": False}, headers=id_headers(row.id)
+        )
+
+    path = "/v1/requests/{request_id}/feedback"
+    return [Route(path, add, methods=["POST"]), Route(path, listing, methods=["GET"])]
+
+
+def read_opinion(fields: Mapping[str, object]) -> Opinion:
+    """The opinion in a body. Pure.
+
+    Raises:
+        ApiError: `unsupported_parameter` for an unknown field, `invalid_value` for a bad one.
+    """
+    for name in fields.keys() - _FIELDS:
+        raise ApiError("unsupported_parameter", "There is no such field.", param=name[:64])
+    source = fields.get("source", "user")
+    if source not in ("user", "judge"):
+        raise ApiError("invalid_value", "source is user or judge.", param="source")
+    judge, model = _name(fields, "judge"), _name(fields, "model")
+    if (source == "judge") != (judge is not None):
+        raise ApiError("invalid_value", "A judge, and only a judge, has a name.", param="judge")
+    if source == "user" and model is not None:
+        raise ApiError("invalid_value", "Only a judge may rate another model.", param="model")
+    return Opinion(
+        score=_score(fields),
+        source="judge" if judge is not None else "user",
+        judge=judge or "",
+        model=model,
+        comment=_comment(fields.get("comment")),
+    )
+
+
+def show(row: FeedbackRow) -> dict[str, object]:
+    """One opinion as it is shown."""
+    return {
+        "object": "request.feedback",
+        "request_id": row.request_id,
+        "source": row.source,
+        "judge": row.judge or None,
+        "model": row.model,
+        "score": row.score,
+        "comment": row.comment,
+        "created_at": to_rfc3339(row.at),
+    }
+
+
+async def _ended(deps: Deps, request: Request) -> RequestRow:
+    """The row of an answer that may be rated, when it was recorded within `RECORDED_WAIT_S`."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + RECORDED_WAIT_S
+    while True:
+        is_late = loop.time() >= until
+        try:
+            row = await own_row(deps, request)
+        except ApiError as error:
+            if is_late or error.code != "not_found":
+                raise
+        else:
+            if row.state.is_terminal:
+                break
+            if is_late:
+                raise ApiError("not_finished", "The request has not ended yet.")
+        await asyncio.sleep(POLL_S)
+    if row.state is not State.COMPLETED:
+        raise ApiError("not_rateable", f"There is no answer to rate: {row.state.value}.")
+    if not row.is_stored:
+        raise ApiError("not_rateable", "Nothing of a call with store: false is kept.")
+    return row
+
+
+def _row(deps: Deps, row: RequestRow, opinion: Opinion) -> FeedbackRow:
+    return FeedbackRow(
+        request_id=row.id,
+        source=opinion.source,
+        judge=opinion.judge,
+        model=_rated_model(row, opinion, deps.catalogue),
+        score=opinion.score,
+        comment=opinion.comment,
+        at=deps.clock.now(),
+    )
+
+
+def _rated_model(row: RequestRow, opinion: Opinion, catalogue: Catalogue) -> str:
+    model = opinion.model or row.model
+    if model is None:
+        raise ApiError("not_rateable", "It is not on record which model answered.")
+    if model != row.model and catalogue.model(model) is None:
+        raise ApiError("model_not_found", "The catalogue has no such model.", param="model")
+    return model
+
+
+def _score(fields: Mapping[str, object]) -> float:
+    if ("score" in fields) == ("rating" in fields):
+        raise ApiError("invalid_value", "Send either score or rating.", param="score")
+    if "rating" in fields:
+        rating = fields["rating"]
+        if not isinstance(rating, str) or rating not in RATINGS:
+            raise ApiError("invalid_value", "rating is up or down.", param="rating")
+        return RATINGS[rating]
+    score = fields["score"]
+    if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
+        raise ApiError("invalid_value", "score is a number from 0 to 1.", param="score")
+    return float(score)
+
+
+def _name(fields: Mapping[str, object], name: str) -> str | None:
+    found = fields.get(name)
+    if found is not None and not (isinstance(found, str) and is_valid_id(found)):
+        raise ApiError("invalid_value", f"{name} is 1 to 128 visible characters.", param=name)
+    return found
+
+
+def _comment(found: object) -> str | None:
+    if found is None:
+        return None
+    if not isinstance(found, str) or len(found) > MAX_COMMENT_CHARS or "\0" in found:
+        raise ApiError(
+            "invalid_value", f"comment has at most {MAX_COMMENT_CHARS} characters.", param="comment"
+        )
+    return found

@@ -1,0 +1,52 @@
+"""`/healthz` (also `/health`, which clients of model servers ask first), `/readyz`, `/metrics`."""
+
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from functions.ingress.browser_origins import is_loopback
+from functions.ingress.dependencies import Deps
+from functions.ingress.http_responses import answer
+from functions.ingress.tenant_access import tenant_of
+from functions.runtime.errors import ApiError
+from functions.runtime.settings import IngressSettings
+
+
+def asks_key_for_metrics(settings: IngressSettings, *, has_keys: bool) -> bool:
+    """Figures tell of tenants' use: without a key they are for this machine, unless a setting opens them."""
+    if settings.metrics == "auto":
+        return has_keys and not is_loopback(settings.host)
+    return settings.metrics == "key"
+
+
+def routes(deps: Deps) -> list[Route]:
+    """The probes, which ask for no key, and the metrics, which may."""
+    asks_key = asks_key_for_metrics(deps.settings.ingress, has_keys=bool(deps.keys))
+
+    async def alive(_: Request) -> Response:
+        return answer({"status": "ok"})
+
+    async def ready(request: Request) -> Response:
+        checks = deps.health.checks()
+        shown = {check.name: check.is_met for check in checks}
+        if all(shown.values()):
+            return answer({"status": "ready", "checks": shown})
+        error = ApiError(
+            "not_ready", "Not ready: " + ", ".join(n for n, ok in shown.items() if not ok)
+        )
+        body = error.body(request.scope["state"]["request_id"]) | {"checks": shown}
+        return answer(body, error.status, error.headers())
+
+    async def metrics(request: Request) -> Response:
+        if asks_key:
+            tenant_of(deps, request)
+        deps.metrics.waiters.set(len(deps.waiters))
+        return Response(generate_latest(deps.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    return [
+        Route("/healthz", alive, methods=["GET"]),
+        Route("/health", alive, methods=["GET"]),
+        Route("/readyz", ready, methods=["GET"]),
+        Route("/metrics", metrics, methods=["GET"]),
+    ]

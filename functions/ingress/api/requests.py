@@ -1,0 +1,214 @@
+"""`/v1/requests`: what became of a request, its events from a cursor on, its cancellation and its deletion."""
+
+import asyncio
+from dataclasses import replace
+from datetime import datetime
+from typing import Final
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from events.names import State
+from events.timestamps import to_rfc3339
+from functions.ingress import deadlines
+from functions.ingress.api.request_stream import RequestEvents
+from functions.ingress.dependencies import Deps
+from functions.ingress.http_responses import answer, id_headers
+from functions.ingress.list_pages import listed, page_of
+from functions.ingress.sse_response import derived_state, unless_gone
+from functions.ingress.submit import acknowledged, refused, require_writable, send_cancel
+from functions.ingress.tenant_access import own_row, tenant_of
+from functions.ports.paging import Page
+from functions.ports.store import Mark, RequestRow
+from functions.runtime.errors import ApiError, AppendFailed
+from router_model.service_registry import ServiceView
+
+CANCEL_WAIT_S: Final = 2.0
+"""A cancel waits this long for the request's end, so that its answer can say `cancelled`."""
+ASK_AGAIN_S: Final = 1
+
+
+def routes(deps: Deps) -> list[Route]:
+    """Everything under `/v1/requests`."""
+    events = RequestEvents(deps)
+
+    async def listing(request: Request) -> Response:
+        tenant, states = tenant_of(deps, request), _states(request.query_params.get("state"))
+        page = await _by_request_ids(deps, tenant, page_of(request))
+        read = deps.offload(deps.store.requests, page, tenant=tenant, states=states)
+        return await listed(read, lambda row: show(row, view_of(deps, row)), lambda row: row.id)
+
+    async def one(request: Request) -> Response:
+        row = await wait_for_end(deps, request, await own_row(deps, request))
+        return await _answer_row(deps, row)
+
+    async def cancel(request: Request) -> Response:
+        return await _answer_row(deps, await cancel_row(deps, await own_row(deps, request)))
+
+    async def delete(request: Request) -> Response:
+        row = await own_row(deps, request)
+        await delete_row(deps, row)
+        return answer({"id": row.id, "object": "request.deleted", "deleted": True})
+
+    path = "/v1/requests/{request_id}"
+    return [
+        Route("/v1/requests", listing, methods=["GET"]),
+        Route(path, one, methods=["GET"]),
+        Route(path, delete, methods=["DELETE"]),
+        Route(f"{path}/events", events.stream, methods=["GET"]),
+        Route(f"{path}/cancel", cancel, methods=["POST"]),
+    ]
+
+
+async def _by_request_ids(deps: Deps, tenant: str, page: Page) -> Page:
+    """The page, with requests named by their own ids where it names them by those of their events."""
+
+    async def known_as(name: str | None) -> str | None:
+        sent = None if name is None else await deps.offload(deps.store.sent_as, tenant, name)
+        return name if sent is None else sent
+
+    return replace(page, after=await known_as(page.after), before=await known_as(page.before))
+
+
+async def wait_for_end(deps: Deps, request: Request, row: RequestRow) -> RequestRow:
+    """The row, after `Prefer: wait=N` seconds at most when the request has not ended.
+
+    Raises:
+        ClientGone: the client left meanwhile.
+    """
+    longest_s = deps.settings.ingress.reply_wait_s
+    wait_s = deadlines.preference(request.headers.get("prefer"), longest_s=longest_s).wait_s
+    if wait_s is None or row.state.is_terminal:
+        return row
+    return await unless_gone(request.receive, until_ended(deps, row, wait_s))
+
+
+async def cancel_row(deps: Deps, row: RequestRow) -> RequestRow:
+    """Cancels an unfinished request and gives its end a moment to show; cancelling twice is fine.
+
+    Raises:
+        ApiError: `not_cancellable` when it has ended otherwise, `not_accepted` when the log takes no writes.
+    """
+    if row.state is State.CANCELLED:
+        return row
+    if row.state.is_terminal:
+        raise ApiError("not_cancellable", f"The request has ended already: {row.state.value}.")
+    require_writable(deps)
+    try:
+        await acknowledged(send_cancel(deps, row.id, "client", row.tenant))
+    except AppendFailed as error:
+        raise refused(error) from error
+    return await until_ended(deps, row, CANCEL_WAIT_S)
+
+
+async def delete_row(deps: Deps, row: RequestRow) -> None:
+    """Deletes prompt, answer and events, then cancels unfinished work.
+
+    In this order, so that whoever waits for the request hears that it was deleted, not how it ended.
+    """
+    await deps.offload(deps.store.forget, row.id)
+    if not row.state.is_terminal:
+        send_cancel(deps, row.id, "client", row.tenant)
+
+
+def view_of(deps: Deps, row: RequestRow) -> ServiceView | None:
+    """What is known of the service of an unfinished request."""
+    if row.service is None or row.state.is_terminal:
+        return None
+    return deps.registry().view(row.service, deps.clock.now())
+
+
+def show(row: RequestRow, view: ServiceView | None) -> dict[str, object]:
+    """A request as every door shows it. Pure. `response` is the OpenAI object, `error` OpenAI's error object."""
+    is_over = row.state.is_terminal
+    is_good = row.state is State.COMPLETED
+    result = None if row.result is None else msgspec.Raw(row.result)
+    usage = {"prompt_tokens": row.usage_prompt, "completion_tokens": row.usage_completion}
+    return {
+        "id": row.public_id,
+        "object": "request",
+        "source": None if row.event is None else row.event.source,
+        "urls": {"self": f"/v1/requests/{row.id}"},
+        "state": derived_state(row.state, view),
+        "operation": row.operation,
+        "asked_model": row.asked_model,
+        "model": row.model,
+        "service": row.service,
+        "attempt": row.attempt,
+        "accepted_at": to_rfc3339(row.accepted_at),
+        "routed_at": _time(row.routed_at),
+        "started_at": _time(row.started_at),
+        "finished_at": _time(row.finished_at),
+        "deadline": to_rfc3339(row.deadline),
+        "eta_s": None if view is None else view.eta_s,
+        "progress": None if view is None else view.progress,
+        "decision": None if row.decision is None else msgspec.Raw(row.decision),
+        "usage": usage if is_good else None,
+        "cost_usd": row.cost_usd,
+        "callback_id": row.callback_id,
+        "batch_id": row.batch_id,
+        "status": row.status,
+        "response": result if is_good else None,
+        "error": error_of(row.result) if is_over and not is_good else None,
+    }
+
+
+class _Failed(msgspec.Struct, frozen=True):
+    error: msgspec.Raw = msgspec.Raw(b"null")
+
+
+def error_of(result: bytes | None) -> msgspec.Raw | None:
+    """The OpenAI error object of a failed reply's data."""
+    try:
+        return None if result is None else msgspec.json.decode(result, type=_Failed).error
+    except (msgspec.MsgspecError, ValueError):
+        return None
+
+
+async def _answer_row(deps: Deps, row: RequestRow) -> Response:
+    headers = id_headers(row.id)
+    if not row.state.is_terminal:
+        headers["retry-after"] = str(ASK_AGAIN_S)
+    response = answer(show(row, view_of(deps, row)), headers=headers)
+    await forget_delivered(deps, row)
+    return response
+
+
+async def forget_delivered(deps: Deps, row: RequestRow) -> None:
+    """`store: false`: what was fetched is not kept."""
+    if row.state.is_terminal and not row.is_stored and row.result is not None:
+        await deps.offload(deps.store.forget, row.id)
+
+
+async def until_ended(deps: Deps, row: RequestRow, wait_s: float) -> RequestRow:
+    """The row as it is when the request has ended, or after `wait_s`."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + wait_s
+
+    def is_news(mark: Mark | None) -> bool:
+        # Whoever polls is told at once where the request stands when this replica is going.
+        return mark is None or mark.state.is_terminal or deps.health.is_draining
+
+    while not (row.state.is_terminal or deps.health.is_draining) and loop.time() < until:
+        await deps.changed(row.id, is_news, until - loop.time())
+        found = await deps.offload(deps.store.request, row.id)
+        if found is None:
+            return row
+        row = found
+    return row
+
+
+def _states(text: str | None) -> list[State] | None:
+    if text is None:
+        return None
+    try:
+        return [State(part.strip()) for part in text.split(",")]
+    except ValueError:
+        allowed = ", ".join(State)
+        raise ApiError("invalid_value", f"state is any of: {allowed}.", param="state") from None
+
+
+def _time(instant: datetime | None) -> str | None:
+    return None if instant is None else to_rfc3339(instant)

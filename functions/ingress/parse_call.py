@@ -1,0 +1,289 @@
+"""What one HTTP call asks for, read and checked: the same for every inference door."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from starlette.requests import Request
+
+from events import ids, names
+from events.codecs.json_codec import dumps, loads_object
+from events.decimal_text import read_amount
+from events.names import Operation, Priority
+from events.openai.body_validation import check_body
+from events.requests import Fallback
+from functions.ingress import deadlines, request_body
+from functions.ingress.dependencies import Deps
+from functions.ingress.held_bodies import HeldBody, keep, kept
+from functions.ingress.tenant_access import tenant_of
+from functions.runtime.errors import ApiError
+from router_model.catalogue.model import Catalogue, Task
+from router_model.routing.model_names import AUTO, allowed_to, resolve
+from router_model.routing.no_route import NoRoute
+
+CALLBACK_FIELD: Final = "callback"
+LIMIT_HEADERS: Final[Mapping[str, tuple[str, float | None]]] = {
+    # header: (event attribute, the most it may be)
+    "x-pickspin-max-cost": (names.MAX_COST, None),
+    "x-pickspin-max-latency": (names.MAX_LATENCY, None),
+    "x-pickspin-min-quality": (names.MIN_QUALITY, 1.0),
+}
+"""Limits of one request: US dollars, seconds to the whole answer, chance of a good one."""
+_TRACE_PARENT: Final = re.compile(
+    r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
+)
+_MAX_TRACE_STATE_CHARS: Final = 512
+_MAX_TRACE_STATE_ITEMS: Final = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One inference call. `body` are the bytes that go on the log, until they are there."""
+
+    request_id: str
+    tenant: str
+    operation: Operation
+    body: HeldBody
+    asked_model: str
+    accepted_at: datetime
+    accepted_s: float
+    """The same instant by the clock that never jumps."""
+    deadline: datetime
+    preference: deadlines.Preference
+    is_stream: bool = False
+    has_usage: bool = False
+    """Whether a stream is to end with its usage."""
+    is_stored: bool = True
+    grace_s: float = 0.0
+    """How long after its deadline it may still be told its end."""
+    key: str | None = None
+    """Idempotency key."""
+    key_hash: str = ""
+    """What the key is bound to: the hash of operation and body as sent. Empty without a key."""
+    callback: str | None = None
+    """A registered callback's id, or a URL."""
+    callback_id: str | None = None
+    is_background: bool = False
+    priority: Priority = Priority.INTERACTIVE
+    session: str | None = None
+    profile: str | None = None
+    fallback: Fallback | None = None
+    limits: Mapping[str, str] = field(default_factory=dict)
+    """Limits on cost, latency and quality, as sent, by event attribute."""
+    trace_parent: str | None = None
+    trace_state: str | None = None
+
+    @property
+    def wait_s(self) -> float:
+        return (self.deadline - self.accepted_at).total_seconds()
+
+
+async def read_call(deps: Deps, request: Request, operation: Operation) -> Call:
+    """Reads and checks an OpenAI call.
+
+    Raises:
+        ApiError, EventRejected: a refusal; nothing was written anywhere.
+        ClientGone: the client left before the body was complete.
+    """
+    tenant = tenant_of(deps, request)
+    request_body.require_media_type(request)
+    raw = await read_body(deps, request, tenant)
+    return await deps.in_turn(
+        tenant,
+        raw,
+        lambda: make_call(deps, request, operation, raw, loads_object(raw), tenant),
+    )
+
+
+async def read_body(deps: Deps, request: Request, tenant: str) -> bytes:
+    """The body of a call, which may be large."""
+    held = keep(request.scope["state"], deps.body_of(tenant))
+    return await request_body.read_body(request, deps.settings.ingress, held.take_room)
+
+
+def make_call(
+    deps: Deps,
+    request: Request,
+    operation: Operation,
+    raw: bytes,
+    fields: dict[str, object],
+    tenant: str,
+) -> Call:
+    """The call of a parsed body that `read_body` has read, with what the headers say about it."""
+    callback = _callback(request, fields)
+    body = kept(request.scope["state"])
+    body.raw = raw if CALLBACK_FIELD not in fields else dumps(_without_callback(fields))
+    fields = _without_callback(fields)
+    asked = asked_model(deps.catalogue, fields.get("model"), operation, tenant)
+    check_body(operation, fields)
+    key = idempotency_key(request)
+    now = deps.clock.now()
+    bare = Call(
+        request_id=request.scope["state"]["request_id"],
+        tenant=tenant,
+        operation=operation,
+        body=body,
+        is_stream=fields.get("stream") is True,
+        has_usage=_has_usage(fields.get("stream_options")),
+        is_stored=fields.get("store") is not False,
+        asked_model=asked,
+        accepted_at=now,
+        accepted_s=deps.clock.monotonic_s(),
+        deadline=now,
+        key=key,
+        key_hash="" if key is None else ids.body_hash(operation, raw),
+        callback=callback,
+        priority=_priority(request, deps.catalogue.tasks.get(asked)),
+        session=_id_header(request, "x-pickspin-session"),
+        profile=_profile(request, deps.catalogue),
+        fallback=_fallback(request),
+        limits=_limits(request),
+        trace_parent=trace_parent(request.headers.get("traceparent")),
+        trace_state=trace_state(request.headers.get("tracestate")),
+        preference=deadlines.preference(
+            request.headers.get("prefer"), longest_s=deps.settings.ingress.reply_wait_s
+        ),
+    )
+    return with_deadline(deps, bare, request.headers)
+
+
+def with_deadline(
+    deps: Deps, call: Call, headers: Mapping[str, str], *, is_background: bool = False
+) -> Call:
+    """The call with its deadline: which bound applies depends on how the caller waits."""
+    settings = deps.settings.ingress
+    background = is_background or call.preference.is_async or call.callback is not None
+    outlives = background or call.preference.wait_s is not None
+    ours_s = settings.reply_wait_s
+    if outlives:
+        ours_s = settings.background_wait_s
+    elif call.is_stream:
+        ours_s = settings.stream_wait_s
+    task = deps.catalogue.tasks.get(call.asked_model)
+    if task is not None:
+        # The router has the same rule; here everyone who waits knows it, also while the service sleeps.
+        ours_s = min(ours_s, task.timeout_s)
+    at_once = not (outlives or call.is_stream)
+    wait_s = deadlines.wait_s(headers, ours_s=ours_s, reads_at_once=at_once)
+    return replace(
+        call,
+        deadline=call.accepted_at + timedelta(seconds=wait_s),
+        grace_s=deadlines.grace_s(
+            headers, wait_s=wait_s, most_s=settings.deadline_grace_s, reads_at_once=at_once
+        ),
+        is_background=background,
+    )
+
+
+def asked_model(catalogue: Catalogue, found: object, operation: Operation, tenant: str) -> str:
+    """The model, alias, task or `auto` that a body names; an absent one means `auto`. The router has the same rule.
+
+    Raises:
+        ApiError: `invalid_value`, `model_not_found`, or `model_not_allowed` for this tenant.
+    """
+    if found is None:
+        return AUTO
+    if not isinstance(found, str) or not found or any(char < " " for char in found):
+        raise ApiError("invalid_value", "model must be a name.", param="model")
+    try:
+        allowed_to(resolve(catalogue, found, operation).models, catalogue, tenant)
+    except NoRoute as refused:
+        raise ApiError(refused.code, refused.message, param=refused.param) from None
+    return found
+
+
+def idempotency_key(request: Request) -> str | None:
+    """The `Idempotency-Key` header.
+
+    Raises:
+        ApiError: `invalid_value` when it is empty, too long or not visible ASCII.
+    """
+    return _id_header(request, "idempotency-key")
+
+
+def trace_parent(text: str | None) -> str | None:
+    """A valid W3C `traceparent`, else None (a new trace begins)."""
+    return text if text is not None and _TRACE_PARENT.fullmatch(text) else None
+
+
+def trace_state(text: str | None) -> str | None:
+    """A `tracestate` of reasonable size in visible ASCII, else None."""
+    if not text or len(text) > _MAX_TRACE_STATE_CHARS or text.count(",") >= _MAX_TRACE_STATE_ITEMS:
+        return None
+    return text if all(" " <= char <= "~" for char in text) else None
+
+
+def _has_usage(options: object) -> bool:
+    return isinstance(options, dict) and options.get("include_usage") is True
+
+
+def _without_callback(fields: dict[str, object]) -> dict[str, object]:
+    return {name: value for name, value in fields.items() if name != CALLBACK_FIELD}
+
+
+def _callback(request: Request, fields: Mapping[str, object]) -> str | None:
+    header = request_body.single_header(request, "x-pickspin-callback")
+    found = fields.get(CALLBACK_FIELD)
+    if found is None:
+        return header
+    if not isinstance(found, str) or (header is not None and header != found):
+        raise ApiError("invalid_value", "callback must be one id or URL.", param=CALLBACK_FIELD)
+    return found
+
+
+def _id_header(request: Request, name: str) -> str | None:
+    text = request_body.single_header(request, name)
+    if text is not None and not ids.is_valid_id(text):
+        raise ApiError(
+            "invalid_value", f"{name} must be 1 to 128 visible ASCII characters.", param=name
+        )
+    return text
+
+
+def _priority(request: Request, task: Task | None) -> Priority:
+    text = request_body.single_header(request, "x-pickspin-priority")
+    if text is None:
+        text = Priority.INTERACTIVE if task is None else task.priority
+    try:
+        return Priority(text)
+    except ValueError:
+        raise ApiError(
+            "invalid_value", "The priority is interactive or batch.", param="x-pickspin-priority"
+        ) from None
+
+
+def _fallback(request: Request) -> Fallback | None:
+    match request_body.single_header(request, "x-pickspin-fallback"):
+        case None:
+            return None
+        case "none":
+            return "none"
+        case "allow":
+            return "allow"
+        case _:
+            raise ApiError(
+                "invalid_value", "The fallback is none or allow.", param="x-pickspin-fallback"
+            )
+
+
+def _profile(request: Request, catalogue: Catalogue) -> str | None:
+    text = request_body.single_header(request, "x-pickspin-profile")
+    if text is not None and text not in catalogue.profiles:
+        allowed = ", ".join(sorted(catalogue.profiles))
+        raise ApiError(
+            "invalid_value", f"The profile is one of: {allowed}.", param="x-pickspin-profile"
+        )
+    return text
+
+
+def _limits(request: Request) -> dict[str, str]:
+    """Raises EventRejected `invalid_value`, naming the header, where a limit is no plain decimal number."""
+    found: dict[str, str] = {}
+    for header, (attribute, most) in LIMIT_HEADERS.items():
+        text = request_body.single_header(request, header)
+        if text is not None:
+            read_amount(text, header, most=most)
+            found[attribute] = text
+    return found

@@ -27,7 +27,7 @@ PROCESSES: Final[Mapping[str, Process]] = MappingProxyType(
             "functions.router.source_main", "Feeds request records to the router over HTTP."
         ),
         "worker": Process(
-            "functions.worker.starting", "Consumes one service's topics and calls its model."
+            "functions.worker.early_listener", "Consumes one service's topics and calls its model."
         ),
         "recorder": Process(
             "functions.recorder.main", "Keeps states and answers; ends overdue requests."

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal, Self
 
-from functions.batch.lines import (
+from functions.batch.batch_client import Target, send_all
+from functions.batch.file_format import (
     Answer,
     Ask,
     Written,
@@ -16,7 +17,6 @@ from functions.batch.lines import (
     read_written,
     remaining,
 )
-from functions.batch.sending import Target, send_all
 from functions.runtime.errors import StartupFailed
 
 

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import Final
 
 from events.names import Topics
-from functions.callbacks.delivering import Deliverer, DeliveryLimits, Surroundings
-from functions.callbacks.enqueueing import DeliveryStore, Enqueuer
-from functions.callbacks.schedule import parse_schedule
-from functions.callbacks.targets import CallbackPolicy
+from functions.callbacks.delivery_worker import Deliverer, DeliveryLimits, Surroundings
+from functions.callbacks.retry_schedule import parse_schedule
+from functions.callbacks.terminal_consumer import DeliveryStore, Enqueuer
+from functions.callbacks.url_policy import CallbackPolicy
 from functions.callbacks.webhook_client import Resolver, SystemResolver, WebhookClient
 from functions.factories import open_blobs, open_log, open_store
 from functions.ports.kafka import BlobStore, Clock, RecordLog

@@ -32,8 +32,8 @@ def batch(  # noqa: PLR0913 - each parameter is a word of the command line
 
     Exit status 1 when lines failed.
     """
+    from functions.batch.batch_client import Target  # noqa: PLC0415
     from functions.batch.main import Files, Run  # noqa: PLC0415 - httpx is slow to import
-    from functions.batch.sending import Target  # noqa: PLC0415
 
     if "-" in {str(input_file), str(output_file)}:
         raise typer.BadParameter("files are needed: a run resumes from them, - cannot be resumed")

@@ -10,7 +10,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from functions import factories
-from functions.callbacks.schedule import parse_schedule
+from functions.callbacks.retry_schedule import parse_schedule
 from functions.ingress.api_keys import Keys
 from functions.ingress.cors import check_origins
 from functions.runtime.errors import StartupFailed

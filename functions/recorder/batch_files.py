@@ -8,7 +8,7 @@ from typing import Final
 from events import ids
 from functions.ports.kafka import BlobStore, Clock
 from functions.ports.store import BatchRow, FileRow, Store
-from functions.recorder.batch_lines import Line, line_request_id, output_line
+from functions.recorder.batch_format import Line, line_request_id, output_line
 from functions.runtime.errors import ApiError
 
 MAX_OUTPUT_BYTES: Final = 512 * 1024 * 1024

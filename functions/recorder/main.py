@@ -11,11 +11,11 @@ from events.names import Topics
 from functions.factories import open_blobs, open_log, open_store
 from functions.ports.kafka import BlobStore, Clock, RecordLog
 from functions.ports.store import Store
-from functions.recorder.batches import BatchLimits, BatchRunner
+from functions.recorder.batch_runner import BatchLimits, BatchRunner
+from functions.recorder.log_consumer import Recorder, recorded_topics
+from functions.recorder.purger import Sweeper
 from functions.recorder.reaper import Reaper, ReaperLimits, Republisher
 from functions.recorder.recorded_until import RecordedUntil
-from functions.recorder.recording import Recorder, recorded_topics
-from functions.recorder.sweeping import Sweeper
 from functions.runtime.clock import SystemClock
 from functions.runtime.errors import StoreFailed
 from functions.runtime.group_progress import ProgressWatch, watched

@@ -20,9 +20,7 @@ from events.event import PartitionId, Record
 from events.names import Topics
 from functions.ports.kafka import Clock, LagReader, RecordAppender
 from functions.ports.store import RequestRow, RequestStore
-from functions.recorder.recorded_until import RecordedUntil
-from functions.recorder.recording import recorded_topics
-from functions.recorder.verdicts import (
+from functions.recorder.expiry_rules import (
     Positions,
     ending,
     hold_s,
@@ -31,6 +29,8 @@ from functions.recorder.verdicts import (
     terminal_of,
     was_dropped,
 )
+from functions.recorder.log_consumer import recorded_topics
+from functions.recorder.recorded_until import RecordedUntil
 from functions.runtime.dead_letter_writer import DeadLetters
 from functions.runtime.errors import ApiError, AppendFailed
 from functions.runtime.telemetry import Metrics

@@ -8,8 +8,8 @@ from typing import Final
 from events.event import PartitionId
 from events.names import Topics
 from functions.ports.kafka import Clock, LagReader, Offsets
-from functions.recorder.recording import recorded_topics
-from functions.recorder.verdicts import is_read
+from functions.recorder.expiry_rules import is_read
+from functions.recorder.log_consumer import recorded_topics
 
 BLIND_S: Final = 60.0
 """Offsets that cannot be read for this long are asked for no more: requests must end."""

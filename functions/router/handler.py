@@ -14,7 +14,7 @@ from events.event import Event, Outgoing
 from events.limits import DEFAULT_LIMITS
 from events.names import Priority
 from events.requests import InferenceRequest, Origin, ReplyAddress, parse_request
-from functions.router.refusing import (
+from functions.router.refusals import (
     ReplyPolicy,
     check_reply,
     failure_of,

@@ -6,10 +6,10 @@ from typing import Any, Final
 import msgspec
 
 from functions import factories
-from functions.router.feeding import watched_feed
-from functions.router.log_binding import IN_FLIGHT, LogBinding
-from functions.router.pumping import Pump, PumpLimits
-from functions.router.wiring import build, patience_of
+from functions.router.consumer_loop import Pump, PumpLimits
+from functions.router.consumer_watch import watched_feed
+from functions.router.kafka_binding import IN_FLIGHT, LogBinding
+from functions.router.router_factory import build, patience_of
 from functions.runtime.clock import SystemClock
 from functions.runtime.errors import StartupFailed
 from functions.runtime.settings import ProbeSettings, Settings
@@ -39,10 +39,10 @@ def run(settings: Settings) -> int:
 
 
 def _serve(settings: Settings, catalogue: Catalogue) -> int:
-    from functions.router.serving import serve  # noqa: PLC0415 - gunicorn and flask only here
+    from functions.router.gunicorn_server import serve  # noqa: PLC0415 - gunicorn and flask only here
 
     def load() -> tuple[Any, Any]:
-        from functions.router.app import create_app  # noqa: PLC0415
+        from functions.router.flask_app import create_app  # noqa: PLC0415
 
         built = build(settings, catalogue)
         app = create_app(

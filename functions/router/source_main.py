@@ -5,11 +5,11 @@ from typing import Final
 
 from events.names import Topics
 from functions import factories
-from functions.router.feeding import watched_feed
-from functions.router.publishing import Publisher
-from functions.router.pumping import Pump, PumpLimits
-from functions.router.source import RouterAddress, Source
-from functions.router.wiring import partitions_of, patience_of, reply_policy_of
+from functions.router.consumer_loop import Pump, PumpLimits
+from functions.router.consumer_watch import watched_feed
+from functions.router.kafka_source import RouterAddress, Source
+from functions.router.publisher import Publisher
+from functions.router.router_factory import partitions_of, patience_of, reply_policy_of
 from functions.runtime.clock import SystemClock
 from functions.runtime.errors import StartupFailed
 from functions.runtime.settings import Settings

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from events.requests import RoutedRequest
-from functions.worker.cascading import Held
-from functions.worker.jobs import Job
-from functions.worker.publishing import ChunkSender
+from functions.worker.cascade_step import Held
+from functions.worker.job import Job
+from functions.worker.reply_producer import ChunkSender
 from router_model.cascade.plan import Judge
 
 

@@ -24,23 +24,23 @@ from functions.runtime.errors import StartupFailed
 from functions.runtime.registry_consumer import RegistryTail
 from functions.runtime.settings import Settings
 from functions.runtime.telemetry import Metrics
-from functions.worker.breaker import BreakerRule
-from functions.worker.call_health import CallHealth
-from functions.worker.control import ControlTail
+from functions.worker.backend_client import CallLimits, ModelCaller, open_http
+from functions.worker.backend_health import CallHealth
+from functions.worker.circuit_breaker import BreakerRule
+from functions.worker.consumer_thread import Exchange, Outcome, PollLimits, PollThread
+from functions.worker.control_consumer import ControlTail
 from functions.worker.failed_starts import FailedStarts
-from functions.worker.generate import CallLimits, ModelCaller, open_http
-from functions.worker.jobs import Job, JobReader
-from functions.worker.lifecycle import Parts, Worker, expected_cold_start_s
-from functions.worker.measuring import Measured
+from functions.worker.fair_queue import Schedule
+from functions.worker.idle_sleep import Dozing
+from functions.worker.job import Job, JobReader
+from functions.worker.job_context import Serving
+from functions.worker.job_runner import Runner
 from functions.worker.model_server import ModelServer, Options
-from functions.worker.polling import Exchange, Outcome, PollLimits, PollThread
-from functions.worker.publishing import Publisher
-from functions.worker.revisions import RevisionGate
-from functions.worker.running import Runner
-from functions.worker.scheduling import Schedule
-from functions.worker.serving import Serving
-from functions.worker.sleeping import Dozing
-from functions.worker.status import StatusReporter
+from functions.worker.replica import Parts, Worker, expected_cold_start_s
+from functions.worker.replica_stats import Measured
+from functions.worker.replica_status import StatusReporter
+from functions.worker.reply_producer import Publisher
+from functions.worker.revision_gate import RevisionGate
 from router_model.catalogue.model import Cascade, Catalogue, Model, Service
 
 _HIGH_WATER_FACTOR: Final = 4

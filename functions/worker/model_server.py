@@ -29,8 +29,8 @@ from functions.backends.server_arguments import (
 from functions.backends.server_info import unknown_name
 from functions.runtime.errors import StartupFailed
 from functions.runtime.process_environment import key_of_environment, server_environ
-from functions.worker import failures, replies
-from functions.worker.failures import BadReply, CallFailed
+from functions.worker import backend_errors, backend_response
+from functions.worker.backend_errors import BadReply, CallFailed
 from router_model.catalogue.model import Model, Service
 
 _LINE_CHARS: Final = 300
@@ -289,7 +289,7 @@ class ModelServer:
         try:
             async with asyncio.timeout(timeout_s):
                 status, raw = await fetch(http, request)
-            found = replies.parse(raw) if status == 200 else {}
+            found = backend_response.parse(raw) if status == 200 else {}
             if found.get("choices") or found.get("data"):
                 return
             if status == 404 and self.entries:
@@ -367,7 +367,7 @@ async def _take(http: httpx.AsyncClient, steps: Sequence[Step]) -> None:
         try:
             reply = await http.post(step.path, json=step.body, timeout=_SLEEP_STEP_S)
         except httpx.HTTPError as error:
-            raise failures.of_transport(error) from None
+            raise backend_errors.of_transport(error) from None
         if reply.is_error:
             raise CallFailed(f"http_{reply.status_code}")
 

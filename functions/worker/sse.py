@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from functions.worker.failures import BadReply
+from functions.worker.backend_errors import BadReply
 
 _BOM: Final = b"\xef\xbb\xbf"
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from events import ids
-from functions.worker.failures import BadReply
+from functions.worker.backend_errors import BadReply
 
 MAX_CALLS: Final = 128
 _ID_CHARS: Final = 24

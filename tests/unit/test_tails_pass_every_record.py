@@ -24,9 +24,9 @@ from functions.runtime import registry_consumer
 from functions.runtime.clock import FakeClock
 from functions.runtime.registry_consumer import RegistryFold
 from functions.testing.memory_broker import MemoryBlobs, MemoryLog
-from functions.worker import control
-from functions.worker.control import ControlTail
-from functions.worker.jobs import JobReader
+from functions.worker import control_consumer
+from functions.worker.control_consumer import ControlTail
+from functions.worker.job import JobReader
 
 TOPICS = Topics()
 NOW = FakeClock().now()
@@ -123,7 +123,7 @@ def test_a_status_that_nobody_thought_of_is_passed(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_cancel_that_nobody_thought_of_is_passed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(control.reply, "parse_cancel", once(builders.parse_cancel))
+    monkeypatch.setattr(control_consumer.reply, "parse_cancel", once(builders.parse_cancel))
     log, seen = MemoryLog(), threading.Event()
     for request_id in ("bad", "good"):
         log.store(cancel_of(request_id))

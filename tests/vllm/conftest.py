@@ -29,8 +29,8 @@ from functions.backends import backend_kinds
 from functions.runtime.clock import SystemClock
 from functions.runtime.settings import Settings, WorkerSettings
 from functions.testing.memory_broker import MemoryBlobs, MemoryLog
-from functions.worker.lifecycle import Worker
 from functions.worker.main import Surroundings, build_worker
+from functions.worker.replica import Worker
 from router_model.catalogue.model import Backend, Catalogue, Model, Service, Weights
 
 ROOT = Path(__file__).parents[2]

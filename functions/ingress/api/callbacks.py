@@ -10,7 +10,7 @@ from starlette.routing import Route
 
 from events import ids
 from events.codecs.json_codec import loads_object
-from functions.callbacks.targets import CallbackPolicy, judge_url
+from functions.callbacks.url_policy import CallbackPolicy, judge_url
 from functions.ingress import request_body
 from functions.ingress.dependencies import Deps
 from functions.ingress.http_responses import answer

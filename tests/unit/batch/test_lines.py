@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from functions.batch.lines import (
+from functions.batch.file_format import (
     Answer,
     Ask,
     BadLine,

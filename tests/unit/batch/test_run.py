@@ -9,12 +9,12 @@ from pathlib import Path
 import httpx
 import pytest
 
+from functions.batch import batch_client
 from functions.batch import main as batch_main
-from functions.batch import sending
-from functions.batch.lines import Ask, BadLine, read_asks
+from functions.batch.batch_client import MAX_ATTEMPTS, Target, send_all
+from functions.batch.file_format import Ask, BadLine, read_asks
 from functions.batch.main import Files, Run
-from functions.batch.pausing import is_worth_a_retry, pause_s
-from functions.batch.sending import MAX_ATTEMPTS, Target, send_all
+from functions.batch.resend_policy import is_worth_a_retry, pause_s
 from functions.runtime.errors import StartupFailed
 
 TARGET = Target(url="http://ingress", key="secret", concurrency=3)
@@ -57,7 +57,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
             found.append(seconds)
         await real(0)
 
-    monkeypatch.setattr(sending.asyncio, "sleep", no_sleep)
+    monkeypatch.setattr(batch_client.asyncio, "sleep", no_sleep)
     return found
 
 

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import pytest
 
 from events.names import Topics
-from functions.callbacks.delivering import Deliverer, DeliveryLimits, Surroundings
-from functions.callbacks.targets import CallbackPolicy
+from functions.callbacks.delivery_worker import Deliverer, DeliveryLimits, Surroundings
+from functions.callbacks.url_policy import CallbackPolicy
 from functions.callbacks.webhook_client import WebhookClient
 from functions.ports.store import CallbackTarget, Delivery
 from functions.runtime.clock import FakeClock

@@ -1,6 +1,6 @@
 import pytest
 
-from functions.callbacks.targets import CallbackPolicy, judge_address, judge_addresses, judge_url
+from functions.callbacks.url_policy import CallbackPolicy, judge_address, judge_addresses, judge_url
 from functions.runtime.errors import ApiError
 from functions.runtime.settings import IngressSettings
 

@@ -3,7 +3,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from functions.callbacks.schedule import (
+from functions.callbacks.retry_schedule import (
     Delivered,
     GivenUp,
     Outcome,

@@ -5,7 +5,7 @@ from standardwebhooks import Webhook
 
 from events.codecs.kafka_codec import from_record
 from events.names import CALLBACK_FAILED
-from functions.callbacks.targets import CallbackPolicy
+from functions.callbacks.url_policy import CallbackPolicy
 from functions.callbacks.webhook_client import WebhookAnswer
 from functions.runtime.clock import SystemClock
 from functions.runtime.errors import AppendFailed

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from functions.callbacks import delivering
+from functions.callbacks import delivery_worker
 from functions.runtime.shutdown import StopFlag
 from tests.unit.callbacks.conftest import TOPICS
 
@@ -74,7 +74,7 @@ def test_those_that_find_no_place_are_looked_at_seldom(stage):
 
 
 def test_a_line_grows_and_shrinks():
-    lines = delivering.Lines()
+    lines = delivery_worker.Lines()
     waits = [lines.join(f"d{n}", ("h", "t"), slots=2) for n in range(4)]
     assert waits == [1.0, 1.5, 2.0, 2.5]
     assert lines.join("other", ("h", "u"), slots=2) == 1.0
@@ -94,7 +94,7 @@ def test_one_tenant_cannot_take_a_host_that_another_uses(stage):
 
 
 def test_names_that_hang_keep_no_threads_from_others(stage, monkeypatch):
-    monkeypatch.setattr(delivering, "RESOLVE_S", 0.05)
+    monkeypatch.setattr(delivery_worker, "RESOLVE_S", 0.05)
 
     async def play(desk):
         never = asyncio.Event()
@@ -133,14 +133,14 @@ def test_names_that_hang_keep_no_threads_from_others(stage, monkeypatch):
 
 
 def test_a_delivery_that_cannot_be_made_is_a_failed_attempt_of_it_alone(stage, monkeypatch):
-    real = delivering.judge_url
+    real = delivery_worker.judge_url
 
     def broken(url, policy):
         if "broken" in url:
             raise RecursionError(url)
         return real(url, policy)
 
-    monkeypatch.setattr(delivering, "judge_url", broken)
+    monkeypatch.setattr(delivery_worker, "judge_url", broken)
 
     async def play(desk):
         desk.add_target("bad", f"http://127.0.0.1:{desk.receiver.port}/broken")
@@ -159,7 +159,7 @@ def test_a_delivery_that_cannot_be_made_is_a_failed_attempt_of_it_alone(stage, m
 
 
 def test_a_round_that_fails_is_followed_by_the_next(stage, monkeypatch):
-    monkeypatch.setattr(delivering, "FAULT_S", 0.0)
+    monkeypatch.setattr(delivery_worker, "FAULT_S", 0.0)
 
     async def play(desk):
         desk.add_target()

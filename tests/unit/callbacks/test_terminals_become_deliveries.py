@@ -8,7 +8,7 @@ from events.codecs.kafka_codec import outgoing_record
 from events.names import State, Topics
 from events.payloads import PickspinData
 from events.requests import Origin
-from functions.callbacks.enqueueing import Enqueuer
+from functions.callbacks.terminal_consumer import Enqueuer
 from functions.ports.store import CallbackTarget, RequestRow
 from functions.response_objects import meta_of
 from functions.runtime.clock import FakeClock
@@ -255,7 +255,7 @@ class Down:
 
 
 def test_nothing_is_committed_before_it_is_in_the_store(desk, monkeypatch):
-    monkeypatch.setattr("functions.callbacks.enqueueing.RETRY_S", 0.0)
+    monkeypatch.setattr("functions.callbacks.terminal_consumer.RETRY_S", 0.0)
     desk.consumer.close()
     desk.start(Down(desk.store, 3))
     desk.completed()

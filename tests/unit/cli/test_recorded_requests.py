@@ -15,7 +15,7 @@ from events.requests import Origin
 from functions.cli import main
 from functions.cli.recorded import outcomes_from_store, scores_of
 from functions.ports.store import FeedbackRow
-from functions.recorder.changes import change_of
+from functions.recorder.event_to_change import change_of
 from functions.runtime.clock import FakeClock
 from functions.sql.sql_store import SqlStore
 from functions.testing.memory_broker import MemoryBlobs

@@ -296,7 +296,7 @@ def test_the_expressions_are_found() -> None:
     assert {
         "router_model/classifier/task_detection.py:_CODE",
         "events/codecs/attributes.py:_URI_REFERENCE",
-        "functions/callbacks/targets.py:_URL",
+        "functions/callbacks/url_policy.py:_URL",
         "classifier low",
     } <= names
     assert len(names) > 40

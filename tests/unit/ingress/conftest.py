@@ -29,7 +29,7 @@ from functions.ingress.pending_requests import Waiters
 from functions.ingress.readiness import Health
 from functions.ingress.reply_consumer import ReplyTail
 from functions.ingress.uvicorn_protocol import bounded_protocol
-from functions.recorder.changes import change_of
+from functions.recorder.event_to_change import change_of
 from functions.runtime.clock import SystemClock
 from functions.runtime.errors import ApiError
 from functions.runtime.reply_partitions import ReplyPartitions

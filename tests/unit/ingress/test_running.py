@@ -11,7 +11,7 @@ from events import builders, ids
 from events.event import Record
 from functions.ingress.admission import Outstanding
 from functions.ingress.background_tasks import EndsTail, Running
-from functions.recorder.recording import next_offsets, recorded_topics
+from functions.recorder.log_consumer import next_offsets, recorded_topics
 from functions.runtime.errors import AppendFailed
 from tests.unit.ingress.conftest import TOPICS
 

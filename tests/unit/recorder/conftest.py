@@ -13,9 +13,9 @@ from events.names import Topics
 from events.payloads import CancelData, PickspinData, ProgressData
 from events.requests import Origin, ReplyAddress
 from events.timestamps import to_rfc3339
+from functions.recorder.log_consumer import Recorder, recorded_topics
 from functions.recorder.reaper import Reaper, ReaperLimits, Republisher
 from functions.recorder.recorded_until import RecordedUntil
-from functions.recorder.recording import Recorder, recorded_topics
 from functions.runtime.clock import FakeClock
 from functions.runtime.shutdown import StopFlag
 from functions.runtime.telemetry import Metrics

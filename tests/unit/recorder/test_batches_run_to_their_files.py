@@ -10,9 +10,9 @@ from events.names import Priority
 from events.payloads import PickspinData
 from events.requests import parse_request
 from functions.ports.store import BatchRow, FileRow
-from functions.recorder.batch_lines import line_request_id, read_lines
-from functions.recorder.batches import BatchLimits, BatchRunner
-from functions.recorder.verdicts import SETTLE_S
+from functions.recorder.batch_format import line_request_id, read_lines
+from functions.recorder.batch_runner import BatchLimits, BatchRunner
+from functions.recorder.expiry_rules import SETTLE_S
 from functions.runtime.telemetry import Metrics
 from tests.unit.recorder.conftest import START, TOPICS
 

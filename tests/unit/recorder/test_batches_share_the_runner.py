@@ -6,8 +6,8 @@ from datetime import timedelta
 import pytest
 
 from functions.ports.store import BatchRow
+from functions.recorder.batch_runner import LEAST_IN_FLIGHT, WAITS_S
 from functions.recorder.batch_turns import turns
-from functions.recorder.batches import LEAST_IN_FLIGHT, WAITS_S
 from functions.runtime.errors import BlobMissing
 from tests.unit.recorder.conftest import START
 from tests.unit.recorder.test_batches_run_to_their_files import Desk, line

@@ -14,7 +14,7 @@ from events.codecs.kafka_codec import to_record
 from events.event import Event
 from events.timestamps import to_rfc3339
 from functions.ports.store import Store
-from functions.recorder.sweeping import SWEEP_S, YOUNG_S, Sweeper
+from functions.recorder.purger import SWEEP_S, YOUNG_S, Sweeper
 from functions.runtime.errors import BlobMissing
 from functions.sql.sql_store import SqlStore
 from functions.storage.blob_directory import DirBlobs

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from functions.ports.store import BatchRow, FileRow
-from functions.recorder.sweeping import SWEEP_S, YOUNG_S, Sweeper
+from functions.recorder.purger import SWEEP_S, YOUNG_S, Sweeper
 from functions.runtime.clock import FakeClock
 from functions.runtime.errors import BlobMissing
 from functions.sql.sql_store import SqlStore

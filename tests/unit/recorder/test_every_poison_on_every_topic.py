@@ -7,8 +7,8 @@ import pytest
 from events import names
 from events.event import Record
 from events.names import State
-from functions.callbacks.enqueueing import Enqueuer
-from functions.recorder.recording import recorded_topics
+from functions.callbacks.terminal_consumer import Enqueuer
+from functions.recorder.log_consumer import recorded_topics
 from functions.runtime.clock import FakeClock
 from functions.runtime.telemetry import Metrics
 from tests.unit.recorder.conftest import START, TOPICS

@@ -2,7 +2,7 @@
 
 import json
 
-from functions.recorder.batch_lines import read_lines
+from functions.recorder.batch_format import read_lines
 
 URL = "/v1/chat/completions"
 

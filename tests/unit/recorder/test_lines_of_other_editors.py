@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from functions.recorder.batch_lines import read_lines
+from functions.recorder.batch_format import read_lines
 
 URL = "/v1/chat/completions"
 MARK = b"\xef\xbb\xbf"

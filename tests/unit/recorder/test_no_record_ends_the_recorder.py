@@ -11,8 +11,8 @@ from events.codecs.kafka_codec import to_record
 from events.event import Event
 from events.names import State
 from functions.recorder import reaper
-from functions.recorder.batch_lines import line_request_id, read_lines
-from functions.recorder.changes import written_at
+from functions.recorder.batch_format import line_request_id, read_lines
+from functions.recorder.event_to_change import written_at
 from functions.runtime.errors import StoreFailed
 from functions.runtime.telemetry import Metrics
 from tests.unit.recorder.conftest import START, TOPICS

@@ -6,11 +6,11 @@ import pytest
 
 from events.codecs.kafka_codec import from_record
 from events.names import State
-from functions.recorder.changes import change_of
+from functions.recorder.event_to_change import change_of
+from functions.recorder.expiry_rules import SETTLE_S, WORKER_S, ending
+from functions.recorder.log_consumer import next_offsets
 from functions.recorder.reaper import CHECK_S, REPEAT_S
 from functions.recorder.recorded_until import BLIND_S, RecordedUntil
-from functions.recorder.recording import next_offsets
-from functions.recorder.verdicts import SETTLE_S, WORKER_S, ending
 from functions.runtime.errors import AppendFailed
 from tests.unit.recorder.conftest import START, TOPICS, Stage
 

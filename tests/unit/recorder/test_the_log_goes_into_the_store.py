@@ -3,7 +3,7 @@ from dataclasses import replace
 
 from events import builders
 from events.names import State
-from functions.recorder.verdicts import terminal_of
+from functions.recorder.expiry_rules import terminal_of
 from functions.runtime.errors import ApiError, StoreFailed
 from functions.runtime.telemetry import Metrics
 from tests.unit.recorder.conftest import START, TOPICS
@@ -92,7 +92,7 @@ class FailingStore:
 
 
 def test_nothing_is_committed_while_the_store_is_out_of_reach(stage, monkeypatch):
-    monkeypatch.setattr("functions.recorder.recording.RETRY_S", 0.0)
+    monkeypatch.setattr("functions.recorder.log_consumer.RETRY_S", 0.0)
     stage.request()
     failing = FailingStore(stage.store, outages=3)
     committed = []

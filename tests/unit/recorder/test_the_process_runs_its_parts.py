@@ -18,7 +18,7 @@ from functions.runtime.settings import ProbeSettings, Settings, StoreSettings
 from functions.runtime.shutdown import STUCK_S, Parts, StopFlag
 from functions.sql.sql_store import SqlStore
 from functions.testing.memory_broker import MemoryBlobs, MemoryLog
-from functions.worker.starting import listening
+from functions.worker.early_listener import listening
 
 TOPICS = Topics()
 

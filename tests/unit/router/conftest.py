@@ -11,8 +11,8 @@ from events.event import Event
 from events.names import Topics
 from events.timestamps import to_rfc3339
 from functions.router.handler import RouterPolicy
-from functions.router.publishing import Publisher
-from functions.router.routing import Router, RouterParts
+from functions.router.publisher import Publisher
+from functions.router.router import Router, RouterParts
 from functions.runtime.clock import FakeClock
 from functions.runtime.telemetry import Metrics
 from functions.testing.memory_broker import MemoryBlobs, MemoryLog

@@ -5,8 +5,8 @@ from typing import Any
 
 from events.event import PartitionId, Record
 from functions.ports.kafka import Commit
-from functions.router import feeding
-from functions.router.feeding import watched_feed
+from functions.router import consumer_watch
+from functions.router.consumer_watch import watched_feed
 from functions.runtime.settings import BrokerSettings, Settings
 from functions.runtime.shutdown import StopFlag
 from functions.runtime.telemetry import Metrics
@@ -33,8 +33,8 @@ def test_a_feed_that_does_not_advance_is_not_ready(topics: Any, monkeypatch: Any
         def __enter__(self) -> None: ...
         def __exit__(self, *_: object) -> None: ...
 
-    monkeypatch.setattr(feeding, "ProbeServer", Probes)
-    monkeypatch.setattr(feeding, "probed", lambda *_: NoProbes())
+    monkeypatch.setattr(consumer_watch, "ProbeServer", Probes)
+    monkeypatch.setattr(consumer_watch, "probed", lambda *_: NoProbes())
     log, metrics, stop = MemoryLog(partitions=1), Metrics(), StopFlag()
     consumer = log.group(group=topics.router_group, topics=(topics.requests,), client="c")
     consumer.poll(0)

@@ -9,11 +9,11 @@ import pytest
 from events import names as types
 from events.codecs.kafka_codec import to_record
 from events.event import Event, Record
-from functions.router.app import create_app
-from functions.router.log_binding import LogBinding
-from functions.router.pumping import Pump, PumpLimits
-from functions.router.retrying import verdict
-from functions.router.source import RouterAddress, Source
+from functions.router.consumer_loop import Pump, PumpLimits
+from functions.router.flask_app import create_app
+from functions.router.kafka_binding import LogBinding
+from functions.router.kafka_source import RouterAddress, Source
+from functions.router.retry_policy import verdict
 from functions.runtime.clock import FakeClock
 from functions.runtime.shutdown import StopFlag
 

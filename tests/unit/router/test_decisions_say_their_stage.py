@@ -12,7 +12,7 @@ from events.builders import parse_progress
 from events.event import Event, Outgoing
 from events.requests import parse_routed
 from functions.router.handler import RouterPolicy, handle
-from functions.worker.accounting import decision_of
+from functions.worker.usage import decision_of
 from router_model.catalogue.model import Catalogue
 from router_model.classifier.base import Classification
 from router_model.service_registry import Registry

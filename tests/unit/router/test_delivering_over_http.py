@@ -9,9 +9,9 @@ import pytest
 from events.codecs.kafka_codec import to_record
 from events.event import Event, Record
 from events.names import Topics
-from functions.router.publishing import Publisher
-from functions.router.refusing import ReplyPolicy
-from functions.router.source import NotTaken, RouterAddress, Source
+from functions.router.kafka_source import NotTaken, RouterAddress, Source
+from functions.router.publisher import Publisher
+from functions.router.refusals import ReplyPolicy
 from functions.runtime.clock import FakeClock
 from functions.runtime.errors import AppendFailed
 from functions.runtime.telemetry import Metrics

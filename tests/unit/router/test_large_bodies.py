@@ -10,7 +10,7 @@ from events import builders
 from events.codecs.kafka_codec import from_record
 from events.event import Event
 from events.limits import MAX_BODY_BYTES
-from functions.router.routing import LARGE_AT_ONCE
+from functions.router.router import LARGE_AT_ONCE
 
 Make = Callable[..., Event]
 THREADS = 6

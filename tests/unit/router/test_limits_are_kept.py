@@ -13,7 +13,7 @@ from events import names
 from events.codecs.kafka_codec import to_record
 from events.event import Event
 from functions.router.handler import RouterPolicy, handle
-from functions.router.routing import Router
+from functions.router.router import Router
 from router_model.catalogue.model import Catalogue
 from router_model.classifier.base import Classification
 from router_model.classifier.features import PromptFeatures

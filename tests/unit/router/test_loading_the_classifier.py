@@ -6,7 +6,7 @@ import pytest
 
 from events.names import Operation, Topics
 from functions import factories
-from functions.router.wiring import policy_of
+from functions.router.router_factory import policy_of
 from functions.runtime.errors import StartupFailed
 from functions.runtime.settings import RouterSettings, Settings, load_settings
 from functions.runtime.telemetry import Metrics

@@ -12,9 +12,9 @@ from events.builders import parse_terminal
 from events.codecs.kafka_codec import from_record, to_record
 from events.event import Event, PartitionId, Record
 from events.request_identity import request_id_of
-from functions.router.log_binding import LogBinding
-from functions.router.pumping import Pump, PumpLimits
-from functions.router.routing import Router
+from functions.router.consumer_loop import Pump, PumpLimits
+from functions.router.kafka_binding import LogBinding
+from functions.router.router import Router
 from functions.runtime.clock import FakeClock
 from functions.runtime.errors import AppendFailed
 from functions.runtime.shutdown import StopFlag

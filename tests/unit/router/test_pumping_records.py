@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from events.event import PartitionId, Record
-from functions.router import pumping
+from functions.router import consumer_loop
+from functions.router.consumer_loop import PROBE_S, Pump, PumpLimits
 from functions.router.patience import Patience
-from functions.router.pumping import PROBE_S, Pump, PumpLimits
-from functions.router.retrying import LONGEST_DELAY_S, delay_s
+from functions.router.retry_policy import LONGEST_DELAY_S, delay_s
 from functions.runtime.clock import FakeClock
 from functions.runtime.shutdown import StopFlag
 from functions.testing.memory_broker import MemoryLog
@@ -20,8 +20,8 @@ TOPIC, GROUP = "in", "g"
 @pytest.fixture(autouse=True)
 def _no_real_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time passes by the clock of the test alone."""
-    monkeypatch.setattr(pumping, "BUSY_POLL_S", 0.0)
-    monkeypatch.setattr(pumping, "IDLE_POLL_S", 0.0)
+    monkeypatch.setattr(consumer_loop, "BUSY_POLL_S", 0.0)
+    monkeypatch.setattr(consumer_loop, "IDLE_POLL_S", 0.0)
 
 
 class Work:

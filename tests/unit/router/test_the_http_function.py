@@ -10,7 +10,7 @@ from events import names
 from events.codecs.http_codec import to_http, to_http_structured
 from events.codecs.kafka_codec import from_record
 from events.event import Event
-from functions.router.app import create_app
+from functions.router.flask_app import create_app
 from functions.runtime.errors import AppendFailed
 
 Make = Callable[..., Event]

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from events.names import Operation, ReplicaState
-from functions.worker.accounting import cost_of
+from functions.worker.usage import cost_of
 from router_model.catalogue.finish import CatalogueRejected
 from router_model.catalogue.loader import load_catalogue
 from router_model.catalogue.model import Catalogue, Model, Service

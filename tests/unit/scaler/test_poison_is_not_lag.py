@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 from events.event import Record
-from functions.worker import control
+from functions.worker import control_consumer
 from tests.unit.scaler.conftest import Watch
 from tests.unit.worker.conftest import SLUG, TOPICS, until
 from tests.unit.worker.conftest import stand as worker_stand
@@ -15,7 +15,7 @@ __all__ = ["worker_stand"]
 def test_a_record_that_was_dead_lettered_is_committed_and_so_no_lag(
     worker_stand: Any, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(control, "_POLL_S", 0.01)
+    monkeypatch.setattr(control_consumer, "_POLL_S", 0.01)
 
     async def scenario() -> None:
         async with worker_stand() as found:

@@ -25,9 +25,9 @@ from functions.backends.simulated import server
 from functions.runtime.clock import SystemClock
 from functions.runtime.settings import BrokerSettings, Settings, WorkerSettings
 from functions.testing.memory_broker import MemoryBlobs, MemoryLog
-from functions.worker import control
-from functions.worker.lifecycle import Worker
+from functions.worker import control_consumer
 from functions.worker.main import Surroundings, build_worker
+from functions.worker.replica import Worker
 from router_model.catalogue.model import Backend, Catalogue, Model, Service, Weights
 
 TOPICS = Topics()
@@ -185,7 +185,7 @@ async def until(condition: Callable[[], Any], patience_s: float = PATIENCE_S) ->
 @pytest.fixture(autouse=True)
 def _short_polls(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tail of cancellations looks up at once when a worker starts or ends; a record wakes it in any case."""
-    monkeypatch.setattr(control, "_POLL_S", 0.01)
+    monkeypatch.setattr(control_consumer, "_POLL_S", 0.01)
 
 
 @pytest.fixture

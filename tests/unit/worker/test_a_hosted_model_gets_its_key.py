@@ -15,7 +15,7 @@ from functions.runtime.clock import SystemClock
 from functions.runtime.errors import StartupFailed
 from functions.runtime.process_environment import key_of_environment, server_environ
 from functions.runtime.settings import Settings, WorkerSettings
-from functions.worker.generate import open_http
+from functions.worker.backend_client import open_http
 from functions.worker.main import Surroundings, build_worker
 from router_model.catalogue.model import Backend, Catalogue, Model, Service, Weights
 from router_model.catalogue.validation import check

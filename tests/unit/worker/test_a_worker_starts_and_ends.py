@@ -17,8 +17,8 @@ from functions.runtime.clock import SystemClock
 from functions.runtime.errors import StartupFailed
 from functions.runtime.settings import Settings, WorkerSettings
 from functions.testing.memory_broker import MemoryBlobs, MemoryLog
-from functions.worker.lifecycle import Worker, expected_cold_start_s, remember_cold_start
 from functions.worker.main import Surroundings, build_worker, find_service, own_catalogue
+from functions.worker.replica import Worker, expected_cold_start_s, remember_cold_start
 from router_model.catalogue.model import Backend, Catalogue, Model, Service
 
 TOPICS = Topics()

@@ -7,9 +7,9 @@ import httpx
 import pytest
 
 from functions.backends.backend_kinds import TABLE
-from functions.worker.failures import CallFailed
+from functions.worker.backend_errors import CallFailed
+from functions.worker.idle_sleep import Dozing
 from functions.worker.model_server import ModelServer
-from functions.worker.sleeping import Dozing
 
 
 class Server:

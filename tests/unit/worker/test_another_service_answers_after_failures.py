@@ -15,7 +15,7 @@ from events.names import COMPLETED, FAILED, BreakerState, ReplicaState, Topics
 from events.payloads import CascadePlace, CascadeState
 from events.requests import parse_request
 from functions.runtime.errors import ApiError
-from functions.worker.cascading import failed_step
+from functions.worker.cascade_step import failed_step
 from router_model.catalogue.model import Backend, Catalogue, Model, Service, Weights
 
 TOPICS = Topics()

@@ -10,7 +10,7 @@ from events.names import Operation
 from events.requests import RoutedRequest
 from functions.backends.backend_kinds import TABLE
 from functions.runtime.errors import ApiError
-from functions.worker.calls import call_of, check_dimensions, reply_id
+from functions.worker.backend_request import call_of, check_dimensions, reply_id
 from router_model.catalogue.model import Backend, BackendKind, Model, Service
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

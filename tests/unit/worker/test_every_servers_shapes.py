@@ -19,12 +19,12 @@ from pydantic import BaseModel
 
 from events.names import Operation
 from functions.runtime.errors import ApiError
-from functions.worker.breaker import BreakerRule
-from functions.worker.call_health import CallHealth
-from functions.worker.calls import Call
-from functions.worker.failures import CallFailed, NotNow
-from functions.worker.generate import CallLimits, Generated, ModelCaller
-from functions.worker.replies import Shape
+from functions.worker.backend_client import CallLimits, Generated, ModelCaller
+from functions.worker.backend_errors import CallFailed, NotNow
+from functions.worker.backend_health import CallHealth
+from functions.worker.backend_request import Call
+from functions.worker.backend_response import Shape
+from functions.worker.circuit_breaker import BreakerRule
 
 PAGES = [
     json.loads(path.read_text()) for path in sorted((Path(__file__).parent / "shapes").iterdir())

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from events.names import Operation
-from functions.worker.calls import Call
-from functions.worker.cascading import Held, Unsure, asks_logprobs, with_logprobs
-from functions.worker.replies import Shape
+from functions.worker.backend_request import Call
+from functions.worker.backend_response import Shape
+from functions.worker.cascade_step import Held, Unsure, asks_logprobs, with_logprobs
 from router_model.cascade.plan import Judge
 
 SHAPE = Shape(operation=Operation.CHAT, reply_id="r", model="m", created=0)

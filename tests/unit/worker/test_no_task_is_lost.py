@@ -12,9 +12,9 @@ from events.names import Topics
 from functions.runtime.errors import AppendFailed
 from functions.runtime.settings import BrokerSettings
 from functions.testing.memory_broker import MemoryBlobs
-from functions.worker import lifecycle, status
-from functions.worker.missing import MissingJobs
-from functions.worker.publishing import REPLY_TRIES
+from functions.worker import replica, replica_status
+from functions.worker.lost_jobs import MissingJobs
+from functions.worker.reply_producer import REPLY_TRIES
 
 TOPICS = Topics()
 ONE = {"concurrency": 1}
@@ -210,8 +210,8 @@ def test_a_record_that_was_fetched_and_forgotten_is_missed(stand: Any, wait_unti
 def test_a_worker_whose_status_task_dies_ends_and_is_started_again(
     stand: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lifecycle, "HEALTH_EVERY_S", 0.05)
-    monkeypatch.setattr(status, "REPEAT_S", 0.05)
+    monkeypatch.setattr(replica, "HEALTH_EVERY_S", 0.05)
+    monkeypatch.setattr(replica_status, "REPEAT_S", 0.05)
 
     async def scenario() -> None:
         async with stand() as found:

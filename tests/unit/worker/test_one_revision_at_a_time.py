@@ -15,7 +15,7 @@ from events.codecs import kafka_codec
 from events.names import ReplicaState, Topics
 from events.payloads import RevisionData
 from functions.runtime.errors import StartupFailed
-from functions.worker.control import ControlTail
+from functions.worker.control_consumer import ControlTail
 from functions.worker.model_server import ModelServer
 
 TOPICS, SLUG = Topics(), "small"

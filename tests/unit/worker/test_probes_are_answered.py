@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 from functions.runtime import probe_server
 from functions.runtime.errors import StartupFailed
 from functions.runtime.probe_server import ProbeServer
-from functions.worker.starting import listening
+from functions.worker.early_listener import listening
 
 
 class Process:

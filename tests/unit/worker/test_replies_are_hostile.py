@@ -12,10 +12,10 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from events.names import Operation
 from functions.runtime.errors import ApiError
-from functions.worker import failures, replies
-from functions.worker.assembling import Assembler
-from functions.worker.failures import BadReply, CallFailed, NotNow
-from functions.worker.replies import Shape
+from functions.worker import backend_errors, backend_response
+from functions.worker.backend_errors import BadReply, CallFailed, NotNow
+from functions.worker.backend_response import Shape
+from functions.worker.stream_assembler import Assembler
 
 CHAT = Shape(operation=Operation.CHAT, reply_id="chatcmpl-1", model="small", created=7)
 GOOD: dict[str, Any] = {
@@ -37,7 +37,7 @@ def choice(**more: Any) -> dict[str, Any]:
 
 
 def test_a_good_reply_passes_under_our_names() -> None:
-    reply, is_estimated = replies.check_reply(GOOD, CHAT)
+    reply, is_estimated = backend_response.check_reply(GOOD, CHAT)
     assert (reply["id"], reply["model"], reply["object"]) == (
         "chatcmpl-1",
         "small",
@@ -63,11 +63,11 @@ def test_a_good_reply_passes_under_our_names() -> None:
 )
 def test_what_is_not_an_object_is_refused(raw: bytes) -> None:
     with pytest.raises(BadReply):
-        replies.parse(raw)
+        backend_response.parse(raw)
 
 
 def test_sloppy_numbers_and_surrogates_are_made_safe() -> None:
-    found = replies.parse(
+    found = backend_response.parse(
         b'{"a": NaN, "b": -Infinity, "c": 1e999, "d": "x\\ud800y", "e": ["\\udfff"]}'
     )
     assert found == {"a": None, "b": None, "c": None, "d": "x\ufffdy", "e": ["\ufffd"]}
@@ -92,18 +92,22 @@ def test_sloppy_numbers_and_surrogates_are_made_safe() -> None:
 )
 def test_what_is_not_the_answer_is_refused(reply: dict[str, Any]) -> None:
     with pytest.raises(BadReply):
-        replies.check_reply(reply, CHAT)
+        backend_response.check_reply(reply, CHAT)
 
 
 def test_content_and_tool_calls_both_null_reads_empty() -> None:
-    reply, _ = replies.check_reply(choice(message={"content": None, "tool_calls": None}), CHAT)
+    reply, _ = backend_response.check_reply(
+        choice(message={"content": None, "tool_calls": None}), CHAT
+    )
     message = reply["choices"][0]["message"]
     assert message == {"role": "assistant", "content": "", "refusal": None}
 
 
 def test_arguments_that_are_not_json_stay_text() -> None:
     call = {"id": "c", "function": {"name": "f", "arguments": "{{{ not json"}}
-    reply, _ = replies.check_reply(choice(message={"content": None, "tool_calls": [call]}), CHAT)
+    reply, _ = backend_response.check_reply(
+        choice(message={"content": None, "tool_calls": [call]}), CHAT
+    )
     assert (
         reply["choices"][0]["message"]["tool_calls"][0]["function"]["arguments"] == "{{{ not json"
     )
@@ -111,7 +115,7 @@ def test_arguments_that_are_not_json_stay_text() -> None:
 
 @pytest.mark.parametrize("reason", [None, "eos", 5, "unknown"])
 def test_an_unknown_finish_reason_reads_stop(reason: Any) -> None:
-    reply, _ = replies.check_reply(choice(finish_reason=reason), CHAT)
+    reply, _ = backend_response.check_reply(choice(finish_reason=reason), CHAT)
     assert reply["choices"][0]["finish_reason"] == "stop"
 
 
@@ -128,7 +132,7 @@ def test_an_unknown_finish_reason_reads_stop(reason: Any) -> None:
     ],
 )
 def test_unbelievable_usage_is_estimated_and_flagged(usage: Any) -> None:
-    reply, is_estimated = replies.check_reply(changed(usage=usage), CHAT)
+    reply, is_estimated = backend_response.check_reply(changed(usage=usage), CHAT)
     assert is_estimated
     assert all(0 <= n < 10_000 for n in reply["usage"].values())
 
@@ -141,7 +145,7 @@ def test_what_the_server_says_beside_its_answer_is_passed_on() -> None:
         "prompt_cache_hit_tokens": 4,
     }
     message = {"content": None, "refusal": "no", "reasoning": "hm", "reasoning_content": "so"}
-    reply, _ = replies.check_reply(
+    reply, _ = backend_response.check_reply(
         choice(message=message)
         | {"system_fingerprint": "fp_1", "service_tier": "flex", "usage": usage},
         CHAT,
@@ -158,7 +162,9 @@ def test_what_the_server_says_beside_its_answer_is_passed_on() -> None:
 
 
 def test_what_no_official_client_takes_is_left_out() -> None:
-    reply, _ = replies.check_reply(changed(service_tier="on_demand", system_fingerprint=""), CHAT)
+    reply, _ = backend_response.check_reply(
+        changed(service_tier="on_demand", system_fingerprint=""), CHAT
+    )
     assert not reply.keys() & {"service_tier", "system_fingerprint"}
 
 
@@ -170,7 +176,7 @@ def test_content_in_parts_is_read_as_text() -> None:
         "two",
         {"type": "refusal", "refusal": "no"},
     ]
-    reply, _ = replies.check_reply(choice(message={"content": parts}), CHAT)
+    reply, _ = backend_response.check_reply(choice(message={"content": parts}), CHAT)
     message = reply["choices"][0]["message"]
     assert (message["content"], message["reasoning_content"], message["refusal"]) == (
         "one two",
@@ -182,7 +188,7 @@ def test_content_in_parts_is_read_as_text() -> None:
 @pytest.mark.parametrize("reason", ["abort", "error", "cancelled", "network_error", "TIMED_OUT"])
 def test_half_an_answer_is_none(reason: str) -> None:
     with pytest.raises(CallFailed):
-        replies.check_reply(choice(finish_reason=reason), CHAT)
+        backend_response.check_reply(choice(finish_reason=reason), CHAT)
 
 
 @pytest.mark.parametrize(
@@ -190,7 +196,7 @@ def test_half_an_answer_is_none(reason: str) -> None:
     [("max_tokens", "length"), ("MAX_TOKENS", "length"), ("safety", "content_filter")],
 )
 def test_finish_reasons_are_said_in_the_words_of_clients(reason: str, expected: str) -> None:
-    reply, _ = replies.check_reply(choice(finish_reason=reason), CHAT)
+    reply, _ = backend_response.check_reply(choice(finish_reason=reason), CHAT)
     assert reply["choices"][0]["finish_reason"] == expected
 
 
@@ -200,23 +206,23 @@ def test_the_finish_reason_tells_whether_there_are_tool_calls(
     reason: str | None, calls: list[str], expected: str
 ) -> None:
     message = {"content": "x", "tool_calls": [{"function": {"name": name}} for name in calls]}
-    reply, _ = replies.check_reply(choice(message=message, finish_reason=reason), CHAT)
+    reply, _ = backend_response.check_reply(choice(message=message, finish_reason=reason), CHAT)
     assert reply["choices"][0]["finish_reason"] == expected
 
 
 @pytest.mark.parametrize("missing", [{}, {"index": None}])
 def test_a_single_choice_or_vector_needs_no_index(missing: dict[str, Any]) -> None:
     bare = {key: value for key, value in GOOD["choices"][0].items() if key != "index"} | missing
-    reply, _ = replies.check_reply(changed(choices=[bare]), CHAT)
+    reply, _ = backend_response.check_reply(changed(choices=[bare]), CHAT)
     assert reply["choices"][0]["index"] == 0
     shape = Shape(operation=Operation.EMBEDDINGS, reply_id="e", model="small", created=0)
-    vectors, _ = replies.check_reply({"data": [{"embedding": [1.0], **missing}]}, shape)
+    vectors, _ = backend_response.check_reply({"data": [{"embedding": [1.0], **missing}]}, shape)
     assert vectors["data"] == [{"object": "embedding", "index": 0, "embedding": [1.0]}]
 
 
 def test_log_probabilities_have_every_field_that_clients_read() -> None:
     entry = {"token": "a", "logprob": None}
-    reply, _ = replies.check_reply(choice(logprobs={"content": [entry], "x": 1}), CHAT)
+    reply, _ = backend_response.check_reply(choice(logprobs={"content": [entry], "x": 1}), CHAT)
     assert reply["choices"][0]["logprobs"] == {
         "content": [{"token": "a", "logprob": -9999.0, "bytes": None, "top_logprobs": []}],
         "refusal": None,
@@ -228,7 +234,7 @@ def test_log_probabilities_of_completions_say_where_each_token_stands() -> None:
     top = [{"token": "b", "logprob": -2.0}]
     tokens = [{"token": word, "logprob": -1.0, "top_logprobs": top} for word in ("One", " two")]
     found = {"index": 0, "text": "One two", "logprobs": {"content": tokens}}
-    reply, _ = replies.check_reply({"choices": [found]}, shape)
+    reply, _ = backend_response.check_reply({"choices": [found]}, shape)
     assert reply["choices"][0]["logprobs"] == {
         "tokens": ["One", " two"],
         "token_logprobs": [-1.0, -1.0],
@@ -240,11 +246,11 @@ def test_log_probabilities_of_completions_say_where_each_token_stands() -> None:
 def test_embeddings_are_checked_and_ordered() -> None:
     shape = Shape(operation=Operation.EMBEDDINGS, reply_id="e", model="small", created=0, inputs=2)
     data = [{"index": 1, "embedding": [2.0]}, {"index": 0, "embedding": [1.0]}]
-    reply, _ = replies.check_reply({"data": data}, shape)
+    reply, _ = backend_response.check_reply({"data": data}, shape)
     assert [item["embedding"] for item in reply["data"]] == [[1.0], [2.0]]
     for bad in ([], data[:1], [data[0], data[0]], [{"index": 0, "embedding": ["x"]}, data[0]]):
         with pytest.raises(BadReply):
-            replies.check_reply({"data": bad}, shape)
+            backend_response.check_reply({"data": bad}, shape)
 
 
 NAMES = [
@@ -283,7 +289,7 @@ def test_no_reply_crashes_the_check(operation: Operation, found: Any) -> None:
     shape = Shape(operation=operation, reply_id="r", model="small", created=0)
     reply = found if isinstance(found, dict) else {"choices": found, "data": found}
     try:
-        checked, _ = replies.check_reply(reply, shape)
+        checked, _ = backend_response.check_reply(reply, shape)
     except REFUSED:
         return
     json.dumps(checked, allow_nan=False)
@@ -318,8 +324,8 @@ def test_no_chunk_crashes_the_assembler(operation: Operation, chunks: list[Any])
 @settings(max_examples=40)
 @given(ANYTHING, st.sampled_from([400, 404, 422, 429, 500, 501, 503]))
 def test_no_error_crashes_the_reader_of_errors(body: Any, status: int) -> None:
-    assert isinstance(failures.of_status(status, {}, body), REFUSED)
-    assert isinstance(failures.of_error_object(body), REFUSED)
+    assert isinstance(backend_errors.of_status(status, {}, body), REFUSED)
+    assert isinstance(backend_errors.of_error_object(body), REFUSED)
 
 
 @pytest.mark.parametrize(
@@ -344,7 +350,7 @@ def test_no_error_crashes_the_reader_of_errors(body: Any, status: int) -> None:
 def test_refusals_become_our_codes_without_what_is_secret(
     status: int, body: Any, expected: str
 ) -> None:
-    found = failures.of_status(status, {}, body)
+    found = backend_errors.of_status(status, {}, body)
     assert isinstance(found, ApiError)
     assert found.code == expected
     assert found.src == "model"
@@ -356,7 +362,7 @@ def test_refusals_become_our_codes_without_what_is_secret(
     [
         ("2", 2.0),
         ("-1", None),
-        ("1e20", failures.MAX_WAIT_S),
+        ("1e20", backend_errors.MAX_WAIT_S),
         ("nan", None),
         ("soon", None),
         (None, None),
@@ -365,34 +371,34 @@ def test_refusals_become_our_codes_without_what_is_secret(
 def test_not_now_is_waited_for_with_a_bound(header: str | None, wait_s: float | None) -> None:
     headers = {} if header is None else {"retry-after": header}
     for status in (429, 503):
-        found = failures.of_status(status, headers, None)
+        found = backend_errors.of_status(status, headers, None)
         assert isinstance(found, NotNow)
         assert found.wait_s == wait_s
 
 
 def test_openais_own_header_is_in_milliseconds() -> None:
     headers = {"retry-after-ms": "250", "retry-after": "1"}
-    found = failures.of_status(429, headers, None)
+    found = backend_errors.of_status(429, headers, None)
     assert isinstance(found, NotNow)
     assert found.wait_s == 0.25
 
 
 def test_a_busy_server_is_called_again_unless_the_caller_has_seen_a_part() -> None:
     busy = {"message": "slow down", "code": 429}
-    assert isinstance(failures.of_error_object(busy), NotNow)
-    assert isinstance(failures.of_error_object(busy, has_begun=True), CallFailed)
+    assert isinstance(backend_errors.of_error_object(busy), NotNow)
+    assert isinstance(backend_errors.of_error_object(busy, has_begun=True), CallFailed)
 
 
 def test_an_account_that_is_used_up_is_not_waited_for() -> None:
     for status, body in ((429, {"error": {"code": "insufficient_quota"}}), (402, None)):
-        found = failures.of_status(status, {}, body)
+        found = backend_errors.of_status(status, {}, body)
         assert isinstance(found, ApiError)
         assert found.code == "backend_failed"
 
 
 def test_transport_errors_tell_not_begun_from_lost() -> None:
-    assert isinstance(failures.of_transport(httpx.ConnectError("x")), NotNow)
-    assert isinstance(failures.of_transport(httpx.PoolTimeout("x")), NotNow)
+    assert isinstance(backend_errors.of_transport(httpx.ConnectError("x")), NotNow)
+    assert isinstance(backend_errors.of_transport(httpx.PoolTimeout("x")), NotNow)
     for error in (httpx.ReadError("x"), httpx.RemoteProtocolError("x"), httpx.ReadTimeout("x")):
-        assert isinstance(failures.of_transport(error), CallFailed)
-    assert isinstance(failures.of_status(500, {}, None), CallFailed)
+        assert isinstance(backend_errors.of_transport(error), CallFailed)
+    assert isinstance(backend_errors.of_status(500, {}, None), CallFailed)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functions.worker.failures import BadReply
+from functions.worker.backend_errors import BadReply
 from functions.worker.sse import SseEvent, SseParser
 
 CORPUS = [

@@ -19,8 +19,8 @@ from events.requests import parse_request
 from functions.runtime.clock import SystemClock
 from functions.runtime.settings import Settings, WorkerSettings
 from functions.worker.failed_starts import FORGET_AFTER, FailedStarts
-from functions.worker.lifecycle import Worker
 from functions.worker.main import Surroundings, build_worker
+from functions.worker.replica import Worker
 from router_model.catalogue.model import Backend, Catalogue, Model, Service, Weights
 
 TOPICS = Topics()

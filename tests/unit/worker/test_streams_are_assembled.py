@@ -6,9 +6,9 @@ import pytest
 
 from events.names import Operation
 from functions.runtime.errors import ApiError
-from functions.worker.assembling import Assembler
-from functions.worker.failures import BadReply, CallFailed
-from functions.worker.replies import Shape
+from functions.worker.backend_errors import BadReply, CallFailed
+from functions.worker.backend_response import Shape
+from functions.worker.stream_assembler import Assembler
 
 
 def shape(operation: Operation = Operation.CHAT, choices: int = 1) -> Shape:

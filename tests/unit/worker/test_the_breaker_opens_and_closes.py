@@ -7,9 +7,9 @@ import pytest
 
 from events.names import BreakerState
 from functions.runtime.errors import ApiError
-from functions.worker.breaker import Breaker, BreakerRule, Ended, failed_share
-from functions.worker.call_health import CallHealth, fails
-from functions.worker.failures import BadReply, CallFailed, NotNow
+from functions.worker.backend_errors import BadReply, CallFailed, NotNow
+from functions.worker.backend_health import CallHealth, fails
+from functions.worker.circuit_breaker import Breaker, BreakerRule, Ended, failed_share
 
 RULE = BreakerRule(window_s=60.0, least=4, share=0.5, open_s=10.0, most_open_s=35.0)
 CLOSED, OPEN, HALF_OPEN = BreakerState.CLOSED, BreakerState.OPEN, BreakerState.HALF_OPEN

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from events.event import Event, PartitionId, Record
 from events.names import Operation
 from events.requests import RoutedRequest
-from functions.worker.jobs import Job
-from functions.worker.scheduling import Schedule
+from functions.worker.fair_queue import Schedule
+from functions.worker.job import Job
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 EVENT = Event(id="e", source="/router", type="x")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from functions.worker.failures import BadReply
+from functions.worker.backend_errors import BadReply
 from functions.worker.tool_calls import ToolCalls
 
 OSLO, ROME = '{"city": "Oslo"}', '{"city": "Rome"}'

@@ -6,7 +6,7 @@ from typing import Final
 from events.codecs.kafka_codec import from_record
 from events.errors import EventRejected
 from events.event import Record
-from functions.router.routing import Router
+from functions.router.router import Router
 
 IN_FLIGHT: Final = 128
 """Records whose appends may be outstanding at once."""

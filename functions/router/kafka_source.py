@@ -15,8 +15,8 @@ from events.codecs.http_codec import to_http
 from events.codecs.kafka_codec import from_record
 from events.errors import EventRejected
 from events.event import Record
-from functions.router.publishing import Publisher
-from functions.router.retrying import verdict
+from functions.router.publisher import Publisher
+from functions.router.retry_policy import verdict
 from functions.runtime.errors import PickspinError
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from functions.backends.backend_kinds import BackendRow
 from functions.backends.body_translation import in_words_of
 from functions.backends.server_arguments import served_name
 from functions.runtime.errors import ApiError
-from functions.worker.replies import Shape
+from functions.worker.backend_response import Shape
 from functions.worker.tool_calls import MAX_CALLS
 from router_model.catalogue.model import Model, Service
 from router_model.classifier.features import prompt_features, wants_of

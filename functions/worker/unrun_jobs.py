@@ -6,11 +6,11 @@ from typing import Final
 from events.payloads import PickspinData
 from functions.runtime.errors import ApiError
 from functions.runtime.telemetry import Metrics
-from functions.worker.accounting import refused
-from functions.worker.jobs import Job, Refusal
-from functions.worker.polling import Finished
-from functions.worker.publishing import Publisher
+from functions.worker.consumer_thread import Finished
+from functions.worker.job import Job, Refusal
+from functions.worker.reply_producer import Publisher
 from functions.worker.request_log import log_end
+from functions.worker.usage import refused
 from router_model.catalogue.model import Model, Service
 
 log = logging.getLogger(__name__)

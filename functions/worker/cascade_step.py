@@ -12,8 +12,8 @@ from events.names import Operation
 from events.payloads import CascadeState, CascadeUsed, Cost
 from events.requests import RoutedRequest
 from functions.runtime.errors import ApiError
-from functions.worker.calls import Call
-from functions.worker.failures import CallFailed
+from functions.worker.backend_errors import CallFailed
+from functions.worker.backend_request import Call
 from router_model.cascade.confidence import TokenConfidence, choice_logprobs
 from router_model.cascade.plan import Judge
 from router_model.catalogue.model import Service

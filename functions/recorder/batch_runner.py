@@ -22,7 +22,7 @@ from events.payloads import CancelData
 from functions.ports.kafka import BlobStore, Clock, RecordAppender
 from functions.ports.store import BatchRow, Store
 from functions.recorder.batch_files import BatchFiles
-from functions.recorder.batch_lines import (
+from functions.recorder.batch_format import (
     SOURCE,
     Line,
     LineError,
@@ -32,7 +32,7 @@ from functions.recorder.batch_lines import (
     read_lines,
 )
 from functions.recorder.batch_turns import turns
-from functions.recorder.verdicts import origin_of
+from functions.recorder.expiry_rules import origin_of
 from functions.runtime.errors import ApiError, AppendFailed, BlobMissing, StoreFailed
 from functions.runtime.telemetry import Metrics
 

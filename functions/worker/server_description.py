@@ -12,8 +12,8 @@ from events.payloads import ServerInfo
 from functions.backends import server_info
 from functions.backends.server_arguments import served_name
 from functions.backends.server_info import GUESSES, MODELS_PATH, QUESTIONS, Question
-from functions.worker import replies
-from functions.worker.failures import BadReply
+from functions.worker import backend_response
+from functions.worker.backend_errors import BadReply
 from functions.worker.model_server import ModelServer, fetch
 from router_model.catalogue.model import Model, Service
 from router_model.routing.backend_fields import ServerKind
@@ -72,6 +72,6 @@ async def _ask(http: httpx.AsyncClient, question: Question, name: str) -> dict[s
     )
     try:
         status, raw = await fetch(http, request)
-        return replies.parse(raw) if status == 200 else None
+        return backend_response.parse(raw) if status == 200 else None
     except (httpx.HTTPError, BadReply):
         return None

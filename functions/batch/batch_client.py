@@ -8,8 +8,8 @@ from typing import Final
 
 import httpx
 
-from functions.batch.lines import Answer, Ask
-from functions.batch.pausing import is_worth_a_retry, pause_s
+from functions.batch.file_format import Answer, Ask
+from functions.batch.resend_policy import is_worth_a_retry, pause_s
 
 MAX_ATTEMPTS: Final = 8
 CONNECT_S: Final = 10.0

@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from functions.backends.server_refusals import find_error
-from functions.worker.failures import BadReply, of_error_object
-from functions.worker.replies import Shape, read_function_call
-from functions.worker.reply_fields import (
+from functions.worker.backend_errors import BadReply, of_error_object
+from functions.worker.backend_response import Shape, read_function_call
+from functions.worker.response_fields import (
     COMPLETION_LOGPROBS,
     estimated_usage,
     read_citations,

@@ -14,8 +14,8 @@ import msgspec
 
 from events.names import Operation
 from functions.backends.server_refusals import find_error
-from functions.worker.failures import BadReply, of_error_object
-from functions.worker.reply_fields import (
+from functions.worker.backend_errors import BadReply, of_error_object
+from functions.worker.response_fields import (
     estimated_usage,
     read_citations,
     read_extras,

@@ -17,13 +17,13 @@ from events.codecs import json_codec
 from events.names import Operation
 from functions.backends.backend_kinds import PATHS
 from functions.runtime.errors import ApiError
-from functions.worker import failures, replies
-from functions.worker.assembling import Assembler
-from functions.worker.call_health import CallHealth
-from functions.worker.calls import Call, check_dimensions, to_base64
-from functions.worker.failures import BadReply, CallFailed
-from functions.worker.sleeping import Dozing
+from functions.worker import backend_errors, backend_response
+from functions.worker.backend_errors import BadReply, CallFailed
+from functions.worker.backend_health import CallHealth
+from functions.worker.backend_request import Call, check_dimensions, to_base64
+from functions.worker.idle_sleep import Dozing
 from functions.worker.sse import SseEvent, SseParser
+from functions.worker.stream_assembler import Assembler
 
 OnChunk = Callable[[dict[str, Any], bool], Awaitable[None]]
 """Gets each chunk for the client, and whether it holds content."""
@@ -153,7 +153,7 @@ class ModelCaller:
                 await response.aclose()
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             known = error if isinstance(error, httpx.HTTPError) else httpx.ConnectError("address")
-            raise failures.of_transport(known) from None
+            raise backend_errors.of_transport(known) from None
 
     async def _plain(self, response: httpx.Response, call: Call, started: float) -> Generated:
         limit = self._limits.max_reply_bytes
@@ -165,7 +165,7 @@ class ModelCaller:
             # Some proxies stream whatever was asked for.
             return await self._stream(response, call, _drop, started)
         raw = await _read_whole(response, limit)
-        reply, is_estimated = replies.check_reply(replies.parse(raw), call.shape)
+        reply, is_estimated = backend_response.check_reply(backend_response.parse(raw), call.shape)
         if call.operation is Operation.EMBEDDINGS:
             check_dimensions(reply, call.body.get("dimensions"))
         if call.is_base64:
@@ -215,15 +215,15 @@ class ModelCaller:
         """
         if _is_kind(response, _JSON):
             raw = await _read_whole(response, self._limits.max_reply_bytes)
-            yield replies.as_chunk(replies.parse(raw))
+            yield backend_response.as_chunk(backend_response.parse(raw))
             return
         _check_encoding(response)
         async for event in self._events(response, assembler):
             if event.data.strip() == _DONE:
                 return
-            chunk = replies.parse_frame(event.data)
+            chunk = backend_response.parse_frame(event.data)
             if chunk is not None and event.is_error:
-                raise failures.of_error_object(chunk, has_begun=assembler.has_begun)
+                raise backend_errors.of_error_object(chunk, has_begun=assembler.has_begun)
             if chunk is not None:
                 yield chunk
         if not assembler.is_complete:
@@ -315,12 +315,12 @@ async def _refusal(response: httpx.Response) -> Exception:
             body = _error_body(raw)
     except (BadReply, httpx.HTTPError):
         body = None
-    return failures.of_status(response.status_code, response.headers, body)
+    return backend_errors.of_status(response.status_code, response.headers, body)
 
 
 def _error_body(raw: bytes) -> Any:
     """An error's body as an object, or as the text that it is."""
     try:
-        return replies.parse(raw)
+        return backend_response.parse(raw)
     except BadReply:
         return raw.decode("utf-8", "replace")

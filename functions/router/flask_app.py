@@ -17,7 +17,7 @@ from events.codecs.http_codec import from_http
 from events.errors import EventRejected
 from events.event import Record
 from events.limits import DEFAULT_LIMITS
-from functions.router.routing import Router
+from functions.router.router import Router
 from functions.runtime.errors import AppendFailed
 from functions.runtime.telemetry import Metrics
 

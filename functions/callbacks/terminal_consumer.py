@@ -12,7 +12,7 @@ from events.builders import Terminal, parse_terminal
 from events.codecs.kafka_codec import from_record
 from events.errors import EventRejected
 from events.event import Event, PartitionId, Record
-from functions.callbacks.deliveries import End, delivery_of
+from functions.callbacks.payload import End, delivery_of
 from functions.ports.kafka import BlobStore, Clock, Commit, GroupConsumer
 from functions.ports.store import CallbackStore, RequestRow
 from functions.runtime.errors import BlobMissing, StoreFailed

@@ -17,8 +17,8 @@ from events.event import PartitionId, Record
 from functions.ports.kafka import Clock, Commit, GroupConsumer, Polled
 from functions.runtime.errors import ApiError
 from functions.runtime.offset_ledger import Ledger
-from functions.worker.jobs import Job, JobReader, Refusal
-from functions.worker.scheduling import Schedule
+from functions.worker.fair_queue import Schedule
+from functions.worker.job import Job, JobReader, Refusal
 
 log = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from functions.worker.polling import PollThread
-from functions.worker.running import Runner
+from functions.worker.consumer_thread import PollThread
+from functions.worker.job_runner import Runner
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from functions.worker.failures import BadReply, CallFailed
+from functions.worker.backend_errors import BadReply, CallFailed
 
 TEXT_FIELDS: Final = frozenset({"content", "reasoning_content", "reasoning", "refusal"})
 MAX_TOKENS_SAID: Final = 10_000_000

@@ -18,9 +18,9 @@ from events.codecs.kafka_codec import outgoing_record
 from events.event import Outgoing
 from events.names import Topics
 from events.requests import Origin
-from functions.callbacks.schedule import Delivered, GivenUp, Outcome, TryAgain, next_step
+from functions.callbacks.retry_schedule import Delivered, GivenUp, Outcome, TryAgain, next_step
 from functions.callbacks.signing import signed_headers
-from functions.callbacks.targets import (
+from functions.callbacks.url_policy import (
     CallbackPolicy,
     ParsedTarget,
     judge_address,

@@ -20,11 +20,12 @@ from events.requests import RoutedRequest
 from functions.ports.kafka import Clock
 from functions.runtime.errors import ApiError, AppendFailed
 from functions.runtime.telemetry import Metrics
-from functions.worker.accounting import Account, cost_of, decision_of
 from functions.worker.attempts import Attempt
-from functions.worker.calling import Calling
-from functions.worker.calls import Call, call_of, check_able
-from functions.worker.cascading import (
+from functions.worker.backend_attempt import Calling
+from functions.worker.backend_client import Generated, ModelCaller
+from functions.worker.backend_errors import BadReply, CallFailed
+from functions.worker.backend_request import Call, call_of, check_able
+from functions.worker.cascade_step import (
     Held,
     OnChunk,
     StepEnd,
@@ -38,15 +39,14 @@ from functions.worker.cascading import (
     used_of,
     with_logprobs,
 )
-from functions.worker.ending import Ending
-from functions.worker.failures import BadReply, CallFailed
-from functions.worker.generate import Generated, ModelCaller
-from functions.worker.jobs import Job
-from functions.worker.measuring import Measured
-from functions.worker.polling import Again, Finished, Outcome
-from functions.worker.publishing import ChunkSender, Publisher, Unkept
+from functions.worker.consumer_thread import Again, Finished, Outcome
+from functions.worker.job import Job
+from functions.worker.job_context import Serving
+from functions.worker.replica_stats import Measured
+from functions.worker.reply_producer import ChunkSender, Publisher, Unkept
 from functions.worker.request_log import log_end, log_start
-from functions.worker.serving import Serving
+from functions.worker.unrun_jobs import Ending
+from functions.worker.usage import Account, cost_of, decision_of
 from router_model.cascade.plan import judge_of
 
 log = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ group.
 import asyncio
 from contextlib import suppress
 
-from functions.worker.control import ControlTail
+from functions.worker.control_consumer import ControlTail
 
 
 class RevisionGate:

@@ -20,19 +20,19 @@ from functions.ports.kafka import Clock, RecordAppender
 from functions.runtime.errors import StartupFailed
 from functions.runtime.probe_server import ProbeServer
 from functions.runtime.telemetry import Metrics
-from functions.worker.calls import own_name_of
-from functions.worker.control import ControlTail
-from functions.worker.describing import describe, name_of
+from functions.worker.backend_request import own_name_of
+from functions.worker.consumer_thread import PollThread
+from functions.worker.control_consumer import ControlTail
 from functions.worker.failed_starts import FailedStarts
-from functions.worker.giving_up import TurningAway
-from functions.worker.measuring import Measured
-from functions.worker.missing import MissingJobs
+from functions.worker.handover import TurningAway
+from functions.worker.idle_sleep import Dozing
+from functions.worker.job_runner import Runner
+from functions.worker.lost_jobs import MissingJobs
 from functions.worker.model_server import ModelServer
-from functions.worker.polling import PollThread
-from functions.worker.revisions import RevisionGate
-from functions.worker.running import Runner
-from functions.worker.sleeping import Dozing
-from functions.worker.status import StatusReporter
+from functions.worker.replica_stats import Measured
+from functions.worker.replica_status import StatusReporter
+from functions.worker.revision_gate import RevisionGate
+from functions.worker.server_description import describe, name_of
 from router_model.catalogue.model import Model, Service
 
 log = logging.getLogger(__name__)

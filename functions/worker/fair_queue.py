@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Final
 
 from events.event import PartitionId
-from functions.worker.jobs import Job
+from functions.worker.job import Job
 
 _MAX_TENANTS: Final = 10_000
 

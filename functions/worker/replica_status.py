@@ -9,8 +9,8 @@ from events import builders
 from events.names import BreakerState, ReplicaState
 from events.payloads import ServerInfo, StatusData
 from functions.ports.kafka import Clock
-from functions.worker.measuring import Measured
-from functions.worker.publishing import Publisher
+from functions.worker.replica_stats import Measured
+from functions.worker.reply_producer import Publisher
 from router_model.catalogue.model import Service
 
 REPEAT_S: Final = 2.0

@@ -8,8 +8,8 @@ from functions import factories
 from functions.ports.kafka import RecordAppender, RecordLog
 from functions.router.handler import RouterPolicy
 from functions.router.patience import Patience
-from functions.router.refusing import ReplyPolicy
-from functions.router.routing import Router, RouterParts
+from functions.router.refusals import ReplyPolicy
+from functions.router.router import Router, RouterParts
 from functions.runtime.clock import SystemClock
 from functions.runtime.registry_consumer import RegistryTail
 from functions.runtime.reply_partitions import ReplyPartitions

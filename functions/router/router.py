@@ -19,8 +19,8 @@ from events.limits import MAX_BODY_BYTES
 from events.request_identity import request_id_of
 from functions.ports.kafka import BlobStore, Clock, RecordAppender
 from functions.router.handler import Handled, RouterPolicy, handled
-from functions.router.publishing import Publisher
-from functions.router.refusing import outcome, refused
+from functions.router.publisher import Publisher
+from functions.router.refusals import outcome, refused
 from functions.runtime.errors import BlobMissing
 from functions.runtime.telemetry import Metrics
 from router_model.catalogue.model import Catalogue

@@ -10,8 +10,8 @@ from typing import Final
 
 from events.names import BreakerState
 from functions.runtime.errors import ApiError
-from functions.worker.breaker import Breaker, BreakerRule, Ended
-from functions.worker.failures import CallFailed, NotNow
+from functions.worker.backend_errors import CallFailed, NotNow
+from functions.worker.circuit_breaker import Breaker, BreakerRule, Ended
 
 LOOK_S: Final = 0.5
 """A request that waits for a probe's end looks this often at least."""

@@ -11,7 +11,7 @@ from events.event import PartitionId, Record
 from events.names import Topics
 from functions.ports.kafka import BlobStore, Clock, Commit, GroupConsumer
 from functions.ports.store import Change, Recorded, RequestStore
-from functions.recorder.changes import change_of
+from functions.recorder.event_to_change import change_of
 from functions.runtime.errors import StoreFailed
 from functions.runtime.shutdown import StopFlag
 from functions.runtime.telemetry import Metrics

@@ -17,13 +17,7 @@ from events.event import Event, Outgoing, PartitionId, Record
 from events.names import DEAD_LETTER_REASON, REQUEST_ID, ROUTED, TENANT, TERMINAL_TYPES
 from events.salvage import salvaged
 from functions.ports.kafka import Clock, RecordAppender
-from functions.router.refusing import (
-    ReplyPolicy,
-    given_up,
-    is_addressed,
-    refused,
-    unroutable,
-)
+from functions.router.refusals import ReplyPolicy, given_up, is_addressed, refused, unroutable
 from functions.runtime.dead_letter_writer import DeadLetters
 from functions.runtime.errors import AppendFailed
 from functions.runtime.telemetry import Metrics

@@ -16,7 +16,7 @@ from typing import Final
 from events.event import PartitionId, Record
 from functions.ports.kafka import Clock, GroupConsumer
 from functions.router.patience import Patience, Troubles
-from functions.router.retrying import delay_s
+from functions.router.retry_policy import delay_s
 from functions.runtime.offset_ledger import Ledger
 from functions.runtime.shutdown import StopFlag
 

@@ -11,11 +11,11 @@ from events.destinations import is_waited_for
 from events.names import Topics
 from events.requests import RoutedRequest
 from functions.runtime.errors import ApiError
-from functions.worker.calls import Call
-from functions.worker.cascading import has_stand_by
-from functions.worker.failures import MAX_WAIT_S, CallFailed, NotNow
-from functions.worker.generate import Generated, ModelCaller, OnChunk
-from functions.worker.serving import Serving
+from functions.worker.backend_client import Generated, ModelCaller, OnChunk
+from functions.worker.backend_errors import MAX_WAIT_S, CallFailed, NotNow
+from functions.worker.backend_request import Call
+from functions.worker.cascade_step import has_stand_by
+from functions.worker.job_context import Serving
 
 _FIRST_WAIT_S: Final = 0.1
 

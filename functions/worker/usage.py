@@ -9,7 +9,7 @@ import msgspec
 from events.classifier_stages import why_not_judged
 from events.payloads import CascadeUsed, Cost, DecisionInfo, PickspinData, Timings
 from events.requests import RoutedRequest
-from functions.worker.cascading import StepEnd, used_of
+from functions.worker.cascade_step import StepEnd, used_of
 from router_model.cascade.plan import told, total
 from router_model.catalogue.model import Service
 

@@ -89,7 +89,7 @@ def status(
 
 def _cluster_status(namespace: str, kubeconfig: str, bootstrap: str, *, as_json: bool) -> int:
     from functions.cli.cluster_status import cluster_rows, plain, show  # noqa: PLC0415
-    from functions.doctor.services import service_statuses  # noqa: PLC0415
+    from functions.doctor.service_status import service_statuses  # noqa: PLC0415
 
     snapshot = look(namespace, kubeconfig, bootstrap)
     services = service_statuses(snapshot)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from functions.cli.saying import say_table
 
 if TYPE_CHECKING:
-    from functions.doctor.services import ServiceStatus
+    from functions.doctor.service_status import ServiceStatus
     from functions.doctor.snapshot import Snapshot
 
 COLUMNS: Final = ("service", "state", "replicas", "revisions", "lag", "gpu", "usd/h", "why not")

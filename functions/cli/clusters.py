@@ -47,7 +47,7 @@ def look(namespace: str, kubeconfig: str = "", bootstrap: str = "") -> "Snapshot
         StartupFailed: no cluster, or no broker, can be reached.
         ClusterRefused: not one kind may be read.
     """
-    from functions.doctor.reading import groups_of, read  # noqa: PLC0415
+    from functions.doctor.snapshot_reader import groups_of, read  # noqa: PLC0415
     from functions.kubernetes.client import KubernetesClient  # noqa: PLC0415 - slow
     from functions.ports.kubernetes import KubernetesFailed  # noqa: PLC0415
 
@@ -70,7 +70,7 @@ def look(namespace: str, kubeconfig: str = "", bootstrap: str = "") -> "Snapshot
 
 def _read_log(groups: Mapping[str, tuple[str, ...]], bootstrap: str) -> "LogFacts":
     from functions import factories  # noqa: PLC0415 - Kafka is slow to import
-    from functions.doctor.reading import read_log  # noqa: PLC0415
+    from functions.doctor.snapshot_reader import read_log  # noqa: PLC0415
     from functions.kafka.retention import KafkaRetention, said_plainly  # noqa: PLC0415
 
     settings = load_settings()

@@ -14,16 +14,16 @@ from typing import Final
 from events.names import Topics
 from functions import factories
 from functions.autoscaling.weekly_pattern import HOURS_A_WEEK, hour_of
-from functions.controller.acting import Actor
-from functions.controller.caring import Care, CareParts, is_of_release
-from functions.controller.classing import AutoscalingClass, ClassTerms
-from functions.controller.departing import Departures
-from functions.controller.informing import Informer
-from functions.controller.keeping import OffsetKeeper
-from functions.controller.leading import Leadership, LeaseTerms
-from functions.controller.naming import RevisionTeller
-from functions.controller.prewarming import History
-from functions.controller.wanting import SERVICE_LABEL
+from functions.controller.actions import SERVICE_LABEL
+from functions.controller.api_writer import Actor
+from functions.controller.knative_class.reconciler import AutoscalingClass, ClassTerms
+from functions.controller.knative_class.revision_announcer import RevisionTeller
+from functions.controller.maintenance.dead_member_removal import Departures
+from functions.controller.maintenance.maintenance_loop import Care, CareParts, is_of_release
+from functions.controller.maintenance.offset_keeper import OffsetKeeper
+from functions.controller.maintenance.prewarmer import History
+from functions.kubernetes.informer import Informer
+from functions.kubernetes.leader_election import Leadership, LeaseTerms
 from functions.ports.kafka import Clock, RecordLog
 from functions.ports.kubernetes import PODS, KubernetesApi, Object, Selection, name_of
 from functions.runtime.clock import SystemClock

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Final
 
-from functions.controller.pushing import is_unheard
+from functions.controller.maintenance.keda_push_workaround import is_unheard
 from functions.doctor.findings import Finding
 from functions.doctor.snapshot import Snapshot, dig, seconds_of, triggers
 from functions.ports.kubernetes import name_of

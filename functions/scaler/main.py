@@ -19,14 +19,14 @@ from functions.runtime.registry_consumer import RegistryTail
 from functions.runtime.settings import Settings
 from functions.runtime.shutdown import STUCK_S, StopFlag
 from functions.runtime.telemetry import ScalerMetrics, setup_logging
-from functions.scaler.board import Board
-from functions.scaler.catalogue_file import CatalogueFile, content_of
-from functions.scaler.doors import DoorLimits, Doors
-from functions.scaler.electing import Election
-from functions.scaler.pacing import Took, pause_s
-from functions.scaler.reporting import Reporter
-from functions.scaler.server import GrpcServer
-from functions.scaler.watching import CLIENT, Watcher, WatcherParts
+from functions.scaler.catalogue_reloader import CatalogueFile, content_of
+from functions.scaler.external_scaler import DoorLimits, Doors
+from functions.scaler.grpc_server import GrpcServer
+from functions.scaler.lag_watcher import CLIENT, Watcher, WatcherParts
+from functions.scaler.latest_decisions import Board
+from functions.scaler.poll_interval import Took, pause_s
+from functions.scaler.status_reporter import Reporter
+from functions.scaler.writer_election import Election
 from router_model.catalogue.model import Catalogue
 
 CLOSE_S: Final = 3.0

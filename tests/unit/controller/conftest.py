@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from functions.controller.acting import Actor
-from functions.controller.classing import AutoscalingClass, ClassTerms
+from functions.controller.api_writer import Actor
+from functions.controller.knative_class.reconciler import AutoscalingClass, ClassTerms
 from functions.ports.kubernetes import (
     CONFIG_MAPS,
     DEPLOYMENTS,

@@ -2,16 +2,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from functions.controller.pods import Pod
-from functions.controller.recovering import (
+from functions.controller.actions import Notice, Write
+from functions.controller.maintenance.pod_deletion_cost import EVERY_S, Sparing, costs
+from functions.controller.maintenance.pod_recovery import (
     FORGET_S,
     Recovery,
     RecoveryTerms,
     Sight,
     actions,
 )
-from functions.controller.sparing import EVERY_S, Sparing, costs
-from functions.controller.wanting import Notice, Write
+from functions.controller.pods import Pod
 from functions.runtime.clock import FakeClock
 
 TERMS = RecoveryTerms(tries=3, backoff_s=10, missing_s=90)

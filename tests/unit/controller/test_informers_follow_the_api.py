@@ -2,8 +2,8 @@ import threading
 
 import pytest
 
-from functions.controller import informing
-from functions.controller.informing import ABSENT_S, RESYNC_S, Informer
+from functions.kubernetes import informer as informing
+from functions.kubernetes.informer import ABSENT_S, RESYNC_S, Informer
 from functions.ports.kubernetes import PODS, KubernetesFailed, Selection, name_of
 from functions.runtime.clock import FakeClock, SystemClock
 from functions.runtime.shutdown import StopFlag

@@ -4,8 +4,14 @@ from itertools import pairwise
 
 import pytest
 
-from functions.controller.pushing import FIRST_S, LOOK_AGAIN, MOST_S, Pushing, is_unheard
-from functions.controller.wanting import PAUSED
+from functions.controller.actions import PAUSED
+from functions.controller.maintenance.keda_push_workaround import (
+    FIRST_S,
+    LOOK_AGAIN,
+    MOST_S,
+    Pushing,
+    is_unheard,
+)
 
 NAMED = ["s0-kafka-infer-model-m", "s1-wish"]
 

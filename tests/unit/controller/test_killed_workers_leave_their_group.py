@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 
 from events.names import Topics
-from functions.controller.departing import (
+from functions.controller.maintenance.dead_member_removal import (
     MOST_PENDING,
     RUNNING_LOOKS_S,
     Departure,

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from functions.controller.acting import Actor, NotLeading
-from functions.controller.leading import Leadership, LeaseTerms
+from functions.controller.actions import Write
+from functions.controller.api_writer import Actor, NotLeading
 from functions.controller.main import lease_terms
-from functions.controller.wanting import Write
+from functions.kubernetes.leader_election import Leadership, LeaseTerms
 from functions.ports.kubernetes import LEASES, PODS, KubernetesFailed
 from functions.runtime.clock import FakeClock
 from functions.runtime.errors import StartupFailed

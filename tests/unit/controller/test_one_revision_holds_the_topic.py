@@ -1,6 +1,6 @@
 import pytest
 
-from functions.controller.autoscalers import serving
+from functions.controller.knative_class.pod_autoscaler import serving
 from functions.ports.kubernetes import POD_AUTOSCALERS, SCALED_OBJECTS
 
 PAUSED = "autoscaling.keda.sh/paused-replicas"

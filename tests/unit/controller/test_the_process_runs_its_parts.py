@@ -13,7 +13,7 @@ from events.codecs import kafka_codec
 from events.names import REVISION, Topics
 from functions.controller import main
 from functions.controller.main import Controller, Surroundings, open_surroundings
-from functions.controller.pushing import LOOK_AGAIN
+from functions.controller.maintenance.keda_push_workaround import LOOK_AGAIN
 from functions.factories import worker_client
 from functions.ports.kubernetes import LEASES, PODS, SCALED_OBJECTS
 from functions.runtime.clock import SystemClock
@@ -100,8 +100,8 @@ def until(condition, patience_s=15.0):
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch):
-    monkeypatch.setattr("functions.controller.caring.SLOW_TURN_S", 0.01)
-    monkeypatch.setattr("functions.controller.caring.PREWARM_S", 0.01)
+    monkeypatch.setattr("functions.controller.maintenance.maintenance_loop.SLOW_TURN_S", 0.01)
+    monkeypatch.setattr("functions.controller.maintenance.maintenance_loop.PREWARM_S", 0.01)
 
 
 def boot(process, knative, name):
@@ -127,7 +127,7 @@ def test_a_revision_is_brought_up_named_and_held_warm(knative):
 
 
 def test_keda_is_made_to_look_again_at_a_trigger_that_it_has_not_named(knative, monkeypatch):
-    monkeypatch.setattr("functions.controller.pushing.FIRST_S", 0.01)
+    monkeypatch.setattr("functions.controller.maintenance.keda_push_workaround.FIRST_S", 0.01)
     knative.scaling(
         json.dumps({"triggers": [{"type": "external-push", "metadata": {"service": "tiny"}}]})
     )

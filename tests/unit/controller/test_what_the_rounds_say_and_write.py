@@ -8,9 +8,9 @@ from events.codecs import kafka_codec
 from events.event import PartitionId
 from events.names import Topics
 from functions.autoscaling.weekly_pattern import HOURS_A_WEEK, HabitTerms, hour_of
-from functions.controller.keeping import ABSENT_S, RETRY_S, OffsetKeeper
-from functions.controller.naming import AGAIN_S, RevisionTeller
-from functions.controller.prewarming import History, annotations, held_warm
+from functions.controller.knative_class.revision_announcer import AGAIN_S, RevisionTeller
+from functions.controller.maintenance.offset_keeper import ABSENT_S, RETRY_S, OffsetKeeper
+from functions.controller.maintenance.prewarmer import History, annotations, held_warm
 from functions.ports.kafka import Offsets
 from functions.ports.kubernetes import POD_AUTOSCALERS
 from functions.runtime.clock import FakeClock

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from functions.controller.queueing import FIRST_RETRY_S, MOST_RETRY_S, WorkQueue
+from functions.kubernetes.work_queue import FIRST_RETRY_S, MOST_RETRY_S, WorkQueue
 from functions.runtime.clock import FakeClock
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from functions.cli.cluster_status import cluster_rows, local_rows
-from functions.doctor.services import service_statuses
+from functions.doctor.service_status import service_statuses
 
 
 def only(snapshot):

@@ -20,12 +20,12 @@ from functions.runtime.clock import FakeClock, SystemClock
 from functions.runtime.settings import ScalerSettings, Settings, SpinSettings
 from functions.runtime.shutdown import StopFlag
 from functions.runtime.telemetry import ScalerMetrics
-from functions.scaler import electing
 from functions.scaler import externalscaler_pb2 as pb
-from functions.scaler.board import Board
+from functions.scaler import writer_election
+from functions.scaler.lag_watcher import Watcher, WatcherParts
+from functions.scaler.latest_decisions import Board
 from functions.scaler.main import ScalerProcess
-from functions.scaler.reporting import Reporter
-from functions.scaler.watching import Watcher, WatcherParts
+from functions.scaler.status_reporter import Reporter
 from functions.testing.memory_broker import MemoryLog
 from router_model.catalogue.model import Catalogue, Model, Service
 from router_model.service_registry import SCALER, Registry, ReplicaStatus
@@ -75,7 +75,7 @@ async def until(condition: Callable[[], bool]) -> None:
 @pytest.fixture(autouse=True)
 def _short_polls(monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads that wait for records look up at once when the process ends."""
-    monkeypatch.setattr(electing, "POLL_S", 0.01)
+    monkeypatch.setattr(writer_election, "POLL_S", 0.01)
     monkeypatch.setattr(registry_consumer, "POLL_S", 0.01)
 
 

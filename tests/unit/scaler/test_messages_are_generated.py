@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from functions.scaler import externalscaler_pb2 as pb
-from functions.scaler.generating import HERE, generate
+from functions.scaler.generate_proto import HERE, generate
 
 NAMES = ("externalscaler_pb2.py", "externalscaler_pb2.pyi")
 

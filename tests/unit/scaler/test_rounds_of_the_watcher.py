@@ -8,7 +8,7 @@ from events.event import Record
 from events.names import ReplicaState
 from functions.ports.kafka import Numbers
 from functions.runtime.settings import ScalerSettings, SpinSettings
-from functions.scaler.pacing import Took, pause_s
+from functions.scaler.poll_interval import Took, pause_s
 from functions.testing.memory_broker import MemoryOffsetReader
 from tests.unit.scaler.conftest import (
     TOPICS,

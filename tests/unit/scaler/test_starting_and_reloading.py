@@ -14,7 +14,7 @@ from functions.runtime.clock import FakeClock, SystemClock
 from functions.runtime.errors import StartupFailed
 from functions.runtime.settings import Settings
 from functions.runtime.shutdown import StopFlag
-from functions.scaler.catalogue_file import CatalogueFile, content_of
+from functions.scaler.catalogue_reloader import CatalogueFile, content_of
 from functions.scaler.main import ScalerProcess
 from functions.testing.memory_broker import MemoryLog
 from tests.unit.scaler.conftest import QUICK, catalogue_of

@@ -3,7 +3,7 @@
 from typing import Any
 
 from events.names import ReplicaState
-from functions.scaler.doors import DoorLimits, Doors, _Asked, _Told
+from functions.scaler.external_scaler import DoorLimits, Doors, _Asked, _Told
 from tests.unit.scaler.conftest import Watch, catalogue_of, enqueue, finish_all, service
 
 

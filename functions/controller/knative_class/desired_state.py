@@ -14,9 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from functions.controller.autoscalers import INITIALISED, Autoscaler
-from functions.controller.scaling_specs import SpecProblem, scaled_object_spec
-from functions.controller.wanting import (
+from functions.controller.actions import (
     APPLIED,
     PAUSED,
     RELEASE_LABEL,
@@ -26,6 +24,8 @@ from functions.controller.wanting import (
     Write,
     is_within,
 )
+from functions.controller.knative_class.pod_autoscaler import INITIALISED, Autoscaler
+from functions.controller.knative_class.scaled_object import SpecProblem, scaled_object_spec
 from functions.ports.kubernetes import (
     POD_AUTOSCALERS,
     SCALED_OBJECTS,

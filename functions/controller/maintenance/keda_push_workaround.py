@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from functions.controller.wanting import PAUSED, Notice, Write, scaled_object
+from functions.controller.actions import PAUSED, Notice, Write, scaled_object
 from functions.ports.kubernetes import SCALED_OBJECTS, Object, annotations_of, name_of
 
 LOOK_AGAIN: Final = "autoscaling.keda.sh/paused-scale-in"

@@ -10,7 +10,7 @@ import grpc
 from functions.ports.kafka import Clock
 from functions.runtime.telemetry import ScalerMetrics
 from functions.scaler import externalscaler_pb2 as pb
-from functions.scaler.board import Board, Verdict
+from functions.scaler.latest_decisions import Board, Verdict
 
 SERVICE_KEY: Final = "service"
 """Key of the trigger's metadata: slug of the service."""

@@ -7,7 +7,7 @@ import grpc
 
 from functions.runtime.errors import StartupFailed
 from functions.scaler import externalscaler_pb2 as pb
-from functions.scaler.doors import Doors
+from functions.scaler.external_scaler import Doors
 
 SERVICE: Final = "externalscaler.ExternalScaler"
 OPTIONS: Final = (

@@ -16,9 +16,9 @@ from functions.autoscaling.scaling_state import Reading, Scaling, prior_service_
 from functions.ports.kafka import Clock, OffsetReader, RecordLog
 from functions.runtime.settings import ScalerSettings, SpinSettings
 from functions.runtime.telemetry import ScalerMetrics
-from functions.scaler.board import Board, Verdict
-from functions.scaler.positions import ByTopic, Position, is_whole
-from functions.scaler.reporting import Reporter
+from functions.scaler.latest_decisions import Board, Verdict
+from functions.scaler.offset_tracker import ByTopic, Position, is_whole
+from functions.scaler.status_reporter import Reporter
 from router_model.catalogue.model import Catalogue, Service
 from router_model.service_registry import SCALER, Registry, ReplicaStatus, ServiceView
 

@@ -12,7 +12,7 @@ from events import builders
 from events.codecs import kafka_codec
 from events.names import Topics
 from events.payloads import RevisionData
-from functions.controller.autoscalers import Autoscaler, serving
+from functions.controller.knative_class.pod_autoscaler import Autoscaler, serving
 from functions.ports.kafka import Clock, RecordAppender
 from functions.ports.kubernetes import Object
 

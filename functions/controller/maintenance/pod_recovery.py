@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
+from functions.controller.actions import Notice, Write
 from functions.controller.pods import Pod
-from functions.controller.wanting import Notice, Write
 from functions.ports.kubernetes import PODS
 
 FORGET_S: Final = 900.0

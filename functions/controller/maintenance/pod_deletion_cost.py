@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from functions.controller.actions import DELETION_COST, Write
 from functions.controller.pods import Pod
-from functions.controller.wanting import DELETION_COST, Write
 from functions.ports.kafka import Clock
 from functions.ports.kubernetes import PODS
 

@@ -9,7 +9,7 @@ from events.payloads import StatusData
 from functions.autoscaling.status_producer import StatusTeller
 from functions.ports.kafka import Clock
 from functions.runtime.telemetry import ScalerMetrics
-from functions.scaler.board import Verdict
+from functions.scaler.latest_decisions import Verdict
 from router_model.catalogue.model import Service
 from router_model.service_registry import SCALER
 

@@ -9,17 +9,23 @@ from dataclasses import dataclass
 from typing import Final
 
 from functions.autoscaling.weekly_pattern import HabitTerms
-from functions.controller.acting import Actor, NotLeading
-from functions.controller.classing import AutoscalingClass
-from functions.controller.informing import Informer
-from functions.controller.keeping import OffsetKeeper
-from functions.controller.naming import RevisionTeller
+from functions.controller.actions import RELEASE_LABEL, REVISION_LABEL, SERVICE_LABEL, Action
+from functions.controller.api_writer import Actor, NotLeading
+from functions.controller.knative_class.reconciler import AutoscalingClass
+from functions.controller.knative_class.revision_announcer import RevisionTeller
+from functions.controller.maintenance.keda_push_workaround import Pushing
+from functions.controller.maintenance.offset_keeper import OffsetKeeper
+from functions.controller.maintenance.pod_deletion_cost import Sparing
+from functions.controller.maintenance.pod_recovery import (
+    Recovery,
+    RecoveryTerms,
+    Sight,
+    Verdict,
+    actions,
+)
+from functions.controller.maintenance.prewarmer import History, annotations, held_warm
 from functions.controller.pods import Pod
-from functions.controller.prewarming import History, annotations, held_warm
-from functions.controller.pushing import Pushing
-from functions.controller.recovering import Recovery, RecoveryTerms, Sight, Verdict, actions
-from functions.controller.sparing import Sparing
-from functions.controller.wanting import RELEASE_LABEL, REVISION_LABEL, SERVICE_LABEL, Action
+from functions.kubernetes.informer import Informer
 from functions.ports.kafka import Clock
 from functions.ports.kubernetes import KubernetesFailed, Object, is_leaving, labels_of
 from functions.runtime.settings import ControllerSettings

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Final, Literal
 
 from functions.autoscaling.weekly_pattern import Arrivals, HabitTerms, is_expected
-from functions.controller.wanting import FORCED, PAUSED, TRUE, Notice, Write, scaled_object
+from functions.controller.actions import FORCED, PAUSED, TRUE, Notice, Write, scaled_object
 from functions.ports.kubernetes import SCALED_OBJECTS, Object, annotations_of, name_of
 from router_model.catalogue.cron_window import is_within
 from router_model.catalogue.model import Catalogue, Service

@@ -1,0 +1,1 @@
+"""The Knative autoscaling class: a reconciler, and what it owes each revision."""

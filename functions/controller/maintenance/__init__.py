@@ -1,0 +1,1 @@
+"""Care for models that run: pods replaced and spared, offsets kept, services prewarmed."""

@@ -33,7 +33,7 @@ from functions.factories import load_catalogue
 from functions.kafka.embedded.librdkafka_mock import MockCluster
 from functions.kafka.record_log import KafkaLog
 from functions.local.broker_kafka import start_kafka
-from functions.local.topics import topic_specs
+from functions.local.required_topics import topic_specs
 from functions.ports.kafka import Commit, TopicSpec
 from functions.runtime.process_environment import child_environ
 from functions.runtime.settings import BrokerSettings, ScalerSettings, Settings

@@ -39,7 +39,7 @@ PROCESSES: Final[Mapping[str, Process]] = MappingProxyType(
         "controller": Process(
             "functions.controller.main", "Cares for models on Kubernetes: revisions, pods, warmth."
         ),
-        "broker": Process("functions.local.broker_main", "The embedded broker, in memory."),
+        "broker": Process("functions.local.embedded_broker", "The embedded broker, in memory."),
     }
 )
 

@@ -20,7 +20,7 @@ Temperature = Annotated[float, msgspec.Meta(ge=0, le=2)]
 Choices = Annotated[int, msgspec.Meta(ge=1, le=limits.MAX_CHOICES)]
 Seed = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 StopText = Annotated[str, msgspec.Meta(min_length=1, max_length=limits.MAX_STOP_CHARS)]
-# A union of two strings is not expressible: the lone text is checked in `body_checks`.
+# A union of two strings is not expressible: the lone text is checked in `body_validation`.
 Stop = str | Annotated[list[StopText], msgspec.Meta(max_length=limits.MAX_STOPS)]
 Bias = Annotated[float, msgspec.Meta(ge=-100, le=100)]
 LogitBias = Annotated[dict[str, Bias], msgspec.Meta(max_length=limits.MAX_LOGIT_BIASES)]

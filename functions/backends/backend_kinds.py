@@ -1,8 +1,8 @@
 """What the worker must know about each kind of model server. Nothing else in the worker is specific to one.
 
-Their arguments are in `arguments`. Sources, by kind: vLLM docs/features/sleep_mode.md and docs/usage/metrics.md; TGI
-reference/metrics; TensorRT-LLM examples/prometheus_metrics (PR 5785 brought the path); SGLang
-references/production_metrics; llama.cpp tools/server/README.md.
+Their arguments are in `server_arguments`. Sources, by kind: vLLM docs/features/sleep_mode.md and
+docs/usage/metrics.md; TGI reference/metrics; TensorRT-LLM examples/prometheus_metrics (PR 5785
+brought the path); SGLang references/production_metrics; llama.cpp tools/server/README.md.
 """
 
 from collections.abc import Iterable, Mapping

@@ -11,17 +11,17 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from functions.cli.asking import ask
-from functions.cli.batching import batch
+from functions.cli.batch import batch
 from functions.cli.doctor import doctoring
-from functions.cli.explaining import explain, print_version
-from functions.cli.exporting import exporting
-from functions.cli.extending import extending
-from functions.cli.replaying import replaying
-from functions.cli.routing import routing
-from functions.cli.running import running
-from functions.cli.training import training
-from functions.cli.tuning import tuning
+from functions.cli.extend import extending
+from functions.cli.ingress_verbs import ask
+from functions.cli.outcomes import exporting
+from functions.cli.replay import replaying
+from functions.cli.route import routing
+from functions.cli.settings import explain, print_version
+from functions.cli.train import training
+from functions.cli.tune import tuning
+from functions.cli.up import running
 from functions.cli.verb_groups import GroupedVerbs
 from functions.runtime.errors import PickspinError
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from functions.cli.saying import AsJson, say_json
+from functions.cli.output import AsJson, say_json
 from functions.runtime.errors import PickspinError
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from functions.cli.clusters import Bootstrap, Kubeconfig, Namespace, look
-from functions.cli.saying import AsJson, say_json
+from functions.cli.cluster_options import Bootstrap, Kubeconfig, Namespace, look
+from functions.cli.output import AsJson, say_json
 
 if TYPE_CHECKING:
     from functions.doctor.findings import Check, Finding
@@ -61,7 +61,7 @@ def doctor(
 
 
 def _examine_local(*, as_json: bool) -> int:
-    from functions.cli.asking import call  # noqa: PLC0415 - as above
+    from functions.cli.ingress_verbs import call  # noqa: PLC0415 - as above
     from functions.doctor.local_checks import examine_local  # noqa: PLC0415
     from functions.runtime.settings import load_settings  # noqa: PLC0415
 

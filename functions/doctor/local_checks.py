@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from functions import factories
 from functions.doctor.findings import Finding
-from functions.local.checks import check_settings
-from functions.local.preparing import LOCK_FILE, check_exposure, claim_port, held_by
+from functions.local.preflight import LOCK_FILE, check_exposure, claim_port, held_by
+from functions.local.settings_checks import check_settings
 from functions.runtime.errors import StartupFailed
 from functions.runtime.settings import Settings
 from router_model.catalogue.model import Catalogue

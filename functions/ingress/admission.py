@@ -20,7 +20,7 @@ class Caps:
     tenant_streams: int
     tenant_queue: int
     tenant_share: float = 1.0
-    """Of the waiters: see `shares.may_take`."""
+    """Of the waiters: see `tenant_shares.may_take`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

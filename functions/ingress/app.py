@@ -1,4 +1,4 @@
-"""The ASGI application: every door, inside the guard. All adapters come in through `deps`."""
+"""The ASGI application: every door, inside the guard. All adapters come in through `dependencies`."""
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException

@@ -14,7 +14,7 @@ Each workaround of this library stands here or is named here, with its source:
   wakes it (seen with 2.16.1). Any request to that broker does: `AssignedPartitions` sends a small one.
 - `Consumer.close` waits for commits that are under way, for minutes where the coordinator is gone: `close_consumer`.
 - `consume(n, timeout)` waits for n records, and one call may hold records from before and after a rebalance. Single
-  polls keep the order of records and callbacks, at 1 us a record more: `kafka_consumer.py`.
+  polls keep the order of records and callbacks, at 1 us a record more: `consumer.py`.
 - A synchronous commit has no time limit of its own: while its coordinator is away it is put off for ten times
   `coordinator.query.interval.ms` (`rd_kafka_cgrp_defer_offset_commit`). So commits are asynchronous and polled for.
 - A commit during a rebalance could lose the whole assignment before 2.10

@@ -3,7 +3,7 @@
 from typing import Final
 
 from functions.local.columns import packed
-from functions.local.probing import url_of
+from functions.local.readiness_probe import url_of
 from functions.runtime.settings import IngressSettings
 from router_model.catalogue.model import Catalogue
 

@@ -12,11 +12,10 @@ from rich.console import Console
 from rich.live import Live
 
 from functions import factories
-from functions.local.announcing import Announcer, Journal, JsonLines, PlainLines, Recent
 from functions.local.banner import banner
-from functions.local.boards import Trees, board_of
-from functions.local.checks import check_settings
-from functions.local.preparing import (
+from functions.local.live_rows import Trees, board_of
+from functions.local.live_table import Board, render
+from functions.local.preflight import (
     UpOptions,
     check_exposure,
     claim_port,
@@ -24,9 +23,10 @@ from functions.local.preparing import (
     locked,
     write_catalogue,
 )
-from functions.local.probing import url_of
+from functions.local.progress_output import Announcer, Journal, JsonLines, PlainLines, Recent
+from functions.local.readiness_probe import url_of
+from functions.local.settings_checks import check_settings
 from functions.local.supervisor import Life, Stack, Supervisor
-from functions.local.table import Board, render
 from functions.runtime.clock import SystemClock
 from functions.runtime.errors import StartupFailed
 from functions.runtime.settings import Settings

@@ -16,15 +16,15 @@ from typing import Final
 
 from events.names import Topics
 from functions import factories
-from functions.local.announcing import Journal
-from functions.local.brokers import RunningBroker, ensure_topics, start_broker
-from functions.local.keeping import Keeper
-from functions.local.plan import DOORS, STOP_ORDER, kept_processes, kept_spec, with_broker
-from functions.local.preparing import BrokerChoice
-from functions.local.probing import is_ready
-from functions.local.processes import Child, trim_log
-from functions.local.scaler import LocalScaler, ScalerParts
-from functions.local.workers import Launch, WorkerPool
+from functions.local.broker_launcher import RunningBroker, ensure_topics, start_broker
+from functions.local.child_process import Child, trim_log
+from functions.local.kept_process import Keeper
+from functions.local.local_scaler import LocalScaler, ScalerParts
+from functions.local.preflight import BrokerChoice
+from functions.local.process_list import DOORS, STOP_ORDER, kept_processes, kept_spec, with_broker
+from functions.local.progress_output import Journal
+from functions.local.readiness_probe import is_ready
+from functions.local.worker_pool import Launch, WorkerPool
 from functions.ports.kafka import Clock
 from functions.runtime.errors import StartupFailed
 from functions.runtime.registry_consumer import RegistryTail

@@ -1,6 +1,6 @@
 """The reaper: ends what nobody else can end, and publishes again what was dropped on the way.
 
-Verdicts are pure (`recorder.verdicts`); this module reads rows, appends terminals and waits for the log. It never
+Verdicts are pure (`recorder.expiry_rules`); this module reads rows, appends terminals and waits for the log. It never
 writes a state: the terminals come back through `infer.responses`, whose order decides which of two came first. So every
 door agrees, also when a model's answer and the deadline meet. What runs is left to its worker for a moment, and nothing
 ends before the recorder has read the log up to the moment from which it may: its end may be there already.

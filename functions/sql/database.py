@@ -37,7 +37,7 @@ class Database:
     """Opened by URL; shared by the threads of one process.
 
     Raises:
-        StartupFailed: see `sql_schema.open_engine`.
+        StartupFailed: see `tables.open_engine`.
     """
 
     def __init__(self, url: str) -> None:

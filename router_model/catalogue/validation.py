@@ -1,6 +1,6 @@
 """What types cannot say about a catalogue: references, ranges, orders, collisions. Each check yields problems.
 
-Pure; `catalogue_loading` runs them all and reports everything together.
+Pure; `loader` runs them all and reports everything together.
 """
 
 import re

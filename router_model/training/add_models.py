@@ -99,7 +99,7 @@ def extend(
 
 
 def thresholds_of(manifest: weights.Manifest) -> dict[str, float]:
-    """The thresholds of a manifest, as `assembling.write_weights` takes them."""
+    """The thresholds of a manifest, as `weight_files.write_weights` takes them."""
     found = {
         "band": manifest.band,
         "least_coverage": manifest.least_coverage,

@@ -1,7 +1,7 @@
 """The whole of training, stage by stage; what took long is kept in a work directory, not done again. Needs torch.
 
 Terms and numbers; a teacher of small cross-fitted nets on the encoder as it starts; passes of the encoder over the
-training part; heads over its states, the linear stage as the encoder's student, and export (`finishing`).
+training part; heads over its states, the linear stage as the encoder's student, and export (`weights_directory`).
 """
 
 from collections.abc import Callable, Mapping

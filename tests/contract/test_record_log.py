@@ -281,8 +281,8 @@ def test_a_group_that_never_was_has_nobody_to_remove(describing: RecordLog, topi
 MEMBER = """
 import sys, time
 from pathlib import Path
-from functions.adapters.kafka_log import KafkaLog
-from functions.settings import BrokerSettings
+from functions.kafka.record_log import KafkaLog
+from functions.runtime.settings import BrokerSettings
 bootstrap, kind, group, topic, note = sys.argv[1:]
 log = KafkaLog(BrokerSettings(bootstrap=bootstrap, kind=kind))
 member = log.group(group=group, topics=(topic,), client="one", member_file=Path(note))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from functions.local.preparing import LOCK_FILE, locked
+from functions.local.preflight import LOCK_FILE, locked
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(120)]
 BOUND_S = 60.0

@@ -215,7 +215,7 @@ def test_an_interrupted_training_goes_on_where_it_stopped(
     monkeypatch.setattr(encoder_torch, "CHECKPOINT_EVERY", 2)
     arguments = ["--data", str(outcomes), "--encoder", str(distilbert)]
     arguments += ["--epochs", "2", "--out", str(tmp_path / "w")]
-    command = sys.modules["functions.cli.training"]
+    command = sys.modules["functions.cli.train"]
     monkeypatch.setattr(command, "open_progress", lambda: Heard("encoder, pass 2 of 2"))
     assert train(arguments) == 130
     assert "the same command goes on" in capsys.readouterr().err

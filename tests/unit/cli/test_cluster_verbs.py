@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 import yaml
 
-from functions.cli import asking, doctor, main
+from functions.cli import doctor, ingress_verbs, main
 from functions.doctor.snapshot import Snapshot
 from router_model.catalogue.loader import load_catalogue
 
@@ -46,7 +46,7 @@ def cluster(monkeypatch):
         asked.append((namespace, kubeconfig, bootstrap))
         return dataclasses.replace(snapshot, namespace=namespace)
 
-    monkeypatch.setattr(asking, "look", look)
+    monkeypatch.setattr(ingress_verbs, "look", look)
     monkeypatch.setattr(doctor, "look", look)
     return asked
 

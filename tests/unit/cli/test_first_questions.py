@@ -8,7 +8,7 @@ import pytest
 
 from functions.cli import app, main
 from functions.cli.verb_groups import GROUPS
-from functions.local.preparing import locked
+from functions.local.preflight import locked
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from events.event import Event, Outgoing
 from events.payloads import PickspinData
 from events.requests import Origin
 from functions.cli import main
-from functions.cli.recorded import outcomes_from_store, scores_of
+from functions.cli.finished_requests import outcomes_from_store, scores_of
 from functions.ports.store import FeedbackRow
 from functions.recorder.event_to_change import change_of
 from functions.runtime.clock import FakeClock

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from functions.cli import main
-from functions.cli.replay_tables import request_lines, request_lines_head
+from functions.cli.replay_output import request_lines, request_lines_head
 from router_model.replay.replayed_decisions import Choice, Figures, Redecided
 
 WAS = Choice(
@@ -44,7 +44,7 @@ def test_every_number_of_an_explanation_is_whole(
 ) -> None:
     monkeypatch.setenv("PICKSPIN_ROUTER_CLASSIFIER", "keyword")
     wide = [*_explained(capsys)]
-    module = importlib.import_module("functions.cli.routing")
+    module = importlib.import_module("functions.cli.route")
     monkeypatch.setattr(module, "terminal_width", lambda: width)
 
     lines = [*_explained(capsys)]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from functions.cli.cluster_status import cluster_rows, local_rows
+from functions.cli.status_output import cluster_rows, local_rows
 from functions.doctor.service_status import service_statuses
 
 

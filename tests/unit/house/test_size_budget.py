@@ -14,13 +14,13 @@ PARAMETERS = 7
 
 ALLOWED: dict[str, str] = {
     # "<path>" or "<path>::<function>": why it may be larger.
-    "functions/cli/batching.py::batch": "each parameter is an option of the command line",
-    "functions/cli/extending.py::extend": "each parameter is an option of the command line",
-    "functions/cli/replaying.py::replay": "each parameter is an option of the command line",
-    "functions/cli/routing.py::route": "each parameter is a word of the command line",
-    "functions/cli/running.py::up": "each parameter is an option of the command line",
-    "functions/cli/training.py::train": "each parameter is an option of the command line",
-    "functions/cli/tuning.py::tune": "each parameter is an option of the command line",
+    "functions/cli/batch.py::batch": "each parameter is an option of the command line",
+    "functions/cli/extend.py::extend": "each parameter is an option of the command line",
+    "functions/cli/replay.py::replay": "each parameter is an option of the command line",
+    "functions/cli/route.py::route": "each parameter is a word of the command line",
+    "functions/cli/up.py::up": "each parameter is an option of the command line",
+    "functions/cli/train.py::train": "each parameter is an option of the command line",
+    "functions/cli/tune.py::tune": "each parameter is an option of the command line",
     "functions/runtime/telemetry.py::Metrics.__init__": "the table of every metric name, one a line",
 }
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from functions.local.announcing import Change, Journal
-from functions.local.processes import ChildSpec
+from functions.local.child_process import ChildSpec
+from functions.local.progress_output import Change, Journal
 from functions.runtime.clock import SystemClock
 
 

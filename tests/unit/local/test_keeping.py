@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from functions.local.announcing import Journal
-from functions.local.keeping import Keeper
-from functions.local.processes import ChildSpec
+from functions.local.child_process import ChildSpec
+from functions.local.kept_process import Keeper
+from functions.local.progress_output import Journal
 from functions.runtime.clock import SystemClock
 
 pytestmark = pytest.mark.process

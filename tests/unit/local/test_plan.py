@@ -1,6 +1,6 @@
 """How long each process may take to end, and in which order they do."""
 
-from functions.local.plan import DOORS, STOP_ORDER, kept_processes, stop_s
+from functions.local.process_list import DOORS, STOP_ORDER, kept_processes, stop_s
 from functions.runtime.settings import IngressSettings, Settings
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from functions.factories import load_catalogue
-from functions.local.preparing import (
+from functions.local.preflight import (
     UpOptions,
     check_exposure,
     claim_port,

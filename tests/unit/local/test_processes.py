@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from functions.local.processes import (
+from functions.local.child_process import (
     LOG_BYTES,
     Child,
     ChildSpec,

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from functions.local.announcing import RECENT, Change, JsonLines, PlainLines, Recent
 from functions.local.banner import banner
-from functions.local.table import Board, ModelRow, ProcessRow, mebibytes, render, seconds
+from functions.local.live_table import Board, ModelRow, ProcessRow, mebibytes, render, seconds
+from functions.local.progress_output import RECENT, Change, JsonLines, PlainLines, Recent
 from functions.runtime.settings import IngressSettings
 from router_model.catalogue.model import Catalogue, Model, Service
 

@@ -12,9 +12,9 @@ from events.codecs.kafka_codec import from_record
 from events.event import PartitionId, Record
 from events.names import BreakerState, ReplicaState, Topics
 from events.parsers import StatusData, parse_status
-from functions.local.announcing import Journal
-from functions.local.scaler import BLIND_AFTER, NO_HABIT, LocalScaler, ScalerParts
-from functions.local.workers import Fate, Replica
+from functions.local.local_scaler import BLIND_AFTER, NO_HABIT, LocalScaler, ScalerParts
+from functions.local.progress_output import Journal
+from functions.local.worker_pool import Fate, Replica
 from functions.ports.kafka import Commit
 from functions.runtime.clock import FakeClock
 from functions.runtime.settings import SpinSettings

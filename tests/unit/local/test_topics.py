@@ -2,7 +2,7 @@
 
 import msgspec
 
-from functions.local.topics import topic_specs
+from functions.local.required_topics import topic_specs
 from functions.runtime.settings import BrokerSettings, Settings
 from router_model.catalogue.model import Catalogue, Model, Service
 

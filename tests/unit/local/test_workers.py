@@ -10,9 +10,9 @@ import pytest
 
 from events.names import BreakerState, ReplicaState
 from functions.autoscaling.start_policy import start_delay_s
-from functions.local import workers
-from functions.local.announcing import Journal
-from functions.local.workers import Launch, WorkerPool, describe_exit
+from functions.local import worker_pool
+from functions.local.progress_output import Journal
+from functions.local.worker_pool import Launch, WorkerPool, describe_exit
 from functions.runtime.clock import FakeClock
 from functions.runtime.settings import Settings, WorkerSettings
 from router_model.catalogue.model import Service
@@ -56,7 +56,7 @@ class Scene:
 @pytest.fixture
 def scene(tmp_path: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> Scene:
     command = [sys.executable, "-S", "-c", WAIT]
-    monkeypatch.setattr(workers, "process_command", lambda verb: tuple(command))
+    monkeypatch.setattr(worker_pool, "process_command", lambda verb: tuple(command))
     return Scene(tmp_path, journal, command)
 
 

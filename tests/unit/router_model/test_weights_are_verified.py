@@ -23,9 +23,9 @@ FILES = (LINEAR, ENCODER, NETWORK, TOKENIZER)
 LOADING = """
 import sys
 from pathlib import Path
-from events.types import Operation
+from events.names import Operation
 from router_model.classifier import weights
-from router_model.features import PromptFeatures
+from router_model.classifier.features import PromptFeatures
 found = weights.load_learned(Path(sys.argv[1]), mode=sys.argv[2])
 asked = PromptFeatures(operation=Operation.CHAT, text="prove the sum", tokens=1, least_tokens=1)
 print(found.classify(asked).reason, *sorted({name.split(".")[0] for name in sys.modules}))

@@ -32,9 +32,9 @@ PROMPTS = (
 )
 DECIDING = """
 import sys
-from events.types import Operation
+from events.names import Operation
 from router_model import weights
-from router_model.features import PromptFeatures
+from router_model.classifier.features import PromptFeatures
 found = weights.load_learned(mode="transformer")
 asked = PromptFeatures(operation=Operation.CHAT, text=sys.argv[1], tokens=1, least_tokens=1)
 print(found.classify(asked).reason, *sorted({name.split(".")[0] for name in sys.modules}))

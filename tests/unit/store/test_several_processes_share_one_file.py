@@ -13,10 +13,10 @@ from tests.unit.store.conftest import POSTGRES, emptied
 WRITER = """
 import sys
 from datetime import UTC, datetime, timedelta
-from events.types import State
-from functions.adapters.clock import SystemClock
-from functions.adapters.sql_store import SqlStore
-from functions.store import KeyUse, RequestRow
+from events.names import State
+from functions.runtime.clock import SystemClock
+from functions.sql.sql_store import SqlStore
+from functions.ports.store import KeyUse, RequestRow
 
 LIMIT = 40
 url, name, count = sys.argv[1], sys.argv[2], int(sys.argv[3])

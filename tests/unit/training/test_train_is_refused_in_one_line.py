@@ -62,7 +62,7 @@ def test_the_help_shows_examples(capsys: Any) -> None:
 
 @pytest.fixture
 def _torch_looks_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = sys.modules["functions.cli.training"]  # the package has a function of this name
+    module = sys.modules["functions.cli.train"]  # the package has a function of this name
     monkeypatch.setattr(module, "NEEDED", ())
 
 

@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from functions.local.processes import children_by_parent, tree_bytes
-from functions.local.scaler import Sight
+from functions.local.child_process import children_by_parent, tree_bytes
+from functions.local.live_table import Board, ModelRow, ProcessRow
+from functions.local.local_scaler import Sight
 from functions.local.supervisor import Life, Stack, Supervisor
-from functions.local.table import Board, ModelRow, ProcessRow
-from functions.local.workers import Replica
+from functions.local.worker_pool import Replica
 from functions.ports.kafka import Clock
 from router_model.catalogue.model import Catalogue
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from functions.cli.recorded_options import chosen, instant_of, open_recorded
+from functions.cli.store_options import chosen, instant_of, open_recorded
 from functions.runtime.errors import PickspinError
 from functions.runtime.settings import load_settings
 
@@ -95,7 +95,7 @@ def _rows_of_files(files: Files) -> "Iterator[OutcomeRow]":
 
 def _rows_of_store(recorded: Recorded) -> "Iterator[OutcomeRow]":
     from functions import factories  # noqa: PLC0415 - needed by this verb alone
-    from functions.cli.recorded import outcomes_from_store  # noqa: PLC0415
+    from functions.cli.finished_requests import outcomes_from_store  # noqa: PLC0415
     from functions.ports.store import FinishedQuery  # noqa: PLC0415
 
     settings = chosen(load_settings(), store=recorded.store, data_dir=recorded.data_dir)

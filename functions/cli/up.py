@@ -88,7 +88,7 @@ def up(  # noqa: PLR0913 - each parameter is an option of the command line
     Broker, doors, router, and models that start from zero when they are asked for.
     """
     from functions.local.main import run  # noqa: PLC0415 - rich, kafka: not needed by other verbs
-    from functions.local.preparing import BrokerChoice, UpOptions  # noqa: PLC0415
+    from functions.local.preflight import BrokerChoice, UpOptions  # noqa: PLC0415
 
     if bootstrap is not None and broker is not None:
         raise typer.BadParameter("--broker and --bootstrap (PICKSPIN_BOOTSTRAP) exclude each other")

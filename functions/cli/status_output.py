@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from functions.cli.saying import say_table
+from functions.cli.output import say_table
 
 if TYPE_CHECKING:
     from functions.doctor.service_status import ServiceStatus

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import msgspec
 import typer
 
-from functions.cli.learning_options import (
+from functions.cli.output import AsJson, say_json, say_table
+from functions.cli.store_options import DataDir, Since, StoreUrl, Tenant
+from functions.cli.training_options import (
     Data,
     Files,
     FromStore,
@@ -27,8 +29,6 @@ from functions.cli.learning_options import (
     check_out,
     rows_of,
 )
-from functions.cli.recorded_options import DataDir, Since, StoreUrl, Tenant
-from functions.cli.saying import AsJson, say_json, say_table
 from functions.cli.training_progress import open_progress
 from functions.runtime.settings import load_settings
 

@@ -14,7 +14,7 @@ import msgspec
 
 from functions import factories
 from functions.backends.server_arguments import check_local_arguments
-from functions.local.checks import check_model_file, check_model_url
+from functions.local.settings_checks import check_model_file, check_model_url
 from functions.runtime.errors import StartupFailed
 from functions.runtime.settings import IngressSettings, Settings
 from functions.storage.private_files import close_to_others, make_private_file

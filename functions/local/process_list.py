@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from functions.local.processes import ChildSpec, process_command
+from functions.local.child_process import ChildSpec, process_command
 from functions.runtime.process_environment import child_environ
 from functions.runtime.settings import Settings
 

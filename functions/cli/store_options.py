@@ -34,7 +34,7 @@ def chosen(
 
     Without a catalogue of its own, a data directory is read with the catalogue that its `pickspin up` wrote there.
     """
-    from functions.local.preparing import CATALOGUE_FILE  # noqa: PLC0415 - not needed to list the verbs
+    from functions.local.preflight import CATALOGUE_FILE  # noqa: PLC0415 - not needed to list the verbs
 
     if data_dir is not None:
         settings = msgspec.structs.replace(settings, data_dir=data_dir)

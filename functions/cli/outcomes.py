@@ -10,7 +10,8 @@ from typing import Annotated, Final
 import msgspec
 import typer
 
-from functions.cli.recorded_options import (
+from functions.cli.output import AsJson, say_json
+from functions.cli.store_options import (
     DataDir,
     Since,
     StoreUrl,
@@ -19,7 +20,6 @@ from functions.cli.recorded_options import (
     instant_of,
     open_recorded,
 )
-from functions.cli.saying import AsJson, say_json
 from functions.runtime.settings import load_settings
 from router_model.replay.outcome_dataset import OutcomeRow
 
@@ -48,7 +48,7 @@ def export(
     The file holds prompts of your users: treat it as you treat the store.
     """
     from functions import factories  # noqa: PLC0415 - needed by this verb alone
-    from functions.cli.recorded import outcomes_from_store  # noqa: PLC0415
+    from functions.cli.finished_requests import outcomes_from_store  # noqa: PLC0415
     from functions.ports.store import FinishedQuery  # noqa: PLC0415
 
     settings = chosen(load_settings(), store=store, data_dir=data_dir)

@@ -15,8 +15,8 @@ from functions.autoscaling.algorithm1 import Decision, Terms
 from functions.autoscaling.rate_window import RateWindow
 from functions.autoscaling.scaling_state import Reading, Scaling, prior_service_s, terms_of
 from functions.autoscaling.status_producer import StatusTeller
-from functions.local.announcing import Journal
-from functions.local.workers import WorkerPool
+from functions.local.progress_output import Journal
+from functions.local.worker_pool import WorkerPool
 from functions.ports.kafka import Clock, LagReader, Offsets, RecordLog
 from functions.runtime.settings import SpinSettings
 from router_model.catalogue.cron_window import is_within

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from functions.cli.saying import AsJson, Key, Url, base_url, say_json
+from functions.cli.output import AsJson, Key, Url, base_url, say_json
 
 if TYPE_CHECKING:
     from functions.batch.main import Run, Summary

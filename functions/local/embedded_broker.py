@@ -10,7 +10,7 @@ from typing import Final
 from functions import factories
 from functions.kafka.embedded.doorbell import bell_directory
 from functions.kafka.embedded.librdkafka_mock import MockCluster
-from functions.local.topics import topic_specs
+from functions.local.required_topics import topic_specs
 from functions.runtime.settings import Settings
 from functions.runtime.shutdown import StopFlag
 

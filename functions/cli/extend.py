@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Final
 import msgspec
 import typer
 
-from functions.cli.learning_options import (
+from functions.cli.output import AsJson, say_json, say_table
+from functions.cli.store_options import DataDir, Since, StoreUrl, Tenant, chosen
+from functions.cli.training_options import (
     Data,
     Files,
     FromStore,
@@ -19,8 +21,6 @@ from functions.cli.learning_options import (
     check_out,
     rows_of,
 )
-from functions.cli.recorded_options import DataDir, Since, StoreUrl, Tenant, chosen
-from functions.cli.saying import AsJson, say_json, say_table
 from functions.cli.training_progress import open_progress
 from functions.runtime.settings import load_settings
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from functions.cli.recorded_options import (
+from functions.cli.output import AsJson, say_table
+from functions.cli.store_options import (
     DataDir,
     Since,
     StoreUrl,
@@ -20,7 +21,6 @@ from functions.cli.recorded_options import (
     instant_of,
     open_recorded,
 )
-from functions.cli.saying import AsJson, say_table
 from functions.local.columns import terminal_width, wrapped
 from functions.runtime.errors import StartupFailed
 from functions.runtime.settings import Settings, load_settings
@@ -111,7 +111,7 @@ def _requests(
     from functions.ports.store import FinishedQuery  # noqa: PLC0415
 
     if file is not None:
-        from functions.cli.recorded_files import read_recorded_file  # noqa: PLC0415
+        from functions.cli.replay_input import read_recorded_file  # noqa: PLC0415
 
         yield read_recorded_file(file)
         return
@@ -124,7 +124,7 @@ def _requests(
 
 def _of_store(settings: Settings, opened: Any, query: "FinishedQuery") -> Iterator["Recorded"]:
     from functions import factories  # noqa: PLC0415
-    from functions.cli.recorded import read_finished, read_requests, recorded_of  # noqa: PLC0415
+    from functions.cli.finished_requests import read_finished, read_requests, recorded_of  # noqa: PLC0415
 
     for one in read_requests(read_finished(opened, query), factories.open_blobs(settings)):
         yield recorded_of(one)
@@ -134,7 +134,7 @@ def _say(
     requests: Iterable["Recorded"], scenario: "Scenario", *, as_json: bool, assumed: str
 ) -> None:
     """One line a request as it is decided, then the summary: nothing but the summary grows in memory."""
-    from functions.cli.replay_tables import request_lines, request_lines_head  # noqa: PLC0415
+    from functions.cli.replay_output import request_lines, request_lines_head  # noqa: PLC0415
     from router_model.replay.replay_summary import Summary  # noqa: PLC0415
     from router_model.replay.replayed_decisions import replay as redecide_all  # noqa: PLC0415
 
@@ -158,7 +158,7 @@ def _say(
 
 
 def _say_summary(summary: "Summary", scenario: "Scenario", assumed: str) -> None:
-    from functions.cli.replay_tables import summary_rows  # noqa: PLC0415
+    from functions.cli.replay_output import summary_rows  # noqa: PLC0415
 
     typer.echo("")
     told = (

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Final
 import msgspec
 import typer
 
-from functions.cli.running import Fleet
-from functions.cli.saying import AsJson, say_json
+from functions.cli.output import AsJson, say_json
+from functions.cli.up import Fleet
 from functions.local.columns import terminal_width, wrapped
 from functions.runtime.errors import PickspinError
 from functions.runtime.settings import load_settings
 
 if TYPE_CHECKING:
-    from functions.cli.decision_tables import Explained
+    from functions.cli.route_output import Explained
     from router_model.catalogue.model import Catalogue
     from router_model.classifier.base import Classifier
     from router_model.replay.replayed_decisions import Readiness
@@ -102,7 +102,7 @@ def _with_fleet(catalogue: "Catalogue") -> "Catalogue":
 def _explained(
     ask: "Ask", catalogue: "Catalogue", classifier: "Classifier", readiness: "Readiness"
 ) -> "Explained":
-    from functions.cli.decision_tables import Explained  # noqa: PLC0415
+    from functions.cli.route_output import Explained  # noqa: PLC0415
     from router_model.replay.replayed_decisions import assumed_registry  # noqa: PLC0415
     from router_model.routing.no_route import NoRoute  # noqa: PLC0415
     from router_model.routing.select import decide  # noqa: PLC0415
@@ -128,7 +128,7 @@ def _explained(
 
 
 def _say(found: "Explained", *, is_full: bool, as_json: bool) -> None:
-    from functions.cli.decision_tables import as_plain, full_lines, short_lines  # noqa: PLC0415
+    from functions.cli.route_output import as_plain, full_lines, short_lines  # noqa: PLC0415
 
     if as_json:
         say_json(as_plain(found))

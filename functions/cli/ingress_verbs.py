@@ -6,8 +6,8 @@ from urllib.parse import quote
 
 import typer
 
-from functions.cli.clusters import Bootstrap, Kubeconfig, Namespace, has_cluster, look
-from functions.cli.saying import AsJson, Key, Url, base_url, say_json, say_table
+from functions.cli.cluster_options import Bootstrap, Kubeconfig, Namespace, has_cluster, look
+from functions.cli.output import AsJson, Key, Url, base_url, say_json, say_table
 from functions.runtime.errors import PickspinError, StartupFailed
 
 TIMEOUT_S: Final = 10.0
@@ -79,7 +79,7 @@ def status(
     if as_json:
         say_json({"url": base, "ready": is_ready, "models": listed})
     else:
-        from functions.cli.cluster_status import local_rows, show  # noqa: PLC0415
+        from functions.cli.status_output import local_rows, show  # noqa: PLC0415
 
         typer.echo(f"{base} is {'ready' if is_ready else 'not ready'}")
         if listed:
@@ -88,7 +88,7 @@ def status(
 
 
 def _cluster_status(namespace: str, kubeconfig: str, bootstrap: str, *, as_json: bool) -> int:
-    from functions.cli.cluster_status import cluster_rows, plain, show  # noqa: PLC0415
+    from functions.cli.status_output import cluster_rows, plain, show  # noqa: PLC0415
     from functions.doctor.service_status import service_statuses  # noqa: PLC0415
 
     snapshot = look(namespace, kubeconfig, bootstrap)

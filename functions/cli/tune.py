@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from functions.cli.saying import AsJson, say_json, say_table
+from functions.cli.output import AsJson, say_json, say_table
 from functions.runtime.errors import PickspinError
 from functions.runtime.settings import load_settings
 

@@ -8,7 +8,7 @@ import msgspec
 import typer
 
 from functions.cli.catalogue import catalogue_verbs
-from functions.cli.saying import AsJson, say_json, say_rows
+from functions.cli.output import AsJson, say_json, say_rows
 from functions.runtime.settings import Settings, is_given, load_settings, masked
 
 PACKAGE = "pick-and-spin"
@@ -59,7 +59,7 @@ def show_settings(
 
     With the variables that set them; secrets are masked. Options of `up` come on top.
     """
-    from functions.local.preparing import as_up_would  # noqa: PLC0415 - only this verb needs it
+    from functions.local.preflight import as_up_would  # noqa: PLC0415 - only this verb needs it
 
     settings = load_settings()
     if not process:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from functions.local.columns import columns_of, lines_of, terminal_width
-from functions.local.probing import url_of
+from functions.local.readiness_probe import url_of
 from functions.runtime.settings import load_settings
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]

@@ -4,9 +4,9 @@ import asyncio
 from pathlib import Path
 from typing import Final, Literal
 
-from functions.local.announcing import Journal
-from functions.local.processes import Child, ChildSpec, last_line, restart_delay_s
-from functions.local.workers import describe_exit
+from functions.local.child_process import Child, ChildSpec, last_line, restart_delay_s
+from functions.local.progress_output import Journal
+from functions.local.worker_pool import describe_exit
 from functions.ports.kafka import Clock
 
 STABLE_S: Final = 20.0

@@ -11,8 +11,8 @@ import msgspec
 
 from events.names import BreakerState, ReplicaState
 from functions.autoscaling.start_policy import StartRule, start_delay_s
-from functions.local.announcing import Journal
-from functions.local.processes import Child, ChildSpec, last_line, process_command
+from functions.local.child_process import Child, ChildSpec, last_line, process_command
+from functions.local.progress_output import Journal
 from functions.ports.kafka import Clock
 from functions.runtime.process_environment import child_environ
 from functions.runtime.settings import Settings

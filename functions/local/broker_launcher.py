@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Final
 
 from functions import factories
-from functions.local.broker_main import ADDRESS_FILE
-from functions.local.preparing import BrokerChoice
-from functions.local.processes import Child, ChildSpec, last_line, process_command
-from functions.local.topics import topic_specs
+from functions.local.child_process import Child, ChildSpec, last_line, process_command
+from functions.local.embedded_broker import ADDRESS_FILE
+from functions.local.preflight import BrokerChoice
+from functions.local.required_topics import topic_specs
 from functions.runtime.errors import StartupFailed
 from functions.runtime.process_environment import child_environ
 from functions.runtime.settings import Settings

@@ -81,9 +81,7 @@ class Backend(Entry, frozen=True):
 
 
 class WarmHours(Entry, frozen=True):
-    """A window in which a service keeps a replica: it begins and ends by cron expressions
-    (router_model.catalogue.cron_window).
-    """
+    """A window in which a service keeps a replica: it begins and ends by cron expressions."""
 
     start: str
     end: str

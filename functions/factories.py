@@ -15,7 +15,7 @@ from functions.storage.private_files import make_private_folder
 if TYPE_CHECKING:
     from functions.ports.store import Store
     from router_model.catalogue.model import Catalogue
-    from router_model.classifier.base import Classifier
+    from router_model.classifier.keyword_rules import Classifier
 
 log = logging.getLogger(__name__)
 
@@ -112,8 +112,8 @@ def load_classifier(
     Raises:
         StartupFailed: there is no such classifier.
     """
-    from router_model.classifier.base import KeywordClassifier  # noqa: PLC0415
     from router_model.classifier.hybrid import MODES  # noqa: PLC0415
+    from router_model.classifier.keyword_rules import KeywordClassifier  # noqa: PLC0415
     from router_model.classifier.weights import WeightsUnusable, load_learned  # noqa: PLC0415
 
     asked, where = settings.router.classifier, settings.router.weights

@@ -10,7 +10,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from router_model.classifier.base import RouteClass
+from router_model.classifier.keyword_rules import RouteClass
 
 FILE: Final = Path(__file__).with_name("everyday.jsonl")
 LEARNED: Final = Path(__file__).with_name("everyday_learned.jsonl")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from benchmarks.routebench.everyday_prompts import EverydayPrompt
 from benchmarks.routebench.ours import chat_features
-from router_model.classifier.base import TIER_OF, Classifier
+from router_model.classifier.keyword_rules import TIER_OF, Classifier
 
 DRAWS: Final = 2000
 SEED: Final = 17

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from benchmarks.routebench.questions import Questions
 from events.names import Operation
-from router_model.classifier.base import TIER_OF, Classification, Classifier
 from router_model.classifier.features import PromptFeatures, prompt_features
+from router_model.classifier.keyword_rules import TIER_OF, Classification, Classifier
 
 Array = NDArray[np.float64]
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from benchmarks.routebench.questions import Questions
 from events.names import Operation
-from router_model.classifier.base import TIER_OF, Classifier, KeywordClassifier
 from router_model.classifier.features import prompt_features
+from router_model.classifier.keyword_rules import TIER_OF, Classifier, KeywordClassifier
 
 Array = NDArray[np.float64]
 BINS: Final = 10

@@ -34,7 +34,7 @@ from events.names import Topics
 from events.timestamps import to_rfc3339
 from functions.router.handler import RouterPolicy, handled
 from router_model.catalogue.loader import load_catalogue, with_demo_fleet
-from router_model.classifier.base import Classifier
+from router_model.classifier.keyword_rules import Classifier
 from router_model.classifier.weights import WeightsUnusable
 from router_model.replay.outcome_dataset import BadOutcomes, part_of
 from router_model.service_registry import Registry

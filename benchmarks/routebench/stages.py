@@ -7,8 +7,8 @@ from typing import Final
 
 from benchmarks.routebench.ours import ShippedRouter
 from benchmarks.routebench.verdicts import OURS
-from router_model.classifier.base import Classifier, KeywordClassifier
 from router_model.classifier.hybrid import MODES
+from router_model.classifier.keyword_rules import Classifier, KeywordClassifier
 from router_model.classifier.weights import WeightsUnusable, load_learned
 
 DEFAULT: Final = "transformer"

@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from router_model.catalogue.model import PROFILES, Profile, Tier
-from router_model.classifier.base import RouteClass
+from router_model.classifier.keyword_rules import RouteClass
 
 FILE: Final = Path(__file__).with_name("pool.json")
 PRICES: Final = "model_prices.json"

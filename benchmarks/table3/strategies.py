@@ -7,8 +7,8 @@ from typing import Final
 
 from benchmarks.table3.pool import Pool
 from events.names import Operation
-from router_model.classifier.base import KeywordClassifier, RouteClass
 from router_model.classifier.features import prompt_features
+from router_model.classifier.keyword_rules import KeywordClassifier, RouteClass
 
 MULTI_OBJECTIVE: Final = "multi-objective (tuned)"
 RANDOM: Final = "random"

@@ -7,7 +7,7 @@ import numpy as np
 
 from benchmarks.table3.pool import Limits
 from router_model.catalogue.model import Catalogue
-from router_model.classifier.base import Classifier
+from router_model.classifier.keyword_rules import Classifier
 from router_model.replay.outcome_dataset import OutcomeRow
 from router_model.replay.profile_search import Objective, Replay, Trial, best, grid, replay, search
 

@@ -17,7 +17,7 @@ from functions.runtime.settings import load_settings
 if TYPE_CHECKING:
     from functions.cli.route_output import Explained
     from router_model.catalogue.model import Catalogue
-    from router_model.classifier.base import Classifier
+    from router_model.classifier.keyword_rules import Classifier
     from router_model.replay.replayed_decisions import Readiness
     from router_model.routing.select import Ask
 

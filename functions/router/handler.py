@@ -24,8 +24,8 @@ from functions.router.refusals import (
     terminal,
 )
 from router_model.catalogue.model import Catalogue
-from router_model.classifier.base import Classifier
 from router_model.classifier.features import PromptFeatures, prompt_features
+from router_model.classifier.keyword_rules import Classifier
 from router_model.routing.candidates import Patience
 from router_model.routing.constraints import Constraints
 from router_model.routing.decision import Decision

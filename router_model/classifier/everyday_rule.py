@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from events.names import Operation
-from router_model.classifier.base import Classification, KeywordClassifier, RouteClass
 from router_model.classifier.features import PromptFeatures
+from router_model.classifier.keyword_rules import Classification, KeywordClassifier, RouteClass
 
 HIGH_STEMS: Final = (
     "beweis", "begründ", "herleit", "leite", "entwirf", "analysier", "démontre", "prouve", "déri", "conçois", "analyse",

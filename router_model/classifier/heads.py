@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from router_model.catalogue.model import TIERS, Tier
-from router_model.classifier.base import RouteClass
+from router_model.classifier.keyword_rules import RouteClass
 
 Array = npt.NDArray[np.float32]
 CLASSES: Final[tuple[RouteClass, ...]] = ("low", "medium", "high")

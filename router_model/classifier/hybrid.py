@@ -12,10 +12,10 @@ from typing import Final, Literal, NamedTuple
 import numpy as np
 
 from events.names import Operation
-from router_model.classifier.base import Classification, Classifier, RouteClass
 from router_model.classifier.encoder_stage import EncoderStage
 from router_model.classifier.features import PromptFeatures
 from router_model.classifier.heads import CLASSES, Array, ComplexityHead, Heads
+from router_model.classifier.keyword_rules import Classification, Classifier, RouteClass
 from router_model.classifier.linear_stage import LinearStage
 
 Mode = Literal["linear", "transformer", "hybrid"]

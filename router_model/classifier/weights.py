@@ -15,11 +15,11 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from router_model.classifier.base import Classifier
 from router_model.classifier.encoder_stage import MAX_TOKENS, EncoderStage, Network, Tokenizer
 from router_model.classifier.everyday_rule import EverydayRule
 from router_model.classifier.heads import ComplexityHead, Heads, LengthHead, OutlierGate
 from router_model.classifier.hybrid import LearnedClassifier, Mode
+from router_model.classifier.keyword_rules import Classifier
 from router_model.classifier.linear_stage import LinearStage
 from router_model.classifier.prompt_terms import NUMBER_NAMES, SCHEME
 from router_model.classifier.weights_checks import check_encoder, check_linear

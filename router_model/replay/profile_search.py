@@ -14,8 +14,8 @@ import numpy as np
 
 from events.names import Operation, ReplicaState
 from router_model.catalogue.model import Catalogue, Profile, Service
-from router_model.classifier.base import Classifier
 from router_model.classifier.features import CHARS_PER_TOKEN, PromptFeatures, prompt_features
+from router_model.classifier.keyword_rules import Classifier
 from router_model.replay.outcome_dataset import EVALUATION_ONLY, OutcomeRow, part_of
 from router_model.routing.candidates import Candidate, Estimate, estimate
 from router_model.routing.estimate_history import NO_HISTORY, History

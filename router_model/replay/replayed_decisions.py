@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 from events.names import ReplicaState
 from router_model.catalogue.model import Catalogue
-from router_model.classifier.base import Classifier
+from router_model.classifier.keyword_rules import Classifier
 from router_model.routing.decision import CandidateTerms, Decision
 from router_model.routing.estimate_history import History, new_history
 from router_model.routing.no_route import NoRoute

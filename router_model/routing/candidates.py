@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import Literal
 
 from router_model.catalogue.model import Catalogue, Model, Service
-from router_model.classifier.base import Classification
 from router_model.classifier.features import PromptFeatures
+from router_model.classifier.keyword_rules import Classification
 from router_model.routing.estimates import (
     FinishEstimate,
     Relevance,

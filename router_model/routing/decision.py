@@ -5,7 +5,7 @@ from typing import Literal
 
 from events.payloads import CascadeState
 from router_model.catalogue.model import Tier
-from router_model.classifier.base import RouteClass
+from router_model.classifier.keyword_rules import RouteClass
 from router_model.routing.constraints import Bound
 from router_model.routing.estimates import Basis, FinishEstimate
 

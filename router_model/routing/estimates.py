@@ -6,8 +6,8 @@ from typing import Final, Literal, NamedTuple
 
 from events.names import Operation
 from router_model.catalogue.model import Model, Service, Tier
-from router_model.classifier.base import Classification, RouteClass
 from router_model.classifier.features import PromptFeatures
+from router_model.classifier.keyword_rules import Classification, RouteClass
 from router_model.service_registry import ServiceView
 
 SECONDS_PER_HOUR: Final = 3600.0

@@ -13,8 +13,8 @@ from events.payloads import CascadeState
 from events.requests import Fallback
 from router_model.cascade.plan import planned, standing_by
 from router_model.catalogue.model import Catalogue, Norm
-from router_model.classifier.base import Classification, Classifier
 from router_model.classifier.features import PromptFeatures, within
+from router_model.classifier.keyword_rules import Classification, Classifier
 from router_model.routing.candidates import Candidate, Estimate, Patience, candidates_of, estimate
 from router_model.routing.capabilities import Lack, lack_of
 from router_model.routing.constraints import NO_CONSTRAINTS, Constraints, Miss, unmet, worst_miss

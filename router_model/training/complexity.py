@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from router_model.classifier import weights
-from router_model.classifier.base import RouteClass
 from router_model.classifier.heads import CLASSES
+from router_model.classifier.keyword_rules import RouteClass
 from router_model.training import weight_files
 from router_model.training.add_models import thresholds_of
 from router_model.training.calibration import ridge_logistic

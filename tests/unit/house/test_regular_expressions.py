@@ -20,8 +20,8 @@ from typing import Any
 
 import pytest
 
-from router_model.classifier.base import KeywordClassifier
 from router_model.classifier.everyday_rule import EverydayRule
+from router_model.classifier.keyword_rules import KeywordClassifier
 
 ROOT = Path(__file__).parents[3]
 PACKAGES = ("events", "router_model", "functions")
@@ -64,7 +64,7 @@ def built_elsewhere() -> dict[str, list[Use]]:
     """What is compiled in a function, by `<path>:<function called>`: the test must know what comes out."""
     words, rule = KeywordClassifier(), EverydayRule()
     return {
-        "router_model/classifier/base.py:re.compile": [
+        "router_model/classifier/keyword_rules.py:re.compile": [
             Use("classifier low", words._low, "search"),
             Use("classifier high", words._high, "search"),
         ],

@@ -123,7 +123,7 @@ def test_a_status_that_nobody_thought_of_is_passed(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_cancel_that_nobody_thought_of_is_passed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(control_consumer.reply, "parse_cancel", once(builders.parse_cancel))
+    monkeypatch.setattr(control_consumer.builders, "parse_cancel", once(builders.parse_cancel))
     log, seen = MemoryLog(), threading.Event()
     for request_id in ("bad", "good"):
         log.store(cancel_of(request_id))

@@ -12,7 +12,7 @@ from benchmarks.routebench.rules import length_router, random_router
 from benchmarks.routebench.running import describe_shipped, load, score_all
 from benchmarks.routebench.suites import load_suites
 from benchmarks.routebench.writing import write_results
-from router_model.classifier.base import Classification
+from router_model.classifier.keyword_rules import Classification
 from router_model.replay.outcome_dataset import part_of
 
 SMALL, LARGE = "mistralai/Mixtral-8x7B-Instruct-v0.1", "gpt-4-1106-preview"

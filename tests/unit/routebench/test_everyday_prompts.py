@@ -14,7 +14,7 @@ from benchmarks.routebench.everyday_scores import score_everyday
 from benchmarks.routebench.off_distribution import strange_prompts
 from benchmarks.routebench.ours import ShippedRouter
 from benchmarks.routebench.stages import DEFAULT
-from router_model.classifier.base import Classification, KeywordClassifier
+from router_model.classifier.keyword_rules import Classification, KeywordClassifier
 from router_model.classifier.weights import SHIPPED, load_learned, read_manifest
 from router_model.training.complexity import LabelledPrompt, digest_of
 

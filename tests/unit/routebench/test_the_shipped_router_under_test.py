@@ -5,7 +5,7 @@ from benchmarks.routebench.off_distribution import left_out_benchmarks, strange_
 from benchmarks.routebench.ours import ShippedRouter, chat_features
 from benchmarks.routebench.questions import Questions
 from benchmarks.routebench.stages import stages_of
-from router_model.classifier.base import Classification, KeywordClassifier
+from router_model.classifier.keyword_rules import Classification, KeywordClassifier
 from router_model.classifier.weights import WeightsUnusable
 
 

@@ -18,7 +18,7 @@ from functions.runtime.telemetry import Metrics
 from functions.testing.memory_broker import MemoryBlobs, MemoryLog
 from router_model.catalogue.loader import load_catalogue, with_demo_fleet
 from router_model.catalogue.model import Catalogue
-from router_model.classifier.base import KeywordClassifier
+from router_model.classifier.keyword_rules import KeywordClassifier
 from router_model.service_registry import Registry
 
 BODY = b'{"model":"auto","messages":[{"role":"user","content":"hello there"}]}'

@@ -14,7 +14,7 @@ from events.requests import parse_routed
 from functions.router.handler import RouterPolicy, handle
 from functions.worker.usage import decision_of
 from router_model.catalogue.model import Catalogue
-from router_model.classifier.base import Classification
+from router_model.classifier.keyword_rules import Classification
 from router_model.service_registry import Registry
 
 Make = Callable[..., Event]

@@ -15,8 +15,8 @@ from events.event import Event
 from functions.router.handler import RouterPolicy, handle
 from functions.router.router import Router
 from router_model.catalogue.model import Catalogue
-from router_model.classifier.base import Classification
 from router_model.classifier.features import PromptFeatures
+from router_model.classifier.keyword_rules import Classification
 from router_model.routing.estimate_history import new_history
 from router_model.service_registry import Registry
 

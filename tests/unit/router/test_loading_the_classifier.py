@@ -10,8 +10,8 @@ from functions.router.router_factory import policy_of
 from functions.runtime.errors import StartupFailed
 from functions.runtime.settings import RouterSettings, Settings, load_settings
 from functions.runtime.telemetry import Metrics
-from router_model.classifier.base import KeywordClassifier
 from router_model.classifier.features import PromptFeatures
+from router_model.classifier.keyword_rules import KeywordClassifier
 from router_model.classifier.weights import LINEAR, MANIFEST, NETWORK
 
 ASKED = PromptFeatures(operation=Operation.CHAT, text="prove the sum", tokens=1, least_tokens=1)

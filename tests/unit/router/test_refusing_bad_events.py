@@ -18,8 +18,8 @@ from events.limits import MAX_BODY_BYTES
 from events.names import State, Topics
 from functions.router.handler import RouterPolicy, handle
 from router_model.catalogue.model import Catalogue
-from router_model.classifier.base import Classification, KeywordClassifier
 from router_model.classifier.features import MAX_CLASSIFIED_CHARS, TAIL_CHARS, PromptFeatures
+from router_model.classifier.keyword_rules import Classification, KeywordClassifier
 from router_model.service_registry import Registry
 
 Make = Callable[..., Event]

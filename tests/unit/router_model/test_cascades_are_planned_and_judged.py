@@ -13,8 +13,8 @@ from router_model.cascade.confidence import TokenConfidence
 from router_model.cascade.plan import Judge, judge_of, told, total
 from router_model.catalogue.loader import CatalogueRejected, dump_catalogue, finish, load_catalogue
 from router_model.catalogue.model import Catalogue, Tenant
-from router_model.classifier.base import KeywordClassifier
 from router_model.classifier.features import prompt_features
+from router_model.classifier.keyword_rules import KeywordClassifier
 from router_model.routing.decision import Decision
 from router_model.routing.no_route import CapabilityMissing, ModelNotAllowed, NoHealthyService
 from router_model.routing.select import Ask, decide

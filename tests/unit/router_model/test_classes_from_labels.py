@@ -8,10 +8,10 @@ import pytest
 
 from events.names import Operation
 from router_model.classifier import weights
-from router_model.classifier.base import KeywordClassifier
 from router_model.classifier.features import PromptFeatures
 from router_model.classifier.heads import ComplexityHead, OutlierGate
 from router_model.classifier.hybrid import MODES, LearnedClassifier
+from router_model.classifier.keyword_rules import KeywordClassifier
 from router_model.classifier.weights_checks import check_encoder, check_linear
 
 MODELS = ("small", "large")

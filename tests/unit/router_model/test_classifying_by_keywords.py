@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events.names import Operation
-from router_model.classifier.base import KeywordClassifier
 from router_model.classifier.features import PromptFeatures
+from router_model.classifier.keyword_rules import KeywordClassifier
 
 
 def features(text: str) -> PromptFeatures:

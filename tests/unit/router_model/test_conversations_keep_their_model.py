@@ -7,8 +7,8 @@ import pytest
 
 from events.names import Operation, ReplicaState
 from router_model.catalogue.loader import CatalogueRejected, load_catalogue
-from router_model.classifier.base import KeywordClassifier
 from router_model.classifier.features import prompt_features
+from router_model.classifier.keyword_rules import KeywordClassifier
 from router_model.routing.decision import Decision
 from router_model.routing.select import Ask, decide
 from router_model.routing.session_affinity import conversation_choices

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from events.names import Operation
 from router_model.classifier import weights
-from router_model.classifier.base import Classification, KeywordClassifier
 from router_model.classifier.features import PromptFeatures, prompt_features
 from router_model.classifier.heads import CLASSES, LengthHead, OutlierGate
 from router_model.classifier.hybrid import MODES, LearnedClassifier, _margin
+from router_model.classifier.keyword_rules import Classification, KeywordClassifier
 
 MODELS = ("small", "large", "nobody knows")
 ODD_TEXTS = {

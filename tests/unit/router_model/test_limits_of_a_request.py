@@ -9,8 +9,8 @@ from events.names import Operation, ReplicaState
 from events.requests import Fallback
 from router_model.catalogue.loader import load_catalogue
 from router_model.catalogue.model import Catalogue
-from router_model.classifier.base import KeywordClassifier
 from router_model.classifier.features import PromptFeatures
+from router_model.classifier.keyword_rules import KeywordClassifier
 from router_model.routing.constraints import Constraints, Miss, unmet, worst_miss
 from router_model.routing.decision import Decision, Dropped
 from router_model.routing.no_route import ConstraintsUnmet, NoHealthyService

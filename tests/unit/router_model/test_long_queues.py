@@ -10,8 +10,8 @@ from events.names import Operation, ReplicaState
 from events.requests import Fallback
 from router_model.catalogue.model import Cascade, Catalogue, Model, Service
 from router_model.catalogue.validation import check
-from router_model.classifier.base import KeywordClassifier
 from router_model.classifier.features import prompt_features
+from router_model.classifier.keyword_rules import KeywordClassifier
 from router_model.routing.constraints import Constraints
 from router_model.routing.decision import Decision
 from router_model.routing.no_route import ConstraintsUnmet

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from events.names import Operation, ReplicaState
 from router_model.catalogue.model import Model, Norm, Profile, Service
-from router_model.classifier.base import Classification
 from router_model.classifier.features import PromptFeatures
+from router_model.classifier.keyword_rules import Classification
 from router_model.routing.candidates import Candidate, Estimate, estimate
 from router_model.routing.constraints import Constraints
 from router_model.routing.decision import CandidateTerms

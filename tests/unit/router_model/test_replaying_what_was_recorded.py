@@ -7,8 +7,8 @@ import pytest
 
 from events.names import Operation
 from router_model.catalogue.loader import load_catalogue
-from router_model.classifier.base import KeywordClassifier
 from router_model.classifier.features import PromptFeatures
+from router_model.classifier.keyword_rules import KeywordClassifier
 from router_model.replay.replay_summary import summarise
 from router_model.replay.replayed_decisions import (
     Figures,

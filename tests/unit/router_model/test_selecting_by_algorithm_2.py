@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from events.names import Operation, ReplicaState
 from router_model.catalogue.loader import finish, load_catalogue, with_demo_fleet
 from router_model.catalogue.model import PROFILES, Catalogue, Model, Service, Task, Tenant
-from router_model.classifier.base import Classification, KeywordClassifier, RouteClass
 from router_model.classifier.features import PromptFeatures
+from router_model.classifier.keyword_rules import Classification, KeywordClassifier, RouteClass
 from router_model.routing.candidates import Candidate, Estimate, estimate
 from router_model.routing.decision import Decision
 from router_model.routing.no_route import (

@@ -7,8 +7,8 @@ import pytest
 
 from events.names import BreakerState, Operation, ReplicaState
 from router_model.catalogue.model import Catalogue, Model, Service
-from router_model.classifier.base import KeywordClassifier
 from router_model.classifier.features import prompt_features
+from router_model.classifier.keyword_rules import KeywordClassifier
 from router_model.routing.candidates import Patience
 from router_model.routing.no_route import NoHealthyService
 from router_model.routing.select import Ask, decide

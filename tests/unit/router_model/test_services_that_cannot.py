@@ -8,8 +8,8 @@ import pytest
 from events.names import Operation, ReplicaState
 from events.payloads import ServerInfo
 from router_model.catalogue.model import Backend, Catalogue, Model, Service
-from router_model.classifier.base import KeywordClassifier
 from router_model.classifier.features import prompt_features
+from router_model.classifier.keyword_rules import KeywordClassifier
 from router_model.routing.no_route import (
     CapabilityMissing,
     ContextTooLong,

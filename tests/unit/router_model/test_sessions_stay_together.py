@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from events.names import Operation, ReplicaState
 from router_model.catalogue.loader import load_catalogue
-from router_model.classifier.base import KeywordClassifier
 from router_model.classifier.features import PromptFeatures
+from router_model.classifier.keyword_rules import KeywordClassifier
 from router_model.routing.decision import CandidateTerms
 from router_model.routing.estimates import FinishEstimate
 from router_model.routing.select import Ask, decide

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events.names import Operation
-from router_model.classifier.base import KeywordClassifier
 from router_model.classifier.everyday_rule import SHORT_CHARS, EverydayRule
 from router_model.classifier.features import PromptFeatures
+from router_model.classifier.keyword_rules import KeywordClassifier
 
 
 def asked(text: str, operation: Operation = Operation.CHAT) -> PromptFeatures:

@@ -10,8 +10,8 @@ import pytest
 from events.names import Operation, ReplicaState
 from router_model.catalogue.loader import load_catalogue
 from router_model.catalogue.model import Catalogue, Profile
-from router_model.classifier.base import Classification
 from router_model.classifier.features import PromptFeatures, prompt_features
+from router_model.classifier.keyword_rules import Classification
 from router_model.replay.outcome_dataset import EVALUATION_ONLY, OutcomeRow, part_of
 from router_model.replay.profile_search import (
     NothingToTune,

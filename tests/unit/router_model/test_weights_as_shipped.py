@@ -33,7 +33,7 @@ PROMPTS = (
 DECIDING = """
 import sys
 from events.names import Operation
-from router_model import weights
+from router_model.classifier import weights
 from router_model.classifier.features import PromptFeatures
 found = weights.load_learned(mode="transformer")
 asked = PromptFeatures(operation=Operation.CHAT, text=sys.argv[1], tokens=1, least_tokens=1)

@@ -11,8 +11,8 @@ from functions.worker.usage import cost_of
 from router_model.catalogue.finish import CatalogueRejected
 from router_model.catalogue.loader import load_catalogue
 from router_model.catalogue.model import Catalogue, Model, Service
-from router_model.classifier.base import Classification
 from router_model.classifier.features import PromptFeatures
+from router_model.classifier.keyword_rules import Classification
 from router_model.routing.candidates import Candidate, estimate
 from router_model.routing.estimates import (
     DEFAULT_QUALITY,

@@ -9,8 +9,8 @@ import pytest
 from events.names import Operation, ReplicaState
 from router_model.catalogue.loader import finish, load_catalogue
 from router_model.catalogue.model import Task, Tenant
-from router_model.classifier.base import KeywordClassifier
 from router_model.classifier.features import PromptFeatures, prompt_features
+from router_model.classifier.keyword_rules import KeywordClassifier
 from router_model.routing.constraints import Constraints
 from router_model.routing.decision import Decision
 from router_model.routing.no_route import (

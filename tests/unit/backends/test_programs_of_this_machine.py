@@ -178,7 +178,7 @@ def test_a_model_server_dies_with_its_worker() -> None:
     with parent.stdout as out:
         child = int(out.readline())
         bound_by = time.monotonic() + 10
-        while b"fake_model" not in Path(f"/proc/{child}/cmdline").read_bytes():
+        while b"simulated.server" not in Path(f"/proc/{child}/cmdline").read_bytes():
             assert time.monotonic() < bound_by
         wait_until_bound(child, bound_by)
         parent.send_signal(signal.SIGKILL)

@@ -4,6 +4,7 @@ import inspect
 import json
 import re
 import sys
+import textwrap
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -25,53 +26,65 @@ from router_model.routing.backend_fields import (
 )
 
 REFERENCE = Path(__file__).parent / "reference"
+WIDTH = 100
+"""Columns of prose."""
 SETTINGS_PROSE = """# Settings
 
-Every process reads its settings from the environment, once, at start. A name is
-`PICKSPIN_<GROUP>_<FIELD>`; a few everyday ones have a short name as well. All problems are
-reported together before anything starts, and an unknown `PICKSPIN_` variable is an error: a typo
-never passes silently. (What Kubernetes injects for Services whose names begin with `pickspin` is not
-ours, and passed over.) No number may be negative.
-On Kubernetes they are `global.settings` of the charts, but for those that the templates set themselves.
+Every process reads its settings from the environment, once, at start.
+A name is `PICKSPIN_<GROUP>_<FIELD>`. A few have a short name as well.
+All problems are reported together, before anything starts.
+An unknown `PICKSPIN_` variable is an error, so that a typing error is found.
+The exception: the variables that Kubernetes injects for Services whose names begin with `pickspin`.
+No number may be negative.
 Durations are in seconds unless the name says otherwise.
+
+On Kubernetes, settings are in `global.settings` of the charts.
+The templates set some of them themselves.
 """
 ERRORS_PROSE = """# Error codes
 
-Every refusal and every failed reply has the shape of an OpenAI error: `error.message`,
-`error.type`, `error.code`, `error.param`, and beside them `error.src` (`gateway` or `model`: who
-spoke) and `error.request_id`. Behind every door the same code means the same. Messages never
-contain host names, paths of our machines or keys, and no prompt but what a model server itself quotes: of a request
-that it does not accept (`invalid_value` with `src: model`) its sentence is repeated, short and cleaned, and the field
-that it names is `param`.
+Every refusal and every failed reply has the shape of an OpenAI error:
+`error.message`, `error.type`, `error.code` and `error.param`.
+Two fields are added: `error.request_id`, and `error.src`, the origin (`gateway` or `model`).
+A code means the same in every API.
 
-`x-should-retry` tells the official clients whether to try again; where the table has a dash, they
-decide by status.
+Messages never contain host names, file paths or keys of this installation.
+They contain no part of a prompt, with one exception.
+If a model server does not accept a request (`invalid_value` with `src: model`), its message is
+repeated, shortened and cleaned, and the field that it names is `param`.
+
+`x-should-retry` tells the official clients whether to retry.
+Where the table has a dash, they decide by the status.
 """
 ERRORS_END = """
-`deadline_exceeded` is the code of a request in state `expired`, `cancelled` of one in state
-`cancelled`; every other code belongs to a refusal (nothing was accepted) or to a request in state
-`failed`.
+`deadline_exceeded` is the code of a request in state `expired`.
+`cancelled` is the code of a request in state `cancelled`.
+Every other code belongs to a refusal (nothing was accepted) or to a request in state `failed`.
 """
 SHAPES = Path(__file__).parents[1] / "tests/unit/worker/shapes"
 SERVERS_PROSE = """# Model servers
 
-What each kind of model server sends, and what callers are given. The shapes are written from the sources and the
-documentation of each server; a test sends every one of them through the worker and checks the outcome
-with the official client's types, so that this page says what happens.
+What each kind of model server sends, and what the caller receives.
+The shapes come from the sources and the documentation of each server.
+A test sends each shape through the worker and checks the result with the official client's types.
 
 The rules behind the tables:
 
-- Ids, `model` and `created` are the gateway's own; `system_fingerprint`, `service_tier` (OpenAI's values), `refusal`,
-  citations, log probabilities and token details are the server's.
-- Thoughts keep the name that the server gives them, `reasoning` or `reasoning_content`; parts of content that
-  are thoughts come in `reasoning_content`.
-- In a stream the role is said once, fields that are null are left out, and usage comes in one chunk without choices
-  where it was asked for. Where the server never said any, it is estimated.
-- Tool calls are numbered in the order of their appearance. Each has an id; those that the server did not give are the
-  same when an answer is replayed. Arguments that were never said are `{}`.
-- A finish reason says `tool_calls` where there are any. One that says that the server gave up is an
-  error: half an answer never looks like a whole one.
-- "Called again later" costs no attempt: the request waits until its deadline, or goes to a service that stands by.
+- Ids, `model` and `created` are the gateway's.
+  `system_fingerprint`, `service_tier` (OpenAI's values), `refusal`, citations, log probabilities
+  and token details are the server's.
+- Reasoning keeps the server's name for it, `reasoning` or `reasoning_content`.
+  Parts of content that are reasoning become `reasoning_content`.
+- In a stream the role is sent once, and fields that are null are left out.
+  Usage comes in one chunk without choices, if the caller asked for it.
+  If the server never sent usage, it is estimated.
+- Tool calls are numbered in the order of their appearance, and each has an id.
+  An id that the server did not give is derived, so that it is the same if an answer is replayed.
+  Missing arguments are `{}`.
+- The finish reason is `tool_calls` if there are any.
+  A finish reason that means that the server gave up is an error: half an answer never looks whole.
+- "Called again later" costs no attempt.
+  The request waits until its deadline, or goes to a stand-by service.
 """
 OUTCOMES = {
     "content": "content `{}`",
@@ -88,39 +101,54 @@ OUTCOMES = {
 """Simple parts of an outcome, and how they are shown."""
 FIELDS_PROSE = """# Fields of model servers
 
-OpenAI's own fields are for every server. The table has those that not all of them take, and what is done where one
-does not: `yes` is passed on, `as` is passed on under the server's own name, `by us` is done here whatever the server
-can, `-` is refused. A value that asks for nothing (null, or one named `idle`) is left out for a server that would not
-know it. Nothing is dropped in silence.
+Every server takes OpenAI's own fields.
+The table has the fields that only some servers take.
 
-What kind a server is, it says itself when it warms up (below); until then the catalogue's `backend.kind` counts. A
-service whose server cannot do what a request asks for is not chosen, for `auto`, tasks, cascades and stand-ins another
-one is; where none is left the request is refused with `unsupported_parameter` and the field in `error.param`. A field
-that is in no table goes on as it came.
+| Entry | Meaning |
+| --- | --- |
+| `yes` | passed on |
+| `from 1.2` | passed on from this version of the server |
+| `as name` | passed on under the server's own name |
+| `by us` | done by the gateway, whatever the server can |
+| `-` | refused |
 
-`ignore_eos` goes only with `max_tokens` or `max_completion_tokens`, and `min_tokens` is never more than that.
-`dimensions` is checked in the answer: vectors of another length are `capability_missing`. With
-`parallel_tool_calls: false` a choice has one tool call, whatever the server does. Whole numbers may be written
-as floats (`100.0`).
+A value without effect (null, or one listed as `idle`) is left out for a server that would not know
+the field.
+No field is dropped silently. A field that is in no table is passed on unchanged.
+
+The worker reads the kind of a server from the server itself when it warms up (see below).
+Until then the catalogue's `backend.kind` counts.
+The router does not pick a service whose server cannot do what the request needs.
+`auto`, tasks, cascades and fallbacks then use another one.
+If none is left, the request is refused with `unsupported_parameter` and the field in `error.param`.
+
+- `ignore_eos` needs `max_tokens` or `max_completion_tokens`.
+- `min_tokens` must not exceed that limit.
+- `dimensions` is checked in the answer. Vectors of another length are `capability_missing`.
+- With `parallel_tool_calls: false` a choice has one tool call, whatever the server does.
+- Whole numbers may be written as floats (`100.0`).
 """
 FORMS_PROSE = """
 ## The form of an answer
 
-`structured_outputs` (vLLM's field) and its older names `guided_json`, `guided_regex`, `guided_choice` and
-`guided_grammar` say what an answer must look like; one of them, or `response_format`, not several. Each server is told
-in its own words: a schema becomes `response_format`, a choice a pattern or a grammar where the server has no choices.
-To a server of an unknown kind patterns, choices and grammars go as they came. llama.cpp takes `ignore_eos` only
-without a form.
+`structured_outputs` (vLLM's field) says what an answer must look like.
+So do its older names `guided_json`, `guided_regex`, `guided_choice` and `guided_grammar`.
+A request has one of them, or `response_format`, not several.
+The worker translates it for each server: a schema becomes `response_format`, a choice becomes a
+pattern or a grammar where the server has no choices.
+A server of an unknown kind receives patterns, choices and grammars unchanged.
+llama.cpp takes `ignore_eos` only without a form.
 """
 REFUSED_PROSE = """
 ## Refused everywhere
 
-With `unsupported_parameter`, unless the value asks for nothing.
+These fields are refused with `unsupported_parameter`, unless the value has no effect.
 """
-CAPABILITIES_PROSE = """## What a server says of itself
+CAPABILITIES_PROSE = """## Capabilities read from the server
 
-Read once a replica has warmed up, kept with the status of its service, shown by `GET /v1/models` (`server` of each
-service) and `pickspin models`. What a server does not say is not held against it.
+The worker reads them once a replica has warmed up and reports them in the status of its service.
+`GET /v1/models` (`server` of each service) and `pickspin models` show them.
+A capability that a server does not report is assumed.
 
 | | Asked | Read |
 | --- | --- | --- |
@@ -129,25 +157,33 @@ service) and `pickspin models`. What a server does not say is not held against i
 | SGLang | `/server_info`, `/model_info` | version, context length, images, audio |
 | TGI | `/info` | version, context length (`max_total_tokens`) |
 | TensorRT-LLM | `/version` | version |
-| llama.cpp | `/props` | context length, tools, images, audio, answers of a call (`total_slots`), vocabulary |
+| llama.cpp | `/props` | context length, tools, images, audio, parallel answers (`total_slots`), vocabulary |
 | Ollama | `/api/version`, `/api/show`, `/api/ps` | version, tools, images, context length as it runs |
 
-A server that lists several models, none of them under the name asked for, cannot be started with: the failed start says
-which there are.
+If a server lists several models, and none under the expected name, the start fails.
+The error lists the models of the server.
 
-A request with tools, images or audio for a server that takes none, or with token ids beyond its vocabulary (those of
-another tokeniser; ids within it cannot be told apart), is refused with `capability_missing`; one that certainly does
-not fit into its context with `context_length_exceeded`; more choices than it gives with `unsupported_parameter`.
-Where others may answer, one that can is chosen.
+| A request with | is refused with |
+| --- | --- |
+| tools, images or audio for a server that takes none | `capability_missing` |
+| token ids beyond the server's vocabulary | `capability_missing` |
+| a prompt that certainly does not fit into the context | `context_length_exceeded` |
+| more choices than the server gives | `unsupported_parameter` |
+
+Token ids of another tokeniser within the vocabulary cannot be recognised.
+Where several services may answer, the router picks one that can.
 """
 NOTICE = "<!-- Written by `make docs` from {source}. Do not edit. -->\n"
 
 
 LIMITS_PROSE = """# Limits of a request
 
-What one request may hold. `OpenAI` is a limit of OpenAI's API, taken over so that what works there works here; the
-others are ours, with the reason. A request beyond one is refused with 400 and the field in `error.param`, one whose
-body is too large with 413. What the model itself can take is another matter: `context_length_exceeded`.
+What one request may contain.
+`OpenAI` marks a limit of OpenAI's API, kept so that what works there works here.
+The others are ours, with the reason.
+A request beyond a limit is refused with 400 and the field in `error.param`.
+A body that is too large is refused with 413.
+The context length of the model is a limit of its own: `context_length_exceeded`.
 """
 INGRESS = Settings().ingress
 LIMITS: tuple[tuple[str, float | str, str, str], ...] = (
@@ -279,7 +315,7 @@ def settings_page() -> str:
             doc = kind.__dict__.get("__doc__")
             out.append(f"## {field.name}\n")
             if doc:
-                out.append(" ".join(doc.split()) + "\n")
+                out.append(_paragraph(doc))
             out.append("\n".join([head, *rows(kind, f"{field.name}_")]) + "\n")
     out.append("## Of every process\n")
     out.append("\n".join([head, *rows(Settings, "")]) + "\n")
@@ -310,8 +346,8 @@ def servers_page() -> str:
         page = json.loads(path.read_text(encoding="utf-8"))
         kinds = ", ".join(f"`{kind}`" for kind in page["kinds"])
         out.append(f"## {page['server']}\n")
-        out.append(f"`backend.kind` {kinds}. Versions: {page['versions']}.\n")
-        out.append(f"Read in: {', '.join(page['sources'])}.\n")
+        out.append(_paragraph(f"`backend.kind` {kinds}. Versions: {page['versions']}."))
+        out.append(_paragraph(f"Sources: {', '.join(page['sources'])}."))
         out.append("| The server sends | As | The caller gets |\n| --- | --- | --- |")
         out += [
             f"| {cell(shape['sends'])} | {form_of(shape)} | {cell(outcome(shape['gives']))} |"
@@ -319,6 +355,14 @@ def servers_page() -> str:
         ]
         out.append("")
     return "\n".join(out)
+
+
+def _paragraph(text: str) -> str:
+    """Prose in lines of the usual width, with an empty line after it."""
+    lines = textwrap.fill(
+        " ".join(text.split()), WIDTH, break_long_words=False, break_on_hyphens=False
+    )
+    return f"{lines}\n"
 
 
 def form_of(shape: dict[str, Any]) -> str:
@@ -355,9 +399,7 @@ def fields_page() -> str:
     head = "".join(f" {SERVER_NAMES[kind]} |" for kind in SERVER_KINDS)
     rule = "| --- |" + " :-: |" * len(SERVER_KINDS)
     out = [
-        NOTICE.format(
-            source="router_model/routing/backend_fields.py and events/openai/refused_fields.py"
-        ),
+        NOTICE.format(source="backend_fields.py and refused_fields.py"),
         FIELDS_PROSE,
         f"| Field |{head}",
         rule,
@@ -377,9 +419,12 @@ def fields_page() -> str:
         "| Field | Why |",
         "| --- | --- |",
         *(f"| `{name}` | {why} |" for name, why in REFUSED_FIELDS.items()),
-        "\nArguments of `chat_template_kwargs` that the server sets itself are refused as well: "
-        + ", ".join(f"`{name}`" for name in sorted(REFUSED_TEMPLATE_ARGUMENTS))
-        + ".\n",
+        "",
+        _paragraph(
+            "Arguments of `chat_template_kwargs` that the server sets itself are refused as well: "
+            + ", ".join(f"`{name}`" for name in sorted(REFUSED_TEMPLATE_ARGUMENTS))
+            + "."
+        ),
         CAPABILITIES_PROSE,
     ]
     return "\n".join(out)

@@ -1,0 +1,44 @@
+"""Markdown of the repository: width, links, and the modules that pages name."""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[3]
+FOLDERS = (
+    "benchmarks", "charts", "docs", "events", "examples", "functions", "images", "keda", "knative",
+    "router_model", "tests",
+)  # fmt: skip
+PAGES = [*ROOT.glob("*.md"), *(page for name in FOLDERS for page in (ROOT / name).rglob("*.md"))]
+MAX_COLUMNS = 120
+
+
+def test_no_line_is_wider_than_120_columns():
+    """But tables, and lines of one word that cannot be broken (a link)."""
+    wide = [
+        f"{page.relative_to(ROOT)}:{number}: {len(line)}"
+        for page in PAGES
+        for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), start=1)
+        if len(line) > MAX_COLUMNS and not line.lstrip().startswith("|") and " " in line.strip("- ")
+    ]
+    assert not wide
+
+
+def test_every_relative_link_of_the_documentation_leads_somewhere():
+    broken = []
+    for page in PAGES:
+        text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text):
+            if "://" in target or target.startswith("mailto:"):
+                continue
+            if not (page.parent / target).exists():
+                broken.append(f"{page.relative_to(ROOT)} -> {target}")
+    assert not broken
+
+
+def test_every_module_that_the_architecture_page_names_is_there():
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    named = re.findall(
+        r"`((?:events|router_model|functions|charts|keda|knative)/[\w./-]*\w)`", text
+    )
+    assert len(named) > 20
+    assert not [name for name in named if not (ROOT / name).exists()]

@@ -13,7 +13,7 @@ from functions.runtime.errors import ApiError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Caps:
+class TenantLimits:
     """The limits of one tenant on this replica."""
 
     max_waiters: int
@@ -32,7 +32,7 @@ class Load:
     tenant_queue: int = 0
 
 
-def admit(load: Load, caps: Caps, *, is_stream: bool) -> None:
+def admit(load: Load, caps: TenantLimits, *, is_stream: bool) -> None:
     """Lets one more call in that will hold a waiter open, or not.
 
     Raises:
@@ -68,7 +68,7 @@ class _Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class End:
+class TerminalPosition:
     """A terminal on `infer.responses`: where it lies, and how large it is."""
 
     request_id: str
@@ -89,7 +89,7 @@ class Outstanding:
         self._partition_of = partition_of
         self._entries: dict[str, _Entry] = {}
         self._sums: Counter[int] = Counter()
-        self._unread: dict[int, deque[End]] = defaultdict(deque)
+        self._unread: dict[int, deque[TerminalPosition]] = defaultdict(deque)
         self._unread_sums: Counter[int] = Counter()
 
     @property
@@ -134,7 +134,7 @@ class Outstanding:
         if entry is not None:
             self._sums[entry.partition] -= entry.size_bytes
 
-    def note_ends(self, ends: Iterable[End]) -> None:
+    def note_ends(self, ends: Iterable[TerminalPosition]) -> None:
         """These are on the log, in the order of their partitions."""
         if self._limit_bytes is None:
             return

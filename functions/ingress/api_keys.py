@@ -11,7 +11,7 @@ DEFAULT_TENANT: Final = "default"
 _SCHEME: Final = "bearer"
 
 
-class Keys:
+class ApiKeys:
     """The configured keys. Empty: everybody is the tenant `default`, whatever they send."""
 
     def __init__(self, tenants_by_digest: Mapping[bytes, str]) -> None:
@@ -19,7 +19,7 @@ class Keys:
         self.has_several_tenants = len(set(self._tenants.values())) > 1
 
     @classmethod
-    def parse(cls, text: str) -> "Keys":
+    def parse(cls, text: str) -> "ApiKeys":
         """From `tenant=key,tenant=key` (`ingress.api_keys`).
 
         Raises:
@@ -47,7 +47,7 @@ class Keys:
     def __bool__(self) -> bool:
         return bool(self._tenants)
 
-    def tenant_of(self, authorization: Sequence[bytes]) -> str:
+    def find_tenant(self, authorization: Sequence[bytes]) -> str:
         """The tenant of a request's `Authorization` header values.
 
         Raises:

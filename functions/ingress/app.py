@@ -20,11 +20,11 @@ from functions.ingress.api import (
     responses,
 )
 from functions.ingress.cors import CrossOrigin
-from functions.ingress.dependencies import Deps
+from functions.ingress.dependencies import Dependencies
 from functions.ingress.middleware import Guard, on_http_exception
 
 
-def build_app(deps: Deps, *, lifespan: Lifespan[Starlette] | None = None) -> Starlette:
+def build_app(deps: Dependencies, *, lifespan: Lifespan[Starlette] | None = None) -> Starlette:
     """The application over `deps`. `lifespan` starts and stops what runs beside the doors (None: nothing does)."""
     app = Starlette(
         routes=[

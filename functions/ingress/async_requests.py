@@ -9,14 +9,14 @@ from events.names import State
 from events.timestamps import to_rfc3339
 from functions.ingress import key_claims
 from functions.ingress.api import callbacks
-from functions.ingress.dependencies import Deps
+from functions.ingress.dependencies import Dependencies
 from functions.ingress.http_responses import answer, id_headers
-from functions.ingress.parse_call import Call
-from functions.ingress.submit import accept, row_of
+from functions.ingress.parse_call import InferenceCall
+from functions.ingress.submit import accept, make_row
 from functions.ports.store import RequestRow
 
 
-async def accept_in_background(deps: Deps, call: Call) -> Response:
+async def accept_in_background(deps: Dependencies, call: InferenceCall) -> Response:
     """Writes the row, appends the request, answers 202: a poll right afterwards finds it.
 
     Raises:
@@ -27,7 +27,7 @@ async def accept_in_background(deps: Deps, call: Call) -> Response:
     if call.callback is not None:
         target = await callbacks.resolve(deps, call.tenant, call.callback)
         call = replace(call, callback_id=target.id)
-    await accept(deps, call, replies_here=False, row=row_of(deps, call, replies_here=False))
+    await accept(deps, call, replies_here=False, row=make_row(deps, call, replies_here=False))
     deps.metrics.requests.labels(
         door="background", operation=call.operation, outcome=State.ACCEPTED.value
     ).inc()
@@ -35,12 +35,14 @@ async def accept_in_background(deps: Deps, call: Call) -> Response:
     return accepted(deps, call, more)
 
 
-def accepted(deps: Deps, call: Call, more: Mapping[str, object] | None = None) -> Response:
+def accepted(
+    deps: Dependencies, call: InferenceCall, more: Mapping[str, object] | None = None
+) -> Response:
     """202 with where to ask."""
-    return _accepted(row_of(deps, call, replies_here=False), call, more or {})
+    return _accepted(make_row(deps, call, replies_here=False), call, more or {})
 
 
-async def accepted_before(deps: Deps, call: Call, first_id: str) -> Response:
+async def accepted_before(deps: Dependencies, call: InferenceCall, first_id: str) -> Response:
     """202 for the same key again: the first request's id and its state by now.
 
     Raises:
@@ -52,7 +54,7 @@ async def accepted_before(deps: Deps, call: Call, first_id: str) -> Response:
     return _accepted(row, call, {})
 
 
-def _accepted(row: RequestRow, call: Call, more: Mapping[str, object]) -> Response:
+def _accepted(row: RequestRow, call: InferenceCall, more: Mapping[str, object]) -> Response:
     url = f"/v1/requests/{row.id}"
     body = {
         "id": row.id,

@@ -14,10 +14,10 @@ from events.errors import EventRejected
 from events.event import Event, Record
 from events.request_identity import request_id_of
 from events.timestamps import to_rfc3339
-from functions.ingress.admission import End
-from functions.ingress.dependencies import Deps
+from functions.ingress.admission import TerminalPosition
+from functions.ingress.dependencies import Dependencies
 from functions.ingress.open_calls import shutting_down
-from functions.ingress.reply_consumer import POLL_S, RETRY_S, ReplyTail
+from functions.ingress.reply_consumer import POLL_S, RETRY_S, ReplyConsumer
 from functions.ingress.router_watch import RouterWatch
 from functions.ingress.submit import acknowledged
 from functions.ports.kafka import LagReader, RecordLog
@@ -42,14 +42,14 @@ PROBE_ANSWER_S: Final = 2.0
 """A probe that is not acknowledged by then has failed: well before a request's own append would give up."""
 
 
-class Running:
+class BackgroundTasks:
     """The moving parts of one ingress. `start` and `close` are called by the server's lifespan."""
 
     def __init__(
         self,
-        deps: Deps,
+        deps: Dependencies,
         cluster: RecordLog,
-        reply_tail: ReplyTail,
+        reply_tail: ReplyConsumer,
         registry: RegistryTail,
         progress: ProgressWatch,
         router: RouterWatch,
@@ -112,7 +112,7 @@ class Running:
         loop.call_later(drain_s + LAST_RESORT_S, self.deps.calls.close)
 
 
-async def probe(deps: Deps) -> None:
+async def probe(deps: Dependencies) -> None:
     """Appends an event to our own reply partition: shows that the cluster takes writes. Readers there drop it."""
     now = deps.clock.now()
     event = Event(
@@ -144,7 +144,7 @@ class EndsTail:
     broker only.
     """
 
-    def __init__(self, deps: Deps, cluster: RecordLog) -> None:
+    def __init__(self, deps: Dependencies, cluster: RecordLog) -> None:
         self._deps = deps
         self._cluster = cluster
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -195,9 +195,11 @@ class EndsTail:
         return read
 
 
-def end_of(record: Record) -> End | None:
+def end_of(record: Record) -> TerminalPosition | None:
     """What of the in-memory broker's room a record of `infer.responses` stands for; None: it is no event."""
     with contextlib.suppress(EventRejected):
         event = kafka_codec.from_record(record)
-        return End(request_id_of(event), record.partition or 0, record.offset, record.size_bytes)
+        return TerminalPosition(
+            request_id_of(event), record.partition or 0, record.offset, record.size_bytes
+        )
     return None

@@ -20,8 +20,8 @@ class Origins:
 
     def __init__(self, settings: IngressSettings, *, checks: bool) -> None:
         self._checks = checks
-        self._hosts = {_without_dot(settings.host), *entries_of(settings.allowed_hosts)}
-        self._origins = frozenset(entries_of(settings.allowed_origins))
+        self._hosts = {_without_dot(settings.host), *split_entries(settings.allowed_hosts)}
+        self._origins = frozenset(split_entries(settings.allowed_origins))
 
     def check(self, method: str, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Returns when the call may go on.
@@ -38,7 +38,9 @@ class Origins:
             elif name == b"origin":
                 origins.append(value)
         # A browser always sends a host; a client of HTTP/1.0 may not.
-        if len(hosts) > 1 or not all(self._is_known(host_name(text)) for text in _texts(hosts)):
+        if len(hosts) > 1 or not all(
+            self._is_known(parse_host_name(text)) for text in _texts(hosts)
+        ):
             raise ApiError(
                 "host_not_allowed",
                 "Without keys only names of this machine are served; PICKSPIN_INGRESS_ALLOWED_HOSTS lists more.",
@@ -53,7 +55,7 @@ class Origins:
         if origin in self._origins:
             return True
         scheme, separator, place = origin.partition("://")
-        return bool(scheme and separator) and self._is_known(host_name(place))
+        return bool(scheme and separator) and self._is_known(parse_host_name(place))
 
     def _is_known(self, name: str | None) -> bool:
         return name is not None and (is_local(name) or name in self._hosts)
@@ -79,7 +81,7 @@ def is_loopback(name: str) -> bool:
         return False
 
 
-def host_name(text: str) -> str | None:
+def parse_host_name(text: str) -> str | None:
     """The name of `name:port`, in lower case without brackets and the last dot; None where it is none."""
     if text.startswith("["):
         name, bracket, port = text[1:].partition("]")
@@ -97,7 +99,7 @@ def _without_dot(name: str) -> str:
     return name.strip().lower().removesuffix(".")
 
 
-def entries_of(text: str) -> list[str]:
+def split_entries(text: str) -> list[str]:
     """The names or origins of a setting that lists them."""
     return [_without_dot(part) for part in text.split(",") if part.strip()]
 

@@ -11,7 +11,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from functions.ingress.browser_origins import entries_of
+from functions.ingress.browser_origins import split_entries
 from functions.runtime.errors import StartupFailed
 from functions.runtime.settings import IngressSettings
 
@@ -30,7 +30,7 @@ _NAMES: Final = re.compile(r"[A-Za-z0-9_, -]{1,2048}", re.ASCII)
 
 def check_origins(settings: IngressSettings, *, has_keys: bool) -> None:
     """Raises StartupFailed where every page of the world could call without a key."""
-    if not has_keys and EVERYBODY in entries_of(settings.allowed_origins):
+    if not has_keys and EVERYBODY in split_entries(settings.allowed_origins):
         raise StartupFailed(
             "PICKSPIN_INGRESS_ALLOWED_ORIGINS is *: set PICKSPIN_API_KEYS, or list the origins"
         )
@@ -41,7 +41,7 @@ class CrossOrigin:
 
     def __init__(self, app: ASGIApp, settings: IngressSettings) -> None:
         self._app = app
-        self._allowed = frozenset(entries_of(settings.allowed_origins))
+        self._allowed = frozenset(split_entries(settings.allowed_origins))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         allowed = self._allowed_origin(scope)

@@ -10,7 +10,7 @@ from typing import Final, ParamSpec, TypeVar
 
 from events.names import Topics
 from functions.ingress.admission import Outstanding
-from functions.ingress.api_keys import Keys
+from functions.ingress.api_keys import ApiKeys
 from functions.ingress.body_turns import TurnLimits, Turns
 from functions.ingress.held_bodies import BodyRoom, HeldBody
 from functions.ingress.open_calls import OpenCalls
@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Deps:
+class Dependencies:
     """Adapters and facts of one ingress process.
 
     `registry` returns the newest registry. `executor` runs the store's and the blob store's blocking calls.
@@ -51,7 +51,7 @@ class Deps:
     store: Store
     blobs: BlobStore
     executor: Executor
-    keys: Keys
+    keys: ApiKeys
     health: Health
     metrics: Metrics
     instance: str
@@ -78,7 +78,7 @@ class Deps:
 
         return await self.rows.changed(ask, request_id, is_news, timeout_s)
 
-    async def in_turn(self, tenant: str, body: bytes, work: Callable[[], T]) -> T:
+    async def run_in_turn(self, tenant: str, body: bytes, work: Callable[[], T]) -> T:
         """What `work` makes of a body, at once or, of a large one, when it is the tenant's turn. See `Turns`.
 
         A body above `big_body_bytes` is worked on in the executor: the loop goes on between its steps.

@@ -43,7 +43,7 @@ class BodyRoom:
 
 
 class HeldBody:
-    """The bytes of one call, as they go on the log. `let_go` is called once they are there, and when the call ends."""
+    """The bytes of one call, as they go on the log. `release` is called once they are there, and when the call ends."""
 
     def __init__(
         self, enter: Callable[[int], Awaitable[None]], leave: Callable[[int], None]
@@ -53,13 +53,13 @@ class HeldBody:
         self._leave = leave
         self._size = 0
 
-    async def take_room(self, size: int) -> None:
+    async def reserve(self, size: int) -> None:
         """Waits for room for so many bytes, once."""
         if not self._size:
             await self._enter(size)
             self._size = size
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Forgets the bytes, and leaves the room."""
         self.raw = b""
         if self._size:
@@ -68,7 +68,7 @@ class HeldBody:
 
 
 def keep(state: MutableMapping[str, Any], held: HeldBody) -> HeldBody:
-    """Remembers the body with the call's state: whatever becomes of the call, `let_go_of` finds it."""
+    """Remembers the body with the call's state: whatever becomes of the call, `release_body` finds it."""
     state[_STATE] = held
     return held
 
@@ -79,8 +79,8 @@ def kept(state: MutableMapping[str, Any]) -> HeldBody:
     return held
 
 
-def let_go_of(state: MutableMapping[str, Any]) -> None:
+def release_body(state: MutableMapping[str, Any]) -> None:
     """The call has ended: what it may hold is given back."""
     held = state.pop(_STATE, None)
     if isinstance(held, HeldBody):
-        held.let_go()
+        held.release()

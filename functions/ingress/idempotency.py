@@ -8,11 +8,11 @@ from starlette.types import Receive
 
 from events.names import State
 from functions.ingress import key_claims, results, sync_requests
-from functions.ingress.dependencies import Deps, cancelling
+from functions.ingress.dependencies import Dependencies, cancelling
 from functions.ingress.http_responses import id_headers
-from functions.ingress.parse_call import Call
+from functions.ingress.parse_call import InferenceCall
 from functions.ingress.request_body import ClientGone
-from functions.ingress.results import Outcome
+from functions.ingress.results import Result
 from functions.ingress.sse_response import (
     DONE,
     EventStream,
@@ -25,7 +25,7 @@ from functions.ports.store import Mark, RequestRow
 from functions.runtime.errors import ApiError
 
 
-async def join(deps: Deps, call: Call, first_id: str, receive: Receive) -> Outcome:
+async def join(deps: Dependencies, call: InferenceCall, first_id: str, receive: Receive) -> Result:
     """Waits for the first request's outcome.
 
     Raises:
@@ -35,14 +35,14 @@ async def join(deps: Deps, call: Call, first_id: str, receive: Receive) -> Outco
     gone = asyncio.Event()
     async with cancelling(asyncio.create_task(until_disconnect(receive, gone.set))):
         async for outcome in _watch(deps, call, first_id, gone):
-            if isinstance(outcome, Outcome):
+            if isinstance(outcome, Result):
                 return outcome
     if gone.is_set():
         raise ClientGone
     raise sync_requests.deadline_exceeded()
 
 
-async def join_as_stream(deps: Deps, call: Call, first_id: str) -> Response:
+async def join_as_stream(deps: Dependencies, call: InferenceCall, first_id: str) -> Response:
     """The first request's answer in the form of a stream: comments until it is there, then all of it."""
     gone = asyncio.Event()
 
@@ -59,13 +59,13 @@ async def join_as_stream(deps: Deps, call: Call, first_id: str) -> Response:
 
 
 async def _joined_frames(
-    deps: Deps, call: Call, first_id: str, gone: asyncio.Event
+    deps: Dependencies, call: InferenceCall, first_id: str, gone: asyncio.Event
 ) -> AsyncIterator[bytes]:
     loop = asyncio.get_running_loop()
     beats = sync_requests.heartbeats(deps, loop.time())
     try:
         async for found in _watch(deps, call, first_id, gone):
-            if isinstance(found, Outcome):
+            if isinstance(found, Result):
                 yield beats.data(_whole(call, found), loop.time())
                 return
             if beats.is_due(loop.time()):
@@ -78,7 +78,7 @@ async def _joined_frames(
         yield beats.data(error_frame(error.body(first_id)), loop.time())
 
 
-def _whole(call: Call, outcome: Outcome) -> bytes:
+def _whole(call: InferenceCall, outcome: Result) -> bytes:
     """All events of a stream whose answer is there."""
     if outcome.state is not State.COMPLETED:
         return data_frame(outcome.data)
@@ -86,8 +86,8 @@ def _whole(call: Call, outcome: Outcome) -> bytes:
 
 
 async def _watch(
-    deps: Deps, call: Call, first_id: str, gone: asyncio.Event
-) -> AsyncIterator[Outcome | RequestRow]:
+    deps: Dependencies, call: InferenceCall, first_id: str, gone: asyncio.Event
+) -> AsyncIterator[Result | RequestRow]:
     """The row of a request at every look, then its outcome; ends early at the deadline or when the caller is gone.
 
     Raises:

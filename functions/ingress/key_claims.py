@@ -7,8 +7,8 @@ from typing import Final
 
 from starlette.requests import Request
 
-from functions.ingress.dependencies import Deps
-from functions.ingress.parse_call import Call, idempotency_key
+from functions.ingress.dependencies import Dependencies
+from functions.ingress.parse_call import InferenceCall, parse_idempotency_key
 from functions.ports.store import Claim, KeyUse
 from functions.runtime.errors import ApiError
 
@@ -24,26 +24,28 @@ class MadeBefore(Exception):
         self.request_id = request_id
 
 
-def key_of_call(call: Call) -> KeyUse | None:
+def key_of_call(call: InferenceCall) -> KeyUse | None:
     """The key of an inference call; None: it has none."""
     if call.key is None:
         return None
     return KeyUse(tenant=call.tenant, key=call.key, body_hash=call.key_hash, at=call.accepted_at)
 
 
-def key_of_request(deps: Deps, request: Request, tenant: str, body_hash: str) -> KeyUse | None:
+def read_key_use(
+    deps: Dependencies, request: Request, tenant: str, body_hash: str
+) -> KeyUse | None:
     """The key of a call that makes a file, a batch or a callback target.
 
     Raises:
         ApiError: `invalid_value` for a malformed key.
     """
-    key = idempotency_key(request)
+    key = parse_idempotency_key(request)
     if key is None:
         return None
     return KeyUse(tenant=tenant, key=key, body_hash=body_hash, at=deps.clock.now())
 
 
-def made_id(claim: Claim, *, full: str = "", reused: str = REUSED) -> str:
+def resolve_claim(claim: Claim, *, full: str = "", reused: str = REUSED) -> str:
     """The id of what this call, or the first one with its key, made. `full` says what the tenant has enough of,
     `reused` what was used for something else.
 
@@ -61,18 +63,18 @@ def made_id(claim: Claim, *, full: str = "", reused: str = REUSED) -> str:
             raise ApiError("tenant_queue", full)
 
 
-async def first_of(deps: Deps, call: Call) -> str | None:
+async def first_of(deps: Dependencies, call: InferenceCall) -> str | None:
     """The id of the first request with the call's key; None: there is none, and nothing is claimed yet.
 
     Raises:
-        ApiError: see `made_id`.
+        ApiError: see `resolve_claim`.
     """
     key = key_of_call(call)
     found = None if key is None else await deps.offload(deps.store.claimed, key)
-    return None if found is None else made_id(found)
+    return None if found is None else resolve_claim(found)
 
 
-async def missing(deps: Deps, call: Call) -> ApiError:
+async def missing(deps: Dependencies, call: InferenceCall) -> ApiError:
     """Why the first request with the call's key is not there: deleted, or never accepted after all."""
     try:
         await first_of(deps, call)

@@ -20,7 +20,7 @@ _ORDERS: Final[tuple[Order, ...]] = get_args(Order)
 Row = TypeVar("Row")
 
 
-def page_of(request: Request, *, most: int = MAX_LIMIT) -> Page:
+def parse_page(request: Request, *, most: int = MAX_LIMIT) -> Page:
     """The page that a query asks for; what it does not say is as OpenAI has it: the newest first.
 
     Raises:

@@ -19,16 +19,16 @@ from events.names import Topics
 from functions import factories
 from functions.ingress.admission import Outstanding
 from functions.ingress.api.cloudevents import reply_topics
-from functions.ingress.api_keys import Keys
+from functions.ingress.api_keys import ApiKeys
 from functions.ingress.app import build_app
-from functions.ingress.background_tasks import LAST_RESORT_S, Running
+from functions.ingress.background_tasks import LAST_RESORT_S, BackgroundTasks
 from functions.ingress.browser_origins import is_loopback
 from functions.ingress.cors import check_origins
-from functions.ingress.dependencies import Deps
-from functions.ingress.murmur2 import partition_of
+from functions.ingress.dependencies import Dependencies
+from functions.ingress.murmur2 import choose_partition
 from functions.ingress.pending_requests import Waiters
-from functions.ingress.readiness import Check, Health
-from functions.ingress.reply_consumer import ReplyTail
+from functions.ingress.readiness import Health, ReadinessCheck
+from functions.ingress.reply_consumer import ReplyConsumer
 from functions.ingress.router_watch import RouterWatch
 from functions.ingress.uvicorn_protocol import bounded_protocol
 from functions.ports.kafka import RecordLog
@@ -56,7 +56,7 @@ def run(settings: Settings) -> int:
         StartupFailed: a setting forbids serving, or a part cannot be opened.
     """
     StopFlag.install()  # uvicorn raises the signal again at its end: it must find a handler that only notes it
-    keys = Keys.parse(settings.ingress.api_keys)
+    keys = ApiKeys.parse(settings.ingress.api_keys)
     check_exposure(settings, has_keys=bool(keys))
     check_origins(settings.ingress, has_keys=bool(keys))
     catalogue = factories.load_catalogue(settings)
@@ -82,7 +82,9 @@ class DrainingServer(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def build(settings: Settings, cluster: RecordLog, catalogue: Catalogue, keys: Keys) -> Running:
+def build(
+    settings: Settings, cluster: RecordLog, catalogue: Catalogue, keys: ApiKeys
+) -> BackgroundTasks:
     """Every part of one ingress over a cluster; nothing runs yet."""
     clock, metrics, topics = SystemClock(), Metrics(), Topics(settings.broker.prefix)
     instance = f"{socket.gethostname()}-{settings.ingress.partition}"
@@ -95,14 +97,14 @@ def build(settings: Settings, cluster: RecordLog, catalogue: Catalogue, keys: Ke
     health = Health(
         clock,
         lambda: (
-            Check("replies_followed", reply_tail.is_caught_up()),
-            Check("registry_followed", registry.is_caught_up()),
-            Check("catalogue_loaded", bool(catalogue.models)),
-            Check("router_ready", router.is_ready()),
-            Check("requests_routed", not progress.is_stopped(topics.router_group)),
+            ReadinessCheck("replies_followed", reply_tail.is_caught_up()),
+            ReadinessCheck("registry_followed", registry.is_caught_up()),
+            ReadinessCheck("catalogue_loaded", bool(catalogue.models)),
+            ReadinessCheck("router_ready", router.is_ready()),
+            ReadinessCheck("requests_routed", not progress.is_stopped(topics.router_group)),
         ),
     )
-    deps = Deps(
+    deps = Dependencies(
         settings=settings,
         topics=topics,
         clock=clock,
@@ -122,7 +124,7 @@ def build(settings: Settings, cluster: RecordLog, catalogue: Catalogue, keys: Ke
         entropy=os.urandom,
         reply_partitions=_reply_partitions(settings, cluster, topics, instance),
     )
-    return Running(deps, cluster, reply_tail, registry, progress, router)
+    return BackgroundTasks(deps, cluster, reply_tail, registry, progress, router)
 
 
 def _reply_tail(
@@ -133,9 +135,9 @@ def _reply_tail(
     metrics: Metrics,
     instance: str,
     epoch: str,
-) -> ReplyTail:
+) -> ReplyConsumer:
     """What brings this instance's replies to those who wait for them."""
-    return ReplyTail(
+    return ReplyConsumer(
         partial(
             cluster.tail,
             topics=(topics.replies,),
@@ -174,7 +176,7 @@ def _reply_partitions(
 def _outstanding(settings: Settings) -> Outstanding:
     is_embedded = settings.broker.kind == "embedded"
     limit = settings.ingress.embedded_partition_bytes if is_embedded else None
-    return Outstanding(limit, partial(partition_of, partitions=settings.broker.partitions))
+    return Outstanding(limit, partial(choose_partition, partitions=settings.broker.partitions))
 
 
 def check_exposure(settings: Settings, *, has_keys: bool) -> None:
@@ -191,7 +193,7 @@ def check_exposure(settings: Settings, *, has_keys: bool) -> None:
 
 
 def _lifespan(
-    parts: Running,
+    parts: BackgroundTasks,
 ) -> Callable[[Starlette], contextlib.AbstractAsyncContextManager[None]]:
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:

@@ -18,12 +18,12 @@ from events import ids
 from events.errors import EventRejected
 from events.limits import DEFAULT_LIMITS
 from functions.ingress.browser_origins import Origins
-from functions.ingress.dependencies import Deps
-from functions.ingress.held_bodies import let_go_of
+from functions.ingress.dependencies import Dependencies
+from functions.ingress.held_bodies import release_body
 from functions.ingress.http_responses import as_refusal, refusal
 from functions.ingress.open_calls import shutting_down
 from functions.ingress.request_body import ClientGone
-from functions.ingress.tenant_access import SLASH_WITHIN, tenant_of
+from functions.ingress.tenant_access import SLASH_WITHIN, authenticate
 from functions.ingress.tenant_shares import Shares
 from functions.runtime.errors import ApiError
 
@@ -50,7 +50,7 @@ _BY_STATUS: Final[Mapping[int, ApiError]] = {
 class Guard:
     """ASGI middleware around everything."""
 
-    def __init__(self, app: ASGIApp, deps: Deps) -> None:
+    def __init__(self, app: ASGIApp, deps: Dependencies) -> None:
         self._app = app
         self._deps = deps
         places = deps.settings.ingress.max_waiters + SPARE_CALLS
@@ -81,7 +81,7 @@ class Guard:
         except Exception as error:  # noqa: BLE001 - the loop boundary: logged once, answered with the id only
             await self._refuse(error, exchange, request_id)
         finally:
-            let_go_of(scope["state"])
+            release_body(scope["state"])
             self._deps.calls.leave(task)
 
     @contextlib.contextmanager
@@ -105,7 +105,7 @@ class Guard:
     def _tenant_of(self, scope: Scope) -> str:
         """Whose share a call takes of; all without a good key have one share together. The doors refuse them."""
         try:
-            return tenant_of(self._deps, Request(scope))
+            return authenticate(self._deps, Request(scope))
         except ApiError:
             return ""
 

@@ -11,7 +11,7 @@ _R: Final = 24
 _MASK: Final = 0xFFFFFFFF
 
 
-def partition_of(key: bytes, partitions: int) -> int:
+def choose_partition(key: bytes, partitions: int) -> int:
     """The partition that a keyed record goes to."""
     return (murmur2(key) & 0x7FFFFFFF) % partitions
 

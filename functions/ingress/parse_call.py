@@ -15,9 +15,9 @@ from events.names import Operation, Priority
 from events.openai.body_validation import check_body
 from events.requests import Fallback
 from functions.ingress import deadlines, request_body
-from functions.ingress.dependencies import Deps
+from functions.ingress.dependencies import Dependencies
 from functions.ingress.held_bodies import HeldBody, keep, kept
-from functions.ingress.tenant_access import tenant_of
+from functions.ingress.tenant_access import authenticate
 from functions.runtime.errors import ApiError
 from router_model.catalogue.model import Catalogue, Task
 from router_model.routing.model_names import AUTO, allowed_to, resolve
@@ -39,7 +39,7 @@ _MAX_TRACE_STATE_ITEMS: Final = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class InferenceCall:
     """One inference call. `body` are the bytes that go on the log, until they are there."""
 
     request_id: str
@@ -80,47 +80,47 @@ class Call:
         return (self.deadline - self.accepted_at).total_seconds()
 
 
-async def read_call(deps: Deps, request: Request, operation: Operation) -> Call:
+async def read_call(deps: Dependencies, request: Request, operation: Operation) -> InferenceCall:
     """Reads and checks an OpenAI call.
 
     Raises:
         ApiError, EventRejected: a refusal; nothing was written anywhere.
         ClientGone: the client left before the body was complete.
     """
-    tenant = tenant_of(deps, request)
+    tenant = authenticate(deps, request)
     request_body.require_media_type(request)
     raw = await read_body(deps, request, tenant)
-    return await deps.in_turn(
+    return await deps.run_in_turn(
         tenant,
         raw,
         lambda: make_call(deps, request, operation, raw, loads_object(raw), tenant),
     )
 
 
-async def read_body(deps: Deps, request: Request, tenant: str) -> bytes:
+async def read_body(deps: Dependencies, request: Request, tenant: str) -> bytes:
     """The body of a call, which may be large."""
     held = keep(request.scope["state"], deps.body_of(tenant))
-    return await request_body.read_body(request, deps.settings.ingress, held.take_room)
+    return await request_body.read_body(request, deps.settings.ingress, held.reserve)
 
 
 def make_call(
-    deps: Deps,
+    deps: Dependencies,
     request: Request,
     operation: Operation,
     raw: bytes,
     fields: dict[str, object],
     tenant: str,
-) -> Call:
+) -> InferenceCall:
     """The call of a parsed body that `read_body` has read, with what the headers say about it."""
     callback = _callback(request, fields)
     body = kept(request.scope["state"])
     body.raw = raw if CALLBACK_FIELD not in fields else dumps(_without_callback(fields))
     fields = _without_callback(fields)
-    asked = asked_model(deps.catalogue, fields.get("model"), operation, tenant)
+    asked = parse_model_name(deps.catalogue, fields.get("model"), operation, tenant)
     check_body(operation, fields)
-    key = idempotency_key(request)
+    key = parse_idempotency_key(request)
     now = deps.clock.now()
-    bare = Call(
+    bare = InferenceCall(
         request_id=request.scope["state"]["request_id"],
         tenant=tenant,
         operation=operation,
@@ -150,8 +150,12 @@ def make_call(
 
 
 def with_deadline(
-    deps: Deps, call: Call, headers: Mapping[str, str], *, is_background: bool = False
-) -> Call:
+    deps: Dependencies,
+    call: InferenceCall,
+    headers: Mapping[str, str],
+    *,
+    is_background: bool = False,
+) -> InferenceCall:
     """The call with its deadline: which bound applies depends on how the caller waits."""
     settings = deps.settings.ingress
     background = is_background or call.preference.is_async or call.callback is not None
@@ -177,7 +181,7 @@ def with_deadline(
     )
 
 
-def asked_model(catalogue: Catalogue, found: object, operation: Operation, tenant: str) -> str:
+def parse_model_name(catalogue: Catalogue, found: object, operation: Operation, tenant: str) -> str:
     """The model, alias, task or `auto` that a body names; an absent one means `auto`. The router has the same rule.
 
     Raises:
@@ -194,7 +198,7 @@ def asked_model(catalogue: Catalogue, found: object, operation: Operation, tenan
     return found
 
 
-def idempotency_key(request: Request) -> str | None:
+def parse_idempotency_key(request: Request) -> str | None:
     """The `Idempotency-Key` header.
 
     Raises:

@@ -14,7 +14,7 @@ DOWN_S: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class ReadinessCheck:
     """One condition of readiness."""
 
     name: str
@@ -27,7 +27,7 @@ class Health:
     `conditions` are asked at every look: tails caught up, catalogue loaded.
     """
 
-    def __init__(self, clock: Clock, conditions: Callable[[], tuple[Check, ...]]) -> None:
+    def __init__(self, clock: Clock, conditions: Callable[[], tuple[ReadinessCheck, ...]]) -> None:
         self._clock = clock
         self._conditions = conditions
         self._lock = threading.Lock()
@@ -68,15 +68,15 @@ class Health:
             at = self._good_at_s
             return self._is_failing or at is None or self._clock.monotonic_s() - at >= for_s
 
-    def checks(self) -> tuple[Check, ...]:
+    def checks(self) -> tuple[ReadinessCheck, ...]:
         """Every condition of readiness, met or not."""
         with self._lock:
             at, failing = self._good_at_s, self._is_failing
         fresh = at is not None and self._clock.monotonic_s() - at <= LOOP_FRESH_S
         return (
             *self._conditions(),
-            Check("broker_writable", fresh and not failing),
-            Check("not_draining", not self._is_draining),
+            ReadinessCheck("broker_writable", fresh and not failing),
+            ReadinessCheck("not_draining", not self._is_draining),
         )
 
     def is_ready(self) -> bool:

@@ -26,7 +26,7 @@ POLL_S: Final = 0.25
 RETRY_S: Final = 0.5
 
 
-class ReplyTail:
+class ReplyConsumer:
     """The thread over this replica's partition of `infer.replies`.
 
     `open_tail` opens the tail at the end of the partition (called in the thread, again after a failure).

@@ -54,7 +54,7 @@ _LAST_STEP: Final = re.compile(r"(?:\.\w+|\[\d+\])\Z")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class ConvertedBody:
     """The chat body, and where in the caller's body each of its messages and parts comes from."""
 
     chat: dict[str, object]
@@ -63,7 +63,7 @@ class Asked:
 
 def to_chat(
     body: Mapping[str, Any], referenced: Mapping[str, Mapping[str, object]] | None = None
-) -> Asked:
+) -> ConvertedBody:
     """The chat body that asks for the same. `referenced`: the items that references name, by id.
 
     Raises:
@@ -91,7 +91,7 @@ def to_chat(
     response_format = _format(_field(body.get("text"), "text", "format"))
     if response_format is not None:
         chat["response_format"] = response_format
-    return Asked(chat=chat, paths={**_PATHS, **messages.paths})
+    return ConvertedBody(chat=chat, paths={**_PATHS, **messages.paths})
 
 
 def references(body: Mapping[str, object]) -> dict[str, str]:

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from events.builders import Terminal
 from events.names import State
-from functions.ingress.dependencies import Deps
+from functions.ingress.dependencies import Dependencies
 from functions.ingress.http_responses import answer, id_headers, info_headers, read_info
 from functions.ports.store import RequestRow
 from functions.runtime.errors import CODES, ApiError, BlobMissing
@@ -18,7 +18,7 @@ MAX_ANSWER_FACTOR: Final = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class Result:
     """A terminal with its data (JSON bytes): the OpenAI object, or `{"error": ...}`."""
 
     request_id: str
@@ -35,7 +35,7 @@ class _Failed(msgspec.Struct, frozen=True):
     error: _ErrorCode | None = None
 
 
-async def of_terminal(deps: Deps, terminal: Terminal) -> Outcome:
+async def of_terminal(deps: Dependencies, terminal: Terminal) -> Result:
     """The outcome of a terminal event; data that travelled by reference is fetched."""
     data = terminal.data
     status = terminal.status
@@ -47,10 +47,10 @@ async def of_terminal(deps: Deps, terminal: Terminal) -> Outcome:
         except BlobMissing:
             error = ApiError("reply_too_large", "The answer is no longer there, or too large.")
             state, status, data = State.FAILED, error.status, _dump(error, terminal.request_id)
-    return Outcome(request_id=terminal.request_id, state=state, status=status, data=data or b"{}")
+    return Result(request_id=terminal.request_id, state=state, status=status, data=data or b"{}")
 
 
-def of_row(row: RequestRow) -> Outcome | None:
+def of_row(row: RequestRow) -> Result | None:
     """The outcome that the store keeps; None while the request goes on.
 
     Raises:
@@ -60,10 +60,10 @@ def of_row(row: RequestRow) -> Outcome | None:
         return None
     if row.result is None:
         raise ApiError("request_gone", "That request ended, and its answer was not kept.")
-    return Outcome(request_id=row.id, state=row.state, status=row.status or 200, data=row.result)
+    return Result(request_id=row.id, state=row.state, status=row.status or 200, data=row.result)
 
 
-def to_response(outcome: Outcome) -> Response:
+def to_response(outcome: Result) -> Response:
     """The HTTP answer: the bytes as the worker wrote them, with headers that repeat the decision."""
     headers = id_headers(outcome.request_id) | info_headers(read_info(outcome.data))
     if outcome.state is not State.COMPLETED:

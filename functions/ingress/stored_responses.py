@@ -13,8 +13,8 @@ from events.errors import EventRejected
 from events.limits import MAX_BODY_BYTES
 from events.names import Operation
 from functions.ingress.api.requests import until_ended
-from functions.ingress.dependencies import Deps
-from functions.ingress.list_pages import listed, page_of
+from functions.ingress.dependencies import Dependencies
+from functions.ingress.list_pages import listed, parse_page
 from functions.ports.paging import CursorUnknown, Listed, Page
 from functions.ports.store import RequestRow
 from functions.response_objects import input_items, object_of, request_id_of_item
@@ -27,7 +27,7 @@ END_WAIT_S: Final = 2.0
 
 
 async def referenced_items(
-    deps: Deps, tenant: str, named: Mapping[str, str]
+    deps: Dependencies, tenant: str, named: Mapping[str, str]
 ) -> dict[str, Mapping[str, object]]:
     """The items with these ids that the tenant's responses gave out; those that are not kept are left out.
 
@@ -58,14 +58,16 @@ async def referenced_items(
     return found
 
 
-def too_large(deps: Deps, at: str) -> ApiError:
+def too_large(deps: Dependencies, at: str) -> ApiError:
     """A small body that stands for a larger one than may be sent."""
     most = deps.settings.ingress.max_body_bytes
     message = f"With the items that it refers to, the input is larger than {most} bytes."
     return ApiError("request_too_large", message, param=at)
 
 
-async def _items_given(deps: Deps, tenant: str, request_id: str) -> Sequence[Mapping[str, object]]:
+async def _items_given(
+    deps: Dependencies, tenant: str, request_id: str
+) -> Sequence[Mapping[str, object]]:
     row = await deps.offload(deps.store.request, request_id)
     if row is None or row.tenant != tenant or row.operation != Operation.CHAT:
         return ()
@@ -74,13 +76,13 @@ async def _items_given(deps: Deps, tenant: str, request_id: str) -> Sequence[Map
     return output if isinstance(output, list) else ()
 
 
-async def items_of_input(deps: Deps, request: Request, row: RequestRow) -> Response:
+async def items_of_input(deps: Dependencies, request: Request, row: RequestRow) -> Response:
     """One page of the input items of a response.
 
     Raises:
         ApiError: `invalid_value` for a page that cannot be; `request_gone`: the input is not kept.
     """
-    page = page_of(request)
+    page = parse_page(request)
 
     async def read() -> Listed[dict[str, object]]:
         chat = await _prompt(deps, row)
@@ -112,7 +114,7 @@ def part_of(items: list[dict[str, object]], page: Page) -> Listed[dict[str, obje
     return Listed(rows=rows, has_more=len(between) > len(rows))
 
 
-async def _prompt(deps: Deps, row: RequestRow) -> dict[str, object]:
+async def _prompt(deps: Dependencies, row: RequestRow) -> dict[str, object]:
     """The chat body that the request was sent with."""
     record = await deps.offload(deps.store.prompt, row.id)
     try:

@@ -13,10 +13,10 @@ from events.names import State
 from events.payloads import CancelData
 from events.requests import Origin
 from events.timestamps import to_rfc3339
-from functions.ingress.admission import Caps, Load, admit, queue_is_full
-from functions.ingress.dependencies import Deps
-from functions.ingress.key_claims import MadeBefore, key_of_call, made_id
-from functions.ingress.parse_call import Call
+from functions.ingress.admission import Load, TenantLimits, admit, queue_is_full
+from functions.ingress.dependencies import Dependencies
+from functions.ingress.key_claims import MadeBefore, key_of_call, resolve_claim
+from functions.ingress.parse_call import InferenceCall
 from functions.ports.store import RequestRow
 from functions.runtime.errors import ApiError, AppendFailed
 
@@ -27,7 +27,7 @@ HOLD_SPARE_S: Final = 60.0
 """A request whose end was never seen is no longer counted this long after its deadline."""
 
 
-def request_event(deps: Deps, call: Call, *, replies_here: bool) -> Event:
+def request_event(deps: Dependencies, call: InferenceCall, *, replies_here: bool) -> Event:
     """The request event of a call. `replies_here`: the answer comes to this replica's reply partition."""
     extensions: dict[str, str | None] = {
         names.OPERATION: call.operation,
@@ -57,7 +57,7 @@ def request_event(deps: Deps, call: Call, *, replies_here: bool) -> Event:
     )
 
 
-async def record_of(deps: Deps, event: Event) -> Record:
+async def make_record(deps: Dependencies, event: Event) -> Record:
     """The record of a request event; a large body goes to the blob store and travels by reference."""
     data = event.data or b""
     if len(data) > deps.settings.broker.inline_bytes:
@@ -67,13 +67,13 @@ async def record_of(deps: Deps, event: Event) -> Record:
     return kafka_codec.to_record(event, topic=deps.topics.requests, key=key)
 
 
-def caps_of(deps: Deps, tenant: str) -> Caps:
+def read_tenant_limits(deps: Dependencies, tenant: str) -> TenantLimits:
     """The limits of a tenant: its own where the catalogue has them."""
     settings = deps.settings.ingress
     own = deps.catalogue.tenants.get(tenant)
     streams = settings.tenant_streams if own is None or own.max_streams is None else own.max_streams
     queue = settings.tenant_queue if own is None or own.max_queue is None else own.max_queue
-    return Caps(
+    return TenantLimits(
         max_waiters=settings.max_waiters,
         tenant_streams=streams,
         tenant_queue=queue,
@@ -81,7 +81,7 @@ def caps_of(deps: Deps, tenant: str) -> Caps:
     )
 
 
-def admit_waiting(deps: Deps, tenant: str, *, is_stream: bool) -> None:
+def admit_waiting(deps: Dependencies, tenant: str, *, is_stream: bool) -> None:
     """Admits a call that will hold a waiter; counts what is open on this replica only, so no store is asked.
 
     Raises:
@@ -93,11 +93,11 @@ def admit_waiting(deps: Deps, tenant: str, *, is_stream: bool) -> None:
         tenant_streams=waiters.streams_of(tenant),
         tenant_queue=waiters.count_of(tenant),
     )
-    admit(load, caps_of(deps, tenant), is_stream=is_stream)
+    admit(load, read_tenant_limits(deps, tenant), is_stream=is_stream)
 
 
 async def accept(
-    deps: Deps, call: Call, *, replies_here: bool, row: RequestRow | None = None
+    deps: Dependencies, call: InferenceCall, *, replies_here: bool, row: RequestRow | None = None
 ) -> None:
     """Appends the request of an admitted call; on return it is accepted. `row` None: nobody will ask the store for it.
 
@@ -112,8 +112,8 @@ async def accept(
     require_writable(deps)
     if not replies_here:
         await require_room(deps, call.tenant, len(call.body.raw))
-    record = await record_of(deps, request_event(deps, call, replies_here=replies_here))
-    call.body.let_go()
+    record = await make_record(deps, request_event(deps, call, replies_here=replies_here))
+    call.body.release()
     try:
         hold(deps, record, call.request_id, call.wait_s)
         if row is not None:
@@ -137,10 +137,10 @@ def log_accepted(request_id: str, operation: str, asked_model: str, tenant: str)
 
 
 async def _write_row(
-    deps: Deps, call: Call, row: RequestRow, record: Record, *, is_queued: bool
+    deps: Dependencies, call: InferenceCall, row: RequestRow, record: Record, *, is_queued: bool
 ) -> None:
     """The key, the tenant's place in the queue and the row, in one transaction: all of them or none."""
-    queue = caps_of(deps, call.tenant).tenant_queue
+    queue = read_tenant_limits(deps, call.tenant).tenant_queue
     claim = await deps.offload(
         deps.store.accept,
         row,
@@ -148,30 +148,30 @@ async def _write_row(
         key=key_of_call(call),
         limit=queue if is_queued else None,
     )
-    first_id = made_id(claim, full=queue_is_full(queue))
+    first_id = resolve_claim(claim, full=queue_is_full(queue))
     if claim.kind == "joined":
         raise MadeBefore(first_id)
 
 
-async def require_room(deps: Deps, tenant: str, size_bytes: int) -> None:
+async def require_room(deps: Dependencies, tenant: str, size_bytes: int) -> None:
     """Looks for room before a large body goes to the blob store; whether there is room is decided with the row.
 
     Raises:
         ApiError: `tenant_queue`.
     """
-    queue = caps_of(deps, tenant).tenant_queue
+    queue = read_tenant_limits(deps, tenant).tenant_queue
     is_large = size_bytes > deps.settings.broker.inline_bytes
     if is_large and await deps.offload(deps.store.unfinished, tenant=tenant) >= queue:
         raise ApiError("tenant_queue", queue_is_full(queue))
 
 
-def require_writable(deps: Deps) -> None:
+def require_writable(deps: Dependencies) -> None:
     """Raises ApiError `not_accepted` while the cluster is known to take no writes: nobody waits for a timeout."""
     if deps.health.is_down():
         raise ApiError("not_accepted", "The request could not be written down; try again.")
 
 
-def hold(deps: Deps, record: Record, request_id: str, wait_s: float) -> bool:
+def hold(deps: Dependencies, record: Record, request_id: str, wait_s: float) -> bool:
     """Counts the record against the in-memory broker's room until the request ends; whether it was not before.
 
     Raises:
@@ -187,7 +187,7 @@ def hold(deps: Deps, record: Record, request_id: str, wait_s: float) -> bool:
     )
 
 
-async def append(deps: Deps, record: Record, request_id: str) -> None:
+async def append(deps: Dependencies, record: Record, request_id: str) -> None:
     """Appends a request record.
 
     Raises:
@@ -224,7 +224,7 @@ def refused(error: AppendFailed) -> ApiError:
 
 
 def send_cancel(
-    deps: Deps, request_id: str, reason: CancelReason, tenant: str
+    deps: Dependencies, request_id: str, reason: CancelReason, tenant: str
 ) -> "Future[PartitionId]":
     """Tells workers and the reaper that nobody wants this request any more. Never blocks; a failure is logged."""
     event = builders.cancel(
@@ -245,8 +245,12 @@ def _log_cancel(future: "Future[PartitionId]") -> None:
         log.warning("a cancel was not written", extra={"reason": str(error)})
 
 
-def row_of(
-    deps: Deps, call: Call, *, replies_here: bool, meta: Mapping[str, object] | None = None
+def make_row(
+    deps: Dependencies,
+    call: InferenceCall,
+    *,
+    replies_here: bool,
+    meta: Mapping[str, object] | None = None,
 ) -> RequestRow:
     """The store's row of a call that somebody may ask for again."""
     return RequestRow(
@@ -267,6 +271,6 @@ def row_of(
     )
 
 
-def _new_trace(deps: Deps) -> str:
+def _new_trace(deps: Dependencies) -> str:
     random = deps.entropy(24).hex()
     return f"00-{random[:32]}-{random[32:]}-01"

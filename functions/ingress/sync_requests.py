@@ -9,13 +9,13 @@ from starlette.responses import Response
 from starlette.types import Receive
 
 from events.names import Operation, State
-from functions.ingress.dependencies import Deps, cancelling
+from functions.ingress.dependencies import Dependencies, cancelling
 from functions.ingress.heartbeats import Heartbeats
 from functions.ingress.http_responses import decision_headers, id_headers, refusal
-from functions.ingress.parse_call import Call
+from functions.ingress.parse_call import InferenceCall
 from functions.ingress.pending_requests import Waiter
 from functions.ingress.request_body import ClientGone
-from functions.ingress.results import Outcome, of_terminal, to_response
+from functions.ingress.results import Result, of_terminal, to_response
 from functions.ingress.sse_response import (
     DONE,
     EventStream,
@@ -38,8 +38,8 @@ LOOK_S: Final = 0.5
 
 
 async def wait_in_one_piece(
-    deps: Deps, call: Call, receive: Receive, row: RequestRow | None = None
-) -> Outcome | None:
+    deps: Dependencies, call: InferenceCall, receive: Receive, row: RequestRow | None = None
+) -> Result | None:
     """Accepts the call and waits for its outcome. None: `Prefer: wait` ran out and the work goes on.
 
     Raises:
@@ -61,7 +61,7 @@ async def wait_in_one_piece(
         _close(deps, call, waiter)
 
 
-async def _conclude(deps: Deps, call: Call, waiter: Waiter) -> Outcome | None:
+async def _conclude(deps: Dependencies, call: InferenceCall, waiter: Waiter) -> Result | None:
     if waiter.terminal is not None:
         return await of_terminal(deps, waiter.terminal)
     may_come_back = call.key is not None or call.preference.wait_s is not None
@@ -78,7 +78,7 @@ async def _conclude(deps: Deps, call: Call, waiter: Waiter) -> Outcome | None:
     raise deadline_exceeded()
 
 
-async def _await_verdict(deps: Deps, call: Call, waiter: Waiter) -> None:
+async def _await_verdict(deps: Dependencies, call: InferenceCall, waiter: Waiter) -> None:
     """At the deadline: tells everybody, and waits a moment for what the log says, so that caller and store agree.
 
     An answer may be on its way; else the worker that has the request, or the reaper, ends it now.
@@ -87,7 +87,9 @@ async def _await_verdict(deps: Deps, call: Call, waiter: Waiter) -> None:
     await waiter.ended(call.grace_s)
 
 
-async def wait_as_stream(deps: Deps, call: Call, row: RequestRow | None = None) -> Response:
+async def wait_as_stream(
+    deps: Dependencies, call: InferenceCall, row: RequestRow | None = None
+) -> Response:
     """Accepts the call and answers with its stream, or with a refusal that came before the first byte.
 
     Raises:
@@ -120,7 +122,7 @@ async def wait_as_stream(deps: Deps, call: Call, row: RequestRow | None = None) 
     )
 
 
-async def _early_failure(deps: Deps, waiter: Waiter) -> Response | None:
+async def _early_failure(deps: Dependencies, waiter: Waiter) -> Response | None:
     """A failure within the first moment; nothing is waited for once it is known that the model is cold."""
     loop = asyncio.get_running_loop()
     until = loop.time() + FIRST_STATUS_S
@@ -138,7 +140,7 @@ async def _early_failure(deps: Deps, waiter: Waiter) -> Response | None:
     return None
 
 
-async def _frames(deps: Deps, call: Call, waiter: Waiter) -> AsyncIterator[bytes]:
+async def _frames(deps: Dependencies, call: InferenceCall, waiter: Waiter) -> AsyncIterator[bytes]:
     loop = asyncio.get_running_loop()
     beats = heartbeats(deps, loop.time())
     said: tuple[State, str | None] | None = None
@@ -167,19 +169,19 @@ async def _frames(deps: Deps, call: Call, waiter: Waiter) -> AsyncIterator[bytes
         yield beats.data(frame, loop.time())
 
 
-def look_s(deps: Deps) -> float:
+def look_s(deps: Dependencies) -> float:
     """Without news, whoever waits for a change in the store looks this often whether caller or time is gone."""
     return min(LOOK_S, deps.settings.ingress.heartbeat_s)
 
 
-def heartbeats(deps: Deps, now_s: float) -> Heartbeats:
+def heartbeats(deps: Dependencies, now_s: float) -> Heartbeats:
     """The rhythm of a stream that begins now."""
     settings = deps.settings.ingress
     return Heartbeats(first_s=settings.heartbeat_s, most_s=settings.heartbeat_most_s, now_s=now_s)
 
 
 async def _last_frames(
-    deps: Deps, call: Call, waiter: Waiter, *, has_spoken: bool
+    deps: Dependencies, call: InferenceCall, waiter: Waiter, *, has_spoken: bool
 ) -> AsyncIterator[bytes]:
     if waiter.is_disconnected:
         return
@@ -200,7 +202,7 @@ async def _last_frames(
     yield DONE
 
 
-def chunks_of_outcome(call: Call, outcome: Outcome) -> list[bytes]:
+def chunks_of_outcome(call: InferenceCall, outcome: Result) -> list[bytes]:
     """A finished answer in the form of a stream; the usage only where it was asked for."""
     kind = "chat.completion.chunk" if call.operation is Operation.CHAT else "text_completion"
     body = msgspec.json.decode(outcome.data)
@@ -209,7 +211,7 @@ def chunks_of_outcome(call: Call, outcome: Outcome) -> list[bytes]:
     return chunks_of(body, kind)
 
 
-def remaining_s(deps: Deps, call: Call) -> float:
+def remaining_s(deps: Dependencies, call: InferenceCall) -> float:
     """Seconds until the deadline, by the clock that never jumps."""
     return call.wait_s - (deps.clock.monotonic_s() - call.accepted_s)
 
@@ -218,19 +220,19 @@ def deadline_exceeded() -> ApiError:
     return ApiError("deadline_exceeded", "The deadline passed before the answer was complete.")
 
 
-def service_view(deps: Deps, waiter: Waiter) -> ServiceView | None:
+def service_view(deps: Dependencies, waiter: Waiter) -> ServiceView | None:
     """What is known of the service that the request was routed to; None before that."""
     if waiter.service is None:
         return None
     return deps.registry().view(waiter.service, deps.clock.now())
 
 
-def _observe_first_token(deps: Deps, call: Call, waiter: Waiter) -> None:
+def _observe_first_token(deps: Dependencies, call: InferenceCall, waiter: Waiter) -> None:
     passed_s = deps.clock.monotonic_s() - call.accepted_s
     deps.metrics.ttft.labels(service=waiter.service or "unknown").observe(max(0.0, passed_s))
 
 
-def _close(deps: Deps, call: Call, waiter: Waiter) -> None:
+def _close(deps: Dependencies, call: InferenceCall, waiter: Waiter) -> None:
     deps.waiters.close(waiter)
     passed_s = deps.clock.monotonic_s() - call.accepted_s
     deps.metrics.e2e_latency.labels(operation=call.operation).observe(max(0.0, passed_s))

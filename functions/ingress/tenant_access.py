@@ -5,7 +5,7 @@ from typing import Final
 from starlette.requests import Request
 
 from events.ids import is_event_id
-from functions.ingress.dependencies import Deps
+from functions.ingress.dependencies import Dependencies
 from functions.ingress.request_body import header_values
 from functions.ports.store import RequestRow
 from functions.runtime.errors import ApiError
@@ -14,7 +14,7 @@ SLASH_WITHIN: Final = "\x1f"
 """Stands for a quoted slash within a part of a path: ids may hold one, and never this."""
 
 
-def tenant_of(deps: Deps, request: Request) -> str:
+def authenticate(deps: Dependencies, request: Request) -> str:
     """The calling tenant, looked up once for each call: the guard asks first, then the doors.
 
     Raises:
@@ -22,18 +22,18 @@ def tenant_of(deps: Deps, request: Request) -> str:
     """
     state: dict[str, str] = request.scope["state"]
     if "tenant" not in state:
-        state["tenant"] = deps.keys.tenant_of(header_values(request, b"authorization"))
+        state["tenant"] = deps.keys.find_tenant(header_values(request, b"authorization"))
     return state["tenant"]
 
 
-async def own_row(deps: Deps, request: Request) -> RequestRow:
+async def load_own_request(deps: Dependencies, request: Request) -> RequestRow:
     """The row of the request named in the path: by its id, or by that of the event which it came in as. Where several
     sources used that id it is the first one's, which goes on finding its own, or that of `?source=`.
 
     Raises:
         ApiError: `not_found`: unknown, malformed, deleted or another tenant's.
     """
-    tenant = tenant_of(deps, request)
+    tenant = authenticate(deps, request)
     name = request.path_params["request_id"].replace(SLASH_WITHIN, "/")
     if not is_event_id(name):
         raise not_found()

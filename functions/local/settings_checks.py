@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from functions import factories
 from functions.callbacks.retry_schedule import parse_schedule
-from functions.ingress.api_keys import Keys
+from functions.ingress.api_keys import ApiKeys
 from functions.ingress.cors import check_origins
 from functions.runtime.errors import StartupFailed
 from functions.runtime.settings import BrokerSettings, IngressSettings, Settings
@@ -43,7 +43,7 @@ def check_settings(settings: Settings) -> None:
 
 
 def _check_ingress(settings: IngressSettings) -> None:
-    check_origins(settings, has_keys=bool(Keys.parse(settings.api_keys)))
+    check_origins(settings, has_keys=bool(ApiKeys.parse(settings.api_keys)))
 
 
 def broker_problems(broker: BrokerSettings) -> Iterator[str]:

@@ -13,13 +13,13 @@ from starlette.routing import Route
 from events import ids
 from events.codecs.json_codec import loads_object
 from functions.ingress import request_body
-from functions.ingress.api.files import file_of
-from functions.ingress.dependencies import Deps
+from functions.ingress.api.files import load_file
+from functions.ingress.dependencies import Dependencies
 from functions.ingress.http_responses import answer
-from functions.ingress.key_claims import key_of_request, made_id
-from functions.ingress.list_pages import listed, page_of
-from functions.ingress.submit import caps_of
-from functions.ingress.tenant_access import not_found, tenant_of
+from functions.ingress.key_claims import read_key_use, resolve_claim
+from functions.ingress.list_pages import listed, parse_page
+from functions.ingress.submit import read_tenant_limits
+from functions.ingress.tenant_access import authenticate, not_found
 from functions.ports.store import BatchRow
 from functions.runtime.errors import ApiError
 
@@ -32,26 +32,26 @@ _WINDOW: Final = re.compile(r"([1-9]\d{0,3})([mhd])", re.ASCII)
 _UNIT: Final = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 
 
-def routes(deps: Deps) -> list[Route]:
+def routes(deps: Dependencies) -> list[Route]:
     """Create, list, retrieve, cancel."""
 
     async def create(request: Request) -> Response:
-        tenant = tenant_of(deps, request)
+        tenant = authenticate(deps, request)
         request_body.require_media_type(request)
         raw = await request_body.read_body(request, deps.settings.ingress)
-        body = await deps.in_turn(tenant, raw, partial(loads_object, raw))
+        body = await deps.run_in_turn(tenant, raw, partial(loads_object, raw))
         row = parse(body, f"batch_{deps.entropy(12).hex()}", tenant, deps.clock.now())
-        await file_of(deps, tenant, row.input_file_id)
-        key = key_of_request(deps, request, tenant, ids.body_hash("batches", raw))
-        queue = caps_of(deps, tenant).tenant_queue
+        await load_file(deps, tenant, row.input_file_id)
+        key = read_key_use(deps, request, tenant, ids.body_hash("batches", raw))
+        queue = read_tenant_limits(deps, tenant).tenant_queue
         claim = await deps.offload(deps.store.add_batch, row, key=key, limit=queue)
-        batch_id = made_id(claim, full=f"More than {queue} batches of this key are open.")
+        batch_id = resolve_claim(claim, full=f"More than {queue} batches of this key are open.")
         known = None if batch_id == row.id else await deps.offload(deps.store.batch, batch_id)
         return answer(show(known or row))
 
     async def listing(request: Request) -> Response:
-        page = page_of(request)
-        read = deps.offload(deps.store.batches, tenant_of(deps, request), page)
+        page = parse_page(request)
+        read = deps.offload(deps.store.batches, authenticate(deps, request), page)
         return await listed(read, show, lambda row: row.id)
 
     async def one(request: Request) -> Response:
@@ -96,12 +96,12 @@ def parse(body: dict[str, object], batch_id: str, tenant: str, now: datetime) ->
         completion_window=str(window),
         status="validating",
         created_at=now,
-        deadline=now + window_of(window),
+        deadline=now + parse_window(window),
         metadata=_metadata(body.get("metadata")),
     )
 
 
-def window_of(text: object) -> timedelta:
+def parse_window(text: object) -> timedelta:
     """`24h`, `90m`, `2d`: any window up to seven days is honoured.
 
     Raises:
@@ -146,8 +146,8 @@ def show(row: BatchRow) -> dict[str, object]:
     }
 
 
-async def _own(deps: Deps, request: Request) -> BatchRow:
-    tenant, batch_id = tenant_of(deps, request), request.path_params["batch_id"]
+async def _own(deps: Dependencies, request: Request) -> BatchRow:
+    tenant, batch_id = authenticate(deps, request), request.path_params["batch_id"]
     row = await deps.offload(deps.store.batch, batch_id) if ids.is_valid_id(batch_id) else None
     if row is None or row.tenant != tenant:
         raise not_found()

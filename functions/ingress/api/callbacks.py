@@ -12,37 +12,37 @@ from events import ids
 from events.codecs.json_codec import loads_object
 from functions.callbacks.url_policy import CallbackPolicy, judge_url
 from functions.ingress import request_body
-from functions.ingress.dependencies import Deps
+from functions.ingress.dependencies import Dependencies
 from functions.ingress.http_responses import answer
-from functions.ingress.key_claims import key_of_request, made_id
-from functions.ingress.list_pages import listed, page_of
-from functions.ingress.tenant_access import not_found, tenant_of
+from functions.ingress.key_claims import read_key_use, resolve_claim
+from functions.ingress.list_pages import listed, parse_page
+from functions.ingress.tenant_access import authenticate, not_found
 from functions.ports.store import CallbackTarget
 from functions.runtime.errors import ApiError
 
 SECRET_BYTES: Final = 24
 
 
-def routes(deps: Deps) -> list[Route]:
+def routes(deps: Dependencies) -> list[Route]:
     """`/v1/callbacks`: register, list, look at, disable."""
 
     async def register(request: Request) -> Response:
-        tenant = tenant_of(deps, request)
+        tenant = authenticate(deps, request)
         request_body.require_media_type(request)
         raw = await request_body.read_body(request, deps.settings.ingress)
-        url = _url(await deps.in_turn(tenant, raw, partial(loads_object, raw)))
+        url = _url(await deps.run_in_turn(tenant, raw, partial(loads_object, raw)))
         judge_url(url, CallbackPolicy.of(deps.settings.ingress))
-        key = key_of_request(deps, request, tenant, ids.body_hash("callbacks", raw))
+        key = read_key_use(deps, request, tenant, ids.body_hash("callbacks", raw))
         mine = f"cb_{deps.entropy(12).hex()}"
         target = CallbackTarget(id=mine, tenant=tenant, url=url, secret=_new_secret(deps))
-        target_id = made_id(await deps.offload(deps.store.add_target, target, key=key))
+        target_id = resolve_claim(await deps.offload(deps.store.add_target, target, key=key))
         first = None if target_id == mine else await deps.offload(deps.store.target, target_id)
         target = first or target
         return answer(shown(target), 201, {"location": f"/v1/callbacks/{target.id}"})
 
     async def listing(request: Request) -> Response:
-        page = page_of(request)
-        read = deps.offload(deps.store.targets, tenant_of(deps, request), page)
+        page = parse_page(request)
+        read = deps.offload(deps.store.targets, authenticate(deps, request), page)
         return await listed(read, _shown_again, lambda target: target.id)
 
     async def one(request: Request) -> Response:
@@ -61,7 +61,7 @@ def routes(deps: Deps) -> list[Route]:
     ]
 
 
-async def resolve(deps: Deps, tenant: str, callback: str) -> CallbackTarget:
+async def resolve(deps: Dependencies, tenant: str, callback: str) -> CallbackTarget:
     """The target that a request names: a registered id of this tenant, or a URL that may be called.
 
     A URL becomes a target of its own, the same for the same tenant and URL, so that its secret stays; named again after
@@ -88,7 +88,7 @@ async def resolve(deps: Deps, tenant: str, callback: str) -> CallbackTarget:
     return await deps.offload(deps.store.named_target, target)
 
 
-async def require_registered(deps: Deps, tenant: str, target_id: str) -> None:
+async def require_registered(deps: Dependencies, tenant: str, target_id: str) -> None:
     """Raises ApiError `callback_url_refused` unless that id is registered to the tenant."""
     if ":" in target_id or "/" in target_id:
         raise ApiError("callback_url_refused", "Name a registered callback.", param="callbackid")
@@ -111,8 +111,8 @@ def _shown_again(target: CallbackTarget) -> dict[str, object]:
     return {key: value for key, value in shown(target).items() if key != "secret"}
 
 
-async def _own(deps: Deps, request: Request) -> CallbackTarget:
-    tenant = tenant_of(deps, request)
+async def _own(deps: Dependencies, request: Request) -> CallbackTarget:
+    tenant = authenticate(deps, request)
     target_id = request.path_params["target_id"]
     target = (
         await deps.offload(deps.store.target, target_id) if ids.is_valid_id(target_id) else None
@@ -129,5 +129,5 @@ def _url(fields: dict[str, object]) -> str:
     return url
 
 
-def _new_secret(deps: Deps) -> str:
+def _new_secret(deps: Dependencies) -> str:
     return "whsec_" + base64.b64encode(deps.entropy(SECRET_BYTES)).decode()

@@ -22,21 +22,21 @@ from events.timestamps import from_rfc3339, to_rfc3339
 from functions.ingress import request_body
 from functions.ingress.admission import queue_is_full
 from functions.ingress.api import callbacks
-from functions.ingress.dependencies import Deps
+from functions.ingress.dependencies import Dependencies
 from functions.ingress.http_responses import answer, id_headers
-from functions.ingress.key_claims import made_id
-from functions.ingress.parse_call import asked_model, read_body, trace_parent, trace_state
+from functions.ingress.key_claims import resolve_claim
+from functions.ingress.parse_call import parse_model_name, read_body, trace_parent, trace_state
 from functions.ingress.submit import (
     append,
-    caps_of,
     hold,
     log_accepted,
-    record_of,
+    make_record,
+    read_tenant_limits,
     refused,
     require_room,
     require_writable,
 )
-from functions.ingress.tenant_access import tenant_of
+from functions.ingress.tenant_access import authenticate
 from functions.ports.store import RequestRow
 from functions.runtime.errors import ApiError, AppendFailed
 from functions.runtime.settings import Settings
@@ -55,11 +55,11 @@ _OURS: Final = frozenset(
 _REUSED: Final = "An event of this source and id was sent before, with other data."
 
 
-def routes(deps: Deps) -> list[Route]:
+def routes(deps: Dependencies) -> list[Route]:
     """The one path."""
 
     async def accept(request: Request) -> Response:
-        tenant = tenant_of(deps, request)
+        tenant = authenticate(deps, request)
         _require_media_type(request)
         body = await read_body(deps, request, tenant)
         headers = [(k.decode("latin-1"), v.decode("latin-1")) for k, v in request.scope["headers"]]
@@ -70,7 +70,7 @@ def routes(deps: Deps) -> list[Route]:
             event = cleaned(deps, http_codec.from_http(headers, body, limits), tenant)
             return parse_request(event, default_wait_s=deps.settings.ingress.background_wait_s)
 
-        found = await deps.in_turn(tenant, body, read)
+        found = await deps.run_in_turn(tenant, body, read)
         await _check(deps, found)
         return await _accept(deps, found)
 
@@ -92,7 +92,7 @@ def _require_media_type(request: Request) -> None:
     request_body.require_media_type(request, (names.JSON, names.STRUCTURED_JSON, *further))
 
 
-def cleaned(deps: Deps, event: Event, tenant: str) -> Event:
+def cleaned(deps: Dependencies, event: Event, tenant: str) -> Event:
     """The event as it goes on the log: identity from the key, deadline bounded, nothing of ours from outside.
 
     Raises:
@@ -139,7 +139,7 @@ def reply_topics(settings: Settings, topics: Topics) -> frozenset[str]:
     return frozenset({topics.responses, *filter(None, further)}) - {topics.replies}
 
 
-async def _check_address(deps: Deps, found: InferenceRequest) -> None:
+async def _check_address(deps: Dependencies, found: InferenceRequest) -> None:
     """Raises ApiError where the reply topic does not have the partition that is named."""
     address = found.reply
     if address is None or address.partition is None:
@@ -150,8 +150,8 @@ async def _check_address(deps: Deps, found: InferenceRequest) -> None:
         )
 
 
-async def _check(deps: Deps, found: InferenceRequest) -> None:
-    asked_model(deps.catalogue, found.asked_model, found.operation, found.tenant)
+async def _check(deps: Dependencies, found: InferenceRequest) -> None:
+    parse_model_name(deps.catalogue, found.asked_model, found.operation, found.tenant)
     if found.profile is not None and found.profile not in deps.catalogue.profiles:
         raise ApiError("invalid_value", "There is no such profile.", param=names.PROFILE)
     if found.callback_id is not None:
@@ -161,7 +161,7 @@ async def _check(deps: Deps, found: InferenceRequest) -> None:
     await require_room(deps, found.tenant, len(found.event.data or b""))
 
 
-async def _accept(deps: Deps, found: InferenceRequest) -> Response:
+async def _accept(deps: Dependencies, found: InferenceRequest) -> Response:
     sent = SentEvent.of(found.event)
     row = RequestRow(
         id=found.request_id,
@@ -178,13 +178,13 @@ async def _accept(deps: Deps, found: InferenceRequest) -> Response:
         reply_partition=None if found.reply is None else found.reply.partition,
         meta={} if sent is None else sent.meta,
     )
-    record = await record_of(deps, found.event)
+    record = await make_record(deps, found.event)
     is_new = hold(deps, record, row.id, (row.deadline - row.accepted_at).total_seconds())
-    queue = caps_of(deps, row.tenant).tenant_queue
+    queue = read_tenant_limits(deps, row.tenant).tenant_queue
     is_ours = False
     try:
         claim = await deps.offload(deps.store.accept, row, record, limit=queue)
-        made_id(claim, full=queue_is_full(queue), reused=_REUSED)
+        resolve_claim(claim, full=queue_is_full(queue), reused=_REUSED)
         is_ours = claim.kind == "new"
     finally:
         if is_new and not is_ours:
@@ -203,7 +203,7 @@ async def _accept(deps: Deps, found: InferenceRequest) -> Response:
     return _accepted(row)
 
 
-async def _known_already(deps: Deps, row: RequestRow) -> Response:
+async def _known_already(deps: Dependencies, row: RequestRow) -> Response:
     """The event was sent before: the first one counts."""
     first = await deps.offload(deps.store.request, row.id)
     return _accepted(row if first is None else first)

@@ -18,9 +18,9 @@ from events.limits import Limits
 from events.names import State
 from events.timestamps import to_rfc3339
 from functions.ingress import request_body
-from functions.ingress.dependencies import Deps
+from functions.ingress.dependencies import Dependencies
 from functions.ingress.http_responses import answer, id_headers
-from functions.ingress.tenant_access import own_row, tenant_of
+from functions.ingress.tenant_access import authenticate, load_own_request
 from functions.ports.store import FeedbackRow, RequestRow
 from functions.runtime.errors import ApiError
 from router_model.catalogue.model import Catalogue
@@ -47,11 +47,11 @@ class Opinion:
     comment: str | None
 
 
-def routes(deps: Deps) -> list[Route]:
+def routes(deps: Dependencies) -> list[Route]:
     """Say, and look at what was said."""
 
     async def add(request: Request) -> Response:
-        tenant_of(deps, request)
+        authenticate(deps, request)
         request_body.require_media_type(request)
         raw = await request_body.read_body(request, deps.settings.ingress)
         opinion = read_opinion(loads_object(raw, BODY_LIMITS))
@@ -62,7 +62,7 @@ def routes(deps: Deps) -> list[Route]:
         return answer(show(made), headers=id_headers(row.id))
 
     async def listing(request: Request) -> Response:
-        row = await own_row(deps, request)
+        row = await load_own_request(deps, request)
         found = await deps.offload(deps.store.feedback, row.id)
         shown = [show(one) for one in found]
         return answer(
@@ -112,14 +112,14 @@ def show(row: FeedbackRow) -> dict[str, object]:
     }
 
 
-async def _ended(deps: Deps, request: Request) -> RequestRow:
+async def _ended(deps: Dependencies, request: Request) -> RequestRow:
     """The row of an answer that may be rated, when it was recorded within `RECORDED_WAIT_S`."""
     loop = asyncio.get_running_loop()
     until = loop.time() + RECORDED_WAIT_S
     while True:
         is_late = loop.time() >= until
         try:
-            row = await own_row(deps, request)
+            row = await load_own_request(deps, request)
         except ApiError as error:
             if is_late or error.code != "not_found":
                 raise
@@ -136,7 +136,7 @@ async def _ended(deps: Deps, request: Request) -> RequestRow:
     return row
 
 
-def _row(deps: Deps, row: RequestRow, opinion: Opinion) -> FeedbackRow:
+def _row(deps: Dependencies, row: RequestRow, opinion: Opinion) -> FeedbackRow:
     return FeedbackRow(
         request_id=row.id,
         source=opinion.source,

@@ -14,11 +14,11 @@ from starlette.routing import Route
 
 from events import ids
 from functions.ingress import request_body
-from functions.ingress.dependencies import Deps
+from functions.ingress.dependencies import Dependencies
 from functions.ingress.http_responses import answer
-from functions.ingress.key_claims import key_of_request, made_id
-from functions.ingress.list_pages import listed, page_of
-from functions.ingress.tenant_access import not_found, tenant_of
+from functions.ingress.key_claims import read_key_use, resolve_claim
+from functions.ingress.list_pages import listed, parse_page
+from functions.ingress.tenant_access import authenticate, not_found
 from functions.ingress.tenant_shares import Places
 from functions.ports.store import FileRow
 from functions.runtime.errors import ApiError, BlobMissing
@@ -41,36 +41,36 @@ _IN_FORMS: Final = {"%22": '"', "%0D": "\r", "%0A": "\n"}
 """How forms write what cannot stand in a quoted name (WHATWG, multipart/form-data)."""
 
 
-def routes(deps: Deps) -> list[Route]:
+def routes(deps: Dependencies) -> list[Route]:
     """Upload, list, retrieve, delete, content."""
     uploads = Places(deps.settings.ingress.max_uploads, deps.tenant_share)
 
     async def upload(request: Request) -> Response:
-        tenant = tenant_of(deps, request)
+        tenant = authenticate(deps, request)
         request_body.require_media_type(request, ("multipart/form-data",))
         async with uploads.place(tenant):
             upload = await _read_form(deps, request)
         return answer(show(await _keep(deps, request, tenant, upload)))
 
     async def listing(request: Request) -> Response:
-        tenant, purpose = tenant_of(deps, request), _purpose_of(request)
-        page = page_of(request, most=MAX_LIMIT)
+        tenant, purpose = authenticate(deps, request), _purpose_of(request)
+        page = parse_page(request, most=MAX_LIMIT)
         read = deps.offload(deps.store.files, tenant, page, purpose)
         return await listed(read, show, lambda row: row.id)
 
     async def one(request: Request) -> Response:
-        return answer(show(await own_file(deps, request)))
+        return answer(show(await load_own_file(deps, request)))
 
     async def delete(request: Request) -> Response:
-        row = await own_file(deps, request)
+        row = await load_own_file(deps, request)
         # The bytes may be another file's too (blobs are named by content): the recorder sweeps what no file has.
         if not await deps.offload(deps.store.delete_file, row.id):
-            await file_of(deps, row.tenant, row.id)
+            await load_file(deps, row.tenant, row.id)
             raise ApiError("file_in_use", "A batch reads this file; delete it when that has ended.")
         return answer({"id": row.id, "object": "file", "deleted": True})
 
     async def content(request: Request) -> Response:
-        row = await own_file(deps, request)
+        row = await load_own_file(deps, request)
         return await _content(deps, row)
 
     return [
@@ -95,16 +95,16 @@ def _purpose_of(request: Request) -> str | None:
     return purpose
 
 
-async def own_file(deps: Deps, request: Request) -> FileRow:
+async def load_own_file(deps: Dependencies, request: Request) -> FileRow:
     """The file named in the path.
 
     Raises:
         ApiError: `not_found`.
     """
-    return await file_of(deps, tenant_of(deps, request), request.path_params["file_id"])
+    return await load_file(deps, authenticate(deps, request), request.path_params["file_id"])
 
 
-async def file_of(deps: Deps, tenant: str, file_id: str) -> FileRow:
+async def load_file(deps: Dependencies, tenant: str, file_id: str) -> FileRow:
     """A tenant's file. Raises ApiError `not_found`."""
     row = await deps.offload(deps.store.file, file_id) if ids.is_valid_id(file_id) else None
     if row is None or row.tenant != tenant:
@@ -145,7 +145,7 @@ class _Upload:
     lives_s: int | None
 
 
-async def _content(deps: Deps, row: FileRow) -> Response:
+async def _content(deps: Dependencies, row: FileRow) -> Response:
     """The bytes, piece by piece as they are taken: many slow readers of a large file hold little of it."""
     pieces = deps.blobs.pieces(row.ref, limit_bytes=row.bytes)
     try:
@@ -172,7 +172,7 @@ async def _content(deps: Deps, row: FileRow) -> Response:
     return StreamingResponse(body(), 200, headers, "application/octet-stream")
 
 
-async def _read_form(deps: Deps, request: Request) -> _Upload:
+async def _read_form(deps: Dependencies, request: Request) -> _Upload:
     limit = deps.settings.ingress.max_file_bytes
     bounded = Request(
         request.scope,
@@ -225,7 +225,7 @@ def _lifetime_of(form: FormData) -> int | None:
     return lives_s
 
 
-async def _keep(deps: Deps, request: Request, tenant: str, upload: _Upload) -> FileRow:
+async def _keep(deps: Dependencies, request: Request, tenant: str, upload: _Upload) -> FileRow:
     mine = f"file-{deps.entropy(12).hex()}"
     content = f"files {upload.purpose} {upload.filename}"
     if upload.lives_s is not None:
@@ -242,7 +242,7 @@ async def _keep(deps: Deps, request: Request, tenant: str, upload: _Upload) -> F
         ref=upload.ref,
         expires_at=None if upload.lives_s is None else now + timedelta(seconds=upload.lives_s),
     )
-    key = key_of_request(deps, request, tenant, digest)
-    file_id = made_id(await deps.offload(deps.store.add_file, row, key=key))
+    key = read_key_use(deps, request, tenant, digest)
+    file_id = resolve_claim(await deps.offload(deps.store.add_file, row, key=key))
     known = None if file_id == mine else await deps.offload(deps.store.file, file_id)
     return known or row

@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from functions.ingress.api.models import models_now
 from functions.ingress.api_keys import DEFAULT_TENANT
-from functions.ingress.dependencies import Deps
+from functions.ingress.dependencies import Dependencies
 
 HEADERS: Final[Mapping[str, str]] = {
     "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'",
@@ -30,7 +30,7 @@ _KINDS: Final = {"auto": "the best of all"}
 _LINKS: Final = ("/v1/models", "/readyz", "/metrics", "/openapi.json")
 
 
-def routes(deps: Deps) -> list[Route]:
+def routes(deps: Dependencies) -> list[Route]:
     """The page. What is POSTed to the same path is a CloudEvent."""
 
     async def page(request: Request) -> Response:

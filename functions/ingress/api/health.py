@@ -6,9 +6,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from functions.ingress.browser_origins import is_loopback
-from functions.ingress.dependencies import Deps
+from functions.ingress.dependencies import Dependencies
 from functions.ingress.http_responses import answer
-from functions.ingress.tenant_access import tenant_of
+from functions.ingress.tenant_access import authenticate
 from functions.runtime.errors import ApiError
 from functions.runtime.settings import IngressSettings
 
@@ -20,7 +20,7 @@ def asks_key_for_metrics(settings: IngressSettings, *, has_keys: bool) -> bool:
     return settings.metrics == "key"
 
 
-def routes(deps: Deps) -> list[Route]:
+def routes(deps: Dependencies) -> list[Route]:
     """The probes, which ask for no key, and the metrics, which may."""
     asks_key = asks_key_for_metrics(deps.settings.ingress, has_keys=bool(deps.keys))
 
@@ -40,7 +40,7 @@ def routes(deps: Deps) -> list[Route]:
 
     async def metrics(request: Request) -> Response:
         if asks_key:
-            tenant_of(deps, request)
+            authenticate(deps, request)
         deps.metrics.waiters.set(len(deps.waiters))
         return Response(generate_latest(deps.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 

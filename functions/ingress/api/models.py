@@ -12,9 +12,9 @@ from starlette.routing import Route
 
 from events.names import ReplicaState
 from functions.backends.server_arguments import served_name
-from functions.ingress.dependencies import Deps
+from functions.ingress.dependencies import Dependencies
 from functions.ingress.http_responses import answer
-from functions.ingress.tenant_access import tenant_of
+from functions.ingress.tenant_access import authenticate
 from functions.runtime.errors import ApiError
 from router_model.catalogue.model import Catalogue, Model, Service
 from router_model.routing.model_names import VirtualName, virtual_names
@@ -35,14 +35,14 @@ _SHOWN: Final = {
 _BEST_FIRST: Final = ("warm", "warming", "loading", "starting", "cold", "failed")
 
 
-def routes(deps: Deps) -> list[Route]:
+def routes(deps: Dependencies) -> list[Route]:
     """The list and one model (ids may hold slashes)."""
 
     async def listing(request: Request) -> Response:
-        return answer({"object": "list", "data": models_now(deps, tenant_of(deps, request))})
+        return answer({"object": "list", "data": models_now(deps, authenticate(deps, request))})
 
     async def one(request: Request) -> Response:
-        tenant = tenant_of(deps, request)
+        tenant = authenticate(deps, request)
         asked = request.path_params["model_id"]
         for model in _visible(deps.catalogue, tenant):
             if model.id == asked:
@@ -58,7 +58,7 @@ def routes(deps: Deps) -> list[Route]:
     ]
 
 
-def models_now(deps: Deps, tenant: str) -> list[dict[str, object]]:
+def models_now(deps: Dependencies, tenant: str) -> list[dict[str, object]]:
     """Everything that the tenant can ask for, as it is shown now: models, then names that stand for them."""
     models = [_shown_now(deps, model) for model in _visible(deps.catalogue, tenant)]
     names = virtual_names(deps.catalogue, tenant)
@@ -75,13 +75,13 @@ def _visible(catalogue: Catalogue, tenant: str) -> Iterable[Model]:
     )
 
 
-def _shown_now(deps: Deps, model: Model) -> dict[str, object]:
+def _shown_now(deps: Dependencies, model: Model) -> dict[str, object]:
     registry, now = deps.registry(), deps.clock.now()
     views = [(s, registry.view(s.slug, now)) for s in deps.catalogue.services_of(model.id)]
     return show(model, views)
 
 
-def _virtual_now(deps: Deps, virtual: VirtualName) -> dict[str, object]:
+def _virtual_now(deps: Dependencies, virtual: VirtualName) -> dict[str, object]:
     return show_virtual(virtual, [_shown_now(deps, model) for model in virtual.models])
 
 

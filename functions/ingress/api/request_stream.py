@@ -8,13 +8,13 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from functions.ingress.dependencies import Deps
+from functions.ingress.dependencies import Dependencies
 from functions.ingress.http_responses import id_headers
 from functions.ingress.request_body import whole_number
 from functions.ingress.sse_response import EventStream, status_comment
-from functions.ingress.submit import caps_of
+from functions.ingress.submit import read_tenant_limits
 from functions.ingress.sync_requests import heartbeats, look_s
-from functions.ingress.tenant_access import own_row
+from functions.ingress.tenant_access import load_own_request
 from functions.ports.store import Mark, RequestEvent, RequestRow
 from functions.runtime.errors import ApiError
 
@@ -26,7 +26,7 @@ AFTER_DEADLINE_S: Final = 60.0
 class RequestEvents:
     """The endpoint, and how many each tenant follows at once."""
 
-    def __init__(self, deps: Deps) -> None:
+    def __init__(self, deps: Dependencies) -> None:
         self._deps = deps
         self._open: Counter[str] = Counter()
 
@@ -36,10 +36,10 @@ class RequestEvents:
         Raises:
             ApiError: `not_found`, `invalid_value` (cursor), `tenant_rate` (too many streams).
         """
-        row = await own_row(self._deps, request)
+        row = await load_own_request(self._deps, request)
         cursor = cursor_of(request)
         tenant = row.tenant
-        if self._open[tenant] >= caps_of(self._deps, tenant).tenant_streams:
+        if self._open[tenant] >= read_tenant_limits(self._deps, tenant).tenant_streams:
             raise ApiError("tenant_rate", "Too many event streams are open for this key.")
         self._open[tenant] += 1
         gone = asyncio.Event()

@@ -14,12 +14,12 @@ from events.names import State
 from events.timestamps import to_rfc3339
 from functions.ingress import deadlines
 from functions.ingress.api.request_stream import RequestEvents
-from functions.ingress.dependencies import Deps
+from functions.ingress.dependencies import Dependencies
 from functions.ingress.http_responses import answer, id_headers
-from functions.ingress.list_pages import listed, page_of
+from functions.ingress.list_pages import listed, parse_page
 from functions.ingress.sse_response import derived_state, unless_gone
 from functions.ingress.submit import acknowledged, refused, require_writable, send_cancel
-from functions.ingress.tenant_access import own_row, tenant_of
+from functions.ingress.tenant_access import authenticate, load_own_request
 from functions.ports.paging import Page
 from functions.ports.store import Mark, RequestRow
 from functions.runtime.errors import ApiError, AppendFailed
@@ -30,25 +30,27 @@ CANCEL_WAIT_S: Final = 2.0
 ASK_AGAIN_S: Final = 1
 
 
-def routes(deps: Deps) -> list[Route]:
+def routes(deps: Dependencies) -> list[Route]:
     """Everything under `/v1/requests`."""
     events = RequestEvents(deps)
 
     async def listing(request: Request) -> Response:
-        tenant, states = tenant_of(deps, request), _states(request.query_params.get("state"))
-        page = await _by_request_ids(deps, tenant, page_of(request))
+        tenant, states = authenticate(deps, request), _states(request.query_params.get("state"))
+        page = await _by_request_ids(deps, tenant, parse_page(request))
         read = deps.offload(deps.store.requests, page, tenant=tenant, states=states)
         return await listed(read, lambda row: show(row, view_of(deps, row)), lambda row: row.id)
 
     async def one(request: Request) -> Response:
-        row = await wait_for_end(deps, request, await own_row(deps, request))
+        row = await wait_for_end(deps, request, await load_own_request(deps, request))
         return await _answer_row(deps, row)
 
     async def cancel(request: Request) -> Response:
-        return await _answer_row(deps, await cancel_row(deps, await own_row(deps, request)))
+        return await _answer_row(
+            deps, await cancel_row(deps, await load_own_request(deps, request))
+        )
 
     async def delete(request: Request) -> Response:
-        row = await own_row(deps, request)
+        row = await load_own_request(deps, request)
         await delete_row(deps, row)
         return answer({"id": row.id, "object": "request.deleted", "deleted": True})
 
@@ -62,7 +64,7 @@ def routes(deps: Deps) -> list[Route]:
     ]
 
 
-async def _by_request_ids(deps: Deps, tenant: str, page: Page) -> Page:
+async def _by_request_ids(deps: Dependencies, tenant: str, page: Page) -> Page:
     """The page, with requests named by their own ids where it names them by those of their events."""
 
     async def known_as(name: str | None) -> str | None:
@@ -72,7 +74,7 @@ async def _by_request_ids(deps: Deps, tenant: str, page: Page) -> Page:
     return replace(page, after=await known_as(page.after), before=await known_as(page.before))
 
 
-async def wait_for_end(deps: Deps, request: Request, row: RequestRow) -> RequestRow:
+async def wait_for_end(deps: Dependencies, request: Request, row: RequestRow) -> RequestRow:
     """The row, after `Prefer: wait=N` seconds at most when the request has not ended.
 
     Raises:
@@ -85,7 +87,7 @@ async def wait_for_end(deps: Deps, request: Request, row: RequestRow) -> Request
     return await unless_gone(request.receive, until_ended(deps, row, wait_s))
 
 
-async def cancel_row(deps: Deps, row: RequestRow) -> RequestRow:
+async def cancel_row(deps: Dependencies, row: RequestRow) -> RequestRow:
     """Cancels an unfinished request and gives its end a moment to show; cancelling twice is fine.
 
     Raises:
@@ -103,7 +105,7 @@ async def cancel_row(deps: Deps, row: RequestRow) -> RequestRow:
     return await until_ended(deps, row, CANCEL_WAIT_S)
 
 
-async def delete_row(deps: Deps, row: RequestRow) -> None:
+async def delete_row(deps: Dependencies, row: RequestRow) -> None:
     """Deletes prompt, answer and events, then cancels unfinished work.
 
     In this order, so that whoever waits for the request hears that it was deleted, not how it ended.
@@ -113,7 +115,7 @@ async def delete_row(deps: Deps, row: RequestRow) -> None:
         send_cancel(deps, row.id, "client", row.tenant)
 
 
-def view_of(deps: Deps, row: RequestRow) -> ServiceView | None:
+def view_of(deps: Dependencies, row: RequestRow) -> ServiceView | None:
     """What is known of the service of an unfinished request."""
     if row.service is None or row.state.is_terminal:
         return None
@@ -167,7 +169,7 @@ def error_of(result: bytes | None) -> msgspec.Raw | None:
         return None
 
 
-async def _answer_row(deps: Deps, row: RequestRow) -> Response:
+async def _answer_row(deps: Dependencies, row: RequestRow) -> Response:
     headers = id_headers(row.id)
     if not row.state.is_terminal:
         headers["retry-after"] = str(ASK_AGAIN_S)
@@ -176,13 +178,13 @@ async def _answer_row(deps: Deps, row: RequestRow) -> Response:
     return response
 
 
-async def forget_delivered(deps: Deps, row: RequestRow) -> None:
+async def forget_delivered(deps: Dependencies, row: RequestRow) -> None:
     """`store: false`: what was fetched is not kept."""
     if row.state.is_terminal and not row.is_stored and row.result is not None:
         await deps.offload(deps.store.forget, row.id)
 
 
-async def until_ended(deps: Deps, row: RequestRow, wait_s: float) -> RequestRow:
+async def until_ended(deps: Dependencies, row: RequestRow, wait_s: float) -> RequestRow:
     """The row as it is when the request has ended, or after `wait_s`."""
     loop = asyncio.get_running_loop()
     until = loop.time() + wait_s

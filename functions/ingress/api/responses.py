@@ -14,14 +14,20 @@ from events.errors import EventRejected
 from events.names import Operation, State
 from functions.ingress import idempotency, key_claims, request_body, sync_requests
 from functions.ingress.api import callbacks, requests
-from functions.ingress.dependencies import Deps
+from functions.ingress.dependencies import Dependencies
 from functions.ingress.http_responses import answer, id_headers, info_headers, read_info
-from functions.ingress.parse_call import Call, make_call, read_body, with_deadline
-from functions.ingress.responses_input import Asked, callers_path, references, renamed, to_chat
-from functions.ingress.results import Outcome, to_response
+from functions.ingress.parse_call import InferenceCall, make_call, read_body, with_deadline
+from functions.ingress.responses_input import (
+    ConvertedBody,
+    callers_path,
+    references,
+    renamed,
+    to_chat,
+)
+from functions.ingress.results import Result, to_response
 from functions.ingress.stored_responses import items_of_input, referenced_items, too_large
-from functions.ingress.submit import accept, row_of
-from functions.ingress.tenant_access import not_found, own_row, tenant_of
+from functions.ingress.submit import accept, make_row
+from functions.ingress.tenant_access import authenticate, load_own_request, not_found
 from functions.ports.store import RequestRow
 from functions.response_objects import meta_of, object_of
 from functions.runtime.errors import ApiError
@@ -33,35 +39,35 @@ Items = Mapping[str, Mapping[str, object]]
 class _Made:
     """A call as it came: `meta` goes with its row, `paths` says where the caller wrote what its chat body has."""
 
-    call: Call
+    call: InferenceCall
     meta: Mapping[str, object]
     paths: Mapping[str, str]
 
 
-def routes(deps: Deps) -> list[Route]:
+def routes(deps: Dependencies) -> list[Route]:
     """Create, retrieve, cancel, delete; what went in, and how much of it."""
 
     async def create(request: Request) -> Response:
         return await _create(deps, request)
 
     async def retrieve(request: Request) -> Response:
-        row = _chat_row(await own_row(deps, request))
+        row = _chat_row(await load_own_request(deps, request))
         row = await requests.wait_for_end(deps, request, row)
         response = answer(object_of(row), headers=id_headers(row.id))
         await requests.forget_delivered(deps, row)
         return response
 
     async def cancel(request: Request) -> Response:
-        row = await requests.cancel_row(deps, _chat_row(await own_row(deps, request)))
+        row = await requests.cancel_row(deps, _chat_row(await load_own_request(deps, request)))
         return answer(object_of(row), headers=id_headers(row.id))
 
     async def delete(request: Request) -> Response:
-        row = _chat_row(await own_row(deps, request))
+        row = _chat_row(await load_own_request(deps, request))
         await requests.delete_row(deps, row)
         return answer({"id": row.id, "object": "response", "deleted": True})
 
     async def input_items(request: Request) -> Response:
-        row = _chat_row(await own_row(deps, request))
+        row = _chat_row(await load_own_request(deps, request))
         return await items_of_input(deps, request, row)
 
     async def input_tokens(request: Request) -> Response:
@@ -78,17 +84,17 @@ def routes(deps: Deps) -> list[Route]:
     ]
 
 
-async def _create(deps: Deps, request: Request) -> Response:
+async def _create(deps: Dependencies, request: Request) -> Response:
     made = await _read(deps, request)
     call = made.call
     first_id = await key_claims.first_of(deps, call)
     if first_id is not None:
-        call.body.let_go()
+        call.body.release()
         return await _again(deps, call, first_id, request)
     try:
         if call.is_background:
             return await _in_background(deps, call, made.meta)
-        row = row_of(deps, call, replies_here=True, meta=made.meta)
+        row = make_row(deps, call, replies_here=True, meta=made.meta)
         outcome = await sync_requests.wait_in_one_piece(deps, call, request.receive, row)
     except key_claims.MadeBefore as before:
         return await _again(deps, call, before.request_id, request)
@@ -97,9 +103,11 @@ async def _create(deps: Deps, request: Request) -> Response:
     return _answered(row, outcome, made.paths)
 
 
-async def _read(deps: Deps, request: Request, changes: Mapping[str, object] | None = None) -> _Made:
+async def _read(
+    deps: Dependencies, request: Request, changes: Mapping[str, object] | None = None
+) -> _Made:
     """Reads and checks a call; what its input only refers to is looked up first. `changes` are of its chat body."""
-    tenant = tenant_of(deps, request)
+    tenant = authenticate(deps, request)
     request_body.require_media_type(request)
     raw = await read_body(deps, request, tenant)
 
@@ -113,17 +121,19 @@ async def _read(deps: Deps, request: Request, changes: Mapping[str, object] | No
         asked.chat.update(changes or {})
         return _make(deps, request, body, raw, asked)
 
-    body, named, made = await deps.in_turn(tenant, raw, read)
+    body, named, made = await deps.run_in_turn(tenant, raw, read)
     if made is not None:
         return made
     items = await referenced_items(deps, tenant, named)
-    return await deps.in_turn(tenant, raw, lambda: make(body, items))
+    return await deps.run_in_turn(tenant, raw, lambda: make(body, items))
 
 
-def _make(deps: Deps, request: Request, body: dict[str, object], raw: bytes, asked: Asked) -> _Made:
+def _make(
+    deps: Dependencies, request: Request, body: dict[str, object], raw: bytes, asked: ConvertedBody
+) -> _Made:
     if not isinstance(body.get("background"), bool | None):
         raise ApiError("invalid_value", "background is true or false.", param="background")
-    chat, tenant = asked.chat, tenant_of(deps, request)
+    chat, tenant = asked.chat, authenticate(deps, request)
     if body.get("callback") is not None:
         chat["callback"] = body["callback"]
     try:
@@ -141,18 +151,22 @@ def _make(deps: Deps, request: Request, body: dict[str, object], raw: bytes, ask
     return _Made(call=call, meta=meta, paths=asked.paths)
 
 
-async def _in_background(deps: Deps, call: Call, meta: Mapping[str, object]) -> Response:
+async def _in_background(
+    deps: Dependencies, call: InferenceCall, meta: Mapping[str, object]
+) -> Response:
     more: dict[str, object] = {}
     if call.callback is not None:
         target = await callbacks.resolve(deps, call.tenant, call.callback)
         call = replace(call, callback_id=target.id)
         more = {"callback": callbacks.shown(target)}
-    row = row_of(deps, call, replies_here=False, meta=meta)
+    row = make_row(deps, call, replies_here=False, meta=meta)
     await accept(deps, call, replies_here=False, row=row)
     return _accepted(row, more)
 
 
-async def _again(deps: Deps, call: Call, first_id: str, request: Request) -> Response:
+async def _again(
+    deps: Dependencies, call: InferenceCall, first_id: str, request: Request
+) -> Response:
     """The same key again: the same response, finished where the caller waits for it."""
     if not call.is_background:
         await idempotency.join(deps, call, first_id, request.receive)
@@ -169,7 +183,7 @@ def _accepted(row: RequestRow, more: Mapping[str, object] | None = None) -> Resp
     return answer({**object_of(row), **(more or {})}, 202, headers)
 
 
-def _answered(row: RequestRow, outcome: Outcome, paths: Mapping[str, str]) -> Response:
+def _answered(row: RequestRow, outcome: Result, paths: Mapping[str, str]) -> Response:
     """A finished call: the response object, or the refusal as the other doors give it, in the caller's own paths."""
     if outcome.state is not State.COMPLETED:
         return to_response(_in_callers_paths(outcome, paths))
@@ -178,7 +192,7 @@ def _answered(row: RequestRow, outcome: Outcome, paths: Mapping[str, str]) -> Re
     return answer(object_of(done), headers=headers)
 
 
-def _in_callers_paths(outcome: Outcome, paths: Mapping[str, str]) -> Outcome:
+def _in_callers_paths(outcome: Result, paths: Mapping[str, str]) -> Result:
     found = msgspec.json.decode(outcome.data)
     error = found.get("error") if isinstance(found, dict) else None
     if not isinstance(error, dict) or not isinstance(error.get("param"), str):
@@ -187,7 +201,7 @@ def _in_callers_paths(outcome: Outcome, paths: Mapping[str, str]) -> Outcome:
     return replace(outcome, data=dumps(found))
 
 
-async def _count(deps: Deps, request: Request) -> Response:
+async def _count(deps: Dependencies, request: Request) -> Response:
     """How many tokens an input has, as the model's own server counts them: it is asked for one token of an answer.
 
     Raises:

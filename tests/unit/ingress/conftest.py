@@ -22,12 +22,12 @@ from events.names import Topics
 from events.payloads import DecisionInfo, PickspinData, ProgressData
 from events.requests import InferenceRequest, parse_request
 from functions.ingress.admission import Outstanding
-from functions.ingress.api_keys import Keys
+from functions.ingress.api_keys import ApiKeys
 from functions.ingress.app import build_app
-from functions.ingress.dependencies import Deps
+from functions.ingress.dependencies import Dependencies
 from functions.ingress.pending_requests import Waiters
 from functions.ingress.readiness import Health
-from functions.ingress.reply_consumer import ReplyTail
+from functions.ingress.reply_consumer import ReplyConsumer
 from functions.ingress.uvicorn_protocol import bounded_protocol
 from functions.recorder.event_to_change import change_of
 from functions.runtime.clock import SystemClock
@@ -261,11 +261,11 @@ def complete(worker: Worker, request: InferenceRequest) -> Sequence[Outgoing]:
 class Rig:
     """The ingress and everything around it."""
 
-    deps: Deps
+    deps: Dependencies
     log: MemoryLog
     worker: Worker
     registry: list[Registry]
-    tails: list[ReplyTail] = field(default_factory=list)
+    tails: list[ReplyConsumer] = field(default_factory=list)
 
     def use(self, **changes: Any) -> None:
         """Replaces parts of `deps`; before the application is built."""
@@ -285,7 +285,7 @@ class Rig:
 
     def start(self) -> None:
         """Starts the reply tail on the running loop."""
-        tail = ReplyTail(
+        tail = ReplyConsumer(
             lambda: self.log.tail(
                 topics=(TOPICS.replies,), client="t", from_start=False, partition=0
             ),
@@ -391,7 +391,7 @@ def rig() -> Iterator[Rig]:
     registry = [Registry()]
     blobs = MemoryBlobs()
     worker = Worker(log, store, clock, blobs)
-    deps = Deps(
+    deps = Dependencies(
         settings=Settings(ingress=IngressSettings(heartbeat_s=0.05)),
         topics=TOPICS,
         clock=clock,
@@ -403,7 +403,7 @@ def rig() -> Iterator[Rig]:
         store=store,
         blobs=blobs,
         executor=ThreadPoolExecutor(2),
-        keys=Keys({}),
+        keys=ApiKeys({}),
         health=Health(clock, tuple),
         metrics=metrics,
         instance="test-0",

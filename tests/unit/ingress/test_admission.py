@@ -2,15 +2,15 @@
 
 import pytest
 
-from functions.ingress.admission import Caps, End, Load, Outstanding, admit
-from functions.ingress.api_keys import Keys
+from functions.ingress.admission import Load, Outstanding, TenantLimits, TerminalPosition, admit
+from functions.ingress.api_keys import ApiKeys
 from functions.ingress.deadlines import Preference, preference, wait_s
 from functions.ingress.main import check_exposure
-from functions.ingress.murmur2 import murmur2, partition_of
+from functions.ingress.murmur2 import choose_partition, murmur2
 from functions.runtime.errors import ApiError, StartupFailed
 from functions.runtime.settings import IngressSettings, Settings
 
-CAPS = Caps(max_waiters=2, tenant_streams=1, tenant_queue=3)
+CAPS = TenantLimits(max_waiters=2, tenant_streams=1, tenant_queue=3)
 
 
 def test_below_every_limit_a_request_comes_in():
@@ -67,7 +67,7 @@ def test_a_request_whose_end_was_never_seen_makes_room_after_its_deadline():
 def test_what_the_recorder_has_not_read_keeps_its_room():
     outstanding = Outstanding(100, lambda key: 0)
     hold(outstanding, "a", 60)
-    outstanding.note_ends([End("a", 3, 7, 90)])
+    outstanding.note_ends([TerminalPosition("a", 3, 7, 90)])
     assert (outstanding.total_bytes, outstanding.unread_bytes) == (60, 90)
     with pytest.raises(ApiError, match="overloaded"):
         hold(outstanding, "b", 60)
@@ -80,7 +80,7 @@ def test_what_the_recorder_has_not_read_keeps_its_room():
 
 def test_a_recorder_that_is_far_behind_closes_the_door():
     outstanding = Outstanding(100, lambda key: int(key[-1:]))
-    outstanding.note_ends([End("foreign", 2, n, 40) for n in range(3)])
+    outstanding.note_ends([TerminalPosition("foreign", 2, n, 40) for n in range(3)])
     with pytest.raises(ApiError, match="recorded"):
         hold(outstanding, "a0", 1)
     outstanding.note_read({2: 1})
@@ -89,7 +89,7 @@ def test_a_recorder_that_is_far_behind_closes_the_door():
 
 def test_a_durable_broker_forgets_nothing_that_was_not_read():
     outstanding = Outstanding(None, lambda key: 0)
-    outstanding.note_ends([End("a", 0, n, 10**9) for n in range(9)])
+    outstanding.note_ends([TerminalPosition("a", 0, n, 10**9) for n in range(9)])
     assert outstanding.unread_bytes == 0
     assert hold(outstanding, "b", 1) is False
 
@@ -113,7 +113,7 @@ def test_the_partitioner_agrees_with_the_client_that_appends():
     for number in range(200):
         key = f"req_{number:032x}"[: 1 + number % 36].encode()
         assert murmur2(key) == default.murmur2(key) % 2**32
-        assert 0 <= partition_of(key, 7) < 7
+        assert 0 <= choose_partition(key, 7) < 7
 
 
 @pytest.mark.parametrize(
@@ -164,12 +164,12 @@ def test_without_keys_only_this_machine_is_served():
 @pytest.mark.parametrize("text", ["secret", "=secret", "me=", "a=b,secret"])
 def test_keys_that_are_none_stop_the_start_without_being_shown(text):
     with pytest.raises(StartupFailed) as failed:
-        Keys.parse(text)
+        ApiKeys.parse(text)
     assert "secret" not in str(failed.value)
 
 
 @pytest.mark.parametrize("text", ["one=secret,two=secret", "one=secret, b=x ,one=secret"])
 def test_one_key_for_two_entries_stops_the_start_without_being_shown(text):
     with pytest.raises(StartupFailed, match=r"entries 1 and [23]") as failed:
-        Keys.parse(text)
+        ApiKeys.parse(text)
     assert "secret" not in str(failed.value)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from events.timestamps import from_rfc3339
-from functions.ingress.api_keys import Keys
+from functions.ingress.api_keys import ApiKeys
 from functions.runtime.errors import AppendFailed
 
 pytestmark = pytest.mark.anyio
@@ -231,7 +231,7 @@ async def test_requests_are_listed_by_state(rig: Any, chat: Any, ended: Any) -> 
 
 
 async def test_a_foreign_id_is_404_and_a_foreign_list_is_empty(rig: Any, chat: Any) -> None:
-    rig.deps = replace(rig.deps, keys=Keys.parse("a=key-a,b=key-b"))
+    rig.deps = replace(rig.deps, keys=ApiKeys.parse("a=key-a,b=key-b"))
     async with rig.client() as client:
         mine, other = {"authorization": "Bearer key-a"}, {"authorization": "Bearer key-b"}
         url = (await client.post("/v1/chat/completions", json=chat, headers=ASYNC | mine)).headers[
@@ -263,7 +263,7 @@ async def test_background_work_that_could_not_be_written_is_refused_and_not_list
 async def test_unfinished_work_of_a_tenant_is_bounded_over_all_replicas(
     rig: Any, chat: Any
 ) -> None:
-    rig.deps = replace(rig.deps, keys=Keys.parse("narrow=k"))
+    rig.deps = replace(rig.deps, keys=ApiKeys.parse("narrow=k"))
     rig.worker.script = lambda worker, request: ()
     async with rig.client(authorization="Bearer k") as client:
         codes = [

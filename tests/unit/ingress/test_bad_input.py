@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from functions.ingress.api_keys import Keys
+from functions.ingress.api_keys import ApiKeys
 
 pytestmark = pytest.mark.anyio
 JSON = {"content-type": "application/json"}
@@ -170,7 +170,7 @@ async def test_too_many_headers_are_431(rig: Any, chat: Any, headers: dict[str, 
 async def test_without_a_good_key_everything_is_401(
     rig: Any, chat: Any, values: list[str], method: str, path: str
 ) -> None:
-    rig.deps = replace(rig.deps, keys=Keys.parse("me=secret"))
+    rig.deps = replace(rig.deps, keys=ApiKeys.parse("me=secret"))
     headers = [("content-type", "application/json"), *(("authorization", v) for v in values)]
     async with rig.client() as client:
         answer = await client.request(method, path, content=json.dumps(chat), headers=headers)

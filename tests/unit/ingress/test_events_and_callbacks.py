@@ -10,7 +10,7 @@ import pytest
 
 from events import names
 from events.timestamps import to_rfc3339
-from functions.ingress.api_keys import Keys
+from functions.ingress.api_keys import ApiKeys
 
 pytestmark = pytest.mark.anyio
 
@@ -212,7 +212,7 @@ async def test_a_url_that_may_not_be_called_is_refused_before_anything_is_writte
 
 
 async def test_another_tenants_callback_cannot_be_used_or_seen(rig: Any, chat: Any) -> None:
-    rig.deps = replace(rig.deps, keys=Keys.parse("a=key-a,b=key-b"))
+    rig.deps = replace(rig.deps, keys=ApiKeys.parse("a=key-a,b=key-b"))
     async with rig.client() as client:
         a, b = {"authorization": "Bearer key-a"}, {"authorization": "Bearer key-b"}
         target = (

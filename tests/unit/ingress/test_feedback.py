@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from functions.ingress.api import feedback
-from functions.ingress.api_keys import Keys
+from functions.ingress.api_keys import ApiKeys
 
 pytestmark = pytest.mark.anyio
 
@@ -104,7 +104,7 @@ async def test_an_unknown_model_cannot_be_rated(rig: Any, chat: Any) -> None:
 
 
 async def test_unknown_and_foreign_requests_are_404(rig: Any, chat: Any) -> None:
-    rig.deps = replace(rig.deps, keys=Keys.parse("a=key-a,b=key-b"))
+    rig.deps = replace(rig.deps, keys=ApiKeys.parse("a=key-a,b=key-b"))
     mine, other = {"authorization": "Bearer key-a"}, {"authorization": "Bearer key-b"}
     async with rig.client() as client:
         url = await answered(client, chat, **mine) + "/feedback"

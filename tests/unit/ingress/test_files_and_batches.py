@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from functions.ingress.api_keys import Keys
+from functions.ingress.api_keys import ApiKeys
 
 pytestmark = pytest.mark.anyio
 LINE = b'{"custom_id":"a","method":"POST","url":"/v1/chat/completions","body":{}}\n'
@@ -137,7 +137,7 @@ async def test_a_batch_with_the_same_key_is_one_batch(rig: Any) -> None:
 
 
 async def test_files_and_batches_of_others_are_404(rig: Any) -> None:
-    rig.deps = replace(rig.deps, keys=Keys.parse("a=key-a,b=key-b"))
+    rig.deps = replace(rig.deps, keys=ApiKeys.parse("a=key-a,b=key-b"))
     async with rig.client() as client:
         file = (await upload(client, authorization="Bearer key-a")).json()
         other = {"authorization": "Bearer key-b"}

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from functions.ingress.api_keys import Keys
+from functions.ingress.api_keys import ApiKeys
 from functions.runtime.errors import BlobMissing
 from functions.storage.blob_directory import PIECE_BYTES, DirBlobs
 
@@ -111,7 +111,7 @@ async def test_a_reader_that_does_not_read_holds_little_of_a_file(
 async def test_slow_uploads_of_one_tenant_leave_room_for_another(
     rig: Any, live: Any, eventually: Any
 ) -> None:
-    rig.use(keys=Keys.parse("greedy=k1,quiet=k2"))
+    rig.use(keys=ApiKeys.parse("greedy=k1,quiet=k2"))
     rig.configure(max_uploads=4)
     async with live(rig) as client:
         host, port = client.base_url.host, client.base_url.port

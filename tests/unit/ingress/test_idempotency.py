@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import insert
 
 from events import ids
-from functions.ingress.api_keys import Keys
+from functions.ingress.api_keys import ApiKeys
 from functions.ports.store import KeyUse
 from functions.runtime.errors import AppendFailed
 from functions.sql.tables import idempotency_keys
@@ -54,7 +54,7 @@ async def test_another_body_under_the_same_key_is_refused_for_good(rig: Any, cha
 
 
 async def test_a_key_belongs_to_its_tenant(rig: Any, chat: Any) -> None:
-    rig.deps = replace(rig.deps, keys=Keys.parse("a=key-a,b=key-b"))
+    rig.deps = replace(rig.deps, keys=ApiKeys.parse("a=key-a,b=key-b"))
     async with rig.client() as client:
         for key in ("key-a", "key-b"):
             answer = await client.post(

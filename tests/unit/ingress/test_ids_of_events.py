@@ -7,7 +7,7 @@ from urllib.parse import quote
 import pytest
 
 from events import names
-from functions.ingress.api_keys import Keys
+from functions.ingress.api_keys import ApiKeys
 
 pytestmark = pytest.mark.anyio
 A, B = {"authorization": "Bearer key-a"}, {"authorization": "Bearer key-b"}
@@ -59,7 +59,7 @@ async def test_one_id_of_two_sources_is_two_requests(rig: Any, chat: Any, ended:
 async def test_the_ids_of_one_tenant_say_nothing_to_another(
     rig: Any, chat: Any, ended: Any
 ) -> None:
-    rig.use(keys=Keys.parse("a=key-a,b=key-b"))
+    rig.use(keys=ApiKeys.parse("a=key-a,b=key-b"))
     rig.worker.script = echo
     async with rig.client() as client:
         for who, text in ((A, "of a"), (B, "of b")):
@@ -102,7 +102,7 @@ async def test_an_event_whose_request_was_deleted_says_so_when_it_is_sent_again(
 async def test_nobody_takes_another_request_by_calling_itself_one_of_us(
     rig: Any, chat: Any, ended: Any, source: str
 ) -> None:
-    rig.use(keys=Keys.parse("a=key-a,b=key-b"))
+    rig.use(keys=ApiKeys.parse("a=key-a,b=key-b"))
     rig.worker.script = echo
     background = {"prefer": "respond-async"}
     async with rig.client() as client:

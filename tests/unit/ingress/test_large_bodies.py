@@ -125,13 +125,13 @@ async def test_without_a_free_place_a_large_body_is_refused_and_a_small_one_goes
 ) -> None:
     rig.configure(big_bodies_bytes=1, body_read_s=0.2)
     other = rig.deps.body_of("other")
-    await other.take_room(9)
+    await other.reserve(9)
     async with rig.client() as client:
         answer = await client.post(CHAT, json=with_photo(1_200_000))
         assert answer.status_code == 503
         assert answer.json()["error"]["code"] == "overloaded"
         assert (await client.post(CHAT, json=chat)).status_code == 200
-        other.let_go()
+        other.release()
         assert (await client.post(CHAT, json=with_photo(1_200_000))).status_code == 200
 
 
@@ -147,7 +147,7 @@ async def test_a_large_body_in_chunks_takes_a_place_as_soon_as_it_is_large(rig: 
         json_type = {"content-type": "application/json"}
         assert (await client.post(CHAT, content=chunks(), headers=json_type)).status_code == 200
         other = rig.deps.body_of("other")
-        await other.take_room(9)
+        await other.reserve(9)
         assert (await client.post(CHAT, content=chunks(), headers=json_type)).status_code == 503
 
 
@@ -161,13 +161,13 @@ async def test_room_is_shared_and_waited_for() -> None:
         )
 
     greedy = [held("greedy") for _ in range(3)]
-    await greedy[0].take_room(20)
-    await greedy[1].take_room(30)
-    third = asyncio.ensure_future(greedy[2].take_room(20))
-    await asyncio.wait_for(held("quiet").take_room(20), 5.0)
+    await greedy[0].reserve(20)
+    await greedy[1].reserve(30)
+    third = asyncio.ensure_future(greedy[2].reserve(20))
+    await asyncio.wait_for(held("quiet").reserve(20), 5.0)
     assert not third.done()
-    greedy[0].let_go()
-    greedy[0].let_go()
-    greedy[1].let_go()
+    greedy[0].release()
+    greedy[0].release()
+    greedy[1].release()
     await asyncio.wait_for(third, 5.0)
     assert room.taken == 40

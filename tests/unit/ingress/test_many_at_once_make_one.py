@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from functions.ingress.api_keys import Keys
+from functions.ingress.api_keys import ApiKeys
 
 pytestmark = pytest.mark.anyio
 AT_ONCE = 20
@@ -99,7 +99,7 @@ async def test_one_key_asks_a_model_once(
 
 async def test_a_tenant_gets_no_more_into_its_queue_than_it_may(busy: Any, chat: Any) -> None:
     """The tenant `narrow` may have two unfinished requests."""
-    busy.use(keys=Keys.parse("narrow=k"))
+    busy.use(keys=ApiKeys.parse("narrow=k"))
     busy.worker.script = lambda worker, request: ()
     headers = {"authorization": "Bearer k", "prefer": "respond-async"}
     async with busy.client(**headers) as client:
@@ -112,7 +112,7 @@ async def test_a_tenant_gets_no_more_into_its_queue_than_it_may(busy: Any, chat:
 
 
 async def test_a_tenant_has_no_more_open_batches_than_it_may_queue(busy: Any) -> None:
-    busy.deps = replace(busy.deps, keys=Keys.parse("narrow=k"))
+    busy.deps = replace(busy.deps, keys=ApiKeys.parse("narrow=k"))
     async with busy.client(authorization="Bearer k") as client:
         file = await client.post(
             "/v1/files", files={"file": ("in.jsonl", b"{}")}, data={"purpose": "batch"}

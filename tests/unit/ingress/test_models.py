@@ -9,7 +9,7 @@ from msgspec.structs import replace as replace_entry
 
 from events.names import BreakerState, ReplicaState
 from events.payloads import ServerInfo
-from functions.ingress.api_keys import Keys
+from functions.ingress.api_keys import ApiKeys
 from router_model.catalogue.model import Backend, Cascade, Service
 from router_model.service_registry import Registry, ReplicaStatus
 
@@ -146,7 +146,7 @@ async def test_what_the_server_itself_calls_the_model_is_shown(rig: Any) -> None
 
 
 async def test_a_tenant_sees_only_its_models(rig: Any) -> None:
-    rig.deps = replace(rig.deps, keys=Keys.parse("narrow=secret"))
+    rig.deps = replace(rig.deps, keys=ApiKeys.parse("narrow=secret"))
     async with rig.client(authorization="Bearer secret") as client:
         body = (await client.get("/v1/models")).json()
         own, *virtual = body["data"]

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from functions.ingress.api_keys import Keys
+from functions.ingress.api_keys import ApiKeys
 from functions.ingress.browser_origins import Origins
 from functions.runtime.errors import ApiError
 from functions.runtime.settings import IngressSettings
@@ -99,7 +99,7 @@ async def test_the_doors_ask_before_anything_else(rig: Any, chat: Any) -> None:
 
 
 async def test_with_keys_any_name_is_served(rig: Any, chat: Any) -> None:
-    rig.use(keys=Keys.parse("a=secret"))
+    rig.use(keys=ApiKeys.parse("a=secret"))
     headers = {"host": "models.example", "origin": "https://chat.example"}
     async with rig.client(authorization="Bearer secret") as client:
         assert (await client.post(CHAT, json=chat, headers=headers)).status_code == 200

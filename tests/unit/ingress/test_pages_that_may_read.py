@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from functions.ingress.api_keys import Keys
+from functions.ingress.api_keys import ApiKeys
 from functions.ingress.cors import EXPOSED, check_origins
 from functions.ingress.http_responses import id_headers, info_headers, read_info
 from functions.runtime.errors import StartupFailed
@@ -22,7 +22,7 @@ LEAVE = "access-control-allow-origin"
 
 
 async def test_without_the_setting_no_page_may_read(rig: Any, chat: Any) -> None:
-    rig.use(keys=Keys.parse("a=key"))
+    rig.use(keys=ApiKeys.parse("a=key"))
     async with rig.client(authorization="Bearer key") as client:
         answer = await client.post(CHAT, json=chat, headers=PAGE)
         assert answer.status_code == 200
@@ -52,7 +52,7 @@ async def test_a_listed_page_may_ask_call_and_read(rig: Any, chat: Any) -> None:
 
 
 async def test_a_refused_key_can_be_read_by_a_listed_page(rig: Any, chat: Any) -> None:
-    rig.use(keys=Keys.parse("a=key"))
+    rig.use(keys=ApiKeys.parse("a=key"))
     rig.configure(allowed_origins="*")
     async with rig.client() as client:
         asked = await client.options(CHAT, headers=PAGE | PREFLIGHT)

@@ -9,9 +9,9 @@ import pytest
 
 from functions.ingress import background_tasks
 from functions.ingress.api.openapi import build
-from functions.ingress.api_keys import Keys
+from functions.ingress.api_keys import ApiKeys
 from functions.ingress.background_tasks import probe
-from functions.ingress.readiness import Check, Health
+from functions.ingress.readiness import Health, ReadinessCheck
 from functions.runtime.clock import FakeClock
 from functions.runtime.errors import AppendFailed
 
@@ -21,7 +21,10 @@ pytestmark = pytest.mark.anyio
 async def test_ready_means_every_check_is_met(rig: Any) -> None:
     clock = FakeClock()
     caught_up = [False]
-    rig.use(health=Health(clock, lambda: (Check("replies_followed", caught_up[0]),)), clock=clock)
+    rig.use(
+        health=Health(clock, lambda: (ReadinessCheck("replies_followed", caught_up[0]),)),
+        clock=clock,
+    )
     async with rig.client() as client:
         for path in ("/healthz", "/health"):
             assert (await client.get(path)).status_code == 200
@@ -158,7 +161,7 @@ async def test_metrics_ask_for_a_key_where_others_could_read_them(
 ) -> None:
     ingress = msgspec.structs.replace(rig.deps.settings.ingress, host=host, metrics=setting)
     settings = msgspec.structs.replace(rig.deps.settings, ingress=ingress)
-    rig.use(settings=settings, keys=Keys.parse(keys))
+    rig.use(settings=settings, keys=ApiKeys.parse(keys))
     async with rig.client() as client:
         assert (await client.get("/metrics")).status_code == status
         headers = {"authorization": "Bearer secret"}

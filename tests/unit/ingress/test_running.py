@@ -10,7 +10,7 @@ import pytest
 from events import builders, ids
 from events.event import Record
 from functions.ingress.admission import Outstanding
-from functions.ingress.background_tasks import EndsTail, Running
+from functions.ingress.background_tasks import BackgroundTasks, EndsTail
 from functions.recorder.log_consumer import next_offsets, recorded_topics
 from functions.runtime.errors import AppendFailed
 from tests.unit.ingress.conftest import TOPICS
@@ -28,8 +28,8 @@ def read_everything(log: Any, name: str, *topics: str) -> None:
             group.commit(next_offsets(records))
 
 
-def draining(rig: Any) -> Running:
-    running = Running(rig.deps, rig.log, None, None, None, None)  # type: ignore[arg-type]
+def draining(rig: Any) -> BackgroundTasks:
+    running = BackgroundTasks(rig.deps, rig.log, None, None, None, None)  # type: ignore[arg-type]
     running._loop = asyncio.get_running_loop()
     return running
 

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from events import names as types
 from events.names import State
-from functions.ingress.api_keys import Keys
+from functions.ingress.api_keys import ApiKeys
 from functions.ingress.body_turns import TurnLimits, Turns
 from functions.ingress.middleware import Guard
 from functions.ingress.row_watch import RowWatch
@@ -62,7 +62,7 @@ async def test_what_is_given_back_is_free_again() -> None:
 
 @pytest.fixture
 def two(rig: Any) -> Any:
-    rig.use(keys=Keys.parse("greedy=k1,quiet=k2"))
+    rig.use(keys=ApiKeys.parse("greedy=k1,quiet=k2"))
     rig.worker.script = lambda worker, request: ()
     return rig
 
@@ -134,12 +134,12 @@ async def test_calls_without_a_key_have_one_share_together(
 ) -> None:
     monkeypatch.setattr("functions.ingress.middleware.SPARE_CALLS", 4)
     two.configure(max_waiters=8)
-    let_go = asyncio.Event()
+    release = asyncio.Event()
 
     async def doors(scope: Any, receive: Any, send: Any) -> None:
         """Doors that are slow to refuse."""
         if scope["path"] == "/slow":
-            await let_go.wait()
+            await release.wait()
         await Response()(scope, receive, send)
 
     transport = httpx.ASGITransport(Guard(doors, two.deps))
@@ -150,7 +150,7 @@ async def test_calls_without_a_key_have_one_share_together(
         assert {one.result().status_code for one in theirs if one.done()} == {429}
         for _ in range(3):
             assert (await client.get("/", headers=QUIET)).status_code == 200
-        let_go.set()
+        release.set()
         answers = await asyncio.gather(*theirs)
     assert sum(answer.status_code == 200 for answer in answers) == 6
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from functions.ingress.api.front_page import as_html, as_text
-from functions.ingress.api_keys import Keys
+from functions.ingress.api_keys import ApiKeys
 
 pytestmark = pytest.mark.anyio
 BROWSER = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
@@ -37,7 +37,7 @@ async def test_a_terminal_gets_the_same_as_text(rig: Any) -> None:
 async def test_models_are_for_those_who_have_a_key(rig: Any) -> None:
     async with rig.client() as client:
         names = [one["id"] for one in (await client.get("/v1/models")).json()["data"]]
-    rig.use(keys=Keys.parse("me=secret"))
+    rig.use(keys=ApiKeys.parse("me=secret"))
     async with rig.client() as client:
         found = await client.get("/", headers=BROWSER)
 

@@ -19,7 +19,7 @@ from events.requests import Origin
 from events.salvage import salvaged
 from functions.ingress import reply_consumer
 from functions.ingress.pending_requests import Waiters
-from functions.ingress.reply_consumer import ReplyTail
+from functions.ingress.reply_consumer import ReplyConsumer
 from functions.runtime import registry_consumer
 from functions.runtime.clock import FakeClock
 from functions.runtime.registry_consumer import RegistryFold
@@ -68,9 +68,9 @@ records = st.builds(
 )
 
 
-def replies() -> ReplyTail:
+def replies() -> ReplyConsumer:
     waiters = Waiters(lambda _reason: None)
-    return ReplyTail(MemoryLog, waiters, epoch="e", dropped=lambda _reason: None)  # type: ignore[arg-type]
+    return ReplyConsumer(MemoryLog, waiters, epoch="e", dropped=lambda _reason: None)  # type: ignore[arg-type]
 
 
 @given(record=records)
@@ -148,7 +148,7 @@ def test_a_reply_that_nobody_thought_of_is_passed(monkeypatch: pytest.MonkeyPatc
         log = MemoryLog(partitions=1)
         waiters = Waiters(dropped.append)
         waiter = waiters.open("r1", "acme", is_stream=False)
-        tail = ReplyTail(
+        tail = ReplyConsumer(
             lambda: log.tail(topics=(TOPICS.replies,), client="c", from_start=True),
             waiters,
             epoch="e",

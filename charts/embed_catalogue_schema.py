@@ -1,6 +1,6 @@
-"""Embeds what the charts share: catalogue and settings in the umbrella's values schema, its helpers in the sub-charts.
+"""Embeds catalogue and settings in the values schema of the chart.
 
-Run by `make schemas`; tests/chart fails when a copy is not in step. `--check` only compares.
+Run by `make schemas`; tests/chart fails when it is not in step. `--check` only compares.
 """
 
 import json
@@ -18,8 +18,6 @@ ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "router_model" / "schemas" / "catalogue.schema.json"
 OWN = ROOT / "charts" / "pickspin" / "values.own.schema.json"
 UMBRELLA = ROOT / "charts" / "pickspin" / "values.schema.json"
-HELPERS = ROOT / "charts" / "pickspin" / "templates" / "_catalogue.tpl"
-COPIES = tuple(ROOT / chart / "templates" / "_catalogue.tpl" for chart in ("knative", "keda"))
 TEMPLATES = tuple(ROOT / chart / "templates" for chart in ("charts/pickspin", "knative", "keda"))
 NOT_ON_A_CLUSTER: Final = frozenset(
     f"PICKSPIN_{name}"
@@ -80,24 +78,16 @@ def values_schema() -> str:
     return json.dumps(own, indent=2, ensure_ascii=False) + "\n"
 
 
-def wanted() -> dict[Path, str]:
-    """Every generated file with its content."""
-    helpers = HELPERS.read_text(encoding="utf-8")
-    return {UMBRELLA: values_schema(), **dict.fromkeys(COPIES, helpers)}
-
-
 def main(arguments: list[str]) -> int:
-    """Writes what differs; with `--check` only names it and returns 1."""
-    stale = {
-        path: text
-        for path, text in wanted().items()
-        if not path.exists() or path.read_text(encoding="utf-8") != text
-    }
-    for path, text in stale.items():
-        if "--check" not in arguments:
-            path.write_text(text, encoding="utf-8")
-        print(path.relative_to(ROOT))
-    return 1 if stale and "--check" in arguments else 0
+    """Writes the schema where it differs; with `--check` only says so and returns 1."""
+    text = values_schema()
+    if UMBRELLA.exists() and UMBRELLA.read_text(encoding="utf-8") == text:
+        return 0
+    print(UMBRELLA.relative_to(ROOT))
+    if "--check" in arguments:
+        return 1
+    UMBRELLA.write_text(text, encoding="utf-8")
+    return 0
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-{{/* Shared by the three charts: knative/ and keda/ hold copies of this file, written by `make schemas`. */}}
+{{/* Helpers of the three charts: named templates are global to a release, so knative/ and keda/ include them too. */}}
 
 {{/* A model id as a slug: lower case, everything but a-z and 0-9 becomes one hyphen. */}}
 {{- define "pickspin.slugOf" -}}

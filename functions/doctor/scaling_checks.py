@@ -180,7 +180,7 @@ def source_gives_up(snapshot: Snapshot) -> Iterator[Finding]:
 def scale_in_meets_sleep(snapshot: Snapshot) -> Iterator[Finding]:
     """An HPA whose write meets KEDA's zero gets a conflict, reads again, and writes its own number on top of the zero.
 
-    Seen in the API server's audit log (docs/benchmarks/2026-11-30-cluster.md). With a window above the idle time it has
+    Seen in the API server's audit log (docs/benchmarks/cluster.md). With a window above the idle time it has
     nothing to write by then.
     """
     for scaled in snapshot.scaled_objects:

@@ -1,6 +1,7 @@
 """The Service Registry: what is known now of every service, folded from the status topic. A pure reducer.
 
-Router, ingress, scaler and console each hold one and feed it status records in order (`apply`).
+Router, ingress, worker, scaler, controller and `pickspin up` each hold one and feed it status records in order
+(`apply`).
 """
 
 from collections.abc import Mapping

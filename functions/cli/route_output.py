@@ -82,8 +82,10 @@ def short_lines(found: Explained) -> Iterator[str]:
         f"{chosen.cost_usd:.6f} USD expected; every model {_assumed(found.readiness)}"
     )
     if decision.cascade is not None:
-        plan = ", then ".join(place.service for place in decision.cascade.plan)
         is_cascade = decision.cascade.on == "unsure"
+        # The first place of a plan is the chosen service: nobody takes over from itself.
+        places = decision.cascade.plan if is_cascade else decision.cascade.plan[1:]
+        plan = ", then ".join(place.service for place in places)
         yield f"cascade {decision.cascade.name}: {plan}" if is_cascade else f"if it fails: {plan}"
 
 

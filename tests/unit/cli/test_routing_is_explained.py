@@ -57,7 +57,7 @@ def test_the_short_answer_says_service_class_stage_score_and_why(capsys: Any) ->
     assert "profile good" in second
     assert "0.80 chance of a good answer (default of its tier), 33.0" in third
     assert third.endswith("every model asleep")
-    assert fourth == "if it fails: large, then small"
+    assert fourth == "if it fails: small"
 
 
 def test_explain_shows_every_term_of_every_candidate(capsys: Any) -> None:

@@ -33,7 +33,8 @@ from events.event import Event
 from events.names import Topics
 from events.timestamps import to_rfc3339
 from functions.router.handler import RouterPolicy, handled
-from router_model.catalogue.loader import load_catalogue, with_demo_fleet
+from router_model.catalogue.loader import load_catalogue
+from router_model.catalogue.merge import with_demo_fleet
 from router_model.classifier.keyword_rules import Classifier
 from router_model.classifier.weights import WeightsUnusable
 from router_model.replay.outcome_dataset import BadOutcomes, part_of

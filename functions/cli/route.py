@@ -91,7 +91,8 @@ def route(  # noqa: PLR0913 - each parameter is a word of the command line
 
 
 def _with_fleet(catalogue: "Catalogue") -> "Catalogue":
-    from router_model.catalogue.loader import CatalogueRejected, with_demo_fleet  # noqa: PLC0415
+    from router_model.catalogue.loader import CatalogueRejected  # noqa: PLC0415
+    from router_model.catalogue.merge import with_demo_fleet  # noqa: PLC0415
 
     try:
         return with_demo_fleet(catalogue)

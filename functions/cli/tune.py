@@ -180,7 +180,7 @@ def _row(name: str, one: "Trial") -> tuple[str, ...]:
 
 def _write(path: Path, name: str, profile: "Profile") -> None:
     from router_model.catalogue.edit import NotEditable, with_profile  # noqa: PLC0415
-    from router_model.catalogue.finish import CatalogueRejected  # noqa: PLC0415
+    from router_model.catalogue.loader import CatalogueRejected  # noqa: PLC0415
 
     try:
         text = path.read_bytes().decode("utf-8")

@@ -18,12 +18,8 @@ from functions.local.settings_checks import check_model_file, check_model_url
 from functions.runtime.errors import StartupFailed
 from functions.runtime.settings import IngressSettings, Settings
 from functions.storage.private_files import close_to_others, make_private_file
-from router_model.catalogue.loader import (
-    CatalogueRejected,
-    dump_catalogue,
-    with_demo_fleet,
-    with_model,
-)
+from router_model.catalogue.loader import CatalogueRejected, dump_catalogue
+from router_model.catalogue.merge import with_demo_fleet, with_model
 from router_model.catalogue.model import Catalogue
 
 BrokerChoice = Literal["embedded", "kafka", "external"]

@@ -87,7 +87,8 @@ def own_catalogue(settings: Settings) -> Catalogue:
     Raises:
         StartupFailed: one of them cannot be read.
     """
-    from router_model.catalogue.loader import CatalogueRejected, with_pinned  # noqa: PLC0415
+    from router_model.catalogue.loader import CatalogueRejected  # noqa: PLC0415
+    from router_model.catalogue.merge import with_pinned  # noqa: PLC0415
 
     catalogue, worker = factories.load_catalogue(settings), settings.worker
     if not worker.pinned:

@@ -3,8 +3,7 @@
 import msgspec
 import yaml
 
-from router_model.catalogue.finish import CatalogueRejected
-from router_model.catalogue.loader import load_catalogue
+from router_model.catalogue.loader import CatalogueRejected, load_catalogue
 from router_model.catalogue.model import PROFILES, Profile
 
 

@@ -4,31 +4,33 @@ The same loader serves the local stack's file, the ConfigMap of a cluster and th
 together, each with its key path.
 """
 
+import hashlib
 import re
 from typing import Any, Final
 
 import msgspec
 import yaml
 
-from router_model.catalogue.finish import CatalogueRejected, finish, with_slugs, with_version
-from router_model.catalogue.merge import with_demo_fleet, with_model, with_pinned
-from router_model.catalogue.model import Catalogue
+from router_model.catalogue.model import Catalogue, Service
 from router_model.catalogue.strict_yaml import Problem, Reading, read_yaml
 from router_model.catalogue.struct_validation import INVALID, check_tree
 from router_model.catalogue.validation import check, slug_of
 
-__all__ = [
-    "CatalogueRejected",
-    "dump_catalogue",
-    "finish",
-    "load_catalogue",
-    "slug_of",
-    "with_demo_fleet",
-    "with_model",
-    "with_pinned",
-]
-
+VERSION_CHARS: Final = 12
 _ENTRY: Final = re.compile(r"(models|services)\[(\d+)\](.*)")
+
+
+class CatalogueRejected(Exception):
+    """The catalogue has problems; `problems` lists every one found."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        self.problems = tuple(dict.fromkeys(problems))
+        super().__init__("\n".join(f"- {problem}" for problem in self.problems))
+
+    def __str__(self) -> str:
+        count = len(self.problems)
+        listed = "\n".join(f"  - {problem}" for problem in self.problems)
+        return f"{count} problem{'' if count == 1 else 's'}\n{listed}"
 
 
 def load_catalogue(text: str) -> Catalogue:
@@ -50,13 +52,33 @@ def load_catalogue(text: str) -> Catalogue:
     found: Any = check_tree(reading, Catalogue, problems)
     if found is INVALID:
         raise CatalogueRejected(problems)
-    catalogue = with_slugs(found)
+    catalogue = _with_slugs(found)
     problems += [
         _located(problem, reading) for problem in check(catalogue, has_all_entries=not problems)
     ]
     if problems:
         raise CatalogueRejected(problems)
-    return with_version(catalogue)
+    return _with_version(catalogue)
+
+
+def finish(catalogue: Catalogue) -> Catalogue:
+    """A catalogue put together in code, checked like a file's, with slugs and version.
+
+    Raises:
+        CatalogueRejected: naming every problem.
+    """
+    filled = _with_slugs(catalogue)
+    problems = check(filled)
+    if problems:
+        raise CatalogueRejected(problems)
+    return _with_version(filled)
+
+
+def dump_catalogue(catalogue: Catalogue) -> str:
+    """YAML that `load_catalogue` reads back to an equal catalogue, version included."""
+    tree = msgspec.to_builtins(catalogue)
+    del tree["version"]
+    return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
 
 
 def _located(problem: Problem, reading: Reading) -> Problem:
@@ -69,8 +91,20 @@ def _located(problem: Problem, reading: Reading) -> Problem:
     return Problem(path, problem.message, reading.lines.get(path))
 
 
-def dump_catalogue(catalogue: Catalogue) -> str:
-    """YAML that `load_catalogue` reads back to an equal catalogue, version included."""
-    tree = msgspec.to_builtins(catalogue)
-    del tree["version"]
-    return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
+def _with_slugs(catalogue: Catalogue) -> Catalogue:
+    """Fills in empty slugs: `<model>` for a model's first service, `<model>--<backend kind>` for its others."""
+    services: list[Service] = []
+    for service in catalogue.services:
+        slug = service.slug
+        if not slug:
+            is_first = all(service.model != earlier.model for earlier in services)
+            name = slug_of(service.model)
+            slug = name if is_first else f"{name}--{service.backend.kind}"
+        services.append(msgspec.structs.replace(service, slug=slug))
+    return msgspec.structs.replace(catalogue, services=tuple(services))
+
+
+def _with_version(catalogue: Catalogue) -> Catalogue:
+    bare = msgspec.structs.replace(catalogue, version="")
+    digest = hashlib.sha256(msgspec.json.encode(bare, order="deterministic")).hexdigest()
+    return msgspec.structs.replace(catalogue, version=digest[:VERSION_CHARS])

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from router_model.catalogue.finish import CatalogueRejected, finish
+from router_model.catalogue.loader import CatalogueRejected, finish
 from router_model.catalogue.model import Backend, Cascade, Catalogue, Model, Service, Weights
 from router_model.catalogue.strict_yaml import Problem
 

@@ -9,8 +9,8 @@ import yaml
 
 from functions.backends.server_arguments import Place, arguments_of
 from functions.runtime.settings import load_settings
-from router_model.catalogue.loader import load_catalogue, with_pinned
-from router_model.catalogue.merge import ONLY_SCALES
+from router_model.catalogue.loader import load_catalogue
+from router_model.catalogue.merge import ONLY_SCALES, with_pinned
 from router_model.catalogue.model import Model, Service, Weights
 from tests.chart.manifests import (
     catalogue,

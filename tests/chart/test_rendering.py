@@ -16,8 +16,9 @@ from events.names import Topics
 from functions.doctor.scaling_checks import OUTAGE_S, retry_budget_s
 from functions.processes import PROCESSES
 from functions.runtime.settings import load_settings
-from router_model.catalogue.loader import load_catalogue, slug_of
+from router_model.catalogue.loader import load_catalogue
 from router_model.catalogue.model import Service
+from router_model.catalogue.validation import slug_of
 from tests.chart.manifests import (
     catalogue,
     environment,

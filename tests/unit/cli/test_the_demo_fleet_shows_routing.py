@@ -11,7 +11,8 @@ import pytest
 
 from events.names import Operation
 from functions.cli import main
-from router_model.catalogue.loader import load_catalogue, with_demo_fleet
+from router_model.catalogue.loader import load_catalogue
+from router_model.catalogue.merge import with_demo_fleet
 from router_model.catalogue.model import Catalogue
 from router_model.classifier.features import prompt_features
 from router_model.classifier.hybrid import LearnedClassifier

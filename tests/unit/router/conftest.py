@@ -16,7 +16,8 @@ from functions.router.router import Router, RouterParts
 from functions.runtime.clock import FakeClock
 from functions.runtime.telemetry import Metrics
 from functions.testing.memory_broker import MemoryBlobs, MemoryLog
-from router_model.catalogue.loader import load_catalogue, with_demo_fleet
+from router_model.catalogue.loader import load_catalogue
+from router_model.catalogue.merge import with_demo_fleet
 from router_model.catalogue.model import Catalogue
 from router_model.classifier.keyword_rules import KeywordClassifier
 from router_model.service_registry import Registry

@@ -9,7 +9,8 @@ from events import names
 from events.event import Event
 from events.requests import parse_routed
 from functions.router.handler import RouterPolicy, handle
-from router_model.catalogue.loader import dump_catalogue, load_catalogue, with_demo_fleet
+from router_model.catalogue.loader import dump_catalogue, load_catalogue
+from router_model.catalogue.merge import with_demo_fleet
 from router_model.catalogue.model import Catalogue
 from router_model.service_registry import Registry
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from router_model.catalogue.loader import CatalogueRejected, dump_catalogue, load_catalogue, slug_of
+from router_model.catalogue.loader import CatalogueRejected, dump_catalogue, load_catalogue
 from router_model.catalogue.model import Catalogue
+from router_model.catalogue.validation import slug_of
 
 ROOT = Path(__file__).parents[3]
 GOOD = """

@@ -4,14 +4,8 @@ import json
 
 import pytest
 
-from router_model.catalogue.loader import (
-    CatalogueRejected,
-    dump_catalogue,
-    load_catalogue,
-    with_demo_fleet,
-    with_model,
-    with_pinned,
-)
+from router_model.catalogue.loader import CatalogueRejected, dump_catalogue, load_catalogue
+from router_model.catalogue.merge import with_demo_fleet, with_model, with_pinned
 from router_model.catalogue.model import Catalogue, Service
 
 

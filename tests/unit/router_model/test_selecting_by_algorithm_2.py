@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events.names import Operation, ReplicaState
-from router_model.catalogue.loader import finish, load_catalogue, with_demo_fleet
+from router_model.catalogue.loader import finish, load_catalogue
+from router_model.catalogue.merge import with_demo_fleet
 from router_model.catalogue.model import PROFILES, Catalogue, Model, Service, Task, Tenant
 from router_model.classifier.features import PromptFeatures
 from router_model.classifier.keyword_rules import Classification, KeywordClassifier, RouteClass

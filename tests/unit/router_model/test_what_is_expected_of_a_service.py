@@ -8,8 +8,7 @@ import pytest
 
 from events.names import Operation, ReplicaState
 from functions.worker.usage import cost_of
-from router_model.catalogue.finish import CatalogueRejected
-from router_model.catalogue.loader import load_catalogue
+from router_model.catalogue.loader import CatalogueRejected, load_catalogue
 from router_model.catalogue.model import Catalogue, Model, Service
 from router_model.classifier.features import PromptFeatures
 from router_model.classifier.keyword_rules import Classification

@@ -3,8 +3,7 @@
 import pytest
 
 from router_model.catalogue.edit import NotEditable, profile_line, with_profile
-from router_model.catalogue.finish import CatalogueRejected
-from router_model.catalogue.loader import load_catalogue
+from router_model.catalogue.loader import CatalogueRejected, load_catalogue
 from router_model.catalogue.model import PROFILES, Profile
 
 FOUND = Profile(alpha=0.55, latency=0.15, cost=1 / 3)

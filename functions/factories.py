@@ -58,9 +58,9 @@ def worker_client(slug: str, replica: str) -> str:
 
 def open_blobs(settings: Settings) -> BlobStore:
     """The blob store in the data directory."""
-    from functions.storage.blob_directory import DirBlobs  # noqa: PLC0415
+    from functions.storage.blob_directory import BlobDirectory  # noqa: PLC0415
 
-    return DirBlobs(data_dir(settings) / "blobs")
+    return BlobDirectory(data_dir(settings) / "blobs")
 
 
 def store_url(settings: Settings) -> str:

@@ -39,11 +39,11 @@ class ReplayedConnection(FakeConnection):
         super().__init__(model)
         self._speed = speed
 
-    async def _call(self, path: str, asked: answers.Asked, request_id: str) -> None:
+    async def _call(self, path: str, asked: answers.SimulatedRequest, request_id: str) -> None:
         await super()._call(path, as_recorded(asked, self._speed), request_id)
 
 
-def as_recorded(asked: answers.Asked, speed: Speed) -> answers.Asked:
+def as_recorded(asked: answers.SimulatedRequest, speed: Speed) -> answers.SimulatedRequest:
     """The call with the length and the time to the first token that its prompt has at this model."""
     read_s = len(asked.prompt) / CHARS_PER_TOKEN / speed.prefill_tokens_per_s
     return replace(

@@ -78,7 +78,7 @@ def arguments_of(
     if build is None:
         return ()
     place = place or Place()
-    flags = build(_Server(service, model, version_of(version), place))
+    flags = build(_ServerFlags(service, model, version_of(version), place))
     hyphen = "_" if kind == "trtllm" else "-"
     for name, value in service.backend.args.items():
         if name != "model":
@@ -123,7 +123,7 @@ def _parallel(service: Service) -> int | None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Server:
+class _ServerFlags:
     """What a command line is made from."""
 
     service: Service
@@ -132,7 +132,7 @@ class _Server:
     place: Place
 
 
-def _vllm(of: _Server) -> _Flags:
+def _vllm(of: _ServerFlags) -> _Flags:
     drain = shutdown_timeout_s(of.place.grace_s) if of.version >= SHUTDOWN_TIMEOUT_SINCE else None
     return {
         "--model": of.place.path,
@@ -150,7 +150,7 @@ def _vllm(of: _Server) -> _Flags:
     }
 
 
-def _tgi(of: _Server) -> _Flags:
+def _tgi(of: _ServerFlags) -> _Flags:
     return {
         "--model-id": of.place.path,
         "--hostname": of.place.host,
@@ -161,7 +161,7 @@ def _tgi(of: _Server) -> _Flags:
     }
 
 
-def _trtllm(of: _Server) -> _Flags:
+def _trtllm(of: _ServerFlags) -> _Flags:
     return {
         "--host": of.place.host,
         "--port": of.place.port,
@@ -171,7 +171,7 @@ def _trtllm(of: _Server) -> _Flags:
     }
 
 
-def _sglang(of: _Server) -> _Flags:
+def _sglang(of: _ServerFlags) -> _Flags:
     return {
         "--model-path": of.place.path,
         "--served-model-name": served_name(of.service, of.model),
@@ -185,7 +185,7 @@ def _sglang(of: _Server) -> _Flags:
     }
 
 
-def _llamacpp(of: _Server) -> _Flags:
+def _llamacpp(of: _ServerFlags) -> _Flags:
     return {
         "--model": of.place.path,
         "--alias": served_name(of.service, of.model),
@@ -202,6 +202,6 @@ def _llamacpp(of: _Server) -> _Flags:
     }
 
 
-_BUILDERS: Final[Mapping[BackendKind, Callable[[_Server], _Flags]]] = MappingProxyType(
+_BUILDERS: Final[Mapping[BackendKind, Callable[[_ServerFlags], _Flags]]] = MappingProxyType(
     {"vllm": _vllm, "tgi": _tgi, "trtllm": _trtllm, "sglang": _sglang, "llamacpp": _llamacpp}
 )

@@ -18,7 +18,13 @@ from events.codecs.kafka_codec import outgoing_record
 from events.event import Outgoing
 from events.names import Topics
 from events.requests import Origin
-from functions.callbacks.retry_schedule import Delivered, GivenUp, Outcome, TryAgain, next_step
+from functions.callbacks.retry_schedule import (
+    AttemptOutcome,
+    Delivered,
+    GivenUp,
+    TryAgain,
+    next_step,
+)
 from functions.callbacks.signing import signed_headers
 from functions.callbacks.url_policy import (
     CallbackPolicy,
@@ -72,7 +78,7 @@ class DeliveryLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
+class DeliveryDependencies:
     """What the loop is given. `chance` returns a random number in [0, 1)."""
 
     store: CallbackStore
@@ -90,7 +96,7 @@ Share = tuple[str, str]
 """A host and a tenant."""
 
 
-class Lines:
+class WaitingLines:
     """Deliveries that found no place, by what they wait for: who comes later waits longer, so that few are looked at in
     vain. What is forgotten here is only looked at too soon.
     """
@@ -117,16 +123,16 @@ class Lines:
             self._lengths += Counter()
 
 
-class Deliverer:
+class DeliveryWorker:
     """Runs in one event loop. Killed after a POST and before its mark, it sends the same webhook id again."""
 
-    def __init__(self, around: Surroundings, limits: DeliveryLimits) -> None:
+    def __init__(self, around: DeliveryDependencies, limits: DeliveryLimits) -> None:
         self._around = around
         self._limits = limits
         self._running: set[asyncio.Task[None]] = set()
         self._hosts: Counter[str] = Counter()
         self._shares: Counter[tuple[str, str]] = Counter()
-        self._lines = Lines()
+        self._lines = WaitingLines()
         self._lookups: Counter[str] = Counter()
         self._running_lookups: set[asyncio.Future[Sequence[str]]] = set()
         self._wake = asyncio.Event()
@@ -203,19 +209,19 @@ class Deliverer:
         except Exception:
             # The boundary of one delivery: tried again on schedule, given up at its end.
             log.exception("callback attempt failed", extra={"delivery_id": delivery.id})
-            await self._mark(delivery, None, Outcome(failure="internal"))
+            await self._mark(delivery, None, AttemptOutcome(failure="internal"))
 
     async def _deliver(self, delivery: Delivery) -> None:
         store = self._around.store
         self._lines.leave(delivery.id)
         target = await asyncio.to_thread(store.target, delivery.target_id)
         if target is None or target.is_disabled:
-            await self._mark(delivery, target, Outcome(failure="target_gone", is_final=True))
+            await self._mark(delivery, target, AttemptOutcome(failure="target_gone", is_final=True))
             return
         try:
             parsed = judge_url(target.url, self._around.policy)
         except ApiError as error:
-            await self._mark(delivery, target, Outcome(failure=error.code, is_final=True))
+            await self._mark(delivery, target, AttemptOutcome(failure=error.code, is_final=True))
             return
         share = (parsed.host, target.tenant)
         line = self._line_before(parsed, target.tenant)
@@ -247,16 +253,16 @@ class Deliverer:
 
     async def _attempt(
         self, delivery: Delivery, target: CallbackTarget, parsed: ParsedTarget
-    ) -> Outcome:
+    ) -> AttemptOutcome:
         try:
             address = await self._address(parsed, target.tenant)
         except TimeoutError:
-            return Outcome(failure="dns_timeout")
+            return AttemptOutcome(failure="dns_timeout")
         except ApiError as error:
             # A name may resolve elsewhere next time; the verdict is spoken anew then.
-            return Outcome(failure=error.code)
+            return AttemptOutcome(failure=error.code)
         if address is None:
-            return Outcome(failure="dns")
+            return AttemptOutcome(failure="dns")
         headers = signed_headers(
             [target.secret],
             webhook_id=delivery.id,
@@ -275,7 +281,9 @@ class Deliverer:
                 body=delivery.body,
             )
         )
-        return Outcome(status=answer.status, failure=answer.failure, retry_after=answer.retry_after)
+        return AttemptOutcome(
+            status=answer.status, failure=answer.failure, retry_after=answer.retry_after
+        )
 
     async def _address(self, parsed: ParsedTarget, tenant: str) -> str | None:
         """The judged address that is connected to; None: the name has none."""
@@ -299,7 +307,7 @@ class Deliverer:
             lookup.exception()
 
     async def _mark(
-        self, delivery: Delivery, target: CallbackTarget | None, outcome: Outcome
+        self, delivery: Delivery, target: CallbackTarget | None, outcome: AttemptOutcome
     ) -> None:
         attempts = delivery.attempt + 1
         now = self._around.clock.now()

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Final
 
 from events.names import Topics
-from functions.callbacks.delivery_worker import Deliverer, DeliveryLimits, Surroundings
+from functions.callbacks.delivery_worker import DeliveryDependencies, DeliveryLimits, DeliveryWorker
 from functions.callbacks.retry_schedule import parse_schedule
-from functions.callbacks.terminal_consumer import DeliveryStore, Enqueuer
+from functions.callbacks.terminal_consumer import DeliveryStore, TerminalConsumer
 from functions.callbacks.url_policy import CallbackPolicy
 from functions.callbacks.webhook_client import Resolver, SystemResolver, WebhookClient
 from functions.factories import open_blobs, open_log, open_store
@@ -19,7 +19,7 @@ from functions.runtime.clock import SystemClock
 from functions.runtime.group_progress import ProgressWatch, watched
 from functions.runtime.probe_server import ProbeServer, probed
 from functions.runtime.settings import Settings
-from functions.runtime.shutdown import Parts, StopFlag
+from functions.runtime.shutdown import LoopHealth, StopFlag
 from functions.runtime.telemetry import Metrics, setup_logging
 
 CLOSE_S: Final = 5.0
@@ -73,7 +73,7 @@ class CallbacksProcess:
         self._clock = clock
         self._resolver = resolver
         self._topics = Topics(settings.broker.prefix)
-        self._parts = Parts()
+        self._parts = LoopHealth()
         self._metrics = Metrics()
         self._progress = ProgressWatch(
             lambda: log.lag_reader(client="callbacks-progress"),
@@ -123,7 +123,7 @@ class CallbacksProcess:
             timeout_s=self._settings.callbacks.attempt_timeout_s,
             max_response_bytes=self._settings.callbacks.max_response_bytes,
         )
-        around = Surroundings(
+        around = DeliveryDependencies(
             store=self._store,
             client=client,
             resolve=self._resolver,
@@ -134,7 +134,7 @@ class CallbacksProcess:
             metrics=self._metrics,
             chance=random.random,
         )
-        deliverer = Deliverer(around, self._limits)
+        deliverer = DeliveryWorker(around, self._limits)
         delivering, reading = self._parts.watch(stop, 2)
         enqueueing = threading.Thread(
             target=self._enqueue,
@@ -158,7 +158,7 @@ class CallbacksProcess:
                 client="callbacks",
             )
             try:
-                Enqueuer(
+                TerminalConsumer(
                     consumer=consumer,
                     store=self._store,
                     blobs=self._blobs,

@@ -16,7 +16,7 @@ from functions.runtime.errors import ApiError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class End:
+class EndedRequest:
     """How a request ended. `data` is the terminal's after its reference was resolved; None: it is gone. `row` is the
     request as the store knows it; None: not (any more).
     """
@@ -27,7 +27,7 @@ class End:
     row: RequestRow | None = None
 
 
-def delivery_of(end: End, target: CallbackTarget, now: datetime) -> Delivery | None:
+def delivery_of(end: EndedRequest, target: CallbackTarget, now: datetime) -> Delivery | None:
     """The delivery of an end; None where the target must not hear of it (another tenant's, or disabled)."""
     terminal = end.terminal
     if target.tenant != terminal.tenant or target.is_disabled:
@@ -42,7 +42,7 @@ def delivery_of(end: End, target: CallbackTarget, now: datetime) -> Delivery | N
     )
 
 
-def body_of(end: End) -> bytes:
+def body_of(end: EndedRequest) -> bytes:
     """`{"type", "timestamp", "data": {"request_id", "response" | "error"}}`, the same bytes at every attempt.
 
     `response` is the object of the API that was called; that of a Responses API call also says how it failed.
@@ -62,7 +62,7 @@ def body_of(end: End) -> bytes:
     return json_codec.dumps({"type": kind, "timestamp": end.event.time, "data": about})
 
 
-def _outcome(end: End, found: Mapping[str, object]) -> dict[str, object]:
+def _outcome(end: EndedRequest, found: Mapping[str, object]) -> dict[str, object]:
     terminal, row = end.terminal, end.row
     told: dict[str, object] = {}
     if terminal.state is not State.COMPLETED:

@@ -15,7 +15,7 @@ GONE: Final = 410
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class AttemptOutcome:
     """What one attempt came to. `status` None: no answer, `failure` says why (`timeout`, `dns`, `refused`, ...).
 
     `is_final`: no further attempt can help.
@@ -77,7 +77,12 @@ def parse_schedule(text: str) -> tuple[float, ...]:
 
 
 def next_step(
-    outcome: Outcome, *, attempts: int, delays: tuple[float, ...], chance: float, now: datetime
+    outcome: AttemptOutcome,
+    *,
+    attempts: int,
+    delays: tuple[float, ...],
+    chance: float,
+    now: datetime,
 ) -> Step:
     """What follows an attempt.
 

@@ -12,7 +12,7 @@ from events.builders import Terminal, parse_terminal
 from events.codecs.kafka_codec import from_record
 from events.errors import EventRejected
 from events.event import Event, PartitionId, Record
-from functions.callbacks.payload import End, delivery_of
+from functions.callbacks.payload import EndedRequest, delivery_of
 from functions.ports.kafka import BlobStore, Clock, Commit, GroupConsumer
 from functions.ports.store import CallbackStore, RequestRow
 from functions.runtime.errors import BlobMissing, StoreFailed
@@ -34,7 +34,7 @@ class DeliveryStore(CallbackStore, Protocol):
     def request(self, request_id: str) -> RequestRow | None: ...
 
 
-class Enqueuer:
+class TerminalConsumer:
     """One member of the callbacks group. `wake` is called after something was enqueued, from this thread."""
 
     def __init__(
@@ -122,7 +122,7 @@ class Enqueuer:
             log.warning("callback target unknown", extra={"request_id": terminal.request_id})
             return 0
         row = self._store.request(terminal.request_id)
-        end = End(event=event, terminal=terminal, data=data, row=row)
+        end = EndedRequest(event=event, terminal=terminal, data=data, row=row)
         delivery = delivery_of(end, target, self._clock.now())
         return 0 if delivery is None else int(self._store.enqueue_delivery(delivery))
 

@@ -32,7 +32,7 @@ SCALING_KINDS: Final = frozenset({"ScaledObject", "Service", "Deployment"})
 File = Annotated[Path, typer.Argument(help="The catalogue file.", exists=True, dir_okay=False)]
 
 
-class What(Enum):
+class RenderFormat(Enum):
     """What is rendered: Helm values, manifests of the services, or the command lines of their model servers."""
 
     VALUES = "values"
@@ -81,7 +81,7 @@ def validate(path: File, *, as_json: AsJson = False) -> int:
 def render(
     path: File,
     *,
-    what: Annotated[What, typer.Option(help="What to print.")] = What.VALUES,
+    what: Annotated[RenderFormat, typer.Option(help="What to print.")] = RenderFormat.VALUES,
     chart: Annotated[
         Path, typer.Option(help="The umbrella chart, for manifests.", file_okay=False)
     ] = Path("charts/pickspin"),
@@ -100,9 +100,9 @@ def render(
     from functions.runtime.settings import Settings  # noqa: PLC0415
 
     found = factories.load_catalogue(Settings(catalogue=str(path)))
-    if what is What.VALUES:
+    if what is RenderFormat.VALUES:
         _print(values_of(found), as_json=as_json)
-    elif what is What.ARGUMENTS:
+    elif what is RenderFormat.ARGUMENTS:
         _print(arguments_by_service(found), as_json=as_json)
     else:
         manifests = [

@@ -11,11 +11,11 @@ from functions.cli.output import AsJson, say_json, say_table
 from functions.cli.store_options import DataDir, Since, StoreUrl, Tenant, chosen
 from functions.cli.training_options import (
     Data,
-    Files,
     FromStore,
     Out,
-    Recorded,
+    OutcomeFiles,
     Source,
+    StoreSource,
     TrainFailed,
     check_options,
     check_out,
@@ -68,9 +68,9 @@ def extend(  # noqa: PLR0913 - each parameter is a word of the command line
     average model of its tier. With --classes the router learns from labelled prompts which class (low, medium, high) a
     prompt has. Takes seconds to minutes and no torch.
     """
-    files = None if data is None else Files(directory=data, sources=tuple(source or ()))
-    recorded = Recorded(store=store, data_dir=data_dir, since=since, tenant=tenant)
-    nothing = Recorded(store=None, data_dir=None, since=None, tenant=None)
+    files = None if data is None else OutcomeFiles(directory=data, sources=tuple(source or ()))
+    recorded = StoreSource(store=store, data_dir=data_dir, since=since, tenant=tenant)
+    nothing = StoreSource(store=None, data_dir=None, since=None, tenant=None)
     has_rows = classes is None or any((files, source, from_store, recorded != nothing))
     if has_rows:
         check_options(files, source, recorded, is_recorded=from_store)
@@ -99,7 +99,7 @@ def _say(
     typer.echo(f"to use them: PICKSPIN_ROUTER_WEIGHTS={out}")
 
 
-def _tiers(recorded: Recorded) -> "dict[str, Tier]":
+def _tiers(recorded: StoreSource) -> "dict[str, Tier]":
     """Tiers by learned name, as the catalogue states them."""
     from functions import factories  # noqa: PLC0415 - needed by this verb alone
 

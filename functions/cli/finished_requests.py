@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Readable:
+class ReadableRequest:
     """An ended request whose prompt is kept."""
 
     finished: FinishedRequest
@@ -77,7 +77,9 @@ def read_finished(
         query = replace(query, before=(last.finished_at, last.id))
 
 
-def read_requests(finished: Iterable[FinishedRequest], blobs: BlobStore) -> Iterator[Readable]:
+def read_requests(
+    finished: Iterable[FinishedRequest], blobs: BlobStore
+) -> Iterator[ReadableRequest]:
     """Those whose prompt is kept and can be read; the others are passed over."""
     for one in finished:
         if one.record is None:
@@ -94,10 +96,10 @@ def read_requests(finished: Iterable[FinishedRequest], blobs: BlobStore) -> Iter
         except (EventRejected, BlobMissing) as error:
             log.debug("prompt not readable", extra={"reason": type(error).__name__})
             continue
-        yield Readable(finished=one, request=request)
+        yield ReadableRequest(finished=one, request=request)
 
 
-def recorded_of(one: Readable) -> Recorded:
+def recorded_of(one: ReadableRequest) -> Recorded:
     """As a request to decide again. Money and time are those of the recorded service, queue and cold start included."""
     row = one.finished.row
     scores = scores_of(one.finished.feedback)
@@ -135,7 +137,7 @@ def outcomes_from_store(
             yield found
 
 
-def outcome_of(one: Readable, catalogue: "Catalogue") -> OutcomeRow | None:
+def outcome_of(one: ReadableRequest, catalogue: "Catalogue") -> OutcomeRow | None:
     """One rated answer; None where there is no score, no text to learn from, or only vectors were asked for.
 
     Models go by their learned names. Length, tokens, money and time are those of the model that answered; time is from

@@ -19,11 +19,11 @@ from functions.cli.output import AsJson, say_json, say_table
 from functions.cli.store_options import DataDir, Since, StoreUrl, Tenant
 from functions.cli.training_options import (
     Data,
-    Files,
     FromStore,
     Out,
-    Recorded,
+    OutcomeFiles,
     Source,
+    StoreSource,
     TrainFailed,
     check_options,
     check_out,
@@ -110,8 +110,8 @@ def train(  # noqa: PLR0913 - each parameter is a word of the command line
     machine. Takes seconds for hundreds of prompts, an hour or two for 35,000 on two cores. Needs: pip install
     'pick-and-spin[train]'.
     """
-    files = None if data is None else Files(directory=data, sources=tuple(source or ()))
-    recorded = Recorded(store=store, data_dir=data_dir, since=since, tenant=tenant)
+    files = None if data is None else OutcomeFiles(directory=data, sources=tuple(source or ()))
+    recorded = StoreSource(store=store, data_dir=data_dir, since=since, tenant=tenant)
     check_options(files, source, recorded, is_recorded=from_store)
     if linear_only and (encoder, epochs, layers, widen) != (None, None, None, None):
         raise typer.BadParameter(

@@ -31,7 +31,7 @@ class TrainFailed(PickspinError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Files:
+class OutcomeFiles:
     """Outcome files to learn from; no `sources` means all."""
 
     directory: Path
@@ -39,7 +39,7 @@ class Files:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recorded:
+class StoreSource:
     """The store to learn from, as on the command line."""
 
     store: str | None
@@ -49,14 +49,20 @@ class Recorded:
 
 
 def check_options(
-    files: Files | None, source: list[str] | None, recorded: Recorded, *, is_recorded: bool
+    files: OutcomeFiles | None,
+    source: list[str] | None,
+    recorded: StoreSource,
+    *,
+    is_recorded: bool,
 ) -> None:
     """Raises BadParameter where the options name nothing to learn from, or contradict each other."""
     if files is None and not is_recorded:
         raise typer.BadParameter("name what to learn from: --data DIR, --from-store, or both")
     if files is None and source:
         raise typer.BadParameter("--source names files of --data, which is missing")
-    if not is_recorded and recorded != Recorded(store=None, data_dir=None, since=None, tenant=None):
+    if not is_recorded and recorded != StoreSource(
+        store=None, data_dir=None, since=None, tenant=None
+    ):
         raise typer.BadParameter("--store, --data-dir, --since and --tenant go with --from-store")
 
 
@@ -76,7 +82,7 @@ def check_out(out: Path) -> None:
         raise TrainFailed(f"cannot write to --out {out}: {error.strerror}") from error
 
 
-def rows_of(files: Files | None, recorded: Recorded | None) -> "Iterator[OutcomeRow]":
+def rows_of(files: OutcomeFiles | None, recorded: StoreSource | None) -> "Iterator[OutcomeRow]":
     """Rows of the files, then of the store."""
     if files is not None:
         yield from _rows_of_files(files)
@@ -84,7 +90,7 @@ def rows_of(files: Files | None, recorded: Recorded | None) -> "Iterator[Outcome
         yield from _rows_of_store(recorded)
 
 
-def _rows_of_files(files: Files) -> "Iterator[OutcomeRow]":
+def _rows_of_files(files: OutcomeFiles) -> "Iterator[OutcomeRow]":
     from router_model.replay.outcome_dataset import outcome_files, read_outcomes  # noqa: PLC0415
 
     missing = set(files.sources) - outcome_files(files.directory).keys()
@@ -93,7 +99,7 @@ def _rows_of_files(files: Files) -> "Iterator[OutcomeRow]":
     yield from read_outcomes(files.directory, sources=files.sources or None)
 
 
-def _rows_of_store(recorded: Recorded) -> "Iterator[OutcomeRow]":
+def _rows_of_store(recorded: StoreSource) -> "Iterator[OutcomeRow]":
     from functions import factories  # noqa: PLC0415 - needed by this verb alone
     from functions.cli.finished_requests import outcomes_from_store  # noqa: PLC0415
     from functions.ports.store import FinishedQuery  # noqa: PLC0415

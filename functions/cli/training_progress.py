@@ -11,7 +11,7 @@ import typer
 LINE_EVERY_S: Final = 10.0
 
 
-class Progress(Protocol):
+class TrainingProgress(Protocol):
     """Hears `share` in [0, 1] of the named stage; a new name ends the one before it."""
 
     def __call__(self, stage: str, share: float, note: str = "") -> None: ...
@@ -26,14 +26,14 @@ class Progress(Protocol):
     ) -> None: ...
 
 
-def open_progress() -> Progress:
+def open_progress() -> TrainingProgress:
     """Bars where standard error is a terminal, else lines."""
     if sys.stderr.isatty():
-        return Bars()
-    return Lines(lambda line: typer.echo(line, err=True), time.monotonic)
+        return ProgressBars()
+    return ProgressLines(lambda line: typer.echo(line, err=True), time.monotonic)
 
 
-class Bars:
+class ProgressBars:
     """A bar a stage, with the time that is left."""
 
     def __init__(self) -> None:
@@ -76,7 +76,7 @@ class Bars:
             self._bars.update(self._stage[1], completed=1.0)
 
 
-class Lines:
+class ProgressLines:
     """A line when a stage begins and ends, and one every `LINE_EVERY_S` between. `clock` gives seconds."""
 
     def __init__(self, write: Callable[[str], object], clock: Callable[[], float]) -> None:

@@ -30,7 +30,7 @@ from functions.runtime.clock import SystemClock
 from functions.runtime.errors import StartupFailed
 from functions.runtime.missing_offsets import OffsetCommitter, work_groups
 from functions.runtime.probe_server import ProbeServer
-from functions.runtime.registry_consumer import RegistryTail
+from functions.runtime.registry_consumer import RegistryConsumer
 from functions.runtime.settings import Settings
 from functions.runtime.shutdown import StopFlag
 from functions.runtime.telemetry import ControllerMetrics
@@ -103,9 +103,9 @@ def _open_history(
     if not settings.store.url:
         raise StartupFailed("a service has warm_by_habit: PICKSPIN_STORE_URL must name the store")
     from functions.sql.database import Database  # noqa: PLC0415 - slow
-    from functions.sql.hourly_arrivals import SqlHistory  # noqa: PLC0415
+    from functions.sql.hourly_arrivals import SqlHourlyArrivals  # noqa: PLC0415
 
-    source = SqlHistory(Database(settings.store.url))
+    source = SqlHourlyArrivals(Database(settings.store.url))
     hours = settings.controller.history_weeks * HOURS_A_WEEK
 
     def read() -> History:
@@ -149,7 +149,7 @@ class Controller:
             metrics,
         )
         self.pods = Informer(api, models, clock, self._on_pod)
-        self._registry = RegistryTail(surroundings.log, topics, CLIENT)
+        self._registry = RegistryConsumer(surroundings.log, topics, CLIENT)
         self._teller = RevisionTeller(
             lambda: surroundings.log.appender(client=CLIENT), topics, clock
         )

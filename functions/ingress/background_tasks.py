@@ -23,8 +23,8 @@ from functions.ingress.submit import acknowledged
 from functions.ports.kafka import LagReader, RecordLog
 from functions.runtime.errors import AppendFailed
 from functions.runtime.group_progress import ProgressWatch
-from functions.runtime.registry_consumer import RegistryTail
-from functions.runtime.restarting_thread import Following
+from functions.runtime.registry_consumer import RegistryConsumer
+from functions.runtime.restarting_thread import RestartingThread
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class BackgroundTasks:
         deps: Dependencies,
         cluster: RecordLog,
         reply_tail: ReplyConsumer,
-        registry: RegistryTail,
+        registry: RegistryConsumer,
         progress: ProgressWatch,
         router: RouterWatch,
     ) -> None:
@@ -148,7 +148,7 @@ class EndsTail:
         self._deps = deps
         self._cluster = cluster
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._following = Following(self._follow, name="ends", retry_s=RETRY_S)
+        self._following = RestartingThread(self._follow, name="ends", retry_s=RETRY_S)
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop

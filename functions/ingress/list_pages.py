@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from functions.ingress.http_responses import answer
 from functions.ingress.request_body import whole_number
-from functions.ports.paging import CursorUnknown, Listed, Order, Page
+from functions.ports.paging import CursorUnknown, Order, Page, PageQuery
 from functions.runtime.errors import ApiError
 
 DEFAULT_LIMIT: Final = 100
@@ -20,7 +20,7 @@ _ORDERS: Final[tuple[Order, ...]] = get_args(Order)
 Row = TypeVar("Row")
 
 
-def parse_page(request: Request, *, most: int = MAX_LIMIT) -> Page:
+def parse_page(request: Request, *, most: int = MAX_LIMIT) -> PageQuery:
     """The page that a query asks for; what it does not say is as OpenAI has it: the newest first.
 
     Raises:
@@ -33,7 +33,7 @@ def parse_page(request: Request, *, most: int = MAX_LIMIT) -> Page:
     order = next((order for order in _ORDERS if order == query.get("order", "desc")), None)
     if order is None:
         raise ApiError("invalid_value", f"order is one of: {', '.join(_ORDERS)}.", param="order")
-    return Page(
+    return PageQuery(
         limit=limit,
         order=order,
         after=query.get("after") or None,
@@ -42,7 +42,7 @@ def parse_page(request: Request, *, most: int = MAX_LIMIT) -> Page:
 
 
 async def listed(
-    read: Awaitable[Listed[Row]],
+    read: Awaitable[Page[Row]],
     show: Callable[[Row], Mapping[str, object]],
     id_of: Callable[[Row], str],
 ) -> Response:

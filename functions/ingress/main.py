@@ -35,7 +35,7 @@ from functions.ports.kafka import RecordLog
 from functions.runtime.clock import SystemClock
 from functions.runtime.errors import StartupFailed
 from functions.runtime.group_progress import ProgressWatch
-from functions.runtime.registry_consumer import RegistryTail
+from functions.runtime.registry_consumer import RegistryConsumer
 from functions.runtime.reply_partitions import ReplyPartitions
 from functions.runtime.settings import Settings
 from functions.runtime.shutdown import StopFlag
@@ -90,7 +90,7 @@ def build(
     instance = f"{socket.gethostname()}-{settings.ingress.partition}"
     epoch = uuid.uuid4().hex
     waiters = Waiters(lambda reason: metrics.replies_dropped.labels(reason=reason).inc())
-    registry = RegistryTail(cluster, topics, client=f"ingress-registry-{instance}")
+    registry = RegistryConsumer(cluster, topics, client=f"ingress-registry-{instance}")
     reply_tail = _reply_tail(settings, cluster, topics, waiters, metrics, instance, epoch)
     progress = _progress(settings, cluster, topics, metrics, instance)
     router = RouterWatch(settings.ingress.router_url, clock)

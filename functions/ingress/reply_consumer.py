@@ -18,7 +18,7 @@ from functions.ingress.pending_requests import Waiters
 from functions.ingress.reply_events import Reply, read_reply
 from functions.ports.kafka import RecordTail
 from functions.runtime.errors import PickspinError
-from functions.runtime.restarting_thread import Following
+from functions.runtime.restarting_thread import RestartingThread
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class ReplyConsumer:
         self._dropped = dropped
         self._caught_up = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._following = Following(self._read_on, name="replies", retry_s=RETRY_S)
+        self._following = RestartingThread(self._read_on, name="replies", retry_s=RETRY_S)
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop

@@ -6,7 +6,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from functions.ports.kafka import Clock
-from functions.runtime.restarting_thread import Following
+from functions.runtime.restarting_thread import RestartingThread
 
 FRESH_S: Final = 5.0
 """A router that is started again meanwhile has not gone: what was accepted waits for it on the log."""
@@ -23,7 +23,7 @@ class RouterWatch:
         self._place = urlsplit(url)
         self._clock = clock
         self._good_at_s: float | None = None
-        self._following = Following(self._follow, name="router", retry_s=LOOK_S)
+        self._following = RestartingThread(self._follow, name="router", retry_s=LOOK_S)
 
     def start(self) -> None:
         if self._place.hostname:

@@ -15,7 +15,7 @@ from events.names import Operation
 from functions.ingress.api.requests import until_ended
 from functions.ingress.dependencies import Dependencies
 from functions.ingress.list_pages import listed, parse_page
-from functions.ports.paging import CursorUnknown, Listed, Page
+from functions.ports.paging import CursorUnknown, Page, PageQuery
 from functions.ports.store import RequestRow
 from functions.response_objects import input_items, object_of, request_id_of_item
 from functions.runtime.errors import ApiError, BlobMissing
@@ -84,7 +84,7 @@ async def items_of_input(deps: Dependencies, request: Request, row: RequestRow) 
     """
     page = parse_page(request)
 
-    async def read() -> Listed[dict[str, object]]:
+    async def read() -> Page[dict[str, object]]:
         chat = await _prompt(deps, row)
         echo = row.meta.get("echo")
         has_instructions = isinstance(echo, Mapping) and echo.get("instructions") is not None
@@ -93,7 +93,7 @@ async def items_of_input(deps: Dependencies, request: Request, row: RequestRow) 
     return await listed(read(), dict, lambda item: str(item["id"]))
 
 
-def part_of(items: list[dict[str, object]], page: Page) -> Listed[dict[str, object]]:
+def part_of(items: list[dict[str, object]], page: PageQuery) -> Page[dict[str, object]]:
     """The page of a list that is there as a whole, in the order of its making. Pure.
 
     Raises:
@@ -111,7 +111,7 @@ def part_of(items: list[dict[str, object]], page: Page) -> Listed[dict[str, obje
         raise CursorUnknown("before") from None
     between = ordered[first:last]
     rows = between[-page.limit :] if page.is_backward else between[: page.limit]
-    return Listed(rows=rows, has_more=len(between) > len(rows))
+    return Page(rows=rows, has_more=len(between) > len(rows))
 
 
 async def _prompt(deps: Dependencies, row: RequestRow) -> dict[str, object]:

@@ -11,7 +11,7 @@ from events.event import PartitionId
 from functions.kafka.assigned_partitions import AssignedPartitions
 from functions.kafka.librdkafka import close_consumer, open_client
 from functions.kafka.member_note import MemberNote
-from functions.kafka.record_reader import Gathered, await_topics, open_reading, reader_config
+from functions.kafka.record_reader import RecordBuffer, await_topics, open_reader, reader_config
 from functions.ports.kafka import Commit, Parting, Polled
 from functions.runtime.settings import BrokerSettings
 
@@ -96,7 +96,7 @@ class KafkaGroupConsumer:
             | {"on_commit": self._answered},
         )
         self._partitions = AssignedPartitions(self._consumer)
-        self._gathered = Gathered(self._consumer, self._partitions, config["error_cb"])
+        self._gathered = RecordBuffer(self._consumer, self._partitions, config["error_cb"])
         self._parting: Parting = lambda _: {}
         self._unannounced: set[PartitionId] = set()
         self._gained: set[PartitionId] = set()
@@ -105,7 +105,7 @@ class KafkaGroupConsumer:
         """Commits read when their partitions were gained, and neither asked for nor followed by another since."""
         # Metadata first, joining after: a leader that joins before it knows a topic's partitions assigns none of them.
         await_topics(self._consumer, topics)
-        self._reading = open_reading(
+        self._reading = open_reader(
             settings, topics, self._gathered, self._partitions, is_awaited=is_awaited
         )
         self._consumer.subscribe(

@@ -97,7 +97,7 @@ def _partitions(consumer: Any, topic: str) -> list[int]:
     return [] if known is None or known.error is not None else sorted(known.partitions)
 
 
-class Gathered:
+class RecordBuffer:
     """Records polled and not handed over yet, in the order in which they were polled.
 
     Args:
@@ -199,7 +199,7 @@ class Gathered:
         self._partitions.advance(record.partition_id, record.offset + 1)
 
 
-class Reading(Protocol):
+class RecordReader(Protocol):
     """How a consumer is polled."""
 
     def read(self, timeout_s: float) -> None:
@@ -213,10 +213,10 @@ class Reading(Protocol):
     def close(self) -> None: ...
 
 
-class PlainReading:
+class PlainReader:
     """On Apache Kafka: a poll waits until a record comes."""
 
-    def __init__(self, gathered: Gathered, partitions: AssignedPartitions) -> None:
+    def __init__(self, gathered: RecordBuffer, partitions: AssignedPartitions) -> None:
         self._gathered = gathered
         self._partitions = partitions
 
@@ -231,7 +231,7 @@ class PlainReading:
         return
 
 
-class EmbeddedReading:
+class EmbeddedReader:
     """On the embedded broker (ADR 0003).
 
     Fetches while something comes, rests until it rings, and looks at intervals.
@@ -241,7 +241,7 @@ class EmbeddedReading:
         self,
         settings: BrokerSettings,
         topics: tuple[str, ...],
-        gathered: Gathered,
+        gathered: RecordBuffer,
         partitions: AssignedPartitions,
         *,
         is_awaited: bool,
@@ -286,15 +286,15 @@ class EmbeddedReading:
         self._ear.close()
 
 
-def open_reading(
+def open_reader(
     settings: BrokerSettings,
     topics: tuple[str, ...],
-    gathered: Gathered,
+    gathered: RecordBuffer,
     partitions: AssignedPartitions,
     *,
     is_awaited: bool,
-) -> Reading:
+) -> RecordReader:
     """The way of reading that suits the broker. `is_awaited`: a waiting caller depends on this reader."""
     if settings.kind == "embedded":
-        return EmbeddedReading(settings, topics, gathered, partitions, is_awaited=is_awaited)
-    return PlainReading(gathered, partitions)
+        return EmbeddedReader(settings, topics, gathered, partitions, is_awaited=is_awaited)
+    return PlainReader(gathered, partitions)

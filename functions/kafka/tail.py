@@ -7,7 +7,7 @@ from confluent_kafka import Consumer, TopicPartition
 from events.event import PartitionId, Record
 from functions.kafka.assigned_partitions import AssignedPartitions
 from functions.kafka.librdkafka import close_consumer, open_client
-from functions.kafka.record_reader import Gathered, await_topics, open_reading, reader_config
+from functions.kafka.record_reader import RecordBuffer, await_topics, open_reader, reader_config
 from functions.runtime.errors import StartupFailed
 from functions.runtime.settings import BrokerSettings
 
@@ -59,8 +59,8 @@ class KafkaTail:
         self._consumer.assign([TopicPartition(*place, offset) for place, offset in begin.items()])
         self._partitions = AssignedPartitions(self._consumer)
         self._partitions.add(begin)
-        self._gathered = Gathered(self._consumer, self._partitions, config["error_cb"])
-        self._reading = open_reading(
+        self._gathered = RecordBuffer(self._consumer, self._partitions, config["error_cb"])
+        self._reading = open_reader(
             settings, topics, self._gathered, self._partitions, is_awaited=is_awaited
         )
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from functions.local.child_process import Child, ChildSpec, last_line, restart_delay_s
-from functions.local.progress_output import Journal
+from functions.local.progress_output import ChangeJournal
 from functions.local.worker_pool import describe_exit
 from functions.ports.kafka import Clock
 
@@ -14,10 +14,10 @@ STABLE_S: Final = 20.0
 KeeperState = Literal["waiting", "running", "restarting", "stopping", "stopped"]
 
 
-class Keeper:
+class KeptProcess:
     """One kept process. `run` is its task; `stop` ends both."""
 
-    def __init__(self, spec: ChildSpec, clock: Clock, journal: Journal) -> None:
+    def __init__(self, spec: ChildSpec, clock: Clock, journal: ChangeJournal) -> None:
         self.name = spec.name
         self.state: KeeperState = "waiting"
         self.restarts = 0

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from functions.local.child_process import children_by_parent, tree_bytes
-from functions.local.live_table import Board, ModelRow, ProcessRow
-from functions.local.local_scaler import Sight
-from functions.local.supervisor import Life, Stack, Supervisor
+from functions.local.live_table import ModelRow, ProcessRow, TableContent
+from functions.local.local_scaler import LastRound
+from functions.local.supervisor import Stack, StackLife, Supervisor
 from functions.local.worker_pool import Replica
 from functions.ports.kafka import Clock
 from router_model.catalogue.model import Catalogue
@@ -14,7 +14,7 @@ from router_model.catalogue.model import Catalogue
 LOOK_S: Final = 3.0
 
 
-class Trees:
+class ProcessTrees:
     """Who started whom, looked at anew only every few seconds: it reads a file of each process of the machine."""
 
     def __init__(self, clock: Clock) -> None:
@@ -30,14 +30,16 @@ class Trees:
         return self._children
 
 
-def board_of(stack: Stack, supervisor: Supervisor, recent: tuple[str, ...], trees: Trees) -> Board:
+def board_of(
+    stack: Stack, supervisor: Supervisor, recent: tuple[str, ...], trees: ProcessTrees
+) -> TableContent:
     """What the table shows now; nothing but a title between two lives."""
     life = supervisor.life
     if life is None:
-        return Board(title="Pick and Spin: starting", processes=(), models=(), recent=recent)
+        return TableContent(title="Pick and Spin: starting", processes=(), models=(), recent=recent)
     state = "starting" if supervisor.ready_s is None else "ready"
     sights = {} if life.scaler is None else life.scaler.sights
-    return Board(
+    return TableContent(
         title=f"Pick and Spin: {state}  (broker at {life.broker.bootstrap})",
         processes=_processes(life, trees.children()),
         models=tuple(_model(sight, stack.catalogue) for sight in sights.values()),
@@ -45,7 +47,7 @@ def board_of(stack: Stack, supervisor: Supervisor, recent: tuple[str, ...], tree
     )
 
 
-def _processes(life: Life, children: Mapping[int, Sequence[int]]) -> tuple[ProcessRow, ...]:
+def _processes(life: StackLife, children: Mapping[int, Sequence[int]]) -> tuple[ProcessRow, ...]:
     def row(name: str, pid: int | None, state: str, restarts: int) -> ProcessRow:
         memory = 0 if pid is None else tree_bytes(pid, children)
         return ProcessRow(name=name, pid=pid, state=state, restarts=restarts, resident_bytes=memory)
@@ -65,7 +67,7 @@ def _state(replica: Replica) -> str:
     return "ready" if replica.is_ready else "starting"
 
 
-def _model(sight: Sight, catalogue: Catalogue) -> ModelRow:
+def _model(sight: LastRound, catalogue: Catalogue) -> ModelRow:
     model = catalogue.model(sight.service.model)
     return ModelRow(
         slug=sight.service.slug,

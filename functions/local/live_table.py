@@ -62,7 +62,7 @@ class ModelRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Board:
+class TableContent:
     """Everything the table shows at one instant."""
 
     title: str
@@ -71,7 +71,7 @@ class Board:
     recent: tuple[str, ...]
 
 
-def render(board: Board, width: int, height: int) -> RenderableType:
+def render(board: TableContent, width: int, height: int) -> RenderableType:
     """The board on a screen of that size: models first, then processes, then the last changes.
 
     Names are never cut. Where there is no room for all, processes become one sentence, then sleeping models names only.

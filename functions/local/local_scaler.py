@@ -15,7 +15,7 @@ from functions.autoscaling.algorithm1 import Decision, Terms
 from functions.autoscaling.rate_window import RateWindow
 from functions.autoscaling.scaling_state import Reading, Scaling, prior_service_s, terms_of
 from functions.autoscaling.status_producer import StatusTeller
-from functions.local.progress_output import Journal
+from functions.local.progress_output import ChangeJournal
 from functions.local.worker_pool import WorkerPool
 from functions.ports.kafka import Clock, LagReader, Offsets, RecordLog
 from functions.runtime.settings import SpinSettings
@@ -33,7 +33,7 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sight:
+class LastRound:
     """What the last round saw and decided for one service."""
 
     service: Service
@@ -45,7 +45,7 @@ class Sight:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ScalerParts:
+class ScalerDependencies:
     """What the scaler works with."""
 
     log: RecordLog
@@ -54,14 +54,14 @@ class ScalerParts:
     registry: Callable[[], Registry]
     pool: WorkerPool
     clock: Clock
-    journal: Journal
+    journal: ChangeJournal
     settings: SpinSettings
 
 
 class LocalScaler:
     """One task in the supervisor's event loop; lag is read in a thread of its own."""
 
-    def __init__(self, parts: ScalerParts) -> None:
+    def __init__(self, parts: ScalerDependencies) -> None:
         self._parts = parts
         self._services = tuple(s for s in parts.catalogue.services if s.enabled)
         self._groups = {
@@ -70,7 +70,7 @@ class LocalScaler:
         }
         self._scalings = {s.slug: self._fresh_scaling() for s in self._services}
         self._states: dict[str, ReplicaState] = {}
-        self.sights: Mapping[str, Sight] = {}
+        self.sights: Mapping[str, LastRound] = {}
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lag")
         self._reader: LagReader | None = None
         self._teller: StatusTeller | None = None
@@ -108,7 +108,7 @@ class LocalScaler:
         offsets = await self._in_thread(self._read)
         registry = self._parts.registry()
         self._parts.pool.note_ready(registry)
-        sights: dict[str, Sight] = {}
+        sights: dict[str, LastRound] = {}
         for service in self._services:
             mine = offsets[self._parts.topics.worker_group(service.slug)]
             view = registry.view(service.slug, self._parts.clock.now())
@@ -118,7 +118,7 @@ class LocalScaler:
 
     def _look(
         self, service: Service, offsets: Mapping[PartitionId, Offsets], view: ServiceView
-    ) -> Sight:
+    ) -> LastRound:
         retry = self._parts.topics.model_retry(service.slug)
         reading = Reading(
             now_s=self._parts.clock.monotonic_s(),
@@ -130,7 +130,7 @@ class LocalScaler:
         )
         scaling, decision = self._scalings[service.slug].step(reading, self._terms(service))
         self._scalings[service.slug] = scaling
-        return Sight(
+        return LastRound(
             service=service,
             view=view,
             lag=reading.lag,
@@ -139,7 +139,7 @@ class LocalScaler:
             decision=decision,
         )
 
-    async def _act(self, sight: Sight) -> None:
+    async def _act(self, sight: LastRound) -> None:
         slug, pool = sight.service.slug, self._parts.pool
         await pool.scale(sight.service, sight.decision.replicas)
         replicas = len(pool.of(slug))
@@ -160,7 +160,7 @@ class LocalScaler:
         detail = f"cold start {cold_s:.1f} s"
         self._parts.journal.write("model", slug, status.state, detail, cold_start_s=cold_s)
 
-    def _announce_scaling(self, sight: Sight, replicas: int) -> None:
+    def _announce_scaling(self, sight: LastRound, replicas: int) -> None:
         decision = sight.decision
         self._parts.journal.write(
             "model",
@@ -172,7 +172,7 @@ class LocalScaler:
             lag=sight.lag,
         )
 
-    def _status(self, sight: Sight, replicas: int) -> StatusData:
+    def _status(self, sight: LastRound, replicas: int) -> StatusData:
         slug = sight.service.slug
         fate = self._parts.pool.fate(slug)
         state = self._state(sight, replicas)
@@ -195,7 +195,7 @@ class LocalScaler:
             retry_at=None if retry_s is None else now + timedelta(seconds=retry_s),
         )
 
-    def _state(self, sight: Sight, replicas: int) -> ReplicaState:
+    def _state(self, sight: LastRound, replicas: int) -> ReplicaState:
         pool, slug = self._parts.pool, sight.service.slug
         if any(replica.is_ready for replica in pool.of(slug)):
             return ReplicaState.READY
@@ -205,7 +205,7 @@ class LocalScaler:
             return ReplicaState.STARTING
         return ReplicaState.DRAINING if pool.draining(slug) else ReplicaState.COLD
 
-    def _eta_s(self, sight: Sight, state: ReplicaState) -> float | None:
+    def _eta_s(self, sight: LastRound, state: ReplicaState) -> float | None:
         """Seconds until a replica is ready: the last measured cold start (else the catalogue's), less what passed."""
         if state is ReplicaState.READY:
             return 0.0

@@ -13,8 +13,8 @@ from rich.live import Live
 
 from functions import factories
 from functions.local.banner import banner
-from functions.local.live_rows import Trees, board_of
-from functions.local.live_table import Board, render
+from functions.local.live_rows import ProcessTrees, board_of
+from functions.local.live_table import TableContent, render
 from functions.local.preflight import (
     UpOptions,
     check_exposure,
@@ -23,10 +23,16 @@ from functions.local.preflight import (
     locked,
     write_catalogue,
 )
-from functions.local.progress_output import Announcer, Journal, JsonLines, PlainLines, Recent
+from functions.local.progress_output import (
+    Announcer,
+    ChangeJournal,
+    JsonAnnouncer,
+    PlainAnnouncer,
+    RecentChanges,
+)
 from functions.local.readiness_probe import url_of
 from functions.local.settings_checks import check_settings
-from functions.local.supervisor import Life, Stack, Supervisor
+from functions.local.supervisor import Stack, StackLife, Supervisor
 from functions.runtime.clock import SystemClock
 from functions.runtime.errors import StartupFailed
 from functions.runtime.settings import Settings
@@ -98,28 +104,28 @@ def _router_port(settings: Settings, taken: int) -> int:
 async def _serve(stack: Stack, options: UpOptions) -> int:
     """Runs the supervisor under the way of telling that fits: JSON lines, plain lines, or a live table."""
     console = Console()
-    recent = Recent()
+    recent = RecentChanges()
     announcer: Announcer = recent
     if options.is_json:
-        announcer = JsonLines(_write)
+        announcer = JsonAnnouncer(_write)
     elif not console.is_terminal:
-        announcer = PlainLines(_write)
+        announcer = PlainAnnouncer(_write)
     clock = SystemClock()
-    supervisor = Supervisor(stack, clock, Journal(announcer, clock))
+    supervisor = Supervisor(stack, clock, ChangeJournal(announcer, clock))
     if not options.is_json:
         supervisor.on_ready = lambda life, ready_s: console.print(
             _banner(stack, life, ready_s), highlight=False, markup=False, soft_wrap=True
         )
     if announcer is not recent:
         return await supervisor.run()
-    trees = Trees(clock)
+    trees = ProcessTrees(clock)
     return await _with_table(
         console, supervisor.run(), lambda: board_of(stack, supervisor, tuple(recent.lines), trees)
     )
 
 
 async def _with_table(
-    console: Console, work: Coroutine[None, None, int], board: Callable[[], Board]
+    console: Console, work: Coroutine[None, None, int], board: Callable[[], TableContent]
 ) -> int:
     """Runs `work` under a table that is drawn again and again; the last changes stay on the screen after it."""
     with Live(console=console, auto_refresh=False, transient=True) as live:
@@ -130,7 +136,7 @@ async def _with_table(
     return task.result()
 
 
-def _banner(stack: Stack, life: Life, ready_s: float) -> str:
+def _banner(stack: Stack, life: StackLife, ready_s: float) -> str:
     return banner(
         catalogue=stack.catalogue,
         ingress=stack.settings.ingress,

@@ -15,7 +15,7 @@ Kind = Literal["stack", "process", "model"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class StateChange:
     """One change of state. `detail` is for a person; `values` are what a program would want."""
 
     at: datetime
@@ -29,16 +29,16 @@ class Change:
 class Announcer(Protocol):
     """Where changes go."""
 
-    def announce(self, change: Change) -> None: ...
+    def announce(self, change: StateChange) -> None: ...
 
 
-class JsonLines:
+class JsonAnnouncer:
     """One JSON object a change: `pickspin up --json`."""
 
     def __init__(self, write: Callable[[str], object]) -> None:
         self._write = write
 
-    def announce(self, change: Change) -> None:
+    def announce(self, change: StateChange) -> None:
         line: dict[str, str | int | float | None] = {
             "at": to_rfc3339(change.at),
             "kind": change.kind,
@@ -49,27 +49,27 @@ class JsonLines:
         self._write(json.dumps(line | dict(change.values)) + "\n")
 
 
-class PlainLines:
+class PlainAnnouncer:
     """One line a change, for logs and pipes."""
 
     def __init__(self, write: Callable[[str], object]) -> None:
         self._write = write
 
-    def announce(self, change: Change) -> None:
+    def announce(self, change: StateChange) -> None:
         self._write(plain(change) + "\n")
 
 
-class Recent:
+class RecentChanges:
     """The last few changes: what the live table shows at its foot."""
 
     def __init__(self) -> None:
         self.lines: deque[str] = deque(maxlen=RECENT)
 
-    def announce(self, change: Change) -> None:
+    def announce(self, change: StateChange) -> None:
         self.lines.append(plain(change))
 
 
-class Journal:
+class ChangeJournal:
     """Stamps changes with the clock and hands them to the announcer."""
 
     def __init__(self, announcer: Announcer, clock: Clock) -> None:
@@ -79,7 +79,7 @@ class Journal:
         self, kind: Kind, name: str, state: str, detail: str = "", **values: str | float | None
     ) -> None:
         """Announces one change as of now."""
-        change = Change(
+        change = StateChange(
             at=self._clock.now(),
             kind=kind,
             name=name,
@@ -90,7 +90,7 @@ class Journal:
         self._announcer.announce(change)
 
 
-def plain(change: Change) -> str:
+def plain(change: StateChange) -> str:
     """The line of a change: local time, name, state, detail."""
     at = change.at.astimezone().strftime("%H:%M:%S")
     text = f"{at}  {change.name:<28} {change.state}"

@@ -18,16 +18,16 @@ from events.names import Topics
 from functions import factories
 from functions.local.broker_launcher import RunningBroker, ensure_topics, start_broker
 from functions.local.child_process import Child, trim_log
-from functions.local.kept_process import Keeper
-from functions.local.local_scaler import LocalScaler, ScalerParts
+from functions.local.kept_process import KeptProcess
+from functions.local.local_scaler import LocalScaler, ScalerDependencies
 from functions.local.preflight import BrokerChoice
 from functions.local.process_list import DOORS, STOP_ORDER, kept_processes, kept_spec, with_broker
-from functions.local.progress_output import Journal
+from functions.local.progress_output import ChangeJournal
 from functions.local.readiness_probe import is_ready
-from functions.local.worker_pool import Launch, WorkerPool
+from functions.local.worker_pool import WorkerLaunch, WorkerPool
 from functions.ports.kafka import Clock
 from functions.runtime.errors import StartupFailed
-from functions.runtime.registry_consumer import RegistryTail
+from functions.runtime.registry_consumer import RegistryConsumer
 from functions.runtime.settings import Settings
 from router_model.catalogue.model import Catalogue
 
@@ -47,13 +47,13 @@ class Stack:
     logs: Path
 
 
-class Life:
+class StackLife:
     """The parts of one life that the table shows."""
 
     def __init__(self, settings: Settings, broker: RunningBroker, life_id: str) -> None:
         self.settings, self.broker, self.id = settings, broker, life_id
-        self.broker_keeper: Keeper | None = None
-        self.keepers: tuple[Keeper, ...] = ()
+        self.broker_keeper: KeptProcess | None = None
+        self.keepers: tuple[KeptProcess, ...] = ()
         self.pool: WorkerPool | None = None
         self.scaler: LocalScaler | None = None
 
@@ -61,13 +61,13 @@ class Life:
 class Supervisor:
     """Owns every child process. `life` is None between two lives."""
 
-    def __init__(self, stack: Stack, clock: Clock, journal: Journal) -> None:
+    def __init__(self, stack: Stack, clock: Clock, journal: ChangeJournal) -> None:
         self._stack, self._clock, self._journal = stack, clock, journal
-        self.on_ready: Callable[[Life, float], None] = lambda _life, _ready_s: None
+        self.on_ready: Callable[[StackLife, float], None] = lambda _life, _ready_s: None
         """Called each time a life is ready, with the seconds since the start of the first."""
         self._stop = asyncio.Event()
         self._began_s = clock.monotonic_s()
-        self.life: Life | None = None
+        self.life: StackLife | None = None
         self.ready_s: float | None = None
         """Seconds from start to ready; None: not ready yet."""
 
@@ -110,7 +110,7 @@ class Supervisor:
         boot_id = life_id if self._stack.broker == "embedded" else ""
         settings = with_broker(self._stack.settings, self._stack.settings.broker.bootstrap, boot_id)
         broker = await start_broker(self._stack.broker, settings, self._stack.logs)
-        life = self.life = Life(
+        life = self.life = StackLife(
             with_broker(settings, broker.bootstrap, boot_id), broker, life_id[:8]
         )
         self._journal.write(
@@ -131,10 +131,10 @@ class Supervisor:
             self.life = None
 
     @asynccontextmanager
-    async def _kept_broker(self, life: Life) -> AsyncIterator[None]:
+    async def _kept_broker(self, life: StackLife) -> AsyncIterator[None]:
         """A broker with durable records is started again when it dies; the rest of the stack waits for it."""
         if life.broker.spec is not None:
-            life.broker_keeper = Keeper(life.broker.spec, self._clock, self._journal)
+            life.broker_keeper = KeptProcess(life.broker.spec, self._clock, self._journal)
         async with _running(() if life.broker_keeper is None else (life.broker_keeper.run(),)):
             try:
                 if life.broker.choice != "embedded":
@@ -145,10 +145,12 @@ class Supervisor:
                     await life.broker_keeper.stop()
 
     @asynccontextmanager
-    async def _parts(self, life: Life) -> AsyncIterator[None]:
+    async def _parts(self, life: StackLife) -> AsyncIterator[None]:
         """Every part of a life beyond the broker, running inside the `async with`, gone after it."""
         life.keepers = tuple(
-            Keeper(kept_spec(verb, life.settings, self._stack.logs), self._clock, self._journal)
+            KeptProcess(
+                kept_spec(verb, life.settings, self._stack.logs), self._clock, self._journal
+            )
             for verb in kept_processes(life.settings)
         )
         async with _running(keeper.run() for keeper in life.keepers):
@@ -162,7 +164,7 @@ class Supervisor:
                 await self._stop_in_order(life)
 
     @asynccontextmanager
-    async def _scaled(self, life: Life) -> AsyncIterator[None]:
+    async def _scaled(self, life: StackLife) -> AsyncIterator[None]:
         """The registry and the scaler; its workers outlive it, they drain once the doors are closed."""
         tail = await asyncio.to_thread(_open_registry, life.settings)
         scaler = life.scaler = self._build_scaler(life, tail)
@@ -173,11 +175,11 @@ class Supervisor:
             await scaler.close()
             await asyncio.to_thread(tail.close)
 
-    def _build_scaler(self, life: Life, tail: RegistryTail) -> LocalScaler:
-        launch = Launch(settings=life.settings, logs=self._stack.logs, stack_id=life.id)
+    def _build_scaler(self, life: StackLife, tail: RegistryConsumer) -> LocalScaler:
+        launch = WorkerLaunch(settings=life.settings, logs=self._stack.logs, stack_id=life.id)
         pool = life.pool = WorkerPool(launch, self._clock, self._journal, self._tell_gone)
         return LocalScaler(
-            ScalerParts(
+            ScalerDependencies(
                 log=factories.open_log(life.settings),
                 topics=Topics(life.settings.broker.prefix),
                 catalogue=self._stack.catalogue,
@@ -193,7 +195,7 @@ class Supervisor:
         if self.life is not None and self.life.scaler is not None:
             self.life.scaler.tell_gone(slug, replica)
 
-    async def _await_ready(self, life: Life) -> None:
+    async def _await_ready(self, life: StackLife) -> None:
         """Returns when the ingress is ready, or when there is no point in waiting (a signal, a dead broker)."""
         ingress = life.settings.ingress
         deadline_s = self._clock.monotonic_s() + READY_S
@@ -235,7 +237,7 @@ class Supervisor:
             if tasks[1].done():
                 tasks[1].result()
 
-    async def _stop_in_order(self, life: Life) -> None:
+    async def _stop_in_order(self, life: StackLife) -> None:
         await _stop(life, (DOORS,))  # where the scaler never came up
         if life.pool is not None:
             await life.pool.stop()
@@ -249,7 +251,7 @@ class Supervisor:
                 trim_log(path)
 
 
-def _refuse_hopeless(life: Life) -> None:
+def _refuse_hopeless(life: StackLife) -> None:
     """Raises StartupFailed where a process has ended so often, before the stack was ever ready, that it always will."""
     for keeper in life.keepers:
         if keeper.restarts >= HOPELESS_ENDS:
@@ -259,13 +261,15 @@ def _refuse_hopeless(life: Life) -> None:
             )
 
 
-async def _stop(life: Life, names: Collection[str]) -> None:
+async def _stop(life: StackLife, names: Collection[str]) -> None:
     wanted = [one for one in life.keepers if one.name in names and one.state != "stopped"]
     await asyncio.gather(*(keeper.stop() for keeper in wanted))
 
 
-def _open_registry(settings: Settings) -> RegistryTail:
-    tail = RegistryTail(factories.open_log(settings), Topics(settings.broker.prefix), "pickspin-up")
+def _open_registry(settings: Settings) -> RegistryConsumer:
+    tail = RegistryConsumer(
+        factories.open_log(settings), Topics(settings.broker.prefix), "pickspin-up"
+    )
     tail.start()
     return tail
 

@@ -12,7 +12,7 @@ import msgspec
 from events.names import BreakerState, ReplicaState
 from functions.autoscaling.start_policy import StartRule, start_delay_s
 from functions.local.child_process import Child, ChildSpec, last_line, process_command
-from functions.local.progress_output import Journal
+from functions.local.progress_output import ChangeJournal
 from functions.ports.kafka import Clock
 from functions.runtime.process_environment import child_environ
 from functions.runtime.settings import Settings
@@ -43,7 +43,7 @@ class Replica:
 
 
 @dataclass(slots=True)
-class Fate:
+class StartHistory:
     """What starts of one service have come to."""
 
     failures: int = 0
@@ -57,7 +57,7 @@ class Fate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Launch:
+class WorkerLaunch:
     """What every worker of this stack is started with."""
 
     settings: Settings
@@ -70,11 +70,15 @@ class WorkerPool:
     """Worker processes by service. Call from the main thread's event loop only."""
 
     def __init__(
-        self, launch: Launch, clock: Clock, journal: Journal, on_gone: Callable[[str, str], None]
+        self,
+        launch: WorkerLaunch,
+        clock: Clock,
+        journal: ChangeJournal,
+        on_gone: Callable[[str, str], None],
     ) -> None:
         self._launch, self._clock, self._journal, self._on_gone = launch, clock, journal, on_gone
         self._replicas: dict[str, Replica] = {}
-        self._fates: dict[str, Fate] = {}
+        self._fates: dict[str, StartHistory] = {}
         self._started = 0
         self._watching: set[asyncio.Task[None]] = set()
         worker = launch.settings.worker
@@ -92,9 +96,9 @@ class WorkerPool:
         """Every process there is, draining ones included."""
         return list(self._replicas.values())
 
-    def fate(self, slug: str) -> Fate:
+    def fate(self, slug: str) -> StartHistory:
         """How starts of that service have gone."""
-        return self._fates.setdefault(slug, Fate())
+        return self._fates.setdefault(slug, StartHistory())
 
     def has_failed(self, slug: str) -> bool:
         """Whether its last start failed: until a replica is ready, or nothing was tried for a while."""
@@ -110,7 +114,7 @@ class WorkerPool:
         left_s = self._rule.hold(fate.failures) - passed_s
         return state, left_s if state is BreakerState.OPEN else None
 
-    def _since_failure_s(self, fate: Fate) -> float:
+    def _since_failure_s(self, fate: StartHistory) -> float:
         return self._clock.monotonic_s() - fate.failed_s
 
     async def scale(self, service: Service, wanted: int) -> None:

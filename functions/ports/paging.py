@@ -14,7 +14,7 @@ Row = TypeVar("Row")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Page:
+class PageQuery:
     """At most `limit` entries in `order` of their making (`desc`: the newest first): the first ones, those that follow
     the entry `after`, or the last ones before the entry `before`. With both, those between.
     """
@@ -31,7 +31,7 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Listed(Generic[Row]):
+class Page(Generic[Row]):
     """One page. `has_more`: there are further entries where it goes on (before it, where it was read backward)."""
 
     rows: Sequence[Row]

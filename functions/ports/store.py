@@ -14,7 +14,7 @@ from typing import Final, Literal, Protocol
 from events.event import Event, Record
 from events.names import State
 from events.request_identity import SentEvent
-from functions.ports.paging import Listed, Page
+from functions.ports.paging import Page, PageQuery
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,12 +254,12 @@ class RequestStore(Protocol):
         ...
 
     def requests(
-        self, page: Page, *, tenant: str | None, states: Sequence[State] | None = None
-    ) -> Listed[RequestRow]:
+        self, page: PageQuery, *, tenant: str | None, states: Sequence[State] | None = None
+    ) -> Page[RequestRow]:
         """Only `request` reads results; lists leave `result` None. Raises CursorUnknown."""
         ...
 
-    def record_batch(self, changes: "Sequence[Change]") -> "Recorded":
+    def record_batch(self, changes: "Sequence[Change]") -> "RecordingResult":
         """Applies a poll's worth of changes in one transaction. The first terminal of a request is its end."""
         ...
 
@@ -324,7 +324,7 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recorded:
+class RecordingResult:
     """What a transaction found: requests that ended in it, and terminals that say something else than the first one.
 
     `other_ends` are pairs of a request id and what differs: its `state`, or the `answer` where that is kept.
@@ -345,7 +345,7 @@ class CallbackStore(Protocol):
 
     def target(self, target_id: str) -> CallbackTarget | None: ...
 
-    def targets(self, tenant: str, page: Page) -> Listed[CallbackTarget]:
+    def targets(self, tenant: str, page: PageQuery) -> Page[CallbackTarget]:
         """Those that are enabled, by id. Raises CursorUnknown."""
         ...
 
@@ -381,7 +381,7 @@ class BatchStore(Protocol):
 
     def file(self, file_id: str) -> FileRow | None: ...
 
-    def files(self, tenant: str, page: Page, purpose: str | None = None) -> Listed[FileRow]:
+    def files(self, tenant: str, page: PageQuery, purpose: str | None = None) -> Page[FileRow]:
         """Raises CursorUnknown; a file that was deleted is still known as a place in the list."""
         ...
 
@@ -404,7 +404,7 @@ class BatchStore(Protocol):
         ...
 
     def batch(self, batch_id: str) -> BatchRow | None: ...
-    def batches(self, tenant: str, page: Page) -> Listed[BatchRow]: ...
+    def batches(self, tenant: str, page: PageQuery) -> Page[BatchRow]: ...
 
     def update_batch(self, row: BatchRow) -> None: ...
 

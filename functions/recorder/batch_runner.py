@@ -72,7 +72,7 @@ class BatchLimits:
 
 
 @dataclass(slots=True)
-class _Sight:
+class _BatchView:
     """What was seen of a batch that is open: how many lines were in each state, and since when (monotonic)."""
 
     counts: Mapping[State, int]
@@ -104,7 +104,7 @@ class BatchRunner:
         self._files = BatchFiles(store=store, blobs=blobs, clock=clock)
         self._failures: Counter[str] = Counter()
         self._lines: dict[str, tuple[Line, ...]] = {}
-        self._sights: dict[str, _Sight] = {}
+        self._sights: dict[str, _BatchView] = {}
         self._cancelled: set[str] = set()
         self._round = 0
 
@@ -219,7 +219,7 @@ class BatchRunner:
         if sight is not None and sight.counts == counts:
             return False
         last = -1 if sight is None else sight.last_round
-        self._sights[batch_id] = _Sight(counts, self._clock.monotonic_s(), last)
+        self._sights[batch_id] = _BatchView(counts, self._clock.monotonic_s(), last)
         return True
 
     def _room(self, batch: BatchRow, unfinished: int) -> int:

@@ -88,7 +88,7 @@ def reply_of(row: RequestRow, topics: Topics, further: frozenset[str]) -> ReplyA
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Positions:
+class LogPositions:
     """Where router and recorder stood at one instant, and where the log ended."""
 
     router: Mapping[PartitionId, Offsets]
@@ -103,7 +103,7 @@ def is_read(then: Mapping[PartitionId, Offsets], now: Mapping[PartitionId, Offse
     )
 
 
-def was_dropped(row: RequestRow, record: Record, then: Positions) -> bool:
+def was_dropped(row: RequestRow, record: Record, then: LogPositions) -> bool:
     """True where a request that is still `accepted` was passed over: not on the log, or read by the router's group.
 
     `then` was taken before the recorder caught up with it, so that whatever the router made of the record would be

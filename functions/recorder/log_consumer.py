@@ -10,7 +10,7 @@ from typing import Final
 from events.event import PartitionId, Record
 from events.names import Topics
 from functions.ports.kafka import BlobStore, Clock, Commit, GroupConsumer
-from functions.ports.store import Change, Recorded, RequestStore
+from functions.ports.store import Change, RecordingResult, RequestStore
 from functions.recorder.event_to_change import change_of
 from functions.runtime.errors import StoreFailed
 from functions.runtime.shutdown import StopFlag
@@ -106,7 +106,7 @@ class Recorder:
                 self._count(recorded)
                 return True
 
-    def _count(self, recorded: Recorded) -> None:
+    def _count(self, recorded: RecordingResult) -> None:
         """An end after the end changes nothing, but somebody may have been told it."""
         for request_id, what in recorded.other_ends:
             self._metrics.other_ends.labels(differs=what).inc()

@@ -13,7 +13,7 @@ from functions.ports.kafka import BlobStore, Clock, RecordLog
 from functions.ports.store import Store
 from functions.recorder.batch_runner import BatchLimits, BatchRunner
 from functions.recorder.log_consumer import Recorder, recorded_topics
-from functions.recorder.purger import Sweeper
+from functions.recorder.purger import BlobPurger
 from functions.recorder.reaper import Reaper, ReaperLimits, Republisher
 from functions.recorder.recorded_until import RecordedUntil
 from functions.runtime.clock import SystemClock
@@ -21,7 +21,7 @@ from functions.runtime.errors import StoreFailed
 from functions.runtime.group_progress import ProgressWatch, watched
 from functions.runtime.probe_server import ProbeServer, probed
 from functions.runtime.settings import BrokerSettings, Settings
-from functions.runtime.shutdown import Parts, StopFlag
+from functions.runtime.shutdown import LoopHealth, StopFlag
 from functions.runtime.telemetry import Metrics, setup_logging
 
 BATCH_S: Final = 0.25
@@ -67,7 +67,7 @@ class RecorderProcess:
         self._blobs = blobs
         self._clock = clock
         self._topics = Topics(settings.broker.prefix)
-        self._parts = Parts()
+        self._parts = LoopHealth()
         self._metrics = Metrics()
         self._failures: Counter[str] = Counter()
         self._progress = ProgressWatch(
@@ -160,8 +160,8 @@ class RecorderProcess:
             topics=self._topics,
             limits=limits,
         )
-        sweeper = Sweeper(self._store, self._blobs, self._clock)
-        purger = Purger(self._store, self._clock, timedelta(days=settings.store.retention_days))
+        sweeper = BlobPurger(self._store, self._blobs, self._clock)
+        purger = RowPurger(self._store, self._clock, timedelta(days=settings.store.retention_days))
         try:
             while not stop.wait(settings.store.reap_s):
                 self._patiently("reaper", reaper.tick)
@@ -224,7 +224,7 @@ def inline_bytes_of(broker: BrokerSettings) -> int:
     return broker.inline_bytes
 
 
-class Purger:
+class RowPurger:
     """Deletes what is older than the retention, now and then."""
 
     def __init__(self, store: Store, clock: Clock, retention: timedelta) -> None:

@@ -20,7 +20,7 @@ YOUNG_S: Final = 600.0
 log = logging.getLogger(__name__)
 
 
-class Sweeper:
+class BlobPurger:
     """Call `tick` as often as the reaper's, from the same thread."""
 
     def __init__(self, store: Store, blobs: BlobStore, clock: Clock) -> None:

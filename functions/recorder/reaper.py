@@ -21,7 +21,7 @@ from events.names import Topics
 from functions.ports.kafka import Clock, LagReader, RecordAppender
 from functions.ports.store import RequestRow, RequestStore
 from functions.recorder.expiry_rules import (
-    Positions,
+    LogPositions,
     ending,
     hold_s,
     is_read,
@@ -31,7 +31,7 @@ from functions.recorder.expiry_rules import (
 )
 from functions.recorder.log_consumer import recorded_topics
 from functions.recorder.recorded_until import RecordedUntil
-from functions.runtime.dead_letter_writer import DeadLetters
+from functions.runtime.dead_letter_writer import DeadLetterWriter
 from functions.runtime.errors import ApiError, AppendFailed
 from functions.runtime.telemetry import Metrics
 
@@ -78,7 +78,7 @@ class Reaper:
         self._recorded = recorded
         self._seen: dict[str, datetime] = {}
         self._emitted: dict[str, float] = {}
-        self._dead_letters = DeadLetters(
+        self._dead_letters = DeadLetterWriter(
             appender, topic=topics.dlq, max_bytes=limits.max_record_bytes, metrics=metrics
         )
 
@@ -180,7 +180,7 @@ class Republisher:
         self._clock = clock
         self._topics = topics
         self._limits = limits
-        self._then: Positions | None = None
+        self._then: LogPositions | None = None
         self._checked_s = float("-inf")
 
     def tick(self) -> int:
@@ -202,7 +202,7 @@ class Republisher:
         then, self._then = self._then, now
         return self._publish(then)
 
-    def _positions(self) -> Positions | None:
+    def _positions(self) -> LogPositions | None:
         topics = self._topics
         groups = {
             topics.router_group: (topics.requests,),
@@ -214,9 +214,11 @@ class Republisher:
             # What Kafka clients raise while a broker is away: asked again at the next check.
             log.warning("lags not read", extra={"reason": type(error).__name__})
             return None
-        return Positions(router=found[topics.router_group], recorder=found[topics.recorder_group])
+        return LogPositions(
+            router=found[topics.router_group], recorder=found[topics.recorder_group]
+        )
 
-    def _publish(self, then: Positions) -> int:
+    def _publish(self, then: LogPositions) -> int:
         now = self._clock.now()
         before = now - timedelta(seconds=self._limits.route_bound_s)
         landed: list[str] = []

@@ -17,7 +17,7 @@ from events.event import PartitionId, Record
 from functions.ports.kafka import Clock, GroupConsumer
 from functions.router.patience import Patience, Troubles
 from functions.router.retry_policy import delay_s
-from functions.runtime.offset_ledger import Ledger
+from functions.runtime.offset_ledger import OffsetLedger
 from functions.runtime.shutdown import StopFlag
 
 log = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ class Pump:
         self._clock = clock
         self._stop = stop
         self._limit = limits.in_flight
-        self._ledger = Ledger()
+        self._ledger = OffsetLedger()
         self._done: queue.SimpleQueue[_Done] = queue.SimpleQueue()
         self._waiting: list[Record] = []
         self._retries: list[_Retry] = []

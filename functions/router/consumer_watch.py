@@ -9,7 +9,7 @@ from functions.runtime.clock import SystemClock
 from functions.runtime.group_progress import ProgressWatch, watched
 from functions.runtime.probe_server import ProbeServer, probed
 from functions.runtime.settings import Settings
-from functions.runtime.shutdown import Parts, StopFlag
+from functions.runtime.shutdown import LoopHealth, StopFlag
 from functions.runtime.telemetry import Metrics
 
 
@@ -21,7 +21,7 @@ def watched_feed(
 
     Gives the flag for the pump to look at.
     """
-    group, parts = topics.router_group, Parts()
+    group, parts = topics.router_group, LoopHealth()
     (looked_at,) = parts.watch(stop, 1)
     watch = ProgressWatch(
         lambda: log.lag_reader(client="router-progress"),

@@ -18,7 +18,7 @@ from events.names import DEAD_LETTER_REASON, REQUEST_ID, ROUTED, TENANT, TERMINA
 from events.salvage import salvaged
 from functions.ports.kafka import Clock, RecordAppender
 from functions.router.refusals import ReplyPolicy, given_up, is_addressed, refused, unroutable
-from functions.runtime.dead_letter_writer import DeadLetters
+from functions.runtime.dead_letter_writer import DeadLetterWriter
 from functions.runtime.errors import AppendFailed
 from functions.runtime.telemetry import Metrics
 
@@ -50,7 +50,7 @@ class Publisher:
         self._policy = policy
         self._clock = clock
         self._metrics = metrics
-        self._dead_letters = DeadLetters(
+        self._dead_letters = DeadLetterWriter(
             appender, topic=policy.topics.dlq, max_bytes=policy.max_record_bytes, metrics=metrics
         )
 

@@ -11,7 +11,7 @@ from functions.router.patience import Patience
 from functions.router.refusals import ReplyPolicy
 from functions.router.router import Router, RouterParts
 from functions.runtime.clock import SystemClock
-from functions.runtime.registry_consumer import RegistryTail
+from functions.runtime.registry_consumer import RegistryConsumer
 from functions.runtime.reply_partitions import ReplyPartitions
 from functions.runtime.settings import Settings
 from functions.runtime.telemetry import Metrics
@@ -24,7 +24,7 @@ class Built:
     """A router with everything it owns. `close` flushes and ends its threads."""
 
     router: Router
-    tail: RegistryTail
+    tail: RegistryConsumer
     appender: RecordAppender
     metrics: Metrics
     log: RecordLog
@@ -44,7 +44,7 @@ def build(settings: Settings, catalogue: Catalogue) -> Built:
         StartupFailed: a setting or the cluster is not usable.
     """
     log, topics, metrics = factories.open_log(settings), Topics(settings.broker.prefix), Metrics()
-    tail = RegistryTail(log, topics, "router-registry")
+    tail = RegistryConsumer(log, topics, "router-registry")
     tail.start()
     appender = log.appender(client="router")
     policy = policy_of(settings, topics, metrics)

@@ -21,7 +21,7 @@ _MOST_REMEMBERED: Final = 1000
 log = logging.getLogger(__name__)
 
 
-class DeadLetters:
+class DeadLetterWriter:
     """Thread-safe. `max_bytes`: records whose dead letter would be larger are kept by reference at once."""
 
     def __init__(

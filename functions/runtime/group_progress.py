@@ -11,7 +11,7 @@ from typing import Final
 
 from events.event import PartitionId
 from functions.ports.kafka import Clock, LagReader, Offsets
-from functions.runtime.restarting_thread import Following
+from functions.runtime.restarting_thread import RestartingThread
 from functions.runtime.telemetry import Metrics
 
 _LOOKS: Final = 6
@@ -39,7 +39,7 @@ class _Stand:
     """Looks at which there was more to read than before."""
 
 
-class Progress:
+class GroupProgress:
     """Where one group stands, look by look.
 
     A partition with lag whose commit has not moved for `stalled_s` is stalled, once more than the end marks of foreign
@@ -96,8 +96,8 @@ class ProgressWatch:
         self._look_s = min(_LONGEST_LOOK_S, stalled_s / _LOOKS)
         self._clock = clock
         self._metrics = metrics
-        self._progress = {group: Progress(stalled_s) for group in groups}
-        self._following = Following(self._follow, name="progress", retry_s=self._look_s)
+        self._progress = {group: GroupProgress(stalled_s) for group in groups}
+        self._following = RestartingThread(self._follow, name="progress", retry_s=self._look_s)
 
     def start(self) -> None:
         self._following.start()

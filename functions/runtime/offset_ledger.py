@@ -6,8 +6,8 @@ Confluent's parallel-consumer does: the offsets finished beyond the watermark (t
 rebalance) and the attempts already begun of the unfinished ones (they go on at n + 1 after a crash), with how many of
 these only moved: a rebalance took their partition to another member while they ran, which is nobody's failure.
 
-Nothing here does I/O. `PartitionLedger` is one partition, `Ledger` all partitions of one group member; both belong
-to the thread that owns the consumer.
+Nothing here does I/O. `PartitionLedger` is one partition, `OffsetLedger` all partitions of one group
+member; both belong to the thread that owns the consumer.
 """
 
 from collections.abc import Iterable, Mapping
@@ -35,7 +35,7 @@ Tried = Mapping[int, tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class CommitNote:
     """What commit metadata says about offsets at and above the committed one."""
 
     attempts: Mapping[int, int] = field(default_factory=dict)
@@ -55,7 +55,7 @@ class PartitionLedger:
     def __init__(self, commit: Commit | None = None, *, span: int = MAX_SPAN) -> None:
         if not 1 <= span <= MAX_SPAN:
             raise ValueError(f"span must be 1 to {MAX_SPAN}")
-        kept = Kept() if commit is None else decode(commit)
+        kept = CommitNote() if commit is None else decode(commit)
         self._span = span
         self._next: int | None = None if commit is None else commit.offset
         self._unfinished: dict[int, None] = {}
@@ -159,7 +159,7 @@ class PartitionLedger:
             self._moved = {o: n for o, n in self._moved.items() if o >= low}
 
 
-class Ledger:
+class OffsetLedger:
     """All partitions assigned to one group member. Calls about partitions that were lost change nothing."""
 
     def __init__(self, *, span: int = MAX_SPAN) -> None:
@@ -277,16 +277,16 @@ def encode(
     return f"{_VERSION}|{tried}|{_run_tokens(base, above, room)}"
 
 
-def decode(commit: Commit) -> Kept:
-    """Reads commit metadata. Empty, foreign or damaged metadata says nothing: an empty `Kept`."""
+def decode(commit: Commit) -> CommitNote:
+    """Reads commit metadata. Empty, foreign or damaged metadata says nothing: an empty `CommitNote`."""
     try:
         version, tried, runs = commit.metadata.split("|")
         if version not in _READ:
-            return Kept()
+            return CommitNote()
         attempts, moved = _read_attempts(commit.offset, tried)
-        return Kept(attempts, _read_runs(commit.offset, runs), moved)
+        return CommitNote(attempts, _read_runs(commit.offset, runs), moved)
     except ValueError:
-        return Kept()
+        return CommitNote()
 
 
 def _most_tried(base: int, attempts: Tried, room: int) -> dict[int, tuple[int, int]]:

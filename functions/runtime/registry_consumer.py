@@ -16,7 +16,7 @@ from events.event import Record
 from events.names import Topics
 from events.parsers import parse_decision, parse_status
 from functions.ports.kafka import RecordLog
-from functions.runtime.restarting_thread import Following
+from functions.runtime.restarting_thread import RestartingThread
 from router_model.service_registry import Registry, ReplicaStatus
 
 log = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ class RegistryFold:
             self._decisions.popitem(last=False)
 
 
-class RegistryTail:
+class RegistryConsumer:
     """The thread around a `RegistryFold`. `close` ends it; a broker that is away is tried again for ever."""
 
     def __init__(self, log: RecordLog, topics: Topics, client: str) -> None:
@@ -108,7 +108,7 @@ class RegistryTail:
         self._client = client
         self._fold = RegistryFold()
         self._caught_up = threading.Event()
-        self._following = Following(self._follow, name="registry", retry_s=RETRY_S)
+        self._following = RestartingThread(self._follow, name="registry", retry_s=RETRY_S)
 
     @property
     def registry(self) -> Registry:

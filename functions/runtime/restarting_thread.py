@@ -11,7 +11,7 @@ CLOSE_S: Final = 5.0
 log = logging.getLogger(__name__)
 
 
-class Following:
+class RestartingThread:
     """Runs `follow` on a daemon thread until `close`, again after a pause when it raises.
 
     Args:

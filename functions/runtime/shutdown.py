@@ -77,7 +77,7 @@ class WatchedStop(StopFlag):
         return self._stop.wait(timeout_s)
 
 
-class Parts:
+class LoopHealth:
     """How the loops of a process are: one of them died, or has not looked up for so long that it must be stuck."""
 
     def __init__(self) -> None:

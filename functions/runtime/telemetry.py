@@ -32,7 +32,7 @@ LATENCY_S: Final = (
 )
 
 
-class JsonLines(logging.Formatter):
+class JsonFormatter(logging.Formatter):
     """One JSON object a line; user text is escaped, so that it can never forge a line."""
 
     def __init__(self, process: str) -> None:
@@ -58,7 +58,7 @@ def setup_logging(process: str, level: str, file: Path | None = None) -> None:
     only from ERROR up: what it warns of is a broker that is away, which its owner says once.
     """
     handler = logging.StreamHandler(sys.stderr) if file is None else logging.FileHandler(file)
-    handler.setFormatter(JsonLines(process))
+    handler.setFormatter(JsonFormatter(process))
     logging.basicConfig(level=level, handlers=[handler], force=True)
     for noisy in ("kafka", "httpx", "httpcore", "uvicorn.access", "sqlalchemy"):
         least = logging.ERROR if noisy == "kafka" else logging.WARNING

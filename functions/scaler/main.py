@@ -15,7 +15,7 @@ from functions.ports.kafka import Clock, RecordLog
 from functions.runtime.clock import SystemClock
 from functions.runtime.errors import StartupFailed
 from functions.runtime.probe_server import ProbeServer
-from functions.runtime.registry_consumer import RegistryTail
+from functions.runtime.registry_consumer import RegistryConsumer
 from functions.runtime.settings import Settings
 from functions.runtime.shutdown import STUCK_S, StopFlag
 from functions.runtime.telemetry import ScalerMetrics, setup_logging
@@ -72,7 +72,7 @@ class ScalerProcess:
         self.board = Board(clock.monotonic_s, settings.scaler.listener_s)
         self.board.on_listener = self._hurry
         client = f"{CLIENT}-{socket.gethostname()}"
-        self._registry = RegistryTail(log, topics, client)
+        self._registry = RegistryConsumer(log, topics, client)
         self._election = Election(log, topics, client)
         self._topics, self._catalogue, self._client = topics, catalogue, client
         self._wake = threading.Event()

@@ -12,7 +12,7 @@ from typing import Final
 from events.event import PartitionId
 from events.names import Topics
 from functions.ports.kafka import GroupConsumer, RecordLog
-from functions.runtime.restarting_thread import Following
+from functions.runtime.restarting_thread import RestartingThread
 
 POLL_S: Final = 0.5
 
@@ -26,7 +26,7 @@ class Election:
         self._log, self._topics, self._client = record_log, topics, client
         self._prize = PartitionId(topics.control, 0)
         self._is_elected = False
-        self._following = Following(self._take_part, name="election")
+        self._following = RestartingThread(self._take_part, name="election")
 
     def is_elected(self) -> bool:
         """Whether this replica is the one that writes."""

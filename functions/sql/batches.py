@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Table, delete, func, select, update
 
 from events.names import State
 from functions.ports.kafka import Clock
-from functions.ports.paging import Listed, Page
+from functions.ports.paging import Page, PageQuery
 from functions.ports.store import BatchRow, Claim, FileRow, KeyUse, RequestRow
 from functions.sql import idempotency_keys
 from functions.sql.database import Database, in_lists, json_object, to_json
@@ -53,7 +53,7 @@ class SqlBatches:
             found = connection.execute(query).mappings().first()
         return None if found is None else FileRow(**found)
 
-    def files(self, tenant: str, page: Page, purpose: str | None = None) -> Listed[FileRow]:
+    def files(self, tenant: str, page: PageQuery, purpose: str | None = None) -> Page[FileRow]:
         query = _FILE_ROWS.where(files.c.tenant == tenant)
         if purpose is not None:
             query = query.where(files.c.purpose == purpose)
@@ -111,7 +111,7 @@ class SqlBatches:
             found = connection.execute(query).mappings().first()
         return None if found is None else _batch_row(found)
 
-    def batches(self, tenant: str, page: Page) -> Listed[BatchRow]:
+    def batches(self, tenant: str, page: PageQuery) -> Page[BatchRow]:
         query = select(batches).where(batches.c.tenant == tenant)
         return _BATCHES.read(self._db, query, page, tenant, _batch_row)
 

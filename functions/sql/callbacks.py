@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, func, or_, select, update
 
-from functions.ports.paging import Listed, Page
+from functions.ports.paging import Page, PageQuery
 from functions.ports.store import CallbackTarget, Claim, Delivery, KeyUse
 from functions.sql import idempotency_keys
 from functions.sql.database import Database
@@ -49,7 +49,7 @@ class SqlCallbacks:
             found = connection.execute(query).mappings().first()
         return None if found is None else CallbackTarget(**found)
 
-    def targets(self, tenant: str, page: Page) -> Listed[CallbackTarget]:
+    def targets(self, tenant: str, page: PageQuery) -> Page[CallbackTarget]:
         columns = callback_targets.c
         query = select(callback_targets).where(columns.tenant == tenant, ~columns.is_disabled)
         return _TARGETS.read(self._db, query, page, tenant, lambda found: CallbackTarget(**found))

@@ -29,15 +29,15 @@ _NOT_A_CANCEL: Final = "duplicate"
 """A cancel with this reason stops a second generation of a request that has its terminal already."""
 
 
-class _Pickspin(msgspec.Struct):
+class _TerminalFacts(msgspec.Struct):
     service: str | None = None
     model: str | None = None
     decision: msgspec.Raw = msgspec.Raw(b"null")
     cost: dict[str, object] | None = None
 
 
-class _Outcome(msgspec.Struct):
-    pickspin: _Pickspin | None = None
+class _TerminalOutcome(msgspec.Struct):
+    pickspin: _TerminalFacts | None = None
     usage: dict[str, object] | None = None
 
 
@@ -113,11 +113,11 @@ def _ended(change: Change, at: datetime) -> Ended:
     raw = change.result if change.result is not None else change.event.data
     terminal = parse_terminal(replace(change.event, data=raw))
     try:
-        outcome = msgspec.json.decode(raw or b"{}", type=_Outcome)
+        outcome = msgspec.json.decode(raw or b"{}", type=_TerminalOutcome)
     except (msgspec.MsgspecError, RecursionError):
         # The answer is kept as it came; only what would be read out of it is missing.
-        outcome = _Outcome()
-    about = outcome.pickspin or _Pickspin()
+        outcome = _TerminalOutcome()
+    about = outcome.pickspin or _TerminalFacts()
     usage = outcome.usage or {}
     return Ended(
         request_id=terminal.request_id,

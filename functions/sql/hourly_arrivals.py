@@ -14,7 +14,7 @@ AGAIN_HOURS: Final = 2
 """Hours that are counted anew: a request may be recorded a while after it came."""
 
 
-class SqlHistory:
+class SqlHourlyArrivals:
     """Over the store's database; may be used beside a `SqlStore` of another process."""
 
     def __init__(self, database: Database) -> None:

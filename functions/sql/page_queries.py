@@ -5,7 +5,7 @@ from typing import Any, Final, Literal, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, or_, select, union_all
 
-from functions.ports.paging import CursorUnknown, Listed, Page
+from functions.ports.paging import CursorUnknown, Page, PageQuery
 from functions.sql.database import Database
 
 Row = TypeVar("Row")
@@ -33,10 +33,10 @@ class PagedTable:
         self,
         database: Database,
         query: "Select[Any]",
-        page: Page,
+        page: PageQuery,
         tenant: str | None,
         make: Callable[[Mapping[Any, Any]], Row],
-    ) -> Listed[Row]:
+    ) -> Page[Row]:
         """A page of what `query` selects, each row through `make`. `tenant` None: entries of all may be cursors.
 
         Raises:
@@ -58,7 +58,7 @@ class PagedTable:
         rows = [make(one) for one in found[: page.limit]]
         if page.is_backward:
             rows.reverse()
-        return Listed(rows=rows, has_more=len(found) > page.limit)
+        return Page(rows=rows, has_more=len(found) > page.limit)
 
     def _place_of(
         self, connection: Connection, entry_id: str, tenant: str | None

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, bindparam, select, update
 
 from events.event import Record
 from events.names import State
-from functions.ports.store import Change, Recorded, RequestRow
+from functions.ports.store import Change, RecordingResult, RequestRow
 from functions.sql.body_references import BodyUse, body_use, note_uses, release
 from functions.sql.database import Database, in_lists, key_text
 from functions.sql.event_facts import fact_of, state_entry
@@ -23,7 +23,7 @@ from functions.sql.rows import (
     new_columns,
     pack_record,
 )
-from functions.sql.state_machine import Ended, Fact, Life, Progressed, Streamed, fold
+from functions.sql.state_machine import Ended, Fact, Progressed, RequestColumns, Streamed, fold
 from functions.sql.tables import event_ids, request_events, requests
 
 MAX_ENTRIES: Final = 20_000
@@ -42,14 +42,14 @@ _UPDATE: Final = update(requests).where(requests.c.id == bindparam("row_id"))
 
 @dataclass(slots=True)
 class _Tracked:
-    life: Life
-    before: Life
+    life: RequestColumns
+    before: RequestColumns
     cursor: int
     first_cursor: int
     is_terminal_moved: bool = False
 
 
-class Recording:
+class RequestWriter:
     """Lives as long as one write transaction."""
 
     def __init__(
@@ -79,7 +79,7 @@ class Recording:
         self._write()
         return fresh
 
-    def apply(self, changes: Sequence[Change]) -> Recorded:
+    def apply(self, changes: Sequence[Change]) -> RecordingResult:
         """Folds the changes in."""
         known = [(change.row, change.record) for change in changes if change.row is not None]
         facts: list[Fact] = []
@@ -94,7 +94,7 @@ class Recording:
             self._make_known(row, record)
         ended = tuple(fact.request_id for fact in facts if self._fold(fact))
         self._write()
-        return Recorded(ended=ended, other_ends=tuple(self._other_ends))
+        return RecordingResult(ended=ended, other_ends=tuple(self._other_ends))
 
     def _load(self, wanted: Iterable[str]) -> None:
         ids = sorted(set(wanted))
@@ -138,7 +138,7 @@ class Recording:
             self._append(tracked, "state", State.ACCEPTED.value, state_entry(State.ACCEPTED))
         return True
 
-    def _keeps_record(self, life: Life) -> bool:
+    def _keeps_record(self, life: RequestColumns) -> bool:
         if not life.state.is_terminal:
             return not life.is_forgotten
         return self._keeps_prompts and life.is_stored and not life.is_forgotten
@@ -166,7 +166,7 @@ class Recording:
                 pass
         return False
 
-    def _compare(self, life: Life, again: Ended) -> None:
+    def _compare(self, life: RequestColumns, again: Ended) -> None:
         """Notes an end that comes after another one and says something else."""
         if again.state is not life.state:
             self._other_ends.append((life.id, "state"))
@@ -266,7 +266,7 @@ def _key(tracked: _Tracked) -> dict[str, Any]:
     return {"row_id": tracked.life.id}
 
 
-def _with_identity(life: Life, row: RequestRow) -> Life:
+def _with_identity(life: RequestColumns, row: RequestRow) -> RequestColumns:
     return replace(
         life,
         is_known=True,

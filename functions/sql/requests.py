@@ -9,12 +9,20 @@ from sqlalchemy import Connection, bindparam, delete, func, or_, select, update
 from events.event import Record
 from events.names import State
 from functions.ports.kafka import Clock
-from functions.ports.paging import Listed, Page
-from functions.ports.store import Change, Claim, KeyUse, Mark, Recorded, RequestEvent, RequestRow
+from functions.ports.paging import Page, PageQuery
+from functions.ports.store import (
+    Change,
+    Claim,
+    KeyUse,
+    Mark,
+    RecordingResult,
+    RequestEvent,
+    RequestRow,
+)
 from functions.sql import body_references, idempotency_keys
 from functions.sql.database import Database, in_lists, key_text
 from functions.sql.page_queries import PagedTable
-from functions.sql.request_writer import Recording
+from functions.sql.request_writer import RequestWriter
 from functions.sql.rows import ROW_COLUMNS, request_row, unpack_record
 from functions.sql.tables import (
     deleted_files,
@@ -84,14 +92,14 @@ class SqlRequests:
         with self._db.read() as connection:
             return idempotency_keys.look_up(connection, key, _standing)
 
-    def record_batch(self, changes: Sequence[Change]) -> Recorded:
+    def record_batch(self, changes: Sequence[Change]) -> RecordingResult:
         if not changes:
-            return Recorded()
+            return RecordingResult()
         with self._db.write() as connection:
             return self._recording(connection, self._clock.now()).apply(changes)
 
-    def _recording(self, connection: Connection, now: datetime) -> Recording:
-        return Recording(
+    def _recording(self, connection: Connection, now: datetime) -> RequestWriter:
+        return RequestWriter(
             self._db, connection, self._boot_id, now, keeps_prompts=self._keeps_prompts
         )
 
@@ -130,8 +138,8 @@ class SqlRequests:
             return connection.execute(query).scalar()
 
     def requests(
-        self, page: Page, *, tenant: str | None, states: Sequence[State] | None = None
-    ) -> Listed[RequestRow]:
+        self, page: PageQuery, *, tenant: str | None, states: Sequence[State] | None = None
+    ) -> Page[RequestRow]:
         query = select(*ROW_COLUMNS).where(requests.c.is_known, ~requests.c.is_forgotten)
         if tenant is not None:
             query = query.where(requests.c.tenant == tenant)

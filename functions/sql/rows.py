@@ -11,7 +11,7 @@ from events.event import Record
 from events.names import State
 from functions.ports.store import RequestRow
 from functions.sql.database import json_object, to_json
-from functions.sql.state_machine import Life
+from functions.sql.state_machine import RequestColumns
 from functions.sql.tables import requests
 
 _IDENTITY: Final = (
@@ -28,7 +28,7 @@ _IDENTITY: Final = (
     "reply_partition",
     "reply_epoch",
 )
-_LIFE: Final = tuple(field.name for field in fields(Life) if field.name != "result")
+_LIFE: Final = tuple(field.name for field in fields(RequestColumns) if field.name != "result")
 _ROW: Final = tuple(field.name for field in fields(RequestRow) if field.name != "result")
 LIFE_COLUMNS: Final = (
     *(requests.c[name] for name in _LIFE),
@@ -82,13 +82,13 @@ def new_columns(request_id: str, boot_id: str, now: datetime) -> dict[str, Any]:
     }
 
 
-def life_of(found: Mapping[Any, Any]) -> Life:
+def life_of(found: Mapping[Any, Any]) -> RequestColumns:
     """The changing part of a row; a result that lies in the table is left there."""
     values = {name: found[name] for name in _LIFE}
-    return Life(**{**values, "state": State(values["state"])})
+    return RequestColumns(**{**values, "state": State(values["state"])})
 
 
-def life_columns(life: Life, names: tuple[str, ...]) -> dict[str, Any]:
+def life_columns(life: RequestColumns, names: tuple[str, ...]) -> dict[str, Any]:
     """The named columns of a row."""
     values = {name: getattr(life, name) for name in names}
     if "state" in values:

@@ -22,7 +22,7 @@ MAX_COUNT: Final = 10**9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Life:
+class RequestColumns:
     """The changing columns of a request's row. `is_known` False: only its consequences were seen so far."""
 
     id: str
@@ -109,7 +109,7 @@ class CancelAsked:
 Fact = Progressed | Streamed | Ended | CancelAsked
 
 
-def fold(life: Life, fact: Fact) -> Life:
+def fold(life: RequestColumns, fact: Fact) -> RequestColumns:
     """The row after the fact; unchanged where the fact is old news."""
     if life.state.is_terminal:
         return life
@@ -124,7 +124,7 @@ def fold(life: Life, fact: Fact) -> Life:
             return life
 
 
-def _progressed(life: Life, fact: Progressed) -> Life:
+def _progressed(life: RequestColumns, fact: Progressed) -> RequestColumns:
     if fact.attempt < life.attempt or fact.state.is_terminal:
         return life
     is_ahead = RANKS[fact.state] >= RANKS[life.state]
@@ -141,7 +141,7 @@ def _progressed(life: Life, fact: Progressed) -> Life:
     )
 
 
-def _ended(life: Life, fact: Ended) -> Life:
+def _ended(life: RequestColumns, fact: Ended) -> RequestColumns:
     return replace(
         life,
         state=fact.state,

@@ -20,7 +20,7 @@ _FILES: Final = "files"
 _REF: Final = re.compile(r"(blob|file):([0-9a-f]{64})")
 
 
-class DirBlobs:
+class BlobDirectory:
     """A `BlobStore` in `directory` (created when missing), shared by the processes of one machine or volume.
 
     Folders and files are their owner's alone.

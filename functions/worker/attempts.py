@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from events.requests import RoutedRequest
-from functions.worker.cascade_step import Held
+from functions.worker.cascade_step import HeldStream
 from functions.worker.job import Job
 from functions.worker.reply_producer import ChunkSender
 from router_model.cascade.plan import Judge
@@ -27,7 +27,7 @@ class Attempt:
     first_at: datetime | None = None
     judge: Judge | None = None
     """Set where the answer is judged: at a step of a cascade that is not the last."""
-    held: Held | None = None
+    held: HeldStream | None = None
     confidence: float | None = None
 
     @property

@@ -11,27 +11,31 @@ from events.destinations import is_waited_for
 from events.names import Topics
 from events.requests import RoutedRequest
 from functions.runtime.errors import ApiError
-from functions.worker.backend_client import Generated, ModelCaller, OnChunk
+from functions.worker.backend_client import BackendAnswer, BackendClient, OnChunk
 from functions.worker.backend_errors import MAX_WAIT_S, CallFailed, NotNow
-from functions.worker.backend_request import Call
+from functions.worker.backend_request import BackendRequest
 from functions.worker.cascade_step import has_stand_by
-from functions.worker.job_context import Serving
+from functions.worker.job_context import JobContext
 
 _FIRST_WAIT_S: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Calling:
+class BackendAttempt:
     """`count` gets the reason of every call that the server did not take."""
 
-    serving: Serving
-    caller: ModelCaller
+    serving: JobContext
+    caller: BackendClient
     topics: Topics
     count: Callable[[str], None]
 
     async def until_answered(
-        self, request: RoutedRequest, call: Call, on_chunk: OnChunk, begins: Callable[[], None]
-    ) -> Generated:
+        self,
+        request: RoutedRequest,
+        call: BackendRequest,
+        on_chunk: OnChunk,
+        begins: Callable[[], None],
+    ) -> BackendAnswer:
         """The answer. The caller bounds the whole; `begins` is called before each call.
 
         Raises:
@@ -59,7 +63,7 @@ class Calling:
                 await asyncio.sleep(min(MAX_WAIT_S, pause_s) * random.uniform(0.5, 1.0))  # noqa: S311
                 wait_s = min(MAX_WAIT_S, wait_s * 2)
 
-    async def _once(self, call: Call, on_chunk: OnChunk) -> Generated:
+    async def _once(self, call: BackendRequest, on_chunk: OnChunk) -> BackendAnswer:
         try:
             async with asyncio.timeout(self.serving.service.timeout_s) as bound:
                 return await self.caller.call(call, on_chunk)

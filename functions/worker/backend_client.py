@@ -19,11 +19,11 @@ from functions.backends.backend_kinds import PATHS
 from functions.runtime.errors import ApiError
 from functions.worker import backend_errors, backend_response
 from functions.worker.backend_errors import BadReply, CallFailed
-from functions.worker.backend_health import CallHealth
-from functions.worker.backend_request import Call, check_dimensions, to_base64
-from functions.worker.idle_sleep import Dozing
+from functions.worker.backend_health import BackendHealth
+from functions.worker.backend_request import BackendRequest, check_dimensions, to_base64
+from functions.worker.idle_sleep import IdleSleep
 from functions.worker.sse import SseEvent, SseParser
-from functions.worker.stream_assembler import Assembler
+from functions.worker.stream_assembler import StreamAssembler
 
 OnChunk = Callable[[dict[str, Any], bool], Awaitable[None]]
 """Gets each chunk for the client, and whether it holds content."""
@@ -55,7 +55,7 @@ class CallLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Generated:
+class BackendAnswer:
     """An answer. `first_s`: seconds from the call to the first content; None where it was not streamed."""
 
     reply: dict[str, Any]
@@ -103,15 +103,15 @@ def _kept_alive() -> list[tuple[int, int, int]]:
     return options
 
 
-class ModelCaller:
+class BackendClient:
     """Calls one model server. Owned by the event loop; `http` is closed by its owner."""
 
     def __init__(
         self,
         http: httpx.AsyncClient,
         limits: CallLimits,
-        health: CallHealth,
-        dozing: Dozing | None = None,
+        health: BackendHealth,
+        dozing: IdleSleep | None = None,
     ) -> None:
         self.health = health
         """Hears of each call from whoever makes it: that knows whose request it is for."""
@@ -119,7 +119,7 @@ class ModelCaller:
         self._limits = limits
         self._dozing = dozing
 
-    async def call(self, call: Call, on_chunk: OnChunk) -> Generated:
+    async def call(self, call: BackendRequest, on_chunk: OnChunk) -> BackendAnswer:
         """One call.
 
         Raises:
@@ -130,7 +130,7 @@ class ModelCaller:
         async with nullcontext() if self._dozing is None else self._dozing.in_use():
             return await self._call(call, on_chunk)
 
-    async def _call(self, call: Call, on_chunk: OnChunk) -> Generated:
+    async def _call(self, call: BackendRequest, on_chunk: OnChunk) -> BackendAnswer:
         started = time.monotonic()
         request = self._http.build_request(
             "POST",
@@ -155,7 +155,9 @@ class ModelCaller:
             known = error if isinstance(error, httpx.HTTPError) else httpx.ConnectError("address")
             raise backend_errors.of_transport(known) from None
 
-    async def _plain(self, response: httpx.Response, call: Call, started: float) -> Generated:
+    async def _plain(
+        self, response: httpx.Response, call: BackendRequest, started: float
+    ) -> BackendAnswer:
         limit = self._limits.max_reply_bytes
         if call.operation is Operation.EMBEDDINGS:
             limit *= _EMBEDDINGS_FACTOR
@@ -170,14 +172,14 @@ class ModelCaller:
             check_dimensions(reply, call.body.get("dimensions"))
         if call.is_base64:
             reply = to_base64(reply)
-        return Generated(
+        return BackendAnswer(
             reply=reply, seconds=time.monotonic() - started, is_usage_estimated=is_estimated
         )
 
     async def _stream(
-        self, response: httpx.Response, call: Call, on_chunk: OnChunk, started: float
-    ) -> Generated:
-        assembler = Assembler(
+        self, response: httpx.Response, call: BackendRequest, on_chunk: OnChunk, started: float
+    ) -> BackendAnswer:
+        assembler = StreamAssembler(
             call.shape,
             max_bytes=self._limits.max_reply_bytes,
             max_tokens=call.max_tokens,
@@ -198,7 +200,7 @@ class ModelCaller:
         for chunk in owed:
             has_new_content = False
             await on_chunk(chunk, has_new_content)
-        return Generated(
+        return BackendAnswer(
             reply=reply,
             seconds=time.monotonic() - started,
             first_s=first_s,
@@ -206,7 +208,7 @@ class ModelCaller:
         )
 
     async def _chunks(
-        self, response: httpx.Response, assembler: Assembler
+        self, response: httpx.Response, assembler: StreamAssembler
     ) -> AsyncIterator[dict[str, Any]]:
         """The chunks of a stream; a server that does not stream has said all of it in one.
 
@@ -230,7 +232,7 @@ class ModelCaller:
             raise BadReply("no_done")
 
     async def _events(
-        self, response: httpx.Response, assembler: Assembler
+        self, response: httpx.Response, assembler: StreamAssembler
     ) -> AsyncIterator[SseEvent]:
         parser = SseParser(max_event_bytes=self._limits.max_reply_bytes)
         left = self._limits.max_reply_bytes * _STREAM_FACTOR
@@ -244,7 +246,7 @@ class ModelCaller:
         for event in parser.flush():
             yield event
 
-    async def _next(self, parts: AsyncIterator[bytes], assembler: Assembler) -> bytes | None:
+    async def _next(self, parts: AsyncIterator[bytes], assembler: StreamAssembler) -> bytes | None:
         """The next part of a stream; None at its end. A whole answer ends, however its connection does."""
         is_complete = assembler.is_complete
         bound_s = self._limits.idle_s if assembler.has_content else None
@@ -272,7 +274,7 @@ def _is_kind(response: httpx.Response, kind: str) -> bool:
     return found.lower().startswith(kind)
 
 
-def _headers(call: Call) -> dict[str, str]:
+def _headers(call: BackendRequest) -> dict[str, str]:
     found = {
         "content-type": "application/json",
         # A compressed answer could be a bomb, and on loopback it saves nothing.

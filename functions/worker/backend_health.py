@@ -11,13 +11,13 @@ from typing import Final
 from events.names import BreakerState
 from functions.runtime.errors import ApiError
 from functions.worker.backend_errors import CallFailed, NotNow
-from functions.worker.circuit_breaker import Breaker, BreakerRule, Ended
+from functions.worker.circuit_breaker import BreakerRule, CallEnd, CircuitBreaker
 
 LOOK_S: Final = 0.5
 """A request that waits for a probe's end looks this often at least."""
 
 
-class CallHealth:
+class BackendHealth:
     """Owned by the event loop.
 
     Args:
@@ -30,7 +30,7 @@ class CallHealth:
         tell: Callable[[BreakerState, float], None],
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._breaker = Breaker(rule=rule)
+        self._breaker = CircuitBreaker(rule=rule)
         self._tell = tell
         self._now = now
         self._changed = asyncio.Event()
@@ -86,7 +86,7 @@ class CallHealth:
     def _note(self, tenant: str, request_id: str, *, is_failure: bool) -> None:
         now_s = self._now()
         before = self._breaker
-        self._breaker = before.ended(Ended(now_s, tenant, request_id, is_failure))
+        self._breaker = before.ended(CallEnd(now_s, tenant, request_id, is_failure))
         if (before.is_open, before.times) != (self._breaker.is_open, self._breaker.times):
             self._tell(self._breaker.state(now_s), self._breaker.left_s(now_s))
             self._changed.set()

@@ -36,7 +36,7 @@ _PREFIXES: Final = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class BackendRequest:
     """One request as its model server gets it."""
 
     request_id: str
@@ -78,7 +78,7 @@ def call_of(
     service: Service,
     row: BackendRow,
     info: ServerInfo | None = None,
-) -> Call:
+) -> BackendRequest:
     """The call for a request. As sent, but for the model's name, nulls, our own fields, what the server has other names
     for, and the cap: the least of what the caller, the task and the model allow.
 
@@ -105,7 +105,7 @@ def call_of(
         body["stream"] = True
         if row.has_stream_usage:
             body["stream_options"] = {"include_usage": True}
-    return Call(
+    return BackendRequest(
         request_id=request.request_id,
         operation=request.operation,
         body=body,

@@ -1,6 +1,7 @@
 """One step of a cascade in the worker: log probabilities asked for and hidden again, chunks held until they are sure.
 
-`Held` stands between the model call and the caller's stream; what it decides on is pure (`router_model.cascade.plan`).
+`HeldStream` stands between the model call and the caller's stream.
+What it decides on is pure (`router_model.cascade.plan`).
 """
 
 from collections.abc import Awaitable, Callable
@@ -13,7 +14,7 @@ from events.payloads import CascadeState, CascadeUsed, Cost
 from events.requests import RoutedRequest
 from functions.runtime.errors import ApiError
 from functions.worker.backend_errors import CallFailed
-from functions.worker.backend_request import Call
+from functions.worker.backend_request import BackendRequest
 from router_model.cascade.confidence import TokenConfidence, choice_logprobs
 from router_model.cascade.plan import Judge
 from router_model.catalogue.model import Service
@@ -56,7 +57,7 @@ class StepEnd:
     """Chunks with content, where the call was cut short before it told its usage."""
 
 
-def with_logprobs(call: Call) -> Call:
+def with_logprobs(call: BackendRequest) -> BackendRequest:
     """The call with log probabilities: one alternative a token, since llama.cpp gives nothing at all for none."""
     if call.body.get("logprobs"):
         return call
@@ -101,7 +102,7 @@ def leads_on(request: RoutedRequest) -> bool:
     return request.cascade is not None and following(request.cascade) is not None
 
 
-def asks_logprobs(call: Call) -> bool:
+def asks_logprobs(call: BackendRequest) -> bool:
     """Whether the caller wants to see log probabilities (0 alternatives of a completion included)."""
     asked = call.body.get("logprobs")
     return asked is not None and asked is not False
@@ -132,7 +133,7 @@ def tokens_of(reply: dict[str, Any] | None) -> tuple[int, int]:
     return usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0)
 
 
-class Held:
+class HeldStream:
     """Takes the chunks of a judged stream, and passes them on once they are sure.
 
     Args:

@@ -28,7 +28,7 @@ class BreakerRule:
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class CallEnd:
     """How a request's last call here ended."""
 
     at_s: float
@@ -38,12 +38,12 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Breaker:
+class CircuitBreaker:
     """Instants are those of one monotonic clock."""
 
     rule: BreakerRule
     is_open: bool = False
-    ends: tuple[Ended, ...] = ()
+    ends: tuple[CallEnd, ...] = ()
     opened_s: float = 0.0
     times: int = 0
     """How often it has opened since it was last closed."""
@@ -63,13 +63,13 @@ class Breaker:
             return BreakerState.CLOSED
         return BreakerState.OPEN if self.left_s(now_s) > 0 else BreakerState.HALF_OPEN
 
-    def ended(self, end: Ended) -> "Breaker":
+    def ended(self, end: CallEnd) -> "CircuitBreaker":
         """With one more call's end. While it is open, ends of calls that began before say nothing new."""
         state = self.state(end.at_s)
         if state is BreakerState.OPEN:
             return self
         if state is BreakerState.HALF_OPEN:
-            return self._opened(end.at_s) if end.is_failure else Breaker(rule=self.rule)
+            return self._opened(end.at_s) if end.is_failure else CircuitBreaker(rule=self.rule)
         since_s = end.at_s - self.rule.window_s
         kept = [e for e in self.ends if e.at_s >= since_s and e.request_id != end.request_id]
         ends = (*kept, end)[-MOST_KEPT:]
@@ -77,11 +77,11 @@ class Breaker:
             return self._opened(end.at_s)
         return replace(self, ends=ends)
 
-    def _opened(self, now_s: float) -> "Breaker":
-        return Breaker(rule=self.rule, is_open=True, opened_s=now_s, times=self.times + 1)
+    def _opened(self, now_s: float) -> "CircuitBreaker":
+        return CircuitBreaker(rule=self.rule, is_open=True, opened_s=now_s, times=self.times + 1)
 
 
-def failed_share(ends: tuple[Ended, ...]) -> float:
+def failed_share(ends: tuple[CallEnd, ...]) -> float:
     """The mean of the tenants' shares of failed requests: one tenant's bad requests are not all of the service."""
     shares: dict[str, list[bool]] = defaultdict(list)
     for end in ends:

@@ -16,9 +16,9 @@ from typing import Final
 from events.event import PartitionId, Record
 from functions.ports.kafka import Clock, Commit, GroupConsumer, Polled
 from functions.runtime.errors import ApiError
-from functions.runtime.offset_ledger import Ledger
-from functions.worker.fair_queue import Schedule
-from functions.worker.job import Job, JobReader, Refusal
+from functions.runtime.offset_ledger import OffsetLedger
+from functions.worker.fair_queue import FairQueue
+from functions.worker.job import Job, JobReader, RefusedRecord
 
 log = logging.getLogger(__name__)
 
@@ -38,14 +38,14 @@ _KNOWN_REQUESTS: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
+class JobFinished:
     """The job's terminal is in the log."""
 
     job: Job
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
+class JobRetry:
     """The attempt failed before anything was streamed; the job may be tried again from `not_before_s` (monotonic).
 
     `is_counted` False: there was no attempt, the model was not called.
@@ -56,7 +56,7 @@ class Again:
     is_counted: bool = True
 
 
-Outcome = Finished | Again
+Outcome = JobFinished | JobRetry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +80,7 @@ class Exchange:
     hand_over: Callable[[list[Job]], None]
 
 
-class PollThread(threading.Thread):
+class ConsumerThread(threading.Thread):
     """Runs until `quiet` was called and nothing is running, or `abandon` was. `on_joined` is called whenever
     partitions were assigned, `on_end` last; both in this thread.
 
@@ -94,7 +94,7 @@ class PollThread(threading.Thread):
         *,
         open_consumer: Callable[[], GroupConsumer],
         reader: JobReader,
-        schedule: Schedule,
+        schedule: FairQueue,
         exchange: Exchange,
         is_cancelled: Callable[[str], bool],
         clock: Clock,
@@ -114,7 +114,7 @@ class PollThread(threading.Thread):
         self._is_cancelled = is_cancelled
         self._clock = clock
         self._limits = limits
-        self._ledger = Ledger()
+        self._ledger = OffsetLedger()
         self._may_join = threading.Event()
         self._is_quiet = threading.Event()
         self._is_abandoned = threading.Event()
@@ -226,7 +226,7 @@ class PollThread(threading.Thread):
     def _take(self, outcome: Outcome) -> None:
         job = outcome.job
         self._active_s = time.monotonic()
-        if isinstance(outcome, Again) and self._ledger.owns(job.partition):
+        if isinstance(outcome, JobRetry) and self._ledger.owns(job.partition):
             note = (
                 self._ledger.attempt_ended if outcome.is_counted else self._ledger.attempt_withdrawn
             )
@@ -236,7 +236,7 @@ class PollThread(threading.Thread):
             return
         self._schedule.ended(job)
         self._ending.discard(id(job))
-        if isinstance(outcome, Finished):
+        if isinstance(outcome, JobFinished):
             self._ledger.finished(job.partition, job.offset)
 
     def _poll(self, consumer: GroupConsumer) -> Polled:
@@ -329,7 +329,7 @@ class PollThread(threading.Thread):
             chosen.append(job)
         return chosen
 
-    def _why_over(self, job: Job) -> Refusal | None:
+    def _why_over(self, job: Job) -> RefusedRecord | None:
         request = job.request
         if request is None:
             return job.refusal
@@ -342,10 +342,10 @@ class PollThread(threading.Thread):
             error = ApiError(
                 "attempts_exhausted", f"no answer after {self._limits.max_attempts} attempts"
             )
-            return Refusal(error, "attempts_exhausted", request.origin, request.reply)
+            return RefusedRecord(error, "attempts_exhausted", request.origin, request.reply)
         else:
             return None
-        return Refusal(error, None, request.origin, request.reply)
+        return RefusedRecord(error, None, request.origin, request.reply)
 
     def _counted(self, job: Job) -> int:
         """Attempts that failed or whose process did; those whose partition moved are nobody's failure."""

@@ -15,7 +15,7 @@ from events.errors import EventRejected
 from events.event import Event, Record
 from events.names import CANCEL, REVISION
 from functions.ports.kafka import RecordTail
-from functions.runtime.restarting_thread import Following
+from functions.runtime.restarting_thread import RestartingThread
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ _POLL_S: Final = 0.5
 _BACKOFF_S: Final = 0.5
 
 
-class ControlTail:
+class ControlConsumer:
     """Reads `infer.control` from its start. `on_cancel` gets each cancelled request id, in this thread; so does
     `on_revision` each service whose revision was named.
     """
@@ -35,7 +35,7 @@ class ControlTail:
         on_cancel: Callable[[str], None],
         on_revision: Callable[[str], None] = lambda _service: None,
     ) -> None:
-        self._following = Following(self._follow, name="control", retry_s=_BACKOFF_S)
+        self._following = RestartingThread(self._follow, name="control", retry_s=_BACKOFF_S)
         self._open_tail = open_tail
         self._on_cancel = on_cancel
         self._on_revision = on_revision

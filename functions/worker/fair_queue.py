@@ -54,7 +54,7 @@ class Lane:
         return removed
 
 
-class Schedule:
+class FairQueue:
     """Everything fetched and not finished.
 
     Args:

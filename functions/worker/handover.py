@@ -12,8 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from functions.worker.consumer_thread import PollThread
-from functions.worker.job_runner import Runner
+from functions.worker.consumer_thread import ConsumerThread
+from functions.worker.job_runner import JobRunner
 
 log = logging.getLogger(__name__)
 
@@ -26,14 +26,14 @@ MOST_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TurningAway:
+class Handover:
     """Everything it takes. `is_ours` False: another replica or revision serves the topic, whose work it is.
 
     `lag` reads how many records of the service are not committed. Both block and are called in a thread.
     """
 
-    poll: PollThread
-    runner: Runner
+    poll: ConsumerThread
+    runner: JobRunner
     joined: asyncio.Event
     is_ours: Callable[[], bool]
     lag: Callable[[], int]

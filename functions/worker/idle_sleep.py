@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 _LOOK_S: Final = 0.25
 
 
-class Dozing:
+class IdleSleep:
     """Owned by the event loop. `sleep` and `wake` raise what the server's failure raises.
 
     Args:

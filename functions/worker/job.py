@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class RefusedRecord:
     """Why a record is not run. `origin` None: nobody can be told, the record only goes to the dead letter topic."""
 
     error: ApiError
@@ -42,7 +42,7 @@ class Job:
     record: Record = field(repr=False)
     is_batch: bool
     request: RoutedRequest | None = field(default=None, repr=False)
-    refusal: Refusal | None = None
+    refusal: RefusedRecord | None = None
     prior: int = 0
     """Attempts begun by earlier processes."""
     moved: int = 0
@@ -113,7 +113,7 @@ class JobReader:
             return Job(record=record, is_batch=is_batch, refusal=self._refusal(event, error))
         except Exception as error:  # loop boundary: no record may stop the partition
             log.exception("a record cannot be read")
-            refusal = Refusal(
+            refusal = RefusedRecord(
                 ApiError("internal", "the record cannot be read"),
                 f"internal:{type(error).__name__}",
                 None,
@@ -146,7 +146,7 @@ class JobReader:
             raise EventRejected("invalid_event", "replies may not go there", "replytopic")
         return request
 
-    def _refusal(self, event: Event | None, error: EventRejected) -> Refusal:
+    def _refusal(self, event: Event | None, error: EventRejected) -> RefusedRecord:
         api_error = ApiError(error.code, error.message, param=error.attribute)
         origin, reply = None, None
         if event is not None and event.type == ROUTED:
@@ -154,7 +154,7 @@ class JobReader:
             if request_id is not None and is_event_id(request_id):
                 origin = Origin.of(event)
                 reply = self._trusted_reply(event)
-        return Refusal(api_error, error.reason, origin, reply)
+        return RefusedRecord(api_error, error.reason, origin, reply)
 
     def _trusted_reply(self, event: Event) -> ReplyAddress | None:
         try:

@@ -9,7 +9,7 @@ from router_model.catalogue.model import Cascade, Model, Service
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Serving:
+class JobContext:
     """What every job of this worker shares."""
 
     service: Service

@@ -21,12 +21,12 @@ from functions.ports.kafka import Clock
 from functions.runtime.errors import ApiError, AppendFailed
 from functions.runtime.telemetry import Metrics
 from functions.worker.attempts import Attempt
-from functions.worker.backend_attempt import Calling
-from functions.worker.backend_client import Generated, ModelCaller
+from functions.worker.backend_attempt import BackendAttempt
+from functions.worker.backend_client import BackendAnswer, BackendClient
 from functions.worker.backend_errors import BadReply, CallFailed
-from functions.worker.backend_request import Call, call_of, check_able
+from functions.worker.backend_request import BackendRequest, call_of, check_able
 from functions.worker.cascade_step import (
-    Held,
+    HeldStream,
     OnChunk,
     StepEnd,
     Unsure,
@@ -39,13 +39,13 @@ from functions.worker.cascade_step import (
     used_of,
     with_logprobs,
 )
-from functions.worker.consumer_thread import Again, Finished, Outcome
+from functions.worker.consumer_thread import JobFinished, JobRetry, Outcome
 from functions.worker.job import Job
-from functions.worker.job_context import Serving
-from functions.worker.replica_stats import Measured
-from functions.worker.reply_producer import ChunkSender, Publisher, Unkept
+from functions.worker.job_context import JobContext
+from functions.worker.replica_stats import ReplicaStats
+from functions.worker.reply_producer import ChunkSender, ReplyProducer, Unkept
 from functions.worker.request_log import log_end, log_start
-from functions.worker.unrun_jobs import Ending
+from functions.worker.unrun_jobs import UnrunJobs
 from functions.worker.usage import Account, cost_of, decision_of
 from router_model.cascade.plan import judge_of
 
@@ -57,19 +57,19 @@ _MAX_BAD_REPLIES: Final = 2
 """Model calls after which an unreadable answer is final."""
 
 
-class Runner:
+class JobRunner:
     """Runs jobs handed over by the poll thread, each as a task. Owned by the event loop."""
 
     def __init__(
         self,
         *,
-        serving: Serving,
-        caller: ModelCaller,
-        publisher: Publisher,
+        serving: JobContext,
+        caller: BackendClient,
+        publisher: ReplyProducer,
         report: Callable[[Outcome], None],
         clock: Clock,
         metrics: Metrics,
-        measured: Measured,
+        measured: ReplicaStats,
     ) -> None:
         self._serving = serving
         self._caller = caller
@@ -81,7 +81,7 @@ class Runner:
         self._runs: dict[str, Attempt] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_stopping = False
-        self._ending = Ending(
+        self._ending = UnrunJobs(
             service=serving.service, model=serving.model, publisher=publisher, metrics=metrics
         )
         self._in_flight = metrics.in_flight.labels(serving.service.slug)
@@ -89,7 +89,7 @@ class Runner:
         self._is_closed_for_good = False
         self.handled = 0
         """Jobs that were ever handed over."""
-        self._calling = Calling(serving, caller, publisher.topics, self._count)
+        self._calling = BackendAttempt(serving, caller, publisher.topics, self._count)
 
     @property
     def in_flight(self) -> int:
@@ -143,7 +143,7 @@ class Runner:
         if job.request is None:
             raise AssertionError("a job has a request or a refusal")
         if self._closed is not None and not self._is_closed_for_good and not leads_on(job.request):
-            return Again(job, math.inf, is_counted=False)
+            return JobRetry(job, math.inf, is_counted=False)
         return await self._run(job, job.request)
 
     async def _run(self, job: Job, request: RoutedRequest) -> Outcome:
@@ -215,7 +215,7 @@ class Runner:
             self._publisher.send(out)
         log_start(run.request.request_id, service=data.service, attempt=run.attempt)
 
-    async def _generate(self, run: Attempt) -> Generated:
+    async def _generate(self, run: Attempt) -> BackendAnswer:
         if self._closed is not None:
             raise ApiError("no_healthy_service", self._closed, src="model")
         left_s = (run.request.deadline - self._clock.now()).total_seconds()
@@ -234,7 +234,7 @@ class Runner:
             sender.drop()
         return generated
 
-    async def _call(self, run: Attempt, sender: ChunkSender) -> Generated:
+    async def _call(self, run: Attempt, sender: ChunkSender) -> BackendAnswer:
         serving, info = self._serving, self._serving.server_info()
         check_able(run.request, serving.service, info)
         call = call_of(run.request, serving.model, serving.service, serving.row, info)
@@ -246,7 +246,7 @@ class Runner:
 
         if run.judge is None:
             return await self._called(run, call, on_chunk)
-        run.held = held = Held(
+        run.held = held = HeldStream(
             run.judge,
             on_chunk,
             choices=call.shape.choices,
@@ -257,7 +257,7 @@ class Runner:
         run.confidence = await held.settle(generated.reply, is_stream=call.is_stream)
         return generated
 
-    async def _called(self, run: Attempt, call: Call, on_chunk: OnChunk) -> Generated:
+    async def _called(self, run: Attempt, call: BackendRequest, on_chunk: OnChunk) -> BackendAnswer:
         def begins() -> None:
             run.called_s = time.monotonic()
 
@@ -301,11 +301,11 @@ class Runner:
             routed_outgoing(event, run.request, self._publisher.topics)
         ):
             self._announce_next(run, event)
-            return Finished(run.job)
+            return JobFinished(run.job)
         if end.reply is None:
             return await self._failed(run, ApiError("internal", "the next step was out of reach"))
         run.confidence = end.confidence
-        return await self._completed(run, Generated(reply=end.reply, seconds=seconds))
+        return await self._completed(run, BackendAnswer(reply=end.reply, seconds=seconds))
 
     def _announce_next(self, run: Attempt, event: Event) -> None:
         """Whoever waits sees which service it waits for now."""
@@ -330,7 +330,7 @@ class Runner:
         again = self._may_retry(run, failed)
         return again if again is not None else await self._exhausted(run, failed)
 
-    def _may_retry(self, run: Attempt, failed: CallFailed) -> Again | None:
+    def _may_retry(self, run: Attempt, failed: CallFailed) -> JobRetry | None:
         """A further attempt, unless a reader has seen this one, it was the last, or another service does better."""
         attempt, cascade = run.job.counted, run.request.cascade
         is_hopeless = isinstance(failed, BadReply) and attempt >= _MAX_BAD_REPLIES
@@ -342,7 +342,7 @@ class Runner:
             return None
         run.job.worked_s += run.seconds or 0.0
         pause_s = _RETRY_S * 2 ** (attempt - 1) * random.uniform(0.5, 1.0)  # noqa: S311
-        return Again(run.job, time.monotonic() + pause_s)
+        return JobRetry(run.job, time.monotonic() + pause_s)
 
     async def _exhausted(self, run: Attempt, failed: CallFailed) -> Outcome:
         if not run.has_streamed and has_stand_by(run.request.cascade):
@@ -351,7 +351,7 @@ class Runner:
             await self._publisher.dead_letter(run.job.record, f"{failed.code}:{failed.reason}")
         return await self._failed(run, failed.final())
 
-    async def _completed(self, run: Attempt, generated: Generated) -> Outcome:
+    async def _completed(self, run: Attempt, generated: BackendAnswer) -> Outcome:
         self._measured.add(generated.seconds, generated.first_s, generated.completion_tokens)
         self._metrics.model_seconds.labels(self._serving.service.slug).observe(generated.seconds)
         self._count("completed")
@@ -369,7 +369,7 @@ class Runner:
             await self._publisher.dead_letter(run.job.record, "internal:answer_not_kept")
             error = ApiError("internal", "the answer could not be stored before the deadline")
             return await self._failed(run, error)
-        return Finished(run.job)
+        return JobFinished(run.job)
 
     async def _failed(self, run: Attempt, error: ApiError) -> Outcome:
         self._count(error.code)
@@ -381,7 +381,7 @@ class Runner:
             generation=run.generation,
         )
         await self._publisher.terminal(event, run.request.reply)
-        return Finished(run.job)
+        return JobFinished(run.job)
 
     def _pickspin(
         self,

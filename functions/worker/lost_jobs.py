@@ -5,7 +5,7 @@ fault. A worker that keeps counting them has fewer slots than it says, and at la
 from collections.abc import Callable
 
 
-class MissingJobs:
+class LostJobs:
     """Looked at now and then.
 
     Args:

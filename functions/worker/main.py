@@ -21,25 +21,25 @@ from functions.backends.backend_kinds import TABLE
 from functions.ports.kafka import BlobStore, Clock, RecordAppender, RecordLog
 from functions.runtime.clock import SystemClock
 from functions.runtime.errors import StartupFailed
-from functions.runtime.registry_consumer import RegistryTail
+from functions.runtime.registry_consumer import RegistryConsumer
 from functions.runtime.settings import Settings
 from functions.runtime.telemetry import Metrics
-from functions.worker.backend_client import CallLimits, ModelCaller, open_http
-from functions.worker.backend_health import CallHealth
+from functions.worker.backend_client import BackendClient, CallLimits, open_http
+from functions.worker.backend_health import BackendHealth
 from functions.worker.circuit_breaker import BreakerRule
-from functions.worker.consumer_thread import Exchange, Outcome, PollLimits, PollThread
-from functions.worker.control_consumer import ControlTail
+from functions.worker.consumer_thread import ConsumerThread, Exchange, Outcome, PollLimits
+from functions.worker.control_consumer import ControlConsumer
 from functions.worker.failed_starts import FailedStarts
-from functions.worker.fair_queue import Schedule
-from functions.worker.idle_sleep import Dozing
+from functions.worker.fair_queue import FairQueue
+from functions.worker.idle_sleep import IdleSleep
 from functions.worker.job import Job, JobReader
-from functions.worker.job_context import Serving
-from functions.worker.job_runner import Runner
-from functions.worker.model_server import ModelServer, Options
-from functions.worker.replica import Parts, Worker, expected_cold_start_s
-from functions.worker.replica_stats import Measured
+from functions.worker.job_context import JobContext
+from functions.worker.job_runner import JobRunner
+from functions.worker.model_server import ModelServer, ServerOptions
+from functions.worker.replica import Worker, WorkerParts, expected_cold_start_s
+from functions.worker.replica_stats import ReplicaStats
 from functions.worker.replica_status import StatusReporter
-from functions.worker.reply_producer import Publisher
+from functions.worker.reply_producer import ReplyProducer
 from functions.worker.revision_gate import RevisionGate
 from router_model.catalogue.model import Cascade, Catalogue, Model, Service
 
@@ -49,7 +49,7 @@ _STATUS_WAIT_S: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
+class WorkerDependencies:
     """What a worker is given from outside: adapters and the place for its files."""
 
     log: RecordLog
@@ -71,7 +71,7 @@ def run(settings: Settings, listener: socket.socket | None = None) -> int:
     import uvloop  # noqa: PLC0415 - tests run the worker on the loop they have
 
     catalogue = own_catalogue(settings)
-    surroundings = Surroundings(
+    surroundings = WorkerDependencies(
         log=factories.open_log(settings),
         blobs=factories.open_blobs(settings),
         clock=SystemClock(),
@@ -102,7 +102,7 @@ def own_catalogue(settings: Settings) -> Catalogue:
 async def _run(
     settings: Settings,
     catalogue: Catalogue,
-    surroundings: Surroundings,
+    surroundings: WorkerDependencies,
     listener: socket.socket | None,
 ) -> int:
     worker = await build_worker(settings, catalogue, surroundings)
@@ -131,16 +131,16 @@ def find_service(catalogue: Catalogue, slug: str) -> tuple[Service, Model]:
 
 
 async def build_worker(
-    settings: Settings, catalogue: Catalogue, surroundings: Surroundings
+    settings: Settings, catalogue: Catalogue, surroundings: WorkerDependencies
 ) -> Worker:
     """Starts the model server and wires a worker around it; call in the main thread, inside a running loop.
 
     A server that cannot be started fails the worker's run, not its wiring.
     """
     service, model = find_service(catalogue, settings.worker.service)
-    measured = Measured(surroundings.clock.now())
+    measured = ReplicaStats(surroundings.clock.now())
     worker = settings.worker
-    options = Options(
+    options = ServerOptions(
         python=worker.server_python,
         can_sleep=worker.sleep_level > 0,
         unreachable_s=worker.unreachable_s,
@@ -167,9 +167,9 @@ class Base:
     settings: Settings
     service: Service
     model: Model
-    surroundings: Surroundings
+    surroundings: WorkerDependencies
     server: ModelServer
-    measured: Measured
+    measured: ReplicaStats
     cascades: Mapping[str, Cascade] = field(default_factory=dict)
     metrics: Metrics = field(default_factory=Metrics)
 
@@ -202,7 +202,7 @@ class Base:
 
     def has_no_other(self) -> bool:
         """Whether no other replica is ready, as far as the status topic says; False where it cannot be read in time."""
-        tail = RegistryTail(self.surroundings.log, self.topics, self.client)
+        tail = RegistryConsumer(self.surroundings.log, self.topics, self.client)
         tail.start()
         try:
             if not tail.wait_until_caught_up(_STATUS_WAIT_S):
@@ -233,10 +233,10 @@ def _wire(base: Base) -> Worker:
     outcomes: queue.SimpleQueue[Outcome | None] = queue.SimpleQueue()
     http = open_http(base.server.root, concurrency=base.service.concurrency, key=base.server.key)
     dozing = _dozing(base, http)
-    caller = ModelCaller(http, _call_limits(base), _call_health(base, status), dozing)
+    caller = BackendClient(http, _call_limits(base), _call_health(base, status), dozing)
     runner = _runner(base, caller, publisher, outcomes)
     status.in_flight = lambda: runner.in_flight
-    control = ControlTail(
+    control = ControlConsumer(
         lambda: base.surroundings.log.tail(
             topics=(base.topics.control,), client=base.client, from_start=True
         ),
@@ -246,7 +246,7 @@ def _wire(base: Base) -> Worker:
     gate = RevisionGate(base.service.slug, base.settings.worker.revision, control)
     poll = _poll(base, outcomes, control, lambda jobs: _in_loop(loop, lambda: runner.start(jobs)))
     return Worker(
-        Parts(
+        WorkerParts(
             service=base.service,
             model=base.model,
             server=base.server,
@@ -280,8 +280,8 @@ def _in_loop(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
         loop.call_soon_threadsafe(call)
 
 
-def _publisher(base: Base, appender: RecordAppender) -> Publisher:
-    return Publisher(
+def _publisher(base: Base, appender: RecordAppender) -> ReplyProducer:
+    return ReplyProducer(
         appender=appender,
         blobs=base.surroundings.blobs,
         topics=base.topics,
@@ -291,7 +291,7 @@ def _publisher(base: Base, appender: RecordAppender) -> Publisher:
     )
 
 
-def _status(base: Base, publisher: Publisher) -> StatusReporter:
+def _status(base: Base, publisher: ReplyProducer) -> StatusReporter:
     reporter = StatusReporter(
         service=base.service,
         replica=base.settings.worker.replica,
@@ -309,11 +309,11 @@ def _status(base: Base, publisher: Publisher) -> StatusReporter:
 
 def _runner(
     base: Base,
-    caller: ModelCaller,
-    publisher: Publisher,
+    caller: BackendClient,
+    publisher: ReplyProducer,
     outcomes: "queue.SimpleQueue[Outcome | None]",
-) -> Runner:
-    serving = Serving(
+) -> JobRunner:
+    serving = JobContext(
         service=base.service,
         model=base.model,
         row=TABLE[base.service.backend.kind],
@@ -325,7 +325,7 @@ def _runner(
         cascades=base.cascades,
         hold_bytes=base.settings.worker.hold_bytes,
     )
-    return Runner(
+    return JobRunner(
         serving=serving,
         caller=caller,
         publisher=publisher,
@@ -336,18 +336,18 @@ def _runner(
     )
 
 
-def _dozing(base: Base, http: httpx.AsyncClient) -> Dozing:
+def _dozing(base: Base, http: httpx.AsyncClient) -> IdleSleep:
     """What puts the model to sleep; never, where neither the settings nor the kind of server know of sleep."""
     level, server = base.settings.worker.sleep_level, base.server
     is_able = level != 0 and level in server.row.sleep_steps
-    return Dozing(
+    return IdleSleep(
         sleep=lambda: server.sleep(http, level or 1),
         wake=lambda: server.wake(http, level or 1),
         after_s=base.settings.worker.sleep_after_s if is_able else None,
     )
 
 
-def _call_health(base: Base, status: StatusReporter) -> CallHealth:
+def _call_health(base: Base, status: StatusReporter) -> BackendHealth:
     worker, slug = base.settings.worker, base.service.slug
 
     def tell(state: BreakerState, left_s: float) -> None:
@@ -363,7 +363,7 @@ def _call_health(base: Base, status: StatusReporter) -> CallHealth:
         open_s=worker.breaker_open_s,
         most_open_s=max(MOST_S, worker.breaker_open_s),
     )
-    return CallHealth(rule, tell)
+    return BackendHealth(rule, tell)
 
 
 def _call_limits(base: Base) -> CallLimits:
@@ -378,13 +378,13 @@ def _call_limits(base: Base) -> CallLimits:
 def _poll(
     base: Base,
     outcomes: "queue.SimpleQueue[Outcome | None]",
-    control: ControlTail,
+    control: ControlConsumer,
     hand_over: Callable[[list[Job]], None],
-) -> PollThread:
+) -> ConsumerThread:
     settings, concurrency = base.settings, base.service.concurrency
     topics, slug = base.topics, base.service.slug
     further = {part.strip() for part in settings.ingress.reply_topics.split(",") if part.strip()}
-    return PollThread(
+    return ConsumerThread(
         open_consumer=lambda: base.surroundings.log.group(
             group=topics.worker_group(slug),
             topics=topics.of_service(slug),
@@ -399,7 +399,7 @@ def _poll(
             further_reply_topics=further,
             max_body_bytes=MAX_BODY_BYTES,
         ),
-        schedule=Schedule(concurrency=concurrency, max_attempts=settings.worker.max_attempts),
+        schedule=FairQueue(concurrency=concurrency, max_attempts=settings.worker.max_attempts),
         exchange=Exchange(outcomes=outcomes, hand_over=hand_over),
         is_cancelled=control.is_cancelled,
         clock=base.surroundings.clock,

@@ -51,7 +51,7 @@ _STDERR: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
+class ServerCommand:
     """How a local model server is started: its program and flags, without port and parent."""
 
     module: str
@@ -60,7 +60,7 @@ class Command:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class ServerOptions:
     """How a server is started, beside what the catalogue says. `python`: interpreter that has it; empty: ours.
 
     `unreachable_s`: a remote one that refuses us for this long at a start is not there; 0: it may be starting.
@@ -74,8 +74,8 @@ class Options:
 
 
 def command_of(
-    service: Service, model: Model, path: str | None, options: "Options | None" = None
-) -> Command:
+    service: Service, model: Model, path: str | None, options: "ServerOptions | None" = None
+) -> ServerCommand:
     """The command of a local service. Pure.
 
     `path` is the weights' file or directory (None for a simulated model). Catalogue `args` become flags: `n_ctx: 512`
@@ -84,7 +84,7 @@ def command_of(
     Raises:
         StartupFailed: the backend kind is not one that this machine can start.
     """
-    options = options or Options()
+    options = options or ServerOptions()
     kind = service.backend.kind
     row = backend_kinds.TABLE[kind]
     if row.program is None:
@@ -95,7 +95,7 @@ def command_of(
     if kind == "vllm":
         place = Place(path=path or model.id, port=None, can_sleep=options.can_sleep)
         python = ("--python", options.python) if options.python else ()
-        return Command(
+        return ServerCommand(
             row.program,
             python + arguments_of(service, model, "", place),
             environment_of(service, place),
@@ -110,7 +110,7 @@ def command_of(
         for name, value in service.backend.args.items()
         if kind == "fake" or name != "model"
     }
-    return Command(row.program, tuple(_flags(flags)))
+    return ServerCommand(row.program, tuple(_flags(flags)))
 
 
 def _flags(found: Mapping[str, str | int | float | bool]) -> list[str]:
@@ -165,7 +165,7 @@ class ModelServer:
 
     @classmethod
     async def start(
-        cls, service: Service, model: Model, data_dir: Path, options: Options | None = None
+        cls, service: Service, model: Model, data_dir: Path, options: ServerOptions | None = None
     ) -> "ModelServer":
         """Starts a local server on a loopback port of its own, or names the remote one.
 

@@ -21,15 +21,15 @@ from functions.runtime.errors import StartupFailed
 from functions.runtime.probe_server import ProbeServer
 from functions.runtime.telemetry import Metrics
 from functions.worker.backend_request import own_name_of
-from functions.worker.consumer_thread import PollThread
-from functions.worker.control_consumer import ControlTail
+from functions.worker.consumer_thread import ConsumerThread
+from functions.worker.control_consumer import ControlConsumer
 from functions.worker.failed_starts import FailedStarts
-from functions.worker.handover import TurningAway
-from functions.worker.idle_sleep import Dozing
-from functions.worker.job_runner import Runner
-from functions.worker.lost_jobs import MissingJobs
+from functions.worker.handover import Handover
+from functions.worker.idle_sleep import IdleSleep
+from functions.worker.job_runner import JobRunner
+from functions.worker.lost_jobs import LostJobs
 from functions.worker.model_server import ModelServer
-from functions.worker.replica_stats import Measured
+from functions.worker.replica_stats import ReplicaStats
 from functions.worker.replica_status import StatusReporter
 from functions.worker.revision_gate import RevisionGate
 from functions.worker.server_description import describe, name_of
@@ -49,7 +49,7 @@ _APPENDER_CLOSE_S: Final = 5.0
 
 
 @dataclass(slots=True, kw_only=True)
-class Parts:
+class WorkerParts:
     """Everything a worker consists of, wired in `main`."""
 
     service: Service
@@ -57,13 +57,13 @@ class Parts:
     server: ModelServer
     http: httpx.AsyncClient
     appender: RecordAppender
-    poll: PollThread
-    control: ControlTail
+    poll: ConsumerThread
+    control: ControlConsumer
     gate: RevisionGate
-    runner: Runner
-    dozing: Dozing
+    runner: JobRunner
+    dozing: IdleSleep
     status: StatusReporter
-    measured: Measured
+    measured: ReplicaStats
     metrics: Metrics
     clock: Clock
     cold_start_file: Path
@@ -82,7 +82,7 @@ class Parts:
 class Worker:
     """One replica, from start to end. `stop` asks it to drain."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: WorkerParts) -> None:
         self._parts = parts
         self._stop = asyncio.Event()
         self._joined = asyncio.Event()
@@ -91,7 +91,7 @@ class Worker:
         self._is_holding = False
         self._is_superseded = False
         self._unhealthy = 0
-        self._missing = MissingJobs(
+        self._missing = LostJobs(
             lambda: parts.poll.owed, lambda: parts.runner.in_flight, after_s=parts.stuck_s
         )
         self._beside: tuple[asyncio.Task[None], ...] = ()
@@ -180,7 +180,7 @@ class Worker:
         if status.breaker is BreakerState.OPEN:
             status.retry_at = now + timedelta(seconds=rule.hold(failures))
         status.become(self._failed_state(), why)
-        turning = TurningAway(
+        turning = Handover(
             poll=parts.poll,
             runner=parts.runner,
             joined=self._joined,
@@ -381,7 +381,7 @@ class Worker:
         return is_open and time.monotonic() - self._parts.poll.last_turn_s > self._parts.stuck_s
 
 
-def _has_ended(parts: Parts) -> bool:
+def _has_ended(parts: WorkerParts) -> bool:
     return not parts.server.is_running
 
 

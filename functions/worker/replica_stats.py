@@ -8,7 +8,7 @@ _WEIGHT: Final = 0.2
 _FAILURES: Final = frozenset({"silence", "reset", "timeout", "error_in_reply"})
 
 
-class Measured:
+class ReplicaStats:
     """Moving averages; None until there is a value. Owned by the event loop.
 
     `started_at`: when this worker began to start its model. `ready_at`: when it was warm; None before.

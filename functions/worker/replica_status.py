@@ -9,8 +9,8 @@ from events import builders
 from events.names import BreakerState, ReplicaState
 from events.payloads import ServerInfo, StatusData
 from functions.ports.kafka import Clock
-from functions.worker.replica_stats import Measured
-from functions.worker.reply_producer import Publisher
+from functions.worker.replica_stats import ReplicaStats
+from functions.worker.reply_producer import ReplyProducer
 from router_model.catalogue.model import Service
 
 REPEAT_S: Final = 2.0
@@ -27,9 +27,9 @@ class StatusReporter:
         *,
         service: Service,
         replica: str,
-        publisher: Publisher,
+        publisher: ReplyProducer,
         clock: Clock,
-        measured: Measured,
+        measured: ReplicaStats,
         expected_s: float,
     ) -> None:
         self._service = service

@@ -13,7 +13,7 @@ from events.event import Event, Outgoing, PartitionId, Record
 from events.names import COMPLETED, GENERATION, Topics
 from events.requests import Origin, ReplyAddress
 from functions.ports.kafka import BlobStore, Clock, RecordAppender
-from functions.runtime.dead_letter_writer import DeadLetters
+from functions.runtime.dead_letter_writer import DeadLetterWriter
 from functions.runtime.errors import ApiError, AppendFailed
 from functions.runtime.settings import BrokerSettings
 from functions.runtime.telemetry import Metrics
@@ -34,7 +34,7 @@ class Unkept(Exception):
     """The blob store did not take an answer in time."""
 
 
-class Publisher:
+class ReplyProducer:
     """Appends events of one service. Owned by the event loop."""
 
     def __init__(
@@ -55,7 +55,7 @@ class Publisher:
         self._inline_bytes = limits.inline_bytes
         if limits.kind == "embedded":
             self._inline_bytes = min(limits.inline_bytes, limits.embedded_answer_bytes)
-        self._dead_letters = DeadLetters(
+        self._dead_letters = DeadLetterWriter(
             appender, topic=topics.dlq, max_bytes=limits.max_record_bytes, metrics=metrics
         )
 

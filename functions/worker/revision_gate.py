@@ -5,7 +5,7 @@ group.
 import asyncio
 from contextlib import suppress
 
-from functions.worker.control_consumer import ControlTail
+from functions.worker.control_consumer import ControlConsumer
 
 
 class RevisionGate:
@@ -16,7 +16,7 @@ class RevisionGate:
     not stop a service.
     """
 
-    def __init__(self, service: str, revision: str, control: ControlTail) -> None:
+    def __init__(self, service: str, revision: str, control: ControlConsumer) -> None:
         self._service = service
         self._revision = revision
         self._control = control

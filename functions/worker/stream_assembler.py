@@ -22,7 +22,7 @@ _TOKEN_SLACK: Final = 8
 
 
 @dataclass(slots=True)
-class _Choice:
+class _StreamedChoice:
     """What one choice has said so far."""
 
     tools: ToolCalls
@@ -36,7 +36,7 @@ class _Choice:
     has_role: bool = False
 
 
-class Assembler:
+class StreamAssembler:
     """Takes chunks in order.
 
     Args:
@@ -54,7 +54,7 @@ class Assembler:
         self._max_parts = None if max_tokens is None else max_tokens + _TOKEN_SLACK
         self._has_usage = has_usage
         self._choices = [
-            _Choice(ToolCalls(shape.reply_id, index, shape.most_calls))
+            _StreamedChoice(ToolCalls(shape.reply_id, index, shape.most_calls))
             for index in range(shape.choices)
         ]
         self._usage: dict[str, Any] | None = None
@@ -179,33 +179,35 @@ class Assembler:
             self._count(choice)
         return found
 
-    def _count(self, choice: _Choice) -> None:
+    def _count(self, choice: _StreamedChoice) -> None:
         choice.parts += 1
         self.has_content = True
         over = self._max_parts is not None and choice.parts > self._max_parts
         self.is_cut = self.is_cut or over or self._bytes > self._max_bytes
 
-    def _with_role(self, choice: _Choice, delta: dict[str, Any]) -> dict[str, Any]:
+    def _with_role(self, choice: _StreamedChoice, delta: dict[str, Any]) -> dict[str, Any]:
         """The role is said once, at the beginning: whoever reads a stream joins the texts of deltas."""
         if choice.has_role:
             return delta
         choice.has_role = True
         return {"role": "assistant", **delta}
 
-    def _last_delta(self, choice: _Choice, delta: dict[str, Any] | None = None) -> dict[str, Any]:
+    def _last_delta(
+        self, choice: _StreamedChoice, delta: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
         found = self._with_role(choice, delta or {})
         if missing := choice.tools.closing():
             found = {**found, "tool_calls": [*found.get("tool_calls", ()), *missing]}
         return found
 
-    def _text(self, entry: dict[str, Any], choice: _Choice) -> dict[str, Any]:
+    def _text(self, entry: dict[str, Any], choice: _StreamedChoice) -> dict[str, Any]:
         text = entry.get("text")
         if not isinstance(text, str | None):
             raise BadReply("text")
         self._say(choice, "content", text or "")
         return {} if text is None else {"text": text}
 
-    def _delta(self, entry: dict[str, Any], choice: _Choice) -> dict[str, Any]:
+    def _delta(self, entry: dict[str, Any], choice: _StreamedChoice) -> dict[str, Any]:
         """What a delta says, without its role and without fields that are null."""
         delta = entry.get("delta")
         if not isinstance(delta, dict | None):
@@ -230,12 +232,12 @@ class Assembler:
                 self._bytes += len(text.encode("utf-8", "replace"))
         return shown
 
-    def _say(self, choice: _Choice, name: str, text: str) -> None:
+    def _say(self, choice: _StreamedChoice, name: str, text: str) -> None:
         if text:
             choice.texts.setdefault(name, []).append(text)
             self._bytes += len(text.encode("utf-8", "replace"))
 
-    def _logprobs(self, entry: dict[str, Any], choice: _Choice) -> dict[str, Any] | None:
+    def _logprobs(self, entry: dict[str, Any], choice: _StreamedChoice) -> dict[str, Any] | None:
         found = read_logprobs(
             entry.get("logprobs"), is_chat=self._shape.is_chat, offset=choice.chars
         )
@@ -248,7 +250,7 @@ class Assembler:
         choice.chars += sum(len(str(token)) for token in found.get("tokens") or ())
         return found
 
-    def _whole(self, index: int, choice: _Choice) -> dict[str, Any]:
+    def _whole(self, index: int, choice: _StreamedChoice) -> dict[str, Any]:
         found: dict[str, Any] = {"index": index}
         if self._shape.is_chat:
             found["message"] = self._message(choice)
@@ -258,13 +260,13 @@ class Assembler:
         found["finish_reason"] = choice.finish_reason or ("length" if self.is_cut else "stop")
         return found
 
-    def _whole_logprobs(self, choice: _Choice) -> dict[str, Any] | None:
+    def _whole_logprobs(self, choice: _StreamedChoice) -> dict[str, Any] | None:
         if not choice.logprobs:
             return None
         empty = {"content": None, "refusal": None} if self._shape.is_chat else {}
         return {**empty, **choice.logprobs}
 
-    def _message(self, choice: _Choice) -> dict[str, Any]:
+    def _message(self, choice: _StreamedChoice) -> dict[str, Any]:
         texts = {name: "".join(parts) for name, parts in choice.texts.items()}
         message: dict[str, Any] = {"role": "assistant", "content": None, "refusal": None, **texts}
         if choice.tools:

@@ -6,9 +6,9 @@ from typing import Final
 from events.payloads import PickspinData
 from functions.runtime.errors import ApiError
 from functions.runtime.telemetry import Metrics
-from functions.worker.consumer_thread import Finished
-from functions.worker.job import Job, Refusal
-from functions.worker.reply_producer import Publisher
+from functions.worker.consumer_thread import JobFinished
+from functions.worker.job import Job, RefusedRecord
+from functions.worker.reply_producer import ReplyProducer
 from functions.worker.request_log import log_end
 from functions.worker.usage import refused
 from router_model.catalogue.model import Model, Service
@@ -18,18 +18,18 @@ log = logging.getLogger(__name__)
 _DIED: Final = ApiError("internal", "an error inside the gateway")
 
 
-class Ending:
+class UnrunJobs:
     """Owned by the event loop."""
 
     def __init__(
-        self, *, service: Service, model: Model, publisher: Publisher, metrics: Metrics
+        self, *, service: Service, model: Model, publisher: ReplyProducer, metrics: Metrics
     ) -> None:
         self._service = service
         self._model = model
         self._publisher = publisher
         self._metrics = metrics
 
-    async def refuse(self, job: Job, refusal: Refusal) -> Finished:
+    async def refuse(self, job: Job, refusal: RefusedRecord) -> JobFinished:
         """Returns when everybody who can be told has been: the caller, the dead letter topic, or both."""
         if refusal.dead_letter_reason is not None:
             await self._publisher.dead_letter(job.record, refusal.dead_letter_reason)
@@ -50,17 +50,19 @@ class Ending:
             )
             await self._publisher.terminal(event, refusal.reply)
         self._metrics.attempts.labels(self._service.slug, refusal.error.code).inc()
-        return Finished(job)
+        return JobFinished(job)
 
-    async def bury(self, job: Job, reason: str) -> Finished:
+    async def bury(self, job: Job, reason: str) -> JobFinished:
         """The last resort, after a fault of ours (a class name): a dead letter, and a failed terminal where anybody can
         be told. Whatever fails in this too, the job is finished: its slot is not lost with it.
         """
-        known = job.refusal or Refusal(_DIED, None, None)
+        known = job.refusal or RefusedRecord(_DIED, None, None)
         if job.request is not None:
-            known = Refusal(_DIED, None, job.request.origin, job.request.reply)
+            known = RefusedRecord(_DIED, None, job.request.origin, job.request.reply)
         try:
-            await self.refuse(job, Refusal(_DIED, f"internal:{reason}", known.origin, known.reply))
+            await self.refuse(
+                job, RefusedRecord(_DIED, f"internal:{reason}", known.origin, known.reply)
+            )
         except Exception:
             log.exception("a job ended without a terminal", extra={"request_id": job.request_id})
-        return Finished(job)
+        return JobFinished(job)

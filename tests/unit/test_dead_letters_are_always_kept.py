@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from events.event import Record
-from functions.runtime.dead_letter_writer import TRIES, DeadLetters
+from functions.runtime.dead_letter_writer import TRIES, DeadLetterWriter
 from functions.runtime.errors import AppendFailed
 from functions.runtime.telemetry import Metrics
 from functions.testing.memory_broker import MemoryLog
@@ -16,7 +16,7 @@ PLAIN = Record(topic="in", value=b"text", key=b"k", partition=2, offset=7)
 
 
 def kept(log: MemoryLog, record: Record, metrics: Metrics | None = None) -> Any:
-    letters = DeadLetters(
+    letters = DeadLetterWriter(
         log.appender(client="t"), topic=DLQ, max_bytes=1000, metrics=metrics or Metrics()
     )
     return letters.keep(record, "invalid_event:id")
@@ -71,7 +71,7 @@ def test_a_log_that_takes_nothing_is_waited_for() -> None:
 
 def test_a_record_that_fails_again_and_again_is_kept_by_reference() -> None:
     log, metrics = MemoryLog(), Metrics()
-    letters = DeadLetters(log.appender(client="t"), topic=DLQ, max_bytes=1000, metrics=metrics)
+    letters = DeadLetterWriter(log.appender(client="t"), topic=DLQ, max_bytes=1000, metrics=metrics)
     for _ in range(TRIES):
         log.fail_next(DLQ, AppendFailed("a client library's own words", is_unknown=True))
     for _ in range(TRIES - 1):

@@ -29,7 +29,7 @@ from functions.backends import backend_kinds
 from functions.runtime.clock import SystemClock
 from functions.runtime.settings import Settings, WorkerSettings
 from functions.testing.memory_broker import MemoryBlobs, MemoryLog
-from functions.worker.main import Surroundings, build_worker
+from functions.worker.main import WorkerDependencies, build_worker
 from functions.worker.replica import Worker
 from router_model.catalogue.model import Backend, Catalogue, Model, Service, Weights
 
@@ -212,7 +212,7 @@ class Opened:
                 **worker,
             )
         )
-        surroundings = Surroundings(
+        surroundings = WorkerDependencies(
             log=log, blobs=MemoryBlobs(), clock=SystemClock(), data_dir=DATA
         )
         catalogue = Catalogue(models=(MODEL,), services=(service,))

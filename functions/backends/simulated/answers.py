@@ -19,7 +19,7 @@ _LOGPROB: Final = -0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class SimulatedRequest:
     """What the fake model takes from a body."""
 
     is_chat: bool
@@ -49,7 +49,9 @@ class Asked:
         return float(self.directives.get("logprob") or _LOGPROB)
 
 
-def read_body(path: str, body: Mapping[str, Any], *, tokens: int, ignores_limit: bool) -> Asked:
+def read_body(
+    path: str, body: Mapping[str, Any], *, tokens: int, ignores_limit: bool
+) -> SimulatedRequest:
     """Reads a body of one of the three operations; `tokens` is the answer's length unless the body limits it."""
     prompt = _prompt(body)
     directives = {name: value or "" for name, value in _DIRECTIVE.findall(prompt)}
@@ -60,7 +62,7 @@ def read_body(path: str, body: Mapping[str, Any], *, tokens: int, ignores_limit:
     wanted = max(wanted, int(body.get("min_tokens") or 0))
     options = body.get("stream_options")
     inputs = body.get("input", ())
-    return Asked(
+    return SimulatedRequest(
         is_chat=path.endswith("/chat/completions"),
         model=str(body.get("model", "fake")),
         prompt=prompt,
@@ -77,7 +79,7 @@ def read_body(path: str, body: Mapping[str, Any], *, tokens: int, ignores_limit:
     )
 
 
-def words(asked: Asked) -> Iterator[str]:
+def words(asked: SimulatedRequest) -> Iterator[str]:
     """The answer, token by token: the mark, the nonce where there is one, then filler."""
     first = SIMULATED if asked.nonce is None else f"{SIMULATED} nonce:{asked.nonce}"
     yield asked.prompt + first if asked.echoes else first
@@ -85,11 +87,11 @@ def words(asked: Asked) -> Iterator[str]:
         yield _WORDS[index % len(_WORDS)]
 
 
-def finish_reason(asked: Asked, configured: int) -> str:
+def finish_reason(asked: SimulatedRequest, configured: int) -> str:
     return "length" if asked.ignores_end or asked.tokens < configured else "stop"
 
 
-def usage(asked: Asked) -> dict[str, int]:
+def usage(asked: SimulatedRequest) -> dict[str, int]:
     prompt = len(asked.prompt.split())
     completion = asked.tokens * asked.choices
     return {
@@ -99,7 +101,7 @@ def usage(asked: Asked) -> dict[str, int]:
     }
 
 
-def whole(asked: Asked, call: int, configured: int) -> dict[str, Any]:
+def whole(asked: SimulatedRequest, call: int, configured: int) -> dict[str, Any]:
     """The object of a call that is not streamed."""
     text = "".join(words(asked))
     reason = finish_reason(asked, configured)
@@ -124,7 +126,7 @@ def whole(asked: Asked, call: int, configured: int) -> dict[str, Any]:
 
 
 def part(
-    asked: Asked, call: int, index: int, token: str | None, reason: str | None
+    asked: SimulatedRequest, call: int, index: int, token: str | None, reason: str | None
 ) -> dict[str, Any]:
     """One streamed chunk: a token, or (None) the closing one with its reason."""
     choice: dict[str, Any] = {"index": index, "finish_reason": reason}
@@ -143,13 +145,13 @@ def part(
     }
 
 
-def usage_part(asked: Asked, call: int) -> dict[str, Any]:
+def usage_part(asked: SimulatedRequest, call: int) -> dict[str, Any]:
     """The last chunk when usage was asked for."""
     found = part(asked, call, 0, None, None)
     return found | {"choices": [], "usage": usage(asked)}
 
 
-def embeddings(asked: Asked) -> dict[str, Any]:
+def embeddings(asked: SimulatedRequest) -> dict[str, Any]:
     """Vectors made from a hash of each input: equal inputs, equal vectors of length 1."""
     tokens = sum(len(text.split()) for text in asked.inputs)
     return {
@@ -175,7 +177,7 @@ def _vector(text: str, dimensions: int) -> list[float]:
     return [value / length for value in raw]
 
 
-def _logprobs(asked: Asked, tokens: list[str]) -> dict[str, Any]:
+def _logprobs(asked: SimulatedRequest, tokens: list[str]) -> dict[str, Any]:
     if not asked.is_chat:
         return {
             "tokens": tokens,

@@ -24,7 +24,7 @@ class Failing:
     """One failing call. `fail` returns False where the call shall go on and succeed."""
 
     def __init__(
-        self, transport: asyncio.Transport | None, asked: answers.Asked, call: int
+        self, transport: asyncio.Transport | None, asked: answers.SimulatedRequest, call: int
     ) -> None:
         self._transport = transport
         self._asked = asked

@@ -42,7 +42,7 @@ class FakeModel:
     def is_loaded(self) -> bool:
         return bool(time.monotonic() >= self.ready_at)
 
-    def failure(self, asked: answers.Asked) -> str | None:
+    def failure(self, asked: answers.SimulatedRequest) -> str | None:
         """How this call fails, or None."""
         told = next((name for name in asked.directives if name in FAIL_MODES), None)
         if told is not None or self.flags.fail_rate <= 0:
@@ -152,7 +152,7 @@ class FakeConnection(asyncio.Protocol):
         else:
             self._send(404, {"error": {"message": "no such path"}})
 
-    async def _call(self, path: str, asked: answers.Asked, request_id: str) -> None:
+    async def _call(self, path: str, asked: answers.SimulatedRequest, request_id: str) -> None:
         model = self._model
         model.calls += 1
         model.running += 1
@@ -169,7 +169,7 @@ class FakeConnection(asyncio.Protocol):
             model.running -= 1
             model.note(outcome, call, request=request_id, nonce=asked.nonce)
 
-    async def _succeed(self, path: str, asked: answers.Asked, call: int) -> None:
+    async def _succeed(self, path: str, asked: answers.SimulatedRequest, call: int) -> None:
         flags = self._model.flags
         await _pause(float(asked.directives.get("ttft") or flags.ttft_s))
         if path.endswith("/embeddings"):
@@ -181,7 +181,7 @@ class FakeConnection(asyncio.Protocol):
                 await _pause(asked.tokens / flags.tokens_per_s)
             self._send(200, answers.whole(asked, call, flags.tokens))
 
-    async def _stream(self, asked: answers.Asked, call: int) -> None:
+    async def _stream(self, asked: answers.SimulatedRequest, call: int) -> None:
         flags = self._model.flags
         gap_s = 1.0 / flags.tokens_per_s if flags.tokens_per_s > 0 else 0.0
         self._raw(_STREAM_HEAD)

@@ -20,7 +20,7 @@ from functions.ingress.list_pages import listed, parse_page
 from functions.ingress.sse_response import derived_state, unless_gone
 from functions.ingress.submit import acknowledged, refused, require_writable, send_cancel
 from functions.ingress.tenant_access import authenticate, load_own_request
-from functions.ports.paging import Page
+from functions.ports.paging import PageQuery
 from functions.ports.store import Mark, RequestRow
 from functions.runtime.errors import ApiError, AppendFailed
 from router_model.service_registry import ServiceView
@@ -64,7 +64,7 @@ def routes(deps: Dependencies) -> list[Route]:
     ]
 
 
-async def _by_request_ids(deps: Dependencies, tenant: str, page: Page) -> Page:
+async def _by_request_ids(deps: Dependencies, tenant: str, page: PageQuery) -> PageQuery:
     """The page, with requests named by their own ids where it names them by those of their events."""
 
     async def known_as(name: str | None) -> str | None:

@@ -17,7 +17,7 @@ from functions.backends import backend_kinds, llama_server, vllm_server
 from functions.backends.server_arguments import arguments_of
 from functions.backends.simulated import answers, server
 from functions.runtime.errors import StartupFailed
-from functions.worker.model_server import Options, command_of
+from functions.worker.model_server import ServerOptions, command_of
 from router_model.catalogue.backend_flags import FAKE, LLAMACPP
 from router_model.catalogue.model import Backend, Model, Service
 
@@ -117,7 +117,7 @@ def test_a_server_of_another_kind_must_have_an_address() -> None:
 
 
 def test_vllm_is_started_with_the_interpreter_that_has_it() -> None:
-    options = Options(python="/vllm/bin/python", can_sleep=True)
+    options = ServerOptions(python="/vllm/bin/python", can_sleep=True)
     command = command_of(service("vllm", dtype="float32"), MODEL, "/m.hf", options)
     flags, rest = vllm_server.parse_flags([*command.flags, "--port", "1", "--parent", "7"])
     assert (flags.python, flags.parent) == ("/vllm/bin/python", 7)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from events.names import Topics
-from functions.callbacks.delivery_worker import Deliverer, DeliveryLimits, Surroundings
+from functions.callbacks.delivery_worker import DeliveryDependencies, DeliveryLimits, DeliveryWorker
 from functions.callbacks.url_policy import CallbackPolicy
 from functions.callbacks.webhook_client import WebhookClient
 from functions.ports.store import CallbackTarget, Delivery
@@ -110,7 +110,7 @@ class Desk:
         self.deliverer = self.new_deliverer()
 
     def new_deliverer(self, store=None):
-        around = Surroundings(
+        around = DeliveryDependencies(
             store=store or self.store,
             client=self.client,
             resolve=self.resolve,
@@ -121,7 +121,7 @@ class Desk:
             metrics=Metrics(),
             chance=lambda: 0.5,
         )
-        return Deliverer(around, self.limits)
+        return DeliveryWorker(around, self.limits)
 
     async def resolve(self, host, port):
         found = self.names[host]

@@ -4,9 +4,9 @@ from email.utils import format_datetime
 import pytest
 
 from functions.callbacks.retry_schedule import (
+    AttemptOutcome,
     Delivered,
     GivenUp,
-    Outcome,
     TryAgain,
     jittered,
     next_step,
@@ -29,7 +29,7 @@ def test_the_default_schedule_tries_ten_times_over_more_than_two_days():
     while True:
         attempts += 1
         found = next_step(
-            Outcome(status=500), attempts=attempts, delays=DELAYS, chance=0.5, now=now
+            AttemptOutcome(status=500), attempts=attempts, delays=DELAYS, chance=0.5, now=now
         )
         if isinstance(found, GivenUp):
             break
@@ -42,32 +42,32 @@ def test_the_default_schedule_tries_ten_times_over_more_than_two_days():
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
 def test_only_2xx_is_success(status):
-    assert step(Outcome(status=status)) == Delivered()
+    assert step(AttemptOutcome(status=status)) == Delivered()
 
 
 @pytest.mark.parametrize("status", [100, 199, 300, 301, 302, 307, 308, 400, 404, 429, 500, 503])
 def test_everything_else_is_tried_again(status):
-    assert isinstance(step(Outcome(status=status)), TryAgain)
+    assert isinstance(step(AttemptOutcome(status=status)), TryAgain)
 
 
 def test_410_ends_it_and_disables_the_target():
-    assert step(Outcome(status=410)) == GivenUp(is_target_gone=True)
+    assert step(AttemptOutcome(status=410)) == GivenUp(is_target_gone=True)
 
 
 def test_a_final_outcome_is_not_tried_again():
-    assert step(Outcome(failure="callback_url_refused", is_final=True)) == GivenUp()
+    assert step(AttemptOutcome(failure="callback_url_refused", is_final=True)) == GivenUp()
 
 
 def test_jitter_moves_a_delay_by_a_tenth_at_most():
     assert [jittered(100.0, chance) for chance in (0.0, 0.5)] == [90.0, 100.0]
     assert 90.0 <= jittered(100.0, 0.999999) <= 110.0
-    due = step(Outcome(failure="timeout"), chance=0.0).due_at
+    due = step(AttemptOutcome(failure="timeout"), chance=0.0).due_at
     assert due == NOW + timedelta(seconds=4.5)
 
 
 def test_a_receiver_may_ask_for_a_longer_wait_but_not_for_a_shorter_one():
-    assert step(Outcome(status=429, retry_after="60")).due_at == NOW + timedelta(seconds=60)
-    assert step(Outcome(status=429, retry_after="1")).due_at == NOW + timedelta(seconds=5)
+    assert step(AttemptOutcome(status=429, retry_after="60")).due_at == NOW + timedelta(seconds=60)
+    assert step(AttemptOutcome(status=429, retry_after="1")).due_at == NOW + timedelta(seconds=5)
 
 
 @pytest.mark.parametrize(

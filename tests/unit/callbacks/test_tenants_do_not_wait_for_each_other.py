@@ -74,7 +74,7 @@ def test_those_that_find_no_place_are_looked_at_seldom(stage):
 
 
 def test_a_line_grows_and_shrinks():
-    lines = delivery_worker.Lines()
+    lines = delivery_worker.WaitingLines()
     waits = [lines.join(f"d{n}", ("h", "t"), slots=2) for n in range(4)]
     assert waits == [1.0, 1.5, 2.0, 2.5]
     assert lines.join("other", ("h", "u"), slots=2) == 1.0

@@ -8,7 +8,7 @@ from events.codecs.kafka_codec import outgoing_record
 from events.names import State, Topics
 from events.payloads import PickspinData
 from events.requests import Origin
-from functions.callbacks.terminal_consumer import Enqueuer
+from functions.callbacks.terminal_consumer import TerminalConsumer
 from functions.ports.store import CallbackTarget, RequestRow
 from functions.response_objects import meta_of
 from functions.runtime.clock import FakeClock
@@ -40,7 +40,7 @@ class Desk:
         self.consumer = self.log.group(
             group=TOPICS.callbacks_group, topics=(TOPICS.responses,), client="c"
         )
-        self.enqueuer = Enqueuer(
+        self.enqueuer = TerminalConsumer(
             consumer=self.consumer,
             store=store or self.store,
             blobs=self.blobs,

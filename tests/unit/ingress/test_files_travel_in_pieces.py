@@ -12,7 +12,7 @@ import pytest
 
 from functions.ingress.api_keys import ApiKeys
 from functions.runtime.errors import BlobMissing
-from functions.storage.blob_directory import PIECE_BYTES, DirBlobs
+from functions.storage.blob_directory import PIECE_BYTES, BlobDirectory
 
 HEAD = (
     b"POST /v1/files HTTP/1.1\r\nhost: t\r\nauthorization: Bearer k1\r\ncontent-length: 1000000\r\n"
@@ -26,7 +26,7 @@ async def upload(client: Any, data: bytes, **headers: str) -> Any:
     )
 
 
-class Watched(DirBlobs):
+class Watched(BlobDirectory):
     """Blobs that count how many pieces were taken of them."""
 
     taken = 0
@@ -39,7 +39,7 @@ class Watched(DirBlobs):
 
 @pytest.mark.parametrize("size", [0, 1, PIECE_BYTES, 3 * PIECE_BYTES + 1])
 def test_a_file_is_the_same_in_one_or_many_pieces(tmp_path: Path, size: int) -> None:
-    blobs, data = DirBlobs(tmp_path), b"ab" * size
+    blobs, data = BlobDirectory(tmp_path), b"ab" * size
     source = io.BytesIO(data)
     source.seek(1)
     ref = blobs.put_file(source)
@@ -50,7 +50,7 @@ def test_a_file_is_the_same_in_one_or_many_pieces(tmp_path: Path, size: int) -> 
         next(blobs.pieces(ref, limit_bytes=len(data) - 1))
 
 
-def given(blobs: DirBlobs, ref: str, limit_bytes: int) -> int:
+def given(blobs: BlobDirectory, ref: str, limit_bytes: int) -> int:
     """How many bytes came before it was seen that they are not those that were put."""
     size = 0
     try:
@@ -62,7 +62,7 @@ def given(blobs: DirBlobs, ref: str, limit_bytes: int) -> int:
 
 
 def test_bytes_that_have_changed_are_never_given_out_whole(tmp_path: Path) -> None:
-    blobs, data = DirBlobs(tmp_path), b"a" * (3 * PIECE_BYTES)
+    blobs, data = BlobDirectory(tmp_path), b"a" * (3 * PIECE_BYTES)
     ref = blobs.put(data)
     path = next(one for one in tmp_path.rglob("*") if one.is_file())
     path.write_bytes(b"b" * len(data))
@@ -73,7 +73,7 @@ def test_bytes_that_have_changed_are_never_given_out_whole(tmp_path: Path) -> No
 
 @pytest.mark.anyio
 async def test_a_large_file_comes_back_as_it_went(rig: Any, live: Any, tmp_path: Path) -> None:
-    rig.use(blobs=DirBlobs(tmp_path))
+    rig.use(blobs=BlobDirectory(tmp_path))
     data = bytes(range(256)) * 8 * 1024
     async with live(rig) as client:
         file = (await upload(client, data)).json()

@@ -8,7 +8,7 @@ import pytest
 
 from functions.ports.store import KeyUse
 from functions.runtime.errors import StoreFailed
-from functions.storage.blob_directory import DirBlobs
+from functions.storage.blob_directory import BlobDirectory
 from functions.testing.memory_broker import MemoryBlobs
 
 pytestmark = pytest.mark.anyio
@@ -159,7 +159,7 @@ def test_a_blob_that_could_not_be_written_leaves_nothing_behind(
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    blobs = DirBlobs(tmp_path)
+    blobs = BlobDirectory(tmp_path)
     monkeypatch.setattr("functions.storage.blob_directory.os.fsync", full)
     with pytest.raises(OSError, match="No space"):
         blobs.put(b"data")

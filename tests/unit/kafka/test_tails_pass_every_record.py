@@ -25,7 +25,7 @@ from functions.runtime.clock import FakeClock
 from functions.runtime.registry_consumer import RegistryFold
 from functions.testing.memory_broker import MemoryBlobs, MemoryLog
 from functions.worker import control_consumer
-from functions.worker.control_consumer import ControlTail
+from functions.worker.control_consumer import ControlConsumer
 from functions.worker.job import JobReader
 
 TOPICS = Topics()
@@ -77,7 +77,7 @@ def replies() -> ReplyConsumer:
 def test_no_record_makes_a_reader_raise(record: Record) -> None:
     RegistryFold().fold((record,))
     replies()._read(record)
-    ControlTail(MemoryLog, lambda _request_id: None)._take(record)  # type: ignore[arg-type]
+    ControlConsumer(MemoryLog, lambda _request_id: None)._take(record)  # type: ignore[arg-type]
     salvaged(record)
     reader = JobReader(
         slug="s", topics=TOPICS, blobs=MemoryBlobs(), further_reply_topics=(), max_body_bytes=1000
@@ -127,7 +127,7 @@ def test_a_cancel_that_nobody_thought_of_is_passed(monkeypatch: pytest.MonkeyPat
     log, seen = MemoryLog(), threading.Event()
     for request_id in ("bad", "good"):
         log.store(cancel_of(request_id))
-    tail = ControlTail(
+    tail = ControlConsumer(
         lambda: log.tail(topics=(TOPICS.control,), client="c", from_start=True),
         lambda _request_id: seen.set(),
     )
@@ -179,7 +179,7 @@ def test_a_reply_that_nobody_thought_of_is_passed(monkeypatch: pytest.MonkeyPatc
 def test_a_revision_is_still_read_behind_a_bad_one() -> None:
     event = builders.revision(RevisionData(service="s", revision="s-2", at=NOW))
     good = kafka_codec.outgoing_record(builders.revision_outgoing(event, topics=TOPICS))
-    tail = ControlTail(MemoryLog, lambda _request_id: None)  # type: ignore[arg-type]
+    tail = ControlConsumer(MemoryLog, lambda _request_id: None)  # type: ignore[arg-type]
     for record in (Record(topic=TOPICS.control, value=b"\xff"), good):
         tail._take(record)
     assert tail.revision_of("s") == "s-2"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from functions.local.child_process import ChildSpec
-from functions.local.progress_output import Change, Journal
+from functions.local.progress_output import ChangeJournal, StateChange
 from functions.runtime.clock import SystemClock
 
 
@@ -16,9 +16,9 @@ class Heard:
     """An announcer that remembers."""
 
     def __init__(self) -> None:
-        self.changes: list[Change] = []
+        self.changes: list[StateChange] = []
 
-    def announce(self, change: Change) -> None:
+    def announce(self, change: StateChange) -> None:
         self.changes.append(change)
 
     def states_of(self, name: str) -> list[str]:
@@ -31,8 +31,8 @@ def heard() -> Heard:
 
 
 @pytest.fixture
-def journal(heard: Heard) -> Journal:
-    return Journal(heard, SystemClock())
+def journal(heard: Heard) -> ChangeJournal:
+    return ChangeJournal(heard, SystemClock())
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from functions.local.child_process import ChildSpec
-from functions.local.kept_process import Keeper
-from functions.local.progress_output import Journal
+from functions.local.kept_process import KeptProcess
+from functions.local.progress_output import ChangeJournal
 from functions.runtime.clock import SystemClock
 
 pytestmark = pytest.mark.process
@@ -21,9 +21,11 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.005)
 
 
-def kept(spec: ChildSpec, journal: Journal, scenario: Callable[[Keeper], Awaitable[None]]) -> None:
+def kept(
+    spec: ChildSpec, journal: ChangeJournal, scenario: Callable[[KeptProcess], Awaitable[None]]
+) -> None:
     async def run() -> None:
-        keeper = Keeper(spec, SystemClock(), journal)
+        keeper = KeptProcess(spec, SystemClock(), journal)
         task = asyncio.create_task(keeper.run())
         try:
             await scenario(keeper)
@@ -36,7 +38,7 @@ def kept(spec: ChildSpec, journal: Journal, scenario: Callable[[Keeper], Awaitab
 
 
 def test_a_crashed_process_is_started_again_and_the_crash_is_said(program, journal, heard) -> None:
-    async def scenario(keeper: Keeper) -> None:
+    async def scenario(keeper: KeptProcess) -> None:
         await until(lambda: keeper.pid)
         first = keeper.pid
         keeper.child._process.kill()
@@ -51,7 +53,7 @@ def test_a_crashed_process_is_started_again_and_the_crash_is_said(program, journ
 
 
 def test_a_stopped_process_stays_stopped(program, journal, heard) -> None:
-    async def scenario(keeper: Keeper) -> None:
+    async def scenario(keeper: KeptProcess) -> None:
         await until(lambda: keeper.pid)
         await keeper.stop()
 
@@ -61,7 +63,7 @@ def test_a_stopped_process_stays_stopped(program, journal, heard) -> None:
 
 
 def test_stopping_ends_the_pause_of_a_crash_loop(program, journal, heard) -> None:
-    async def scenario(keeper: Keeper) -> None:
+    async def scenario(keeper: KeptProcess) -> None:
         await until(lambda: keeper.restarts >= 2)
 
     kept(program("import sys; sys.exit(1)"), journal, scenario)
@@ -70,7 +72,7 @@ def test_stopping_ends_the_pause_of_a_crash_loop(program, journal, heard) -> Non
 
 
 def test_a_program_that_cannot_be_started_is_said_and_tried_again(program, journal, heard) -> None:
-    async def scenario(keeper: Keeper) -> None:
+    async def scenario(keeper: KeptProcess) -> None:
         await until(lambda: keeper.restarts >= 1)
 
     kept(dataclasses.replace(program(""), command=("/no/such/program",)), journal, scenario)

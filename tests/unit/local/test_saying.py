@@ -9,13 +9,26 @@ import pytest
 from rich.console import Console
 
 from functions.local.banner import banner
-from functions.local.live_table import Board, ModelRow, ProcessRow, mebibytes, render, seconds
-from functions.local.progress_output import RECENT, Change, JsonLines, PlainLines, Recent
+from functions.local.live_table import (
+    ModelRow,
+    ProcessRow,
+    TableContent,
+    mebibytes,
+    render,
+    seconds,
+)
+from functions.local.progress_output import (
+    RECENT,
+    JsonAnnouncer,
+    PlainAnnouncer,
+    RecentChanges,
+    StateChange,
+)
 from functions.runtime.settings import IngressSettings
 from router_model.catalogue.model import Catalogue, Model, Service
 
 AT = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
-CHANGE = Change(
+CHANGE = StateChange(
     at=AT, kind="model", name="tiny", state="ready", detail="cold start 2.0 s", values=(("pid", 7),)
 )
 CATALOGUE = Catalogue(
@@ -72,7 +85,7 @@ def test_the_banner_never_shows_a_key() -> None:
 
 def test_a_json_line_is_one_object_with_its_values() -> None:
     lines: list[str] = []
-    JsonLines(lines.append).announce(CHANGE)
+    JsonAnnouncer(lines.append).announce(CHANGE)
 
     assert lines[0].endswith("\n")
     assert json.loads(lines[0]) == {
@@ -87,13 +100,13 @@ def test_a_json_line_is_one_object_with_its_values() -> None:
 
 def test_a_plain_line_is_for_a_person() -> None:
     lines: list[str] = []
-    PlainLines(lines.append).announce(CHANGE)
+    PlainAnnouncer(lines.append).announce(CHANGE)
 
     assert lines[0].split()[1:] == ["tiny", "ready", "cold", "start", "2.0", "s"]
 
 
 def test_the_table_keeps_only_the_last_changes() -> None:
-    recent = Recent()
+    recent = RecentChanges()
     for _ in range(3 * RECENT):
         recent.announce(CHANGE)
 
@@ -113,14 +126,14 @@ def model(slug: str, state: str = "cold", **fields: Any) -> ModelRow:
     return ModelRow(slug=slug, state=state, **(known | fields))
 
 
-def drawn(board: Board, width: int = 80, height: int = 24) -> list[str]:
+def drawn(board: TableContent, width: int = 80, height: int = 24) -> list[str]:
     out = io.StringIO()
     Console(file=out, width=width).print(render(board, width, height))
     return [line.rstrip() for line in out.getvalue().splitlines()]
 
 
 def test_the_table_shows_models_first_then_processes_then_changes() -> None:
-    board = Board(
+    board = TableContent(
         title="Pick and Spin: ready",
         processes=(process("ingress"), process("router", "restarting", pid=None, restarts=3)),
         models=(model("sim", is_simulated=True), model("big", "loading", is_late=True)),
@@ -143,7 +156,7 @@ RECENT_LINES = tuple(f"12:00:0{i}  a change number {i}" for i in range(8))
 def test_everything_fits_on_the_screen_and_no_name_is_cut(width: int, count: int) -> None:
     names = [f"a-model-with-a-rather-long-name-of-number-{i}" for i in range(count)]
     models = (model(names[0], "ready"), *(model(name, lag=0) for name in names[1:]))
-    board = Board(title="ready", processes=PROCESSES, models=models, recent=RECENT_LINES)
+    board = TableContent(title="ready", processes=PROCESSES, models=models, recent=RECENT_LINES)
     height = 24 if width == 80 else 40
 
     lines = drawn(board, width, height)

@@ -12,9 +12,9 @@ from events.codecs.kafka_codec import from_record
 from events.event import PartitionId, Record
 from events.names import BreakerState, ReplicaState, Topics
 from events.parsers import StatusData, parse_status
-from functions.local.local_scaler import BLIND_AFTER, NO_HABIT, LocalScaler, ScalerParts
-from functions.local.progress_output import Journal
-from functions.local.worker_pool import Fate, Replica
+from functions.local.local_scaler import BLIND_AFTER, NO_HABIT, LocalScaler, ScalerDependencies
+from functions.local.progress_output import ChangeJournal
+from functions.local.worker_pool import Replica, StartHistory
 from functions.ports.kafka import Commit
 from functions.runtime.clock import FakeClock
 from functions.runtime.settings import SpinSettings
@@ -35,7 +35,7 @@ class PaperPool:
     def __init__(self, clock: FakeClock) -> None:
         self.clock = clock
         self.replicas: list[Replica] = []
-        self.the_fate = Fate()
+        self.the_fate = StartHistory()
         self.is_failed = False
 
     async def scale(self, service: Service, wanted: int) -> None:
@@ -50,7 +50,7 @@ class PaperPool:
     def draining(self, slug: str) -> int:
         return 0
 
-    def fate(self, slug: str) -> Fate:
+    def fate(self, slug: str) -> StartHistory:
         return self.the_fate
 
     def has_failed(self, slug: str) -> bool:
@@ -68,11 +68,11 @@ class PaperPool:
 class World:
     """A scaler with a log, a registry and a clock that the test moves."""
 
-    def __init__(self, journal: Journal, catalogue: Catalogue = CATALOGUE) -> None:
+    def __init__(self, journal: ChangeJournal, catalogue: Catalogue = CATALOGUE) -> None:
         self.log, self.clock = MemoryLog(partitions=2), FakeClock()
         self.pool, self.registry = PaperPool(self.clock), Registry()
         self.scaler = LocalScaler(
-            ScalerParts(
+            ScalerDependencies(
                 log=self.log,
                 topics=TOPICS,
                 catalogue=catalogue,
@@ -114,7 +114,7 @@ class World:
 
 
 @pytest.fixture
-def world(journal: Journal) -> World:
+def world(journal: ChangeJournal) -> World:
     return World(journal)
 
 
@@ -219,7 +219,7 @@ def test_a_service_that_is_tried_again_is_told_as_half_open(world: World) -> Non
     """Cold, so that one request may wake it, and not well yet."""
 
     async def scenario() -> None:
-        world.pool.the_fate = Fate(failures=3, message="start 3 failed: no weights")
+        world.pool.the_fate = StartHistory(failures=3, message="start 3 failed: no weights")
         world.pool.breaker = lambda slug: (BreakerState.HALF_OPEN, None)
         await world.round()
 
@@ -305,7 +305,7 @@ async def _rounds(world: World) -> list[int]:
     return [await world.round(), await world.round(9 * 3600.0), await world.round(9 * 3600.0)]
 
 
-def test_warm_hours_keep_one_replica(journal: Journal) -> None:
+def test_warm_hours_keep_one_replica(journal: ChangeJournal) -> None:
     hours = WarmHours(start="0 8 * * *", end="0 17 * * *")
     service = msgspec.structs.replace(TINY, warm_hours=(hours,))
     world = World(journal, msgspec.structs.replace(CATALOGUE, services=(service,)))
@@ -313,7 +313,7 @@ def test_warm_hours_keep_one_replica(journal: Journal) -> None:
     assert asyncio.run(_rounds(world)) == [0, 1, 0]
 
 
-def test_what_is_not_done_here_is_said(journal: Journal, heard: Any) -> None:
+def test_what_is_not_done_here_is_said(journal: ChangeJournal, heard: Any) -> None:
     service = msgspec.structs.replace(TINY, warm_by_habit=True)
     world = World(journal, msgspec.structs.replace(CATALOGUE, services=(service,)))
 

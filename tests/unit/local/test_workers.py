@@ -11,8 +11,8 @@ import pytest
 from events.names import BreakerState, ReplicaState
 from functions.autoscaling.start_policy import start_delay_s
 from functions.local import worker_pool
-from functions.local.progress_output import Journal
-from functions.local.worker_pool import Launch, WorkerPool, describe_exit
+from functions.local.progress_output import ChangeJournal
+from functions.local.worker_pool import WorkerLaunch, WorkerPool, describe_exit
 from functions.runtime.clock import FakeClock
 from functions.runtime.settings import Settings, WorkerSettings
 from router_model.catalogue.model import Service
@@ -27,10 +27,10 @@ CRASH = "import sys; sys.stderr.write('no weights\\n'); sys.exit(3)"
 class Scene:
     """A pool whose workers run `program` instead of a worker."""
 
-    def __init__(self, tmp_path: Path, journal: Journal, command: list[str]) -> None:
+    def __init__(self, tmp_path: Path, journal: ChangeJournal, command: list[str]) -> None:
         self.clock, self.gone = FakeClock(), []
         self._command = command
-        launch = Launch(settings=Settings(), logs=tmp_path, stack_id="life")
+        launch = WorkerLaunch(settings=Settings(), logs=tmp_path, stack_id="life")
         self.pool = WorkerPool(
             launch, self.clock, journal, lambda slug, replica: self.gone.append((slug, replica))
         )
@@ -54,7 +54,7 @@ class Scene:
 
 
 @pytest.fixture
-def scene(tmp_path: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> Scene:
+def scene(tmp_path: Path, journal: ChangeJournal, monkeypatch: pytest.MonkeyPatch) -> Scene:
     command = [sys.executable, "-S", "-c", WAIT]
     monkeypatch.setattr(worker_pool, "process_command", lambda verb: tuple(command))
     return Scene(tmp_path, journal, command)

@@ -14,10 +14,10 @@ from events.codecs.kafka_codec import to_record
 from events.event import Event
 from events.timestamps import to_rfc3339
 from functions.ports.store import Store
-from functions.recorder.purger import SWEEP_S, YOUNG_S, Sweeper
+from functions.recorder.purger import SWEEP_S, YOUNG_S, BlobPurger
 from functions.runtime.errors import BlobMissing
 from functions.sql.sql_store import SqlStore
-from functions.storage.blob_directory import DirBlobs
+from functions.storage.blob_directory import BlobDirectory
 from tests.unit.recorder.conftest import TOPICS, Stage
 
 BODY = json.dumps({"messages": [{"role": "user", "content": "hello" * 100}]}).encode()
@@ -30,9 +30,9 @@ class Bodies(Stage):
         super().__init__()
         self.directory = directory
         self.store: Store = SqlStore("sqlite://", self.clock, keeps_prompts=keeps_prompts)
-        self.blobs = DirBlobs(directory)
+        self.blobs = BlobDirectory(directory)
         self.recorder = self.new_recorder(self.consumer)
-        self.sweeper = Sweeper(self.store, self.blobs, self.clock)
+        self.sweeper = BlobPurger(self.store, self.blobs, self.clock)
 
     def ask(self, request_id: str, body: bytes = BODY, **extensions: str) -> str:
         """A request whose body travels by reference, recorded; returns the reference."""

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from functions.ports.store import BatchRow, FileRow
-from functions.recorder.purger import SWEEP_S, YOUNG_S, Sweeper
+from functions.recorder.purger import SWEEP_S, YOUNG_S, BlobPurger
 from functions.runtime.clock import FakeClock
 from functions.runtime.errors import BlobMissing
 from functions.sql.sql_store import SqlStore
-from functions.storage.blob_directory import DirBlobs
+from functions.storage.blob_directory import BlobDirectory
 
 
 class Stage:
@@ -23,8 +23,8 @@ class Stage:
         self.directory = directory
         self.clock = FakeClock()
         self.store = SqlStore("sqlite://", self.clock)
-        self.blobs = DirBlobs(directory)
-        self.sweeper = Sweeper(self.store, self.blobs, self.clock)
+        self.blobs = BlobDirectory(directory)
+        self.sweeper = BlobPurger(self.store, self.blobs, self.clock)
 
     def add(
         self, file_id: str, data: bytes, tenant: str = "a", lives_s: float | None = None

@@ -7,7 +7,7 @@ import pytest
 from events import names
 from events.event import Record
 from events.names import State
-from functions.callbacks.terminal_consumer import Enqueuer
+from functions.callbacks.terminal_consumer import TerminalConsumer
 from functions.recorder.log_consumer import recorded_topics
 from functions.runtime.clock import FakeClock
 from functions.runtime.telemetry import Metrics
@@ -52,7 +52,7 @@ def callbacks(stage):
     group = stage.log.group(
         group=TOPICS.callbacks_group, topics=(TOPICS.responses,), client="callbacks"
     )
-    return Enqueuer(
+    return TerminalConsumer(
         consumer=group,
         store=stage.store,
         blobs=stage.blobs,

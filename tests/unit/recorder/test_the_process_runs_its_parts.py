@@ -15,7 +15,7 @@ from functions.recorder.main import RecorderProcess
 from functions.runtime.clock import SystemClock
 from functions.runtime.errors import StartupFailed
 from functions.runtime.settings import ProbeSettings, Settings, StoreSettings
-from functions.runtime.shutdown import STUCK_S, Parts, StopFlag
+from functions.runtime.shutdown import STUCK_S, LoopHealth, StopFlag
 from functions.sql.sql_store import SqlStore
 from functions.testing.memory_broker import MemoryBlobs, MemoryLog
 from functions.worker.early_listener import listening
@@ -91,7 +91,7 @@ def test_a_part_that_dies_ends_the_process_with_a_status():
 
 
 def test_a_part_that_does_not_look_up_any_more_makes_the_process_not_live(monkeypatch):
-    parts = Parts()
+    parts = LoopHealth()
     one, other = parts.watch(StopFlag(), 2)
     assert parts.is_live()
     later_s = time.monotonic() + STUCK_S + 1

@@ -10,7 +10,7 @@ from events.codecs.kafka_codec import outgoing_record
 from events.event import Record
 from events.names import ReplicaState, Topics
 from events.payloads import ServerInfo, StatusData
-from functions.runtime.registry_consumer import RegistryFold, RegistryTail
+from functions.runtime.registry_consumer import RegistryConsumer, RegistryFold
 from functions.testing.memory_broker import MemoryLog
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -91,7 +91,7 @@ def wait_until(condition: object) -> None:
 
 def test_a_tail_catches_up_and_follows(log: MemoryLog) -> None:
     log.store(status_record(ReplicaState.LOADING))
-    tail = RegistryTail(log, TOPICS, "test")
+    tail = RegistryConsumer(log, TOPICS, "test")
     assert not tail.is_caught_up()
     tail.start()
     try:
@@ -117,7 +117,7 @@ def test_a_tail_opens_again_after_a_failure(
         return original(**arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(log, "tail", flaky)
-    tail = RegistryTail(log, TOPICS, "test")
+    tail = RegistryConsumer(log, TOPICS, "test")
     tail.start()
     try:
         wait_until(tail.is_caught_up)

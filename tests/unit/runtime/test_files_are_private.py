@@ -10,7 +10,7 @@ from functions.factories import data_dir
 from functions.runtime.clock import SystemClock
 from functions.runtime.settings import Settings
 from functions.sql.sql_store import SqlStore
-from functions.storage.blob_directory import DirBlobs
+from functions.storage.blob_directory import BlobDirectory
 from functions.storage.private_files import make_private_file, make_private_folder
 
 
@@ -28,10 +28,10 @@ def rights(path: Path) -> int:
 def test_blobs_and_their_folders(tmp_path: Path) -> None:
     folder = tmp_path / "blobs"
     folder.mkdir(mode=0o755)
-    ref = DirBlobs(folder).put(b"what somebody asked")
+    ref = BlobDirectory(folder).put(b"what somebody asked")
     assert {rights(one) for one in folder.rglob("*") if one.is_dir()} | {rights(folder)} == {0o700}
     assert {rights(one) for one in folder.rglob("*") if one.is_file()} == {0o600}
-    assert DirBlobs(folder).get(ref, limit_bytes=100) == b"what somebody asked"
+    assert BlobDirectory(folder).get(ref, limit_bytes=100) == b"what somebody asked"
 
 
 @pytest.mark.parametrize("is_old", [False, True])

@@ -1,7 +1,7 @@
 import logging
 import threading
 
-from functions.runtime.restarting_thread import Following
+from functions.runtime.restarting_thread import RestartingThread
 
 
 def test_what_fails_is_followed_anew_and_says_why(caplog):
@@ -16,7 +16,7 @@ def test_what_fails_is_followed_anew_and_says_why(caplog):
         again.set()
         stop.wait(10)
 
-    following = Following(follow, name="status", retry_s=0.001)
+    following = RestartingThread(follow, name="status", retry_s=0.001)
     following.start()
     assert again.wait(10)
     assert following.is_alive()
@@ -27,4 +27,4 @@ def test_what_fails_is_followed_anew_and_says_why(caplog):
 
 
 def test_it_may_be_closed_before_it_was_started():
-    Following(lambda stop: None, name="never").close()
+    RestartingThread(lambda stop: None, name="never").close()

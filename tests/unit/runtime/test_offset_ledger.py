@@ -6,7 +6,13 @@ from hypothesis import strategies as st
 
 from events.event import PartitionId
 from functions.ports.kafka import Commit
-from functions.runtime.offset_ledger import METADATA_BYTES, Ledger, PartitionLedger, decode, encode
+from functions.runtime.offset_ledger import (
+    METADATA_BYTES,
+    OffsetLedger,
+    PartitionLedger,
+    decode,
+    encode,
+)
 
 PARTITION = PartitionId("infer.model.small", 0)
 
@@ -200,7 +206,7 @@ def test_a_withdrawn_attempt_is_given_again() -> None:
 
 
 def test_only_what_changed_is_pending() -> None:
-    ledger = Ledger()
+    ledger = OffsetLedger()
     ledger.gained([PARTITION], {PARTITION: Commit(4)})
     assert ledger.pending() == {}
     assert ledger.fetched(PARTITION, 4)
@@ -214,7 +220,7 @@ def test_only_what_changed_is_pending() -> None:
 
 
 def test_outcomes_of_a_lost_partition_change_nothing() -> None:
-    ledger = Ledger()
+    ledger = OffsetLedger()
     ledger.gained([PARTITION], {})
     ledger.fetched(PARTITION, 0)
     ledger.lost([PARTITION])

@@ -8,7 +8,7 @@ import pytest
 from events.event import PartitionId, Record
 from functions.ports.kafka import Commit, Offsets
 from functions.runtime.clock import FakeClock
-from functions.runtime.group_progress import Progress, ProgressWatch, watched
+from functions.runtime.group_progress import GroupProgress, ProgressWatch, watched
 from functions.runtime.telemetry import Metrics
 from functions.testing.memory_broker import MemoryLog
 
@@ -21,7 +21,7 @@ def at(committed: int | None, end: int) -> Offsets:
 
 
 def test_a_commit_that_does_not_move_while_records_come_is_a_stall_after_its_time() -> None:
-    progress = Progress(10.0)
+    progress = GroupProgress(10.0)
     for now_s, end in ((0.0, 3), (3.0, 5), (6.0, 6), (9.0, 7)):
         progress.look({A: at(3, end)}, now_s)
         assert not progress.stalled
@@ -30,7 +30,7 @@ def test_a_commit_that_does_not_move_while_records_come_is_a_stall_after_its_tim
 
 
 def test_a_burst_that_nobody_reads_is_a_stall_too() -> None:
-    progress = Progress(10.0)
+    progress = GroupProgress(10.0)
     progress.look({A: at(3, 23)}, 0.0)
     progress.look({A: at(3, 23)}, 10.0)
     assert progress.stalled == {A}
@@ -38,7 +38,7 @@ def test_a_burst_that_nobody_reads_is_a_stall_too() -> None:
 
 @pytest.mark.parametrize("marks", [1, 8])
 def test_the_end_marks_of_transactions_are_no_stall(marks: int) -> None:
-    progress = Progress(10.0)
+    progress = GroupProgress(10.0)
     progress.look({A: at(3, 9)}, 0.0)
     progress.look({A: at(9, 9)}, 5.0)
     for now_s in (10.0, 20.0, 1000.0):
@@ -48,7 +48,7 @@ def test_the_end_marks_of_transactions_are_no_stall(marks: int) -> None:
 
 @pytest.mark.parametrize("later", [at(4, 99), at(99, 99)], ids=["moved a little", "caught up"])
 def test_whoever_moves_is_not_stalled(later: Offsets) -> None:
-    progress = Progress(10.0)
+    progress = GroupProgress(10.0)
     progress.look({A: at(3, 99)}, 0.0)
     progress.look({A: later}, 9.0)
     progress.look({A: later}, 12.0)
@@ -56,14 +56,14 @@ def test_whoever_moves_is_not_stalled(later: Offsets) -> None:
 
 
 def test_a_group_that_never_committed_may_be_stalled_too() -> None:
-    progress = Progress(10.0)
+    progress = GroupProgress(10.0)
     for now_s in (0.0, 10.0):
         progress.look({A: at(None, 20)}, now_s)
     assert progress.stalled == {A}
 
 
 def test_time_without_lag_does_not_count() -> None:
-    progress = Progress(10.0)
+    progress = GroupProgress(10.0)
     progress.look({A: at(3, 3)}, 0.0)
     progress.look({A: at(3, 3)}, 100.0)
     progress.look({A: at(3, 99)}, 101.0)
@@ -71,7 +71,7 @@ def test_time_without_lag_does_not_count() -> None:
 
 
 def test_a_group_is_stopped_only_where_nothing_that_waits_moves() -> None:
-    progress = Progress(10.0)
+    progress = GroupProgress(10.0)
     progress.look({A: at(3, 99), B: at(1, 99)}, 0.0)
     progress.look({A: at(3, 99), B: at(2, 99)}, 10.0)
     assert progress.stalled == {A}

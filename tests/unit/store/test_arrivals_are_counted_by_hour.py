@@ -5,7 +5,7 @@ from sqlalchemy import delete, insert
 
 from functions.autoscaling.weekly_pattern import hour_of
 from functions.sql.database import Database
-from functions.sql.hourly_arrivals import SqlHistory
+from functions.sql.hourly_arrivals import SqlHourlyArrivals
 from functions.sql.tables import requests
 
 NOW = datetime(2026, 11, 20, 9, 50, tzinfo=UTC)
@@ -35,13 +35,13 @@ def arrive(database, *rows):
 
 def test_requests_are_counted_by_service_and_hour(database):
     arrive(database, (0, "a"), (0, "a"), (1, "a"), (1, "b"), (2, None))
-    found = SqlHistory(database).hourly(HOUR, 10)
+    found = SqlHourlyArrivals(database).hourly(HOUR, 10)
     assert found == {"a": {HOUR: 2, HOUR - 1: 1}, "b": {HOUR - 1: 1}}
 
 
 def test_counts_outlive_the_requests(database):
     arrive(database, (5, "a"), (0, "b"))
-    history = SqlHistory(database)
+    history = SqlHourlyArrivals(database)
     before = history.hourly(HOUR, 10)
     with database.write() as connection:
         connection.execute(delete(requests).where(requests.c.service == "a"))
@@ -50,7 +50,7 @@ def test_counts_outlive_the_requests(database):
 
 def test_counting_again_counts_nothing_twice_and_takes_up_what_came_late(database):
     arrive(database, (0, "a"), (1, "a"))
-    history = SqlHistory(database)
+    history = SqlHourlyArrivals(database)
     first = history.hourly(HOUR, 10)
     assert history.hourly(HOUR, 10) == first
     arrive(database, (1, "late"))
@@ -59,6 +59,6 @@ def test_counting_again_counts_nothing_twice_and_takes_up_what_came_late(databas
 
 def test_what_is_older_than_asked_is_forgotten(database):
     arrive(database, (5, "a"), (0, "a"))
-    history = SqlHistory(database)
+    history = SqlHourlyArrivals(database)
     history.hourly(HOUR, 10)
     assert history.hourly(HOUR + 6, 10) == {"a": {HOUR: 1}}

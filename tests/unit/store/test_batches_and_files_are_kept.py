@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 from events.names import State
-from functions.ports.paging import Page
+from functions.ports.paging import PageQuery
 from functions.ports.store import BatchRow, FileRow
 
 
@@ -33,8 +33,8 @@ def test_a_file_is_kept_listed_and_deleted(store, clock):
     store.add_file(row)
     store.add_file(row)
     assert store.file("f1") == row
-    assert store.files("one", Page()).rows == [row]
-    assert store.files("two", Page()).rows == []
+    assert store.files("one", PageQuery()).rows == [row]
+    assert store.files("two", PageQuery()).rows == []
     assert store.delete_file("f1")
     assert not store.delete_file("f1")
 
@@ -46,7 +46,7 @@ def test_a_batch_is_kept_with_all_it_has(store, clock):
     store.update_batch(replace(row, status="completed", finished_at=clock.now()))
     assert store.batch("b1").status == "completed"
     assert list(store.open_batches()) == []
-    assert [found.id for found in store.batches("one", Page()).rows] == ["b1"]
+    assert [found.id for found in store.batches("one", PageQuery()).rows] == ["b1"]
 
 
 def test_a_cancel_is_not_overwritten_by_whoever_read_the_batch_before_it(store, clock):

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import insert
 
 from functions.ports.store import BatchRow, CallbackTarget, Claim, FileRow, KeyUse
-from functions.sql.request_writer import Recording
+from functions.sql.request_writer import RequestWriter
 from functions.sql.tables import idempotency_keys
 
 AT_ONCE = 20
@@ -133,7 +133,7 @@ def test_a_key_is_claimed_with_its_request_or_not_at_all(store, facts, use, monk
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(Recording, "accept", killed)
+        patched.setattr(RequestWriter, "accept", killed)
         with pytest.raises(KeyboardInterrupt):
             store.accept(facts.row("r1", tenant="one"), key=use("a"))
     assert store.claimed(use("a")) is None

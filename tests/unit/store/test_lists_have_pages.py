@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import create_engine, inspect, text
 
 from events.names import State
-from functions.ports.paging import CursorUnknown, Page
+from functions.ports.paging import CursorUnknown, PageQuery
 from functions.ports.store import BatchRow, CallbackTarget, FileRow
 from functions.sql.sql_store import SqlStore
 
@@ -54,7 +54,7 @@ def read_on(read, page):
         found.extend(row.id for row in listed.rows)
         if not listed.has_more:
             return found
-        page = Page(limit=page.limit, order=page.order, after=listed.rows[-1].id)
+        page = PageQuery(limit=page.limit, order=page.order, after=listed.rows[-1].id)
     raise AssertionError("the list does not end")
 
 
@@ -74,30 +74,30 @@ def test_pages_together_are_the_list(store, seven, limit):
     def read(page):
         return store.files("one", page)
 
-    assert read_on(read, Page(limit=limit, order="asc")) == seven
-    assert read_on(read, Page(limit=limit)) == seven[::-1]
+    assert read_on(read, PageQuery(limit=limit, order="asc")) == seven
+    assert read_on(read, PageQuery(limit=limit)) == seven[::-1]
 
 
 def test_a_page_before_an_entry_ends_right_before_it(store, seven):
-    page = store.files("one", Page(limit=2, order="asc", before="f4"))
+    page = store.files("one", PageQuery(limit=2, order="asc", before="f4"))
     assert ([row.id for row in page.rows], page.has_more) == (["f2", "f3"], True)
-    page = store.files("one", Page(limit=4, order="asc", before="f4"))
+    page = store.files("one", PageQuery(limit=4, order="asc", before="f4"))
     assert ([row.id for row in page.rows], page.has_more) == (["f0", "f1", "f2", "f3"], False)
-    page = store.files("one", Page(limit=2, before="f4"))
+    page = store.files("one", PageQuery(limit=2, before="f4"))
     assert ([row.id for row in page.rows], page.has_more) == (["f6", "f5"], False)
 
 
 def test_a_page_between_two_entries_holds_those_between(store, seven):
-    page = store.files("one", Page(order="asc", after="f1", before="f5"))
+    page = store.files("one", PageQuery(order="asc", after="f1", before="f5"))
     assert [row.id for row in page.rows] == ["f2", "f3", "f4"]
 
 
 def test_what_comes_and_goes_meanwhile_moves_nothing(store, clock, seven):
-    first = store.files("one", Page(limit=3))
+    first = store.files("one", PageQuery(limit=3))
     add_file(store, clock, "new")
     for row in first.rows:
         assert store.delete_file(row.id)
-    second = store.files("one", Page(limit=3, after=first.rows[-1].id))
+    second = store.files("one", PageQuery(limit=3, after=first.rows[-1].id))
     assert [row.id for row in second.rows] == ["f3", "f2", "f1"]
 
 
@@ -105,9 +105,9 @@ def test_a_filter_comes_before_the_limit(store, clock):
     for number in range(6):
         add_file(store, clock, f"f{number}", "batch" if number % 3 == 0 else "vision")
         clock.advance(1)
-    page = store.files("one", Page(limit=1), "batch")
+    page = store.files("one", PageQuery(limit=1), "batch")
     assert ([row.id for row in page.rows], page.has_more) == (["f3"], True)
-    page = store.files("one", Page(limit=1, after="f3"), "batch")
+    page = store.files("one", PageQuery(limit=1, after="f3"), "batch")
     assert ([row.id for row in page.rows], page.has_more) == (["f0"], False)
 
 
@@ -115,7 +115,7 @@ def test_a_filter_comes_before_the_limit(store, clock):
 def test_an_entry_of_nobody_or_of_another_tenant_is_no_place(store, seven, cursor):
     for name in ("nothing", "other"):
         with pytest.raises(CursorUnknown) as caught:
-            store.files("one", Page(**{cursor: name}))
+            store.files("one", PageQuery(**{cursor: name}))
         assert caught.value.cursor == cursor
 
 
@@ -126,9 +126,9 @@ def test_batches_and_callback_targets_have_pages(store, clock):
         clock.advance(1)
     add_target(store, "cb_other", tenant="two")
     store.disable_target("cb_2")
-    batches = read_on(lambda page: store.batches("one", page), Page(limit=2))
+    batches = read_on(lambda page: store.batches("one", page), PageQuery(limit=2))
     assert batches == ["b4", "b3", "b2", "b1", "b0"]
-    targets = read_on(lambda page: store.targets("one", page), Page(limit=2, order="asc"))
+    targets = read_on(lambda page: store.targets("one", page), PageQuery(limit=2, order="asc"))
     assert targets == ["cb_0", "cb_1", "cb_3", "cb_4"]
 
 
@@ -141,11 +141,11 @@ def test_requests_have_pages_and_deleted_ones_are_still_places(store, facts, clo
     def read(page, states=None):
         return store.requests(page, tenant="one", states=states)
 
-    assert read_on(read, Page(limit=4)) == ["r5", "r4", "r3", "r2", "r1", "r0"]
-    done = read(Page(limit=2), [State.COMPLETED])
+    assert read_on(read, PageQuery(limit=4)) == ["r5", "r4", "r3", "r2", "r1", "r0"]
+    done = read(PageQuery(limit=2), [State.COMPLETED])
     assert ([row.id for row in done.rows], done.has_more) == (["r5", "r3"], True)
     store.forget("r3")
-    last = read(Page(limit=2, after="r3"), [State.COMPLETED])
+    last = read(PageQuery(limit=2, after="r3"), [State.COMPLETED])
     assert ([row.id for row in last.rows], last.has_more) == (["r0"], False)
 
 
@@ -153,10 +153,10 @@ def test_places_of_deleted_files_are_forgotten_in_time(store, clock, seven):
     store.delete_file("f3")
     clock.advance(10)
     store.purge(clock.now() - timedelta(days=1))
-    assert store.files("one", Page(after="f3")).rows
+    assert store.files("one", PageQuery(after="f3")).rows
     store.purge(clock.now())
     with pytest.raises(CursorUnknown):
-        store.files("one", Page(after="f3"))
+        store.files("one", PageQuery(after="f3"))
 
 
 def test_a_store_of_an_earlier_program_gets_the_indexes_that_are_new(tmp_path, clock):

@@ -3,7 +3,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from events.names import State
-from functions.ports.paging import Page
+from functions.ports.paging import PageQuery
 
 
 def test_a_request_is_accepted_once(store, facts):
@@ -132,8 +132,8 @@ def test_requests_are_listed_newest_first(store, facts, clock):
         store.accept(facts.row(f"r{number}", tenant="one"))
         clock.advance(1)
     store.record_batch([facts.completed("r1")])
-    assert [row.id for row in store.requests(Page(limit=2), tenant="one").rows] == ["r2", "r1"]
-    done = store.requests(Page(), tenant=None, states=[State.COMPLETED]).rows
+    assert [row.id for row in store.requests(PageQuery(limit=2), tenant="one").rows] == ["r2", "r1"]
+    done = store.requests(PageQuery(), tenant=None, states=[State.COMPLETED]).rows
     assert [row.id for row in done] == ["r1"]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from functions.cli import main
-from functions.cli.training_progress import LINE_EVERY_S, Bars, Lines, open_progress
+from functions.cli.training_progress import LINE_EVERY_S, ProgressBars, ProgressLines, open_progress
 
 
 @pytest.fixture(autouse=True)
@@ -86,7 +86,7 @@ class Clock:
 def test_lines_tell_begin_end_and_now_and_then_what_is_left() -> None:
     said: list[str] = []
     clock = Clock()
-    with Lines(said.append, clock) as told:
+    with ProgressLines(said.append, clock) as told:
         told("terms", 0.0)
         clock.now += 1
         told("encoder", 0.0)
@@ -103,7 +103,7 @@ def test_an_interrupted_stage_is_not_called_done() -> None:
     said: list[str] = []
 
     def interrupted() -> None:
-        with Lines(said.append, Clock()) as told:
+        with ProgressLines(said.append, Clock()) as told:
             told("encoder", 0.5)
             raise KeyboardInterrupt
 
@@ -113,10 +113,10 @@ def test_an_interrupted_stage_is_not_called_done() -> None:
 
 
 def test_bars_are_for_terminals(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    assert isinstance(open_progress(), Lines)
+    assert isinstance(open_progress(), ProgressLines)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     bars = open_progress()
-    assert isinstance(bars, Bars)
+    assert isinstance(bars, ProgressBars)
     with bars:
         bars("terms", 0.5)
         bars("encoder", 0.5, "loss 0.4")

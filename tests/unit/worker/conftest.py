@@ -26,7 +26,7 @@ from functions.runtime.clock import SystemClock
 from functions.runtime.settings import BrokerSettings, Settings, WorkerSettings
 from functions.testing.memory_broker import MemoryBlobs, MemoryLog
 from functions.worker import control_consumer
-from functions.worker.main import Surroundings, build_worker
+from functions.worker.main import WorkerDependencies, build_worker
 from functions.worker.replica import Worker
 from router_model.catalogue.model import Backend, Catalogue, Model, Service, Weights
 
@@ -65,7 +65,7 @@ class Stand:
         """A ready worker, with these settings of its own beside the stand's; drained at the end."""
         own = msgspec.structs.replace(self.settings.worker, **more)
         settings = msgspec.structs.replace(self.settings, worker=own)
-        surroundings = Surroundings(
+        surroundings = WorkerDependencies(
             log=self.log, blobs=self.blobs, clock=SystemClock(), data_dir=self.data_dir
         )
         worker = await build_worker(settings, catalogue or self.catalogue(), surroundings)

@@ -16,7 +16,7 @@ from functions.runtime.errors import StartupFailed
 from functions.runtime.process_environment import key_of_environment, server_environ
 from functions.runtime.settings import Settings, WorkerSettings
 from functions.worker.backend_client import open_http
-from functions.worker.main import Surroundings, build_worker
+from functions.worker.main import WorkerDependencies, build_worker
 from router_model.catalogue.model import Backend, Catalogue, Model, Service, Weights
 from router_model.catalogue.validation import check
 
@@ -118,7 +118,7 @@ def test_without_the_right_key_the_start_fails_and_says_so(
 
     async def scenario() -> None:
         async with stand() as found, hosted() as server:
-            surroundings = Surroundings(
+            surroundings = WorkerDependencies(
                 log=found.log, blobs=found.blobs, clock=SystemClock(), data_dir=found.data_dir
             )
             settings = Settings(

@@ -17,7 +17,7 @@ from functions.runtime.clock import SystemClock
 from functions.runtime.errors import StartupFailed
 from functions.runtime.settings import Settings, WorkerSettings
 from functions.testing.memory_broker import MemoryBlobs, MemoryLog
-from functions.worker.main import Surroundings, build_worker, find_service, own_catalogue
+from functions.worker.main import WorkerDependencies, build_worker, find_service, own_catalogue
 from functions.worker.replica import Worker, expected_cold_start_s, remember_cold_start
 from router_model.catalogue.model import Backend, Catalogue, Model, Service
 
@@ -40,7 +40,7 @@ def catalogue(start_timeout_s: float = 10.0, **args: float) -> Catalogue:
 
 
 async def build(log: MemoryLog, tmp_path: Path, found: Catalogue) -> Worker:
-    surroundings = Surroundings(
+    surroundings = WorkerDependencies(
         log=log, blobs=MemoryBlobs(), clock=SystemClock(), data_dir=tmp_path
     )
     settings = Settings(worker=WorkerSettings(service="m", replica="7", drain_s=1.0))

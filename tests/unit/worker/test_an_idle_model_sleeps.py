@@ -8,7 +8,7 @@ import pytest
 
 from functions.backends.backend_kinds import TABLE
 from functions.worker.backend_errors import CallFailed
-from functions.worker.idle_sleep import Dozing
+from functions.worker.idle_sleep import IdleSleep
 from functions.worker.model_server import ModelServer
 
 
@@ -41,7 +41,9 @@ class Time:
 
 
 def dozing(server, after_s=10.0):
-    return Dozing(sleep=server.sleep, wake=server.wake, after_s=after_s, now=lambda: Time.seconds)
+    return IdleSleep(
+        sleep=server.sleep, wake=server.wake, after_s=after_s, now=lambda: Time.seconds
+    )
 
 
 @pytest.fixture(autouse=True)

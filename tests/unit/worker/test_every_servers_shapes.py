@@ -19,10 +19,10 @@ from pydantic import BaseModel
 
 from events.names import Operation
 from functions.runtime.errors import ApiError
-from functions.worker.backend_client import CallLimits, Generated, ModelCaller
+from functions.worker.backend_client import BackendAnswer, BackendClient, CallLimits
 from functions.worker.backend_errors import CallFailed, NotNow
-from functions.worker.backend_health import CallHealth
-from functions.worker.backend_request import Call
+from functions.worker.backend_health import BackendHealth
+from functions.worker.backend_request import BackendRequest
 from functions.worker.backend_response import Shape
 from functions.worker.circuit_breaker import BreakerRule
 
@@ -62,9 +62,9 @@ def is_stream(shape: dict[str, Any]) -> bool:
     return bool(shape.get("asks", "stream" if "events" in shape else "whole") == "stream")
 
 
-def asked(shape: dict[str, Any]) -> Call:
+def asked(shape: dict[str, Any]) -> BackendRequest:
     operation = Operation(shape.get("operation", "chat"))
-    return Call(
+    return BackendRequest(
         request_id="req_1",
         operation=operation,
         body={},
@@ -82,7 +82,7 @@ def asked(shape: dict[str, Any]) -> Call:
     )
 
 
-async def call(shape: dict[str, Any]) -> tuple[Generated, Chunks]:
+async def call(shape: dict[str, Any]) -> tuple[BackendAnswer, Chunks]:
     chunks: Chunks = []
 
     async def on_chunk(chunk: dict[str, Any], _is_first: bool) -> None:
@@ -92,7 +92,7 @@ async def call(shape: dict[str, Any]) -> tuple[Generated, Chunks]:
     rule = BreakerRule(window_s=1.0, least=1, share=0.5, open_s=1.0, most_open_s=1.0)
     async with httpx.AsyncClient(transport=transport, base_url="http://model") as http:
         limits = CallLimits(max_reply_bytes=100_000, idle_s=5.0, timeout_s=5.0)
-        caller = ModelCaller(http, limits, CallHealth(rule, lambda _state, _left: None))
+        caller = BackendClient(http, limits, BackendHealth(rule, lambda _state, _left: None))
         return await caller.call(asked(shape), on_chunk), chunks
 
 
@@ -109,7 +109,7 @@ def told(shape: dict[str, Any]) -> dict[str, Any]:
     return dict(summary(generated))
 
 
-def summary(generated: Generated) -> Iterator[tuple[str, Any]]:
+def summary(generated: BackendAnswer) -> Iterator[tuple[str, Any]]:
     reply = generated.reply
     if "data" in reply:
         yield "vectors", [item["embedding"] for item in reply["data"]]

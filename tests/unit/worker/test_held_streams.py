@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from events.names import Operation
-from functions.worker.backend_request import Call
+from functions.worker.backend_request import BackendRequest
 from functions.worker.backend_response import Shape
-from functions.worker.cascade_step import Held, Unsure, asks_logprobs, with_logprobs
+from functions.worker.cascade_step import HeldStream, Unsure, asks_logprobs, with_logprobs
 from router_model.cascade.plan import Judge
 
 SHAPE = Shape(operation=Operation.CHAT, reply_id="r", model="m", created=0)
@@ -27,7 +27,7 @@ class Reader:
         self.firsts: list[bool] = []
         self.logprobs: list[Any] = []
         options = {"choices": 1, "shows_logprobs": False, "most_bytes": 10_000} | more
-        self.held = Held(judge, self.take, **options)
+        self.held = HeldStream(judge, self.take, **options)
 
     async def take(self, found: dict[str, Any], is_first: bool) -> None:
         self.firsts.append(is_first)
@@ -135,7 +135,7 @@ def test_an_answer_in_one_piece_is_judged_whole_and_its_log_probabilities_are_hi
 def test_log_probabilities_are_asked_for_as_little_as_gives_any(
     operation: Operation, asked: dict[str, Any], sent: dict[str, Any] | None, is_shown: bool
 ) -> None:
-    call = Call(
+    call = BackendRequest(
         request_id="r",
         operation=operation,
         body={"model": "m", **asked},

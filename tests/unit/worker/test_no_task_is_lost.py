@@ -13,7 +13,7 @@ from functions.runtime.errors import AppendFailed
 from functions.runtime.settings import BrokerSettings
 from functions.testing.memory_broker import MemoryBlobs
 from functions.worker import replica, replica_status
-from functions.worker.lost_jobs import MissingJobs
+from functions.worker.lost_jobs import LostJobs
 from functions.worker.reply_producer import REPLY_TRIES
 
 TOPICS = Topics()
@@ -171,7 +171,7 @@ def test_an_address_is_tried_a_few_times_where_the_broker_does_not_say_why(
 
 def test_jobs_that_nobody_runs_are_missing_once_that_lasts() -> None:
     counted, run = [2], [2]
-    missing = MissingJobs(lambda: counted[0], lambda: run[0], after_s=10.0)
+    missing = LostJobs(lambda: counted[0], lambda: run[0], after_s=10.0)
     assert missing.look(0.0) == 0
     run[0] = 1
     assert missing.look(1.0) == 0

@@ -15,7 +15,7 @@ from events.codecs import kafka_codec
 from events.names import ReplicaState, Topics
 from events.payloads import RevisionData
 from functions.runtime.errors import StartupFailed
-from functions.worker.control_consumer import ControlTail
+from functions.worker.control_consumer import ControlConsumer
 from functions.worker.model_server import ModelServer
 
 TOPICS, SLUG = Topics(), "small"
@@ -201,19 +201,19 @@ async def test_weights_that_fail_before_the_control_topic_is_read_do_not_fail_th
     async def fail_at_once(*_args: object) -> None:
         raise StartupFailed("broken weights")
 
-    read, wait = ControlTail._follow, ControlTail.wait_until_caught_up
+    read, wait = ControlConsumer._follow, ControlConsumer.wait_until_caught_up
 
-    def read_when_awaited(control: ControlTail, stop: threading.Event) -> None:
+    def read_when_awaited(control: ControlConsumer, stop: threading.Event) -> None:
         is_awaited.wait(10.0)
         read(control, stop)
 
-    def note_and_wait(control: ControlTail, timeout_s: float) -> None:
+    def note_and_wait(control: ControlConsumer, timeout_s: float) -> None:
         is_awaited.set()
         wait(control, timeout_s)
 
     monkeypatch.setattr(ModelServer, "wait_until_healthy", fail_at_once)
-    monkeypatch.setattr(ControlTail, "_follow", read_when_awaited)
-    monkeypatch.setattr(ControlTail, "wait_until_caught_up", note_and_wait)
+    monkeypatch.setattr(ControlConsumer, "_follow", read_when_awaited)
+    monkeypatch.setattr(ControlConsumer, "wait_until_caught_up", note_and_wait)
     async with stand() as found:
         name_revision(found, "small-00001")
         states = await states_of_a_broken_start(found)

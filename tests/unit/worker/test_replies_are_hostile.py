@@ -15,7 +15,7 @@ from functions.runtime.errors import ApiError
 from functions.worker import backend_errors, backend_response
 from functions.worker.backend_errors import BadReply, CallFailed, NotNow
 from functions.worker.backend_response import Shape
-from functions.worker.stream_assembler import Assembler
+from functions.worker.stream_assembler import StreamAssembler
 
 CHAT = Shape(operation=Operation.CHAT, reply_id="chatcmpl-1", model="small", created=7)
 GOOD: dict[str, Any] = {
@@ -307,7 +307,7 @@ def test_no_reply_crashes_the_check(operation: Operation, found: Any) -> None:
 @given(chunks=st.lists(ANYTHING | choices_of("delta"), max_size=4))
 def test_no_chunk_crashes_the_assembler(operation: Operation, chunks: list[Any]) -> None:
     shape = Shape(operation=operation, reply_id="r", model="small", created=0)
-    assembler = Assembler(shape, max_bytes=10_000, max_tokens=None, has_usage=True)
+    assembler = StreamAssembler(shape, max_bytes=10_000, max_tokens=None, has_usage=True)
     kind = ChatCompletionChunk if operation is Operation.CHAT else None
     try:
         shown = [assembler.add(chunk) for chunk in chunks if isinstance(chunk, dict)]

@@ -19,7 +19,7 @@ from events.requests import parse_request
 from functions.runtime.clock import SystemClock
 from functions.runtime.settings import Settings, WorkerSettings
 from functions.worker.failed_starts import FORGET_AFTER, FailedStarts
-from functions.worker.main import Surroundings, build_worker
+from functions.worker.main import WorkerDependencies, build_worker
 from functions.worker.replica import Worker
 from router_model.catalogue.model import Backend, Catalogue, Model, Service, Weights
 
@@ -53,7 +53,7 @@ async def run_once(found: Any, models: Catalogue, **settings: Any) -> int:
 
 async def built(found: Any, models: Catalogue, **settings: Any) -> Worker:
     own = {"service": "small", "replica": "r1", "drain_s": 1.0, "unreachable_s": 0.2} | settings
-    surroundings = Surroundings(
+    surroundings = WorkerDependencies(
         log=found.log, blobs=found.blobs, clock=SystemClock(), data_dir=found.data_dir
     )
     return await build_worker(Settings(worker=WorkerSettings(**own)), models, surroundings)

@@ -8,7 +8,7 @@ from events.names import Operation
 from functions.runtime.errors import ApiError
 from functions.worker.backend_errors import BadReply, CallFailed
 from functions.worker.backend_response import Shape
-from functions.worker.stream_assembler import Assembler
+from functions.worker.stream_assembler import StreamAssembler
 
 
 def shape(operation: Operation = Operation.CHAT, choices: int = 1) -> Shape:
@@ -17,9 +17,9 @@ def shape(operation: Operation = Operation.CHAT, choices: int = 1) -> Shape:
     )
 
 
-def assembler(found: Shape | None = None, **more: Any) -> Assembler:
+def assembler(found: Shape | None = None, **more: Any) -> StreamAssembler:
     options: dict[str, Any] = {"max_bytes": 1000, "max_tokens": None, "has_usage": False}
-    return Assembler(found or shape(), **(options | more))
+    return StreamAssembler(found or shape(), **(options | more))
 
 
 def delta(content: Any = None, index: int = 0, reason: str | None = None, **more: Any) -> Any:

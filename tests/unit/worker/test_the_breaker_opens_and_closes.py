@@ -8,22 +8,22 @@ import pytest
 from events.names import BreakerState
 from functions.runtime.errors import ApiError
 from functions.worker.backend_errors import BadReply, CallFailed, NotNow
-from functions.worker.backend_health import CallHealth, fails
-from functions.worker.circuit_breaker import Breaker, BreakerRule, Ended, failed_share
+from functions.worker.backend_health import BackendHealth, fails
+from functions.worker.circuit_breaker import BreakerRule, CallEnd, CircuitBreaker, failed_share
 
 RULE = BreakerRule(window_s=60.0, least=4, share=0.5, open_s=10.0, most_open_s=35.0)
 CLOSED, OPEN, HALF_OPEN = BreakerState.CLOSED, BreakerState.OPEN, BreakerState.HALF_OPEN
 
 
-def after(*ends: tuple[float, str, bool], breaker: Breaker | None = None) -> Breaker:
+def after(*ends: tuple[float, str, bool], breaker: CircuitBreaker | None = None) -> CircuitBreaker:
     """`ends`: instant, tenant, whether it failed; each of a request of its own."""
-    found = breaker or Breaker(rule=RULE)
+    found = breaker or CircuitBreaker(rule=RULE)
     for number, (at_s, tenant, is_failure) in enumerate(ends):
-        found = found.ended(Ended(at_s, tenant, f"{at_s}-{number}", is_failure))
+        found = found.ended(CallEnd(at_s, tenant, f"{at_s}-{number}", is_failure))
     return found
 
 
-def opened(at_s: float = 3.0) -> Breaker:
+def opened(at_s: float = 3.0) -> CircuitBreaker:
     return after(*[(at_s, "a", True)] * 4)
 
 
@@ -35,9 +35,9 @@ def test_it_opens_when_most_of_enough_requests_failed() -> None:
 
 
 def test_attempts_of_one_request_are_one_failure() -> None:
-    breaker = Breaker(rule=RULE)
+    breaker = CircuitBreaker(rule=RULE)
     for at_s in range(9):
-        breaker = breaker.ended(Ended(float(at_s), "a", "the same", is_failure=True))
+        breaker = breaker.ended(CallEnd(float(at_s), "a", "the same", is_failure=True))
     assert breaker.state(9.0) is CLOSED
 
 
@@ -101,13 +101,13 @@ def test_only_what_the_server_does_wrong_is_its_failure(
 
 
 class Health:
-    """A `CallHealth` on a clock of the test's own; `said` is every state it told."""
+    """A `BackendHealth` on a clock of the test's own; `said` is every state it told."""
 
     def __init__(self) -> None:
         self.now_s = 0.0
         self.requests = 0
         self.said: list[BreakerState] = []
-        self.health = CallHealth(RULE, lambda state, _left: self.said.append(state), self.now)
+        self.health = BackendHealth(RULE, lambda state, _left: self.said.append(state), self.now)
 
     def now(self) -> float:
         return self.now_s

@@ -23,7 +23,7 @@ from functions import factories
 from functions.runtime.clock import SystemClock
 from functions.runtime.settings import Settings, WorkerSettings
 from functions.testing.memory_broker import MemoryBlobs, MemoryLog
-from functions.worker.main import Surroundings, build_worker
+from functions.worker.main import WorkerDependencies, build_worker
 
 SERVICE = "smollm2-135m-instruct"
 
@@ -36,7 +36,7 @@ def test_smollm2_streams_an_answer_through_a_worker(
     async def scenario() -> None:
         async with stand() as found:
             found.log = MemoryLog()
-            surroundings = Surroundings(
+            surroundings = WorkerDependencies(
                 log=found.log, blobs=MemoryBlobs(), clock=SystemClock(), data_dir=tmp_path
             )
             settings = Settings(worker=WorkerSettings(service=SERVICE))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from events.event import Event, PartitionId, Record
 from events.names import Operation
 from events.requests import RoutedRequest
-from functions.worker.fair_queue import Schedule
+from functions.worker.fair_queue import FairQueue
 from functions.worker.job import Job
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -39,7 +39,7 @@ def job(offset: int, tenant: str = "a", **more: Any) -> Job:
     return Job(**({"record": record, "is_batch": False, "request": request} | more))
 
 
-def offsets_of(schedule: Schedule, count: int) -> list[int]:
+def offsets_of(schedule: FairQueue, count: int) -> list[int]:
     found: list[int] = []
     for _ in range(count):
         chosen = schedule.next(0.0)
@@ -50,7 +50,7 @@ def offsets_of(schedule: Schedule, count: int) -> list[int]:
 
 
 def test_tenants_take_turns_however_many_records_one_has() -> None:
-    schedule = Schedule(concurrency=1, max_attempts=3)
+    schedule = FairQueue(concurrency=1, max_attempts=3)
     for offset in range(10):
         schedule.add(job(offset, "loud"))
     schedule.add(job(10, "quiet"))
@@ -59,7 +59,7 @@ def test_tenants_take_turns_however_many_records_one_has() -> None:
 
 
 def test_what_waits_is_counted_in_bytes_with_bodies_that_came_by_reference() -> None:
-    schedule = Schedule(concurrency=1, max_attempts=3)
+    schedule = FairQueue(concurrency=1, max_attempts=3)
     record = Record(topic="t", value=b"x" * 1000, partition=0, offset=0)
     schedule.add(job(0, record=record))
     one = schedule.queued_bytes
@@ -72,7 +72,7 @@ def test_what_waits_is_counted_in_bytes_with_bodies_that_came_by_reference() -> 
 
 
 def test_what_comes_back_counts_again_and_what_is_taken_out_does_not() -> None:
-    schedule = Schedule(concurrency=2, max_attempts=3)
+    schedule = FairQueue(concurrency=2, max_attempts=3)
     for offset in range(3):
         schedule.add(job(offset, body_bytes=100))
     first = schedule.next(0.0)
@@ -90,7 +90,7 @@ def test_what_comes_back_counts_again_and_what_is_taken_out_does_not() -> None:
 def test_every_job_is_started_once_and_never_more_than_fit(
     arrivals: list[tuple[str, bool]], concurrency: int
 ) -> None:
-    schedule = Schedule(concurrency=concurrency, max_attempts=3)
+    schedule = FairQueue(concurrency=concurrency, max_attempts=3)
     for offset, (tenant, is_batch) in enumerate(arrivals):
         schedule.add(job(offset, tenant, is_batch=is_batch))
     running: list[Job] = []
@@ -106,7 +106,7 @@ def test_every_job_is_started_once_and_never_more_than_fit(
 
 
 def test_batch_leaves_a_place_for_interactive() -> None:
-    schedule = Schedule(concurrency=2, max_attempts=3)
+    schedule = FairQueue(concurrency=2, max_attempts=3)
     for offset in range(3):
         schedule.add(job(offset, is_batch=True))
     first = schedule.next(0.0)
@@ -119,7 +119,7 @@ def test_batch_leaves_a_place_for_interactive() -> None:
 
 
 def test_a_retry_waits_for_its_time_and_goes_first() -> None:
-    schedule = Schedule(concurrency=1, max_attempts=3)
+    schedule = FairQueue(concurrency=1, max_attempts=3)
     first = job(0)
     schedule.add(first)
     assert schedule.next(0.0) is first
@@ -136,7 +136,7 @@ def test_a_retry_waits_for_its_time_and_goes_first() -> None:
 
 
 def test_a_crash_suspect_runs_alone() -> None:
-    schedule = Schedule(concurrency=3, max_attempts=3)
+    schedule = FairQueue(concurrency=3, max_attempts=3)
     neighbour = job(0)
     schedule.add(neighbour)
     assert schedule.next(0.0) is neighbour
@@ -154,7 +154,7 @@ def test_a_crash_suspect_runs_alone() -> None:
 
 
 def test_what_is_over_is_swept_out_wherever_it_waits() -> None:
-    schedule = Schedule(concurrency=1, max_attempts=3)
+    schedule = FairQueue(concurrency=1, max_attempts=3)
     for offset in range(3):
         schedule.add(job(offset))
     delayed = schedule.next(0.0)
@@ -167,7 +167,7 @@ def test_what_is_over_is_swept_out_wherever_it_waits() -> None:
 
 
 def test_jobs_of_a_lost_partition_are_forgotten() -> None:
-    schedule = Schedule(concurrency=1, max_attempts=3)
+    schedule = FairQueue(concurrency=1, max_attempts=3)
     schedule.add(job(0))
     schedule.drop(frozenset({PartitionId("t", 0)}))
     assert schedule.queued == 0

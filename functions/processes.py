@@ -50,12 +50,12 @@ def run_process(verb: str, settings: Settings) -> int:
     Raises:
         StartupFailed: it cannot start.
     """
-    from functions.runtime.shutdown import importing, prefer_latency  # noqa: PLC0415
+    from functions.runtime.shutdown import prefer_latency, speed_up_imports  # noqa: PLC0415
     from functions.runtime.telemetry import setup_logging  # noqa: PLC0415 - not needed to list the verbs
 
     setup_logging(verb, settings.log_level)
     prefer_latency()
-    with importing():
+    with speed_up_imports():
         module = importlib.import_module(PROCESSES[verb].module)
     status: int = module.run(settings)
     return status

@@ -37,13 +37,15 @@ _INCOMPLETE: Final[Mapping[str, str]] = {
 _ITEM_PREFIXES: Final = ("msg_", "fc_", "rs_")
 
 
-def meta_of(body: Mapping[str, object], *, is_background: bool) -> dict[str, object]:
+def build_meta(body: Mapping[str, object], *, is_background: bool) -> dict[str, object]:
     """What has to be kept with a request, so that its response object can be made."""
     echo = {name: body[name] for name in ECHOED if body.get(name) is not None}
     return {"door": DOOR, "echo": echo, "background": is_background}
 
 
-def object_of(row: RequestRow, result: Mapping[str, Any] | None = None) -> dict[str, object]:
+def build_response_object(
+    row: RequestRow, result: Mapping[str, Any] | None = None
+) -> dict[str, object]:
     """The response object of a request, as far as it is. `result`: the data of its end, where the row has none yet."""
     if result is None and row.result is not None:
         result = msgspec.json.decode(row.result, type=dict[str, Any])
@@ -64,12 +66,12 @@ def object_of(row: RequestRow, result: Mapping[str, Any] | None = None) -> dict[
         "model": completion.get("model") or row.model or row.asked_model,
         "output": _output(row.id, choice, status="completed" if reason is None else "incomplete"),
         "usage": _usage(completion.get("usage")),
-        **_repeated(echo if isinstance(echo, dict) else {}),
+        **_repeat_fields(echo if isinstance(echo, dict) else {}),
         "pickspin": _pickspin(row, found),
     }
 
 
-def request_id_of_item(item_id: str) -> str | None:
+def parse_item_id(item_id: str) -> str | None:
     """The request that gave out an item with this id; None where the id is none of ours."""
     prefix = next((p for p in _ITEM_PREFIXES if item_id.startswith(p)), None)
     if prefix is None:
@@ -84,11 +86,11 @@ def input_items(
     messages = chat.get("messages")
     found: list[dict[str, object]] = []
     for message in messages[int(has_instructions) :] if isinstance(messages, list) else ():
-        found += _items_of(f"{_suffix(request_id)}_in{len(found)}", message)
+        found += _message_items(f"{_suffix(request_id)}_in{len(found)}", message)
     return found
 
 
-def _repeated(echo: Mapping[str, Any]) -> dict[str, object]:
+def _repeat_fields(echo: Mapping[str, Any]) -> dict[str, object]:
     """What the caller said, or what holds where it said nothing."""
     reasoning = echo.get("reasoning") or {}
     return {
@@ -199,7 +201,7 @@ def _call(item_id: str, call: Mapping[str, Any]) -> dict[str, object]:
     }
 
 
-def _items_of(suffix: str, message: Mapping[str, Any]) -> list[dict[str, object]]:
+def _message_items(suffix: str, message: Mapping[str, Any]) -> list[dict[str, object]]:
     """The items of one message of a chat."""
     role, content = message.get("role"), message.get("content")
     if role == "tool":

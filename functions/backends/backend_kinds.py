@@ -120,7 +120,7 @@ PATHS: Final[Mapping[Operation, str]] = MappingProxyType(
 )
 
 
-def root_of(url: str) -> str:
+def find_server_root(url: str) -> str:
     """The root of an OpenAI-compatible server whose base is given with or without `/v1`."""
     return url.rstrip("/").removesuffix("/v1")
 

@@ -21,7 +21,7 @@ _SAID: Final = frozenset({STRUCTURED, *GUIDED, *REFUSED_FIELDS})
 _Body = dict[str, Any]
 
 
-def in_words_of(
+def translate_body(
     kind: ServerKind, body: Mapping[str, object], version: Version | None = None
 ) -> _Body:
     """The body as a server of that kind and version (None: the newest) takes it."""

@@ -8,13 +8,13 @@ from pathlib import Path
 from functions.runtime.errors import StartupFailed
 
 
-def stamped(weights: Path, name: str) -> str:
+def stamp_name(weights: Path, name: str) -> str:
     """`name` with what tells these weights from others under the same path."""
     stat = weights.stat()
     return f"{name}-{stat.st_size:x}-{stat.st_mtime_ns:x}"
 
 
-def made_once(
+def make_once(
     weights: Path, target: Path, make: Callable[[Path, Path], None], *, kind: str
 ) -> Path:
     """`target`, which `make` (from `weights`, to a path that is not there yet) makes if it is not there: a file or a

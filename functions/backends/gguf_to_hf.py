@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from functions.backends.converted_weights import made_once, stamped
+from functions.backends.converted_weights import make_once, stamp_name
 
 _CONTROL: Final = 3
 """Token type of GGUF for tokens that are no text."""
@@ -36,14 +36,14 @@ _DIGIT_SPLITTERS: Final = frozenset({"smollm"})
 _PRE_TOKENIZERS: Final = _DIGIT_SPLITTERS | {"gpt-2", "default"}
 
 
-def converted(weights: Path, directory: Path) -> Path:
+def convert_gguf(weights: Path, directory: Path) -> Path:
     """The Hugging Face directory of this GGUF file inside `directory`, made when it is not there yet (seconds, once).
 
     Raises:
         StartupFailed: the packages for it are missing, or the file is not a Llama model with a BPE tokenizer.
     """
-    target = directory / f"{stamped(weights, weights.stem)}.hf"
-    return made_once(weights, target, _convert, kind="Llama")
+    target = directory / f"{stamp_name(weights, weights.stem)}.hf"
+    return make_once(weights, target, _convert, kind="Llama")
 
 
 def tensor_name(name: str) -> str:
@@ -68,7 +68,7 @@ def halves_apart(matrix: Any, heads: int) -> Any:
     return pairs.swapaxes(1, 2).reshape(rows, columns)
 
 
-def config_of(fields: Mapping[str, Any], *, is_tied: bool) -> dict[str, Any]:
+def build_config(fields: Mapping[str, Any], *, is_tied: bool) -> dict[str, Any]:
     """`config.json` from the metadata of the file; `is_tied`: the output layer is the embedding. Pure.
 
     Raises:
@@ -102,7 +102,7 @@ def config_of(fields: Mapping[str, Any], *, is_tied: bool) -> dict[str, Any]:
     }
 
 
-def tokenizer_of(fields: Mapping[str, Any]) -> Any:
+def build_tokenizer(fields: Mapping[str, Any]) -> Any:
     """The fast tokenizer (`tokenizers.Tokenizer`) of the file's vocabulary and merges.
 
     Raises:
@@ -147,9 +147,9 @@ def _convert(weights: Path, target: Path) -> None:
     reader = gguf.GGUFReader(weights)
     fields = {name: field.contents() for name, field in reader.fields.items()}
     is_tied = all(tensor.name != "output.weight" for tensor in reader.tensors)
-    config = config_of(fields, is_tied=is_tied)
+    config = build_config(fields, is_tied=is_tied)
     _write(target / "config.json", config)
-    tokenizer_of(fields).save(str(target / "tokenizer.json"))
+    build_tokenizer(fields).save(str(target / "tokenizer.json"))
     _write(target / "tokenizer_config.json", _tokenizer_config(fields))
     _write(
         target / "generation_config.json",

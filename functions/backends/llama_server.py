@@ -44,7 +44,7 @@ def _options(flag: Flag) -> dict[str, Any]:
     return {"type": flag.kind, "default": None}
 
 
-def threads_of(wanted: int) -> int:
+def count_threads(wanted: int) -> int:
     """Threads to compute with, `wanted` 0: all cores but one.
 
     llama.cpp's threads wait for each other many times a token: where one of them shares its core with anything else,
@@ -67,8 +67,8 @@ def configure(flags: argparse.Namespace, params: Any) -> Any:
     params.n_threads_http = flags.parallel + 2
     params.endpoint_metrics = True
     params.verbosity = QUIET
-    params.cpuparams.n_threads = threads_of(0)
-    params.cpuparams_batch.n_threads = threads_of(0)
+    params.cpuparams.n_threads = count_threads(0)
+    params.cpuparams_batch.n_threads = count_threads(0)
     # The worker makes one real call before it takes work; a second warm-up here would only delay it.
     params.warmup = False
     if flags.embedding:
@@ -86,7 +86,7 @@ def _set(params: Any, field: str, value: Any, *, is_batch_named: bool) -> None:
     """Sets a field of llama.cpp's parameters. Threads are those of a prompt too, unless these are named as well."""
     owner, _, name = field.rpartition(".")
     if owner:
-        value = threads_of(value)
+        value = count_threads(value)
     if owner == "cpuparams" and not is_batch_named:
         params.cpuparams_batch.n_threads = value
     setattr(getattr(params, owner) if owner else params, name, value)

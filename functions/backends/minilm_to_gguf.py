@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from functions.backends.converted_weights import made_once, stamped
+from functions.backends.converted_weights import make_once, stamp_name
 
 _SPACE: Final = "\u2581"
 _SPECIAL: Final = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -32,14 +32,14 @@ _LAYER: Final = {
 }
 
 
-def converted(weights: Path, directory: Path) -> Path:
+def convert_minilm(weights: Path, directory: Path) -> Path:
     """The GGUF file of these weights in `directory`, made when it is not there yet (a few seconds, once).
 
     Raises:
         StartupFailed: the packages for it are missing, or these are not the files of a BERT model.
     """
-    target = directory / f"{stamped(weights, weights.parent.parent.name)}.gguf"
-    return made_once(weights, target, _convert, kind="BERT")
+    target = directory / f"{stamp_name(weights, weights.parent.parent.name)}.gguf"
+    return make_once(weights, target, _convert, kind="BERT")
 
 
 def vocabulary(lines: list[str]) -> tuple[list[str], list[bool]]:

@@ -26,9 +26,9 @@ def locate(weights: Weights, data_dir: Path, loads: Literal["file", "directory"]
         return _directory(weights, data_dir)
     path = verified_file(weights, data_dir)
     if path.suffix == ".safetensors":
-        from functions.backends.minilm_to_gguf import converted  # noqa: PLC0415 - numpy and gguf are heavy
+        from functions.backends.minilm_to_gguf import convert_minilm  # noqa: PLC0415 - numpy and gguf are heavy
 
-        return converted(path, data_dir / "converted")
+        return convert_minilm(path, data_dir / "converted")
     return path
 
 
@@ -44,9 +44,9 @@ def _directory(weights: Weights, data_dir: Path) -> Path:
         raise StartupFailed(
             f"{path} is neither a directory in Hugging Face's layout nor a GGUF file"
         )
-    from functions.backends.gguf_to_hf import converted  # noqa: PLC0415 - numpy and gguf are heavy
+    from functions.backends.gguf_to_hf import convert_gguf  # noqa: PLC0415 - numpy and gguf are heavy
 
-    return converted(path, data_dir / "converted")
+    return convert_gguf(path, data_dir / "converted")
 
 
 def verified_file(weights: Weights, data_dir: Path) -> Path:

@@ -29,7 +29,7 @@ _LEFT_OUT: Final = "..."
 _LOCATION: Final = ("body", "query")
 
 
-def quote_of(body: Any) -> str | None:
+def read_quote(body: Any) -> str | None:
     """The server's sentence, on one line and short; None where it said none."""
     found = "; ".join(_texts(body, _MAX_DEPTH))[:_MAX_RAW_CHARS]
     found = _VALUES.sub(_LEFT_OUT, found)
@@ -42,7 +42,7 @@ def quote_of(body: Any) -> str | None:
     return text or None
 
 
-def param_of(body: Any) -> str | None:
+def read_param(body: Any) -> str | None:
     """The field that the server names, in OpenAI's spelling; None where it names none."""
     for found in _objects(body, _MAX_DEPTH):
         param, location = found.get("param"), found.get("loc")

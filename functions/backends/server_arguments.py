@@ -42,13 +42,13 @@ class Place:
     """The worker may put the model to sleep: vLLM must be told at its start."""
 
 
-def version_of(text: str) -> Version:
+def parse_version(text: str) -> Version:
     """The numbers of a version or an image tag (`v0.33.0`); a text without any counts as the newest."""
     found = _VERSION.search(text)
     return NEWEST if found is None else tuple(int(part) for part in found.group().split("."))
 
 
-def gpus_of(service: Service) -> int:
+def count_gpus(service: Service) -> int:
     """Whole devices of one replica: a share below one is still one device; 0 without a GPU."""
     return 0 if service.gpu == "none" else max(1, math.ceil(service.gpu_share))
 
@@ -65,7 +65,7 @@ def is_embedder(model: Model) -> bool:
     )
 
 
-def arguments_of(
+def build_arguments(
     service: Service, model: Model, version: str = "", place: Place | None = None
 ) -> tuple[str, ...]:
     """Arguments of the service's own server program, as its upstream image starts it.
@@ -78,7 +78,7 @@ def arguments_of(
     if build is None:
         return ()
     place = place or Place()
-    flags = build(_ServerFlags(service, model, version_of(version), place))
+    flags = build(_ServerFlags(service, model, parse_version(version), place))
     hyphen = "_" if kind == "trtllm" else "-"
     for name, value in service.backend.args.items():
         if name != "model":
@@ -94,7 +94,7 @@ def check_local_arguments(service: Service) -> None:
             raise StartupFailed(f"service {service.slug}: backend.args.{name}: {problem}")
 
 
-def environment_of(service: Service, place: Place | None = None) -> Mapping[str, str]:
+def build_environment(service: Service, place: Place | None = None) -> Mapping[str, str]:
     """Variables that the server needs beside its arguments.
 
     vLLM opens sleep, wake and `collective_rpc` only in development mode, to everybody who reaches its port: that is
@@ -118,7 +118,7 @@ def _words(name: str, value: _Value) -> tuple[str, ...]:
 
 def _parallel(service: Service) -> int | None:
     """Devices that one model is spread over; None where there is nothing to spread."""
-    count = gpus_of(service)
+    count = count_gpus(service)
     return count if count > 1 else None
 
 

@@ -62,7 +62,7 @@ GUESSES: Final[tuple[tuple[ServerKind, str, str], ...]] = (
 """Kinds that `/v1/models` does not tell: one is there where a path answers with that field."""
 
 
-def entries_of(models: Any) -> tuple[Mapping[str, Any], ...]:
+def read_entries(models: Any) -> tuple[Mapping[str, Any], ...]:
     """The entries of a `/v1/models` document that have a name."""
     data = models.get("data") if isinstance(models, dict) else None
     found = data if isinstance(data, list) else []
@@ -101,7 +101,7 @@ def unknown_name(asked: str, entries: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def kind_of_entries(entries: Sequence[Mapping[str, Any]]) -> ServerKind | None:
+def guess_kind(entries: Sequence[Mapping[str, Any]]) -> ServerKind | None:
     """The kind of server that lists its models so; None: the list does not tell."""
     kinds = {
         _OWNERS[owner] for entry in entries if (owner := str(entry.get("owned_by"))) in _OWNERS
@@ -109,7 +109,7 @@ def kind_of_entries(entries: Sequence[Mapping[str, Any]]) -> ServerKind | None:
     return next(iter(kinds)) if len(kinds) == 1 else None
 
 
-def info_of(
+def read_server_info(
     kind: ServerKind, name: str, entries: Sequence[Mapping[str, Any]], documents: Documents
 ) -> ServerInfo:
     """What is known of a server of that kind, which calls the model `name`."""

@@ -23,9 +23,9 @@ from functions.callbacks.retry_schedule import (
     Delivered,
     GivenUp,
     TryAgain,
-    next_step,
+    choose_step,
 )
-from functions.callbacks.signing import signed_headers
+from functions.callbacks.signing import sign_headers
 from functions.callbacks.url_policy import (
     CallbackPolicy,
     ParsedTarget,
@@ -263,7 +263,7 @@ class DeliveryWorker:
             return AttemptOutcome(failure=error.code)
         if address is None:
             return AttemptOutcome(failure="dns")
-        headers = signed_headers(
+        headers = sign_headers(
             [target.secret],
             webhook_id=delivery.id,
             body=delivery.body,
@@ -311,7 +311,7 @@ class DeliveryWorker:
     ) -> None:
         attempts = delivery.attempt + 1
         now = self._around.clock.now()
-        step = next_step(
+        step = choose_step(
             outcome,
             attempts=attempts,
             delays=self._limits.delays,

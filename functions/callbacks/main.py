@@ -16,7 +16,7 @@ from functions.callbacks.webhook_client import Resolver, SystemResolver, Webhook
 from functions.factories import open_blobs, open_log, open_store
 from functions.ports.kafka import BlobStore, Clock, RecordLog
 from functions.runtime.clock import SystemClock
-from functions.runtime.group_progress import ProgressWatch, watched
+from functions.runtime.group_progress import ProgressWatch, run_watch
 from functions.runtime.probe_server import ProbeServer, probed
 from functions.runtime.settings import Settings
 from functions.runtime.shutdown import LoopHealth, StopFlag
@@ -99,7 +99,7 @@ class CallbacksProcess:
             is_live=self._parts.is_live,
             registry=self._metrics.registry,
         )
-        with probed(probes, self._settings.probes) as self.probe_port, watched(self._progress):
+        with probed(probes, self._settings.probes) as self.probe_port, run_watch(self._progress):
             return self._run(stop)
 
     def _is_ready(self) -> bool:

@@ -11,7 +11,7 @@ from events.codecs import json_codec
 from events.event import Event
 from events.names import State
 from functions.ports.store import CallbackTarget, Delivery, RequestRow
-from functions.response_objects import DOOR, object_of
+from functions.response_objects import DOOR, build_response_object
 from functions.runtime.errors import ApiError
 
 
@@ -27,7 +27,7 @@ class EndedRequest:
     row: RequestRow | None = None
 
 
-def delivery_of(end: EndedRequest, target: CallbackTarget, now: datetime) -> Delivery | None:
+def build_delivery(end: EndedRequest, target: CallbackTarget, now: datetime) -> Delivery | None:
     """The delivery of an end; None where the target must not hear of it (another tenant's, or disabled)."""
     terminal = end.terminal
     if target.tenant != terminal.tenant or target.is_disabled:
@@ -36,13 +36,13 @@ def delivery_of(end: EndedRequest, target: CallbackTarget, now: datetime) -> Del
         id=end.event.id,
         request_id=terminal.request_id,
         target_id=target.id,
-        body=body_of(end),
+        body=build_body(end),
         attempt=0,
         due_at=now,
     )
 
 
-def body_of(end: EndedRequest) -> bytes:
+def build_body(end: EndedRequest) -> bytes:
     """`{"type", "timestamp", "data": {"request_id", "response" | "error"}}`, the same bytes at every attempt.
 
     `response` is the object of the API that was called; that of a Responses API call also says how it failed.
@@ -70,5 +70,5 @@ def _outcome(end: EndedRequest, found: Mapping[str, object]) -> dict[str, object
     is_own = row is not None and row.tenant == terminal.tenant
     if row is not None and is_own and row.meta.get("door") == DOOR:
         ended = replace(row, state=terminal.state, status=terminal.status)
-        return {"response": object_of(ended, found), **told}
+        return {"response": build_response_object(ended, found), **told}
     return told or {"response": found}

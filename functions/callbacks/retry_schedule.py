@@ -76,7 +76,7 @@ def parse_schedule(text: str) -> tuple[float, ...]:
     return delays
 
 
-def next_step(
+def choose_step(
     outcome: AttemptOutcome,
     *,
     attempts: int,
@@ -94,18 +94,18 @@ def next_step(
         return GivenUp(is_target_gone=True)
     if outcome.is_final or attempts >= len(delays):
         return GivenUp()
-    asked_s = retry_after_s(outcome.retry_after, now)
+    asked_s = parse_retry_after(outcome.retry_after, now)
     return TryAgain(
-        due_at=now + timedelta(seconds=max(asked_s, jittered(delays[attempts], chance)))
+        due_at=now + timedelta(seconds=max(asked_s, add_jitter(delays[attempts], chance)))
     )
 
 
-def jittered(delay_s: float, chance: float) -> float:
+def add_jitter(delay_s: float, chance: float) -> float:
     """The delay, up to 10 % shorter or longer."""
     return delay_s * (1 + JITTER * (2 * chance - 1))
 
 
-def retry_after_s(text: str | None, now: datetime) -> float:
+def parse_retry_after(text: str | None, now: datetime) -> float:
     """Seconds that a `Retry-After` header asks for, clamped to 0..86400; 0 where it says nothing sensible."""
     if text is None or len(text) > 64 or not text.isascii():
         return 0.0

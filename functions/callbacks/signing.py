@@ -22,7 +22,7 @@ def new_secret(entropy: bytes) -> str:
     return _FORM.format(base64.b64encode(entropy[:SECRET_BYTES]).decode())
 
 
-def signed_headers(
+def sign_headers(
     secrets: Sequence[str], *, webhook_id: str, body: bytes, now: datetime
 ) -> dict[str, str]:
     """The three headers of an attempt. Several secrets (while one replaces another) give several signatures.

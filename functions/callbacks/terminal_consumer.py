@@ -12,7 +12,7 @@ from events.builders import Terminal, parse_terminal
 from events.codecs.kafka_codec import from_record
 from events.errors import EventRejected
 from events.event import Event, PartitionId, Record
-from functions.callbacks.payload import EndedRequest, delivery_of
+from functions.callbacks.payload import EndedRequest, build_delivery
 from functions.ports.kafka import BlobStore, Clock, Commit, GroupConsumer
 from functions.ports.store import CallbackStore, RequestRow
 from functions.runtime.errors import BlobMissing, StoreFailed
@@ -100,7 +100,7 @@ class TerminalConsumer:
             if event.type not in names.TERMINAL_TYPES or event.get(names.CALLBACK_ID) is None:
                 return 0
             data = self._data(event)
-            terminal = parse_terminal(_with_data(event, data))
+            terminal = parse_terminal(_add_data(event, data))
         except EventRejected as error:
             log.warning(
                 "terminal not read", extra={"offset": record.offset, "reason": error.reason}
@@ -123,7 +123,7 @@ class TerminalConsumer:
             return 0
         row = self._store.request(terminal.request_id)
         end = EndedRequest(event=event, terminal=terminal, data=data, row=row)
-        delivery = delivery_of(end, target, self._clock.now())
+        delivery = build_delivery(end, target, self._clock.now())
         return 0 if delivery is None else int(self._store.enqueue_delivery(delivery))
 
     def _data(self, event: Event) -> bytes | None:
@@ -137,7 +137,7 @@ class TerminalConsumer:
             return None
 
 
-def _with_data(event: Event, data: bytes | None) -> Event:
+def _add_data(event: Event, data: bytes | None) -> Event:
     return Event(
         id=event.id,
         source=event.source,

@@ -12,15 +12,15 @@ from typing import Annotated, Any, Final
 import typer
 
 from functions.cli.batch import batch
-from functions.cli.doctor import doctoring
-from functions.cli.extend import extending
+from functions.cli.doctor import add_doctor
+from functions.cli.extend import add_extend
 from functions.cli.ingress_verbs import ask
-from functions.cli.outcomes import exporting
+from functions.cli.outcomes import add_outcomes
 from functions.cli.replay import replaying
 from functions.cli.route import routing
 from functions.cli.settings import explain, print_version
-from functions.cli.train import training
-from functions.cli.tune import tuning
+from functions.cli.train import add_train
+from functions.cli.tune import add_tune
 from functions.cli.up import running
 from functions.cli.verb_groups import GroupedVerbs
 from functions.runtime.errors import PickspinError
@@ -59,14 +59,14 @@ def pickspin(
 running(app)
 app.command()(batch)
 ask(app)
-doctoring(app)
+add_doctor(app)
 routing(app)
 explain(app)
 replaying(app)
-exporting(app)
-tuning(app)
-training(app)
-extending(app)
+add_outcomes(app)
+add_tune(app)
+add_train(app)
+add_extend(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

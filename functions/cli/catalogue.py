@@ -44,7 +44,7 @@ class NotRendered(PickspinError):
     """The chart refuses the catalogue, or Helm is not there; the message says which."""
 
 
-def catalogue_verbs(group: typer.Typer) -> None:
+def add_catalogue_verbs(group: typer.Typer) -> None:
     """Adds the verbs to `pickspin catalogue`."""
     group.command("validate", epilog=VALIDATE_EXAMPLES)(validate)
     group.command("render", epilog=RENDER_EXAMPLES)(render)
@@ -101,19 +101,19 @@ def render(
 
     found = factories.load_catalogue(Settings(catalogue=str(path)))
     if what is RenderFormat.VALUES:
-        _print(values_of(found), as_json=as_json)
+        _print(build_values(found), as_json=as_json)
     elif what is RenderFormat.ARGUMENTS:
         _print(arguments_by_service(found), as_json=as_json)
     else:
         manifests = [
             each
-            for each in rendered(values_of(found), chart, release, namespace)
+            for each in render_manifests(build_values(found), chart, release, namespace)
             if _is_of_a_model(each)
         ]
         _print(manifests, as_json=as_json, is_stream=True)
 
 
-def values_of(catalogue: "Catalogue") -> dict[str, Any]:
+def build_values(catalogue: "Catalogue") -> dict[str, Any]:
     """Helm values that hold this catalogue; only what differs from the defaults. Pure."""
     import msgspec  # noqa: PLC0415 - cheap, but no other verb of this module needs it
 
@@ -124,16 +124,16 @@ def values_of(catalogue: "Catalogue") -> dict[str, Any]:
 
 def arguments_by_service(catalogue: "Catalogue") -> dict[str, list[str]]:
     """The arguments of each enabled service's own server, where there is one. Pure."""
-    from functions.backends.server_arguments import arguments_of  # noqa: PLC0415
+    from functions.backends.server_arguments import build_arguments  # noqa: PLC0415
 
     return {
-        service.slug: list(arguments_of(service, model))
+        service.slug: list(build_arguments(service, model))
         for service in catalogue.services
         if service.enabled and (model := catalogue.model(service.model)) is not None
     }
 
 
-def rendered(
+def render_manifests(
     values: dict[str, Any], chart: Path, release: str, namespace: str
 ) -> list[dict[str, Any]]:
     """Every manifest of the chart with these values.
@@ -147,7 +147,7 @@ def rendered(
         raise NotRendered(f"{chart} is no chart: name it with --chart")
     with tempfile.TemporaryDirectory() as folder:
         try:
-            whole = _with_its_parts(chart, Path(folder) / chart.resolve().name)
+            whole = _copy_chart(chart, Path(folder) / chart.resolve().name)
             done = subprocess.run(  # noqa: S603 - Helm itself, and no shell
                 [
                     *(_helm(), "template", release, str(whole), "--namespace", namespace),
@@ -166,7 +166,7 @@ def rendered(
     return [each for each in yaml.safe_load_all(done.stdout) if each]
 
 
-def _with_its_parts(chart: Path, target: Path) -> Path:
+def _copy_chart(chart: Path, target: Path) -> Path:
     """A copy of the chart that holds its `file://` dependencies as they are now: packaged ones may be old."""
     import yaml  # noqa: PLC0415
 

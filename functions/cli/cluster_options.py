@@ -9,7 +9,7 @@ import msgspec
 import typer
 
 from functions.runtime.errors import PickspinError, StartupFailed
-from functions.runtime.process_environment import kubeconfig_of_environment
+from functions.runtime.process_environment import read_kubeconfig_path
 from functions.runtime.settings import load_settings
 
 if TYPE_CHECKING:
@@ -33,14 +33,14 @@ Bootstrap = Annotated[
 
 def has_cluster(kubeconfig: str = "") -> bool:
     """Whether somebody says which cluster to ask: the option, or KUBECONFIG."""
-    return bool(kubeconfig or kubeconfig_of_environment())
+    return bool(kubeconfig or read_kubeconfig_path())
 
 
 class ClusterRefused(PickspinError):
     """The cluster let nothing be read; the message says what it said."""
 
 
-def look(namespace: str, kubeconfig: str = "", bootstrap: str = "") -> "Snapshot":
+def read_cluster(namespace: str, kubeconfig: str = "", bootstrap: str = "") -> "Snapshot":
     """A snapshot of the namespace, with the log where brokers are named.
 
     Raises:
@@ -71,12 +71,12 @@ def look(namespace: str, kubeconfig: str = "", bootstrap: str = "") -> "Snapshot
 def _read_log(groups: Mapping[str, tuple[str, ...]], bootstrap: str) -> "LogFacts":
     from functions import factories  # noqa: PLC0415 - Kafka is slow to import
     from functions.doctor.snapshot_reader import read_log  # noqa: PLC0415
-    from functions.kafka.retention import KafkaRetention, said_plainly  # noqa: PLC0415
+    from functions.kafka.retention import KafkaRetention, explain_kafka_errors  # noqa: PLC0415
 
     settings = load_settings()
     broker = msgspec.structs.replace(settings.broker, bootstrap=bootstrap, kind="kafka")
     settings = msgspec.structs.replace(settings, broker=broker)
-    with said_plainly(bootstrap):
+    with explain_kafka_errors(bootstrap):
         lags = factories.open_log(settings).lag_reader(client=CLIENT)
         try:
             retention = KafkaRetention(broker, client=CLIENT)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from functions.cli.cluster_options import Bootstrap, Kubeconfig, Namespace, look
+from functions.cli.cluster_options import Bootstrap, Kubeconfig, Namespace, read_cluster
 from functions.cli.output import AsJson, say_json
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ Exit status 1 when there is an error, 0 when there are warnings at most.
 """
 
 
-def doctoring(app: typer.Typer) -> None:
+def add_doctor(app: typer.Typer) -> None:
     """Adds the verb."""
     app.command(epilog=EXAMPLES)(doctor)
 
@@ -50,12 +50,12 @@ def doctor(
 
     if not cluster:
         return _examine_local(as_json=as_json)
-    snapshot = look(namespace, kubeconfig, bootstrap)
+    snapshot = read_cluster(namespace, kubeconfig, bootstrap)
     results = examine(snapshot)
     if as_json:
         say_json(as_plain(snapshot, results))
     else:
-        for line in lines(snapshot, results):
+        for line in format_report(snapshot, results):
             typer.echo(line)
     return int(any(found.severity == "error" for _, all_found in results for found in all_found))
 
@@ -113,19 +113,19 @@ def as_plain(snapshot: "Snapshot", results: Results) -> dict[str, Any]:
             }
             for check, found in results
         ],
-        "left_out": _left_out(results),
+        "left_out": _count_left_out(results),
         "unread": dict(snapshot.unread),
     }
 
 
-def lines(snapshot: "Snapshot", results: Results) -> Iterable[str]:
+def format_report(snapshot: "Snapshot", results: Results) -> Iterable[str]:
     """The report as text: one line a check, and for each finding what is wrong and what to do."""
     results = list(results)
     for check, found in results:
         head, *rest = _check_lines(check.name, found)
         yield f"{check.number:>2}  {head}"
         yield from (f"    {line}" for line in rest)
-    left_out = _left_out(results)
+    left_out = _count_left_out(results)
     if left_out:
         numbers = ", ".join(map(str, left_out))
         yield f"left out: {numbers} (they need the brokers: --bootstrap host:port)"
@@ -139,7 +139,7 @@ def _is_bad(found: Iterable["Finding"]) -> bool:
     return any(each.severity == "error" for each in found)
 
 
-def _left_out(results: Results) -> list[int]:
+def _count_left_out(results: Results) -> list[int]:
     from functions.doctor.checks import CHECKS  # noqa: PLC0415
 
     made = {check.number for check, _ in results}

@@ -8,7 +8,7 @@ import msgspec
 import typer
 
 from functions.cli.output import AsJson, say_json, say_table
-from functions.cli.store_options import DataDir, Since, StoreUrl, Tenant, chosen
+from functions.cli.store_options import DataDir, Since, StoreUrl, Tenant, apply_store_options
 from functions.cli.training_options import (
     Data,
     FromStore,
@@ -19,7 +19,7 @@ from functions.cli.training_options import (
     TrainFailed,
     check_options,
     check_out,
-    rows_of,
+    read_outcome_rows,
 )
 from functions.cli.training_progress import open_progress
 from functions.runtime.settings import load_settings
@@ -37,7 +37,7 @@ EXAMPLES: Final = (
 )
 
 
-def extending(app: typer.Typer) -> None:
+def add_extend(app: typer.Typer) -> None:
     """Adds the verb."""
     app.command(epilog=EXAMPLES)(extend)
 
@@ -77,9 +77,11 @@ def extend(  # noqa: PLR0913 - each parameter is a word of the command line
     check_out(out)
     found: tuple[NewHead, ...] = ()
     if has_rows:
-        rows = rows_of(files, recorded if from_store else None)
-        found = _extended(weights, rows, out, _tiers(recorded), min_labels)
-    learned = None if classes is None else _classed(out if has_rows else weights, classes, out)
+        rows = read_outcome_rows(files, recorded if from_store else None)
+        found = _extend_models(weights, rows, out, _tiers(recorded), min_labels)
+    learned = (
+        None if classes is None else _extend_classes(out if has_rows else weights, classes, out)
+    )
     _say(found, learned, out, as_json=as_json)
 
 
@@ -103,11 +105,13 @@ def _tiers(recorded: StoreSource) -> "dict[str, Tier]":
     """Tiers by learned name, as the catalogue states them."""
     from functions import factories  # noqa: PLC0415 - needed by this verb alone
 
-    settings = chosen(load_settings(), store=recorded.store, data_dir=recorded.data_dir)
+    settings = apply_store_options(
+        load_settings(), store=recorded.store, data_dir=recorded.data_dir
+    )
     return {model.learned_name: model.tier for model in factories.load_catalogue(settings).models}
 
 
-def _extended(
+def _extend_models(
     base: Path | None,
     rows: "Iterator[OutcomeRow]",
     out: Path,
@@ -131,7 +135,7 @@ def _extended(
         raise TrainFailed(str(error)) from error
 
 
-def _classed(base: Path | None, labelled: Path, out: Path) -> "ClassesLearned":
+def _extend_classes(base: Path | None, labelled: Path, out: Path) -> "ClassesLearned":
     from router_model.classifier.weights import SHIPPED, WeightsUnusable  # noqa: PLC0415
     from router_model.training.complexity import (  # noqa: PLC0415 - needed by this verb alone
         BadLabels,

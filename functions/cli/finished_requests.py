@@ -99,10 +99,10 @@ def read_requests(
         yield ReadableRequest(finished=one, request=request)
 
 
-def recorded_of(one: ReadableRequest) -> Recorded:
+def build_recorded(one: ReadableRequest) -> Recorded:
     """As a request to decide again. Money and time are those of the recorded service, queue and cold start included."""
     row = one.finished.row
-    scores = scores_of(one.finished.feedback)
+    scores = average_scores(one.finished.feedback)
     seen = {model: Seen(figures=Figures(answered=score)) for model, score in scores.items()}
     if row.model is not None and row.state is State.COMPLETED:
         figures = Figures(
@@ -132,12 +132,12 @@ def outcomes_from_store(
     """
     rated = read_finished(store, replace(query, is_rated=True))
     for one in read_requests(rated, blobs):
-        found = outcome_of(one, catalogue)
+        found = build_outcome(one, catalogue)
         if found is not None:
             yield found
 
 
-def outcome_of(one: ReadableRequest, catalogue: "Catalogue") -> OutcomeRow | None:
+def build_outcome(one: ReadableRequest, catalogue: "Catalogue") -> OutcomeRow | None:
     """One rated answer; None where there is no score, no text to learn from, or only vectors were asked for.
 
     Models go by their learned names. Length, tokens, money and time are those of the model that answered; time is from
@@ -145,7 +145,7 @@ def outcome_of(one: ReadableRequest, catalogue: "Catalogue") -> OutcomeRow | Non
     """
     row, request = one.finished.row, one.request
     prompt = prompt_features(request.operation, request.body).text
-    scores = scores_of(
+    scores = average_scores(
         replace(opinion, model=_learned_name(catalogue, opinion.model))
         for opinion in one.finished.feedback
     )
@@ -169,7 +169,7 @@ def outcome_of(one: ReadableRequest, catalogue: "Catalogue") -> OutcomeRow | Non
     )
 
 
-def scores_of(feedback: Iterable[FeedbackRow]) -> dict[str, float]:
+def average_scores(feedback: Iterable[FeedbackRow]) -> dict[str, float]:
     """The weighted mean of all opinions, by model id."""
     sums: dict[str, tuple[float, float]] = {}
     for one in feedback:

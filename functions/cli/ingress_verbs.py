@@ -6,7 +6,13 @@ from urllib.parse import quote
 
 import typer
 
-from functions.cli.cluster_options import Bootstrap, Kubeconfig, Namespace, has_cluster, look
+from functions.cli.cluster_options import (
+    Bootstrap,
+    Kubeconfig,
+    Namespace,
+    has_cluster,
+    read_cluster,
+)
 from functions.cli.output import AsJson, Key, Url, base_url, say_json, say_table
 from functions.runtime.errors import PickspinError, StartupFailed
 
@@ -79,26 +85,26 @@ def status(
     if as_json:
         say_json({"url": base, "ready": is_ready, "models": listed})
     else:
-        from functions.cli.status_output import local_rows, show  # noqa: PLC0415
+        from functions.cli.status_output import build_local_rows, print_rows  # noqa: PLC0415
 
         typer.echo(f"{base} is {'ready' if is_ready else 'not ready'}")
         if listed:
-            show(local_rows(listed))
+            print_rows(build_local_rows(listed))
     return 0 if is_ready else 1
 
 
 def _cluster_status(namespace: str, kubeconfig: str, bootstrap: str, *, as_json: bool) -> int:
-    from functions.cli.status_output import cluster_rows, plain, show  # noqa: PLC0415
+    from functions.cli.status_output import as_plain, build_cluster_rows, print_rows  # noqa: PLC0415
     from functions.doctor.service_status import service_statuses  # noqa: PLC0415
 
-    snapshot = look(namespace, kubeconfig, bootstrap)
+    snapshot = read_cluster(namespace, kubeconfig, bootstrap)
     services = service_statuses(snapshot)
     if as_json:
-        say_json(plain(snapshot, services))
+        say_json(as_plain(snapshot, services))
         return 0
     typer.echo(f"namespace {namespace}: {len(services)} services")
     if services:
-        show(cluster_rows(services))
+        print_rows(build_cluster_rows(services))
     for kind, reason in sorted(snapshot.unread.items()):
         typer.echo(f"not read: {kind} ({reason})")
     return 0

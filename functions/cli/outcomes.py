@@ -16,9 +16,9 @@ from functions.cli.store_options import (
     Since,
     StoreUrl,
     Tenant,
-    chosen,
-    instant_of,
-    open_recorded,
+    apply_store_options,
+    open_request_store,
+    parse_instant,
 )
 from functions.runtime.settings import load_settings
 from router_model.replay.outcome_dataset import OutcomeRow
@@ -26,7 +26,7 @@ from router_model.replay.outcome_dataset import OutcomeRow
 FILE_NAME: Final = "store.jsonl.gz"
 
 
-def exporting(app: typer.Typer) -> None:
+def add_outcomes(app: typer.Typer) -> None:
     """Adds the verb."""
     outcomes = typer.Typer(help="Work on recorded outcomes.")
     outcomes.callback()(lambda: None)
@@ -51,9 +51,9 @@ def export(
     from functions.cli.finished_requests import outcomes_from_store  # noqa: PLC0415
     from functions.ports.store import FinishedQuery  # noqa: PLC0415
 
-    settings = chosen(load_settings(), store=store, data_dir=data_dir)
-    query = FinishedQuery(tenant=tenant, since=instant_of(since, datetime.now(UTC)))
-    opened = open_recorded(settings)
+    settings = apply_store_options(load_settings(), store=store, data_dir=data_dir)
+    query = FinishedQuery(tenant=tenant, since=parse_instant(since, datetime.now(UTC)))
+    opened = open_request_store(settings)
     try:
         rows = outcomes_from_store(
             opened, factories.open_blobs(settings), factories.load_catalogue(settings), query=query

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from functions.local.columns import columns_of, lines_of, terminal_width
-from functions.local.readiness_probe import url_of
+from functions.local.columns import format_rows, make_columns, terminal_width
+from functions.local.readiness_probe import build_url
 from functions.runtime.settings import load_settings
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
@@ -39,7 +39,7 @@ def say_table(
     head: Sequence[str], rows: Sequence[tuple[str, ...]], *, numbers: Sequence[str] = ()
 ) -> None:
     """Prints a table where the terminal is wide enough for it, else a block for each row; nothing is cut."""
-    for line in lines_of(columns_of(head, numbers=numbers), rows, terminal_width()):
+    for line in format_rows(make_columns(head, numbers=numbers), rows, terminal_width()):
         typer.echo(line)
 
 
@@ -50,4 +50,4 @@ def base_url(url: str | None) -> str:
             raise typer.BadParameter(f"{url!r} is not http://host:port", param_hint="--url")
         return url.rstrip("/").removesuffix("/v1")
     ingress = load_settings().ingress
-    return url_of(ingress.host, ingress.port)
+    return build_url(ingress.host, ingress.port)

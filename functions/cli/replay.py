@@ -17,11 +17,11 @@ from functions.cli.store_options import (
     Since,
     StoreUrl,
     Tenant,
-    chosen,
-    instant_of,
-    open_recorded,
+    apply_store_options,
+    open_request_store,
+    parse_instant,
 )
-from functions.local.columns import terminal_width, wrapped
+from functions.local.columns import terminal_width, wrap_text
 from functions.runtime.errors import StartupFailed
 from functions.runtime.settings import Settings, load_settings
 
@@ -73,10 +73,12 @@ def replay(  # noqa: PLR0913 - each parameter is an option of the command line
         raise typer.BadParameter(
             "--file goes without --store, --data-dir, --since and --tenant", param_hint="--file"
         )
-    settings = chosen(load_settings(), store=store, data_dir=data_dir, catalogue=catalogue)
+    settings = apply_store_options(
+        load_settings(), store=store, data_dir=data_dir, catalogue=catalogue
+    )
     now = datetime.now(UTC)
     scenario = _scenario(settings, now, is_cold=cold, profile=profile, model=model)
-    with _requests(settings, file, since=instant_of(since, now), tenant=tenant) as requests:
+    with _requests(settings, file, since=parse_instant(since, now), tenant=tenant) as requests:
         some = islice(requests, limit or None)
         _say(some, scenario, as_json=as_json, assumed="asleep" if cold else "idle")
 
@@ -115,7 +117,7 @@ def _requests(
 
         yield read_recorded_file(file)
         return
-    opened = open_recorded(settings)
+    opened = open_request_store(settings)
     try:
         yield _of_store(settings, opened, FinishedQuery(since=since, tenant=tenant))
     finally:
@@ -124,10 +126,10 @@ def _requests(
 
 def _of_store(settings: Settings, opened: Any, query: "FinishedQuery") -> Iterator["Recorded"]:
     from functions import factories  # noqa: PLC0415
-    from functions.cli.finished_requests import read_finished, read_requests, recorded_of  # noqa: PLC0415
+    from functions.cli.finished_requests import build_recorded, read_finished, read_requests  # noqa: PLC0415
 
     for one in read_requests(read_finished(opened, query), factories.open_blobs(settings)):
-        yield recorded_of(one)
+        yield build_recorded(one)
 
 
 def _say(
@@ -166,7 +168,7 @@ def _say_summary(summary: "Summary", scenario: "Scenario", assumed: str) -> None
         f"{summary.changed} would go elsewhere, {summary.refused} would be refused; "
         f"{summary.failed} failed when they were made"
     )
-    typer.echo("\n".join(wrapped(told, terminal_width())))
+    typer.echo("\n".join(wrap_text(told, terminal_width())))
     typer.echo("")
     head, *rows = summary_rows(summary)
     say_table(head, rows)

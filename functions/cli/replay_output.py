@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from functions.local.columns import packed
+from functions.local.columns import pack_parts
 from router_model.replay.replay_summary import Comparison, Pair, Summary, Total, Totals
 from router_model.replay.replayed_decisions import Choice, Redecided
 
@@ -27,7 +27,7 @@ def request_lines(found: Redecided, width: int) -> list[str]:
         return [line_of(found)]
     name, was, would, *figures = _cells(found)
     labelled = [f"{label} {cell}" for label, cell in zip(_HEAD[3:], figures, strict=False)]
-    return [name, *packed([f"{was} > {would}", *labelled], width)]
+    return [name, *pack_parts([f"{was} > {would}", *labelled], width)]
 
 
 def line_of(found: Redecided) -> str:

@@ -10,7 +10,7 @@ import typer
 
 from functions.cli.output import AsJson, say_json
 from functions.cli.up import Fleet
-from functions.local.columns import terminal_width, wrapped
+from functions.local.columns import terminal_width, wrap_text
 from functions.runtime.errors import PickspinError
 from functions.runtime.settings import load_settings
 
@@ -135,6 +135,6 @@ def _say(found: "Explained", *, is_full: bool, as_json: bool) -> None:
         say_json(as_plain(found))
         return
     width = terminal_width()
-    lines = [part for line in short_lines(found) for part in wrapped(line, width)]
+    lines = [part for line in short_lines(found) for part in wrap_text(line, width)]
     for line in [*lines, *(full_lines(found, width) if is_full else ())]:
         typer.echo(line)

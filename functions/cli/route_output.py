@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from events.classifier_stages import stage_in_words, why_not_judged
-from functions.local.columns import columns_of, lines_of, wrapped
+from functions.local.columns import format_rows, make_columns, wrap_text
 from router_model.catalogue.model import Catalogue, Model
 from router_model.classifier.features import PromptFeatures
 from router_model.replay.replayed_decisions import Readiness
@@ -28,7 +28,7 @@ CHOSEN: Final = "> "
 OTHER: Final = ""
 _NUMBERS: Final = ("score", "R", "T^", "C^", "T s", "queue", "cold", "prefill", "first", "decode",
                    "tokens", "C USD")  # fmt: skip
-CANDIDATE: Final = columns_of(("service", *_NUMBERS[:2], "from", *_NUMBERS[2:]), numbers=_NUMBERS)
+CANDIDATE: Final = make_columns(("service", *_NUMBERS[:2], "from", *_NUMBERS[2:]), numbers=_NUMBERS)
 _DROPPED: dict[str, str] = {
     "unhealthy": "its starts or its calls fail",
     "no_capacity": "it has no slots",
@@ -93,7 +93,7 @@ def full_lines(found: Explained, width: int) -> Iterator[str]:
     """Everything: features, weights, candidates with every term, and who was not one; nothing is cut at `width`."""
     features, weights = found.ask.features, found.weights
     yield ""
-    yield from wrapped(
+    yield from wrap_text(
         f"decided in {found.decision_ms:.3f} ms (the first time {found.first_ms:.1f} ms); prompt of about "
         f"{features.tokens} tokens{_wants(features)}; norm {found.catalogue.norm}",
         width,
@@ -101,11 +101,11 @@ def full_lines(found: Explained, width: int) -> Iterator[str]:
     yield f"score = {weights.relevance:.3f} R + {weights.latency:.3f} T^ + {weights.cost:.3f} C^"
     yield ""
     rows = [_candidate(one, found.decision.service) for one in found.decision.candidates]
-    yield from lines_of(CANDIDATE, rows, width)
+    yield from format_rows(CANDIDATE, rows, width)
     others = [*_dropped_rows(found.decision.dropped), *_left_out_rows(found)]
     if others:
         yield ""
-        yield from lines_of(columns_of(("not chosen from", "model", "why")), others, width)
+        yield from format_rows(make_columns(("not chosen from", "model", "why")), others, width)
     if found.decision.unusable:
         yield f"{found.decision.unusable} values of the classifier could not be used"
 

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from functions.cli.catalogue import catalogue_verbs
+from functions.cli.catalogue import add_catalogue_verbs
 from functions.cli.output import AsJson, say_json, say_rows
-from functions.runtime.settings import Settings, is_given, load_settings, masked
+from functions.runtime.settings import Settings, is_given, load_settings, mask_settings
 
 PACKAGE = "pick-and-spin"
 
@@ -21,7 +21,7 @@ def explain(app: typer.Typer) -> None:
     catalogue.command("check", epilog="Example: pickspin catalogue check my-catalogue.yaml")(
         check_catalogue
     )
-    catalogue_verbs(catalogue)
+    add_catalogue_verbs(catalogue)
     app.add_typer(catalogue, name="catalogue")
     app.command("settings", epilog="Example: PICKSPIN_IDLE_S=20 pickspin settings")(show_settings)
     app.command(epilog="Example: pickspin version --json")(version)
@@ -59,17 +59,17 @@ def show_settings(
 
     With the variables that set them; secrets are masked. Options of `up` come on top.
     """
-    from functions.local.preflight import as_up_would  # noqa: PLC0415 - only this verb needs it
+    from functions.local.preflight import apply_up_defaults  # noqa: PLC0415 - only this verb needs it
 
     settings = load_settings()
     if not process:
         given = is_given("broker", "bootstrap")
-        settings = as_up_would(settings, is_bootstrap_given=given)
-    tree = masked(settings)
+        settings = apply_up_defaults(settings, is_bootstrap_given=given)
+    tree = mask_settings(settings)
     if as_json:
         say_json(tree)
         return
-    say_rows([(name, text) for name, text in _flat(tree)])
+    say_rows([(name, text) for name, text in _flatten(tree)])
 
 
 def print_version(is_wanted: bool) -> None:  # noqa: FBT001 - the command line's own form
@@ -88,7 +88,7 @@ def version(*, as_json: AsJson = False) -> None:
         typer.echo(f"pickspin {found}")
 
 
-def _flat(tree: dict[str, Any]) -> list[tuple[str, str]]:
+def _flatten(tree: dict[str, Any]) -> list[tuple[str, str]]:
     rows: list[tuple[str, str]] = []
     for group, value in tree.items():
         if isinstance(value, dict):

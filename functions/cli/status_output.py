@@ -14,7 +14,7 @@ COLUMNS: Final = ("service", "state", "replicas", "revisions", "lag", "gpu", "us
 Row = tuple[str, ...]
 
 
-def cluster_rows(services: Iterable["ServiceStatus"]) -> list[Row]:
+def build_cluster_rows(services: Iterable["ServiceStatus"]) -> list[Row]:
     """One row a service. Pure."""
     return [
         (
@@ -31,7 +31,7 @@ def cluster_rows(services: Iterable["ServiceStatus"]) -> list[Row]:
     ]
 
 
-def local_rows(models: Iterable[Mapping[str, Any]]) -> list[Row]:
+def build_local_rows(models: Iterable[Mapping[str, Any]]) -> list[Row]:
     """The same from what an ingress lists of its models. Pure."""
     rows: list[Row] = []
     for model in models:
@@ -61,7 +61,7 @@ def _state(service: Mapping[str, Any]) -> str:
     return state if breaker == "closed" else f"{state}, breaker {str(breaker).replace('_', ' ')}"
 
 
-def plain(snapshot: "Snapshot", services: Iterable["ServiceStatus"]) -> dict[str, Any]:
+def as_plain(snapshot: "Snapshot", services: Iterable["ServiceStatus"]) -> dict[str, Any]:
     """The cluster's table as JSON."""
     return {
         "namespace": snapshot.namespace,
@@ -72,7 +72,7 @@ def plain(snapshot: "Snapshot", services: Iterable["ServiceStatus"]) -> dict[str
     }
 
 
-def show(rows: Iterable[Row]) -> None:
+def print_rows(rows: Iterable[Row]) -> None:
     """Prints the table; nothing is cut."""
     say_table(COLUMNS, list(rows), numbers=("replicas", "lag", "usd/h"))
 

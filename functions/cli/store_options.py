@@ -27,7 +27,7 @@ Tenant = Annotated[str | None, typer.Option(help="Only this tenant's.")]
 _SQLITE_FILE: Final = "sqlite:///"
 
 
-def chosen(
+def apply_store_options(
     settings: Settings, *, store: str | None, data_dir: str | None, catalogue: str | None = None
 ) -> Settings:
     """Settings with the options of the command line.
@@ -49,7 +49,7 @@ def chosen(
     return settings
 
 
-def open_recorded(settings: Settings) -> "Store":
+def open_request_store(settings: Settings) -> "Store":
     """The store of the settings, which must be there already.
 
     Raises:
@@ -62,7 +62,7 @@ def open_recorded(settings: Settings) -> "Store":
     return factories.open_store(settings)
 
 
-def instant_of(text: str | None, now: datetime) -> datetime | None:
+def parse_instant(text: str | None, now: datetime) -> datetime | None:
     """The instant that `--since` names; a time without a zone is UTC.
 
     Raises:

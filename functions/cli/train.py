@@ -27,7 +27,7 @@ from functions.cli.training_options import (
     TrainFailed,
     check_options,
     check_out,
-    rows_of,
+    read_outcome_rows,
 )
 from functions.cli.training_progress import open_progress
 from functions.runtime.settings import load_settings
@@ -51,7 +51,7 @@ EXAMPLES: Final = (
 )
 
 
-def training(app: typer.Typer) -> None:
+def add_train(app: typer.Typer) -> None:
     """Adds the verb."""
     app.command(epilog=EXAMPLES)(train)
 
@@ -122,8 +122,8 @@ def train(  # noqa: PLR0913 - each parameter is a word of the command line
     from router_model.training.training_pipeline import Job  # noqa: PLC0415
 
     kept = out.with_name(f"{out.name}.work") if work is None else work
-    with _failing(kept):
-        dataset = _dataset(rows_of(files, recorded if from_store else None), min_labels)
+    with _explain_failures(kept):
+        dataset = _dataset(read_outcome_rows(files, recorded if from_store else None), min_labels)
         start = None if linear_only else _start(encoder, kept)
         recipe = _recipe(seed, epochs, widen)
         if layers is not None or encoder is not None:  # the default is for MiniLM
@@ -151,7 +151,7 @@ def _check_extra() -> None:
 
 
 @contextmanager
-def _failing(work: Path) -> Iterator[None]:
+def _explain_failures(work: Path) -> Iterator[None]:
     """Says in one line what training cannot do, and how an interrupted one goes on."""
     from router_model.replay.outcome_dataset import BadOutcomes  # noqa: PLC0415
     from router_model.training.dataset import TooLittleData  # noqa: PLC0415

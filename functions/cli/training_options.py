@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from functions.cli.store_options import chosen, instant_of, open_recorded
+from functions.cli.store_options import apply_store_options, open_request_store, parse_instant
 from functions.runtime.errors import PickspinError
 from functions.runtime.settings import load_settings
 
@@ -82,15 +82,17 @@ def check_out(out: Path) -> None:
         raise TrainFailed(f"cannot write to --out {out}: {error.strerror}") from error
 
 
-def rows_of(files: OutcomeFiles | None, recorded: StoreSource | None) -> "Iterator[OutcomeRow]":
+def read_outcome_rows(
+    files: OutcomeFiles | None, recorded: StoreSource | None
+) -> "Iterator[OutcomeRow]":
     """Rows of the files, then of the store."""
     if files is not None:
-        yield from _rows_of_files(files)
+        yield from _read_file_rows(files)
     if recorded is not None:
-        yield from _rows_of_store(recorded)
+        yield from _read_store_rows(recorded)
 
 
-def _rows_of_files(files: OutcomeFiles) -> "Iterator[OutcomeRow]":
+def _read_file_rows(files: OutcomeFiles) -> "Iterator[OutcomeRow]":
     from router_model.replay.outcome_dataset import outcome_files, read_outcomes  # noqa: PLC0415
 
     missing = set(files.sources) - outcome_files(files.directory).keys()
@@ -99,16 +101,18 @@ def _rows_of_files(files: OutcomeFiles) -> "Iterator[OutcomeRow]":
     yield from read_outcomes(files.directory, sources=files.sources or None)
 
 
-def _rows_of_store(recorded: StoreSource) -> "Iterator[OutcomeRow]":
+def _read_store_rows(recorded: StoreSource) -> "Iterator[OutcomeRow]":
     from functions import factories  # noqa: PLC0415 - needed by this verb alone
     from functions.cli.finished_requests import outcomes_from_store  # noqa: PLC0415
     from functions.ports.store import FinishedQuery  # noqa: PLC0415
 
-    settings = chosen(load_settings(), store=recorded.store, data_dir=recorded.data_dir)
-    query = FinishedQuery(
-        tenant=recorded.tenant, since=instant_of(recorded.since, datetime.now(UTC))
+    settings = apply_store_options(
+        load_settings(), store=recorded.store, data_dir=recorded.data_dir
     )
-    opened = open_recorded(settings)
+    query = FinishedQuery(
+        tenant=recorded.tenant, since=parse_instant(recorded.since, datetime.now(UTC))
+    )
+    opened = open_request_store(settings)
     try:
         blobs, catalogue = factories.open_blobs(settings), factories.load_catalogue(settings)
         yield from outcomes_from_store(opened, blobs, catalogue, query=query)

@@ -26,7 +26,7 @@ class TuneFailed(PickspinError):
     """Nothing was found or written; the message says why."""
 
 
-def tuning(app: typer.Typer) -> None:
+def add_tune(app: typer.Typer) -> None:
     """Adds the verb."""
     app.command(epilog=EXAMPLES)(tune)
 

@@ -92,7 +92,7 @@ def up(  # noqa: PLR0913 - each parameter is an option of the command line
 
     if bootstrap is not None and broker is not None:
         raise typer.BadParameter("--broker and --bootstrap (PICKSPIN_BOOTSTRAP) exclude each other")
-    settings = _changed(
+    settings = _apply_options(
         load_settings(),
         {
             "": {"catalogue": catalogue, "data_dir": data_dir},
@@ -120,7 +120,7 @@ def worker(
     ] = None,
 ) -> int:
     """Consumes one service's topics and calls its model."""
-    return run_process("worker", _changed(load_settings(), {"worker": {"service": service}}))
+    return run_process("worker", _apply_options(load_settings(), {"worker": {"service": service}}))
 
 
 def _runner(verb: str) -> Callable[[], int]:
@@ -131,7 +131,7 @@ def _runner(verb: str) -> Callable[[], int]:
     return run_verb
 
 
-def _changed(settings: Settings, changes: dict[str, dict[str, object]]) -> Settings:
+def _apply_options(settings: Settings, changes: dict[str, dict[str, object]]) -> Settings:
     """Settings with every option that was given put in its group ("" is the top)."""
     for group, options in changes.items():
         given = {name: value for name, value in options.items() if value is not None}

@@ -28,7 +28,7 @@ from functions.ports.kafka import Clock, RecordLog
 from functions.ports.kubernetes import PODS, KubernetesApi, Object, Selection, name_of
 from functions.runtime.clock import SystemClock
 from functions.runtime.errors import StartupFailed
-from functions.runtime.missing_offsets import OffsetCommitter, work_groups
+from functions.runtime.missing_offsets import OffsetCommitter, list_work_groups
 from functions.runtime.probe_server import ProbeServer
 from functions.runtime.registry_consumer import RegistryConsumer
 from functions.runtime.settings import Settings
@@ -174,7 +174,7 @@ class Controller:
         return OffsetKeeper(
             lambda: surroundings.log.lag_reader(client=CLIENT),
             surroundings.committer,
-            work_groups(surroundings.catalogue, topics),
+            list_work_groups(surroundings.catalogue, topics),
             clock,
             self._settings.offsets_every_s,
             self._metrics,

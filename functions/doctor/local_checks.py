@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from functions import factories
 from functions.doctor.findings import Finding
-from functions.local.preflight import LOCK_FILE, check_exposure, claim_port, held_by
+from functions.local.preflight import LOCK_FILE, check_exposure, claim_port, find_lock_holder
 from functions.local.settings_checks import check_settings
 from functions.runtime.errors import StartupFailed
 from functions.runtime.settings import Settings
@@ -26,7 +26,7 @@ Checked = tuple[str, tuple[Finding, ...]]
 
 def examine_local(settings: Settings, ask: Ask) -> list[Checked]:
     """Every check with what it found, in the order in which a start would meet them."""
-    holder = held_by(factories.data_path(settings) / LOCK_FILE)
+    holder = find_lock_holder(factories.data_path(settings) / LOCK_FILE)
     checks: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
         ("this machine", _machine),
         ("settings", lambda: _settings(settings)),

@@ -17,7 +17,7 @@ from functions.ingress.dependencies import Dependencies
 from functions.ingress.list_pages import listed, parse_page
 from functions.ports.paging import CursorUnknown, Page, PageQuery
 from functions.ports.store import RequestRow
-from functions.response_objects import input_items, object_of, request_id_of_item
+from functions.response_objects import build_response_object, input_items, parse_item_id
 from functions.runtime.errors import ApiError, BlobMissing
 
 MAX_REFERENCES: Final = 512
@@ -37,7 +37,7 @@ async def referenced_items(
     """
     wanted: dict[str, str] = {}
     for item_id, at in named.items():
-        request_id = request_id_of_item(item_id)
+        request_id = parse_item_id(item_id)
         if request_id is not None:
             wanted.setdefault(request_id, at)
     if len(wanted) > MAX_REFERENCES:
@@ -72,7 +72,7 @@ async def _items_given(
     if row is None or row.tenant != tenant or row.operation != Operation.CHAT:
         return ()
     row = await until_ended(deps, row, END_WAIT_S)
-    output = object_of(row)["output"]
+    output = build_response_object(row)["output"]
     return output if isinstance(output, list) else ()
 
 

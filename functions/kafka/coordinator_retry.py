@@ -21,7 +21,7 @@ offsets first.
 """
 
 
-def patiently() -> Retrying:
+def retry_coordinator() -> Retrying:
     """A caller that asks again while a coordinator is on its way, for `COORDINATOR_S`; then kafka-python's error is
     raised. Every other error is raised at once.
     """

@@ -7,7 +7,7 @@ from kafka import KafkaAdminClient, TopicPartition
 from kafka.admin import OffsetSpec
 
 from events.event import PartitionId
-from functions.kafka.coordinator_retry import patiently
+from functions.kafka.coordinator_retry import retry_coordinator
 from functions.ports.kafka import Offsets
 
 
@@ -19,7 +19,7 @@ class KafkaLagReader:
 
     def __init__(self, options: dict[str, Any]) -> None:
         self._admin = KafkaAdminClient(**options)
-        self._patiently = patiently()
+        self._patiently = retry_coordinator()
         self._partitions: dict[str, tuple[TopicPartition, ...]] = {}
 
     def lags(

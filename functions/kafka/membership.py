@@ -10,7 +10,7 @@ from typing import Any, Final
 from kafka import KafkaAdminClient
 from kafka.admin import MemberToRemove
 
-from functions.kafka.coordinator_retry import patiently
+from functions.kafka.coordinator_retry import retry_coordinator
 
 BOOTSTRAP_MS: Final = 5000
 _REASON: Final = "its process is gone"
@@ -21,7 +21,7 @@ class KafkaGroupMembership:
 
     def __init__(self, options: dict[str, Any]) -> None:
         self._admin = KafkaAdminClient(bootstrap_timeout_ms=BOOTSTRAP_MS, **options)
-        self._patiently = patiently()
+        self._patiently = retry_coordinator()
 
     def remove(self, group: str, clients: Collection[str]) -> int:
         found = self._patiently(self._admin.describe_groups, [group])[group]

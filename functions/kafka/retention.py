@@ -49,7 +49,7 @@ class KafkaRetention:
 
 
 @contextmanager
-def said_plainly(bootstrap: str) -> Iterator[None]:
+def explain_kafka_errors(bootstrap: str) -> Iterator[None]:
     """Whatever the client raises inside becomes StartupFailed, in one line."""
     try:
         yield

@@ -2,8 +2,8 @@
 
 from typing import Final
 
-from functions.local.columns import packed
-from functions.local.readiness_probe import url_of
+from functions.local.columns import pack_parts
+from functions.local.readiness_probe import build_url
 from functions.runtime.settings import IngressSettings
 from router_model.catalogue.model import Catalogue
 
@@ -15,7 +15,7 @@ def banner(
     *, catalogue: Catalogue, ingress: IngressSettings, broker: str, logs: str, ready_s: float
 ) -> str:
     """URL, broker, models (simulated ones marked), where logs lie, and a call to try."""
-    url = url_of(ingress.host, ingress.port)
+    url = build_url(ingress.host, ingress.port)
     key = ' -H "Authorization: Bearer $OPENAI_API_KEY"' if ingress.api_keys else ""
     lines = [
         "",
@@ -42,5 +42,5 @@ def _models(catalogue: Catalogue) -> list[str]:
         if catalogue.services_of(model.id)
     ]
     listed = [f"{name}," for name in names[:-1]] + names[-1:]
-    lines = list(packed(listed, WIDTH, indent=INDENT, gap=" "))
+    lines = list(pack_parts(listed, WIDTH, indent=INDENT, gap=" "))
     return [f"  models  {lines[0].lstrip()}", *lines[1:]]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from functions import factories
-from functions.local.child_process import Child, ChildSpec, last_line, process_command
+from functions.local.child_process import Child, ChildSpec, process_command, read_last_line
 from functions.local.embedded_broker import ADDRESS_FILE
 from functions.local.preflight import BrokerChoice
 from functions.local.required_topics import topic_specs
@@ -65,16 +65,16 @@ async def start_broker(choice: BrokerChoice, settings: Settings, logs: Path) -> 
     address = factories.data_dir(settings) / ADDRESS_FILE
     address.unlink(missing_ok=True)
     child = await Child.start(spec)
-    bootstrap = await _address_of(child, address)
+    bootstrap = await _read_address(child, address)
     if not bootstrap:
         child.kill()
         raise StartupFailed(
-            f"the embedded broker did not start: {last_line(spec.log)} ({spec.log})"
+            f"the embedded broker did not start: {read_last_line(spec.log)} ({spec.log})"
         )
     return RunningBroker(choice=choice, bootstrap=bootstrap, child=child)
 
 
-async def _address_of(child: Child, path: Path) -> str:
+async def _read_address(child: Child, path: Path) -> str:
     """What the broker writes once it listens; empty when it ended, or said nothing in time."""
     for _ in range(int(EMBEDDED_START_S / ADDRESS_POLL_S)):
         try:

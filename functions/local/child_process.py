@@ -124,7 +124,7 @@ def trim_log(path: Path) -> None:
         return
 
 
-def last_line(path: Path) -> str:
+def read_last_line(path: Path) -> str:
     """The last line of a log, for a person who wants to know why a process ended; empty when there is none."""
     try:
         with path.open("rb") as log:
@@ -134,10 +134,10 @@ def last_line(path: Path) -> str:
     except OSError:
         return ""
     found = next((line.strip() for line in reversed(lines) if line.strip()), "")
-    return _said(found)[:LINE_CHARS]
+    return _extract_message(found)[:LINE_CHARS]
 
 
-def _said(line: str) -> str:
+def _extract_message(line: str) -> str:
     """What a line of our own processes' logs says, without the rest of its JSON; any other line as it is."""
     try:
         entry = json.loads(line)

@@ -23,7 +23,7 @@ class Column:
     is_number: bool = False
 
 
-def columns_of(names: Iterable[str], *, numbers: Iterable[str] = ()) -> tuple[Column, ...]:
+def make_columns(names: Iterable[str], *, numbers: Iterable[str] = ()) -> tuple[Column, ...]:
     """Columns by name; those of `numbers` stand to the right."""
     wanted = frozenset(numbers)
     return tuple(Column(name, name in wanted) for name in names)
@@ -34,27 +34,27 @@ def terminal_width() -> int:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else NO_WIDTH
 
 
-def lines_of(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> list[str]:
+def format_rows(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> list[str]:
     """A head and a line a row where they fit into `width`; a name that is too long for that has a line of its own.
 
     Where the other cells alone are too wide, a block a row: its name, and below it the others after their headings.
     """
-    widths = column_widths(columns, rows)
+    widths = measure_columns(columns, rows)
     spare = width - sum(widths[1:]) - len(GAP) * (len(widths) - 1)
     if spare < min(LEAST_NAME, widths[0]):
-        return [line for row in rows for line in block(columns, row, width)]
+        return [line for row in rows for line in format_block(columns, row, width)]
     widths[0] = min(widths[0], spare)
     head = [column.name for column in columns]
-    return [line for cells in (head, *rows) for line in aligned(columns, widths, cells)]
+    return [line for cells in (head, *rows) for line in align_row(columns, widths, cells)]
 
 
-def column_widths(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> list[int]:
+def measure_columns(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> list[int]:
     """How wide each column is."""
     cells = [[column.name for column in columns], *rows]
     return [max(len(row[at]) for row in cells) for at in range(len(columns))]
 
 
-def aligned(
+def align_row(
     columns: Sequence[Column], widths: Sequence[int], cells: Sequence[str]
 ) -> Iterator[str]:
     """One row of a table; two lines where its name is wider than its column."""
@@ -69,23 +69,23 @@ def aligned(
     yield GAP.join(padded).rstrip()
 
 
-def block(columns: Sequence[Column], row: Sequence[str], width: int) -> Iterator[str]:
+def format_block(columns: Sequence[Column], row: Sequence[str], width: int) -> Iterator[str]:
     """One row on several lines; cells that are empty are left out."""
     yield row[0]
     parts = [
         f"{column.name} {cell}" for column, cell in zip(columns[1:], row[1:], strict=True) if cell
     ]
-    yield from packed(parts, width)
+    yield from pack_parts(parts, width)
 
 
-def wrapped(text: str, width: int) -> list[str]:
+def wrap_text(text: str, width: int) -> list[str]:
     """A sentence on as many lines as it needs, broken between words alone."""
     return textwrap.wrap(
         text, width, subsequent_indent=GAP, break_long_words=False, break_on_hyphens=False
     ) or [""]
 
 
-def packed(
+def pack_parts(
     parts: Iterable[str], width: int, *, indent: str = GAP, gap: str = BLOCK_GAP
 ) -> Iterator[str]:
     """The parts one after the other, on as few lines as they fit on; a part that is too long is wrapped at spaces."""

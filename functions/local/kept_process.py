@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 from typing import Final, Literal
 
-from functions.local.child_process import Child, ChildSpec, last_line, restart_delay_s
+from functions.local.child_process import Child, ChildSpec, read_last_line, restart_delay_s
 from functions.local.progress_output import ChangeJournal
 from functions.local.worker_pool import describe_exit
 from functions.ports.kafka import Clock
@@ -56,7 +56,7 @@ class KeptProcess:
             status = await self.child.exited
             if self._stop_asked.is_set():
                 break
-            self.last_words = last_line(self._spec.log) or describe_exit(status)
+            self.last_words = read_last_line(self._spec.log) or describe_exit(status)
             why = f"{describe_exit(status)}: {self.last_words} ({self._spec.log})"
             self._failed(why, lived_s=self._clock.monotonic_s() - began_s)
             await self._pause(restart_delay_s(self._failures))

@@ -30,7 +30,7 @@ class ProcessTrees:
         return self._children
 
 
-def board_of(
+def read_table_content(
     stack: Stack, supervisor: Supervisor, recent: tuple[str, ...], trees: ProcessTrees
 ) -> TableContent:
     """What the table shows now; nothing but a title between two lives."""

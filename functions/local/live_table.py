@@ -7,13 +7,13 @@ from typing import Final
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from functions.local.columns import Column, columns_of, lines_of, packed, wrapped
+from functions.local.columns import Column, format_rows, make_columns, pack_parts, wrap_text
 
-MODEL: Final = columns_of(
+MODEL: Final = make_columns(
     ("model", "state", "replicas", "lag", "in flight", "req/s", "ready in"),
     numbers=("replicas", "lag", "in flight", "req/s", "ready in"),
 )
-PROCESS: Final = columns_of(
+PROCESS: Final = make_columns(
     ("process", "pid", "state", "restarts", "memory"), numbers=("pid", "restarts", "memory")
 )
 LEAST_RECENT: Final = 3
@@ -83,7 +83,7 @@ def render(board: TableContent, width: int, height: int) -> RenderableType:
     if len(models) + len(processes) > room:
         models = _awake_first(board.models, width)
     spare = max(LEAST_RECENT, height - 3 - len(models) - len(processes))
-    recent = [line for text in board.recent[-spare:] for line in wrapped(text, width)][-spare:]
+    recent = [line for text in board.recent[-spare:] for line in wrap_text(text, width)][-spare:]
     return Group(
         Text(board.title, style="bold"),
         *(models or [Text()]),
@@ -114,7 +114,7 @@ def _awake_first(rows: Sequence[ModelRow], width: int) -> list[Text]:
     """A line for each model that does something; of the others only the names."""
     awake = [row for row in rows if row.state not in QUIET or row.lag]
     asleep = [row for row in rows if row not in awake]
-    names = packed([f"{len(asleep)} asleep:", *(row.slug for row in asleep)], width, indent="")
+    names = pack_parts([f"{len(asleep)} asleep:", *(row.slug for row in asleep)], width, indent="")
     return [*(_models(awake, width) if awake else ()), *(map(Text, names) if asleep else ())]
 
 
@@ -142,13 +142,13 @@ def _summary(rows: Sequence[ProcessRow], width: int) -> list[Text]:
         if row not in good
     ]
     total = mebibytes(sum(row.resident_bytes for row in rows))
-    return [Text(line) for line in wrapped("; ".join([*parts, f"{total} in all"]), width)]
+    return [Text(line) for line in wrap_text("; ".join([*parts, f"{total} in all"]), width)]
 
 
 def _styled(
     columns: Sequence[Column], rows: Sequence[Sequence[str]], states: Iterable[str], width: int
 ) -> list[Text]:
-    lines = [Text(line) for line in lines_of(columns, rows, width)]
+    lines = [Text(line) for line in format_rows(columns, rows, width)]
     for state in set(states):
         for line in lines:
             line.highlight_words([f" {state}"], STATE_STYLES.get(state, ""))

@@ -13,14 +13,14 @@ from rich.live import Live
 
 from functions import factories
 from functions.local.banner import banner
-from functions.local.live_rows import ProcessTrees, board_of
+from functions.local.live_rows import ProcessTrees, read_table_content
 from functions.local.live_table import TableContent, render
 from functions.local.preflight import (
     UpOptions,
     check_exposure,
     claim_port,
     effective_catalogue,
-    locked,
+    hold_lock,
     write_catalogue,
 )
 from functions.local.progress_output import (
@@ -30,7 +30,7 @@ from functions.local.progress_output import (
     PlainAnnouncer,
     RecentChanges,
 )
-from functions.local.readiness_probe import url_of
+from functions.local.readiness_probe import build_url
 from functions.local.settings_checks import check_settings
 from functions.local.supervisor import Stack, StackLife, Supervisor
 from functions.runtime.clock import SystemClock
@@ -56,7 +56,7 @@ def run(settings: Settings, options: UpOptions | None = None) -> int:
     check_exposure(settings.ingress)
     catalogue = effective_catalogue(settings, options)
     directory = factories.data_dir(settings).resolve()
-    with locked(directory):
+    with hold_lock(directory):
         logs = make_private_folder(directory / "logs")
         # The terminal is for the table and the banner alone.
         setup_logging("up", settings.log_level, make_private_file(logs / "up.log"))
@@ -83,7 +83,7 @@ def _effective_settings(
         catalogue=str(write_catalogue(catalogue, directory)),
         data_dir=str(directory),
         broker=replace(settings.broker, kind=kind),
-        ingress=replace(ingress, port=port, router_url=url_of(router.host, router_port)),
+        ingress=replace(ingress, port=port, router_url=build_url(router.host, router_port)),
         router=replace(router, port=router_port),
     )
 
@@ -120,7 +120,9 @@ async def _serve(stack: Stack, options: UpOptions) -> int:
         return await supervisor.run()
     trees = ProcessTrees(clock)
     return await _with_table(
-        console, supervisor.run(), lambda: board_of(stack, supervisor, tuple(recent.lines), trees)
+        console,
+        supervisor.run(),
+        lambda: read_table_content(stack, supervisor, tuple(recent.lines), trees),
     )
 
 

@@ -83,7 +83,7 @@ def claim_port(host: str, port: int, *, remedy: str = "--port or PICKSPIN_PORT")
 
 
 @contextmanager
-def locked(directory: Path) -> Iterator[None]:
+def hold_lock(directory: Path) -> Iterator[None]:
     """Holds the data directory for this process; the kernel lets go when the process ends, however it ends.
 
     Raises:
@@ -109,7 +109,7 @@ def locked(directory: Path) -> Iterator[None]:
         yield
 
 
-def held_by(path: Path) -> str | None:
+def find_lock_holder(path: Path) -> str | None:
     """Who holds that lock now (a pid, as far as it has been written); None: nobody, or there is none."""
     try:
         with path.open(encoding="ascii") as lock:
@@ -122,7 +122,7 @@ def held_by(path: Path) -> str | None:
     return None
 
 
-def as_up_would(settings: Settings, *, is_bootstrap_given: bool) -> Settings:
+def apply_up_defaults(settings: Settings, *, is_bootstrap_given: bool) -> Settings:
     """The settings that `pickspin up` goes by, where the command line says nothing: its own broker unless one is named,
     the directory in full. Ports that are 0 are chosen at the start.
     """

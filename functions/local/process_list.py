@@ -22,13 +22,13 @@ DOORS_SPARE_S: Final = 8.0
 """The ingress drains for `drain_s`, gives its last answers and closes; then it is killed."""
 
 
-def kept_processes(settings: Settings) -> tuple[str, ...]:
+def list_kept_processes(settings: Settings) -> tuple[str, ...]:
     """Verbs of the processes that run all the time, broker and workers excluded."""
     source = ("source",) if settings.router.binding == "http" else ()
     return (DOORS, "router", *source, "recorder", "callbacks")
 
 
-def kept_spec(verb: str, settings: Settings, logs: Path) -> ChildSpec:
+def build_kept_spec(verb: str, settings: Settings, logs: Path) -> ChildSpec:
     """How one of them is started."""
     return ChildSpec(
         name=verb,
@@ -44,7 +44,7 @@ def stop_s(verb: str, settings: Settings) -> float:
     return settings.ingress.drain_s + DOORS_SPARE_S if verb == DOORS else STOP_S
 
 
-def with_broker(settings: Settings, bootstrap: str, boot_id: str) -> Settings:
+def add_broker(settings: Settings, bootstrap: str, boot_id: str) -> Settings:
     """Settings of the children once the broker's address is known."""
     return msgspec.structs.replace(
         settings,

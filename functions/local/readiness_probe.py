@@ -8,7 +8,9 @@ PROBE_TIMEOUT_S: Final = 2.0
 
 def is_ready(host: str, port: int) -> bool:
     """Whether `GET /readyz` answers 200. Blocks for at most PROBE_TIMEOUT_S a step."""
-    connection = http.client.HTTPConnection(reachable(host), port, timeout=PROBE_TIMEOUT_S)
+    connection = http.client.HTTPConnection(
+        find_reachable_host(host), port, timeout=PROBE_TIMEOUT_S
+    )
     try:
         connection.request("GET", "/readyz")
         return connection.getresponse().status == 200
@@ -18,12 +20,12 @@ def is_ready(host: str, port: int) -> bool:
         connection.close()
 
 
-def reachable(host: str) -> str:
+def find_reachable_host(host: str) -> str:
     """The address under which this machine reaches a server that listens on `host`."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
 
 
-def url_of(host: str, port: int) -> str:
+def build_url(host: str, port: int) -> str:
     """The base URL for a person on this machine."""
-    name = reachable(host)
+    name = find_reachable_host(host)
     return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"

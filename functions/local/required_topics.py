@@ -27,11 +27,13 @@ def topic_specs(settings: Settings, catalogue: Catalogue) -> tuple[TopicSpec, ..
         TopicSpec(name=topics.dlq, partitions=keyed),
     )
     return shared + tuple(
-        spec for service in catalogue.services for spec in _of_service(topics, service.slug, keyed)
+        spec
+        for service in catalogue.services
+        for spec in _service_topics(topics, service.slug, keyed)
     )
 
 
-def _of_service(topics: Topics, slug: str, keyed: int) -> tuple[TopicSpec, ...]:
+def _service_topics(topics: Topics, slug: str, keyed: int) -> tuple[TopicSpec, ...]:
     interactive, batch, retry = topics.of_service(slug)
     return (
         TopicSpec(name=interactive, partitions=keyed),

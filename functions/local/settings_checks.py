@@ -32,11 +32,11 @@ def check_settings(settings: Settings) -> None:
         StartupFailed: one line, which names every variable that is at fault.
     """
     found = [
-        *_raised(lambda: _check_ingress(settings.ingress)),
-        *_raised(lambda: parse_schedule(settings.callbacks.schedule_s)),
+        *_catch_problem(lambda: _check_ingress(settings.ingress)),
+        *_catch_problem(lambda: parse_schedule(settings.callbacks.schedule_s)),
         *broker_problems(settings.broker),
         *_weights_problems(settings.router.weights),
-        *_raised(lambda: _check_store(settings)),
+        *_catch_problem(lambda: _check_store(settings)),
     ]
     if found:
         raise StartupFailed("; ".join(found))
@@ -136,7 +136,7 @@ def _head(path: Path) -> bytes:
         return file.read(len(SQLITE_HEAD))
 
 
-def _raised(check: Callable[[], object]) -> Iterator[str]:
+def _catch_problem(check: Callable[[], object]) -> Iterator[str]:
     try:
         check()
     except StartupFailed as error:

@@ -21,7 +21,13 @@ from functions.local.child_process import Child, trim_log
 from functions.local.kept_process import KeptProcess
 from functions.local.local_scaler import LocalScaler, ScalerDependencies
 from functions.local.preflight import BrokerChoice
-from functions.local.process_list import DOORS, STOP_ORDER, kept_processes, kept_spec, with_broker
+from functions.local.process_list import (
+    DOORS,
+    STOP_ORDER,
+    add_broker,
+    build_kept_spec,
+    list_kept_processes,
+)
 from functions.local.progress_output import ChangeJournal
 from functions.local.readiness_probe import is_ready
 from functions.local.worker_pool import WorkerLaunch, WorkerPool
@@ -108,10 +114,10 @@ class Supervisor:
         """One life. For the embedded broker it has a boot id of its own: what an earlier one held is lost."""
         life_id = uuid.uuid4().hex
         boot_id = life_id if self._stack.broker == "embedded" else ""
-        settings = with_broker(self._stack.settings, self._stack.settings.broker.bootstrap, boot_id)
+        settings = add_broker(self._stack.settings, self._stack.settings.broker.bootstrap, boot_id)
         broker = await start_broker(self._stack.broker, settings, self._stack.logs)
         life = self.life = StackLife(
-            with_broker(settings, broker.bootstrap, boot_id), broker, life_id[:8]
+            add_broker(settings, broker.bootstrap, boot_id), broker, life_id[:8]
         )
         self._journal.write(
             "process",
@@ -149,9 +155,9 @@ class Supervisor:
         """Every part of a life beyond the broker, running inside the `async with`, gone after it."""
         life.keepers = tuple(
             KeptProcess(
-                kept_spec(verb, life.settings, self._stack.logs), self._clock, self._journal
+                build_kept_spec(verb, life.settings, self._stack.logs), self._clock, self._journal
             )
-            for verb in kept_processes(life.settings)
+            for verb in list_kept_processes(life.settings)
         )
         async with _running(keeper.run() for keeper in life.keepers):
             try:

@@ -11,7 +11,7 @@ import msgspec
 
 from events.names import BreakerState, ReplicaState
 from functions.autoscaling.start_policy import StartRule, start_delay_s
-from functions.local.child_process import Child, ChildSpec, last_line, process_command
+from functions.local.child_process import Child, ChildSpec, process_command, read_last_line
 from functions.local.progress_output import ChangeJournal
 from functions.ports.kafka import Clock
 from functions.runtime.process_environment import child_environ
@@ -197,13 +197,13 @@ class WorkerPool:
         if fate.failures:
             fate.failed_s = self._clock.monotonic_s()
             fate.not_before_s = fate.failed_s + start_delay_s(fate.failures)
-            said = replica.said or last_line(log) or describe_exit(status)
+            said = replica.said or read_last_line(log) or describe_exit(status)
             fate.message = f"start {fate.failures} failed: {said}"
         self._journal.write(
             "model",
             slug,
             "crashed",
-            f"{describe_exit(status)}: {last_line(log)} ({log})",
+            f"{describe_exit(status)}: {read_last_line(log)} ({log})",
             pid=replica.child.pid,
         )
 

@@ -31,8 +31,8 @@ from functions.recorder.batch_format import (
     line_row,
     read_lines,
 )
-from functions.recorder.batch_turns import turns
-from functions.recorder.expiry_rules import origin_of
+from functions.recorder.batch_turns import choose_turns
+from functions.recorder.expiry_rules import build_origin
 from functions.runtime.errors import ApiError, AppendFailed, BlobMissing, StoreFailed
 from functions.runtime.telemetry import Metrics
 
@@ -118,7 +118,7 @@ class BatchRunner:
         self._forget_all_but({batch.id for batch in batches})
         self._round += 1
         waiting = {batch.id for batch in batches if self._is_waiting(batch.id)}
-        chosen = turns(
+        chosen = choose_turns(
             batches,
             waiting=waiting,
             per_tenant=self._limits.tenant_batches,
@@ -335,7 +335,9 @@ class BatchRunner:
         now = self._clock.now()
         for row in self._store.batch_requests(batch.id):
             if not row.state.is_terminal:
-                event = cancel(origin_of(row), CancelData(reason="client"), source=SOURCE, now=now)
+                event = cancel(
+                    build_origin(row), CancelData(reason="client"), source=SOURCE, now=now
+                )
                 self._appender.append(outgoing_record(cancel_outgoing(event, topics=self._topics)))
         self._cancelled.add(batch.id)
 
@@ -347,7 +349,7 @@ class BatchRunner:
             batch = replace(batch, status="finalizing")
             self._store.update_batch(batch)
         rows = {row.id: row.is_stored for row in self._store.batch_requests(batch.id)}
-        status = end_status(batch, len(lines))
+        status = judge_end(batch, len(lines))
         ended = replace(batch, status=status, failed=len(lines) - batch.completed, finished_at=now)
         self._store.update_batch(self._files.write(ended, lines, rows))
         for request_id, is_stored in rows.items():
@@ -361,7 +363,7 @@ def _unfinished(counts: Mapping[State, int]) -> int:
     return sum(n for state, n in counts.items() if not state.is_terminal)
 
 
-def end_status(batch: BatchRow, lines: int) -> str:
+def judge_end(batch: BatchRow, lines: int) -> str:
     """How a batch ends of which nothing is unfinished any more."""
     if batch.cancelled_at is not None:
         return "cancelled"

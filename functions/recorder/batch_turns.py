@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from functions.ports.store import BatchRow
 
 
-def turns(
+def choose_turns(
     batches: Sequence[BatchRow],
     *,
     waiting: Collection[str],

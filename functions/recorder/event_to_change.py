@@ -29,7 +29,9 @@ _PARSERS: Final = {
 log = logging.getLogger(__name__)
 
 
-def change_of(record: Record, blobs: BlobStore, *, wait_s: float, now: datetime) -> Change | None:
+def build_change(
+    record: Record, blobs: BlobStore, *, wait_s: float, now: datetime
+) -> Change | None:
     """The change a record makes; None where it makes none or cannot be read.
 
     What is refused here was or will be answered by the router or worker that reads the same record; nothing is
@@ -55,7 +57,7 @@ def change_of(record: Record, blobs: BlobStore, *, wait_s: float, now: datetime)
     return Change(event=event)
 
 
-def row_of(request: InferenceRequest) -> RequestRow:
+def build_row(request: InferenceRequest) -> RequestRow:
     """The row of a request as the log knows it."""
     reply, sent = request.reply, SentEvent.of(request.event)
     return RequestRow(
@@ -77,7 +79,7 @@ def row_of(request: InferenceRequest) -> RequestRow:
     )
 
 
-def written_at(timestamp_ms: int, now: datetime) -> datetime:
+def limit_timestamp(timestamp_ms: int, now: datetime) -> datetime:
     """When a record was written, as far as its timestamp can be true: producers set it, and brokers take any number."""
     found = from_unix_ms(timestamp_ms)
     return found if found is not None and now - MAX_AGE <= found <= now else now
@@ -89,14 +91,14 @@ def _request(
     request = parse_request(
         event,
         default_wait_s=wait_s,
-        body=_resolved(event, blobs),
-        received_at=written_at(record.timestamp_ms, now),
+        body=_resolve(event, blobs),
+        received_at=limit_timestamp(record.timestamp_ms, now),
     )
-    return Change(event=event, record=record, row=row_of(request))
+    return Change(event=event, record=record, row=build_row(request))
 
 
 def _answer(event: Event, blobs: BlobStore) -> bytes | None:
-    result = _resolved(event, blobs)
+    result = _resolve(event, blobs)
     data = event.data if result is None else result
     # Checked as it will be read: an answer that is referenced has its state in the blob.
     parse_terminal(
@@ -111,7 +113,7 @@ def _answer(event: Event, blobs: BlobStore) -> bytes | None:
     return result
 
 
-def _resolved(event: Event, blobs: BlobStore) -> bytes | None:
+def _resolve(event: Event, blobs: BlobStore) -> bytes | None:
     ref = event.get(names.DATA_REF)
     if ref is None or event.data is not None:
         return None

@@ -21,7 +21,7 @@ WORKER_S: Final = 1.5
 """... and a worker that runs a request ends it itself within this, if it lives."""
 
 
-def ending(row: RequestRow, now: datetime, *, is_lost: bool = False) -> ApiError | None:
+def judge_row(row: RequestRow, now: datetime, *, is_lost: bool = False) -> ApiError | None:
     """Why an unfinished request ends now; None: it goes on.
 
     `is_lost`: its volatile broker is gone, nothing will ever work on it.
@@ -49,7 +49,7 @@ def hold_s(row: RequestRow, now: datetime) -> float:
     return SETTLE_S if row.deadline <= now else 0.0
 
 
-def terminal_of(row: RequestRow, error: ApiError, now: datetime) -> Event:
+def build_terminal(row: RequestRow, error: ApiError, now: datetime) -> Event:
     """The terminal of a request that ends here; its id is the same whoever writes it."""
     failure = Failure(
         code=error.code, message=error.message, type=error.row.type, status=error.status
@@ -61,10 +61,10 @@ def terminal_of(row: RequestRow, error: ApiError, now: datetime) -> Event:
         model=row.model,
         attempt=row.attempt,
     )
-    return failed(origin_of(row), failure, source=SOURCE, now=now, pickspin=pickspin)
+    return failed(build_origin(row), failure, source=SOURCE, now=now, pickspin=pickspin)
 
 
-def origin_of(row: RequestRow) -> Origin:
+def build_origin(row: RequestRow) -> Origin:
     """What events that follow from the request carry on."""
     carried = {
         names.TENANT: row.tenant,
@@ -80,7 +80,9 @@ def origin_of(row: RequestRow) -> Origin:
     )
 
 
-def reply_of(row: RequestRow, topics: Topics, further: frozenset[str]) -> ReplyAddress | None:
+def find_reply_address(
+    row: RequestRow, topics: Topics, further: frozenset[str]
+) -> ReplyAddress | None:
     """Where the caller listens; None where it does not, or asks for a topic that replies may not go to."""
     if row.reply_topic is None or not is_reply_topic_allowed(row.reply_topic, topics, further):
         return None

@@ -11,7 +11,7 @@ from events.event import PartitionId, Record
 from events.names import Topics
 from functions.ports.kafka import BlobStore, Clock, Commit, GroupConsumer
 from functions.ports.store import Change, RecordingResult, RequestStore
-from functions.recorder.event_to_change import change_of
+from functions.recorder.event_to_change import build_change
 from functions.runtime.errors import StoreFailed
 from functions.runtime.shutdown import StopFlag
 from functions.runtime.telemetry import Metrics
@@ -75,7 +75,7 @@ class Recorder:
 
     def _read(self, record: Record) -> Change | None:
         try:
-            return change_of(record, self._blobs, wait_s=self._wait_s, now=self._clock.now())
+            return build_change(record, self._blobs, wait_s=self._wait_s, now=self._clock.now())
         except Exception:
             # The boundary of one record: whatever it holds, the others go on.
             self._metrics.skipped_records.labels(reader="recorder").inc()

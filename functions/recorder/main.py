@@ -18,7 +18,7 @@ from functions.recorder.reaper import Reaper, ReaperLimits, Republisher
 from functions.recorder.recorded_until import RecordedUntil
 from functions.runtime.clock import SystemClock
 from functions.runtime.errors import StoreFailed
-from functions.runtime.group_progress import ProgressWatch, watched
+from functions.runtime.group_progress import ProgressWatch, run_watch
 from functions.runtime.probe_server import ProbeServer, probed
 from functions.runtime.settings import BrokerSettings, Settings
 from functions.runtime.shutdown import LoopHealth, StopFlag
@@ -86,7 +86,7 @@ class RecorderProcess:
             is_live=self._parts.is_live,
             registry=self._metrics.registry,
         )
-        with probed(probes, self._settings.probes) as self.probe_port, watched(self._progress):
+        with probed(probes, self._settings.probes) as self.probe_port, run_watch(self._progress):
             return self._run(stop)
 
     def _run(self, stop: StopFlag) -> int:
@@ -95,8 +95,8 @@ class RecorderProcess:
             log.warning("new life of an in-memory broker: unfinished requests of the last one end")
         parts = (self._record, self._reap, self._run_batches)
         threads = [
-            threading.Thread(target=self._guard, args=(part, watched), name=part.__name__)
-            for part, watched in zip(parts, self._parts.watch(stop, len(parts)), strict=True)
+            threading.Thread(target=self._guard, args=(part, watched_stop), name=part.__name__)
+            for part, watched_stop in zip(parts, self._parts.watch(stop, len(parts)), strict=True)
         ]
         for thread in threads:
             thread.start()
@@ -184,7 +184,7 @@ class RecorderProcess:
             limits=BatchLimits(
                 wait_s=settings.ingress.background_wait_s,
                 append_s=settings.broker.delivery_timeout_s,
-                inline_bytes=inline_bytes_of(settings.broker),
+                inline_bytes=limit_inline_bytes(settings.broker),
                 max_file_bytes=settings.ingress.max_file_bytes,
                 tenant_batches=settings.recorder.tenant_batches,
                 tenant_lines=settings.recorder.tenant_lines,
@@ -217,7 +217,7 @@ class RecorderProcess:
         return self._parts.is_live() and is_well and is_moving
 
 
-def inline_bytes_of(broker: BrokerSettings) -> int:
+def limit_inline_bytes(broker: BrokerSettings) -> int:
     """Lines of batches are many: where the broker forgets, large ones travel by reference sooner."""
     if broker.kind == "embedded":
         return min(broker.inline_bytes, broker.embedded_answer_bytes)

@@ -22,11 +22,11 @@ from functions.ports.kafka import Clock, LagReader, RecordAppender
 from functions.ports.store import RequestRow, RequestStore
 from functions.recorder.expiry_rules import (
     LogPositions,
-    ending,
+    build_terminal,
+    find_reply_address,
     hold_s,
     is_read,
-    reply_of,
-    terminal_of,
+    judge_row,
     was_dropped,
 )
 from functions.recorder.log_consumer import recorded_topics
@@ -88,7 +88,7 @@ class Reaper:
         due = [
             (row, error)
             for row in self._store.lost()
-            if (error := ending(row, now, is_lost=True)) is not None
+            if (error := judge_row(row, now, is_lost=True)) is not None
         ]
         overdue = self._overdue(now)
         if overdue:
@@ -105,7 +105,7 @@ class Reaper:
         self._seen = {row.id: self._seen.get(row.id, now) for row in rows}
         found: list[tuple[RequestRow, ApiError, datetime]] = []
         for row in rows:
-            error = ending(row, now)
+            error = judge_row(row, now)
             due_at = row.deadline if row.deadline <= now else self._seen[row.id]
             from_ = due_at + timedelta(seconds=hold_s(row, now))
             if error is not None and from_ <= now:
@@ -132,8 +132,8 @@ class Reaper:
 
     def _append(self, row: RequestRow, error: ApiError) -> "Future[PartitionId]":
         """Of the terminal on `infer.responses`: a caller that is gone must not hold up the others."""
-        event = terminal_of(row, error, self._clock.now())
-        reply = reply_of(row, self._topics, self._limits.further_reply_topics)
+        event = build_terminal(row, error, self._clock.now())
+        reply = find_reply_address(row, self._topics, self._limits.further_reply_topics)
         outgoing = terminal_outgoing(event, topics=self._topics, reply=reply)
         public, *addressed = map(outgoing_record, outgoing)
         for record in addressed:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from events.names import Topics
 from functions.ports.kafka import RecordLog
 from functions.runtime.clock import SystemClock
-from functions.runtime.group_progress import ProgressWatch, watched
+from functions.runtime.group_progress import ProgressWatch, run_watch
 from functions.runtime.probe_server import ProbeServer, probed
 from functions.runtime.settings import Settings
 from functions.runtime.shutdown import LoopHealth, StopFlag
@@ -35,5 +35,5 @@ def watched_feed(
         is_live=parts.is_live,
         registry=metrics.registry,
     )
-    with watched(watch), probed(probes, settings.probes):
+    with run_watch(watch), probed(probes, settings.probes):
         yield looked_at

@@ -137,7 +137,7 @@ class ProgressWatch:
 
 
 @contextmanager
-def watched(watch: ProgressWatch) -> Iterator[ProgressWatch]:
+def run_watch(watch: ProgressWatch) -> Iterator[ProgressWatch]:
     """While inside, the watch looks."""
     watch.start()
     try:

@@ -17,14 +17,14 @@ class OffsetCommitter(Protocol):
         ...
 
 
-def missing(offsets: Mapping[PartitionId, Offsets]) -> dict[PartitionId, int]:
+def find_missing_offsets(offsets: Mapping[PartitionId, Offsets]) -> dict[PartitionId, int]:
     """The offset to commit for each partition whose group has none, or whose commit expired: the start of what is
     still in the log.
     """
     return {part: found.start for part, found in offsets.items() if found.committed is None}
 
 
-def work_groups(catalogue: Catalogue, topics: Topics) -> dict[str, tuple[str, ...]]:
+def list_work_groups(catalogue: Catalogue, topics: Topics) -> dict[str, tuple[str, ...]]:
     """The groups that may sleep, with their topics: the router's and each enabled service's."""
     services = {
         topics.worker_group(service.slug): topics.of_service(service.slug)

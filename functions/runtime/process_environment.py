@@ -31,7 +31,7 @@ def child_environ(settings: Settings, environ: Mapping[str, str] | None = None) 
     return server_environ(to_environ(settings), environ)
 
 
-def kubeconfig_of_environment(environ: Mapping[str, str] | None = None) -> str:
+def read_kubeconfig_path(environ: Mapping[str, str] | None = None) -> str:
     """What KUBECONFIG says, empty where it says nothing: the variable is Kubernetes' own, not a setting of ours."""
     return (os.environ if environ is None else environ).get("KUBECONFIG", "")
 
@@ -54,7 +54,7 @@ def server_environ(
     return kept | dict(added)
 
 
-def key_of_environment(name: str, environ: Mapping[str, str] | None = None) -> str:
+def read_backend_key(name: str, environ: Mapping[str, str] | None = None) -> str:
     """The key of a model server in the variable that a catalogue names.
 
     Raises:

@@ -11,9 +11,9 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from events.limits import MAX_BODY_BYTES
-from functions.runtime.settings_parser import Group, is_group, name_of, read_groups
+from functions.runtime.settings_parser import Group, build_variable, is_group, read_groups
 
-__all__ = ["Group", "Settings", "is_group", "load_settings", "masked"]
+__all__ = ["Group", "Settings", "is_group", "load_settings", "mask_settings"]
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
@@ -409,10 +409,10 @@ def is_given(*place: str, environ: Mapping[str, str] | None = None) -> bool:
     """Whether the environment sets that field of a group, under either of its names."""
     found = os.environ if environ is None else environ
     short = [name for name, where in SHORT_NAMES.items() if where == place]
-    return any(name in found for name in (name_of(*place), *short))
+    return any(name in found for name in (build_variable(*place), *short))
 
 
-def masked(settings: Settings) -> dict[str, Any]:
+def mask_settings(settings: Settings) -> dict[str, Any]:
     """The effective settings for printing, secrets (the password of a URL too) replaced by `***`."""
     tree: dict[str, Any] = msgspec.to_builtins(settings)
     tree["store"]["url"] = _without_password(settings.store.url)

@@ -34,7 +34,7 @@ def is_group(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, Group)
 
 
-def name_of(*place: str) -> str:
+def build_variable(*place: str) -> str:
     """The variable of a field of a group, or of a setting that is in no group."""
     return PREFIX + "_".join(place).upper()
 
@@ -52,7 +52,7 @@ def read_groups(
             bad here, so that no secret is shown.
     """
     places = _places(kind)
-    known = {name_of(*place): place for place in places} | dict(short_names)
+    known = {build_variable(*place): place for place in places} | dict(short_names)
     tree: dict[str, Any] = {}
     given: dict[_Place, str] = {}
     problems: list[str] = []
@@ -68,7 +68,9 @@ def read_groups(
         try:
             value = _parse(text, places[place])
         except ValueError:
-            problems.append(f"{name} must be {expected(places[place])}, not {text[:MAX_SHOWN]!r}")
+            problems.append(
+                f"{name} must be {describe_type(places[place])}, not {text[:MAX_SHOWN]!r}"
+            )
             continue
         if len(place) == 1:
             tree[place[0]] = value
@@ -80,7 +82,7 @@ def read_groups(
     return kind(**{k: fields[k](**v) if is_group(fields[k]) else v for k, v in tree.items()})
 
 
-def expected(kind: Any) -> str:
+def describe_type(kind: Any) -> str:
     """What a value of that type is, for a person."""
     origin, parts = get_origin(kind), get_args(kind)
     if origin is Literal:
@@ -88,7 +90,7 @@ def expected(kind: Any) -> str:
     if origin is Annotated:
         return f"{_NUMBERS[parts[0]]}{''.join(map(_bounds, parts[1:]))}"
     if parts:
-        return " or ".join(expected(part) for part in parts if part is not NoneType)
+        return " or ".join(describe_type(part) for part in parts if part is not NoneType)
     return f"{_NUMBERS[kind]} of at least 0" if kind in _NUMBERS else _WORDS.get(kind, "a text")
 
 

@@ -128,7 +128,7 @@ ours: a quarter of the time that a worker's imports take.
 
 
 @contextmanager
-def importing() -> Iterator[None]:
+def speed_up_imports() -> Iterator[None]:
     """Around the imports of a process: what they make stays, and collecting in between takes a third of their time.
 
     Commands that libraries bring along are not there meanwhile; a library first read here stays without its own.

@@ -14,7 +14,7 @@ from functions.ports.store import BatchRow, Claim, FileRow, KeyUse, RequestRow
 from functions.sql import idempotency_keys
 from functions.sql.database import Database, in_lists, json_object, to_json
 from functions.sql.page_queries import PagedTable
-from functions.sql.rows import ROW_COLUMNS, request_row
+from functions.sql.rows import ROW_COLUMNS, read_request_row
 from functions.sql.tables import batches, deleted_files, file_expiries, files, requests
 
 OPEN: Final = ("validating", "in_progress", "finalizing", "cancelling")
@@ -150,7 +150,7 @@ class SqlBatches:
     def batch_requests(self, batch_id: str) -> Sequence[RequestRow]:
         query = select(*ROW_COLUMNS).where(requests.c.batch_id == batch_id, requests.c.is_known)
         with self._db.read() as connection:
-            return [request_row(found) for found in connection.execute(query).mappings()]
+            return [read_request_row(found) for found in connection.execute(query).mappings()]
 
 
 def _standing(table: Table) -> idempotency_keys.Look:

@@ -22,7 +22,7 @@ class BodyUse(NamedTuple):
     is_answer: bool
 
 
-def body_use(request_id: str, event: Event, *, is_answer: bool) -> BodyUse | None:
+def find_body_use(request_id: str, event: Event, *, is_answer: bool) -> BodyUse | None:
     """What the event of a request refers to; None where it refers to nothing of ours. Pure."""
     ref = event.get(names.DATA_REF)
     if ref is None or not _REF.fullmatch(ref):
@@ -38,7 +38,9 @@ def note_uses(
     database.insert_new(connection, request_bodies, rows)
 
 
-def release(connection: Connection, ids: Sequence[str], *, only_bodies: bool = False) -> None:
+def release_bodies(
+    connection: Connection, ids: Sequence[str], *, only_bodies: bool = False
+) -> None:
     """These requests have their bodies and answers no more (`only_bodies`: they still have their answers)."""
     for some in in_lists(ids):
         query = update(request_bodies).where(request_bodies.c.request_id.in_(some))

@@ -154,7 +154,7 @@ def _due_ids(now: datetime, limit: int, per_target: int, per_tenant: int) -> Any
         .where(columns.state == "pending", columns.due_at <= now, _is_free(now))
         .subquery()
     )
-    of_target = _out_by(columns.target_id, deliveries, now)
+    of_target = _count_out_by(columns.target_id, deliveries, now)
     within_target = (
         select(
             due.c.id,
@@ -168,7 +168,7 @@ def _due_ids(now: datetime, limit: int, per_target: int, per_tenant: int) -> Any
         .where(due.c.place + func.coalesce(of_target.c.out, 0) <= per_target)
         .subquery()
     )
-    of_tenant = _out_by(tenant, with_tenant, now)
+    of_tenant = _count_out_by(tenant, with_tenant, now)
     place = within_target.c.place + func.coalesce(of_tenant.c.out, 0)
     return (
         select(within_target.c.id)
@@ -179,7 +179,7 @@ def _due_ids(now: datetime, limit: int, per_target: int, per_tenant: int) -> Any
     )
 
 
-def _out_by(owner: Any, source: Any, now: datetime) -> Any:
+def _count_out_by(owner: Any, source: Any, now: datetime) -> Any:
     """How many deliveries of each owner are out now."""
     return (
         select(owner.label("owner"), func.count().label("out"))

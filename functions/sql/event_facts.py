@@ -41,7 +41,7 @@ class _TerminalOutcome(msgspec.Struct):
     usage: dict[str, object] | None = None
 
 
-def fact_of(change: Change, now: datetime) -> Fact | None:
+def read_fact(change: Change, now: datetime) -> Fact | None:
     """What the event of `change` says about a request; None for a request event itself and for what cannot be read.
 
     `now` stands in where an event has no readable time.
@@ -49,13 +49,13 @@ def fact_of(change: Change, now: datetime) -> Fact | None:
     event = change.event
     try:
         if event.type in names.TERMINAL_TYPES:
-            return _ended(change, _at(event, now))
+            return _read_ended(change, _at(event, now))
         if event.type == names.PROGRESS:
-            return _progressed(event, _at(event, now))
+            return _read_progressed(event, _at(event, now))
         if event.type == names.CHUNK:
-            return _streamed(event)
+            return _read_streamed(event)
         if event.type == names.CANCEL:
-            return _cancel_asked(event)
+            return _read_cancel_asked(event)
     except EventRejected:
         return None
     return None
@@ -75,7 +75,7 @@ def _at(event: Event, now: datetime) -> datetime:
         return now
 
 
-def _progressed(event: Event, at: datetime) -> Progressed:
+def _read_progressed(event: Event, at: datetime) -> Progressed:
     progress = parse_progress(event)
     data = progress.data
     return Progressed(
@@ -91,7 +91,7 @@ def _progressed(event: Event, at: datetime) -> Progressed:
     )
 
 
-def _streamed(event: Event) -> Streamed:
+def _read_streamed(event: Event) -> Streamed:
     chunk = parse_chunk(event)
     data = {
         "chunks": chunk.chunks,
@@ -102,14 +102,14 @@ def _streamed(event: Event) -> Streamed:
     return Streamed(request_id=chunk.request_id, event_id=event.id, data=msgspec.json.encode(data))
 
 
-def _cancel_asked(event: Event) -> CancelAsked | None:
+def _read_cancel_asked(event: Event) -> CancelAsked | None:
     cancel = parse_cancel(event)
     if cancel.reason == _NOT_A_CANCEL:
         return None
     return CancelAsked(request_id=cancel.request_id, reason=cancel.reason)
 
 
-def _ended(change: Change, at: datetime) -> Ended:
+def _read_ended(change: Change, at: datetime) -> Ended:
     raw = change.result if change.result is not None else change.event.data
     terminal = parse_terminal(replace(change.event, data=raw))
     try:

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, and_, case, delete, func, insert, or_, select
 
 from functions.ports.store import MAX_RESULT_BYTES, FeedbackRow, FinishedQuery, FinishedRequest
 from functions.sql.database import Database
-from functions.sql.rows import ROW_COLUMNS, request_row, unpack_record
+from functions.sql.rows import ROW_COLUMNS, read_request_row, unpack_record
 from functions.sql.tables import feedback, requests
 
 _COLUMNS: Final = tuple(feedback.c)
@@ -43,17 +43,17 @@ class SqlFeedback:
 
     def feedback(self, request_id: str) -> Sequence[FeedbackRow]:
         with self._db.read() as connection:
-            return _feedback_of(connection, [request_id]).get(request_id, [])
+            return _read_feedback(connection, [request_id]).get(request_id, [])
 
     def finished(self, query: FinishedQuery, limit: int = 32) -> Sequence[FinishedRequest]:
         columns = requests.c
         with self._db.read() as connection:
             statement = _matching(query).limit(limit)
             found = connection.execute(statement).mappings().all()
-            rated = _feedback_of(connection, [one["id"] for one in found])
+            rated = _read_feedback(connection, [one["id"] for one in found])
         return [
             FinishedRequest(
-                row=request_row(one),
+                row=read_request_row(one),
                 record=None
                 if one["record"] is None
                 else unpack_record(
@@ -94,7 +94,7 @@ def _is_readable(connection: Connection, request_id: str) -> bool:
     return connection.execute(query).first() is not None
 
 
-def _feedback_of(connection: Connection, ids: list[str]) -> dict[str, list[FeedbackRow]]:
+def _read_feedback(connection: Connection, ids: list[str]) -> dict[str, list[FeedbackRow]]:
     query = select(*_COLUMNS).where(feedback.c.request_id.in_(ids))
     query = query.order_by(feedback.c.at, feedback.c.source, feedback.c.judge, feedback.c.model)
     found: dict[str, list[FeedbackRow]] = {}

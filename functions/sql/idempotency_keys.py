@@ -42,8 +42,8 @@ class _Held(NamedTuple):
 
 def look_up(connection: Connection, use: KeyUse, look: Look) -> Claim | None:
     """What a key says to this use of it; None: it is free."""
-    held = _held(connection, use)
-    return None if held is None else _said(connection, use, held, look)
+    held = _lock_key(connection, use)
+    return None if held is None else _compare_use(connection, use, held, look)
 
 
 def _claim(
@@ -57,13 +57,13 @@ def _claim(
     new = Claim(kind="new", id=new_id)
     mine = {"body_hash": use.body_hash, "request_id": new_id, "claimed_at": use.at}
     for _ in range(_TRIES):
-        held = _held(connection, use)
+        held = _lock_key(connection, use)
         if held is None:
             row: dict[str, Any] = {"tenant": use.tenant, "key": use.key, **mine}
             if database.insert_new(connection, idempotency_keys, [row]):
                 return new
             continue  # PostgreSQL: another transaction inserted it since we looked
-        found = _said(connection, use, held, look)
+        found = _compare_use(connection, use, held, look)
         if found is not None:
             return found
         connection.execute(update(idempotency_keys).where(_is_same(use)).values(**mine))
@@ -117,7 +117,7 @@ def insert_once(
     return make_once(database, values["id"], insert, key=key, look=look)
 
 
-def _held(connection: Connection, use: KeyUse) -> _Held | None:
+def _lock_key(connection: Connection, use: KeyUse) -> _Held | None:
     """The key's row, locked where rows can be: whoever takes a key over does so alone."""
     columns = idempotency_keys.c
     query = select(columns.body_hash, columns.request_id, columns.claimed_at).where(_is_same(use))
@@ -125,7 +125,7 @@ def _held(connection: Connection, use: KeyUse) -> _Held | None:
     return None if found is None else _Held(*found)
 
 
-def _said(connection: Connection, use: KeyUse, held: _Held, look: Look) -> Claim | None:
+def _compare_use(connection: Connection, use: KeyUse, held: _Held, look: Look) -> Claim | None:
     if held.claimed_at < use.at - KEY_KEEP:
         return None
     if held.body_hash != use.body_hash:

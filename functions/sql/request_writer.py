@@ -10,18 +10,18 @@ from sqlalchemy import Connection, bindparam, select, update
 from events.event import Record
 from events.names import State
 from functions.ports.store import Change, RecordingResult, RequestRow
-from functions.sql.body_references import BodyUse, body_use, note_uses, release
+from functions.sql.body_references import BodyUse, find_body_use, note_uses, release_bodies
 from functions.sql.database import Database, in_lists, key_text
-from functions.sql.event_facts import fact_of, state_entry
+from functions.sql.event_facts import read_fact, state_entry
 from functions.sql.rows import (
     CHANGING,
     ENDING,
     LIFE_COLUMNS,
     identity,
-    life_columns,
-    life_of,
     new_columns,
     pack_record,
+    read_request_columns,
+    select_columns,
 )
 from functions.sql.state_machine import Ended, Fact, Progressed, RequestColumns, Streamed, fold
 from functions.sql.tables import event_ids, request_events, requests
@@ -84,7 +84,7 @@ class RequestWriter:
         known = [(change.row, change.record) for change in changes if change.row is not None]
         facts: list[Fact] = []
         for change in changes:
-            fact = fact_of(change, self._now)
+            fact = read_fact(change, self._now)
             facts += [] if fact is None else [fact]
             self._uses += filter(None, [_use(change, fact)])
         # Parts of a stream come on another topic than its terminal: what came in one poll goes in before it.
@@ -103,7 +103,7 @@ class RequestWriter:
             self._db.insert_new(self._connection, requests, stubs)
         for some in in_lists(ids):
             for found in self._connection.execute(_LOCK, {"ids": some}).mappings():
-                life, cursor = life_of(found), found["next_cursor"]
+                life, cursor = read_request_columns(found), found["next_cursor"]
                 self._tracked[life.id] = _Tracked(life, life, cursor, cursor)
 
     def _make_known(self, row: RequestRow, record: Record | None) -> bool:
@@ -213,14 +213,14 @@ class RequestWriter:
         changed = [t for t in self._tracked.values() if t.life != t.before]
         ended = [t for t in changed if t.life.finished_at != t.before.finished_at]
         going = [t for t in changed if t.life.finished_at == t.before.finished_at]
-        self._update([life_columns(t.life, CHANGING) | _key(t) for t in going])
-        last = [(t, life_columns(t.life, CHANGING + ENDING) | _key(t)) for t in ended]
+        self._update([select_columns(t.life, CHANGING) | _key(t) for t in going])
+        last = [(t, select_columns(t.life, CHANGING + ENDING) | _key(t)) for t in ended]
         # Two statements at most: the names that come with an update are what it sets.
         self._update([values for t, values in last if self._keeps_record(t.life)])
         self._update(
             [{**values, "record": None} for t, values in last if not self._keeps_record(t.life)]
         )
-        release(
+        release_bodies(
             self._connection,
             [t.life.id for t, _ in last if not self._keeps_record(t.life)],
             only_bodies=True,
@@ -256,9 +256,9 @@ class RequestWriter:
 def _use(change: Change, fact: Fact | None) -> BodyUse | None:
     """The bytes that the event of a change refers to."""
     if change.row is not None:
-        return body_use(change.row.id, change.event, is_answer=False)
+        return find_body_use(change.row.id, change.event, is_answer=False)
     if isinstance(fact, Ended):
-        return body_use(fact.request_id, change.event, is_answer=True)
+        return find_body_use(fact.request_id, change.event, is_answer=True)
     return None
 
 

@@ -23,7 +23,7 @@ from functions.sql import body_references, idempotency_keys
 from functions.sql.database import Database, in_lists, key_text
 from functions.sql.page_queries import PagedTable
 from functions.sql.request_writer import RequestWriter
-from functions.sql.rows import ROW_COLUMNS, request_row, unpack_record
+from functions.sql.rows import ROW_COLUMNS, read_request_row, unpack_record
 from functions.sql.tables import (
     deleted_files,
     deliveries,
@@ -111,7 +111,7 @@ class SqlRequests:
         )
         with self._db.read() as connection:
             found = connection.execute(query).mappings().first()
-        return None if found is None else request_row(found)
+        return None if found is None else read_request_row(found)
 
     def prompt(self, request_id: str) -> Record | None:
         query = (
@@ -145,7 +145,7 @@ class SqlRequests:
             query = query.where(requests.c.tenant == tenant)
         if states is not None:
             query = query.where(requests.c.state.in_([state.value for state in states]))
-        return _REQUESTS.read(self._db, query, page, tenant, request_row)
+        return _REQUESTS.read(self._db, query, page, tenant, read_request_row)
 
     def marks(self, request_ids: Sequence[str]) -> Mapping[str, Mark]:
         columns = requests.c
@@ -198,7 +198,7 @@ class SqlRequests:
     def _rows(self, query: Any, limit: int) -> list[RequestRow]:
         query = query.order_by(requests.c.deadline).limit(limit)
         with self._db.read() as connection:
-            return [request_row(found) for found in connection.execute(query).mappings()]
+            return [read_request_row(found) for found in connection.execute(query).mappings()]
 
     def unrouted(self, before: datetime, limit: int = 200) -> Sequence[tuple[RequestRow, Record]]:
         columns = requests.c
@@ -213,7 +213,7 @@ class SqlRequests:
         with self._db.read() as connection:
             return [
                 (
-                    request_row(found),
+                    read_request_row(found),
                     unpack_record(found["record"], found["log_partition"], found["log_offset"]),
                 )
                 for found in connection.execute(query).mappings()
@@ -290,7 +290,7 @@ def _standing(connection: Connection, request_id: str) -> idempotency_keys.Stand
 def _sent_before(connection: Connection, row: RequestRow) -> Claim:
     """A row of that id is there: of the same event, as far as anything says, or of one that asks for something else."""
     query = select(*ROW_COLUMNS).where(requests.c.id == row.id)
-    kept = request_row(connection.execute(query).mappings().one()).event
+    kept = read_request_row(connection.execute(query).mappings().one()).event
     is_other = kept is not None and row.event is not None and kept.content != row.event.content
     return Claim(kind="conflict" if is_other else "joined", id=row.id)
 
@@ -325,7 +325,7 @@ def _delete_event_ids(connection: Connection, ids: list[str]) -> None:
 
 
 def _delete_traces(connection: Connection, ids: list[str]) -> None:
-    body_references.release(connection, ids)
+    body_references.release_bodies(connection, ids)
     for some in in_lists(ids):
         connection.execute(delete(request_events).where(request_events.c.request_id.in_(some)))
         connection.execute(delete(feedback).where(feedback.c.request_id.in_(some)))

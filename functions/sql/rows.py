@@ -82,13 +82,13 @@ def new_columns(request_id: str, boot_id: str, now: datetime) -> dict[str, Any]:
     }
 
 
-def life_of(found: Mapping[Any, Any]) -> RequestColumns:
+def read_request_columns(found: Mapping[Any, Any]) -> RequestColumns:
     """The changing part of a row; a result that lies in the table is left there."""
     values = {name: found[name] for name in _LIFE}
     return RequestColumns(**{**values, "state": State(values["state"])})
 
 
-def life_columns(life: RequestColumns, names: tuple[str, ...]) -> dict[str, Any]:
+def select_columns(life: RequestColumns, names: tuple[str, ...]) -> dict[str, Any]:
     """The named columns of a row."""
     values = {name: getattr(life, name) for name in names}
     if "state" in values:
@@ -96,7 +96,7 @@ def life_columns(life: RequestColumns, names: tuple[str, ...]) -> dict[str, Any]
     return values
 
 
-def request_row(found: Mapping[Any, Any]) -> RequestRow:
+def read_request_row(found: Mapping[Any, Any]) -> RequestRow:
     """A row as callers see it; `result` None where it was not read."""
     values = {name: found[name] for name in _ROW}
     values["state"] = State(values["state"])

@@ -115,16 +115,16 @@ def fold(life: RequestColumns, fact: Fact) -> RequestColumns:
         return life
     match fact:
         case Progressed():
-            return _progressed(life, fact)
+            return _fold_progressed(life, fact)
         case Ended():
-            return _ended(life, fact)
+            return _fold_ended(life, fact)
         case CancelAsked():
             return replace(life, cancel_reason=life.cancel_reason or fact.reason)
         case Streamed():
             return life
 
 
-def _progressed(life: RequestColumns, fact: Progressed) -> RequestColumns:
+def _fold_progressed(life: RequestColumns, fact: Progressed) -> RequestColumns:
     if fact.attempt < life.attempt or fact.state.is_terminal:
         return life
     is_ahead = RANKS[fact.state] >= RANKS[life.state]
@@ -141,7 +141,7 @@ def _progressed(life: RequestColumns, fact: Progressed) -> RequestColumns:
     )
 
 
-def _ended(life: RequestColumns, fact: Ended) -> RequestColumns:
+def _fold_ended(life: RequestColumns, fact: Ended) -> RequestColumns:
     return replace(
         life,
         state=fact.state,

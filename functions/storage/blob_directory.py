@@ -36,7 +36,7 @@ class BlobDirectory:
         return ref
 
     def put_file(self, source: BinaryIO) -> str:
-        ref = f"file:{_digest_of(source)}"
+        ref = f"file:{_hash_source(source)}"
 
         def pieces() -> Iterable[bytes]:
             source.seek(0)
@@ -114,7 +114,7 @@ class BlobDirectory:
         return folder / digest[:2] / digest
 
 
-def _digest_of(source: BinaryIO) -> str:
+def _hash_source(source: BinaryIO) -> str:
     source.seek(0)
     found = hashlib.sha256()
     while piece := source.read(PIECE_BYTES):

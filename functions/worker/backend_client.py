@@ -153,7 +153,7 @@ class BackendClient:
                 await response.aclose()
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             known = error if isinstance(error, httpx.HTTPError) else httpx.ConnectError("address")
-            raise backend_errors.of_transport(known) from None
+            raise backend_errors.read_transport_error(known) from None
 
     async def _plain(
         self, response: httpx.Response, call: BackendRequest, started: float
@@ -225,7 +225,7 @@ class BackendClient:
                 return
             chunk = backend_response.parse_frame(event.data)
             if chunk is not None and event.is_error:
-                raise backend_errors.of_error_object(chunk, has_begun=assembler.has_begun)
+                raise backend_errors.read_error_object(chunk, has_begun=assembler.has_begun)
             if chunk is not None:
                 yield chunk
         if not assembler.is_complete:
@@ -317,7 +317,7 @@ async def _refusal(response: httpx.Response) -> Exception:
             body = _error_body(raw)
     except (BadReply, httpx.HTTPError):
         body = None
-    return backend_errors.of_status(response.status_code, response.headers, body)
+    return backend_errors.read_status_error(response.status_code, response.headers, body)
 
 
 def _error_body(raw: bytes) -> Any:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import httpx
 
-from functions.backends.refusal_quotes import param_of, quote_of
+from functions.backends.refusal_quotes import read_param, read_quote
 from functions.backends.server_refusals import read_refusal
 from functions.runtime.errors import ApiError, PickspinError
 
@@ -58,7 +58,9 @@ class NotNow(PickspinError):
         self.wait_s = wait_s
 
 
-def of_status(status: int, headers: Mapping[str, str], body: Any) -> ApiError | CallFailed | NotNow:
+def read_status_error(
+    status: int, headers: Mapping[str, str], body: Any
+) -> ApiError | CallFailed | NotNow:
     """What an HTTP status other than 200 means. Of `body` the caller reads only why a field is not accepted, without
     what may be secret.
     """
@@ -81,18 +83,18 @@ def of_status(status: int, headers: Mapping[str, str], body: Any) -> ApiError | 
 
 
 def _invalid(body: Any) -> ApiError:
-    quote = quote_of(body)
+    quote = read_quote(body)
     message = "the model server does not accept a field of this request"
     if quote is not None:
         message = f"{message}: {quote}"
-    return ApiError("invalid_value", message, param=param_of(body), src="model")
+    return ApiError("invalid_value", message, param=read_param(body), src="model")
 
 
 def _final(code: str, message: str) -> ApiError:
     return ApiError(code, message, src="model")
 
 
-def of_transport(error: httpx.HTTPError) -> CallFailed | NotNow:
+def read_transport_error(error: httpx.HTTPError) -> CallFailed | NotNow:
     """What a transport error means: nothing was begun (call again), or the call is lost."""
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout):
         return NotNow("connect")
@@ -103,7 +105,7 @@ def of_transport(error: httpx.HTTPError) -> CallFailed | NotNow:
     return CallFailed("reset")
 
 
-def of_error_object(error: Any, *, has_begun: bool = False) -> ApiError | CallFailed | NotNow:
+def read_error_object(error: Any, *, has_begun: bool = False) -> ApiError | CallFailed | NotNow:
     """What an error object inside a 200 answer, or in a stream, means. `has_begun`: the caller has seen a part of the
     answer, so that the server cannot simply be called again later.
     """
@@ -112,7 +114,7 @@ def of_error_object(error: Any, *, has_begun: bool = False) -> ApiError | CallFa
     if is_busy and refusal.meaning != "quota":
         return CallFailed("overloaded") if has_begun else NotNow("overloaded")
     if refusal.status in _AT_FAULT or refusal.meaning is not None:
-        return of_status(400, {}, error)
+        return read_status_error(400, {}, error)
     return BadReply("error_in_reply")
 
 

@@ -56,7 +56,7 @@ class BackendHealth:
         try:
             yield
         except (ApiError, CallFailed, NotNow) as error:
-            if (is_failure := fails(error)) is not None:
+            if (is_failure := is_server_failure(error)) is not None:
                 self._note(tenant, request_id, is_failure=is_failure)
             raise
         else:
@@ -92,7 +92,7 @@ class BackendHealth:
             self._changed.set()
 
 
-def fails(error: ApiError | CallFailed | NotNow) -> bool | None:
+def is_server_failure(error: ApiError | CallFailed | NotNow) -> bool | None:
     """Whether an end that is no answer is the server's failure; None: it says nothing of the server."""
     if isinstance(error, CallFailed):
         return True

@@ -12,7 +12,7 @@ from events.names import Operation
 from events.payloads import ServerInfo
 from events.requests import RoutedRequest, without_nulls
 from functions.backends.backend_kinds import BackendRow
-from functions.backends.body_translation import in_words_of
+from functions.backends.body_translation import translate_body
 from functions.backends.server_arguments import served_name
 from functions.runtime.errors import ApiError
 from functions.worker.backend_response import Shape
@@ -50,13 +50,13 @@ class BackendRequest:
     traceparent: str | None = None
 
 
-def own_name_of(service: Service, model: Model, info: ServerInfo | None) -> str:
+def choose_model_name(service: Service, model: Model, info: ServerInfo | None) -> str:
     """What the server calls the model: as it says, else as the catalogue does."""
     said = None if info is None else info.model
     return said or served_name(service, model)
 
 
-def check_able(request: RoutedRequest, service: Service, info: ServerInfo | None) -> None:
+def check_abilities(request: RoutedRequest, service: Service, info: ServerInfo | None) -> None:
     """Returns when the server can do what the request wants, as far as is known. The router has judged it too, but
     perhaps before this server had ever told.
 
@@ -72,7 +72,7 @@ def check_able(request: RoutedRequest, service: Service, info: ServerInfo | None
         raise ApiError(refused.code, refused.message, param=refused.param, src="model")
 
 
-def call_of(
+def build_backend_request(
     request: RoutedRequest,
     model: Model,
     service: Service,
@@ -88,8 +88,8 @@ def call_of(
     asked = {key: value for key, value in without_nulls(request.body).items() if key not in _OURS}
     kind = kind_of(service.backend.kind, info)
     version = None if info is None else version_of(info.version)
-    body = in_words_of(kind, asked, version)
-    body["model"] = own_name_of(service, model, info)
+    body = translate_body(kind, asked, version)
+    body["model"] = choose_model_name(service, model, info)
     is_embedding = request.operation is Operation.EMBEDDINGS
     has_usage = bool(_object(body.get("stream_options")).get("include_usage"))
     is_base64 = is_embedding and body.pop("encoding_format", "float") == "base64"
@@ -140,11 +140,11 @@ def check_dimensions(reply: Mapping[str, Any], wanted: Any) -> None:
 
 def to_base64(reply: dict[str, Any]) -> dict[str, Any]:
     """An embeddings reply with each vector as base64 of little-endian 32-bit floats, as OpenAI encodes it."""
-    data = [item | {"embedding": _packed(item["embedding"])} for item in reply["data"]]
+    data = [item | {"embedding": _pack_vector(item["embedding"])} for item in reply["data"]]
     return reply | {"data": data}
 
 
-def _packed(vector: Any) -> str:
+def _pack_vector(vector: Any) -> str:
     if isinstance(vector, str):
         return vector
     return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()

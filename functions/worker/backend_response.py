@@ -14,7 +14,7 @@ import msgspec
 
 from events.names import Operation
 from functions.backends.server_refusals import find_error
-from functions.worker.backend_errors import BadReply, of_error_object
+from functions.worker.backend_errors import BadReply, read_error_object
 from functions.worker.response_fields import (
     estimated_usage,
     read_citations,
@@ -126,7 +126,7 @@ def check_reply(found: Mapping[str, Any], shape: Shape) -> tuple[dict[str, Any],
     """
     error = find_error(found)
     if error is not None:
-        raise of_error_object(error)
+        raise read_error_object(error)
     if shape.operation is Operation.EMBEDDINGS:
         return _check_embeddings(found, shape)
     choices = [
@@ -157,7 +157,7 @@ def _indexed(found: Any, count: int, what: str) -> list[tuple[int, dict[str, Any
 
 def _check_choice(choice: dict[str, Any], index: int, shape: Shape) -> dict[str, Any]:
     if choice.get("error"):
-        raise of_error_object(choice["error"])
+        raise read_error_object(choice["error"])
     found: dict[str, Any] = {"index": index}
     has_calls = False
     if shape.is_chat:

@@ -57,7 +57,7 @@ class StepEnd:
     """Chunks with content, where the call was cut short before it told its usage."""
 
 
-def with_logprobs(call: BackendRequest) -> BackendRequest:
+def add_logprobs(call: BackendRequest) -> BackendRequest:
     """The call with log probabilities: one alternative a token, since llama.cpp gives nothing at all for none."""
     if call.body.get("logprobs"):
         return call
@@ -72,7 +72,7 @@ def has_stand_by(state: CascadeState | None) -> bool:
     return state is not None and state.on == "failure" and following(state) is not None
 
 
-def failed_step(
+def judge_failure(
     ended: ApiError | CallFailed, judge: Judge | None, state: CascadeState | None
 ) -> StepEnd | None:
     """The failure after which the next step is to answer; None: this one has the last word, the fault is not the
@@ -86,7 +86,7 @@ def failed_step(
     return StepEnd("failed", reason=ended.reason if isinstance(ended, CallFailed) else code)
 
 
-def calls_left(most: int, state: CascadeState | None) -> int:
+def count_calls_left(most: int, state: CascadeState | None) -> int:
     """How often this step may call its model, of `most` calls of the request at all steps: one is kept for each step
     that may follow, and each may be called once.
     """
@@ -97,7 +97,7 @@ def calls_left(most: int, state: CascadeState | None) -> int:
     return max(1, most - earlier - following_steps)
 
 
-def leads_on(request: RoutedRequest) -> bool:
+def has_next_service(request: RoutedRequest) -> bool:
     """Whether another service is to answer where this one's model cannot be called at all."""
     return request.cascade is not None and following(request.cascade) is not None
 
@@ -108,11 +108,11 @@ def asks_logprobs(call: BackendRequest) -> bool:
     return asked is not None and asked is not False
 
 
-def used_of(
+def build_cascade_used(
     end: StepEnd, *, service: Service, cost: Cost, seconds: float, attempts: int
 ) -> CascadeUsed:
     """What a step says of itself, to the steps after it and to the caller. `seconds`: how long its model worked."""
-    prompt_tokens, completion_tokens = tokens_of(end.reply)
+    prompt_tokens, completion_tokens = count_tokens(end.reply)
     return CascadeUsed(
         service=service.slug,
         model=service.model,
@@ -127,7 +127,7 @@ def used_of(
     )
 
 
-def tokens_of(reply: dict[str, Any] | None) -> tuple[int, int]:
+def count_tokens(reply: dict[str, Any] | None) -> tuple[int, int]:
     """Prompt and completion tokens of a checked reply; 0 where there is none."""
     usage = (reply or {}).get("usage") or {}
     return usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0)

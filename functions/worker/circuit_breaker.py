@@ -73,7 +73,7 @@ class CircuitBreaker:
         since_s = end.at_s - self.rule.window_s
         kept = [e for e in self.ends if e.at_s >= since_s and e.request_id != end.request_id]
         ends = (*kept, end)[-MOST_KEPT:]
-        if len(ends) >= self.rule.least and failed_share(ends) > self.rule.share:
+        if len(ends) >= self.rule.least and compute_failed_share(ends) > self.rule.share:
             return self._opened(end.at_s)
         return replace(self, ends=ends)
 
@@ -81,7 +81,7 @@ class CircuitBreaker:
         return CircuitBreaker(rule=self.rule, is_open=True, opened_s=now_s, times=self.times + 1)
 
 
-def failed_share(ends: tuple[CallEnd, ...]) -> float:
+def compute_failed_share(ends: tuple[CallEnd, ...]) -> float:
     """The mean of the tenants' shares of failed requests: one tenant's bad requests are not all of the service."""
     shares: dict[str, list[bool]] = defaultdict(list)
     for end in ends:

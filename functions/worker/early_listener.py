@@ -8,7 +8,7 @@ from typing import Final
 
 from functions.runtime.errors import StartupFailed
 from functions.runtime.settings import Settings
-from functions.runtime.shutdown import importing
+from functions.runtime.shutdown import speed_up_imports
 
 _BACKLOG: Final = 16
 
@@ -19,8 +19,8 @@ def run(settings: Settings) -> int:
     Raises:
         StartupFailed: as there, or the port is taken.
     """
-    with listening(settings.worker.host, settings.worker.port) as listener:
-        with importing():
+    with open_listener(settings.worker.host, settings.worker.port) as listener:
+        with speed_up_imports():
             # What the wiring reads once it has settings is read here, where nothing is collected in between.
             import uvloop  # noqa: F401, PLC0415
 
@@ -31,7 +31,7 @@ def run(settings: Settings) -> int:
         return run_worker(settings, listener)
 
 
-def listening(host: str, port: int) -> socket.socket:
+def open_listener(host: str, port: int) -> socket.socket:
     """A socket that takes connections; who asks waits until they are accepted.
 
     Raises:

@@ -24,20 +24,20 @@ from functions.worker.attempts import Attempt
 from functions.worker.backend_attempt import BackendAttempt
 from functions.worker.backend_client import BackendAnswer, BackendClient
 from functions.worker.backend_errors import BadReply, CallFailed
-from functions.worker.backend_request import BackendRequest, call_of, check_able
+from functions.worker.backend_request import BackendRequest, build_backend_request, check_abilities
 from functions.worker.cascade_step import (
     HeldStream,
     OnChunk,
     StepEnd,
     Unsure,
+    add_logprobs,
     asks_logprobs,
-    calls_left,
-    failed_step,
+    build_cascade_used,
+    count_calls_left,
+    count_tokens,
+    has_next_service,
     has_stand_by,
-    leads_on,
-    tokens_of,
-    used_of,
-    with_logprobs,
+    judge_failure,
 )
 from functions.worker.consumer_thread import JobFinished, JobRetry, Outcome
 from functions.worker.job import Job
@@ -46,7 +46,7 @@ from functions.worker.replica_stats import ReplicaStats
 from functions.worker.reply_producer import ChunkSender, ReplyProducer, Unkept
 from functions.worker.request_log import log_end, log_start
 from functions.worker.unrun_jobs import UnrunJobs
-from functions.worker.usage import Account, cost_of, decision_of
+from functions.worker.usage import Account, compute_cost, decision_of
 from router_model.cascade.plan import judge_of
 
 log = logging.getLogger(__name__)
@@ -142,7 +142,11 @@ class JobRunner:
             return await self._ending.refuse(job, job.refusal)
         if job.request is None:
             raise AssertionError("a job has a request or a refusal")
-        if self._closed is not None and not self._is_closed_for_good and not leads_on(job.request):
+        if (
+            self._closed is not None
+            and not self._is_closed_for_good
+            and not has_next_service(job.request)
+        ):
             return JobRetry(job, math.inf, is_counted=False)
         return await self._run(job, job.request)
 
@@ -176,7 +180,7 @@ class JobRunner:
             unsure_end = StepEnd("unsure", unsure.confidence, reply=unsure.reply, parts=parts)
             return await self._hand_on(run, unsure_end)
         except (ApiError, CallFailed) as ended:
-            end = None if run.has_streamed else failed_step(ended, run.judge, run.request.cascade)
+            end = None if run.has_streamed else judge_failure(ended, run.judge, run.request.cascade)
             if end is not None:
                 return await self._hand_on(run, end)
             if isinstance(ended, CallFailed):
@@ -236,8 +240,8 @@ class JobRunner:
 
     async def _call(self, run: Attempt, sender: ChunkSender) -> BackendAnswer:
         serving, info = self._serving, self._serving.server_info()
-        check_able(run.request, serving.service, info)
-        call = call_of(run.request, serving.model, serving.service, serving.row, info)
+        check_abilities(run.request, serving.service, info)
+        call = build_backend_request(run.request, serving.model, serving.service, serving.row, info)
 
         async def on_chunk(chunk: dict[str, Any], is_first: bool) -> None:  # noqa: FBT001
             if is_first and run.first_at is None:
@@ -253,7 +257,7 @@ class JobRunner:
             shows_logprobs=asks_logprobs(call),
             most_bytes=self._serving.hold_bytes,
         )
-        generated = await self._called(run, with_logprobs(call), held.add)
+        generated = await self._called(run, add_logprobs(call), held.add)
         run.confidence = await held.settle(generated.reply, is_stream=call.is_stream)
         return generated
 
@@ -286,12 +290,12 @@ class JobRunner:
         self._count(end.reason or "escalated")
         seconds = run.seconds or 0.0
         if end.reply is not None:
-            self._measured.add(seconds, None, tokens_of(end.reply)[1])
+            self._measured.add(seconds, None, count_tokens(end.reply)[1])
         all_s = seconds + run.job.worked_s
-        used = used_of(
+        used = build_cascade_used(
             end,
             service=self._serving.service,
-            cost=cost_of(self._serving.service, all_s),
+            cost=compute_cost(self._serving.service, all_s),
             seconds=all_s,
             # A closed runner has counted an attempt and called no model.
             attempts=run.job.attempt - (self._closed is not None),
@@ -335,7 +339,7 @@ class JobRunner:
         attempt, cascade = run.job.counted, run.request.cascade
         is_hopeless = isinstance(failed, BadReply) and attempt >= _MAX_BAD_REPLIES
         is_last = attempt >= min(
-            self._serving.max_attempts, calls_left(self._serving.max_calls, cascade)
+            self._serving.max_attempts, count_calls_left(self._serving.max_calls, cascade)
         )
         is_resting = not self._caller.health.is_closed and has_stand_by(cascade)
         if run.has_streamed or is_hopeless or is_last or is_resting:

@@ -22,13 +22,13 @@ from functions.backends import backend_kinds, model_weights
 from functions.backends.backend_kinds import PATHS, BackendRow, SleepLevel, Step
 from functions.backends.server_arguments import (
     Place,
-    arguments_of,
+    build_arguments,
+    build_environment,
     check_local_arguments,
-    environment_of,
 )
 from functions.backends.server_info import unknown_name
 from functions.runtime.errors import StartupFailed
-from functions.runtime.process_environment import key_of_environment, server_environ
+from functions.runtime.process_environment import read_backend_key, server_environ
 from functions.worker import backend_errors, backend_response
 from functions.worker.backend_errors import BadReply, CallFailed
 from router_model.catalogue.model import Model, Service
@@ -73,7 +73,7 @@ class ServerOptions:
     """Variables that are not for a local server: keys of others."""
 
 
-def command_of(
+def build_command(
     service: Service, model: Model, path: str | None, options: "ServerOptions | None" = None
 ) -> ServerCommand:
     """The command of a local service. Pure.
@@ -97,8 +97,8 @@ def command_of(
         python = ("--python", options.python) if options.python else ()
         return ServerCommand(
             row.program,
-            python + arguments_of(service, model, "", place),
-            environment_of(service, place),
+            python + build_arguments(service, model, "", place),
+            build_environment(service, place),
         )
     flags: dict[str, str | int | float | bool] = {"model": path or model.id}
     if kind == "llamacpp":
@@ -177,16 +177,18 @@ class ModelServer:
         row = backend_kinds.TABLE[service.backend.kind]
         if model.weights.url is not None:
             unreachable_s = 0.0 if options is None else options.unreachable_s
-            found = cls(backend_kinds.root_of(model.weights.url), row, unreachable_s=unreachable_s)
+            found = cls(
+                backend_kinds.find_server_root(model.weights.url), row, unreachable_s=unreachable_s
+            )
             if service.backend.key_env is not None:
-                found.key = key_of_environment(service.backend.key_env)
+                found.key = read_backend_key(service.backend.key_env)
             return found
         path: str | None = None
         if service.backend.kind != "fake":
             path = str(
                 await asyncio.to_thread(model_weights.locate, model.weights, data_dir, row.loads)
             )
-        command = command_of(service, model, path, options)
+        command = build_command(service, model, path, options)
         port = _free_port()
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -268,7 +270,7 @@ class ModelServer:
             *lines, rest = (rest + part).split(b"\n")
             rest = rest[-_READ_BYTES:]
             for line in (*lines, rest):
-                self._last_line = _shown(line) or self._last_line
+                self._last_line = _clean_line(line) or self._last_line
 
     async def generate_once(
         self, http: httpx.AsyncClient, model: Model, name: str, timeout_s: float
@@ -344,7 +346,7 @@ class ModelServer:
             await asyncio.wait({self.exited}, timeout=wait_s)
 
 
-def _shown(line: bytes) -> str:
+def _clean_line(line: bytes) -> str:
     """A line for a person: printable, and not too long."""
     text = line[: 4 * _LINE_CHARS].decode("utf-8", "replace")
     return _UNPRINTABLE.sub(" ", text).strip()[:_LINE_CHARS]
@@ -367,7 +369,7 @@ async def _take(http: httpx.AsyncClient, steps: Sequence[Step]) -> None:
         try:
             reply = await http.post(step.path, json=step.body, timeout=_SLEEP_STEP_S)
         except httpx.HTTPError as error:
-            raise backend_errors.of_transport(error) from None
+            raise backend_errors.read_transport_error(error) from None
         if reply.is_error:
             raise CallFailed(f"http_{reply.status_code}")
 

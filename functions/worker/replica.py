@@ -20,7 +20,7 @@ from functions.ports.kafka import Clock, RecordAppender
 from functions.runtime.errors import StartupFailed
 from functions.runtime.probe_server import ProbeServer
 from functions.runtime.telemetry import Metrics
-from functions.worker.backend_request import own_name_of
+from functions.worker.backend_request import choose_model_name
 from functions.worker.consumer_thread import ConsumerThread
 from functions.worker.control_consumer import ControlConsumer
 from functions.worker.failed_starts import FailedStarts
@@ -32,7 +32,7 @@ from functions.worker.model_server import ModelServer
 from functions.worker.replica_stats import ReplicaStats
 from functions.worker.replica_status import StatusReporter
 from functions.worker.revision_gate import RevisionGate
-from functions.worker.server_description import describe, name_of
+from functions.worker.server_description import describe, find_model_name
 from router_model.catalogue.model import Model, Service
 
 log = logging.getLogger(__name__)
@@ -212,7 +212,7 @@ class Worker:
         await parts.server.wait_until_healthy(parts.http, deadline_s - time.monotonic())
         parts.status.become(ReplicaState.WARMING)
         left_s = max(1.0, deadline_s - time.monotonic())
-        name = await name_of(parts.server, parts.http, parts.service, parts.model)
+        name = await find_model_name(parts.server, parts.http, parts.service, parts.model)
         await parts.server.generate_once(parts.http, parts.model, name, left_s)
         info = await describe(parts.server, parts.http, parts.service.backend.kind, name)
         parts.server.info = parts.status.server = info
@@ -340,7 +340,7 @@ class Worker:
         parts = self._parts
         timeout_s = min(_PROBE_TIMEOUT_S, parts.service.timeout_s)
         try:
-            name = own_name_of(parts.service, parts.model, parts.server.info)
+            name = choose_model_name(parts.service, parts.model, parts.server.info)
             await parts.server.generate_once(parts.http, parts.model, name, timeout_s)
         except StartupFailed:
             return False

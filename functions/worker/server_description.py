@@ -21,7 +21,7 @@ from router_model.routing.backend_fields import ServerKind
 _ASK_S: Final = 5.0
 
 
-async def name_of(
+async def find_model_name(
     server: ModelServer, http: httpx.AsyncClient, service: Service, model: Model
 ) -> str:
     """What the server calls the model; kept in `server.entries` is what it lists.
@@ -29,7 +29,7 @@ async def name_of(
     Raises:
         StartupFailed: it has several models, none of ours.
     """
-    server.entries = server_info.entries_of(await _ask(http, Question(MODELS_PATH), ""))
+    server.entries = server_info.read_entries(await _ask(http, Question(MODELS_PATH), ""))
     return server_info.own_name(
         served_name(service, model),
         server.entries,
@@ -44,16 +44,16 @@ async def describe(
     """What the server, which has answered a call, says of itself."""
     kind = declared
     if declared == "openai":
-        kind = server_info.kind_of_entries(server.entries) or await _guessed(http) or declared
+        kind = server_info.guess_kind(server.entries) or await _guess_kind(http) or declared
     documents = {
         question.path: found
         for question in QUESTIONS[kind]
         if (found := await _ask(http, question, name)) is not None
     }
-    return server_info.info_of(kind, name, server.entries, documents)
+    return server_info.read_server_info(kind, name, server.entries, documents)
 
 
-async def _guessed(http: httpx.AsyncClient) -> ServerKind | None:
+async def _guess_kind(http: httpx.AsyncClient) -> ServerKind | None:
     for kind, path, field in GUESSES:
         found = await _ask(http, Question(path), "")
         if found is not None and isinstance(found.get(field), str):

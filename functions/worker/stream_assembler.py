@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from functions.backends.server_refusals import find_error
-from functions.worker.backend_errors import BadReply, of_error_object
+from functions.worker.backend_errors import BadReply, read_error_object
 from functions.worker.backend_response import Shape, read_function_call
 from functions.worker.response_fields import (
     COMPLETION_LOGPROBS,
@@ -82,7 +82,7 @@ class StreamAssembler:
         """
         error = find_error(chunk)
         if error is not None:
-            raise of_error_object(error, has_begun=self.has_begun)
+            raise read_error_object(error, has_begun=self.has_begun)
         entries = chunk.get("choices")
         if not isinstance(entries, list | None):
             raise BadReply("choices")
@@ -159,7 +159,7 @@ class StreamAssembler:
         if choice.finish_reason is not None:
             return None  # nothing counts after the end of a choice
         if entry.get("error"):
-            raise of_error_object(entry["error"], has_begun=self.has_begun)
+            raise read_error_object(entry["error"], has_begun=self.has_begun)
         shown = self._delta(entry, choice) if self._shape.is_chat else self._text(entry, choice)
         has_content = any(shown.values())
         logprobs = self._logprobs(entry, choice)

@@ -10,7 +10,7 @@ from functions.worker.consumer_thread import JobFinished
 from functions.worker.job import Job, RefusedRecord
 from functions.worker.reply_producer import ReplyProducer
 from functions.worker.request_log import log_end
-from functions.worker.usage import refused
+from functions.worker.usage import build_refused_usage
 from router_model.catalogue.model import Model, Service
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class UnrunJobs:
                 refusal.origin,
                 refusal.error,
                 source=f"/models/{self._service.slug}",
-                pickspin=refused(job.request, known),
+                pickspin=build_refused_usage(job.request, known),
             )
             await self._publisher.terminal(event, refusal.reply)
         self._metrics.attempts.labels(self._service.slug, refusal.error.code).inc()

@@ -9,7 +9,7 @@ import msgspec
 from events.classifier_stages import why_not_judged
 from events.payloads import CascadeUsed, Cost, DecisionInfo, PickspinData, Timings
 from events.requests import RoutedRequest
-from functions.worker.cascade_step import StepEnd, used_of
+from functions.worker.cascade_step import StepEnd, build_cascade_used
 from router_model.cascade.plan import told, total
 from router_model.catalogue.model import Service
 
@@ -40,7 +40,7 @@ class Account:
     def pickspin(self) -> PickspinData:
         """The `pickspin` object of the terminal."""
         request, cascade = self.request, self.request.cascade
-        cost = cost_of(self.service, self._all_s)
+        cost = compute_cost(self.service, self._all_s)
         found = PickspinData(
             request_id=request.request_id,
             state=self.state,
@@ -81,7 +81,7 @@ class Account:
             reason=self.reason,
             reply=self.reply,
         )
-        return used_of(
+        return build_cascade_used(
             end,
             service=self.service,
             cost=cost,
@@ -90,7 +90,7 @@ class Account:
         )
 
 
-def refused(request: RoutedRequest | None, known: PickspinData) -> PickspinData:
+def build_refused_usage(request: RoutedRequest | None, known: PickspinData) -> PickspinData:
     """What is known of a request whose step was never called, with what the steps before it used."""
     if request is None or request.cascade is None:
         return known
@@ -98,7 +98,7 @@ def refused(request: RoutedRequest | None, known: PickspinData) -> PickspinData:
     return _with(known, cascade=cascade, cost=total(request.cascade, Cost()))
 
 
-def cost_of(service: Service, seconds: float) -> Cost:
+def compute_cost(service: Service, seconds: float) -> Cost:
     """A call is charged its share of the replica: one of `concurrency` places, for as long as it took."""
     share = seconds / service.concurrency
     return Cost(usd=share / 3600 * service.price_per_hour_usd, gpu_s=share * service.gpu_share)

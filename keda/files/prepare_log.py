@@ -19,7 +19,7 @@ from functions.factories import open_log
 from functions.kafka.offset_committer import KafkaOffsetCommitter
 from functions.ports.kafka import Offsets, RecordLog, TopicSpec
 from functions.runtime.errors import StartupFailed
-from functions.runtime.missing_offsets import missing
+from functions.runtime.missing_offsets import find_missing_offsets
 from functions.runtime.settings import Settings, load_settings
 
 CLIENT = "prepare-log"
@@ -57,7 +57,7 @@ def prepare(settings: Settings, plan: Mapping[str, Any]) -> None:
     print(f"{len(topics)} topics are there")
     groups = {group: tuple(names) for group, names in plan["groups"].items()}
     for group, offsets in lags_of(log, groups).items():
-        wanted = missing(offsets)
+        wanted = find_missing_offsets(offsets)
         if not wanted:
             print(f"{group}: nothing missing on {len(offsets)} partitions")
         elif commit(settings, group, wanted):

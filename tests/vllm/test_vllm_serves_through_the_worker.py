@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from functions.backends import backend_kinds
-from functions.backends.server_arguments import Place, arguments_of
+from functions.backends.server_arguments import Place, build_arguments
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(1800)]
 
@@ -134,7 +134,7 @@ def test_the_cpu_build_has_no_sleep_mode_and_says_so(vllm_python):
 
 def test_every_argument_of_the_table_is_one_that_vllm_has(vllm_python, whole_service, model):
     """The parser itself, without a model: an unknown argument ends it."""
-    words = arguments_of(whole_service, model, "", Place(path="/m", port="1", can_sleep=True))
+    words = build_arguments(whole_service, model, "", Place(path="/m", port="1", can_sleep=True))
     program = (
         "import sys\n"
         "from vllm.entrypoints.launchers.cli_args import make_arg_parser\n"

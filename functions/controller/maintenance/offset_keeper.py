@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from functions.ports.kafka import Clock, LagReader
-from functions.runtime.missing_offsets import OffsetCommitter, missing
+from functions.runtime.missing_offsets import OffsetCommitter, find_missing_offsets
 from functions.runtime.telemetry import ControllerMetrics
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class OffsetKeeper:
             self._due_s = self._clock.monotonic_s() + ABSENT_S
         count = 0
         for group, offsets in found.items():
-            wanted = missing(offsets)
+            wanted = find_missing_offsets(offsets)
             if wanted and self._committer.commit(group, wanted):
                 log.info("offsets committed", extra={"group": group, "partitions": len(wanted)})
                 self._metrics.offsets.labels(group).inc(len(wanted))

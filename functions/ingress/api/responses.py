@@ -29,7 +29,7 @@ from functions.ingress.stored_responses import items_of_input, referenced_items,
 from functions.ingress.submit import accept, make_row
 from functions.ingress.tenant_access import authenticate, load_own_request, not_found
 from functions.ports.store import RequestRow
-from functions.response_objects import meta_of, object_of
+from functions.response_objects import build_meta, build_response_object
 from functions.runtime.errors import ApiError
 
 Items = Mapping[str, Mapping[str, object]]
@@ -53,13 +53,13 @@ def routes(deps: Dependencies) -> list[Route]:
     async def retrieve(request: Request) -> Response:
         row = _chat_row(await load_own_request(deps, request))
         row = await requests.wait_for_end(deps, request, row)
-        response = answer(object_of(row), headers=id_headers(row.id))
+        response = answer(build_response_object(row), headers=id_headers(row.id))
         await requests.forget_delivered(deps, row)
         return response
 
     async def cancel(request: Request) -> Response:
         row = await requests.cancel_row(deps, _chat_row(await load_own_request(deps, request)))
-        return answer(object_of(row), headers=id_headers(row.id))
+        return answer(build_response_object(row), headers=id_headers(row.id))
 
     async def delete(request: Request) -> Response:
         row = _chat_row(await load_own_request(deps, request))
@@ -147,7 +147,7 @@ def _make(
         call = with_deadline(deps, call, request.headers, is_background=True)
     if call.key is not None:
         call = replace(call, key_hash=ids.body_hash("responses", raw))
-    meta = meta_of(body, is_background=call.is_background)
+    meta = build_meta(body, is_background=call.is_background)
     return _Made(call=call, meta=meta, paths=asked.paths)
 
 
@@ -175,12 +175,12 @@ async def _again(
         raise await key_claims.missing(deps, call)
     if call.is_background:
         return _accepted(row)
-    return answer(object_of(row), headers=id_headers(row.id))
+    return answer(build_response_object(row), headers=id_headers(row.id))
 
 
 def _accepted(row: RequestRow, more: Mapping[str, object] | None = None) -> Response:
     headers = id_headers(row.id) | {"location": f"/v1/responses/{row.id}"}
-    return answer({**object_of(row), **(more or {})}, 202, headers)
+    return answer({**build_response_object(row), **(more or {})}, 202, headers)
 
 
 def _answered(row: RequestRow, outcome: Result, paths: Mapping[str, str]) -> Response:
@@ -189,7 +189,7 @@ def _answered(row: RequestRow, outcome: Result, paths: Mapping[str, str]) -> Res
         return to_response(_in_callers_paths(outcome, paths))
     done = replace(row, state=outcome.state, status=outcome.status, result=outcome.data)
     headers = id_headers(row.id) | info_headers(read_info(outcome.data))
-    return answer(object_of(done), headers=headers)
+    return answer(build_response_object(done), headers=headers)
 
 
 def _in_callers_paths(outcome: Result, paths: Mapping[str, str]) -> Result:

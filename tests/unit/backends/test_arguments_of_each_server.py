@@ -5,11 +5,11 @@ import pytest
 from functions.backends import backend_kinds
 from functions.backends.server_arguments import (
     Place,
-    arguments_of,
-    environment_of,
-    gpus_of,
+    build_arguments,
+    build_environment,
+    count_gpus,
+    parse_version,
     shutdown_timeout_s,
-    version_of,
 )
 from router_model.catalogue.model import Backend, Model, Service
 
@@ -26,7 +26,7 @@ def service(kind, *, gpus=0, **args):
 
 def given(kind, *, version="", place=PLACE, of=MODEL, gpus=0, **args):
     """The arguments as a mapping of flag to value (a bare flag: None); a positional one under its position."""
-    words = arguments_of(service(kind, gpus=gpus, **args), of, version, place)
+    words = build_arguments(service(kind, gpus=gpus, **args), of, version, place)
     found, flag = {}, None
     for number, word in enumerate(words):
         if word.startswith("--"):
@@ -111,18 +111,18 @@ def test_the_name_that_is_asked_for_is_the_name_that_is_served():
 def test_only_a_server_that_sleeps_is_in_development_mode():
     asleep = Place(path="/m", can_sleep=True)
     assert "--enable-sleep-mode" in given("vllm", place=asleep)
-    assert environment_of(service("vllm"), asleep) == {"VLLM_SERVER_DEV_MODE": "1"}
-    assert environment_of(service("vllm"), PLACE) == {}
-    assert environment_of(service("sglang"), asleep) == {}
+    assert build_environment(service("vllm"), asleep) == {"VLLM_SERVER_DEV_MODE": "1"}
+    assert build_environment(service("vllm"), PLACE) == {}
+    assert build_environment(service("sglang"), asleep) == {}
     assert "--enable-sleep-mode" not in given("vllm")
 
 
 def test_a_server_reached_by_address_gets_no_arguments():
-    assert arguments_of(service("openai"), MODEL) == ()
+    assert build_arguments(service("openai"), MODEL) == ()
 
 
 def test_a_share_of_a_device_is_one_device():
-    assert [gpus_of(service("vllm", gpus=share)) for share in (0, 0.25, 1, 2, 2.5)] == [
+    assert [count_gpus(service("vllm", gpus=share)) for share in (0, 0.25, 1, 2, 2.5)] == [
         0,
         1,
         1,
@@ -132,9 +132,9 @@ def test_a_share_of_a_device_is_one_device():
 
 
 def test_versions_are_read_from_tags():
-    assert version_of("v0.33.0") == (0, 33, 0)
-    assert version_of("vllm-openai:0.9.2-cu12") == (0, 9, 2)
-    assert version_of("latest") > (100,)
+    assert parse_version("v0.33.0") == (0, 33, 0)
+    assert parse_version("vllm-openai:0.9.2-cu12") == (0, 9, 2)
+    assert parse_version("latest") > (100,)
 
 
 METRICS = """\

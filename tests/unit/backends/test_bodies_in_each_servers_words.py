@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from functions.backends.body_translation import in_words_of
+from functions.backends.body_translation import translate_body
 
 SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}}
 WRAPPED = {"type": "json_schema", "json_schema": {"name": "answer", "schema": SCHEMA}}
@@ -46,17 +46,17 @@ WRAPPED = {"type": "json_schema", "json_schema": {"name": "answer", "schema": SC
     ],
 )  # fmt: skip
 def test_a_wish_is_told_in_the_servers_words(kind: Any, wish: Any, told: Any) -> None:
-    assert in_words_of(kind, {"seed": 1, **wish}) == {"seed": 1, **told}
+    assert translate_body(kind, {"seed": 1, **wish}) == {"seed": 1, **told}
 
 
 def test_an_older_vllm_is_told_in_its_older_words() -> None:
     wish = {"structured_outputs": {"regex": "a+"}}
-    assert in_words_of("vllm", wish, (0, 10, 2)) == {"guided_regex": "a+"}
-    assert in_words_of("vllm", wish, (0, 12)) == wish
+    assert translate_body("vllm", wish, (0, 10, 2)) == {"guided_regex": "a+"}
+    assert translate_body("vllm", wish, (0, 12)) == wish
 
 
 def test_a_choice_as_a_pattern_matches_the_texts_and_nothing_else() -> None:
-    pattern = in_words_of("sglang", {"guided_choice": ["a.b", "(c)"]})["regex"]
+    pattern = translate_body("sglang", {"guided_choice": ["a.b", "(c)"]})["regex"]
     assert [re.fullmatch(pattern, text) is not None for text in ("a.b", "(c)", "axb", "c")] == [
         True,
         True,
@@ -67,5 +67,5 @@ def test_a_choice_as_a_pattern_matches_the_texts_and_nothing_else() -> None:
 
 def test_no_tools_are_no_tools_where_the_server_knows_no_choice_of_them() -> None:
     body = {"tools": [{}], "tool_choice": "none"}
-    assert in_words_of("ollama", body) == {}
-    assert in_words_of("vllm", body) == body
+    assert translate_body("ollama", body) == {}
+    assert translate_body("vllm", body) == body

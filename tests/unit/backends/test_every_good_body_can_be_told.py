@@ -11,7 +11,7 @@ from events.names import Operation
 from events.openai.answer_forms import GUIDED, STRUCTURED
 from events.openai.body_validation import check_body
 from events.openai.refused_fields import REFUSED_FIELDS
-from functions.backends.body_translation import in_words_of
+from functions.backends.body_translation import translate_body
 from router_model.classifier.features import wants_of
 from router_model.routing.backend_fields import FIELDS, SERVER_KINDS
 from router_model.routing.capabilities import lack_of
@@ -42,7 +42,7 @@ def test_a_good_body_is_told_or_refused_by_name(fields: dict[str, Any], is_chat:
             assert lack.param is not None
             assert lack.param.split(".")[0] in fields
             continue
-        told = in_words_of(kind, body)
+        told = translate_body(kind, body)
         assert not told.keys() & REFUSED_FIELDS.keys() - {"regex", "ebnf", "grammar"}
         assert told.get("x_mine") == fields.get("x_mine")
 
@@ -50,6 +50,6 @@ def test_a_good_body_is_told_or_refused_by_name(fields: dict[str, Any], is_chat:
 @pytest.mark.parametrize("kind", SERVER_KINDS)
 def test_a_server_is_told_no_name_that_it_does_not_know(kind: Any) -> None:
     idle = {name: row.idle[0] for name, row in FIELDS.items() if row.idle}
-    told = in_words_of(kind, {"prompt": "a", **idle})
+    told = translate_body(kind, {"prompt": "a", **idle})
     unknown = {name for name, row in FIELDS.items() if not row.is_known_to(kind)}
     assert not told.keys() & unknown

@@ -55,20 +55,20 @@ def test_every_tensor_has_its_name():
 
 
 def test_the_configuration_says_what_the_file_says():
-    found = gguf_to_hf.config_of(FIELDS, is_tied=True)
+    found = gguf_to_hf.build_config(FIELDS, is_tied=True)
     assert found["num_key_value_heads"] == 2
     assert (found["head_dim"], found["vocab_size"]) == (4, 8)
     assert found["tie_word_embeddings"] is True
     with pytest.raises(ValueError, match="bert"):
-        gguf_to_hf.config_of(FIELDS | {"general.architecture": "bert"}, is_tied=True)
+        gguf_to_hf.build_config(FIELDS | {"general.architecture": "bert"}, is_tied=True)
 
 
 def test_the_tokenizer_merges_and_splits_digits():
-    found = gguf_to_hf.tokenizer_of(FIELDS)
+    found = gguf_to_hf.build_tokenizer(FIELDS)
     assert found.encode("ab a12<end>").tokens == ["ab", "\u0120a", "1", "2", "<end>"]
     assert found.decode(found.encode("ab a12").ids) == "ab a12"
     with pytest.raises(ValueError, match="spm"):
-        gguf_to_hf.tokenizer_of(FIELDS | {"tokenizer.ggml.model": "spm"})
+        gguf_to_hf.build_tokenizer(FIELDS | {"tokenizer.ggml.model": "spm"})
 
 
 def test_what_is_no_gguf_is_refused_in_one_line(tmp_path):

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from functions.backends.minilm_to_gguf import converted, tensor_names, vocabulary
+from functions.backends.minilm_to_gguf import convert_minilm, tensor_names, vocabulary
 
 np: Any = pytest.importorskip("numpy")
 
@@ -104,7 +104,7 @@ def embed(tensors: dict[str, Any], tokens: list[int]) -> Any:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    path = converted(model_dir() / "model.safetensors", tmp_path_factory.mktemp("converted"))
+    path = convert_minilm(model_dir() / "model.safetensors", tmp_path_factory.mktemp("converted"))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -147,7 +147,7 @@ def test_vectors_agree_with_a_forward_pass_in_numpy(served: httpx.Client) -> Non
 
 def test_a_conversion_is_made_once(tmp_path: Path) -> None:
     weights = model_dir() / "model.safetensors"
-    first = converted(weights, tmp_path)
+    first = convert_minilm(weights, tmp_path)
     made_ns = first.stat().st_mtime_ns
-    assert converted(weights, tmp_path).stat().st_mtime_ns == made_ns
+    assert convert_minilm(weights, tmp_path).stat().st_mtime_ns == made_ns
     assert [path.name for path in tmp_path.iterdir()] == [first.name]

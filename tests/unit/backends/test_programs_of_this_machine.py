@@ -14,10 +14,10 @@ import xllamacpp
 
 from events.names import Operation
 from functions.backends import backend_kinds, llama_server, vllm_server
-from functions.backends.server_arguments import arguments_of
+from functions.backends.server_arguments import build_arguments
 from functions.backends.simulated import answers, server
 from functions.runtime.errors import StartupFailed
-from functions.worker.model_server import ServerOptions, command_of
+from functions.worker.model_server import ServerOptions, build_command
 from router_model.catalogue.backend_flags import FAKE, LLAMACPP
 from router_model.catalogue.model import Backend, Model, Service
 
@@ -39,7 +39,7 @@ def service(kind: str, **args: str | float | bool) -> Service:
 
 
 def test_catalogue_arguments_become_flags() -> None:
-    command = command_of(
+    command = build_command(
         service("llamacpp", embedding=True, threads=2, gpu_layers=0), MODEL, "/m.gguf"
     )
     assert command.module == "functions.backends.llama_server"
@@ -51,23 +51,25 @@ def test_catalogue_arguments_become_flags() -> None:
 
 @pytest.mark.parametrize("name", ["n_gpu_layers", "gpu_layers", "n-gpu-layers"])
 def test_an_argument_of_llama_cpp_is_taken_here_as_in_a_pod(name: str) -> None:
-    command = command_of(service("llamacpp", **{name: 99, "ctx_size": 4096}), MODEL, "/m.gguf")
+    command = build_command(service("llamacpp", **{name: 99, "ctx_size": 4096}), MODEL, "/m.gguf")
     flags = llama_server.parse_flags([*command.flags, "--port", "1"])
     params = llama_server.configure(flags, FakeParams())
 
     assert (params.n_gpu_layers, params.n_ctx) == (99, 4096)
-    assert f"--{name.replace('_', '-')}" in arguments_of(service("llamacpp", **{name: 99}), MODEL)
+    assert f"--{name.replace('_', '-')}" in build_arguments(
+        service("llamacpp", **{name: 99}), MODEL
+    )
 
 
 def test_threads_are_those_of_a_prompt_too_unless_these_are_named() -> None:
     def threads(**args: int) -> tuple[int, int]:
-        command = command_of(service("llamacpp", **args), MODEL, "/m.gguf")
+        command = build_command(service("llamacpp", **args), MODEL, "/m.gguf")
         params = llama_server.configure(
             llama_server.parse_flags([*command.flags, "--port", "1"]), FakeParams()
         )
         return params.cpuparams.n_threads, params.cpuparams_batch.n_threads
 
-    cores = llama_server.threads_of(10**6)
+    cores = llama_server.count_threads(10**6)
     assert threads(threads=1) == (1, 1)
     assert threads(threads=1, threads_batch=cores) == (1, cores)
 
@@ -84,7 +86,7 @@ def test_what_only_a_pods_server_has_is_named_before_anything_starts() -> None:
     with pytest.raises(
         StartupFailed, match=r"service m: backend.args.lora: .* has no such argument"
     ):
-        command_of(service("llamacpp", lora="x"), MODEL, "/m.gguf")
+        build_command(service("llamacpp", lora="x"), MODEL, "/m.gguf")
 
 
 def test_the_page_lists_what_llama_cpp_takes_here() -> None:
@@ -96,7 +98,7 @@ def test_the_page_lists_what_llama_cpp_takes_here() -> None:
 
 
 def test_what_the_server_calls_the_model_does_not_replace_its_weights() -> None:
-    command = command_of(service("llamacpp", model="theirs"), MODEL, "/m.gguf")
+    command = build_command(service("llamacpp", model="theirs"), MODEL, "/m.gguf")
     assert command.flags[:2] == ("--model", "/m.gguf")
     assert "theirs" not in command.flags
 
@@ -107,18 +109,18 @@ def test_simulated_models_and_the_table_have_the_same_arguments() -> None:
 
 
 def test_a_simulated_model_needs_no_weights() -> None:
-    command = command_of(service("fake", ttft_s=0.5, ignore_limit=False), MODEL, None)
+    command = build_command(service("fake", ttft_s=0.5, ignore_limit=False), MODEL, None)
     assert command.flags == ("--model", "m", "--ttft-s", "0.5")
 
 
 def test_a_server_of_another_kind_must_have_an_address() -> None:
     with pytest.raises(StartupFailed, match=r"weights\.url"):
-        command_of(service("tgi"), MODEL, None)
+        build_command(service("tgi"), MODEL, None)
 
 
 def test_vllm_is_started_with_the_interpreter_that_has_it() -> None:
     options = ServerOptions(python="/vllm/bin/python", can_sleep=True)
-    command = command_of(service("vllm", dtype="float32"), MODEL, "/m.hf", options)
+    command = build_command(service("vllm", dtype="float32"), MODEL, "/m.hf", options)
     flags, rest = vllm_server.parse_flags([*command.flags, "--port", "1", "--parent", "7"])
     assert (flags.python, flags.parent) == ("/vllm/bin/python", 7)
     assert rest[:2] == ["--model", "/m.hf"]
@@ -136,8 +138,8 @@ def test_an_interpreter_without_vllm_says_what_to_set(capsys: pytest.CaptureFixt
 
 def test_threads_never_exceed_the_cores() -> None:
     cores = len(os.sched_getaffinity(0))
-    assert llama_server.threads_of(0) == max(1, cores - 1)
-    assert llama_server.threads_of(10_000) == cores
+    assert llama_server.count_threads(0) == max(1, cores - 1)
+    assert llama_server.count_threads(10_000) == cores
 
 
 def test_the_warm_up_fits_the_model() -> None:
@@ -152,9 +154,9 @@ def test_the_warm_up_fits_the_model() -> None:
 
 
 def test_a_base_address_is_taken_with_or_without_version() -> None:
-    assert {backend_kinds.root_of(f"http://h:1{end}") for end in ("", "/", "/v1", "/v1/")} == {
-        "http://h:1"
-    }
+    assert {
+        backend_kinds.find_server_root(f"http://h:1{end}") for end in ("", "/", "/v1", "/v1/")
+    } == {"http://h:1"}
 
 
 def test_simulated_answers_say_so() -> None:

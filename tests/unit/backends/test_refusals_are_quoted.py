@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from functions.backends.refusal_quotes import MAX_CHARS, param_of, quote_of
+from functions.backends.refusal_quotes import MAX_CHARS, read_param, read_quote
 
 KEY = "sk-abcdefghijklmnopqrstuvwxyz0123"
 PYDANTIC = (
@@ -45,8 +45,8 @@ QUOTED = (
 def test_the_sentence_and_the_field_are_repeated(
     body: Any, said: str | None, param: str | None
 ) -> None:
-    assert quote_of(body) == said
-    assert param_of(body) == param
+    assert read_quote(body) == said
+    assert read_param(body) == param
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_the_sentence_and_the_field_are_repeated(
     ],
 )
 def test_what_is_not_for_callers_is_left_out(hidden: str) -> None:
-    found = quote_of({"error": {"message": f"cannot use {hidden} here"}})
+    found = read_quote({"error": {"message": f"cannot use {hidden} here"}})
     assert found is not None
     assert hidden not in found
     assert "hunter2" not in found
@@ -74,7 +74,7 @@ def test_what_is_not_for_callers_is_left_out(hidden: str) -> None:
 
 
 def test_a_quote_is_one_short_line() -> None:
-    found = quote_of({"error": {"message": "no \x1b[31m\r\n\u2028" * 500}})
+    found = read_quote({"error": {"message": "no \x1b[31m\r\n\u2028" * 500}})
     assert found is not None
     assert len(found) == MAX_CHARS
     assert found.isprintable()

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from functions.backends.server_arguments import Place, arguments_of, version_of
+from functions.backends.server_arguments import Place, build_arguments, parse_version
 from router_model.catalogue.model import Backend, Model, Service
 
 VALUES = Path(__file__).parents[3] / "knative/values.yaml"
@@ -64,7 +64,7 @@ def test_both_say_the_same(kind, parallel, embeds):
         gpu="nvidia.com/gpu" if parallel else "none",
         gpu_share=GPUS if parallel else 0,
     )
-    ours = pairs(arguments_of(service, model, backend["image"], place))
+    ours = pairs(build_arguments(service, model, backend["image"], place))
     chart = pairs(words_of_chart(backend, parallel=parallel, embeds=embeds, place=place))
     # How long a server may drain is the chart's own arithmetic of its pod's grace.
     assert ours.pop("--shutdown-timeout", None) is None or chart.pop("--shutdown-timeout") == (
@@ -74,4 +74,4 @@ def test_both_say_the_same(kind, parallel, embeds):
 
 
 def test_the_images_name_versions_that_are_compared():
-    assert version_of(BACKENDS["vllm"]["image"]) >= (0, 18)
+    assert parse_version(BACKENDS["vllm"]["image"]) >= (0, 18)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from events.payloads import ServerInfo
-from functions.backends.server_info import entries_of, info_of, kind_of_entries, own_name
+from functions.backends.server_info import guess_kind, own_name, read_entries, read_server_info
 from functions.runtime.errors import StartupFailed
 
 # llama.cpp b6900 to b8000, tools/server.
@@ -92,7 +92,7 @@ PS = {"models": [{"name": "qwen3:4b", "model": "qwen3:4b", "context_length": 409
 def test_what_each_kind_says_is_read(
     kind: Any, entry: dict[str, Any], documents: dict[str, Any], info: ServerInfo
 ) -> None:
-    assert info_of(kind, entry["id"], [entry], documents) == info
+    assert read_server_info(kind, entry["id"], [entry], documents) == info
 
 
 ODD = [None, [], "x", 5, {"n_ctx": "many"}, {"version": 7}, {"capabilities": "tools"}]
@@ -104,20 +104,22 @@ ODD = [None, [], "x", 5, {"n_ctx": "many"}, {"version": 7}, {"capabilities": "to
 @pytest.mark.parametrize("odd", ODD, ids=repr)
 def test_an_odd_document_says_nothing(kind: Any, odd: Any) -> None:
     paths = ("/props", "/version", "/info", "/server_info", "/model_info", "/api/show", "/api/ps")
-    found = info_of(kind, "m", entries_of({"data": [{"id": "m"}, odd]}), dict.fromkeys(paths, odd))
+    found = read_server_info(
+        kind, "m", read_entries({"data": [{"id": "m"}, odd]}), dict.fromkeys(paths, odd)
+    )
     assert found == ServerInfo(kind=kind, model="m")
 
 
 def test_the_list_of_models_tells_what_the_server_is() -> None:
-    assert kind_of_entries([VLLM]) == "vllm"
-    assert kind_of_entries([LLAMA]) == "llamacpp"
-    assert kind_of_entries([{"id": "m", "owned_by": ["vllm"]}]) is None
-    assert kind_of_entries([VLLM, SGLANG]) is None
+    assert guess_kind([VLLM]) == "vllm"
+    assert guess_kind([LLAMA]) == "llamacpp"
+    assert guess_kind([{"id": "m", "owned_by": ["vllm"]}]) is None
+    assert guess_kind([VLLM, SGLANG]) is None
 
 
 def test_a_model_that_is_listed_under_its_file_is_known_by_the_name_it_was_started_under() -> None:
     listed = {**LLAMA, "id": "/weights/small.gguf", "aliases": []}
-    found = info_of("llamacpp", "small", [listed], {"/props": PROPS})
+    found = read_server_info("llamacpp", "small", [listed], {"/props": PROPS})
     assert (found.model, found.vocabulary) == ("small", 49152)
 
 

@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from functions.callbacks.signing import new_secret, signed_headers
+from functions.callbacks.signing import new_secret, sign_headers
 
 SECRETS = [new_secret(bytes([seed]) * 32) for seed in (1, 2)]
 BODY = '{"type":"inference.completed","data":{"text":"gr\u00fc\u00dfe"}}'.encode()
@@ -14,12 +14,12 @@ def now():
 
 
 def test_the_official_verifier_accepts_what_is_signed():
-    headers = signed_headers(SECRETS[:1], webhook_id="d1", body=BODY, now=now())
+    headers = sign_headers(SECRETS[:1], webhook_id="d1", body=BODY, now=now())
     assert Webhook(SECRETS[0]).verify(BODY, headers)["type"] == "inference.completed"
 
 
 def test_another_body_id_or_secret_is_not_accepted():
-    headers = signed_headers(SECRETS[:1], webhook_id="d1", body=BODY, now=now())
+    headers = sign_headers(SECRETS[:1], webhook_id="d1", body=BODY, now=now())
     for secret, body, changed in (
         (SECRETS[1], BODY, headers),
         (SECRETS[0], BODY + b" ", headers),
@@ -30,14 +30,14 @@ def test_another_body_id_or_secret_is_not_accepted():
 
 
 def test_while_secrets_are_exchanged_both_receivers_verify():
-    headers = signed_headers(SECRETS, webhook_id="d1", body=BODY, now=now())
+    headers = sign_headers(SECRETS, webhook_id="d1", body=BODY, now=now())
     for secret in SECRETS:
         Webhook(secret).verify(BODY, headers)
 
 
 def test_an_id_with_a_dot_is_refused():
     with pytest.raises(ValueError, match="without dots"):
-        signed_headers(SECRETS, webhook_id="a.b", body=BODY, now=now())
+        sign_headers(SECRETS, webhook_id="a.b", body=BODY, now=now())
 
 
 def test_a_secret_needs_enough_entropy():

@@ -8,10 +8,10 @@ from functions.callbacks.retry_schedule import (
     Delivered,
     GivenUp,
     TryAgain,
-    jittered,
-    next_step,
+    add_jitter,
+    choose_step,
+    parse_retry_after,
     parse_schedule,
-    retry_after_s,
 )
 from functions.runtime.errors import StartupFailed
 from functions.runtime.settings import CallbackSettings
@@ -21,14 +21,14 @@ DELAYS = parse_schedule(CallbackSettings().schedule_s)
 
 
 def step(outcome, attempts=1, chance=0.5, delays=DELAYS):
-    return next_step(outcome, attempts=attempts, delays=delays, chance=chance, now=NOW)
+    return choose_step(outcome, attempts=attempts, delays=delays, chance=chance, now=NOW)
 
 
 def test_the_default_schedule_tries_ten_times_over_more_than_two_days():
     now, attempts, waits = NOW, 0, []
     while True:
         attempts += 1
-        found = next_step(
+        found = choose_step(
             AttemptOutcome(status=500), attempts=attempts, delays=DELAYS, chance=0.5, now=now
         )
         if isinstance(found, GivenUp):
@@ -59,8 +59,8 @@ def test_a_final_outcome_is_not_tried_again():
 
 
 def test_jitter_moves_a_delay_by_a_tenth_at_most():
-    assert [jittered(100.0, chance) for chance in (0.0, 0.5)] == [90.0, 100.0]
-    assert 90.0 <= jittered(100.0, 0.999999) <= 110.0
+    assert [add_jitter(100.0, chance) for chance in (0.0, 0.5)] == [90.0, 100.0]
+    assert 90.0 <= add_jitter(100.0, 0.999999) <= 110.0
     due = step(AttemptOutcome(failure="timeout"), chance=0.0).due_at
     assert due == NOW + timedelta(seconds=4.5)
 
@@ -93,7 +93,7 @@ def test_a_receiver_may_ask_for_a_longer_wait_but_not_for_a_shorter_one():
     ],
 )
 def test_retry_after_is_clamped(text, seconds):
-    assert retry_after_s(text, NOW) == seconds
+    assert parse_retry_after(text, NOW) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "a", "1,,2", "-1", "nan", "0,inf"])

@@ -10,7 +10,7 @@ from events.payloads import PickspinData
 from events.requests import Origin
 from functions.callbacks.terminal_consumer import TerminalConsumer
 from functions.ports.store import CallbackTarget, RequestRow
-from functions.response_objects import meta_of
+from functions.response_objects import build_meta
 from functions.runtime.clock import FakeClock
 from functions.runtime.errors import StoreFailed
 from functions.runtime.shutdown import StopFlag
@@ -158,7 +158,7 @@ def asked_as_a_response(desk, **meta):
         asked_model="smol",
         accepted_at=desk.clock.now(),
         deadline=desk.clock.now(),
-        meta=meta_of(body, is_background=True),
+        meta=build_meta(body, is_background=True),
     )
     desk.store.accept(row)
 

@@ -46,8 +46,8 @@ def cluster(monkeypatch):
         asked.append((namespace, kubeconfig, bootstrap))
         return dataclasses.replace(snapshot, namespace=namespace)
 
-    monkeypatch.setattr(ingress_verbs, "look", look)
-    monkeypatch.setattr(doctor, "look", look)
+    monkeypatch.setattr(ingress_verbs, "read_cluster", look)
+    monkeypatch.setattr(doctor, "read_cluster", look)
     return asked
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from functions.cli import app, main
 from functions.cli.verb_groups import GROUPS
-from functions.local.preflight import locked
+from functions.local.preflight import hold_lock
 
 
 @pytest.fixture(autouse=True)
@@ -88,7 +88,7 @@ def test_a_stack_that_runs_and_does_not_answer(
     capsys: Any, monkeypatch: Any, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PICKSPIN_PORT", "1")
-    with locked(tmp_path):
+    with hold_lock(tmp_path):
         out = said(capsys, "doctor", status=1)
 
     assert "ingress: no ingress answers at http://127.0.0.1:1" in out

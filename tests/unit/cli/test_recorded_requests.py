@@ -13,9 +13,9 @@ from events.event import Event, Outgoing
 from events.payloads import PickspinData
 from events.requests import Origin
 from functions.cli import main
-from functions.cli.finished_requests import outcomes_from_store, scores_of
+from functions.cli.finished_requests import average_scores, outcomes_from_store
 from functions.ports.store import FeedbackRow
-from functions.recorder.event_to_change import change_of
+from functions.recorder.event_to_change import build_change
 from functions.runtime.clock import FakeClock
 from functions.sql.sql_store import SqlStore
 from functions.testing.memory_broker import MemoryBlobs
@@ -102,7 +102,7 @@ class Past:
 
     def _happened(self, topic: str, event: Event) -> None:
         record = kafka_codec.outgoing_record(Outgoing(topic=topic, key=event.id, event=event))
-        change = change_of(record, self.blobs, wait_s=60, now=self.clock.now())
+        change = build_change(record, self.blobs, wait_s=60, now=self.clock.now())
         assert change is not None
         self.store.record_batch([change])
 
@@ -325,6 +325,6 @@ def test_a_users_opinion_weighs_twice_a_judges() -> None:
         )
 
     rows = [said("user", 1.0), said("judge", 0.0, "a"), said("judge", 0.0, "b")]
-    assert scores_of(rows) == {"m": 0.5}
-    assert scores_of(rows[:1]) == {"m": 1.0}
-    assert scores_of([]) == {}
+    assert average_scores(rows) == {"m": 0.5}
+    assert average_scores(rows[:1]) == {"m": 1.0}
+    assert average_scores([]) == {}

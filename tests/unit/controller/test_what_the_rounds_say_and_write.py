@@ -15,7 +15,7 @@ from functions.ports.kafka import Offsets
 from functions.ports.kubernetes import POD_AUTOSCALERS
 from functions.runtime.clock import FakeClock
 from functions.runtime.errors import AppendFailed
-from functions.runtime.missing_offsets import missing, work_groups
+from functions.runtime.missing_offsets import find_missing_offsets, list_work_groups
 from functions.runtime.telemetry import ControllerMetrics
 from functions.testing.memory_broker import MemoryLog
 from router_model.catalogue.model import Catalogue, Model, Service, WarmHours
@@ -110,7 +110,7 @@ def test_missing_offsets_are_those_that_nobody_committed():
         PartitionId("t", 0): Offsets(end=9, committed=None, start=4),
         PartitionId("t", 1): Offsets(end=9, committed=0),
     }
-    assert missing(offsets) == {PartitionId("t", 0): 4}
+    assert find_missing_offsets(offsets) == {PartitionId("t", 0): 4}
 
 
 class Reader:
@@ -159,11 +159,11 @@ def catalogue(**service):
 
 
 def test_every_group_that_may_sleep_is_kept():
-    assert work_groups(catalogue(), TOPICS) == {
+    assert list_work_groups(catalogue(), TOPICS) == {
         "infer-router": ("infer.requests",),
         "infer-model-m": TOPICS.of_service("m"),
     }
-    assert set(work_groups(catalogue(enabled=False), TOPICS)) == {"infer-router"}
+    assert set(list_work_groups(catalogue(enabled=False), TOPICS)) == {"infer-router"}
 
 
 def history(hour, *counts):

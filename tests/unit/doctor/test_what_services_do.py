@@ -2,7 +2,7 @@
 
 import pytest
 
-from functions.cli.status_output import cluster_rows, local_rows
+from functions.cli.status_output import build_cluster_rows, build_local_rows
 from functions.doctor.service_status import service_statuses
 
 
@@ -151,7 +151,7 @@ def test_superseded_revisions_are_counted_apart(healthy, build):
             build.scaled_object("small-00002", "small-00002-deployment"),
         ),
     )
-    (row,) = cluster_rows(service_statuses(snapshot))
+    (row,) = build_cluster_rows(service_statuses(snapshot))
     assert row[3] == "small-00002 (+1 old, 1 running)"
     assert only(snapshot).reasons == ()
 
@@ -179,12 +179,12 @@ def test_a_local_stack_has_the_same_table():
             },
         }
     ]
-    assert local_rows(listed) == [
+    assert build_local_rows(listed) == [
         ("small (simulated)", "warm", "1/2 of 4", "-", "7", "0.5 l4", "0.60", "")
     ]
 
 
 def test_a_breaker_that_is_not_closed_is_said_beside_the_state() -> None:
     each = {"service": "small", "state": "warm", "breaker": "half_open", "message": "why"}
-    (row,) = local_rows([{"id": "small", "pickspin": {"services": [each]}}])
+    (row,) = build_local_rows([{"id": "small", "pickspin": {"services": [each]}}])
     assert (row[1], row[-1]) == ("warm, breaker half open", "why")

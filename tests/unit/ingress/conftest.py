@@ -29,7 +29,7 @@ from functions.ingress.pending_requests import Waiters
 from functions.ingress.readiness import Health
 from functions.ingress.reply_consumer import ReplyConsumer
 from functions.ingress.uvicorn_protocol import bounded_protocol
-from functions.recorder.event_to_change import change_of
+from functions.recorder.event_to_change import build_change
 from functions.runtime.clock import SystemClock
 from functions.runtime.errors import ApiError
 from functions.runtime.reply_partitions import ReplyPartitions
@@ -170,7 +170,7 @@ class Worker:
                     self.send(*self.failed(self.requests[event.subject], code))
 
     def _keep(self, record: Record) -> None:
-        change = change_of(record, self.blobs, wait_s=60.0, now=self.clock.now())
+        change = build_change(record, self.blobs, wait_s=60.0, now=self.clock.now())
         assert change is not None
         self.store.record_batch([change])
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from functions.local.columns import columns_of, lines_of
+from functions.local.columns import format_rows, make_columns
 
-COLUMNS = columns_of(("service", "state", "lag", "why"), numbers=("lag",))
+COLUMNS = make_columns(("service", "state", "lag", "why"), numbers=("lag",))
 ROWS = [
     ("a-model-with-a-name-that-is-rather-long", "ready", "7", ""),
     (
@@ -17,7 +17,7 @@ ROWS = [
 
 
 def test_a_table_where_it_fits() -> None:
-    assert lines_of(COLUMNS, ROWS, 200) == [
+    assert format_rows(COLUMNS, ROWS, 200) == [
         "service                                  state     lag  why",
         "a-model-with-a-name-that-is-rather-long  ready       7",
         f"b                                        failed  12345  {ROWS[1][-1]}",
@@ -26,7 +26,7 @@ def test_a_table_where_it_fits() -> None:
 
 @pytest.mark.parametrize("width", [40, 60, 80])
 def test_blocks_where_it_does_not_fit(width: int) -> None:
-    lines = lines_of(COLUMNS, ROWS, width)
+    lines = format_rows(COLUMNS, ROWS, width)
 
     assert max(map(len, lines)) <= width
     assert lines[0] == ROWS[0][0]
@@ -37,15 +37,15 @@ def test_blocks_where_it_does_not_fit(width: int) -> None:
 
 
 def test_a_word_that_is_wider_than_the_terminal_is_left_whole() -> None:
-    lines = lines_of(COLUMNS, [("x" * 50, "", "", "y" * 50)], 40)
+    lines = format_rows(COLUMNS, [("x" * 50, "", "", "y" * 50)], 40)
 
     assert lines == ["x" * 50, "  why", "  " + "y" * 50]
 
 
 def test_only_a_name_that_is_too_long_has_a_line_of_its_own() -> None:
-    columns = columns_of(("model", "lag"), numbers=("lag",))
+    columns = make_columns(("model", "lag"), numbers=("lag",))
 
-    assert lines_of(
+    assert format_rows(
         columns, [("a-long-name-of-a-model-that-does-not-fit", "7"), ("b", "8")], 30
     ) == [
         "model                      lag",
@@ -56,4 +56,4 @@ def test_only_a_name_that_is_too_long_has_a_line_of_its_own() -> None:
 
 
 def test_no_rows_have_only_a_head() -> None:
-    assert lines_of(COLUMNS, [], 80) == ["service  state  lag  why"]
+    assert format_rows(COLUMNS, [], 80) == ["service  state  lag  why"]

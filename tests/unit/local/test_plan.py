@@ -1,6 +1,6 @@
 """How long each process may take to end, and in which order they do."""
 
-from functions.local.process_list import DOORS, STOP_ORDER, kept_processes, stop_s
+from functions.local.process_list import DOORS, STOP_ORDER, list_kept_processes, stop_s
 from functions.runtime.settings import IngressSettings, Settings
 
 
@@ -13,4 +13,4 @@ def test_the_doors_have_the_time_that_callers_were_promised() -> None:
 
 def test_every_process_stops_once() -> None:
     stopped = [DOORS, *(name for stage in STOP_ORDER for name in stage)]
-    assert sorted(stopped) == sorted(kept_processes(Settings()))
+    assert sorted(stopped) == sorted(list_kept_processes(Settings()))

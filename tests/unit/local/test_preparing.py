@@ -11,8 +11,8 @@ from functions.local.preflight import (
     check_exposure,
     claim_port,
     effective_catalogue,
+    hold_lock,
     is_loopback,
-    locked,
     split_model,
     write_catalogue,
 )
@@ -55,9 +55,9 @@ def test_an_address_of_another_machine_is_refused() -> None:
 
 def test_two_stacks_cannot_share_a_data_directory(tmp_path: Path) -> None:
     refused = pytest.raises(StartupFailed, match=r"pid \d+.*--data-dir")
-    with locked(tmp_path), refused, locked(tmp_path):
+    with hold_lock(tmp_path), refused, hold_lock(tmp_path):
         pass
-    with locked(tmp_path):
+    with hold_lock(tmp_path):
         pass
 
 

@@ -15,7 +15,7 @@ from functions.local.child_process import (
     Child,
     ChildSpec,
     children_by_parent,
-    last_line,
+    read_last_line,
     resident_bytes,
     restart_delay_s,
     tree_bytes,
@@ -43,9 +43,9 @@ signal.pause()
 async def said(spec: ChildSpec) -> str:
     """The first line of a child's log."""
     async with asyncio.timeout(10.0):
-        while not last_line(spec.log):  # noqa: ASYNC110 - another process writes it
+        while not read_last_line(spec.log):  # noqa: ASYNC110 - another process writes it
             await asyncio.sleep(0.005)
-    return last_line(spec.log)
+    return read_last_line(spec.log)
 
 
 def test_a_child_that_ends_on_sigterm_is_not_killed(program: Program) -> None:
@@ -89,7 +89,7 @@ def test_what_a_child_says_is_in_its_log(program: Program) -> None:
         return await (await Child.start(spec)).exited
 
     assert asyncio.run(scenario()) == 3
-    assert last_line(spec.log) == "no such file"
+    assert read_last_line(spec.log) == "no such file"
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_a_last_line_of_our_own_logs_is_read_as_a_sentence(
     log = tmp_path / "x.log"
     log.write_text(f"before\n{line}\n\n", encoding="utf-8")
 
-    assert last_line(log) == words
+    assert read_last_line(log) == words
 
 
 def test_a_log_that_grew_too_large_is_moved_aside(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_a_log_that_grew_too_large_is_moved_aside(tmp_path: Path) -> None:
 def test_a_missing_log_has_no_last_line_and_needs_no_trimming(tmp_path: Path) -> None:
     trim_log(tmp_path / "none.log")
 
-    assert last_line(tmp_path / "none.log") == ""
+    assert read_last_line(tmp_path / "none.log") == ""
 
 
 def test_restarts_wait_longer_each_time_but_never_more_than_ten_seconds() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from functions.ports.store import BatchRow
 from functions.recorder.batch_runner import LEAST_IN_FLIGHT, WAITS_S
-from functions.recorder.batch_turns import turns
+from functions.recorder.batch_turns import choose_turns
 from functions.runtime.errors import BlobMissing
 from tests.unit.recorder.conftest import START
 from tests.unit.recorder.test_batches_run_to_their_files import Desk, line
@@ -27,7 +27,9 @@ def row(name, tenant="one"):
 
 
 def picked(batches, *, waiting=(), per_tenant=2, most=64, last=None):
-    chosen = turns(batches, waiting=waiting, per_tenant=per_tenant, most=most, last=last or {})
+    chosen = choose_turns(
+        batches, waiting=waiting, per_tenant=per_tenant, most=most, last=last or {}
+    )
     return [batch.id for batch in chosen]
 
 

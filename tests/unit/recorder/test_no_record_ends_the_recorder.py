@@ -12,7 +12,7 @@ from events.event import Event
 from events.names import State
 from functions.recorder import reaper
 from functions.recorder.batch_format import line_request_id, read_lines
-from functions.recorder.event_to_change import written_at
+from functions.recorder.event_to_change import limit_timestamp
 from functions.runtime.errors import StoreFailed
 from functions.runtime.telemetry import Metrics
 from tests.unit.recorder.conftest import START, TOPICS
@@ -175,8 +175,8 @@ def untimed_request(stage):
 
 def test_a_possible_time_of_a_record_is_believed():
     minute_ago = START - timedelta(minutes=1)
-    assert written_at(int(minute_ago.timestamp() * 1000), START) == minute_ago
-    assert written_at(int((START + timedelta(hours=1)).timestamp() * 1000), START) == START
+    assert limit_timestamp(int(minute_ago.timestamp() * 1000), START) == minute_ago
+    assert limit_timestamp(int((START + timedelta(hours=1)).timestamp() * 1000), START) == START
 
 
 class Breaking:

@@ -6,8 +6,8 @@ import pytest
 
 from events.codecs.kafka_codec import from_record
 from events.names import State
-from functions.recorder.event_to_change import change_of
-from functions.recorder.expiry_rules import SETTLE_S, WORKER_S, ending
+from functions.recorder.event_to_change import build_change
+from functions.recorder.expiry_rules import SETTLE_S, WORKER_S, judge_row
 from functions.recorder.log_consumer import next_offsets
 from functions.recorder.reaper import CHECK_S, REPEAT_S
 from functions.recorder.recorded_until import BLIND_S, RecordedUntil
@@ -220,7 +220,7 @@ def test_a_finished_request_never_ends_again(stage):
     stage.answered()
     stage.record_all()
     row = stage.store.request("r1")
-    assert ending(row, stage.clock.now() + timedelta(days=1), is_lost=True) is None
+    assert judge_row(row, stage.clock.now() + timedelta(days=1), is_lost=True) is None
 
 
 def routers_read(stage, offset_after):
@@ -263,7 +263,7 @@ def test_a_request_that_only_waits_for_the_router_is_not_published_again(stage):
 def test_a_request_that_never_reached_the_log_is_published(stage):
     record = stage.request(wait_s=600)
     stage.log.partitions.clear()
-    change = change_of(record, stage.blobs, wait_s=1.0, now=START)
+    change = build_change(record, stage.blobs, wait_s=1.0, now=START)
     stage.store.accept(change.row, record)
     assert wait_and_check(stage) == 1
     stage.record_all()

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 from events import builders
 from events.names import State
-from functions.recorder.expiry_rules import terminal_of
+from functions.recorder.expiry_rules import build_terminal
 from functions.runtime.errors import ApiError, StoreFailed
 from functions.runtime.telemetry import Metrics
 from tests.unit.recorder.conftest import START, TOPICS
@@ -132,7 +132,7 @@ def test_ends_after_the_end_are_counted_by_what_differs(stage):
     stage.answered("r1")
     stage.record_all()
     stage.answered("r1")
-    expired = terminal_of(stage.store.request("r1"), ApiError("deadline_exceeded", "m"), START)
+    expired = build_terminal(stage.store.request("r1"), ApiError("deadline_exceeded", "m"), START)
     (out,) = builders.terminal_outgoing(expired, topics=TOPICS, reply=None)
     stage.send(out)
     stage.record_all()

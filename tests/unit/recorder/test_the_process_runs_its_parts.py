@@ -18,7 +18,7 @@ from functions.runtime.settings import ProbeSettings, Settings, StoreSettings
 from functions.runtime.shutdown import STUCK_S, LoopHealth, StopFlag
 from functions.sql.sql_store import SqlStore
 from functions.testing.memory_broker import MemoryBlobs, MemoryLog
-from functions.worker.early_listener import listening
+from functions.worker.early_listener import open_listener
 
 TOPICS = Topics()
 
@@ -105,7 +105,7 @@ def test_a_part_that_does_not_look_up_any_more_makes_the_process_not_live(monkey
 
 
 def test_a_probe_port_that_is_taken_stops_the_start():
-    with listening("127.0.0.1", 0) as taken:
+    with open_listener("127.0.0.1", 0) as taken:
         process = RecorderProcess(
             settings=Settings(probes=ProbeSettings(port=taken.getsockname()[1])),
             store=SqlStore("sqlite://", SystemClock()),

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from events.names import Operation, ReplicaState
-from functions.worker.usage import cost_of
+from functions.worker.usage import compute_cost
 from router_model.catalogue.loader import CatalogueRejected, load_catalogue
 from router_model.catalogue.model import Catalogue, Model, Service
 from router_model.classifier.features import PromptFeatures
@@ -131,7 +131,7 @@ def test_cost_is_a_place_while_it_is_busy_and_a_share_of_the_start() -> None:
 
 def test_what_a_warm_service_expects_to_charge_is_what_its_worker_charges() -> None:
     finish = expected_finish(SERVICE, view(in_flight=2, lag=5), QUESTION, 100.0)
-    charged = cost_of(SERVICE, finish.busy_s)
+    charged = compute_cost(SERVICE, finish.busy_s)
     assert expected_cost_usd(SERVICE, finish) == pytest.approx(charged.usd)
 
 

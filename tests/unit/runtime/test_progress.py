@@ -8,7 +8,7 @@ import pytest
 from events.event import PartitionId, Record
 from functions.ports.kafka import Commit, Offsets
 from functions.runtime.clock import FakeClock
-from functions.runtime.group_progress import GroupProgress, ProgressWatch, watched
+from functions.runtime.group_progress import GroupProgress, ProgressWatch, run_watch
 from functions.runtime.telemetry import Metrics
 from functions.testing.memory_broker import MemoryLog
 
@@ -103,7 +103,7 @@ def test_the_watch_tells_and_counts_and_takes_it_back() -> None:
         metrics=metrics,
     )
     gauge = metrics.stalled.labels(GROUP)
-    with watched(watch):
+    with run_watch(watch):
         eventually(lambda: bool(watch._progress[GROUP].lagging))
         assert watch.is_moving(GROUP)
         clock.advance(1.0)
@@ -130,6 +130,6 @@ def test_a_broker_that_is_away_changes_no_verdict() -> None:
         clock=FakeClock(),
         metrics=Metrics(),
     )
-    with watched(watch):
+    with run_watch(watch):
         eventually(lambda: len(opened) > 2)
         assert watch.is_moving(GROUP)

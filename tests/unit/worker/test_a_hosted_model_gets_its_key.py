@@ -13,7 +13,7 @@ import pytest
 from events.names import COMPLETED, ReplicaState, Topics
 from functions.runtime.clock import SystemClock
 from functions.runtime.errors import StartupFailed
-from functions.runtime.process_environment import key_of_environment, server_environ
+from functions.runtime.process_environment import read_backend_key, server_environ
 from functions.runtime.settings import Settings, WorkerSettings
 from functions.worker.backend_client import open_http
 from functions.worker.main import WorkerDependencies, build_worker
@@ -153,9 +153,9 @@ def test_servers_that_are_started_here_see_no_keys_of_others() -> None:
 
 
 def test_a_key_that_is_not_there_is_named() -> None:
-    assert key_of_environment("VENDOR_KEY", {"VENDOR_KEY": f"{KEY}\n"}) == KEY
+    assert read_backend_key("VENDOR_KEY", {"VENDOR_KEY": f"{KEY}\n"}) == KEY
     with pytest.raises(StartupFailed, match="OTHER"):
-        key_of_environment("OTHER", {})
+        read_backend_key("OTHER", {})
 
 
 @pytest.mark.parametrize("name", ["sk-planted-4711", "vendor_key", "PICKSPIN_API_KEYS", "", "9A"])

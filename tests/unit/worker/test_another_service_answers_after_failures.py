@@ -15,7 +15,7 @@ from events.names import COMPLETED, FAILED, BreakerState, ReplicaState, Topics
 from events.payloads import CascadePlace, CascadeState
 from events.requests import parse_request
 from functions.runtime.errors import ApiError
-from functions.worker.cascade_step import failed_step
+from functions.worker.cascade_step import judge_failure
 from router_model.catalogue.model import Backend, Catalogue, Model, Service, Weights
 
 TOPICS = Topics()
@@ -200,5 +200,5 @@ def test_a_service_that_fails_most_calls_is_not_asked_first_three_times(stand: A
 def test_what_one_model_cannot_do_another_may(code: str, is_handed_on: bool) -> None:
     plan = tuple(CascadePlace(service=name, model=name) for name in NAMES)
     state = CascadeState(name="fallback", plan=plan, on="failure")
-    end = failed_step(ApiError(code, "no", src="model"), None, state)
+    end = judge_failure(ApiError(code, "no", src="model"), None, state)
     assert (end is not None) == is_handed_on

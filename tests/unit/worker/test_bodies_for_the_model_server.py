@@ -10,7 +10,7 @@ from events.names import Operation
 from events.requests import RoutedRequest
 from functions.backends.backend_kinds import TABLE
 from functions.runtime.errors import ApiError
-from functions.worker.backend_request import call_of, check_dimensions, reply_id
+from functions.worker.backend_request import build_backend_request, check_dimensions, reply_id
 from router_model.catalogue.model import Backend, BackendKind, Model, Service
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -43,7 +43,7 @@ def call(
         max_tokens=task_tokens,
     )
     service = Service(model="Small/1", slug="small", backend=Backend(kind=kind, args=args))
-    return call_of(request, Model(id="Small/1", max_tokens=100), service, TABLE[kind])
+    return build_backend_request(request, Model(id="Small/1", max_tokens=100), service, TABLE[kind])
 
 
 def test_the_model_is_named_as_its_server_names_it() -> None:

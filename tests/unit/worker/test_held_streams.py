@@ -8,7 +8,7 @@ import pytest
 from events.names import Operation
 from functions.worker.backend_request import BackendRequest
 from functions.worker.backend_response import Shape
-from functions.worker.cascade_step import HeldStream, Unsure, asks_logprobs, with_logprobs
+from functions.worker.cascade_step import HeldStream, Unsure, add_logprobs, asks_logprobs
 from router_model.cascade.plan import Judge
 
 SHAPE = Shape(operation=Operation.CHAT, reply_id="r", model="m", created=0)
@@ -145,5 +145,5 @@ def test_log_probabilities_are_asked_for_as_little_as_gives_any(
         is_base64=False,
         max_tokens=None,
     )
-    assert with_logprobs(call).body == {"model": "m", **(asked if sent is None else sent)}
+    assert add_logprobs(call).body == {"model": "m", **(asked if sent is None else sent)}
     assert asks_logprobs(call) is is_shown

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 from functions.runtime import probe_server
 from functions.runtime.errors import StartupFailed
 from functions.runtime.probe_server import ProbeServer
-from functions.worker.early_listener import listening
+from functions.worker.early_listener import open_listener
 
 
 class Process:
@@ -78,7 +78,7 @@ def test_a_ready_that_waits_in_vain_says_so_before_the_probe_gives_up(
 
 def test_a_probe_that_comes_before_the_server_is_there_is_answered_by_it() -> None:
     async def run() -> None:
-        with listening("127.0.0.1", 0) as listener:
+        with open_listener("127.0.0.1", 0) as listener:
             port = listener.getsockname()[1]
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(b"GET /ready/wait HTTP/1.1\r\nhost: x\r\n\r\n")
@@ -98,7 +98,7 @@ def test_a_probe_that_comes_before_the_server_is_there_is_answered_by_it() -> No
 
 def test_a_port_that_is_taken_is_said_by_its_setting() -> None:
     with (
-        listening("127.0.0.1", 0) as taken,
+        open_listener("127.0.0.1", 0) as taken,
         pytest.raises(StartupFailed, match="PICKSPIN_WORKER_PORT"),
     ):
-        listening("127.0.0.1", taken.getsockname()[1])
+        open_listener("127.0.0.1", taken.getsockname()[1])

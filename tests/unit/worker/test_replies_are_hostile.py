@@ -324,8 +324,8 @@ def test_no_chunk_crashes_the_assembler(operation: Operation, chunks: list[Any])
 @settings(max_examples=40)
 @given(ANYTHING, st.sampled_from([400, 404, 422, 429, 500, 501, 503]))
 def test_no_error_crashes_the_reader_of_errors(body: Any, status: int) -> None:
-    assert isinstance(backend_errors.of_status(status, {}, body), REFUSED)
-    assert isinstance(backend_errors.of_error_object(body), REFUSED)
+    assert isinstance(backend_errors.read_status_error(status, {}, body), REFUSED)
+    assert isinstance(backend_errors.read_error_object(body), REFUSED)
 
 
 @pytest.mark.parametrize(
@@ -350,7 +350,7 @@ def test_no_error_crashes_the_reader_of_errors(body: Any, status: int) -> None:
 def test_refusals_become_our_codes_without_what_is_secret(
     status: int, body: Any, expected: str
 ) -> None:
-    found = backend_errors.of_status(status, {}, body)
+    found = backend_errors.read_status_error(status, {}, body)
     assert isinstance(found, ApiError)
     assert found.code == expected
     assert found.src == "model"
@@ -371,34 +371,34 @@ def test_refusals_become_our_codes_without_what_is_secret(
 def test_not_now_is_waited_for_with_a_bound(header: str | None, wait_s: float | None) -> None:
     headers = {} if header is None else {"retry-after": header}
     for status in (429, 503):
-        found = backend_errors.of_status(status, headers, None)
+        found = backend_errors.read_status_error(status, headers, None)
         assert isinstance(found, NotNow)
         assert found.wait_s == wait_s
 
 
 def test_openais_own_header_is_in_milliseconds() -> None:
     headers = {"retry-after-ms": "250", "retry-after": "1"}
-    found = backend_errors.of_status(429, headers, None)
+    found = backend_errors.read_status_error(429, headers, None)
     assert isinstance(found, NotNow)
     assert found.wait_s == 0.25
 
 
 def test_a_busy_server_is_called_again_unless_the_caller_has_seen_a_part() -> None:
     busy = {"message": "slow down", "code": 429}
-    assert isinstance(backend_errors.of_error_object(busy), NotNow)
-    assert isinstance(backend_errors.of_error_object(busy, has_begun=True), CallFailed)
+    assert isinstance(backend_errors.read_error_object(busy), NotNow)
+    assert isinstance(backend_errors.read_error_object(busy, has_begun=True), CallFailed)
 
 
 def test_an_account_that_is_used_up_is_not_waited_for() -> None:
     for status, body in ((429, {"error": {"code": "insufficient_quota"}}), (402, None)):
-        found = backend_errors.of_status(status, {}, body)
+        found = backend_errors.read_status_error(status, {}, body)
         assert isinstance(found, ApiError)
         assert found.code == "backend_failed"
 
 
 def test_transport_errors_tell_not_begun_from_lost() -> None:
-    assert isinstance(backend_errors.of_transport(httpx.ConnectError("x")), NotNow)
-    assert isinstance(backend_errors.of_transport(httpx.PoolTimeout("x")), NotNow)
+    assert isinstance(backend_errors.read_transport_error(httpx.ConnectError("x")), NotNow)
+    assert isinstance(backend_errors.read_transport_error(httpx.PoolTimeout("x")), NotNow)
     for error in (httpx.ReadError("x"), httpx.RemoteProtocolError("x"), httpx.ReadTimeout("x")):
-        assert isinstance(backend_errors.of_transport(error), CallFailed)
-    assert isinstance(backend_errors.of_status(500, {}, None), CallFailed)
+        assert isinstance(backend_errors.read_transport_error(error), CallFailed)
+    assert isinstance(backend_errors.read_status_error(500, {}, None), CallFailed)

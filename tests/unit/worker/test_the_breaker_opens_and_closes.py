@@ -8,8 +8,13 @@ import pytest
 from events.names import BreakerState
 from functions.runtime.errors import ApiError
 from functions.worker.backend_errors import BadReply, CallFailed, NotNow
-from functions.worker.backend_health import BackendHealth, fails
-from functions.worker.circuit_breaker import BreakerRule, CallEnd, CircuitBreaker, failed_share
+from functions.worker.backend_health import BackendHealth, is_server_failure
+from functions.worker.circuit_breaker import (
+    BreakerRule,
+    CallEnd,
+    CircuitBreaker,
+    compute_failed_share,
+)
 
 RULE = BreakerRule(window_s=60.0, least=4, share=0.5, open_s=10.0, most_open_s=35.0)
 CLOSED, OPEN, HALF_OPEN = BreakerState.CLOSED, BreakerState.OPEN, BreakerState.HALF_OPEN
@@ -79,7 +84,7 @@ def test_a_closed_one_has_forgotten_what_opened_it() -> None:
 
 
 def test_nothing_ended_is_no_failure() -> None:
-    assert failed_share(()) == 0.0
+    assert compute_failed_share(()) == 0.0
 
 
 @pytest.mark.parametrize(
@@ -97,7 +102,7 @@ def test_nothing_ended_is_no_failure() -> None:
 def test_only_what_the_server_does_wrong_is_its_failure(
     error: Exception, is_failure: bool | None
 ) -> None:
-    assert fails(error) is is_failure
+    assert is_server_failure(error) is is_failure
 
 
 class Health:

@@ -1,15 +1,22 @@
-"""Admission: may one more request come in? Pure verdicts over counted load; `Outstanding` counts bytes.
+"""Admission: whether one more request may come in.
 
-The embedded broker forgets the oldest records of a partition above about 5 MB, so what is accepted and unfinished, or
-not recorded yet, must stay below that, per partition. A real cluster has no such bound.
+`admit` is the pure verdict over counted load. The other functions count what is open and ask it.
 """
 
-from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Final
 
+from events.event import Record
+from functions.ingress.dependencies import Dependencies
+from functions.ingress.parse_call import InferenceCall
+from functions.ingress.pending_requests import Waiter
 from functions.ingress.tenant_shares import may_take
 from functions.runtime.errors import ApiError
+
+HOLD_SPARE_S: Final = 60.0
+"""A request whose end was never seen is no longer counted this long after its deadline."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,97 +67,80 @@ def queue_is_full(most: int) -> str:
     return f"More than {most} requests of this key are unfinished."
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    partition: int
-    size_bytes: int
-    until_s: float
+def read_tenant_limits(deps: Dependencies, tenant: str) -> TenantLimits:
+    """The limits of a tenant: its own where the catalogue has them."""
+    settings = deps.settings.ingress
+    own = deps.catalogue.tenants.get(tenant)
+    streams = settings.tenant_streams if own is None or own.max_streams is None else own.max_streams
+    queue = settings.tenant_queue if own is None or own.max_queue is None else own.max_queue
+    return TenantLimits(
+        max_waiters=settings.max_waiters,
+        tenant_streams=streams,
+        tenant_queue=queue,
+        tenant_share=deps.tenant_share,
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class TerminalPosition:
-    """A terminal on `infer.responses`: where it lies, and how large it is."""
+@contextmanager
+def open_waiter(deps: Dependencies, call: InferenceCall) -> Iterator[Waiter]:
+    """A waiter for a call that waits here, if it is admitted.
 
-    request_id: str
-    partition: int
-    offset: int
-    size_bytes: int
+    What is open on this replica is counted, so no store is asked.
 
-
-class Outstanding:
-    """Bytes that the in-memory broker must not forget yet: of accepted requests by request partition, until their end
-    was seen and the recorder has read it; of ends that the recorder has not read. Event loop only.
-
-    `limit_bytes` None switches the count off (a durable broker). `partition_of` is the producer's partitioner.
+    Raises:
+        ApiError: see `admit`.
     """
+    waiters, tenant = deps.waiters, call.tenant
+    load = Load(
+        waiters=len(waiters),
+        tenant_streams=waiters.streams_of(tenant),
+        tenant_queue=waiters.count_of(tenant),
+    )
+    admit(load, read_tenant_limits(deps, tenant), is_stream=call.is_stream)
+    waiter = waiters.open(call.request_id, tenant, is_stream=call.is_stream)
+    try:
+        yield waiter
+    finally:
+        waiters.close(waiter)
 
-    def __init__(self, limit_bytes: int | None, partition_of: Callable[[bytes], int]) -> None:
-        self._limit_bytes = limit_bytes
-        self._partition_of = partition_of
-        self._entries: dict[str, _Entry] = {}
-        self._sums: Counter[int] = Counter()
-        self._unread: dict[int, deque[TerminalPosition]] = defaultdict(deque)
-        self._unread_sums: Counter[int] = Counter()
 
-    @property
-    def total_bytes(self) -> int:
-        return sum(self._sums.values())
+def require_writable(deps: Dependencies) -> None:
+    """Refuses while the cluster is known to take no writes: nobody waits for a timeout.
 
-    @property
-    def unread_bytes(self) -> int:
-        """Of ends that the recorder has not read. From any thread."""
-        return sum(tuple(self._unread_sums.values()))
+    Raises:
+        ApiError: `not_accepted`.
+    """
+    if deps.health.is_down():
+        raise ApiError("not_accepted", "The request could not be written down; try again.")
 
-    def hold(
-        self, request_id: str, key: bytes, size_bytes: int, *, until_s: float, now_s: float
-    ) -> bool:
-        """Counts a request until `release`, or until `until_s` (monotonic) if its end is never seen.
 
-        Returns whether it is counted now and was not before.
+async def require_room(deps: Dependencies, call: InferenceCall) -> None:
+    """Looks for room in the queue before a large body goes to the blob store.
 
-        Raises:
-            ApiError: `overloaded` when its partition is full, or the recorder is too far behind.
-        """
-        if self._limit_bytes is None or request_id in self._entries:
-            return False
-        partition = self._partition_of(key)
-        if self._sums[partition] + size_bytes > self._limit_bytes:
-            self._prune(now_s)
-        if self._sums[partition] + size_bytes > self._limit_bytes:
-            raise ApiError(
-                "overloaded", "The in-memory broker is full of unfinished work; try again shortly."
-            )
-        if max(self._unread_sums.values(), default=0) > self._limit_bytes:
-            raise ApiError(
-                "overloaded", "Answers are not recorded as fast as they come; try again shortly."
-            )
-        self._entries[request_id] = _Entry(partition, size_bytes, until_s)
-        self._sums[partition] += size_bytes
-        return True
+    Whether there is room is decided with the row.
 
-    def release(self, request_id: str) -> None:
-        """It was never appended, or everything of it was read. Unknown ids are fine."""
-        entry = self._entries.pop(request_id, None)
-        if entry is not None:
-            self._sums[entry.partition] -= entry.size_bytes
+    Raises:
+        ApiError: `tenant_queue`.
+    """
+    queue = read_tenant_limits(deps, call.tenant).tenant_queue
+    is_large = len(call.body.raw) > deps.settings.broker.inline_bytes
+    if is_large and await deps.offload(deps.store.unfinished, tenant=call.tenant) >= queue:
+        raise ApiError("tenant_queue", queue_is_full(queue))
 
-    def note_ends(self, ends: Iterable[TerminalPosition]) -> None:
-        """These are on the log, in the order of their partitions."""
-        if self._limit_bytes is None:
-            return
-        for end in ends:
-            self._unread[end.partition].append(end)
-            self._unread_sums[end.partition] += end.size_bytes
 
-    def note_read(self, positions: Mapping[int, int]) -> None:
-        """The recorder has read so far (the next offset of each partition): what it has read is counted no more."""
-        for partition, position in positions.items():
-            ends = self._unread[partition]
-            while ends and ends[0].offset < position:
-                end = ends.popleft()
-                self._unread_sums[partition] -= end.size_bytes
-                self.release(end.request_id)
+def hold_bytes(deps: Dependencies, call: InferenceCall, record: Record) -> bool:
+    """Counts the record against the in-memory broker's room until the request ends.
 
-    def _prune(self, now_s: float) -> None:
-        for request_id in [key for key, entry in self._entries.items() if entry.until_s <= now_s]:
-            self.release(request_id)
+    Returns whether it is counted now and was not before.
+
+    Raises:
+        ApiError: `overloaded`.
+    """
+    now_s = deps.clock.monotonic_s()
+    return deps.broker_room.hold(
+        call.request_id,
+        record.key or b"",
+        record.size_bytes,
+        until_s=now_s + call.wait_s + HOLD_SPARE_S,
+        now_s=now_s,
+    )

@@ -14,12 +14,12 @@ from events.errors import EventRejected
 from events.event import Event, Record
 from events.request_identity import request_id_of
 from events.timestamps import to_rfc3339
-from functions.ingress.admission import TerminalPosition
+from functions.ingress.broker_room import TerminalPosition
 from functions.ingress.dependencies import Dependencies
 from functions.ingress.open_calls import shutting_down
 from functions.ingress.reply_consumer import POLL_S, RETRY_S, ReplyConsumer
 from functions.ingress.router_watch import RouterWatch
-from functions.ingress.submit import acknowledged
+from functions.ingress.submit import await_append
 from functions.ports.kafka import LagReader, RecordLog
 from functions.runtime.errors import AppendFailed
 from functions.runtime.group_progress import ProgressWatch
@@ -129,7 +129,7 @@ async def probe(deps: Dependencies) -> None:
     )
     try:
         async with asyncio.timeout(PROBE_ANSWER_S):
-            await acknowledged(deps.appender.append(record))
+            await await_append(deps.appender.append(record))
     except (AppendFailed, TimeoutError) as error:
         deps.health.failed()
         log.warning(
@@ -159,7 +159,7 @@ class EndsTail:
 
     def _follow(self, stop: threading.Event) -> None:
         client = f"ingress-ends-{self._deps.instance}"
-        outstanding, looked_s = self._deps.outstanding, 0.0
+        room, looked_s = self._deps.broker_room, 0.0
         tail = self._cluster.tail(
             topics=(self._deps.topics.responses,), client=client, from_start=False
         )
@@ -168,10 +168,10 @@ class EndsTail:
             while not stop.is_set():
                 ends = [end for record in tail.poll(POLL_S) if (end := end_of(record)) is not None]
                 if ends:
-                    self._tell(outstanding.note_ends, ends)
-                if outstanding.unread_bytes and time.monotonic() - looked_s >= LOOK_S:
+                    self._tell(room.note_ends, ends)
+                if room.unread_bytes and time.monotonic() - looked_s >= LOOK_S:
                     looked_s = time.monotonic()
-                    self._tell(outstanding.note_read, self._positions(lags))
+                    self._tell(room.note_read, self._positions(lags))
                 stop.wait(GATHER_S)
 
     def _tell(self, note: Callable[[T], None], what: T) -> None:

@@ -1,29 +1,30 @@
-"""What every door of the ingress needs, passed in once by `main` (or a test)."""
+"""What every API of the ingress needs, passed in once by `main` (or a test)."""
 
 import asyncio
-import contextlib
 import math
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Final, ParamSpec, TypeVar
 
 from events.names import Topics
-from functions.ingress.admission import Outstanding
 from functions.ingress.api_keys import ApiKeys
 from functions.ingress.body_turns import TurnLimits, Turns
-from functions.ingress.held_bodies import BodyRoom, HeldBody
+from functions.ingress.broker_room import BrokerRoom
+from functions.ingress.held_bodies import HeldBody
 from functions.ingress.open_calls import OpenCalls
 from functions.ingress.pending_requests import Waiters
 from functions.ingress.readiness import Health
 from functions.ingress.row_watch import RowWatch
+from functions.ingress.tenant_shares import SharedRoom
 from functions.ports.kafka import BlobStore, Clock, RecordAppender
 from functions.ports.store import Mark, Store
 from functions.runtime.reply_partitions import ReplyPartitions
 from functions.runtime.settings import Settings
 from functions.runtime.telemetry import Metrics
 from router_model.catalogue.model import Catalogue
-from router_model.service_registry import Registry
+from router_model.service_registry import Registry, ServiceView
 
 BODIES_AT_ONCE: Final = 4
 """So many of the largest bodies have room at once, whatever the settings say: more than one tenant gets on."""
@@ -47,7 +48,7 @@ class Dependencies:
     registry: Callable[[], Registry]
     appender: RecordAppender
     waiters: Waiters
-    outstanding: Outstanding
+    broker_room: BrokerRoom
     store: Store
     blobs: BlobStore
     executor: Executor
@@ -60,7 +61,10 @@ class Dependencies:
     calls: OpenCalls = field(default_factory=OpenCalls)
     rows: RowWatch = field(default_factory=RowWatch)
     turns: Turns = field(default_factory=Turns)
-    bodies: BodyRoom = field(default_factory=BodyRoom)
+    bodies: SharedRoom = field(default_factory=SharedRoom)
+    uploads: SharedRoom = field(default_factory=SharedRoom)
+    event_streams: Counter[str] = field(default_factory=Counter)
+    """How many streams of events each tenant follows."""
     reply_partitions: ReplyPartitions
 
     async def offload(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -68,7 +72,7 @@ class Dependencies:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self.executor, lambda: work(*args, **kwargs))
 
-    async def changed(
+    async def wait_for_change(
         self, request_id: str, is_news: Callable[[Mark | None], bool], timeout_s: float
     ) -> bool:
         """Waits for news of a request in the store; False when `timeout_s` passed. See `RowWatch`."""
@@ -98,7 +102,7 @@ class Dependencies:
 
         return await self.turns.taken(limits, tenant, len(body), run)
 
-    def body_of(self, tenant: str) -> HeldBody:
+    def hold_body(self, tenant: str) -> HeldBody:
         """What is to hold the body of a call of this tenant."""
         room, share = self.settings.ingress.big_bodies_bytes, self.tenant_share
         most = max(1, room // BODIES_AT_ONCE)
@@ -107,18 +111,11 @@ class Dependencies:
             lambda size: self.bodies.leave(tenant, min(size, most)),
         )
 
+    def view(self, service: str | None) -> ServiceView | None:
+        """What is known of a service now; None where none is named."""
+        return None if service is None else self.registry().view(service, self.clock.now())
+
     @property
     def tenant_share(self) -> float:
         """The share of common places that one tenant may hold; all of them where there is only one."""
         return self.settings.ingress.tenant_share if self.keys.has_several_tenants else 1.0
-
-
-@contextlib.asynccontextmanager
-async def cancelling(task: "asyncio.Task[None]") -> AsyncIterator[None]:
-    """Cancels and awaits `task` on the way out."""
-    try:
-        yield
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task

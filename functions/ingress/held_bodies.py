@@ -4,42 +4,10 @@ The log and the blob store keep a request from the moment it is accepted; whoeve
 perhaps, must not keep its bytes as well.
 """
 
-import asyncio
-from collections import Counter
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
-from functions.ingress.tenant_shares import may_take
-
 _STATE: Final = "held_body"
-
-
-class BodyRoom:
-    """Who holds how many bytes of large bodies. Event loop only."""
-
-    def __init__(self) -> None:
-        self._held: Counter[str] = Counter()
-        self._freed = asyncio.Event()
-
-    @property
-    def taken(self) -> int:
-        """Bytes that are held."""
-        return self._held.total()
-
-    async def enter(self, tenant: str, size: int, *, room: int, share: float) -> None:
-        """Returns when `size` more bytes of `room` are the tenant's. See `may_take`."""
-        while not may_take(
-            own=self._held[tenant], taken=self.taken, places=room, share=share, size=size
-        ):
-            await self._freed.wait()
-        self._held[tenant] += size
-
-    def leave(self, tenant: str, size: int) -> None:
-        """Gives them back."""
-        self._held[tenant] -= size
-        self._held += Counter()  # who holds none is forgotten
-        self._freed.set()
-        self._freed = asyncio.Event()
 
 
 class HeldBody:

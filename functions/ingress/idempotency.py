@@ -1,113 +1,121 @@
-"""Idempotency keys: the first call with a key does the work; the same call again waits for it or replays its answer."""
+"""Idempotency keys: the first call with a key does the work; the same call again waits for it or replays its answer.
+
+The store looks up and makes in one transaction. Here its answer becomes an id, or the refusal that the caller gets.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from typing import Final
 
-from starlette.responses import Response
-from starlette.types import Receive
+from starlette.requests import Request
 
-from events.names import State
-from functions.ingress import key_claims, results, sync_requests
-from functions.ingress.dependencies import Dependencies, cancelling
-from functions.ingress.http_responses import id_headers
-from functions.ingress.parse_call import InferenceCall
-from functions.ingress.request_body import ClientGone
-from functions.ingress.results import Result
-from functions.ingress.sse_response import (
-    DONE,
-    EventStream,
-    data_frame,
-    error_frame,
-    status_comment,
-    until_disconnect,
-)
-from functions.ports.store import Mark, RequestRow
+from functions.ingress.await_reply import make_heartbeats, remaining_s
+from functions.ingress.dependencies import Dependencies
+from functions.ingress.parse_call import InferenceCall, parse_idempotency_key
+from functions.ingress.results import deadline_exceeded, read_result, whole_stream
+from functions.ingress.sse_response import status_comment
+from functions.ports.store import Claim, KeyUse, Mark, RequestRow
 from functions.runtime.errors import ApiError
 
+KEY_REUSED: Final = "This Idempotency-Key was used with another body."
+EVENT_REUSED: Final = "An event of this source and id was sent before, with other data."
+GONE: Final = "What was made under this key or id was deleted, or was not kept; use a new one."
 
-async def join(deps: Dependencies, call: InferenceCall, first_id: str, receive: Receive) -> Result:
-    """Waits for the first request's outcome.
+
+def read_key_use(
+    deps: Dependencies, request: Request, tenant: str, body_hash: str
+) -> KeyUse | None:
+    """The key of a call that makes a file, a batch or a callback target.
 
     Raises:
-        ApiError: the deadline of *this* call passed, or the answer was not kept. The work goes on.
-        ClientGone: the caller left.
+        ApiError: `invalid_value` for a malformed key.
     """
-    gone = asyncio.Event()
-    async with cancelling(asyncio.create_task(until_disconnect(receive, gone.set))):
-        async for outcome in _watch(deps, call, first_id, gone):
-            if isinstance(outcome, Result):
-                return outcome
-    if gone.is_set():
-        raise ClientGone
-    raise sync_requests.deadline_exceeded()
-
-
-async def join_as_stream(deps: Dependencies, call: InferenceCall, first_id: str) -> Response:
-    """The first request's answer in the form of a stream: comments until it is there, then all of it."""
-    gone = asyncio.Event()
-
-    async def finished() -> None:
+    key = parse_idempotency_key(request)
+    if key is None:
         return None
-
-    return EventStream(
-        _joined_frames(deps, call, first_id, gone),
-        id_headers(first_id),
-        gone=gone.set,
-        finished=finished,
-        write_s=deps.settings.ingress.stream_idle_s,
-    )
+    return KeyUse(tenant=tenant, key=key, body_hash=body_hash, at=deps.clock.now())
 
 
-async def _joined_frames(
-    deps: Dependencies, call: InferenceCall, first_id: str, gone: asyncio.Event
-) -> AsyncIterator[bytes]:
-    loop = asyncio.get_running_loop()
-    beats = sync_requests.heartbeats(deps, loop.time())
-    try:
-        async for found in _watch(deps, call, first_id, gone):
-            if isinstance(found, Result):
-                yield beats.data(_whole(call, found), loop.time())
-                return
-            if beats.is_due(loop.time()):
-                view = found.service and deps.registry().view(found.service, deps.clock.now())
-                yield beats.comment(status_comment(found.state, view or None), loop.time())
-        if not gone.is_set():
-            last = error_frame(sync_requests.deadline_exceeded().body(first_id))
-            yield beats.data(last, loop.time())
-    except ApiError as error:
-        yield beats.data(error_frame(error.body(first_id)), loop.time())
-
-
-def _whole(call: InferenceCall, outcome: Result) -> bytes:
-    """All events of a stream whose answer is there."""
-    if outcome.state is not State.COMPLETED:
-        return data_frame(outcome.data)
-    return b"".join(map(data_frame, sync_requests.chunks_of_outcome(call, outcome))) + DONE
-
-
-async def _watch(
-    deps: Dependencies, call: InferenceCall, first_id: str, gone: asyncio.Event
-) -> AsyncIterator[Result | RequestRow]:
-    """The row of a request at every look, then its outcome; ends early at the deadline or when the caller is gone.
+def resolve_claim(claim: Claim, *, full: str = "", is_event: bool = False) -> str:
+    """The id of what this call, or the first one with its key, made. `full` says what the tenant has enough of.
 
     Raises:
-        ApiError: the request is not there any more, or its answer was not kept.
+        ApiError: `key_reused` for another body, `request_gone`, `tenant_queue`.
     """
-    while not gone.is_set() and sync_requests.remaining_s(deps, call) > 0:
-        row = await deps.offload(deps.store.request, first_id)
-        if row is None:
-            raise await key_claims.missing(deps, call)
-        outcome = results.of_row(row)
-        if outcome is not None:
-            yield outcome
+    match claim.kind:
+        case "new" | "joined":
+            return claim.id
+        case "conflict":
+            raise ApiError("key_reused", EVENT_REUSED if is_event else KEY_REUSED)
+        case "gone":
+            raise ApiError("request_gone", GONE)
+        case "full":
+            raise ApiError("tenant_queue", full)
+
+
+async def find_first(deps: Dependencies, call: InferenceCall) -> str | None:
+    """The id of the first request with the call's key; None: there is none, and nothing is claimed yet.
+
+    Raises:
+        ApiError: see `resolve_claim`.
+    """
+    claim = None if call.key is None else await deps.offload(deps.store.claimed, call.key)
+    return None if claim is None else resolve_claim(claim)
+
+
+async def load_first(deps: Dependencies, call: InferenceCall, first_id: str) -> RequestRow:
+    """The row of the first request with the call's key.
+
+    Raises:
+        ApiError: `request_gone` where it was deleted, `not_accepted` where it was never accepted after all.
+    """
+    row = await deps.offload(deps.store.request, first_id)
+    if row is None:
+        await find_first(deps, call)
+        raise ApiError(
+            "not_accepted", "The first request with this key was not accepted; try again."
+        )
+    return row
+
+
+async def await_first(deps: Dependencies, call: InferenceCall, first_id: str) -> RequestRow:
+    """The row of the first request once it has ended.
+
+    Raises:
+        ApiError: the deadline of *this* call passed, or the request is not there any more. The work goes on.
+    """
+    while (left_s := remaining_s(deps, call)) > 0:
+        row = await load_first(deps, call, first_id)
+        if row.state.is_terminal:
+            return row
+        await deps.wait_for_change(first_id, _is_news_after(row), left_s)
+    raise deadline_exceeded()
+
+
+async def stream_first(
+    deps: Dependencies, call: InferenceCall, first_id: str
+) -> AsyncIterator[bytes]:
+    """The first request's answer as frames of a stream: comments until it is there, then all of it.
+
+    Raises:
+        ApiError: as `await_first`, or the answer was not kept.
+    """
+    loop = asyncio.get_running_loop()
+    beats = make_heartbeats(deps, loop.time())
+    row: RequestRow | None = None
+    while (left_s := remaining_s(deps, call)) > 0:
+        row = row or await load_first(deps, call, first_id)
+        if row.state.is_terminal:
+            yield beats.data(whole_stream(call, read_result(row)), loop.time())
             return
-        yield row
-        while not await deps.changed(first_id, _news_after(row), sync_requests.look_s(deps)):
-            if gone.is_set() or sync_requests.remaining_s(deps, call) <= 0:
-                return
-            yield row
+        if beats.is_due(loop.time()):
+            yield beats.comment(status_comment(row.state, deps.view(row.service)), loop.time())
+        pause_s = min(left_s, beats.wait_s(loop.time()))
+        if await deps.wait_for_change(first_id, _is_news_after(row), pause_s):
+            row = None
+    raise deadline_exceeded()
 
 
-def _news_after(row: RequestRow) -> Callable[[Mark | None], bool]:
+def _is_news_after(row: RequestRow) -> Callable[[Mark | None], bool]:
     """Whether a mark says more than the row that was seen."""
     return lambda mark: mark is None or mark.state is not row.state

@@ -17,11 +17,11 @@ from starlette.applications import Starlette
 
 from events.names import Topics
 from functions import factories
-from functions.ingress.admission import Outstanding
 from functions.ingress.api.cloudevents import reply_topics
 from functions.ingress.api_keys import ApiKeys
 from functions.ingress.app import build_app
 from functions.ingress.background_tasks import LAST_RESORT_S, BackgroundTasks
+from functions.ingress.broker_room import BrokerRoom
 from functions.ingress.browser_origins import is_loopback
 from functions.ingress.cors import check_origins
 from functions.ingress.dependencies import Dependencies
@@ -112,7 +112,7 @@ def build(
         registry=lambda: registry.registry,
         appender=cluster.appender(client=f"ingress-{instance}"),
         waiters=waiters,
-        outstanding=_outstanding(settings),
+        broker_room=_broker_room(settings),
         store=factories.open_store(settings, clock),
         blobs=factories.open_blobs(settings),
         executor=ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="store"),
@@ -173,10 +173,10 @@ def _reply_partitions(
     return ReplyPartitions(open_reader, named, SystemClock())
 
 
-def _outstanding(settings: Settings) -> Outstanding:
+def _broker_room(settings: Settings) -> BrokerRoom:
     is_embedded = settings.broker.kind == "embedded"
     limit = settings.ingress.embedded_partition_bytes if is_embedded else None
-    return Outstanding(limit, partial(choose_partition, partitions=settings.broker.partitions))
+    return BrokerRoom(limit, partial(choose_partition, partitions=settings.broker.partitions))
 
 
 def check_exposure(settings: Settings, *, has_keys: bool) -> None:

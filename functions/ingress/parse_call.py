@@ -11,13 +11,14 @@ from starlette.requests import Request
 from events import ids, names
 from events.codecs.json_codec import dumps, loads_object
 from events.decimal_text import read_amount
+from events.event import Event
 from events.names import Operation, Priority
 from events.openai.body_validation import check_body
-from events.requests import Fallback
+from events.requests import Fallback, ReplyAddress
 from functions.ingress import deadlines, request_body
 from functions.ingress.dependencies import Dependencies
 from functions.ingress.held_bodies import HeldBody, keep, kept
-from functions.ingress.tenant_access import authenticate
+from functions.ports.store import KeyUse
 from functions.runtime.errors import ApiError
 from router_model.catalogue.model import Catalogue, Task
 from router_model.routing.model_names import AUTO, allowed_to, resolve
@@ -31,6 +32,12 @@ LIMIT_HEADERS: Final[Mapping[str, tuple[str, float | None]]] = {
     "x-pickspin-min-quality": (names.MIN_QUALITY, 1.0),
 }
 """Limits of one request: US dollars, seconds to the whole answer, chance of a good one."""
+CALL_HEADERS: Final = (
+    "Prefer", "X-Pickspin-Deadline-S", "X-Pickspin-Callback", "Idempotency-Key", "X-Pickspin-Session",
+    "X-Pickspin-Profile", "X-Pickspin-Priority", "X-Pickspin-Fallback", "traceparent", "tracestate",
+    "X-Pickspin-Max-Cost", "X-Pickspin-Max-Latency", "X-Pickspin-Min-Quality",
+)  # fmt: skip
+"""Headers that say something about a call, as the document lists them."""
 _TRACE_PARENT: Final = re.compile(
     r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
 )
@@ -40,7 +47,7 @@ _MAX_TRACE_STATE_ITEMS: Final = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InferenceCall:
-    """One inference call. `body` are the bytes that go on the log, until they are there."""
+    """One inference call, whichever API it came by. `body` are the bytes that go on the log, until they are there."""
 
     request_id: str
     tenant: str
@@ -58,10 +65,8 @@ class InferenceCall:
     is_stored: bool = True
     grace_s: float = 0.0
     """How long after its deadline it may still be told its end."""
-    key: str | None = None
-    """Idempotency key."""
-    key_hash: str = ""
-    """What the key is bound to: the hash of operation and body as sent. Empty without a key."""
+    key: KeyUse | None = None
+    """Its idempotency key, bound to operation and body as sent."""
     callback: str | None = None
     """A registered callback's id, or a URL."""
     callback_id: str | None = None
@@ -74,20 +79,41 @@ class InferenceCall:
     """Limits on cost, latency and quality, as sent, by event attribute."""
     trace_parent: str | None = None
     trace_state: str | None = None
+    reply: ReplyAddress | None = None
+    """Where its answer is to go: to this replica unless nobody waits for it here."""
+    event: Event | None = None
+    """The event that it came in as; None: one is made of it."""
+    is_always_kept: bool = False
+    """Whether it has a row in the store even if its caller cannot come back for it with a key."""
+    meta: Mapping[str, object] = field(default_factory=dict)
+    """What is kept with its row."""
+    paths: Mapping[str, str] = field(default_factory=dict)
+    """Where the caller wrote what the body has elsewhere."""
+
+    @property
+    def may_come_back(self) -> bool:
+        """Whether its caller may ask again for the answer after leaving."""
+        return self.key is not None or self.preference.wait_s is not None
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether it has a row in the store."""
+        return self.is_background or self.is_always_kept or self.may_come_back
 
     @property
     def wait_s(self) -> float:
         return (self.deadline - self.accepted_at).total_seconds()
 
 
-async def read_call(deps: Dependencies, request: Request, operation: Operation) -> InferenceCall:
+async def read_call(
+    deps: Dependencies, request: Request, operation: Operation, tenant: str
+) -> InferenceCall:
     """Reads and checks an OpenAI call.
 
     Raises:
         ApiError, EventRejected: a refusal; nothing was written anywhere.
         ClientGone: the client left before the body was complete.
     """
-    tenant = authenticate(deps, request)
     request_body.require_media_type(request)
     raw = await read_body(deps, request, tenant)
     return await deps.run_in_turn(
@@ -99,7 +125,7 @@ async def read_call(deps: Dependencies, request: Request, operation: Operation) 
 
 async def read_body(deps: Dependencies, request: Request, tenant: str) -> bytes:
     """The body of a call, which may be large."""
-    held = keep(request.scope["state"], deps.body_of(tenant))
+    held = keep(request.scope["state"], deps.hold_body(tenant))
     return await request_body.read_body(request, deps.settings.ingress, held.reserve)
 
 
@@ -132,8 +158,9 @@ def make_call(
         accepted_at=now,
         accepted_s=deps.clock.monotonic_s(),
         deadline=now,
-        key=key,
-        key_hash="" if key is None else ids.body_hash(operation, raw),
+        key=None
+        if key is None
+        else KeyUse(tenant=tenant, key=key, body_hash=ids.body_hash(operation, raw), at=now),
         callback=callback,
         priority=_priority(request, deps.catalogue.tasks.get(asked)),
         session=_id_header(request, "x-pickspin-session"),
@@ -178,6 +205,14 @@ def with_deadline(
             headers, wait_s=wait_s, most_s=settings.deadline_grace_s, reads_at_once=at_once
         ),
         is_background=background,
+        reply=None if background else _own_address(deps),
+    )
+
+
+def _own_address(deps: Dependencies) -> ReplyAddress:
+    """The reply partition of this replica, in this life of it."""
+    return ReplyAddress(
+        topic=deps.topics.replies, partition=deps.settings.ingress.partition, epoch=deps.epoch
     )
 
 

@@ -31,7 +31,6 @@ class Waiter:
         self.terminal: builders.Terminal | None = None
         self.failure: ApiError | None = None
         """Set when the wait ends without a terminal: restarted generation, full buffer, shutdown."""
-        self.is_disconnected = False
         self.generation: str | None = None
         self._attempt = 0
         self._sequence = 0
@@ -42,35 +41,35 @@ class Waiter:
     @property
     def is_over(self) -> bool:
         """Nothing more will come (buffered parts may still be taken)."""
-        return self.terminal is not None or self.failure is not None or self.is_disconnected
+        return self.terminal is not None or self.failure is not None
 
     @property
     def has_parts(self) -> bool:
         return bool(self._parts)
 
-    def offer(self, found: Reply) -> str | None:
+    def offer(self, reply: Reply) -> str | None:
         """Takes a reply in; returns why it was dropped, or None. Nothing is taken after the end."""
         if self.is_over:
             return "finished"
-        dropped = self._take(found)
+        dropped = self._take(reply)
         if dropped is None:
             self._changed.set()
         return dropped
 
-    def _take(self, found: Reply) -> str | None:
-        if isinstance(found, ChunkReply):
-            return self._take_chunk(found)
-        if isinstance(found, ProgressReply):
-            self.state = found.state
-            self.service = found.service or self.service
-            self.model = found.model or self.model
-            self.decision = found.decision or self.decision
+    def _take(self, reply: Reply) -> str | None:
+        if isinstance(reply, ChunkReply):
+            return self._take_chunk(reply)
+        if isinstance(reply, ProgressReply):
+            self.state = reply.state
+            self.service = reply.service or self.service
+            self.model = reply.model or self.model
+            self.decision = reply.decision or self.decision
             return None
-        foreign = self.generation is not None and found.generation not in (None, self.generation)
-        if foreign and found.state is State.COMPLETED:
+        foreign = self.generation is not None and reply.generation not in (None, self.generation)
+        if foreign and reply.state is State.COMPLETED:
             self.failure = _restarted()
         else:
-            self.terminal = found
+            self.terminal = reply
         return None
 
     def _take_chunk(self, chunk: ChunkReply) -> str | None:
@@ -99,21 +98,16 @@ class Waiter:
 
     def take_parts(self) -> list[bytes]:
         """All buffered parts, in order; the buffer is empty afterwards."""
-        found = list(self._parts)
+        parts = list(self._parts)
         self._parts.clear()
         self._buffered_bytes = 0
-        return found
+        return parts
 
     def fail(self, error: ApiError) -> None:
         """Ends the wait with `error`, unless it is over."""
         if not self.is_over:
             self.failure = error
             self._changed.set()
-
-    def disconnect(self) -> None:
-        """The client is gone."""
-        self.is_disconnected = True
-        self._changed.set()
 
     async def changed(self, timeout_s: float) -> bool:
         """Waits for news; False when `timeout_s` passed without any."""
@@ -186,9 +180,9 @@ class Waiters:
 
     def deliver(self, replies: Iterable[Reply]) -> None:
         """Hands replies to their waiters; the first terminal wins, the rest is dropped and counted."""
-        for found in replies:
-            waiter = self._open.get(found.request_id)
-            reason = "nobody_waits" if waiter is None else waiter.offer(found)
+        for reply in replies:
+            waiter = self._open.get(reply.request_id)
+            reason = "nobody_waits" if waiter is None else waiter.offer(reply)
             if reason is not None:
                 self._dropped(reason)
 

@@ -7,9 +7,11 @@ import msgspec
 from starlette.responses import Response
 
 from events.builders import Terminal
-from events.names import State
+from events.names import Operation, State
 from functions.ingress.dependencies import Dependencies
 from functions.ingress.http_responses import answer, id_headers, info_headers, read_info
+from functions.ingress.parse_call import InferenceCall
+from functions.ingress.sse_response import DONE, chunks_of, data_frame
 from functions.ports.store import RequestRow
 from functions.runtime.errors import CODES, ApiError, BlobMissing
 
@@ -27,16 +29,16 @@ class Result:
     data: bytes
 
 
+class _FailureData(msgspec.Struct, frozen=True):
+    error: msgspec.Raw = msgspec.Raw(b"null")
+
+
 class _ErrorCode(msgspec.Struct, frozen=True):
     code: str | None = None
 
 
-class _Failed(msgspec.Struct, frozen=True):
-    error: _ErrorCode | None = None
-
-
-async def of_terminal(deps: Dependencies, terminal: Terminal) -> Result:
-    """The outcome of a terminal event; data that travelled by reference is fetched."""
+async def load_result(deps: Dependencies, terminal: Terminal) -> Result:
+    """The result that a terminal event says; data that travelled by reference is fetched."""
     data = terminal.data
     status = terminal.status
     state = terminal.state
@@ -46,41 +48,60 @@ async def of_terminal(deps: Dependencies, terminal: Terminal) -> Result:
             data = await deps.offload(deps.blobs.get, terminal.dataref, limit_bytes=limit)
         except BlobMissing:
             error = ApiError("reply_too_large", "The answer is no longer there, or too large.")
-            state, status, data = State.FAILED, error.status, _dump(error, terminal.request_id)
+            body = error.body(terminal.request_id) | {"status": error.status}
+            state, status, data = State.FAILED, error.status, msgspec.json.encode(body)
     return Result(request_id=terminal.request_id, state=state, status=status, data=data or b"{}")
 
 
-def of_row(row: RequestRow) -> Result | None:
-    """The outcome that the store keeps; None while the request goes on.
+def read_result(row: RequestRow) -> Result:
+    """The result that the store keeps of a request that has ended.
 
     Raises:
         ApiError: `request_gone` when the answer was not kept (`store: false`).
     """
-    if not row.state.is_terminal:
-        return None
     if row.result is None:
         raise ApiError("request_gone", "That request ended, and its answer was not kept.")
     return Result(request_id=row.id, state=row.state, status=row.status or 200, data=row.result)
 
 
-def to_response(outcome: Result) -> Response:
+def to_response(result: Result) -> Response:
     """The HTTP answer: the bytes as the worker wrote them, with headers that repeat the decision."""
-    headers = id_headers(outcome.request_id) | info_headers(read_info(outcome.data))
-    if outcome.state is not State.COMPLETED:
-        code = error_code(outcome.data)
+    headers = id_headers(result.request_id) | info_headers(read_info(result.data))
+    if result.state is not State.COMPLETED:
+        code = _error_code(result.data)
         if code in CODES:
             headers |= ApiError(code, "").headers()
-    return answer(outcome.data, outcome.status, headers)
+    return answer(result.data, result.status, headers)
 
 
-def error_code(data: bytes) -> str:
+def whole_stream(call: InferenceCall, result: Result) -> bytes:
+    """All events of a stream whose answer is there in one piece."""
+    if result.state is not State.COMPLETED:
+        return data_frame(result.data)
+    body = msgspec.json.decode(result.data)
+    if not call.has_usage:
+        body.pop("usage", None)
+    kind = "chat.completion.chunk" if call.operation is Operation.CHAT else "text_completion"
+    return b"".join(map(data_frame, chunks_of(body, kind))) + DONE
+
+
+def deadline_exceeded() -> ApiError:
+    """What a caller is told whose deadline has passed."""
+    return ApiError("deadline_exceeded", "The deadline passed before the answer was complete.")
+
+
+def read_error(data: bytes | None) -> msgspec.Raw | None:
+    """The OpenAI error object of a failed reply's data; None where there is none."""
+    try:
+        return None if data is None else msgspec.json.decode(data, type=_FailureData).error
+    except (msgspec.MsgspecError, ValueError):
+        return None
+
+
+def _error_code(data: bytes) -> str:
     """The code of a failed reply's data; `internal` where there is none."""
     try:
-        error = msgspec.json.decode(data, type=_Failed).error
+        error = msgspec.json.decode(read_error(data) or b"null", type=_ErrorCode | None)
     except (msgspec.MsgspecError, ValueError):
         return "internal"
     return (None if error is None else error.code) or "internal"
-
-
-def _dump(error: ApiError, request_id: str) -> bytes:
-    return msgspec.json.encode(error.body(request_id) | {"status": error.status})

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from typing import Any, Final, TypeVar
 
 from starlette.responses import Response
@@ -11,11 +11,10 @@ from starlette.types import Receive, Scope, Send
 
 from events.codecs.json_codec import dumps
 from events.names import State
-from functions.ingress.dependencies import cancelling
-from functions.ingress.http_responses import as_refusal, header_safe
+from functions.ingress.http_responses import as_refusal, header_safe, id_headers
 from functions.ingress.open_calls import shutting_down
 from functions.ingress.request_body import ClientGone
-from functions.runtime.errors import PickspinError
+from functions.runtime.errors import ApiError, PickspinError
 from router_model.service_registry import LATE, ServiceView
 
 T = TypeVar("T")
@@ -32,24 +31,33 @@ HEADERS: Final[Mapping[str, str]] = {
 
 
 class EventStream(Response):
-    """A streaming answer. `frames` yields bytes; it is closed when the client leaves or reads too slowly. A failure in
-    them that callers are told of is the last event.
+    """A streaming answer. `frames` yields bytes; it is closed when the client leaves or reads too slowly.
 
-    `gone` is called as soon as the client's disconnect is seen, so that whoever waits inside `frames` wakes up.
+    An error of `frames` that callers are told of is the last event.
+
+    Args:
+        request_id: of the request whose stream this is; headers and errors name it.
+        gone: called when the client has left, or does not read.
+        finished: called at the end, whatever happened.
+        write_s: how long the client may take for one frame.
     """
 
     def __init__(
         self,
         frames: AsyncIterator[bytes],
-        headers: Mapping[str, str],
+        request_id: str,
+        headers: Mapping[str, str] | None = None,
         *,
-        gone: Callable[[], None],
-        finished: Callable[[], Awaitable[None]],
+        gone: Callable[[], object] = lambda: None,
+        finished: Callable[[], object] = lambda: None,
         write_s: float,
     ) -> None:
-        super().__init__(status_code=200, headers={**HEADERS, **headers})
+        super().__init__(
+            status_code=200, headers={**HEADERS, **id_headers(request_id), **(headers or {})}
+        )
         del self.headers["content-length"]
         self._frames = frames
+        self._request_id = request_id
         self._gone = gone
         self._finished = finished
         self._write_s = write_s
@@ -57,11 +65,12 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            async with cancelling(asyncio.create_task(until_disconnect(receive, self._gone))):
-                await self._write(send)
+            await unless_gone(receive, self._write(send))
         except asyncio.CancelledError:
             await self._cut(send)
             raise
+        except ClientGone:
+            self._gone()
         except (TimeoutError, OSError):
             # Raised inside `send` only: the client does not read, or is gone. There is nobody to tell.
             self._gone()
@@ -69,13 +78,13 @@ class EventStream(Response):
             if abort is not None:
                 abort()
         finally:
-            await self._finished()
+            self._finished()
 
     async def _cut(self, send: Send) -> None:
         """The last resort of shutdown: an error event, so that nobody takes the stream for whole."""
         if not self._has_started:
             return
-        frame = b"\n" + error_frame(shutting_down().body(self.headers.get("x-pickspin-request-id")))
+        frame = b"\n" + error_frame(shutting_down().body(self._request_id))
         with contextlib.suppress(TimeoutError, OSError):
             async with asyncio.timeout(CUT_S):
                 await send({"type": "http.response.body", "body": frame, "more_body": False})
@@ -94,35 +103,50 @@ class EventStream(Response):
             refused = as_refusal(error)
             if refused is None:
                 raise
-            log.warning("a stream was ended", extra={"reason": str(error), "code": refused.code})
-            last = b"\n" + error_frame(refused.body(None))
+            if not isinstance(error, ApiError):
+                log.warning(
+                    "a stream was ended", extra={"reason": str(error), "code": refused.code}
+                )
+            last = b"\n" + error_frame(refused.body(self._request_id))
         async with asyncio.timeout(self._write_s):
             await send({"type": "http.response.body", "body": last, "more_body": False})
 
 
-async def until_disconnect(receive: Receive, gone: Callable[[], object]) -> None:
-    """Reads (and drops) what the client still sends until it leaves, then calls `gone`."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    gone()
+@contextlib.asynccontextmanager
+async def cancelling(task: "asyncio.Task[None]") -> AsyncIterator[None]:
+    """Cancels and awaits `task` on the way out."""
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
 
 
 async def unless_gone(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
-    """What `work` returns, unless the client leaves first: then it is cancelled.
+    """What `work` returns, unless the client leaves first: then it is cancelled, and its end awaited.
 
     Raises:
         ClientGone: there is nobody to answer.
     """
     task = asyncio.create_task(work)
-    async with cancelling(asyncio.create_task(until_disconnect(receive, task.cancel))):
+    async with cancelling(asyncio.create_task(_until_disconnect(receive, task.cancel))):
         try:
             return await task
         except asyncio.CancelledError:
+            task.cancel()
+            await asyncio.wait([task])
             me = asyncio.current_task()
             if me is None or me.cancelling():
-                task.cancel()
                 raise
             raise ClientGone from None
+
+
+async def _until_disconnect(receive: Receive, gone: Callable[[], object]) -> None:
+    """Reads (and drops) what the client still sends until it leaves, then calls `gone`."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    gone()
 
 
 def data_frame(payload: bytes) -> bytes:

@@ -1,34 +1,67 @@
-"""Accepting: a call becomes a request event, passes admission and is appended. Accepted means acks=all returned."""
+"""Submitting: an admitted call becomes a request event and is appended.
+
+A request is accepted as soon as the append has returned (acks=all).
+"""
 
 import asyncio
 import logging
-from collections.abc import Mapping
 from concurrent.futures import Future
-from typing import Final, Literal
 
 from events import builders, names
 from events.codecs import kafka_codec
 from events.event import Event, PartitionId, Record
 from events.names import State
-from events.payloads import CancelData
-from events.requests import Origin
 from events.timestamps import to_rfc3339
-from functions.ingress.admission import Load, TenantLimits, admit, queue_is_full
+from functions.ingress.admission import (
+    hold_bytes,
+    queue_is_full,
+    read_tenant_limits,
+    require_room,
+    require_writable,
+)
 from functions.ingress.dependencies import Dependencies
-from functions.ingress.key_claims import MadeBefore, key_of_call, resolve_claim
+from functions.ingress.idempotency import resolve_claim
 from functions.ingress.parse_call import InferenceCall
 from functions.ports.store import RequestRow
 from functions.runtime.errors import ApiError, AppendFailed
 
 log = logging.getLogger(__name__)
 
-CancelReason = Literal["client", "deadline", "duplicate", "disconnected"]
-HOLD_SPARE_S: Final = 60.0
-"""A request whose end was never seen is no longer counted this long after its deadline."""
+
+async def submit(deps: Dependencies, call: InferenceCall) -> str | None:
+    """Appends the request of an admitted call; on return it is accepted.
+
+    Row and key are written in one transaction before the append, or neither is.
+    A process that is killed in between leaves the row with its record: the reaper publishes it.
+
+    Returns:
+        None; or the id of an earlier request with the same key, or of the same event. Then nothing was written.
+
+    Raises:
+        ApiError: a refusal. A claimed key is free again, unless the request may yet appear in the log: then the key
+            keeps it, and another try joins it.
+    """
+    require_writable(deps)
+    if call.is_background:
+        await require_room(deps, call)
+    record = await _make_record(deps, call.event or make_event(deps, call))
+    call.body.release()
+    is_held, is_ours = hold_bytes(deps, call, record), False
+    try:
+        earlier_id = await _claim(deps, call, record) if call.is_kept else None
+        is_ours = earlier_id is None
+    finally:
+        if is_held and not is_ours:
+            deps.broker_room.release(call.request_id)
+    if is_ours:
+        await _append(deps, call, record)
+        extra = {"request_id": call.request_id, "operation": call.operation, "tenant": call.tenant}
+        log.info("accepted", extra=extra | {"asked_model": call.asked_model})
+    return earlier_id
 
 
-def request_event(deps: Dependencies, call: InferenceCall, *, replies_here: bool) -> Event:
-    """The request event of a call. `replies_here`: the answer comes to this replica's reply partition."""
+def make_event(deps: Dependencies, call: InferenceCall) -> Event:
+    """The request event of a call. The answer comes to this replica unless nobody waits for it here."""
     extensions: dict[str, str | None] = {
         names.OPERATION: call.operation,
         names.EXPIRY_TIME: to_rfc3339(call.deadline),
@@ -42,10 +75,10 @@ def request_event(deps: Dependencies, call: InferenceCall, *, replies_here: bool
         names.TRACE_PARENT: call.trace_parent or _new_trace(deps),
         names.TRACE_STATE: call.trace_state if call.trace_parent else None,
     }
-    if replies_here:
-        extensions[names.REPLY_TOPIC] = deps.topics.replies
-        extensions[names.REPLY_PARTITION] = str(deps.settings.ingress.partition)
-        extensions[names.REPLY_EPOCH] = deps.epoch
+    if call.reply is not None:
+        extensions[names.REPLY_TOPIC] = call.reply.topic
+        extensions[names.REPLY_PARTITION] = str(call.reply.partition)
+        extensions[names.REPLY_EPOCH] = call.reply.epoch
     return Event(
         id=call.request_id,
         source=f"/ingress/{deps.instance}",
@@ -57,7 +90,46 @@ def request_event(deps: Dependencies, call: InferenceCall, *, replies_here: bool
     )
 
 
-async def make_record(deps: Dependencies, event: Event) -> Record:
+def make_row(call: InferenceCall) -> RequestRow:
+    """The store's row of a call."""
+    reply = call.reply
+    return RequestRow(
+        id=call.request_id,
+        tenant=call.tenant,
+        operation=call.operation,
+        state=State.ACCEPTED,
+        asked_model=call.asked_model,
+        accepted_at=call.accepted_at,
+        deadline=call.deadline,
+        is_background=call.is_background,
+        is_stored=call.is_stored,
+        callback_id=call.callback_id,
+        reply_topic=None if reply is None else reply.topic,
+        reply_partition=None if reply is None else reply.partition,
+        reply_epoch=None if reply is None else reply.epoch,
+        meta=call.meta,
+    )
+
+
+async def await_append(future: Future[PartitionId]) -> PartitionId:
+    """Waits for an append. A caller that is cancelled leaves the append alone: it belongs to the appender's thread."""
+    appended = asyncio.wrap_future(future)
+    # Of a caller that is gone nobody asks how it ended, and asyncio complains of errors that nobody asked for.
+    appended.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+    return await asyncio.shield(appended)
+
+
+def to_append_refusal(error: AppendFailed) -> ApiError:
+    """The answer to a call whose record could not be written. The reason stays in our logs."""
+    log.warning(
+        "a request was not accepted", extra={"reason": error.reason, "unknown": error.is_unknown}
+    )
+    if error.is_too_large:
+        return ApiError("request_too_large", "The request does not fit into one record.")
+    return ApiError("not_accepted", "The request could not be written down; try again.")
+
+
+async def _make_record(deps: Dependencies, event: Event) -> Record:
     """The record of a request event; a large body goes to the blob store and travels by reference."""
     data = event.data or b""
     if len(data) > deps.settings.broker.inline_bytes:
@@ -67,208 +139,34 @@ async def make_record(deps: Dependencies, event: Event) -> Record:
     return kafka_codec.to_record(event, topic=deps.topics.requests, key=key)
 
 
-def read_tenant_limits(deps: Dependencies, tenant: str) -> TenantLimits:
-    """The limits of a tenant: its own where the catalogue has them."""
-    settings = deps.settings.ingress
-    own = deps.catalogue.tenants.get(tenant)
-    streams = settings.tenant_streams if own is None or own.max_streams is None else own.max_streams
-    queue = settings.tenant_queue if own is None or own.max_queue is None else own.max_queue
-    return TenantLimits(
-        max_waiters=settings.max_waiters,
-        tenant_streams=streams,
-        tenant_queue=queue,
-        tenant_share=deps.tenant_share,
-    )
-
-
-def admit_waiting(deps: Dependencies, tenant: str, *, is_stream: bool) -> None:
-    """Admits a call that will hold a waiter; counts what is open on this replica only, so no store is asked.
-
-    Raises:
-        ApiError: see `admission.admit`.
-    """
-    waiters = deps.waiters
-    load = Load(
-        waiters=len(waiters),
-        tenant_streams=waiters.streams_of(tenant),
-        tenant_queue=waiters.count_of(tenant),
-    )
-    admit(load, read_tenant_limits(deps, tenant), is_stream=is_stream)
-
-
-async def accept(
-    deps: Dependencies, call: InferenceCall, *, replies_here: bool, row: RequestRow | None = None
-) -> None:
-    """Appends the request of an admitted call; on return it is accepted. `row` None: nobody will ask the store for it.
-
-    The key is claimed with the row or not at all. Killed before the append, the row is there with its record: the
-    reaper publishes it, and another try with the key joins it.
-
-    Raises:
-        MadeBefore: another call with the same key was quicker; nothing was written.
-        ApiError: a refusal; a claimed key is free again, unless the request may yet appear in the log: then the key
-            keeps it, and another try joins it.
-    """
-    require_writable(deps)
-    if not replies_here:
-        await require_room(deps, call.tenant, len(call.body.raw))
-    record = await make_record(deps, request_event(deps, call, replies_here=replies_here))
-    call.body.release()
-    try:
-        hold(deps, record, call.request_id, call.wait_s)
-        if row is not None:
-            await _write_row(deps, call, row, record, is_queued=not replies_here)
-    except Exception:
-        deps.outstanding.release(call.request_id)
-        raise
-    try:
-        await append(deps, record, call.request_id)
-    except AppendFailed as error:
-        if row is not None and not error.is_unknown:
-            await deps.offload(deps.store.withdraw, call.request_id, key_of_call(call))
-        raise refused(error) from error
-    log_accepted(call.request_id, call.operation, call.asked_model, call.tenant)
-
-
-def log_accepted(request_id: str, operation: str, asked_model: str, tenant: str) -> None:
-    """The first line of a request's story in the logs; never what it asks."""
-    extra = {"request_id": request_id, "operation": operation}
-    log.info("accepted", extra=extra | {"asked_model": asked_model, "tenant": tenant})
-
-
-async def _write_row(
-    deps: Dependencies, call: InferenceCall, row: RequestRow, record: Record, *, is_queued: bool
-) -> None:
-    """The key, the tenant's place in the queue and the row, in one transaction: all of them or none."""
+async def _claim(deps: Dependencies, call: InferenceCall, record: Record) -> str | None:
+    """Writes key, place in the tenant's queue and row: all of them or none. Returns the id of an earlier request."""
     queue = read_tenant_limits(deps, call.tenant).tenant_queue
     claim = await deps.offload(
         deps.store.accept,
-        row,
+        make_row(call),
         record,
-        key=key_of_call(call),
-        limit=queue if is_queued else None,
+        key=call.key,
+        limit=queue if call.is_background else None,
     )
-    first_id = resolve_claim(claim, full=queue_is_full(queue))
-    if claim.kind == "joined":
-        raise MadeBefore(first_id)
+    first_id = resolve_claim(claim, full=queue_is_full(queue), is_event=call.event is not None)
+    return None if claim.kind == "new" else first_id
 
 
-async def require_room(deps: Dependencies, tenant: str, size_bytes: int) -> None:
-    """Looks for room before a large body goes to the blob store; whether there is room is decided with the row.
-
-    Raises:
-        ApiError: `tenant_queue`.
-    """
-    queue = read_tenant_limits(deps, tenant).tenant_queue
-    is_large = size_bytes > deps.settings.broker.inline_bytes
-    if is_large and await deps.offload(deps.store.unfinished, tenant=tenant) >= queue:
-        raise ApiError("tenant_queue", queue_is_full(queue))
-
-
-def require_writable(deps: Dependencies) -> None:
-    """Raises ApiError `not_accepted` while the cluster is known to take no writes: nobody waits for a timeout."""
-    if deps.health.is_down():
-        raise ApiError("not_accepted", "The request could not be written down; try again.")
-
-
-def hold(deps: Dependencies, record: Record, request_id: str, wait_s: float) -> bool:
-    """Counts the record against the in-memory broker's room until the request ends; whether it was not before.
-
-    Raises:
-        ApiError: `overloaded`.
-    """
-    now_s = deps.clock.monotonic_s()
-    return deps.outstanding.hold(
-        request_id,
-        record.key or b"",
-        record.size_bytes,
-        until_s=now_s + wait_s + HOLD_SPARE_S,
-        now_s=now_s,
-    )
-
-
-async def append(deps: Dependencies, record: Record, request_id: str) -> None:
-    """Appends a request record.
-
-    Raises:
-        AppendFailed: it was not, or its fate is unknown. `refused` makes the answer.
-    """
+async def _append(deps: Dependencies, call: InferenceCall, record: Record) -> None:
     try:
-        await acknowledged(deps.appender.append(record))
+        await await_append(deps.appender.append(record))
     except AppendFailed as error:
         if not error.is_too_large:
             deps.health.failed()
         deps.metrics.append_failures.labels(topic=record.topic).inc()
         if not error.is_unknown:
-            deps.outstanding.release(request_id)
-        raise
+            deps.broker_room.release(call.request_id)
+            # The row of an event stays: its sender sends the same id again, or the reaper publishes the record.
+            if call.is_kept and call.event is None:
+                await deps.offload(deps.store.withdraw, call.request_id, call.key)
+        raise to_append_refusal(error) from error
     deps.health.appended()
-
-
-async def acknowledged(future: "Future[PartitionId]") -> PartitionId:
-    """Waits for an append. A caller that is cancelled leaves the append alone: it belongs to the appender's thread."""
-    appended = asyncio.wrap_future(future)
-    # Of a caller that is gone nobody asks how it ended, and asyncio complains of errors that nobody asked for.
-    appended.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
-    return await asyncio.shield(appended)
-
-
-def refused(error: AppendFailed) -> ApiError:
-    """The answer to a call whose request could not be written. The reason stays in our logs."""
-    log.warning(
-        "a request was not accepted", extra={"reason": error.reason, "unknown": error.is_unknown}
-    )
-    if error.is_too_large:
-        return ApiError("request_too_large", "The request does not fit into one record.")
-    return ApiError("not_accepted", "The request could not be written down; try again.")
-
-
-def send_cancel(
-    deps: Dependencies, request_id: str, reason: CancelReason, tenant: str
-) -> "Future[PartitionId]":
-    """Tells workers and the reaper that nobody wants this request any more. Never blocks; a failure is logged."""
-    event = builders.cancel(
-        Origin(request_id=request_id, carried={names.TENANT: tenant}),
-        CancelData(reason=reason),
-        source=f"/ingress/{deps.instance}",
-        now=deps.clock.now(),
-    )
-    out = builders.cancel_outgoing(event, topics=deps.topics)
-    future = deps.appender.append(kafka_codec.outgoing_record(out))
-    future.add_done_callback(_log_cancel)
-    return future
-
-
-def _log_cancel(future: "Future[PartitionId]") -> None:
-    error = future.exception()
-    if error is not None:
-        log.warning("a cancel was not written", extra={"reason": str(error)})
-
-
-def make_row(
-    deps: Dependencies,
-    call: InferenceCall,
-    *,
-    replies_here: bool,
-    meta: Mapping[str, object] | None = None,
-) -> RequestRow:
-    """The store's row of a call that somebody may ask for again."""
-    return RequestRow(
-        id=call.request_id,
-        tenant=call.tenant,
-        operation=call.operation,
-        state=State.ACCEPTED,
-        asked_model=call.asked_model,
-        accepted_at=call.accepted_at,
-        deadline=call.deadline,
-        is_background=not replies_here,
-        is_stored=call.is_stored,
-        callback_id=call.callback_id,
-        reply_topic=deps.topics.replies if replies_here else None,
-        reply_partition=deps.settings.ingress.partition if replies_here else None,
-        reply_epoch=deps.epoch if replies_here else None,
-        meta=dict(meta or {}),
-    )
 
 
 def _new_trace(deps: Dependencies) -> str:

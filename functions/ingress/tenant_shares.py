@@ -1,9 +1,7 @@
 """Places that tenants share, so that each finds some whatever the others do."""
 
 import asyncio
-import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator
 
 
 def may_take(*, own: int, taken: int, places: int, share: float, size: int = 1) -> bool:
@@ -49,21 +47,29 @@ class Shares:
             del self._held[tenant]
 
 
-class Places:
-    """Shared places that are waited for. Event loop only."""
+class SharedRoom:
+    """Room that is waited for: who holds how much of it. Event loop only."""
 
-    def __init__(self, places: int, share: float) -> None:
-        self._shares = Shares(places, share)
-        self._freed = asyncio.Condition()
+    def __init__(self) -> None:
+        self._held: Counter[str] = Counter()
+        self._freed = asyncio.Event()
 
-    @contextlib.asynccontextmanager
-    async def place(self, tenant: str) -> AsyncIterator[None]:
-        """One place of the tenant's share, as soon as it has one."""
-        async with self._freed:
-            await self._freed.wait_for(lambda: self._shares.take(tenant))
-        try:
-            yield
-        finally:
-            self._shares.free(tenant)
-            async with self._freed:
-                self._freed.notify_all()
+    @property
+    def taken(self) -> int:
+        """How much is held."""
+        return self._held.total()
+
+    async def enter(self, tenant: str, size: int, *, room: int, share: float) -> None:
+        """Returns when `size` more of `room` is the tenant's. See `may_take`."""
+        while not may_take(
+            own=self._held[tenant], taken=self.taken, places=room, share=share, size=size
+        ):
+            await self._freed.wait()
+        self._held[tenant] += size
+
+    def leave(self, tenant: str, size: int) -> None:
+        """Gives it back."""
+        self._held[tenant] -= size
+        self._held += Counter()  # who holds none is forgotten
+        self._freed.set()
+        self._freed = asyncio.Event()

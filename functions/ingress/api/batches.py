@@ -8,22 +8,24 @@ from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from events import ids
 from events.codecs.json_codec import loads_object
 from functions.ingress import request_body
+from functions.ingress.admission import read_tenant_limits
+from functions.ingress.api import openai
 from functions.ingress.api.files import load_file
 from functions.ingress.dependencies import Dependencies
+from functions.ingress.endpoint import Endpoint
 from functions.ingress.http_responses import answer
-from functions.ingress.key_claims import read_key_use, resolve_claim
-from functions.ingress.list_pages import listed, parse_page
-from functions.ingress.submit import read_tenant_limits
+from functions.ingress.idempotency import read_key_use, resolve_claim
+from functions.ingress.list_pages import QUERY, listed, parse_page
 from functions.ingress.tenant_access import authenticate, not_found
 from functions.ports.store import BatchRow
 from functions.runtime.errors import ApiError
 
-ENDPOINTS: Final = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings"})
+CALLABLE: Final = frozenset(endpoint.path for endpoint in openai.ENDPOINTS)
+"""Paths that a batch may call."""
 UNDERWAY: Final = frozenset({"validating", "in_progress"})
 MAX_WINDOW: Final = timedelta(days=7)
 FIELDS: Final = frozenset({"endpoint", "input_file_id", "completion_window", "metadata"})
@@ -32,46 +34,39 @@ _WINDOW: Final = re.compile(r"([1-9]\d{0,3})([mhd])", re.ASCII)
 _UNIT: Final = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 
 
-def routes(deps: Dependencies) -> list[Route]:
-    """Create, list, retrieve, cancel."""
+async def create(deps: Dependencies, request: Request) -> Response:
+    tenant = authenticate(deps, request)
+    request_body.require_media_type(request)
+    raw = await request_body.read_body(request, deps.settings.ingress)
+    body = await deps.run_in_turn(tenant, raw, partial(loads_object, raw))
+    row = parse(body, f"batch_{deps.entropy(12).hex()}", tenant, deps.clock.now())
+    await load_file(deps, tenant, row.input_file_id)
+    key = read_key_use(deps, request, tenant, ids.body_hash("batches", raw))
+    queue = read_tenant_limits(deps, tenant).tenant_queue
+    claim = await deps.offload(deps.store.add_batch, row, key=key, limit=queue)
+    batch_id = resolve_claim(claim, full=f"More than {queue} batches of this key are open.")
+    known = None if batch_id == row.id else await deps.offload(deps.store.batch, batch_id)
+    return answer(show(known or row))
 
-    async def create(request: Request) -> Response:
-        tenant = authenticate(deps, request)
-        request_body.require_media_type(request)
-        raw = await request_body.read_body(request, deps.settings.ingress)
-        body = await deps.run_in_turn(tenant, raw, partial(loads_object, raw))
-        row = parse(body, f"batch_{deps.entropy(12).hex()}", tenant, deps.clock.now())
-        await load_file(deps, tenant, row.input_file_id)
-        key = read_key_use(deps, request, tenant, ids.body_hash("batches", raw))
-        queue = read_tenant_limits(deps, tenant).tenant_queue
-        claim = await deps.offload(deps.store.add_batch, row, key=key, limit=queue)
-        batch_id = resolve_claim(claim, full=f"More than {queue} batches of this key are open.")
-        known = None if batch_id == row.id else await deps.offload(deps.store.batch, batch_id)
-        return answer(show(known or row))
 
-    async def listing(request: Request) -> Response:
-        page = parse_page(request)
-        read = deps.offload(deps.store.batches, authenticate(deps, request), page)
-        return await listed(read, show, lambda row: row.id)
+async def list_batches(deps: Dependencies, request: Request) -> Response:
+    page = parse_page(request)
+    read = deps.offload(deps.store.batches, authenticate(deps, request), page)
+    return await listed(read, show, lambda row: row.id)
 
-    async def one(request: Request) -> Response:
-        return answer(show(await _own(deps, request)))
 
-    async def cancel(request: Request) -> Response:
-        row = await _own(deps, request)
-        if row.status in UNDERWAY:
-            row = replace(row, status="cancelling", cancelled_at=deps.clock.now())
-            await deps.offload(deps.store.update_batch, row)
-        elif row.status not in {"cancelling", "cancelled"}:
-            raise ApiError("not_cancellable", f"The batch has ended already: {row.status}.")
-        return answer(show(row))
+async def retrieve(deps: Dependencies, request: Request) -> Response:
+    return answer(show(await _own(deps, request)))
 
-    return [
-        Route("/v1/batches", create, methods=["POST"]),
-        Route("/v1/batches", listing, methods=["GET"]),
-        Route("/v1/batches/{batch_id}", one, methods=["GET"]),
-        Route("/v1/batches/{batch_id}/cancel", cancel, methods=["POST"]),
-    ]
+
+async def cancel(deps: Dependencies, request: Request) -> Response:
+    row = await _own(deps, request)
+    if row.status in UNDERWAY:
+        row = replace(row, status="cancelling", cancelled_at=deps.clock.now())
+        await deps.offload(deps.store.update_batch, row)
+    elif row.status not in {"cancelling", "cancelled"}:
+        raise ApiError("not_cancellable", f"The batch has ended already: {row.status}.")
+    return answer(show(row))
 
 
 def parse(body: dict[str, object], batch_id: str, tenant: str, now: datetime) -> BatchRow:
@@ -82,8 +77,8 @@ def parse(body: dict[str, object], batch_id: str, tenant: str, now: datetime) ->
     """
     request_body.refuse_unknown(body, FIELDS)
     endpoint, file_id = body.get("endpoint"), body.get("input_file_id")
-    if not isinstance(endpoint, str) or endpoint not in ENDPOINTS:
-        allowed = ", ".join(sorted(ENDPOINTS))
+    if not isinstance(endpoint, str) or endpoint not in CALLABLE:
+        allowed = ", ".join(sorted(CALLABLE))
         raise ApiError("invalid_value", f"endpoint is one of: {allowed}.", param="endpoint")
     if not isinstance(file_id, str):
         raise ApiError("invalid_value", "input_file_id is the id of a file.", param="input_file_id")
@@ -166,3 +161,16 @@ def _metadata(found: object) -> dict[str, str]:
             "invalid_value", f"metadata holds at most {MAX_METADATA} short texts.", param="metadata"
         )
     return dict(found)
+
+
+ENDPOINTS: Final = (
+    Endpoint(
+        "POST", "/v1/batches", create, "Runs the lines of a file.", takes="BatchBody",
+        gives="Batch", headers=("Idempotency-Key",)
+    ),
+    Endpoint(
+        "GET", "/v1/batches", list_batches, "Batches of this key.", gives="BatchList", query=QUERY
+    ),
+    Endpoint("GET", "/v1/batches/{batch_id}", retrieve, "One batch.", gives="Batch"),
+    Endpoint("POST", "/v1/batches/{batch_id}/cancel", cancel, "Cancels a batch.", gives="Batch"),
+)  # fmt: skip

@@ -9,7 +9,6 @@ from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from events import ids, names
 from events.codecs import http_codec
@@ -19,26 +18,23 @@ from events.names import Topics
 from events.request_identity import SentEvent
 from events.requests import InferenceRequest, parse_request
 from events.timestamps import from_rfc3339, to_rfc3339
-from functions.ingress import request_body
-from functions.ingress.admission import queue_is_full
-from functions.ingress.api import callbacks
+from functions.ingress import pipeline, request_body
+from functions.ingress.callback_targets import is_target_id
+from functions.ingress.deadlines import Preference
 from functions.ingress.dependencies import Dependencies
+from functions.ingress.endpoint import Endpoint
+from functions.ingress.held_bodies import kept
 from functions.ingress.http_responses import answer, id_headers
-from functions.ingress.key_claims import resolve_claim
-from functions.ingress.parse_call import parse_model_name, read_body, trace_parent, trace_state
-from functions.ingress.submit import (
-    append,
-    hold,
-    log_accepted,
-    make_record,
-    read_tenant_limits,
-    refused,
-    require_room,
-    require_writable,
+from functions.ingress.parse_call import (
+    InferenceCall,
+    parse_model_name,
+    read_body,
+    trace_parent,
+    trace_state,
 )
-from functions.ingress.tenant_access import authenticate
-from functions.ports.store import RequestRow
-from functions.runtime.errors import ApiError, AppendFailed
+from functions.ingress.results import Result
+from functions.ports.store import CallbackTarget, RequestRow
+from functions.runtime.errors import ApiError
 from functions.runtime.settings import Settings
 
 _EVENTS: Final = "application/cloudevents"
@@ -52,29 +48,65 @@ _OURS: Final = frozenset(
     }
 )  # fmt: skip
 """Attributes that only this product sets: from outside they are dropped."""
-_REUSED: Final = "An event of this source and id was sent before, with other data."
 
 
-def routes(deps: Dependencies) -> list[Route]:
-    """The one path."""
+class CloudEventsApi:
+    """An event is background work under the id that its tenant, source and id make."""
 
-    async def accept(request: Request) -> Response:
-        tenant = authenticate(deps, request)
+    async def parse(self, deps: Dependencies, request: Request, tenant: str) -> InferenceCall:
         _require_media_type(request)
         body = await read_body(deps, request, tenant)
         headers = [(k.decode("latin-1"), v.decode("latin-1")) for k, v in request.scope["headers"]]
-
         limits = replace(DEFAULT_LIMITS, max_bytes=deps.settings.ingress.max_body_bytes)
 
         def read() -> InferenceRequest:
-            event = cleaned(deps, http_codec.from_http(headers, body, limits), tenant)
+            event = clean_event(deps, http_codec.from_http(headers, body, limits), tenant)
             return parse_request(event, default_wait_s=deps.settings.ingress.background_wait_s)
 
-        found = await deps.run_in_turn(tenant, body, read)
-        await _check(deps, found)
-        return await _accept(deps, found)
+        parsed = await deps.run_in_turn(tenant, body, read)
+        await _check(deps, parsed)
+        return _make_call(deps, request, parsed)
 
-    return [Route("/", accept, methods=["POST"])]
+    def show_accepted(
+        self,
+        call: InferenceCall,
+        row: RequestRow,
+        target: CallbackTarget | None,
+    ) -> Response:
+        # By its request id, which is this one's alone and fits into any URL.
+        url = f"/v1/requests/{row.id}"
+        body = {"id": row.public_id, "object": "request", "state": row.state, "urls": {"self": url}}
+        return answer(body, 202, id_headers(row.id) | {"location": url})
+
+    def show_result(self, call: InferenceCall, row: RequestRow, result: Result) -> Response:
+        raise NotImplementedError("nobody waits for the end of an event")
+
+
+async def accept(deps: Dependencies, request: Request) -> Response:
+    return await pipeline.run(deps, request, CloudEventsApi())
+
+
+def _make_call(deps: Dependencies, request: Request, parsed: InferenceRequest) -> InferenceCall:
+    sent = SentEvent.of(parsed.event)
+    body = kept(request.scope["state"])
+    body.raw = parsed.event.data or b""
+    return InferenceCall(
+        request_id=parsed.request_id,
+        tenant=parsed.tenant,
+        operation=parsed.operation,
+        body=body,
+        asked_model=parsed.asked_model,
+        accepted_at=parsed.accepted_at,
+        accepted_s=deps.clock.monotonic_s(),
+        deadline=parsed.deadline,
+        preference=Preference(),
+        is_stored=parsed.is_stored,
+        callback=parsed.callback_id,
+        is_background=True,
+        reply=parsed.reply,
+        event=parsed.event,
+        meta={} if sent is None else sent.meta,
+    )
 
 
 def _require_media_type(request: Request) -> None:
@@ -92,7 +124,7 @@ def _require_media_type(request: Request) -> None:
     request_body.require_media_type(request, (names.JSON, names.STRUCTURED_JSON, *further))
 
 
-def cleaned(deps: Dependencies, event: Event, tenant: str) -> Event:
+def clean_event(deps: Dependencies, event: Event, tenant: str) -> Event:
     """The event as it goes on the log: identity from the key, deadline bounded, nothing of ours from outside.
 
     Raises:
@@ -139,9 +171,18 @@ def reply_topics(settings: Settings, topics: Topics) -> frozenset[str]:
     return frozenset({topics.responses, *filter(None, further)}) - {topics.replies}
 
 
-async def _check_address(deps: Dependencies, found: InferenceRequest) -> None:
-    """Raises ApiError where the reply topic does not have the partition that is named."""
-    address = found.reply
+async def _check(deps: Dependencies, request: InferenceRequest) -> None:
+    """Refuses what the catalogue does not know, a callback that is no id, and a reply partition that is not there.
+
+    Raises:
+        ApiError: the refusal.
+    """
+    parse_model_name(deps.catalogue, request.asked_model, request.operation, request.tenant)
+    if request.profile is not None and request.profile not in deps.catalogue.profiles:
+        raise ApiError("invalid_value", "There is no such profile.", param=names.PROFILE)
+    if request.callback_id is not None and not is_target_id(request.callback_id):
+        raise ApiError("callback_url_refused", "Name a registered callback.", param="callbackid")
+    address = request.reply
     if address is None or address.partition is None:
         return
     if not await deps.offload(deps.reply_partitions.has, address.topic, address.partition):
@@ -150,67 +191,9 @@ async def _check_address(deps: Dependencies, found: InferenceRequest) -> None:
         )
 
 
-async def _check(deps: Dependencies, found: InferenceRequest) -> None:
-    parse_model_name(deps.catalogue, found.asked_model, found.operation, found.tenant)
-    if found.profile is not None and found.profile not in deps.catalogue.profiles:
-        raise ApiError("invalid_value", "There is no such profile.", param=names.PROFILE)
-    if found.callback_id is not None:
-        await callbacks.require_registered(deps, found.tenant, found.callback_id)
-    await _check_address(deps, found)
-    require_writable(deps)
-    await require_room(deps, found.tenant, len(found.event.data or b""))
-
-
-async def _accept(deps: Dependencies, found: InferenceRequest) -> Response:
-    sent = SentEvent.of(found.event)
-    row = RequestRow(
-        id=found.request_id,
-        tenant=found.tenant,
-        operation=found.operation,
-        state=names.State.ACCEPTED,
-        asked_model=found.asked_model,
-        accepted_at=found.accepted_at,
-        deadline=found.deadline,
-        is_background=True,
-        is_stored=found.is_stored,
-        callback_id=found.callback_id,
-        reply_topic=None if found.reply is None else found.reply.topic,
-        reply_partition=None if found.reply is None else found.reply.partition,
-        meta={} if sent is None else sent.meta,
-    )
-    record = await make_record(deps, found.event)
-    is_new = hold(deps, record, row.id, (row.deadline - row.accepted_at).total_seconds())
-    queue = read_tenant_limits(deps, row.tenant).tenant_queue
-    is_ours = False
-    try:
-        claim = await deps.offload(deps.store.accept, row, record, limit=queue)
-        resolve_claim(claim, full=queue_is_full(queue), reused=_REUSED)
-        is_ours = claim.kind == "new"
-    finally:
-        if is_new and not is_ours:
-            deps.outstanding.release(row.id)
-    if not is_ours:
-        return await _known_already(deps, row)
-    try:
-        await append(deps, record, row.id)
-    except AppendFailed as error:
-        # The row stays: the sender will send the same id again, or the reaper publishes the record.
-        raise refused(error) from error
-    log_accepted(row.id, row.operation, row.asked_model, row.tenant)
-    deps.metrics.requests.labels(
-        door="events", operation=found.operation, outcome=names.State.ACCEPTED.value
-    ).inc()
-    return _accepted(row)
-
-
-async def _known_already(deps: Dependencies, row: RequestRow) -> Response:
-    """The event was sent before: the first one counts."""
-    first = await deps.offload(deps.store.request, row.id)
-    return _accepted(row if first is None else first)
-
-
-def _accepted(row: RequestRow) -> Response:
-    # By its request id, which is this one's alone and fits into any URL.
-    url = f"/v1/requests/{row.id}"
-    body = {"id": row.public_id, "object": "request", "state": row.state, "urls": {"self": url}}
-    return answer(body, 202, id_headers(row.id) | {"location": url})
+ENDPOINTS: Final = (
+    Endpoint(
+        "POST", "/", accept, f"A CloudEvent of type {names.REQUEST}.", takes="CloudEvent",
+        takes_type=names.STRUCTURED_JSON, gives="Request", statuses=(202,)
+    ),
+)  # fmt: skip

@@ -10,7 +10,6 @@ from typing import Final, Literal
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from events.codecs.json_codec import loads_object
 from events.ids import is_valid_id
@@ -19,12 +18,14 @@ from events.names import State
 from events.timestamps import to_rfc3339
 from functions.ingress import request_body
 from functions.ingress.dependencies import Dependencies
+from functions.ingress.endpoint import Endpoint
 from functions.ingress.http_responses import answer, id_headers
 from functions.ingress.tenant_access import authenticate, load_own_request
 from functions.ports.store import FeedbackRow, RequestRow
 from functions.runtime.errors import ApiError
 from router_model.catalogue.model import Catalogue
 
+PATH: Final = "/v1/requests/{request_id}/feedback"
 MAX_FEEDBACK: Final = 64
 """Opinions about one request."""
 MAX_COMMENT_CHARS: Final = 2000
@@ -47,30 +48,22 @@ class Opinion:
     comment: str | None
 
 
-def routes(deps: Dependencies) -> list[Route]:
-    """Say, and look at what was said."""
+async def add(deps: Dependencies, request: Request) -> Response:
+    authenticate(deps, request)
+    request_body.require_media_type(request)
+    raw = await request_body.read_body(request, deps.settings.ingress)
+    opinion = read_opinion(loads_object(raw, BODY_LIMITS))
+    row = await _ended(deps, request)
+    made = _row(deps, row, opinion)
+    if not await deps.offload(deps.store.add_feedback, made, limit=MAX_FEEDBACK):
+        raise ApiError("not_rateable", f"A request has at most {MAX_FEEDBACK} opinions.")
+    return answer(show(made), headers=id_headers(row.id))
 
-    async def add(request: Request) -> Response:
-        authenticate(deps, request)
-        request_body.require_media_type(request)
-        raw = await request_body.read_body(request, deps.settings.ingress)
-        opinion = read_opinion(loads_object(raw, BODY_LIMITS))
-        row = await _ended(deps, request)
-        made = _row(deps, row, opinion)
-        if not await deps.offload(deps.store.add_feedback, made, limit=MAX_FEEDBACK):
-            raise ApiError("not_rateable", f"A request has at most {MAX_FEEDBACK} opinions.")
-        return answer(show(made), headers=id_headers(row.id))
 
-    async def listing(request: Request) -> Response:
-        row = await load_own_request(deps, request)
-        found = await deps.offload(deps.store.feedback, row.id)
-        shown = [show(one) for one in found]
-        return answer(
-            {"object": "list", "data": shown, "has_more": False}, headers=id_headers(row.id)
-        )
-
-    path = "/v1/requests/{request_id}/feedback"
-    return [Route(path, add, methods=["POST"]), Route(path, listing, methods=["GET"])]
+async def list_feedback(deps: Dependencies, request: Request) -> Response:
+    row = await load_own_request(deps, request)
+    shown = [show(one) for one in await deps.offload(deps.store.feedback, row.id)]
+    return answer({"object": "list", "data": shown, "has_more": False}, headers=id_headers(row.id))
 
 
 def read_opinion(fields: Mapping[str, object]) -> Opinion:
@@ -186,3 +179,11 @@ def _comment(found: object) -> str | None:
             "invalid_value", f"comment has at most {MAX_COMMENT_CHARS} characters.", param="comment"
         )
     return found
+
+
+ENDPOINTS: Final = (
+    Endpoint(
+        "POST", PATH, add, "Says how good an answer was.", takes="FeedbackBody", gives="Feedback"
+    ),
+    Endpoint("GET", PATH, list_feedback, "What was said about an answer.", gives="FeedbackList"),
+)  # fmt: skip

@@ -10,16 +10,15 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
-from starlette.routing import Route
 
 from events import ids
 from functions.ingress import request_body
 from functions.ingress.dependencies import Dependencies
+from functions.ingress.endpoint import Endpoint
 from functions.ingress.http_responses import answer
-from functions.ingress.key_claims import read_key_use, resolve_claim
-from functions.ingress.list_pages import listed, parse_page
+from functions.ingress.idempotency import read_key_use, resolve_claim
+from functions.ingress.list_pages import QUERY, listed, parse_page
 from functions.ingress.tenant_access import authenticate, not_found
-from functions.ingress.tenant_shares import Places
 from functions.ports.store import FileRow
 from functions.runtime.errors import ApiError, BlobMissing
 
@@ -30,6 +29,7 @@ MAX_LIMIT: Final = 10_000
 """Most files in one page, as OpenAI has it."""
 FORM_SPARE_BYTES: Final = 64 * 1024
 """Room for the form around the file."""
+FORM: Final = "multipart/form-data"
 MAX_FIELDS: Final = 8
 ANCHOR: Final = "expires_after[anchor]"
 SECONDS: Final = "expires_after[seconds]"
@@ -41,45 +41,37 @@ _IN_FORMS: Final = {"%22": '"', "%0D": "\r", "%0A": "\n"}
 """How forms write what cannot stand in a quoted name (WHATWG, multipart/form-data)."""
 
 
-def routes(deps: Dependencies) -> list[Route]:
-    """Upload, list, retrieve, delete, content."""
-    uploads = Places(deps.settings.ingress.max_uploads, deps.tenant_share)
+async def upload(deps: Dependencies, request: Request) -> Response:
+    tenant = authenticate(deps, request)
+    request_body.require_media_type(request, (FORM,))
+    async with _place(deps, tenant):
+        upload = await _read_form(deps, request)
+    return answer(show(await _keep(deps, request, tenant, upload)))
 
-    async def upload(request: Request) -> Response:
-        tenant = authenticate(deps, request)
-        request_body.require_media_type(request, ("multipart/form-data",))
-        async with uploads.place(tenant):
-            upload = await _read_form(deps, request)
-        return answer(show(await _keep(deps, request, tenant, upload)))
 
-    async def listing(request: Request) -> Response:
-        tenant, purpose = authenticate(deps, request), _purpose_of(request)
-        page = parse_page(request, most=MAX_LIMIT)
-        read = deps.offload(deps.store.files, tenant, page, purpose)
-        return await listed(read, show, lambda row: row.id)
+async def list_files(deps: Dependencies, request: Request) -> Response:
+    tenant, purpose = authenticate(deps, request), _purpose_of(request)
+    page = parse_page(request, most=MAX_LIMIT)
+    read = deps.offload(deps.store.files, tenant, page, purpose)
+    return await listed(read, show, lambda row: row.id)
 
-    async def one(request: Request) -> Response:
-        return answer(show(await load_own_file(deps, request)))
 
-    async def delete(request: Request) -> Response:
-        row = await load_own_file(deps, request)
-        # The bytes may be another file's too (blobs are named by content): the recorder sweeps what no file has.
-        if not await deps.offload(deps.store.delete_file, row.id):
-            await load_file(deps, row.tenant, row.id)
-            raise ApiError("file_in_use", "A batch reads this file; delete it when that has ended.")
-        return answer({"id": row.id, "object": "file", "deleted": True})
+async def retrieve(deps: Dependencies, request: Request) -> Response:
+    return answer(show(await load_own_file(deps, request)))
 
-    async def content(request: Request) -> Response:
-        row = await load_own_file(deps, request)
-        return await _content(deps, row)
 
-    return [
-        Route("/v1/files", upload, methods=["POST"]),
-        Route("/v1/files", listing, methods=["GET"]),
-        Route("/v1/files/{file_id}", one, methods=["GET"]),
-        Route("/v1/files/{file_id}", delete, methods=["DELETE"]),
-        Route("/v1/files/{file_id}/content", content, methods=["GET"]),
-    ]
+async def delete(deps: Dependencies, request: Request) -> Response:
+    row = await load_own_file(deps, request)
+    # The bytes may be another file's too (blobs are named by content): the recorder sweeps what no file has.
+    if not await deps.offload(deps.store.delete_file, row.id):
+        await load_file(deps, row.tenant, row.id)
+        raise ApiError("file_in_use", "A batch reads this file; delete it when that has ended.")
+    return answer({"id": row.id, "object": "file", "deleted": True})
+
+
+async def retrieve_content(deps: Dependencies, request: Request) -> Response:
+    row = await load_own_file(deps, request)
+    return await _content(deps, row)
 
 
 def _purpose_of(request: Request) -> str | None:
@@ -143,6 +135,17 @@ class _Upload:
     bytes: int
     ref: str
     lives_s: int | None
+
+
+@contextlib.asynccontextmanager
+async def _place(deps: Dependencies, tenant: str) -> AsyncIterator[None]:
+    """One of the places for uploads, as soon as the tenant's share has one."""
+    places, share = deps.settings.ingress.max_uploads, deps.tenant_share
+    await deps.uploads.enter(tenant, 1, room=places, share=share)
+    try:
+        yield
+    finally:
+        deps.uploads.leave(tenant, 1)
 
 
 async def _content(deps: Dependencies, row: FileRow) -> Response:
@@ -246,3 +249,21 @@ async def _keep(deps: Dependencies, request: Request, tenant: str, upload: _Uplo
     file_id = resolve_claim(await deps.offload(deps.store.add_file, row, key=key))
     known = None if file_id == mine else await deps.offload(deps.store.file, file_id)
     return known or row
+
+
+ENDPOINTS: Final = (
+    Endpoint(
+        "POST", "/v1/files", upload, "Uploads a file.", takes="Upload", takes_type=FORM,
+        gives="File", headers=("Idempotency-Key",)
+    ),
+    Endpoint(
+        "GET", "/v1/files", list_files, "Files of this key.", gives="FileList",
+        query=("purpose", *QUERY)
+    ),
+    Endpoint("GET", "/v1/files/{file_id}", retrieve, "One file.", gives="File"),
+    Endpoint("DELETE", "/v1/files/{file_id}", delete, "Deletes a file.", gives="Deleted"),
+    Endpoint(
+        "GET", "/v1/files/{file_id}/content", retrieve_content, "The bytes of a file.",
+        gives="Bytes", gives_types=("application/octet-stream",)
+    ),
+)  # fmt: skip

@@ -9,11 +9,11 @@ from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from functions.ingress.api.models import models_now
 from functions.ingress.api_keys import DEFAULT_TENANT
 from functions.ingress.dependencies import Dependencies
+from functions.ingress.endpoint import TEXT, Endpoint
 
 HEADERS: Final[Mapping[str, str]] = {
     "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'",
@@ -30,19 +30,14 @@ _KINDS: Final = {"auto": "the best of all"}
 _LINKS: Final = ("/v1/models", "/readyz", "/metrics", "/openapi.json")
 
 
-def routes(deps: Dependencies) -> list[Route]:
-    """The page. What is POSTed to the same path is a CloudEvent."""
-
-    async def page(request: Request) -> Response:
-        models = None if deps.keys else models_now(deps, DEFAULT_TENANT)
-        is_ready = deps.health.is_ready()
-        base = f"{request.url.scheme}://{request.url.netloc}"
-        if "text/html" in request.headers.get("accept", ""):
-            html = as_html(base, models, is_ready=is_ready)
-            return Response(html, media_type="text/html; charset=utf-8", headers=HEADERS)
-        return Response(as_text(base, models, is_ready=is_ready), media_type="text/plain")
-
-    return [Route("/", page, methods=["GET"])]
+async def show(deps: Dependencies, request: Request) -> Response:
+    models = None if deps.keys else models_now(deps, DEFAULT_TENANT)
+    is_ready = deps.health.is_ready()
+    base = f"{request.url.scheme}://{request.url.netloc}"
+    if "text/html" in request.headers.get("accept", ""):
+        html = as_html(base, models, is_ready=is_ready)
+        return Response(html, media_type="text/html; charset=utf-8", headers=HEADERS)
+    return Response(as_text(base, models, is_ready=is_ready), media_type="text/plain")
 
 
 def as_text(base: str, models: Sequence[Mapping[str, Any]] | None, *, is_ready: bool) -> str:
@@ -93,3 +88,11 @@ def _state(*, is_ready: bool) -> str:
 
 def _hidden() -> str:
     return "Models are listed for those who have a key: GET /v1/models."
+
+
+ENDPOINTS: Final = (
+    Endpoint(
+        "GET", "/", show, "What runs here and what to try, for a person.", gives="Text",
+        gives_types=("text/html", TEXT), is_open=True
+    ),
+)  # fmt: skip

@@ -8,11 +8,11 @@ from typing import Any, Final
 from msgspec.structs import asdict
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from events.names import ReplicaState
 from functions.backends.server_arguments import served_name
 from functions.ingress.dependencies import Dependencies
+from functions.ingress.endpoint import Endpoint
 from functions.ingress.http_responses import answer
 from functions.ingress.tenant_access import authenticate
 from functions.runtime.errors import ApiError
@@ -35,27 +35,20 @@ _SHOWN: Final = {
 _BEST_FIRST: Final = ("warm", "warming", "loading", "starting", "cold", "failed")
 
 
-def routes(deps: Dependencies) -> list[Route]:
-    """The list and one model (ids may hold slashes)."""
+async def list_models(deps: Dependencies, request: Request) -> Response:
+    return answer({"object": "list", "data": models_now(deps, authenticate(deps, request))})
 
-    async def listing(request: Request) -> Response:
-        return answer({"object": "list", "data": models_now(deps, authenticate(deps, request))})
 
-    async def one(request: Request) -> Response:
-        tenant = authenticate(deps, request)
-        asked = request.path_params["model_id"]
-        for model in _visible(deps.catalogue, tenant):
-            if model.id == asked:
-                return answer(_shown_now(deps, model))
-        for virtual in virtual_names(deps.catalogue, tenant):
-            if virtual.name == asked:
-                return answer(_virtual_now(deps, virtual))
-        raise ApiError("model_not_found", "No such model here; GET /v1/models lists them.")
-
-    return [
-        Route("/v1/models", listing, methods=["GET"]),
-        Route("/v1/models/{model_id:path}", one, methods=["GET"]),
-    ]
+async def retrieve(deps: Dependencies, request: Request) -> Response:
+    tenant = authenticate(deps, request)
+    asked = request.path_params["model_id"]
+    for model in _visible(deps.catalogue, tenant):
+        if model.id == asked:
+            return answer(_shown_now(deps, model))
+    for virtual in virtual_names(deps.catalogue, tenant):
+        if virtual.name == asked:
+            return answer(_virtual_now(deps, virtual))
+    raise ApiError("model_not_found", "No such model here; GET /v1/models lists them.")
 
 
 def models_now(deps: Dependencies, tenant: str) -> list[dict[str, object]]:
@@ -172,3 +165,12 @@ def _eta(service: Service, view: ServiceView) -> float | None:
     if view.eta_s is not None:
         return view.eta_s
     return service.cold_start_s if view.state is ReplicaState.COLD else None
+
+
+ENDPOINTS: Final = (
+    Endpoint(
+        "GET", "/v1/models", list_models, "All names that can be asked for, with state and ETA.",
+        gives="ModelList"
+    ),
+    Endpoint("GET", "/v1/models/{model_id:path}", retrieve, "One model.", gives="Model"),
+)  # fmt: skip

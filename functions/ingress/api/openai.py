@@ -1,65 +1,90 @@
-"""The OpenAI doors for chat, completions and embeddings: in one piece, streamed, in the background, by key."""
+"""OpenAI's chat, completions and embeddings: in one piece, streamed, or in the background."""
 
-from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from events.names import Operation
-from functions.ingress import async_requests, idempotency, key_claims, sync_requests
+from events.openai.bodies import ChatBody, CompletionsBody, EmbeddingsBody
+from events.timestamps import to_rfc3339
+from functions.ingress import pipeline
+from functions.ingress.callback_targets import show_target
 from functions.ingress.dependencies import Dependencies
-from functions.ingress.parse_call import InferenceCall, read_call
-from functions.ingress.results import to_response
-from functions.ingress.submit import make_row
-
-Endpoint = Callable[[Request], Awaitable[Response]]
-
-
-def routes(deps: Dependencies) -> list[Route]:
-    """The three paths."""
-    paths = {
-        "/v1/chat/completions": Operation.CHAT,
-        "/v1/completions": Operation.COMPLETIONS,
-        "/v1/embeddings": Operation.EMBEDDINGS,
-    }
-    return [
-        Route(path, _endpoint(deps, operation), methods=["POST"], name=operation)
-        for path, operation in paths.items()
-    ]
+from functions.ingress.endpoint import EVENT_STREAM, JSON, Endpoint
+from functions.ingress.http_responses import answer, id_headers
+from functions.ingress.parse_call import CALL_HEADERS, InferenceCall, read_call
+from functions.ingress.results import Result, to_response
+from functions.ports.store import CallbackTarget, RequestRow
 
 
-def _endpoint(deps: Dependencies, operation: Operation) -> Endpoint:
-    async def endpoint(request: Request) -> Response:
-        return await _answer(deps, await read_call(deps, request, operation), request)
+@dataclass(frozen=True, slots=True)
+class OpenAiApi:
+    """One operation: the body goes to the model as it came, its answer comes back as the worker wrote it."""
 
-    return endpoint
+    operation: Operation
+
+    async def parse(self, deps: Dependencies, request: Request, tenant: str) -> InferenceCall:
+        return await read_call(deps, request, self.operation, tenant)
+
+    def show_accepted(
+        self, call: InferenceCall, row: RequestRow, target: CallbackTarget | None
+    ) -> Response:
+        url = f"/v1/requests/{row.id}"
+        body = {
+            "id": row.id,
+            "object": "request",
+            "state": row.state,
+            "operation": row.operation,
+            "model": row.asked_model,
+            "accepted_at": to_rfc3339(row.accepted_at),
+            "deadline": to_rfc3339(row.deadline),
+            "urls": {"self": url, "events": f"{url}/events", "cancel": f"{url}/cancel"},
+        }
+        if target is not None:
+            body["callback"] = show_target(target)
+        headers = id_headers(row.id) | {"location": url}
+        if call.preference.is_async:
+            headers["preference-applied"] = "respond-async"
+        elif call.preference.wait_s is not None:
+            headers["preference-applied"] = f"wait={call.preference.wait_s:g}"
+        return answer(body, 202, headers)
+
+    def show_result(self, call: InferenceCall, row: RequestRow, result: Result) -> Response:
+        return to_response(result)
 
 
-async def _answer(deps: Dependencies, call: InferenceCall, request: Request) -> Response:
-    first_id = await key_claims.first_of(deps, call)
-    if first_id is None:
-        try:
-            return await _first(deps, call, request)
-        except key_claims.MadeBefore as made:
-            first_id = made.request_id
-    call.body.release()
-    if call.is_background:
-        return await async_requests.accepted_before(deps, call, first_id)
-    if call.is_stream:
-        return await idempotency.join_as_stream(deps, call, first_id)
-    return to_response(await idempotency.join(deps, call, first_id, request.receive))
+async def create(operation: Operation, deps: Dependencies, request: Request) -> Response:
+    """A call of one operation."""
+    return await pipeline.run(deps, request, OpenAiApi(operation))
 
 
-async def _first(deps: Dependencies, call: InferenceCall, request: Request) -> Response:
-    """The call is the first, or only, one with its key."""
-    if call.is_background:
-        return await async_requests.accept_in_background(deps, call)
-    is_asked_for_later = call.key is not None or call.preference.wait_s is not None
-    row = make_row(deps, call, replies_here=True) if is_asked_for_later else None
-    if call.is_stream:
-        return await sync_requests.wait_as_stream(deps, call, row)
-    outcome = await sync_requests.wait_in_one_piece(deps, call, request.receive, row)
-    if outcome is None:
-        return async_requests.accepted(deps, call)
-    return to_response(outcome)
+def _describe(
+    path: str, operation: Operation, summary: str, body: type[msgspec.Struct], *gives_types: str
+) -> Endpoint:
+    return Endpoint(
+        "POST",
+        path,
+        partial(create, operation),
+        summary,
+        takes=body,
+        gives_types=gives_types,
+        statuses=(200, 202),
+        headers=CALL_HEADERS,
+    )
+
+
+ENDPOINTS: Final = (
+    _describe(
+        "/v1/chat/completions", Operation.CHAT,
+        "Chat: in one piece, streamed, or in the background.", ChatBody, JSON, EVENT_STREAM
+    ),
+    _describe(
+        "/v1/completions", Operation.COMPLETIONS, "Completions of a prompt.", CompletionsBody, JSON,
+        EVENT_STREAM
+    ),
+    _describe("/v1/embeddings", Operation.EMBEDDINGS, "Embeddings of texts.", EmbeddingsBody, JSON),
+)  # fmt: skip

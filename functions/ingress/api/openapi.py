@@ -1,6 +1,6 @@
-"""`/openapi.json`: every door in one document, made from the same types and tables that check the calls."""
+"""`/openapi.json`: every API in one document, made from the tables that make the routes."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
@@ -8,137 +8,45 @@ from typing import Any, Final
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from events.codecs.json_codec import dumps
-from events.openai.bodies import ChatBody, CompletionsBody, EmbeddingsBody
-from functions.ingress import list_pages
+from functions.ingress.dependencies import Dependencies
+from functions.ingress.endpoint import JSON, Endpoint
 from functions.ingress.http_responses import answer
 from functions.runtime.errors import CODES
 
-_JSON: Final = "application/json"
-_PAGE: Final = list_pages.QUERY
-_SSE: Final = "text/event-stream"
-_WAITING: Final = ("Prefer", "X-Pickspin-Deadline-S", "X-Pickspin-Callback")
-_CALL_HEADERS: Final = (
-    *_WAITING, "Idempotency-Key", "X-Pickspin-Session", "X-Pickspin-Profile", "X-Pickspin-Priority", "traceparent",
-    "X-Pickspin-Max-Cost", "X-Pickspin-Max-Latency", "X-Pickspin-Min-Quality",
-)  # fmt: skip
+
+async def show(deps: Dependencies, request: Request) -> Response:  # noqa: ARG001 - a handler
+    """The document."""
+    return answer(_document(request.app.state.endpoints))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Operation:
-    """One line of the document. `takes` and `gives` name components; `statuses` are the good ones."""
-
-    method: str
-    path: str
-    summary: str
-    takes: str | None = None
-    takes_type: str = _JSON
-    gives: str = "Object"
-    gives_types: tuple[str, ...] = (_JSON,)
-    statuses: tuple[int, ...] = (200,)
-    query: tuple[str, ...] = ()
-    headers: tuple[str, ...] = ()
-    is_open: bool = False
-    """True: asks for no key."""
-
-
-OPERATIONS: Final = (
-    Operation(method="post", path="/v1/chat/completions", summary="Chat: in one piece, streamed, or in the background.",
-              takes="ChatBody", gives_types=(_JSON, _SSE), statuses=(200, 202), headers=_CALL_HEADERS),
-    Operation(method="post", path="/v1/completions", summary="Completions of a prompt.",
-              takes="CompletionsBody", gives_types=(_JSON, _SSE), statuses=(200, 202), headers=_CALL_HEADERS),
-    Operation(method="post", path="/v1/embeddings", summary="Embeddings of texts.",
-              takes="EmbeddingsBody", statuses=(200, 202), headers=_CALL_HEADERS),
-    Operation(method="get", path="/v1/models", summary="All names that can be asked for, with state and ETA.",
-              gives="ModelList"),
-    Operation(method="get", path="/v1/models/{model_id}", summary="One model.", gives="Model"),
-    Operation(method="post", path="/v1/responses", summary="A response, in one piece or `background: true`.",
-              takes="ResponseBody", gives="Response", statuses=(200, 202), headers=_CALL_HEADERS),
-    Operation(method="get", path="/v1/responses/{request_id}", summary="A response by id.", gives="Response",
-              headers=("Prefer",)),
-    Operation(method="delete", path="/v1/responses/{request_id}", summary="Deletes a response.", gives="Deleted"),
-    Operation(method="post", path="/v1/responses/{request_id}/cancel", summary="Cancels a response.",
-              gives="Response"),
-    Operation(method="get", path="/v1/responses/{request_id}/input_items", summary="What a response was asked with.",
-              gives="ItemList", query=_PAGE),
-    Operation(method="post", path="/v1/responses/input_tokens", summary="How many tokens an input has.",
-              takes="ResponseBody", gives="InputTokens"),
-    Operation(method="get", path="/v1/requests", summary="The newest requests of this key.", gives="RequestList",
-              query=("state", *_PAGE)),
-    Operation(method="get", path="/v1/requests/{request_id}", summary="What became of a request.", gives="Request",
-              headers=("Prefer",)),
-    Operation(method="delete", path="/v1/requests/{request_id}", summary="Deletes prompt, answer and events.",
-              gives="Deleted"),
-    Operation(method="get", path="/v1/requests/{request_id}/events", summary="States, chunks and the end, resumable.",
-              gives_types=(_SSE,), query=("after",), headers=("Last-Event-ID",)),
-    Operation(method="post", path="/v1/requests/{request_id}/cancel", summary="Cancels a request.", gives="Request"),
-    Operation(method="post", path="/v1/requests/{request_id}/feedback", summary="Says how good an answer was.",
-              takes="FeedbackBody", gives="Feedback"),
-    Operation(method="get", path="/v1/requests/{request_id}/feedback", summary="What was said about an answer.",
-              gives="FeedbackList"),
-    Operation(method="post", path="/v1/files", summary="Uploads a file.", takes="Upload",
-              takes_type="multipart/form-data", gives="File", headers=("Idempotency-Key",)),
-    Operation(method="get", path="/v1/files", summary="Files of this key.", gives="FileList",
-              query=("purpose", *_PAGE)),
-    Operation(method="get", path="/v1/files/{file_id}", summary="One file.", gives="File"),
-    Operation(method="delete", path="/v1/files/{file_id}", summary="Deletes a file.", gives="Deleted"),
-    Operation(method="get", path="/v1/files/{file_id}/content", summary="The bytes of a file.",
-              gives="Bytes", gives_types=("application/octet-stream",)),
-    Operation(method="post", path="/v1/batches", summary="Runs the lines of a file.", takes="BatchBody",
-              gives="Batch", headers=("Idempotency-Key",)),
-    Operation(method="get", path="/v1/batches", summary="Batches of this key.", gives="BatchList", query=_PAGE),
-    Operation(method="get", path="/v1/batches/{batch_id}", summary="One batch.", gives="Batch"),
-    Operation(method="post", path="/v1/batches/{batch_id}/cancel", summary="Cancels a batch.", gives="Batch"),
-    Operation(method="post", path="/v1/callbacks", summary="Registers a callback; shows its secret once.",
-              takes="CallbackBody", gives="Callback", statuses=(201,), headers=("Idempotency-Key",)),
-    Operation(method="get", path="/v1/callbacks", summary="Callbacks of this key that are enabled.",
-              gives="CallbackList", query=_PAGE),
-    Operation(method="get", path="/v1/callbacks/{target_id}", summary="One callback.", gives="Callback"),
-    Operation(method="delete", path="/v1/callbacks/{target_id}", summary="Disables a callback.", gives="Deleted"),
-    Operation(method="post", path="/", summary="A CloudEvent of type io.pickspin.inference.request.v1.",
-              takes="CloudEvent", takes_type="application/cloudevents+json", gives="Request", statuses=(202,)),
-    Operation(method="get", path="/", summary="What runs here and what to try, for a person.", gives="Text",
-              gives_types=("text/html", "text/plain"), is_open=True),
-    Operation(method="get", path="/healthz", summary="The process lives.", is_open=True),
-    Operation(method="get", path="/health", summary="The same, where clients of model servers look.", is_open=True),
-    Operation(method="get", path="/readyz", summary="A request can succeed now.", is_open=True),
-    Operation(method="get", path="/metrics", summary="Prometheus metrics; PICKSPIN_INGRESS_METRICS may ask for a key.",
-              gives="Text",
-              gives_types=("text/plain",), is_open=True),
-    Operation(method="get", path="/openapi.json", summary="This document.", is_open=True),
-)  # fmt: skip
-
-
-def routes() -> list[Route]:
-    """The one path."""
-
-    async def show(_: Request) -> Response:
-        return answer(document())
-
-    return [Route("/openapi.json", show, methods=["GET"])]
+ENDPOINTS: Final = (Endpoint("GET", "/openapi.json", show, "This document.", is_open=True),)
 
 
 @cache
-def document() -> bytes:
+def _document(endpoints: tuple[Endpoint, ...]) -> bytes:
     """The document as JSON; it never changes while a process runs."""
-    return dumps(build())
+    return dumps(build(endpoints))
 
 
-def build() -> dict[str, Any]:
-    """The OpenAPI 3.1 document. Pure."""
+def build(endpoints: Iterable[Endpoint]) -> dict[str, Any]:
+    """The OpenAPI 3.1 document of these endpoints. Pure."""
     paths: dict[str, dict[str, Any]] = {}
-    for operation in OPERATIONS:
-        paths.setdefault(operation.path, {})[operation.method] = _operation(operation)
+    bodies: list[type[msgspec.Struct]] = []
+    for endpoint in endpoints:
+        path = endpoint.path.replace(":path", "")
+        paths.setdefault(path, {})[endpoint.method.lower()] = _describe(endpoint, path)
+        if isinstance(endpoint.takes, type):
+            bodies.append(endpoint.takes)
     return {
         "openapi": "3.1.0",
         "info": {"title": "Pick and Spin", "version": _version(), "description": _DESCRIPTION},
         "security": [{"key": []}],
         "paths": paths,
         "components": {
-            "schemas": _schemas(),
-            "responses": {"Error": _content("A refusal or failure.", "Error", (_JSON,))},
+            "schemas": _schemas(bodies),
+            "responses": {"Error": _content("A refusal or failure.", "Error", (JSON,))},
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
         },
     }
@@ -149,48 +57,43 @@ _DESCRIPTION: Final = (
 )
 
 
-def _operation(operation: Operation) -> dict[str, Any]:
+def _describe(endpoint: Endpoint, path: str) -> dict[str, Any]:
     good = {
-        str(s): _content("As asked.", operation.gives, operation.gives_types)
-        for s in operation.statuses
+        str(status): _content("As asked.", endpoint.gives, endpoint.gives_types)
+        for status in endpoint.statuses
     }
-    found: dict[str, Any] = {
-        "operationId": _operation_id(operation),
-        "summary": operation.summary,
-        "parameters": _parameters(operation),
+    words = path.replace("{", "").replace("}", "").replace(".", "/").split("/")
+    described: dict[str, Any] = {
+        "operationId": "_".join([endpoint.method.lower(), *filter(None, words)]),
+        "summary": endpoint.summary,
+        "parameters": _parameters(endpoint, path),
         "responses": {**good, "default": {"$ref": "#/components/responses/Error"}},
     }
-    if operation.takes is not None:
-        found["requestBody"] = {
+    takes = endpoint.takes
+    if takes is not None:
+        schema = _ref(takes if isinstance(takes, str) else takes.__name__)
+        described["requestBody"] = {
             "required": True,
-            "content": {operation.takes_type: {"schema": _ref(operation.takes)}},
+            "content": {endpoint.takes_type: {"schema": schema}},
         }
-    if operation.is_open:
-        found["security"] = []
-    return found
+    if endpoint.is_open:
+        described["security"] = []
+    return described
 
 
-def _operation_id(operation: Operation) -> str:
-    words = operation.path.replace("{", "").replace("}", "").replace(".", "/").split("/")
-    return "_".join([operation.method, *filter(None, words)])
-
-
-def _parameters(operation: Operation) -> list[dict[str, Any]]:
-    text = {"type": "string"}
-    in_path = [part[1:-1] for part in operation.path.split("/") if part.startswith("{")]
+def _parameters(endpoint: Endpoint, path: str) -> list[dict[str, Any]]:
+    in_path = [part[1:-1] for part in path.split("/") if part.startswith("{")]
+    places = {"path": in_path, "query": endpoint.query, "header": endpoint.headers}
     return [
-        *({"name": n, "in": "path", "required": True, "schema": text} for n in in_path),
-        *({"name": n, "in": "query", "required": False, "schema": text} for n in operation.query),
-        *(
-            {"name": n, "in": "header", "required": False, "schema": text}
-            for n in operation.headers
-        ),
+        {"name": name, "in": place, "required": place == "path", "schema": {"type": "string"}}
+        for place, names in places.items()
+        for name in names
     ]
 
 
 def _content(description: str, name: str, media_types: tuple[str, ...]) -> dict[str, Any]:
     text = {"type": "string"}
-    shown = {kind: {"schema": _ref(name) if kind == _JSON else text} for kind in media_types}
+    shown = {kind: {"schema": _ref(name) if kind == JSON else text} for kind in media_types}
     return {"description": description, "content": shown}
 
 
@@ -198,13 +101,13 @@ def _ref(name: str) -> dict[str, str]:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def _schemas() -> dict[str, Any]:
-    _, bodies = msgspec.json.schema_components(
-        [ChatBody, CompletionsBody, EmbeddingsBody],
+def _schemas(bodies: list[type[msgspec.Struct]]) -> dict[str, Any]:
+    _, components = msgspec.json.schema_components(
+        bodies,
         ref_template="#/components/schemas/{name}",
         schema_hook=lambda _: {"description": "Any JSON value."},
     )
-    return {**bodies, **_HAND_WRITTEN, "Error": _error_schema()}
+    return {**components, **_HAND_WRITTEN, "Error": _error_schema()}
 
 
 def _error_schema() -> dict[str, Any]:

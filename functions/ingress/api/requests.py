@@ -8,60 +8,51 @@ from typing import Final
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from events.names import State
 from events.timestamps import to_rfc3339
 from functions.ingress import deadlines
-from functions.ingress.api.request_stream import RequestEvents
+from functions.ingress.admission import require_writable
+from functions.ingress.cancel import send_cancel
 from functions.ingress.dependencies import Dependencies
+from functions.ingress.endpoint import Endpoint
 from functions.ingress.http_responses import answer, id_headers
-from functions.ingress.list_pages import listed, parse_page
+from functions.ingress.list_pages import QUERY, listed, parse_page
+from functions.ingress.results import read_error
 from functions.ingress.sse_response import derived_state, unless_gone
-from functions.ingress.submit import acknowledged, refused, require_writable, send_cancel
+from functions.ingress.submit import await_append, to_append_refusal
 from functions.ingress.tenant_access import authenticate, load_own_request
 from functions.ports.paging import PageQuery
 from functions.ports.store import Mark, RequestRow
 from functions.runtime.errors import ApiError, AppendFailed
 from router_model.service_registry import ServiceView
 
+PATH: Final = "/v1/requests/{request_id}"
 CANCEL_WAIT_S: Final = 2.0
 """A cancel waits this long for the request's end, so that its answer can say `cancelled`."""
 ASK_AGAIN_S: Final = 1
 
 
-def routes(deps: Dependencies) -> list[Route]:
-    """Everything under `/v1/requests`."""
-    events = RequestEvents(deps)
+async def list_requests(deps: Dependencies, request: Request) -> Response:
+    tenant, states = authenticate(deps, request), _states(request.query_params.get("state"))
+    page = await _by_request_ids(deps, tenant, parse_page(request))
+    read = deps.offload(deps.store.requests, page, tenant=tenant, states=states)
+    return await listed(read, lambda row: show(row, view_of(deps, row)), lambda row: row.id)
 
-    async def listing(request: Request) -> Response:
-        tenant, states = authenticate(deps, request), _states(request.query_params.get("state"))
-        page = await _by_request_ids(deps, tenant, parse_page(request))
-        read = deps.offload(deps.store.requests, page, tenant=tenant, states=states)
-        return await listed(read, lambda row: show(row, view_of(deps, row)), lambda row: row.id)
 
-    async def one(request: Request) -> Response:
-        row = await wait_for_end(deps, request, await load_own_request(deps, request))
-        return await _answer_row(deps, row)
+async def retrieve(deps: Dependencies, request: Request) -> Response:
+    row = await wait_for_end(deps, request, await load_own_request(deps, request))
+    return await _answer_row(deps, row)
 
-    async def cancel(request: Request) -> Response:
-        return await _answer_row(
-            deps, await cancel_row(deps, await load_own_request(deps, request))
-        )
 
-    async def delete(request: Request) -> Response:
-        row = await load_own_request(deps, request)
-        await delete_row(deps, row)
-        return answer({"id": row.id, "object": "request.deleted", "deleted": True})
+async def cancel(deps: Dependencies, request: Request) -> Response:
+    return await _answer_row(deps, await cancel_row(deps, await load_own_request(deps, request)))
 
-    path = "/v1/requests/{request_id}"
-    return [
-        Route("/v1/requests", listing, methods=["GET"]),
-        Route(path, one, methods=["GET"]),
-        Route(path, delete, methods=["DELETE"]),
-        Route(f"{path}/events", events.stream, methods=["GET"]),
-        Route(f"{path}/cancel", cancel, methods=["POST"]),
-    ]
+
+async def delete(deps: Dependencies, request: Request) -> Response:
+    row = await load_own_request(deps, request)
+    await delete_row(deps, row)
+    return answer({"id": row.id, "object": "request.deleted", "deleted": True})
 
 
 async def _by_request_ids(deps: Dependencies, tenant: str, page: PageQuery) -> PageQuery:
@@ -99,9 +90,9 @@ async def cancel_row(deps: Dependencies, row: RequestRow) -> RequestRow:
         raise ApiError("not_cancellable", f"The request has ended already: {row.state.value}.")
     require_writable(deps)
     try:
-        await acknowledged(send_cancel(deps, row.id, "client", row.tenant))
+        await await_append(send_cancel(deps, row.id, "client", row.tenant))
     except AppendFailed as error:
-        raise refused(error) from error
+        raise to_append_refusal(error) from error
     return await until_ended(deps, row, CANCEL_WAIT_S)
 
 
@@ -117,9 +108,7 @@ async def delete_row(deps: Dependencies, row: RequestRow) -> None:
 
 def view_of(deps: Dependencies, row: RequestRow) -> ServiceView | None:
     """What is known of the service of an unfinished request."""
-    if row.service is None or row.state.is_terminal:
-        return None
-    return deps.registry().view(row.service, deps.clock.now())
+    return None if row.state.is_terminal else deps.view(row.service)
 
 
 def show(row: RequestRow, view: ServiceView | None) -> dict[str, object]:
@@ -153,20 +142,8 @@ def show(row: RequestRow, view: ServiceView | None) -> dict[str, object]:
         "batch_id": row.batch_id,
         "status": row.status,
         "response": result if is_good else None,
-        "error": error_of(row.result) if is_over and not is_good else None,
+        "error": read_error(row.result) if is_over and not is_good else None,
     }
-
-
-class _Failed(msgspec.Struct, frozen=True):
-    error: msgspec.Raw = msgspec.Raw(b"null")
-
-
-def error_of(result: bytes | None) -> msgspec.Raw | None:
-    """The OpenAI error object of a failed reply's data."""
-    try:
-        return None if result is None else msgspec.json.decode(result, type=_Failed).error
-    except (msgspec.MsgspecError, ValueError):
-        return None
 
 
 async def _answer_row(deps: Dependencies, row: RequestRow) -> Response:
@@ -194,11 +171,11 @@ async def until_ended(deps: Dependencies, row: RequestRow, wait_s: float) -> Req
         return mark is None or mark.state.is_terminal or deps.health.is_draining
 
     while not (row.state.is_terminal or deps.health.is_draining) and loop.time() < until:
-        await deps.changed(row.id, is_news, until - loop.time())
-        found = await deps.offload(deps.store.request, row.id)
-        if found is None:
+        await deps.wait_for_change(row.id, is_news, until - loop.time())
+        now = await deps.offload(deps.store.request, row.id)
+        if now is None:
             return row
-        row = found
+        row = now
     return row
 
 
@@ -214,3 +191,16 @@ def _states(text: str | None) -> list[State] | None:
 
 def _time(instant: datetime | None) -> str | None:
     return None if instant is None else to_rfc3339(instant)
+
+
+ENDPOINTS: Final = (
+    Endpoint(
+        "GET", "/v1/requests", list_requests, "The newest requests of this key.",
+        gives="RequestList", query=("state", *QUERY)
+    ),
+    Endpoint(
+        "GET", PATH, retrieve, "What became of a request.", gives="Request", headers=("Prefer",)
+    ),
+    Endpoint("DELETE", PATH, delete, "Deletes prompt, answer and events.", gives="Deleted"),
+    Endpoint("POST", f"{PATH}/cancel", cancel, "Cancels a request.", gives="Request"),
+)  # fmt: skip

@@ -37,7 +37,6 @@ TWO_MEANINGS: Final = {
     "Decision",
     "History",
     "Job",
-    "Operation",
     "Reading",
     "Reporter",
     "Snapshot",
@@ -45,7 +44,6 @@ TWO_MEANINGS: Final = {
     "Terms",
     "Timings",
     "Verdict",
-    "_Failed",
 }
 
 

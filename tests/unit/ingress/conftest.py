@@ -21,9 +21,9 @@ from events.event import Event, Outgoing, Record
 from events.names import Topics
 from events.payloads import DecisionInfo, PickspinData, ProgressData
 from events.requests import InferenceRequest, parse_request
-from functions.ingress.admission import Outstanding
 from functions.ingress.api_keys import ApiKeys
 from functions.ingress.app import build_app
+from functions.ingress.broker_room import BrokerRoom
 from functions.ingress.dependencies import Dependencies
 from functions.ingress.pending_requests import Waiters
 from functions.ingress.readiness import Health
@@ -399,7 +399,7 @@ def rig() -> Iterator[Rig]:
         registry=lambda: registry[0],
         appender=log.appender(client="ingress"),
         waiters=Waiters(lambda reason: None),
-        outstanding=Outstanding(None, lambda key: 0),
+        broker_room=BrokerRoom(None, lambda key: 0),
         store=store,
         blobs=blobs,
         executor=ThreadPoolExecutor(2),

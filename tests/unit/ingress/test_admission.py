@@ -2,8 +2,9 @@
 
 import pytest
 
-from functions.ingress.admission import Load, Outstanding, TenantLimits, TerminalPosition, admit
+from functions.ingress.admission import Load, TenantLimits, admit
 from functions.ingress.api_keys import ApiKeys
+from functions.ingress.broker_room import BrokerRoom, TerminalPosition
 from functions.ingress.deadlines import Preference, preference, wait_s
 from functions.ingress.main import check_exposure
 from functions.ingress.murmur2 import choose_partition, murmur2
@@ -32,71 +33,71 @@ def test_at_a_limit_the_next_one_is_refused(load, is_stream, code):
     assert 1 <= int(refused.value.headers()["retry-after"]) <= 120
 
 
-def hold(outstanding, request_id, size, until_s=10.0, now_s=0.0):
-    return outstanding.hold(request_id, request_id.encode(), size, until_s=until_s, now_s=now_s)
+def hold(room, request_id, size, until_s=10.0, now_s=0.0):
+    return room.hold(request_id, request_id.encode(), size, until_s=until_s, now_s=now_s)
 
 
 def test_a_full_partition_refuses_and_the_others_do_not():
-    outstanding = Outstanding(100, lambda key: int(key[-1:]))
-    hold(outstanding, "a0", 80)
+    room = BrokerRoom(100, lambda key: int(key[-1:]))
+    hold(room, "a0", 80)
     with pytest.raises(ApiError):
-        hold(outstanding, "b0", 30)
-    hold(outstanding, "c1", 100)
-    outstanding.release("a0")
-    hold(outstanding, "d0", 30)
-    assert outstanding.total_bytes == 130
+        hold(room, "b0", 30)
+    hold(room, "c1", 100)
+    room.release("a0")
+    hold(room, "d0", 30)
+    assert room.total_bytes == 130
 
 
 def test_the_same_request_is_counted_once_and_released_once():
-    outstanding = Outstanding(100, lambda key: 0)
-    assert hold(outstanding, "a", 60) is True
-    assert hold(outstanding, "a", 60) is False
-    outstanding.release("a")
-    outstanding.release("a")
-    assert outstanding.total_bytes == 0
+    room = BrokerRoom(100, lambda key: 0)
+    assert hold(room, "a", 60) is True
+    assert hold(room, "a", 60) is False
+    room.release("a")
+    room.release("a")
+    assert room.total_bytes == 0
 
 
 def test_a_request_whose_end_was_never_seen_makes_room_after_its_deadline():
-    outstanding = Outstanding(100, lambda key: 0)
-    hold(outstanding, "a", 100, until_s=5.0)
+    room = BrokerRoom(100, lambda key: 0)
+    hold(room, "a", 100, until_s=5.0)
     with pytest.raises(ApiError):
-        hold(outstanding, "b", 1, now_s=4.0)
-    hold(outstanding, "b", 1, now_s=5.0)
+        hold(room, "b", 1, now_s=4.0)
+    hold(room, "b", 1, now_s=5.0)
 
 
 def test_what_the_recorder_has_not_read_keeps_its_room():
-    outstanding = Outstanding(100, lambda key: 0)
-    hold(outstanding, "a", 60)
-    outstanding.note_ends([TerminalPosition("a", 3, 7, 90)])
-    assert (outstanding.total_bytes, outstanding.unread_bytes) == (60, 90)
+    room = BrokerRoom(100, lambda key: 0)
+    hold(room, "a", 60)
+    room.note_ends([TerminalPosition("a", 3, 7, 90)])
+    assert (room.total_bytes, room.unread_bytes) == (60, 90)
     with pytest.raises(ApiError, match="overloaded"):
-        hold(outstanding, "b", 60)
-    outstanding.note_read({3: 7})
-    assert outstanding.total_bytes == 60
-    outstanding.note_read({0: 99, 3: 8})
-    assert (outstanding.total_bytes, outstanding.unread_bytes) == (0, 0)
-    hold(outstanding, "b", 60)
+        hold(room, "b", 60)
+    room.note_read({3: 7})
+    assert room.total_bytes == 60
+    room.note_read({0: 99, 3: 8})
+    assert (room.total_bytes, room.unread_bytes) == (0, 0)
+    hold(room, "b", 60)
 
 
 def test_a_recorder_that_is_far_behind_closes_the_door():
-    outstanding = Outstanding(100, lambda key: int(key[-1:]))
-    outstanding.note_ends([TerminalPosition("foreign", 2, n, 40) for n in range(3)])
+    room = BrokerRoom(100, lambda key: int(key[-1:]))
+    room.note_ends([TerminalPosition("foreign", 2, n, 40) for n in range(3)])
     with pytest.raises(ApiError, match="recorded"):
-        hold(outstanding, "a0", 1)
-    outstanding.note_read({2: 1})
-    hold(outstanding, "a0", 1)
+        hold(room, "a0", 1)
+    room.note_read({2: 1})
+    hold(room, "a0", 1)
 
 
 def test_a_durable_broker_forgets_nothing_that_was_not_read():
-    outstanding = Outstanding(None, lambda key: 0)
-    outstanding.note_ends([TerminalPosition("a", 0, n, 10**9) for n in range(9)])
-    assert outstanding.unread_bytes == 0
-    assert hold(outstanding, "b", 1) is False
+    room = BrokerRoom(None, lambda key: 0)
+    room.note_ends([TerminalPosition("a", 0, n, 10**9) for n in range(9)])
+    assert room.unread_bytes == 0
+    assert hold(room, "b", 1) is False
 
 
 def test_a_durable_broker_counts_nothing():
-    outstanding = Outstanding(None, lambda key: 0)
-    assert hold(outstanding, "a", 10**12) is False
+    room = BrokerRoom(None, lambda key: 0)
+    assert hold(room, "a", 10**12) is False
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from concurrent.futures import Future
 import pytest
 
 from events.event import PartitionId
-from functions.ingress.submit import acknowledged
+from functions.ingress.submit import await_append
 from functions.runtime.errors import AppendFailed
 
 
@@ -25,7 +25,7 @@ def test_an_append_that_ends_after_its_caller_was_cancelled_is_no_complaint(comp
         )
         future: Future[PartitionId] = Future()
         future.set_running_or_notify_cancel()
-        caller = asyncio.create_task(acknowledged(future))
+        caller = asyncio.create_task(await_append(future))
         await asyncio.sleep(0)
         caller.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -46,7 +46,7 @@ def test_a_caller_that_waits_gets_how_it_ended():
     async def waited():
         future: Future[PartitionId] = Future()
         future.set_exception(AppendFailed("the appender is closed"))
-        await acknowledged(future)
+        await await_append(future)
 
     with pytest.raises(AppendFailed, match="closed"):
         asyncio.run(waited())

@@ -10,7 +10,8 @@ import pytest
 
 from events import names
 from events.limits import MAX_BODY_BYTES
-from functions.ingress.held_bodies import BodyRoom, HeldBody
+from functions.ingress.held_bodies import HeldBody
+from functions.ingress.tenant_shares import SharedRoom
 from functions.runtime.errors import StartupFailed
 from functions.runtime.settings import load_settings
 
@@ -124,7 +125,7 @@ async def test_without_a_free_place_a_large_body_is_refused_and_a_small_one_goes
     rig: Any, chat: Any
 ) -> None:
     rig.configure(big_bodies_bytes=1, body_read_s=0.2)
-    other = rig.deps.body_of("other")
+    other = rig.deps.hold_body("other")
     await other.reserve(9)
     async with rig.client() as client:
         answer = await client.post(CHAT, json=with_photo(1_200_000))
@@ -146,13 +147,13 @@ async def test_a_large_body_in_chunks_takes_a_place_as_soon_as_it_is_large(rig: 
     async with rig.client() as client:
         json_type = {"content-type": "application/json"}
         assert (await client.post(CHAT, content=chunks(), headers=json_type)).status_code == 200
-        other = rig.deps.body_of("other")
+        other = rig.deps.hold_body("other")
         await other.reserve(9)
         assert (await client.post(CHAT, content=chunks(), headers=json_type)).status_code == 503
 
 
 async def test_room_is_shared_and_waited_for() -> None:
-    room = BodyRoom()
+    room = SharedRoom()
 
     def held(tenant: str) -> HeldBody:
         return HeldBody(

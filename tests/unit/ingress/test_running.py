@@ -9,8 +9,8 @@ import pytest
 
 from events import builders, ids
 from events.event import Record
-from functions.ingress.admission import Outstanding
 from functions.ingress.background_tasks import BackgroundTasks, EndsTail
+from functions.ingress.broker_room import BrokerRoom
 from functions.recorder.log_consumer import next_offsets, recorded_topics
 from functions.runtime.errors import AppendFailed
 from tests.unit.ingress.conftest import TOPICS
@@ -38,15 +38,15 @@ async def test_room_on_the_broker_is_held_until_the_end_was_read(
     rig: Any, chat: Any, eventually: Any
 ) -> None:
     held = rig.worker.hold()
-    outstanding = Outstanding(1500, lambda key: 0)
-    rig.use(outstanding=outstanding)
+    room = BrokerRoom(1500, lambda key: 0)
+    rig.use(broker_room=room)
     ends = EndsTail(rig.deps, rig.log)
     ends.start(asyncio.get_running_loop())
     try:
         async with rig.client() as client:
             first = await client.post(CHAT, json=chat, headers=ASYNC)
             assert first.status_code == 202
-            assert outstanding.total_bytes > 400
+            assert room.total_bytes > 400
             codes = [
                 (await client.post(CHAT, json=chat, headers=ASYNC)).status_code for _ in range(4)
             ]
@@ -55,25 +55,25 @@ async def test_room_on_the_broker_is_held_until_the_end_was_read(
             assert len(listed) == 1 + codes.count(202)
             await eventually(lambda: len(held) == len(listed))
             rig.worker.send(*(out for request in held for out in rig.worker.completed(request)))
-            await eventually(lambda: outstanding.unread_bytes > 0)
+            await eventually(lambda: room.unread_bytes > 0)
             assert (await client.post(CHAT, json=chat, headers=ASYNC)).status_code == 503
-            assert outstanding.total_bytes > 400
+            assert room.total_bytes > 400
             read_everything(rig.log, TOPICS.recorder_group, *recorded_topics(TOPICS))
             assert (await client.post(CHAT, json=chat, headers=ASYNC)).status_code == 503
             read_everything(rig.log, TOPICS.callbacks_group, TOPICS.responses)
-            await eventually(lambda: outstanding.total_bytes == outstanding.unread_bytes == 0)
+            await eventually(lambda: room.total_bytes == room.unread_bytes == 0)
             assert (await client.post(CHAT, json=chat, headers=ASYNC)).status_code == 202
     finally:
         ends.close()
 
 
 async def test_a_refused_append_gives_its_room_back(rig: Any, chat: Any) -> None:
-    outstanding = Outstanding(1500, lambda key: 0)
-    rig.use(outstanding=outstanding)
+    room = BrokerRoom(1500, lambda key: 0)
+    rig.use(broker_room=room)
     rig.log.fail_next("infer.requests", AppendFailed("down"))
     async with rig.client() as client:
         assert (await client.post(CHAT, json=chat)).status_code == 503
-    assert outstanding.total_bytes == 0
+    assert room.total_bytes == 0
 
 
 async def test_an_answer_that_travelled_by_reference_is_fetched(rig: Any, chat: Any) -> None:
@@ -116,7 +116,10 @@ async def test_after_the_grace_of_a_shutdown_open_calls_get_a_typed_answer(
     async with live(rig) as client:
         call = asyncio.ensure_future(client.post(CHAT, json=chat | {"stream": stream}))
         await eventually(lambda: len(rig.deps.waiters))
-        await asyncio.sleep(0.1 if stream else 0)
+        if stream:
+            await eventually(lambda: rig.worker.seen)
+            waiter = rig.deps.waiters.get(rig.worker.seen[0].id)
+            await eventually(lambda: waiter.service)
         draining(rig).drain()
         answer = await call
     assert not rig.deps.health.is_ready()

@@ -47,6 +47,7 @@ class NotRendered(PickspinError):
 def add_catalogue_verbs(group: typer.Typer) -> None:
     """Adds the verbs to `pickspin catalogue`."""
     group.command("validate", epilog=VALIDATE_EXAMPLES)(validate)
+    group.command("check", hidden=True)(validate)
     group.command("render", epilog=RENDER_EXAMPLES)(render)
 
 
@@ -69,7 +70,8 @@ def validate(path: File, *, as_json: AsJson = False) -> int:
             typer.echo(f"{path}: {len(rejected.problems)} problems")
         return 1
     if as_json:
-        say_json({"valid": True, "problems": [], "version": found.version})
+        counts = {"models": len(found.models), "services": len(found.services)}
+        say_json({"valid": True, "problems": [], **counts, "version": found.version})
     else:
         typer.echo(
             f"{path} is good: {len(found.models)} models, {len(found.services)} services, "

@@ -1,15 +1,13 @@
-"""Verbs that need no ingress: catalogue check, settings, version."""
+"""Verbs that need no ingress: settings, version; adds those of the catalogue."""
 
 from importlib import metadata
-from pathlib import Path
 from typing import Annotated, Any
 
-import msgspec
 import typer
 
 from functions.cli.catalogue import add_catalogue_verbs
 from functions.cli.output import AsJson, say_json, say_rows
-from functions.runtime.settings import Settings, is_given, load_settings, mask_settings
+from functions.runtime.settings import is_given, load_settings, mask_settings
 
 PACKAGE = "pick-and-spin"
 
@@ -18,34 +16,10 @@ def explain(app: typer.Typer) -> None:
     """Adds the verbs that explain."""
     catalogue = typer.Typer(help="Work on a catalogue file.")
     catalogue.callback()(lambda: None)
-    catalogue.command("check", epilog="Example: pickspin catalogue check my-catalogue.yaml")(
-        check_catalogue
-    )
     add_catalogue_verbs(catalogue)
     app.add_typer(catalogue, name="catalogue")
     app.command("settings", epilog="Example: PICKSPIN_IDLE_S=20 pickspin settings")(show_settings)
     app.command(epilog="Example: pickspin version --json")(version)
-
-
-def check_catalogue(
-    path: Annotated[Path, typer.Argument(help="The file.", exists=True, dir_okay=False)],
-    *,
-    as_json: AsJson = False,
-) -> None:
-    """Read a catalogue strictly; every problem is named. Exit status 1 when there is any."""
-    found = _catalogue(str(path))
-    counts = {
-        "models": len(found.models),
-        "services": len(found.services),
-        "version": found.version,
-    }
-    if as_json:
-        say_json(counts)
-        return
-    typer.echo(
-        f"{path} is good: {len(found.models)} models, {len(found.services)} services, "
-        f"version {found.version}"
-    )
 
 
 def show_settings(
@@ -102,12 +76,3 @@ def _flatten(tree: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _text(value: Any) -> str:
     return "-" if value is None or value == "" else str(value)
-
-
-def _catalogue(path: str | None) -> Any:
-    from functions import factories  # noqa: PLC0415 - the loader is not needed by other verbs
-
-    settings: Settings = load_settings()
-    if path is not None:
-        settings = msgspec.structs.replace(settings, catalogue=path)
-    return factories.load_catalogue(settings)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from functions.cli.output import AsJson, say_json
+from functions.kubernetes.labels import COMPONENT_LABEL
 from functions.runtime.errors import PickspinError
 
 if TYPE_CHECKING:
@@ -193,7 +194,7 @@ def _helm() -> str:
 def _is_of_a_model(manifest: dict[str, Any]) -> bool:
     """A service's workload or ScaledObject, or the ConfigMap from which the controller makes ScaledObjects."""
     labels = manifest["metadata"].get("labels", {})
-    part = str(labels.get("app.kubernetes.io/component", ""))
+    part = str(labels.get(COMPONENT_LABEL, ""))
     if manifest["kind"] == "ConfigMap":
         return part == "scaling"
     return manifest["kind"] in SCALING_KINDS and part.startswith("model-")

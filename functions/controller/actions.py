@@ -2,31 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from functions.ports.kubernetes import SCALED_OBJECTS, Object, Resource, Verb
-
-CLASS: Final = "keda.pickspin.io"
-CLASS_ANNOTATION: Final = "autoscaling.knative.dev/class"
-SCALING: Final = f"{CLASS}/scaling"
-"""Names the ConfigMap that has the service's ScaledObject spec under its slug."""
-SCALED_OBJECT: Final = f"{CLASS}/scaled-object"
-"""The spec itself as JSON, instead."""
-HTTP_WAKE: Final = f"{CLASS}/http-wake"
-APPLIED: Final = f"{CLASS}/applied"
-"""On a ScaledObject: the hash of the spec that was written, so that a key that is taken away is noticed."""
-MIN_SCALE: Final = "autoscaling.knative.dev/min-scale"
-MAX_SCALE: Final = "autoscaling.knative.dev/max-scale"
-INITIAL_SCALE: Final = "autoscaling.knative.dev/initial-scale"
-PAUSED: Final = "autoscaling.keda.sh/paused-replicas"
-FORCED: Final = "autoscaling.keda.sh/force-activation"
-DELETION_COST: Final = "controller.kubernetes.io/pod-deletion-cost"
-SERVICE_LABEL: Final = "pickspin.io/service"
-RELEASE_LABEL: Final = "app.kubernetes.io/instance"
-CONFIGURATION_LABEL: Final = "serving.knative.dev/configuration"
-GENERATION_LABEL: Final = "serving.knative.dev/configurationGeneration"
-REVISION_LABEL: Final = "serving.knative.dev/revision"
-TRUE: Final = "true"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,6 @@ from typing import Final
 from events.names import Topics
 from functions import factories
 from functions.autoscaling.weekly_pattern import HOURS_A_WEEK, hour_of
-from functions.controller.actions import SERVICE_LABEL
 from functions.controller.api_writer import Actor
 from functions.controller.knative_class.reconciler import AutoscalingClass, ClassTerms
 from functions.controller.knative_class.revision_announcer import RevisionTeller
@@ -23,6 +22,7 @@ from functions.controller.maintenance.maintenance_loop import Care, CareParts, i
 from functions.controller.maintenance.offset_keeper import OffsetKeeper
 from functions.controller.maintenance.prewarmer import History
 from functions.kubernetes.informer import Informer
+from functions.kubernetes.labels import SERVICE_LABEL
 from functions.kubernetes.leader_election import Leadership, LeaseTerms
 from functions.ports.kafka import Clock, RecordLog
 from functions.ports.kubernetes import PODS, KubernetesApi, Object, Selection, name_of

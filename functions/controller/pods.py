@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from functions.controller.actions import DELETION_COST, REVISION_LABEL, SERVICE_LABEL
+from functions.kubernetes.labels import DELETION_COST, REVISION_LABEL, SERVICE_LABEL
 from functions.ports.kubernetes import Object, annotations_of, is_leaving, labels_of, name_of
 
 _IMAGE_TROUBLE: Final = frozenset(

@@ -72,7 +72,9 @@ def _catalogue(settings: Settings) -> Iterator[Finding]:
     try:
         catalogue = factories.load_catalogue(settings)
     except StartupFailed as error:
-        yield _error("catalogue", str(error), "pickspin catalogue validate FILE names every problem")
+        yield _error(
+            "catalogue", str(error), "pickspin catalogue validate FILE names every problem"
+        )
         return
     yield from _weights(catalogue)
     kinds = {service.backend.kind for service in catalogue.services if service.enabled}

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from functions.doctor.snapshot import (
-    REVISION_LABEL,
-    SERVICE_LABEL,
     Snapshot,
     condition,
     containers,
@@ -16,10 +14,11 @@ from functions.doctor.snapshot import (
     scaled_by,
     triggers,
 )
+from functions.kubernetes.labels import PAUSED, PAUSED_REPLICAS, REVISION_LABEL, SERVICE_LABEL
 from functions.ports.kubernetes import Object, annotations_of, is_leaving, labels_of, name_of
 
 State = Literal["ready", "starting", "asleep", "absent"]
-PAUSES: Final = ("autoscaling.keda.sh/paused-replicas", "autoscaling.keda.sh/paused")
+PAUSES: Final = (PAUSED_REPLICAS, PAUSED)
 _TROUBLE: Final = frozenset(
     {
         "CrashLoopBackOff",

@@ -9,10 +9,6 @@ from typing import Final
 
 from functions.doctor.findings import Finding
 from functions.doctor.snapshot import (
-    HPA_CLASS,
-    OUR_CLASS,
-    SERVICE_LABEL,
-    WAKE,
     Snapshot,
     class_of,
     deployment_of,
@@ -23,15 +19,22 @@ from functions.doctor.snapshot import (
     scaled_by,
     seconds_of,
 )
+from functions.kubernetes.labels import (
+    CLASS,
+    HPA_CLASS,
+    HTTP_WAKE,
+    PAUSED_REPLICAS,
+    PROGRESS_DEADLINE,
+    SERVICE_LABEL,
+)
 from functions.ports.kubernetes import Object, labels_of, name_of
 
-PROGRESS_DEADLINE: Final = "serving.knative.dev/progress-deadline"
 PROGRESS_DEFAULT_S: Final = 600.0
 TIMEOUT_DEFAULT_S: Final = 300
 LONGEST_TIMEOUT_S: Final = 600
 QUIET_S: Final = 30
 """A Knative pod gets SIGTERM only after its proxy was quiet for this long (KS queue/sharedmain)."""
-_PULLING: Final = frozenset({HPA_CLASS, OUR_CLASS})
+_PULLING: Final = frozenset({HPA_CLASS, CLASS})
 
 
 def two_bridges(snapshot: Snapshot) -> Iterator[Finding]:
@@ -64,7 +67,7 @@ def first_boot(snapshot: Snapshot) -> Iterator[Finding]:
                     f"initialCooldownPeriod is {waits_s} s: the first pod is taken away while the model loads, and the "
                     "Knative Service never becomes Ready",
                     "set global.scaling.initialCooldownSeconds above the worst first start "
-                    f"({needed_s or 1800:.0f} s), or use class {OUR_CLASS}, which waits by itself",
+                    f"({needed_s or 1800:.0f} s), or use class {CLASS}, which waits by itself",
                 )
 
 
@@ -82,14 +85,14 @@ def old_revisions_serve(snapshot: Snapshot) -> Iterator[Finding]:
                 f"Revision {name}",
                 f"it is superseded and still has {count} replicas, which answer with its old weights",
                 "pause it: kubectl annotate scaledobject "
-                f"{name} autoscaling.keda.sh/paused-replicas=0 (class {OUR_CLASS} does so by itself)",
+                f"{name} {PAUSED_REPLICAS}=0 (class {CLASS} does so by itself)",
             )
         elif any(not is_paused(each) for each in scaled):
             yield Finding(
                 "error",
                 f"ScaledObject {name}",
                 "it belongs to a superseded revision and is not paused: the next request starts old weights",
-                f"kubectl annotate scaledobject {name} autoscaling.keda.sh/paused-replicas=0",
+                f"kubectl annotate scaledobject {name} {PAUSED_REPLICAS}=0",
             )
 
 
@@ -192,8 +195,8 @@ def wake_has_no_metrics(snapshot: Snapshot) -> Iterator[Finding]:
         return
     for service in snapshot.services:
         if (
-            dig(service, "spec", "template", "metadata", "annotations", WAKE) == "true"
-            and class_of(service) == OUR_CLASS
+            dig(service, "spec", "template", "metadata", "annotations", HTTP_WAKE) == "true"
+            and class_of(service) == CLASS
         ):
             yield Finding(
                 "error",

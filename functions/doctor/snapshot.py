@@ -6,16 +6,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from functions.kubernetes.labels import (
+    CLASS_ANNOTATION,
+    KNATIVE_SERVICE_LABEL,
+    KPA_CLASS,
+    PAUSED_REPLICAS,
+)
 from functions.ports.kubernetes import Object, annotations_of, labels_of, name_of
 from router_model.catalogue.model import Catalogue
 
-CLASS: Final = "autoscaling.knative.dev/class"
-OUR_CLASS: Final = "keda.pickspin.io"
-HPA_CLASS: Final = "hpa.autoscaling.knative.dev"
-SERVICE_LABEL: Final = "pickspin.io/service"
-REVISION_LABEL: Final = "serving.knative.dev/revision"
-PAUSED: Final = "autoscaling.keda.sh/paused-replicas"
-WAKE: Final = "keda.pickspin.io/http-wake"
 _DURATION: Final = re.compile(r"(?<![\d.])(\d+(?:\.\d+)?)(ms|h|m|s)")
 _UNITS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
@@ -106,13 +105,9 @@ def instant_of(text: str) -> datetime | None:
 def class_of(service: Object) -> str:
     """The autoscaling class of a Knative Service's template, Knative's own default included."""
     found: str = dig(
-        service, "spec", "template", "metadata", "annotations", CLASS, default=_default_class()
+        service, "spec", "template", "metadata", "annotations", CLASS_ANNOTATION, default=KPA_CLASS
     )
     return found
-
-
-def _default_class() -> str:
-    return "kpa.autoscaling.knative.dev"
 
 
 def scaled_by(target: str, snapshot: Snapshot) -> tuple[Object, ...]:
@@ -137,9 +132,10 @@ def deployment_of(snapshot: Snapshot, name: str) -> Object | None:
 
 def revisions_of(service: Object, snapshot: Snapshot) -> tuple[Object, ...]:
     """Revisions of a Knative Service."""
-    label = "serving.knative.dev/service"
     return tuple(
-        each for each in snapshot.revisions if labels_of(each).get(label) == name_of(service)
+        each
+        for each in snapshot.revisions
+        if labels_of(each).get(KNATIVE_SERVICE_LABEL) == name_of(service)
     )
 
 
@@ -154,7 +150,7 @@ def is_superseded(revision: Object, snapshot: Snapshot) -> bool:
 
 def is_paused(scaled: Object) -> bool:
     """Whether KEDA holds it at zero."""
-    return annotations_of(scaled).get(PAUSED) == "0"
+    return annotations_of(scaled).get(PAUSED_REPLICAS) == "0"
 
 
 def containers(pod_template: Any) -> Iterable[Object]:

@@ -14,18 +14,20 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from functions.controller.actions import (
-    APPLIED,
-    PAUSED,
-    RELEASE_LABEL,
-    SERVICE_LABEL,
-    Action,
-    Notice,
-    Write,
-    is_within,
-)
+from functions.controller.actions import Action, Notice, Write, is_within
 from functions.controller.knative_class.pod_autoscaler import INITIALISED, Autoscaler
 from functions.controller.knative_class.scaled_object import SpecProblem, scaled_object_spec
+from functions.kubernetes.labels import (
+    APPLIED,
+    COMPONENT_LABEL,
+    CONFIGURATION_LABEL,
+    KNATIVE_SERVICE_LABEL,
+    NAME_LABEL,
+    PAUSED_REPLICAS,
+    RELEASE_LABEL,
+    REVISION_LABEL,
+    SERVICE_LABEL,
+)
 from functions.ports.kubernetes import (
     POD_AUTOSCALERS,
     SCALED_OBJECTS,
@@ -38,11 +40,11 @@ from functions.ports.kubernetes import (
 _COPIED_LABELS: Final = (
     SERVICE_LABEL,
     RELEASE_LABEL,
-    "app.kubernetes.io/name",
-    "app.kubernetes.io/component",
-    "serving.knative.dev/service",
-    "serving.knative.dev/configuration",
-    "serving.knative.dev/revision",
+    NAME_LABEL,
+    COMPONENT_LABEL,
+    KNATIVE_SERVICE_LABEL,
+    CONFIGURATION_LABEL,
+    REVISION_LABEL,
 )
 _AT_ZERO: Final = "0"
 
@@ -93,7 +95,7 @@ def _is_older(observed: Observed) -> bool:
 
 
 def _is_paused(scaled: Object | None) -> bool:
-    return scaled is not None and annotations_of(scaled).get(PAUSED) == _AT_ZERO
+    return scaled is not None and annotations_of(scaled).get(PAUSED_REPLICAS) == _AT_ZERO
 
 
 def _has_failed(deployment: Object | None) -> bool:
@@ -222,7 +224,7 @@ def _scaled_object(observed: Observed) -> tuple[Action, ...]:
         return _without_spec(observed, observed.scaling, is_over=is_over)
     spec = scaled_object_spec(observed.scaling, mine, observed.activator_metrics)
     digest = hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:16]
-    ours = {APPLIED: digest} | ({PAUSED: _AT_ZERO} if is_over else {})
+    ours = {APPLIED: digest} | ({PAUSED_REPLICAS: _AT_ZERO} if is_over else {})
     if have is None:
         body = _new(SCALED_OBJECTS.api_version, SCALED_OBJECTS.kind, mine) | {"spec": spec}
         body["metadata"]["annotations"] = ours
@@ -232,7 +234,7 @@ def _scaled_object(observed: Observed) -> tuple[Action, ...]:
             notice = _notice(observed, "RevisionRetired", message, is_warning=True)
         return (_write("create", observed, SCALED_OBJECTS, body, notice=notice),)
     now = annotations_of(have)
-    annotations = {k: v for k, v in now.items() if k not in {PAUSED, APPLIED}} | ours
+    annotations = {k: v for k, v in now.items() if k not in {PAUSED_REPLICAS, APPLIED}} | ours
     if annotations == now and is_within(spec, have["spec"]):
         return ()
     return (_replacement(observed, have, spec, annotations),)
@@ -241,7 +243,7 @@ def _scaled_object(observed: Observed) -> tuple[Action, ...]:
 def _replacement(
     observed: Observed, have: Object, spec: Mapping[str, Any], annotations: Mapping[str, str]
 ) -> Write:
-    before, after = annotations_of(have).get(PAUSED), annotations.get(PAUSED)
+    before, after = annotations_of(have).get(PAUSED_REPLICAS), annotations.get(PAUSED_REPLICAS)
     if before == after:
         notice = _notice(observed, "ScalingChanged", "The ScaledObject has a new spec.")
     elif after is None:
@@ -259,8 +261,8 @@ def _without_spec(observed: Observed, problem: SpecProblem, *, is_over: bool) ->
     have = observed.scaled
     if have is None or is_over == _is_paused(have):
         return (notice,)
-    annotations = {k: v for k, v in annotations_of(have).items() if k != PAUSED}
-    annotations |= {PAUSED: _AT_ZERO} if is_over else {}
+    annotations = {k: v for k, v in annotations_of(have).items() if k != PAUSED_REPLICAS}
+    annotations |= {PAUSED_REPLICAS: _AT_ZERO} if is_over else {}
     return (notice, _replacement(observed, have, have["spec"], annotations))
 
 

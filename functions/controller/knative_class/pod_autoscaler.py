@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from functions.controller.actions import (
+from functions.kubernetes.labels import (
     CLASS,
     CLASS_ANNOTATION,
     CONFIGURATION_LABEL,

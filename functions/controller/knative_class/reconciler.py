@@ -5,12 +5,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from functions.controller.actions import CONFIGURATION_LABEL, SCALING, Write
+from functions.controller.actions import Write
 from functions.controller.api_writer import Actor, NotLeading
 from functions.controller.knative_class.desired_state import Observed, reconcile
 from functions.controller.knative_class.pod_autoscaler import Autoscaler, is_ours, serving
 from functions.controller.knative_class.scaled_object import find_spec
 from functions.kubernetes.informer import Informer
+from functions.kubernetes.labels import CONFIGURATION_LABEL, SCALING
 from functions.kubernetes.work_queue import WorkQueue
 from functions.ports.kafka import Clock
 from functions.ports.kubernetes import (

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from functions.controller.actions import MAX_SCALE, MIN_SCALE, SCALED_OBJECT, SCALING
 from functions.controller.knative_class.pod_autoscaler import Autoscaler
+from functions.kubernetes.labels import MAX_SCALE, MIN_SCALE, SCALED_OBJECT, SCALING
 from functions.ports.kubernetes import Object, name_of
 
 _MIN: Final = "minReplicaCount"

@@ -10,11 +10,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from functions.controller.actions import PAUSED, Notice, Write, scaled_object
+from functions.controller.actions import Notice, Write, scaled_object
+from functions.kubernetes.labels import PAUSED_REPLICAS, PAUSED_SCALE_IN
 from functions.ports.kubernetes import SCALED_OBJECTS, Object, annotations_of, name_of
 
-LOOK_AGAIN: Final = "autoscaling.keda.sh/paused-scale-in"
-"""KEDA reconciles at every change of it (controllers/keda/util/predicate.go)."""
 NOT_PAUSED: Final = "false"
 """To KEDA the same as no annotation, and a change all the same."""
 FIRST_S: Final = 5.0
@@ -64,9 +63,9 @@ def is_unheard(scaled: Object) -> bool:
     """
     status = scaled.get("status") or {}
     have = annotations_of(scaled)
-    if "conditions" not in status or PAUSED in have:
+    if "conditions" not in status or PAUSED_REPLICAS in have:
         return False
-    if have.get(LOOK_AGAIN, NOT_PAUSED) != NOT_PAUSED:
+    if have.get(PAUSED_SCALE_IN, NOT_PAUSED) != NOT_PAUSED:
         return False
     names = status.get("externalMetricNames") or ()
     return any(
@@ -77,13 +76,13 @@ def is_unheard(scaled: Object) -> bool:
 
 
 def _look_again(found: Object) -> Write:
-    is_there = LOOK_AGAIN in annotations_of(found)
+    is_there = PAUSED_SCALE_IN in annotations_of(found)
     return Write(
         verb="patch",
         resource=SCALED_OBJECTS,
         namespace=found["metadata"]["namespace"],
         name=name_of(found),
-        body={"metadata": {"annotations": {LOOK_AGAIN: None if is_there else NOT_PAUSED}}},
+        body={"metadata": {"annotations": {PAUSED_SCALE_IN: None if is_there else NOT_PAUSED}}},
         notice=Notice(
             about=scaled_object(found),
             reason="LookAgain",

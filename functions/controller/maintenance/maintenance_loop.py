@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from functions.autoscaling.weekly_pattern import HabitTerms
-from functions.controller.actions import RELEASE_LABEL, REVISION_LABEL, SERVICE_LABEL, Action
+from functions.controller.actions import Action
 from functions.controller.api_writer import Actor, NotLeading
 from functions.controller.knative_class.reconciler import AutoscalingClass
 from functions.controller.knative_class.revision_announcer import RevisionTeller
@@ -26,6 +26,7 @@ from functions.controller.maintenance.pod_recovery import (
 from functions.controller.maintenance.prewarmer import History, annotations, held_warm
 from functions.controller.pods import Pod
 from functions.kubernetes.informer import Informer
+from functions.kubernetes.labels import RELEASE_LABEL, REVISION_LABEL, SERVICE_LABEL
 from functions.ports.kafka import Clock
 from functions.ports.kubernetes import KubernetesFailed, Object, is_leaving, labels_of
 from functions.runtime.settings import ControllerSettings

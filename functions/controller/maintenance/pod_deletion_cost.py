@@ -4,8 +4,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from functions.controller.actions import DELETION_COST, Write
+from functions.controller.actions import Write
 from functions.controller.pods import Pod
+from functions.kubernetes.labels import DELETION_COST
 from functions.ports.kafka import Clock
 from functions.ports.kubernetes import PODS
 

@@ -6,7 +6,8 @@ from datetime import datetime
 from typing import Final, Literal
 
 from functions.autoscaling.weekly_pattern import Arrivals, HabitTerms, is_expected
-from functions.controller.actions import FORCED, PAUSED, TRUE, Notice, Write, scaled_object
+from functions.controller.actions import Notice, Write, scaled_object
+from functions.kubernetes.labels import FORCED, PAUSED_REPLICAS, TRUE
 from functions.ports.kubernetes import SCALED_OBJECTS, Object, annotations_of, name_of
 from router_model.catalogue.cron_window import is_within
 from router_model.catalogue.model import Catalogue, Service
@@ -56,7 +57,7 @@ def annotations(scaled: Iterable[tuple[str, Object]], warm: Mapping[str, Why]) -
     """
     for slug, found in scaled:
         have = annotations_of(found)
-        why = None if PAUSED in have else warm.get(slug)
+        why = None if PAUSED_REPLICAS in have else warm.get(slug)
         if (have.get(FORCED) == TRUE) == (why is not None):
             continue
         reason, message = (

@@ -10,7 +10,7 @@ from functions.ports.kubernetes import (
     KubernetesFailed,
 )
 
-PAUSED = "autoscaling.keda.sh/paused-replicas"
+PAUSED_REPLICAS = "autoscaling.keda.sh/paused-replicas"
 
 
 def spec_of(knative, name):

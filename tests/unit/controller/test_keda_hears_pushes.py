@@ -4,14 +4,13 @@ from itertools import pairwise
 
 import pytest
 
-from functions.controller.actions import PAUSED
 from functions.controller.maintenance.keda_push_workaround import (
     FIRST_S,
-    LOOK_AGAIN,
     MOST_S,
     Pushing,
     is_unheard,
 )
+from functions.kubernetes.labels import PAUSED_REPLICAS, PAUSED_SCALE_IN
 
 NAMED = ["s0-kafka-infer-model-m", "s1-wish"]
 
@@ -34,9 +33,9 @@ def scaled(names=("s0-kafka-infer-model-m",), *, annotations=None, triggers=None
         pytest.param(scaled(NAMED), False, id="named"),
         pytest.param(scaled(status=False), False, id="keda-has-not-looked-yet"),
         pytest.param(scaled(triggers=[{"type": "kafka"}]), False, id="no-push-trigger"),
-        pytest.param(scaled(annotations={PAUSED: "0"}), False, id="paused"),
-        pytest.param(scaled(annotations={LOOK_AGAIN: "true"}), False, id="scale-in-paused"),
-        pytest.param(scaled(annotations={LOOK_AGAIN: "false"}), True, id="asked-once-already"),
+        pytest.param(scaled(annotations={PAUSED_REPLICAS: "0"}), False, id="paused"),
+        pytest.param(scaled(annotations={PAUSED_SCALE_IN: "true"}), False, id="scale-in-paused"),
+        pytest.param(scaled(annotations={PAUSED_SCALE_IN: "false"}), True, id="asked-once-already"),
     ],
 )
 def test_a_push_trigger_without_a_name_among_the_metrics_is_unheard(found, expected):
@@ -48,8 +47,8 @@ def looks(pushing, found, seconds):
     at = []
     for now_s in range(seconds):
         for write in pushing.step([found], float(now_s)):
-            value = write.body["metadata"]["annotations"][LOOK_AGAIN]
-            found["metadata"]["annotations"] = {} if value is None else {LOOK_AGAIN: value}
+            value = write.body["metadata"]["annotations"][PAUSED_SCALE_IN]
+            found["metadata"]["annotations"] = {} if value is None else {PAUSED_SCALE_IN: value}
             at.append((now_s, value))
     return at
 

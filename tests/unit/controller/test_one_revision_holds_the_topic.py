@@ -3,12 +3,12 @@ import pytest
 from functions.controller.knative_class.pod_autoscaler import serving
 from functions.ports.kubernetes import POD_AUTOSCALERS, SCALED_OBJECTS
 
-PAUSED = "autoscaling.keda.sh/paused-replicas"
+PAUSED_REPLICAS = "autoscaling.keda.sh/paused-replicas"
 
 
 def is_paused(knative, name):
     found = knative.scaled(name)
-    return found is not None and found["metadata"]["annotations"].get(PAUSED) == "0"
+    return found is not None and found["metadata"]["annotations"].get(PAUSED_REPLICAS) == "0"
 
 
 def holder(knative):
@@ -154,6 +154,8 @@ def test_a_pause_taken_off_by_hand_is_put_back(bench, knative, old):
     knative.route(new)
     knative.route(old, "Unreachable")
     bench.settle()
-    knative.change(SCALED_OBJECTS, old, lambda found: found["metadata"]["annotations"].pop(PAUSED))
+    knative.change(
+        SCALED_OBJECTS, old, lambda found: found["metadata"]["annotations"].pop(PAUSED_REPLICAS)
+    )
     bench.settle()
     assert is_paused(knative, old)

@@ -13,8 +13,8 @@ from events.codecs import kafka_codec
 from events.names import REVISION, Topics
 from functions.controller import main
 from functions.controller.main import Controller, Surroundings, open_surroundings
-from functions.controller.maintenance.keda_push_workaround import LOOK_AGAIN
 from functions.factories import worker_client
+from functions.kubernetes.labels import PAUSED_SCALE_IN
 from functions.ports.kubernetes import LEASES, PODS, SCALED_OBJECTS
 from functions.runtime.clock import SystemClock
 from functions.runtime.errors import StartupFailed
@@ -136,7 +136,7 @@ def test_keda_is_made_to_look_again_at_a_trigger_that_it_has_not_named(knative, 
     with Process(knative) as process:
         boot(process, knative, name)
         knative.change(SCALED_OBJECTS, name, lambda found: found.update(status=status))
-        until(lambda: LOOK_AGAIN in knative.scaled(name)["metadata"]["annotations"])
+        until(lambda: PAUSED_SCALE_IN in knative.scaled(name)["metadata"]["annotations"])
     assert process.status == 0
 
 

@@ -8,7 +8,7 @@ from functions.doctor.checks import CHECKS, examine
 from functions.doctor.scaling_checks import retry_budget_s
 
 HPA = "hpa.autoscaling.knative.dev"
-WAKE = {"keda.pickspin.io/http-wake": "true"}
+HTTP_WAKE = {"keda.pickspin.io/http-wake": "true"}
 
 
 def log(healthy, build, **changes):
@@ -74,7 +74,7 @@ SICK = {
     ),
     14: lambda s, b: b.replace(
         config(s, b, "config-observability", metrics_protocol="none"),
-        services=(b.knative_service(annotations=WAKE),),
+        services=(b.knative_service(annotations=HTTP_WAKE),),
     ),
     15: lambda s, b: b.replace(s, sources=(b.source(delivery={"retry": 5}),)),
     16: lambda s, b: b.replace(s, missing=frozenset({"ScaledObject"})),

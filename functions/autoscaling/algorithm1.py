@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Reason(StrEnum):
+class ScalingReason(StrEnum):
     """Why a decision is what it is."""
 
     ACTIVATION = "activation"
@@ -23,7 +23,7 @@ class Reason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
+class ScalingLimits:
     """What the catalogue says of a service. `min_warm` is the tier's warm pool size or the service's own floor."""
 
     concurrency: int
@@ -36,7 +36,7 @@ class Terms:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
+class ServiceLoad:
     """What is known of a service at one instant; all `_s` instants are monotonic seconds of one clock."""
 
     now_s: float
@@ -60,70 +60,72 @@ class Snapshot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+class ScalingDecision:
     """How many replicas there should be, why, and both targets it came from."""
 
     replicas: int
-    reason: Reason
+    reason: ScalingReason
     rate_target: int
     backlog_target: int
 
 
-def decide(snapshot: Snapshot, terms: Terms) -> Decision:
+def decide(load: ServiceLoad, limits: ScalingLimits) -> ScalingDecision:
     """Algorithm 1 for one service. The result is in 0..max_replicas, and above zero whenever anything is uncommitted
     or in flight and max_replicas allows it.
     """
-    by_rate, by_backlog = rate_target(snapshot, terms), backlog_target(snapshot, terms)
-    wanted, reason = _choose(snapshot, terms, max(by_rate, by_backlog))
-    return Decision(
-        replicas=max(0, min(wanted, terms.max_replicas)),
+    by_rate, by_backlog = compute_rate_target(load, limits), compute_backlog_target(load, limits)
+    wanted, reason = _choose(load, limits, max(by_rate, by_backlog))
+    return ScalingDecision(
+        replicas=max(0, min(wanted, limits.max_replicas)),
         reason=reason,
         rate_target=by_rate,
         backlog_target=by_backlog,
     )
 
 
-def rate_target(snapshot: Snapshot, terms: Terms) -> int:
+def compute_rate_target(load: ServiceLoad, limits: ScalingLimits) -> int:
     """Little's law, line 4: ceil(arrival rate x service time / concurrency)."""
-    return math.ceil(snapshot.rate_per_s * snapshot.service_s / terms.concurrency)
+    return math.ceil(load.rate_per_s * load.service_s / limits.concurrency)
 
 
-def backlog_target(snapshot: Snapshot, terms: Terms) -> int:
+def compute_backlog_target(load: ServiceLoad, limits: ScalingLimits) -> int:
     """Replicas that drain the backlog within the goal: ceil(backlog / (concurrency x drain goal / service time)).
 
     Never more than ceil(backlog / concurrency): one slot for each request is all that calls longer than the goal use.
     """
-    per_replica = terms.concurrency * terms.drain_goal_s / max(snapshot.service_s, 1e-6)
-    return min(math.ceil(snapshot.lag / per_replica), math.ceil(snapshot.lag / terms.concurrency))
+    per_replica = limits.concurrency * limits.drain_goal_s / max(load.service_s, 1e-6)
+    return min(math.ceil(load.lag / per_replica), math.ceil(load.lag / limits.concurrency))
 
 
-def _choose(snapshot: Snapshot, terms: Terms, target: int) -> tuple[int, Reason]:
-    current = snapshot.replicas
-    floor = max(0, min(terms.min_warm, terms.max_replicas))
-    allowed = min(target, terms.max_replicas)
-    is_cool = _is_cool(snapshot, terms)
-    if current == 0 and snapshot.is_busy:
-        return max(allowed if is_cool else 1, floor, 1), Reason.ACTIVATION
+def _choose(load: ServiceLoad, limits: ScalingLimits, target: int) -> tuple[int, ScalingReason]:
+    current = load.replicas
+    floor = max(0, min(limits.min_warm, limits.max_replicas))
+    allowed = min(target, limits.max_replicas)
+    is_cool = _is_cool(load, limits)
+    if current == 0 and load.is_busy:
+        return max(allowed if is_cool else 1, floor, 1), ScalingReason.ACTIVATION
     if current < floor:
-        return floor, Reason.WARM_POOL
-    if _is_idle(snapshot, terms):
+        return floor, ScalingReason.WARM_POOL
+    if _is_idle(load, limits):
         # Before the rate is asked: a window longer than tau still remembers what came before the silence.
-        return floor, Reason.IDLE
-    if current > terms.max_replicas:
-        return terms.max_replicas, Reason.OVER_LIMIT
+        return floor, ScalingReason.IDLE
+    if current > limits.max_replicas:
+        return limits.max_replicas, ScalingReason.OVER_LIMIT
     if allowed > current:
-        return (max(allowed, floor), Reason.SCALE_UP) if is_cool else (current, Reason.COOLDOWN)
-    return current, Reason.STEADY
+        if not is_cool:
+            return current, ScalingReason.COOLDOWN
+        return max(allowed, floor), ScalingReason.SCALE_UP
+    return current, ScalingReason.STEADY
 
 
-def _is_cool(snapshot: Snapshot, terms: Terms) -> bool:
-    last = snapshot.last_scale_up_s
-    return last is None or snapshot.now_s - last >= terms.cooldown_s
+def _is_cool(load: ServiceLoad, limits: ScalingLimits) -> bool:
+    last = load.last_scale_up_s
+    return last is None or load.now_s - last >= limits.cooldown_s
 
 
-def _is_idle(snapshot: Snapshot, terms: Terms) -> bool:
+def _is_idle(load: ServiceLoad, limits: ScalingLimits) -> bool:
     """Longer than tau without anything uncommitted, and longer than tau since the last scale-up."""
-    if snapshot.is_busy:
+    if load.is_busy:
         return False
-    quiet_since = max(snapshot.last_busy_s or 0.0, snapshot.last_scale_up_s or 0.0)
-    return snapshot.now_s - quiet_since > terms.idle_s
+    quiet_since = max(load.last_busy_s or 0.0, load.last_scale_up_s or 0.0)
+    return load.now_s - quiet_since > limits.idle_s

@@ -8,15 +8,15 @@ warm pool and sleep are Algorithm 1's.
 from dataclasses import dataclass, replace
 from typing import Final
 
-from functions.autoscaling.algorithm1 import Decision, Reason, Terms
-from functions.autoscaling.scaling_state import Reading, Scaling
+from functions.autoscaling.algorithm1 import ScalingDecision, ScalingLimits, ScalingReason
+from functions.autoscaling.scaling_state import LoadReading, ScalingState
 
-_HOLDING: Final = frozenset({Reason.STEADY, Reason.OVER_LIMIT})
+_HOLDING: Final = frozenset({ScalingReason.STEADY, ScalingReason.OVER_LIMIT})
 """Decisions that leave more replicas than the need asks for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class DesiredReplicas:
     """What is asked for now, and why."""
 
     replicas: int
@@ -25,34 +25,36 @@ class Wish:
     """Something is uncommitted or in flight, or the warm pool wants it: more than the idle time holds it."""
     current: int
     """Replicas that the decision took for running or coming."""
-    decision: Decision
+    decision: ScalingDecision
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asking:
-    """State of one service between two looks; `step` returns the next state and the wish."""
+class DesiredReplicasState:
+    """State of one service between two looks; `step` returns the next state and what is desired."""
 
-    scaling: Scaling
+    scaling: ScalingState
     asked: int = 0
-    """The last wish: taken for coming until replicas are seen."""
+    """Replicas last asked for: taken for coming until they are seen."""
 
-    def step(self, reading: Reading, terms: Terms) -> tuple["Asking", Wish]:
+    def step(
+        self, reading: LoadReading, limits: ScalingLimits
+    ) -> tuple["DesiredReplicasState", DesiredReplicas]:
         """Folds a reading in. `reading.replicas` counts the replicas that are seen, ready or coming."""
         current = max(reading.replicas, self.asked)
-        scaling, decision = self.scaling.step(replace(reading, replicas=current), terms)
-        replicas = _asked_for(decision, terms, current)
+        scaling, decision = self.scaling.step(replace(reading, replicas=current), limits)
+        replicas = _choose_replicas(decision, limits, current)
         is_busy = reading.lag > 0 or reading.in_flight > 0
-        wish = Wish(
+        desired = DesiredReplicas(
             replicas=replicas,
-            is_needed=replicas > 0 and (is_busy or terms.min_warm > 0),
+            is_needed=replicas > 0 and (is_busy or limits.min_warm > 0),
             current=current,
             decision=decision,
         )
-        return replace(self, scaling=scaling, asked=replicas), wish
+        return replace(self, scaling=scaling, asked=replicas), desired
 
 
-def _asked_for(decision: Decision, terms: Terms, current: int) -> int:
+def _choose_replicas(decision: ScalingDecision, limits: ScalingLimits, current: int) -> int:
     if decision.reason not in _HOLDING or current == 0:
         return decision.replicas
-    target = max(decision.rate_target, decision.backlog_target, terms.min_warm, 1)
-    return min(target, terms.max_replicas, decision.replicas)
+    target = max(decision.rate_target, decision.backlog_target, limits.min_warm, 1)
+    return min(target, limits.max_replicas, decision.replicas)

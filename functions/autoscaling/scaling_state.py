@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from functions.autoscaling.algorithm1 import Decision, Snapshot, Terms, decide
+from functions.autoscaling.algorithm1 import ScalingDecision, ScalingLimits, ServiceLoad, decide
 from functions.autoscaling.rate_window import RateWindow
 from router_model.catalogue.model import Catalogue, Service
 
@@ -11,7 +11,7 @@ TYPICAL_TOKENS = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
+class LoadReading:
     """One look at a service. `arrived` counts all records ever appended to its interactive and batch topics."""
 
     now_s: float
@@ -23,7 +23,7 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scaling:
+class ScalingState:
     """Frozen state of one service's scaling; `step` returns the next state and the decision."""
 
     window: RateWindow
@@ -32,13 +32,15 @@ class Scaling:
     last_busy_s: float | None = None
     last_scale_up_s: float | None = None
 
-    def step(self, reading: Reading, terms: Terms) -> tuple["Scaling", Decision]:
+    def step(
+        self, reading: LoadReading, limits: ScalingLimits
+    ) -> tuple["ScalingState", ScalingDecision]:
         """Folds a reading in and decides. A scale-up is assumed to be carried out."""
         window = self.window.observe(reading.now_s, reading.arrived)
         is_busy = reading.lag > 0 or reading.in_flight > 0
         last_busy = reading.now_s if is_busy else self.last_busy_s
         decision = decide(
-            Snapshot(
+            ServiceLoad(
                 now_s=reading.now_s,
                 rate_per_s=window.rate_per_s(reading.now_s),
                 service_s=reading.service_s,
@@ -48,7 +50,7 @@ class Scaling:
                 last_busy_s=self.started_s if last_busy is None else last_busy,
                 last_scale_up_s=self.last_scale_up_s,
             ),
-            terms,
+            limits,
         )
         has_grown = decision.replicas > reading.replicas
         following = replace(
@@ -60,11 +62,11 @@ class Scaling:
         return following, decision
 
 
-def terms_of(
+def build_limits(
     service: Service, catalogue: Catalogue, *, idle_s: float | None, drain_goal_s: float
-) -> Terms:
-    """The service's terms; `idle_s` None leaves the catalogue's own idle time."""
-    return Terms(
+) -> ScalingLimits:
+    """The service's limits; `idle_s` None leaves the catalogue's own idle time."""
+    return ScalingLimits(
         concurrency=max(1, service.concurrency),
         min_warm=catalogue.min_warm(service),
         max_replicas=service.max_replicas,
@@ -74,6 +76,6 @@ def terms_of(
     )
 
 
-def prior_service_s(service: Service) -> float:
+def assume_service_s(service: Service) -> float:
     """Service time assumed until the registry has measured one: first token, then a typical answer's decoding."""
     return service.ttft_s + TYPICAL_TOKENS / max(service.tokens_per_s, 1e-6)

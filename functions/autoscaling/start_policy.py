@@ -16,7 +16,7 @@ _MOST_POWER: Final = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StartRule:
+class StartPolicy:
     """`most`: after so many failed starts in a row the service is given up for a while; `hold_s`: for how long at
     first. It doubles with each further failure.
     """

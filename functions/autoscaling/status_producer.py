@@ -1,4 +1,4 @@
-"""What the scaler tells the status topic about each service: at once on a change, and again every two seconds."""
+"""Publishes the scaler's view of each service to the status topic: at once on a change, else every two seconds."""
 
 import zlib
 from typing import Final
@@ -16,27 +16,27 @@ LAG_REPEAT_S: Final = 0.5
 """Changes of lag and ETA alone go out at most this often."""
 
 
-class StatusTeller:
+class StatusProducer:
     """Publishes status events; an append that fails is repeated by the next round, so its outcome is not awaited."""
 
     def __init__(self, appender: RecordAppender, topics: Topics, clock: Clock) -> None:
         self._appender, self._topics, self._clock = appender, topics, clock
-        self._told: dict[str, tuple[StatusData, float]] = {}
+        self._last: dict[str, tuple[StatusData, float]] = {}
 
-    def tell(self, status: StatusData) -> None:
+    def publish(self, status: StatusData) -> None:
         """Publishes the scaler's status of a service when it is new enough to matter."""
         now_s = self._clock.monotonic_s()
-        known = self._told.get(status.service)
-        if known is not None and now_s - known[1] < _pause_s(known[0], status):
+        known = self._last.get(status.service)
+        if known is not None and now_s - known[1] < _compute_pause_s(known[0], status):
             return
         # Many services that are first told together would be repeated together for ever: the first repeats are spread.
-        early_s = REPEAT_S * _share(status.service) if known is None else 0.0
-        self._told[status.service] = (status, now_s - early_s)
-        self._publish(status)
+        early_s = REPEAT_S * _compute_share(status.service) if known is None else 0.0
+        self._last[status.service] = (status, now_s - early_s)
+        self._append(status)
 
-    def tell_gone(self, slug: str, replica: str) -> None:
+    def publish_stopped(self, slug: str, replica: str) -> None:
         """Takes the replica of an ended process out of every registry, however it ended."""
-        self._publish(
+        self._append(
             StatusData(
                 service=slug, replica=replica, state=ReplicaState.STOPPED, at=self._clock.now()
             )
@@ -46,7 +46,7 @@ class StatusTeller:
         """Flushes what was told."""
         self._appender.close(timeout_s)
 
-    def _publish(self, status: StatusData) -> None:
+    def _append(self, status: StatusData) -> None:
         outgoing = Outgoing(
             topic=self._topics.status,
             key=f"{status.service}/{status.replica}",
@@ -55,15 +55,15 @@ class StatusTeller:
         self._appender.append(outgoing_record(outgoing))
 
 
-def _share(slug: str) -> float:
+def _compute_share(slug: str) -> float:
     """A number in [0, 1) that is always the same for a service and spreads services evenly."""
     return (zlib.crc32(slug.encode()) % 1000) / 1000
 
 
-def _pause_s(told: StatusData, status: StatusData) -> float:
-    if _essence(told) != _essence(status):
+def _compute_pause_s(last: StatusData, status: StatusData) -> float:
+    if _essence(last) != _essence(status):
         return 0.0
-    return LAG_REPEAT_S if told.lag != status.lag else REPEAT_S
+    return LAG_REPEAT_S if last.lag != status.lag else REPEAT_S
 
 
 def _essence(status: StatusData) -> tuple[object, ...]:

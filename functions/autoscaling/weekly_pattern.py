@@ -19,7 +19,7 @@ Arrivals = Mapping[int, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HabitTerms:
+class HabitThresholds:
     """How much habit it takes: `share` of the weeks (0 to 1) with requests, and `requests` an hour on average."""
 
     weeks: int
@@ -27,31 +27,32 @@ class HabitTerms:
     requests: float
 
 
-def hour_of(at: datetime) -> int:
+def count_hours(at: datetime) -> int:
     """Hours since 1970."""
     return int(at.timestamp()) // _HOUR_S
 
 
 def is_expected(
-    arrivals: Arrivals, first_hour: int, now: datetime, lead_s: float, terms: HabitTerms
+    arrivals: Arrivals, first_hour: int, now: datetime, lead_s: float, thresholds: HabitThresholds
 ) -> bool:
     """Whether requests are expected in any hour between `now` and `lead_s` later.
 
     `first_hour` is the oldest hour that the history knows of at all.
     """
-    last = hour_of(now + timedelta(seconds=lead_s))
+    last = count_hours(now + timedelta(seconds=lead_s))
     return any(
-        _is_busy(arrivals, first_hour, hour, terms) for hour in range(hour_of(now), last + 1)
+        _is_busy(arrivals, first_hour, hour, thresholds)
+        for hour in range(count_hours(now), last + 1)
     )
 
 
-def _is_busy(arrivals: Arrivals, first_hour: int, hour: int, terms: HabitTerms) -> bool:
+def _is_busy(arrivals: Arrivals, first_hour: int, hour: int, thresholds: HabitThresholds) -> bool:
     past = [
         arrivals.get(hour - HOURS_A_WEEK * back, 0)
-        for back in range(1, terms.weeks + 1)
+        for back in range(1, thresholds.weeks + 1)
         if hour - HOURS_A_WEEK * back >= first_hour
     ]
     if len(past) < LEAST_WEEKS:
         return False
     share = sum(count > 0 for count in past) / len(past)
-    return share >= terms.share and sum(past) / len(past) >= terms.requests
+    return share >= thresholds.share and sum(past) / len(past) >= thresholds.requests

@@ -13,7 +13,7 @@ from functions.runtime.process_environment import read_kubeconfig_path
 from functions.runtime.settings import load_settings
 
 if TYPE_CHECKING:
-    from functions.doctor.snapshot import LogFacts, Snapshot
+    from functions.doctor.snapshot import ClusterSnapshot, LogFacts
 
 CLIENT: Final = "pickspin-cli"
 Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Namespace of the installation.")]
@@ -40,19 +40,19 @@ class ClusterRefused(PickspinError):
     """The cluster let nothing be read; the message says what it said."""
 
 
-def read_cluster(namespace: str, kubeconfig: str = "", bootstrap: str = "") -> "Snapshot":
+def read_cluster(namespace: str, kubeconfig: str = "", bootstrap: str = "") -> "ClusterSnapshot":
     """A snapshot of the namespace, with the log where brokers are named.
 
     Raises:
         StartupFailed: no cluster, or no broker, can be reached.
         ClusterRefused: not one kind may be read.
     """
-    from functions.doctor.snapshot_reader import groups_of, read  # noqa: PLC0415
+    from functions.doctor.snapshot_reader import list_groups, read_snapshot  # noqa: PLC0415
     from functions.kubernetes.client import KubernetesClient  # noqa: PLC0415 - slow
     from functions.ports.kubernetes import KubernetesFailed  # noqa: PLC0415
 
     try:
-        found = read(KubernetesClient(kubeconfig), namespace, datetime.now(UTC))
+        found = read_snapshot(KubernetesClient(kubeconfig), namespace, datetime.now(UTC))
     except KubernetesFailed as failure:
         raise StartupFailed(
             f"the Kubernetes API is not reached ({failure.message or failure.reason}): is the cluster up, "
@@ -65,7 +65,7 @@ def read_cluster(namespace: str, kubeconfig: str = "", bootstrap: str = "") -> "
         )
     if not bootstrap:
         return found
-    return dataclasses.replace(found, log=_read_log(groups_of(found), bootstrap))
+    return dataclasses.replace(found, log=_read_log(list_groups(found), bootstrap))
 
 
 def _read_log(groups: Mapping[str, tuple[str, ...]], bootstrap: str) -> "LogFacts":

@@ -12,8 +12,8 @@ from functions.cli.cluster_options import Bootstrap, Kubeconfig, Namespace, read
 from functions.cli.output import AsJson, say_json
 
 if TYPE_CHECKING:
-    from functions.doctor.findings import Check, Finding
-    from functions.doctor.snapshot import Snapshot
+    from functions.doctor.findings import Finding, Pitfall
+    from functions.doctor.snapshot import ClusterSnapshot
 
 EXAMPLES: Final = """\b
 Examples:
@@ -88,10 +88,10 @@ def _check_lines(name: str, found: Iterable["Finding"]) -> Iterable[str]:
         yield f"         fix: {each.fix}"
 
 
-Results = Iterable[tuple["Check", tuple["Finding", ...]]]
+Results = Iterable[tuple["Pitfall", tuple["Finding", ...]]]
 
 
-def as_plain(snapshot: "Snapshot", results: Results) -> dict[str, Any]:
+def as_plain(snapshot: "ClusterSnapshot", results: Results) -> dict[str, Any]:
     """The report as JSON."""
     results = list(results)
     return {
@@ -118,7 +118,7 @@ def as_plain(snapshot: "Snapshot", results: Results) -> dict[str, Any]:
     }
 
 
-def format_report(snapshot: "Snapshot", results: Results) -> Iterable[str]:
+def format_report(snapshot: "ClusterSnapshot", results: Results) -> Iterable[str]:
     """The report as text: one line a check, and for each finding what is wrong and what to do."""
     results = list(results)
     for check, found in results:

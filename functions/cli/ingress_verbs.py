@@ -95,10 +95,10 @@ def status(
 
 def _cluster_status(namespace: str, kubeconfig: str, bootstrap: str, *, as_json: bool) -> int:
     from functions.cli.status_output import as_plain, build_cluster_rows, print_rows  # noqa: PLC0415
-    from functions.doctor.service_status import service_statuses  # noqa: PLC0415
+    from functions.doctor.service_status import list_statuses  # noqa: PLC0415
 
     snapshot = read_cluster(namespace, kubeconfig, bootstrap)
-    services = service_statuses(snapshot)
+    services = list_statuses(snapshot)
     if as_json:
         say_json(as_plain(snapshot, services))
         return 0

@@ -8,7 +8,7 @@ from functions.cli.output import say_table
 
 if TYPE_CHECKING:
     from functions.doctor.service_status import ServiceStatus
-    from functions.doctor.snapshot import Snapshot
+    from functions.doctor.snapshot import ClusterSnapshot
 
 COLUMNS: Final = ("service", "state", "replicas", "revisions", "lag", "gpu", "usd/h", "why not")
 Row = tuple[str, ...]
@@ -61,7 +61,7 @@ def _state(service: Mapping[str, Any]) -> str:
     return state if breaker == "closed" else f"{state}, breaker {str(breaker).replace('_', ' ')}"
 
 
-def as_plain(snapshot: "Snapshot", services: Iterable["ServiceStatus"]) -> dict[str, Any]:
+def as_plain(snapshot: "ClusterSnapshot", services: Iterable["ServiceStatus"]) -> dict[str, Any]:
     """The cluster's table as JSON."""
     return {
         "namespace": snapshot.namespace,

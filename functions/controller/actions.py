@@ -37,23 +37,23 @@ class Write:
 Action = Write | Notice
 
 
-def scaled_object(found: Object) -> Object:
+def refer_to_scaled_object(obj: Object) -> Object:
     """A ScaledObject out of a list, which leaves out what kind it is, as `Notice.about` wants it."""
     return {
         "apiVersion": SCALED_OBJECTS.api_version,
         "kind": SCALED_OBJECTS.kind,
-        "metadata": found["metadata"],
+        "metadata": obj["metadata"],
     }
 
 
-def is_within(want: Any, have: Any) -> bool:
+def is_subset(want: Any, have: Any) -> bool:
     """True when every field of `want` is in `have` with the same value; lists must be of one length."""
     if isinstance(want, Mapping):
-        return isinstance(have, Mapping) and all(is_within(v, have.get(k)) for k, v in want.items())
+        return isinstance(have, Mapping) and all(is_subset(v, have.get(k)) for k, v in want.items())
     if isinstance(want, list | tuple):
         return (
             isinstance(have, list | tuple)
             and len(want) == len(have)
-            and all(is_within(a, b) for a, b in zip(want, have, strict=True))
+            and all(is_subset(a, b) for a, b in zip(want, have, strict=True))
         )
     return bool(want == have)

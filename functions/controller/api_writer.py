@@ -25,7 +25,7 @@ class NotLeading(PickspinError):
     """The Lease was lost: nothing may be written any more."""
 
 
-class Actor:
+class ApiWriter:
     """One per process. `is_leader` is asked before every call that changes anything."""
 
     def __init__(
@@ -53,21 +53,21 @@ class Actor:
         count = 0
         for action in actions:
             if isinstance(action, Notice):
-                self.tell(action)
+                self.emit(action)
                 continue
-            found = self._write(action)
+            answer = self._write(action)
             count += 1
-            if found is not None and learn is not None:
-                learn(action, found)
+            if answer is not None and learn is not None:
+                learn(action, answer)
             if action.notice is not None:
-                self.tell(action.notice)
+                self.emit(action.notice)
         return count
 
     def _write(self, write: Write) -> Object | None:
         if not self._is_leader():
             raise NotLeading(f"{write.verb} {write.resource.plural} {write.name}: not leading")
         try:
-            found = self._send(write)
+            answer = self._send(write)
         except KubernetesFailed as error:
             outcome = "conflict" if error.status == 409 else "failed"
             self._count(write, outcome)
@@ -80,7 +80,7 @@ class Actor:
             extra={"verb": write.verb, "kind": write.resource.kind, "object": write.name}
             | ({"why": write.notice.reason} if write.notice else {}),
         )
-        return found
+        return answer
 
     def _send(self, write: Write) -> Object | None:
         resource, namespace, name = write.resource, write.namespace, write.name
@@ -102,14 +102,14 @@ class Actor:
 
     def _tell_refusal(self, about: Object, write: Write, error: KubernetesFailed) -> None:
         text = f"{write.verb} of {write.resource.kind} {write.name} was refused: {error.message}"
-        self.tell(Notice(about=about, reason="WriteRefused", message=text, type="Warning"))
+        self.emit(Notice(about=about, reason="WriteRefused", message=text, type="Warning"))
 
-    def tell(self, notice: Notice) -> None:
+    def emit(self, notice: Notice) -> None:
         """Makes an Event, unless the same one was told a short while ago. An Event that fails is only logged."""
         if not self._is_leader() or not self._is_news(notice):
             return
         try:
-            body = event_body(notice, self._clock)
+            body = build_event(notice, self._clock)
             self._api.create(EVENTS, notice.about["metadata"]["namespace"], body)
         except KubernetesFailed as error:
             log.warning("event not told", extra={"reason": notice.reason, "error": str(error)})
@@ -132,7 +132,7 @@ def _identity(notice: Notice) -> str:
     return f"{metadata.get('uid')}/{metadata['name']}/{notice.reason}/{notice.message}"
 
 
-def event_body(notice: Notice, clock: Clock) -> dict[str, Any]:
+def build_event(notice: Notice, clock: Clock) -> dict[str, Any]:
     """A core/v1 Event; its name is unique to object, notice and instant."""
     now = clock.now()
     metadata = notice.about["metadata"]

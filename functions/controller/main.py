@@ -13,19 +13,23 @@ from typing import Final
 
 from events.names import Topics
 from functions import factories
-from functions.autoscaling.weekly_pattern import HOURS_A_WEEK, hour_of
-from functions.controller.api_writer import Actor
-from functions.controller.knative_class.reconciler import AutoscalingClass, ClassTerms
-from functions.controller.knative_class.revision_announcer import RevisionTeller
-from functions.controller.maintenance.dead_member_removal import Departures
-from functions.controller.maintenance.maintenance_loop import Care, CareParts, is_of_release
+from functions.autoscaling.weekly_pattern import HOURS_A_WEEK, count_hours
+from functions.controller.api_writer import ApiWriter
+from functions.controller.knative_class.reconciler import ClassScope, KnativeClassReconciler
+from functions.controller.knative_class.revision_announcer import RevisionAnnouncer
+from functions.controller.maintenance.dead_member_removal import DeadMemberRemover
+from functions.controller.maintenance.maintenance_loop import (
+    MaintenanceDependencies,
+    MaintenanceLoop,
+    is_of_release,
+)
 from functions.controller.maintenance.offset_keeper import OffsetKeeper
-from functions.controller.maintenance.prewarmer import History
+from functions.controller.maintenance.prewarmer import ArrivalHistory
 from functions.kubernetes.informer import Informer
 from functions.kubernetes.labels import SERVICE_LABEL
-from functions.kubernetes.leader_election import Leadership, LeaseTerms
+from functions.kubernetes.leader_election import LeaderElection, LeaseSettings
 from functions.ports.kafka import Clock, RecordLog
-from functions.ports.kubernetes import PODS, KubernetesApi, Object, Selection, name_of
+from functions.ports.kubernetes import PODS, KubernetesApi, Object, Selection, get_name
 from functions.runtime.clock import SystemClock
 from functions.runtime.errors import StartupFailed
 from functions.runtime.missing_offsets import OffsetCommitter, list_work_groups
@@ -58,25 +62,25 @@ def run(settings: Settings) -> int:
         metrics.calls.labels(verb, plural, str(status // 100 * 100)).inc()
 
     api = KubernetesClient(settings.controller.kubeconfig, count)
-    surroundings = open_surroundings(settings)
+    dependencies = open_dependencies(settings)
     try:
-        return Controller(settings, api, surroundings, SystemClock(), metrics).run(stop)
+        return Controller(settings, api, dependencies, SystemClock(), metrics).run(stop)
     finally:
-        surroundings.close()
+        dependencies.close()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
+class ControllerDependencies:
     """What the controller needs beside the Kubernetes API."""
 
     catalogue: Catalogue
     log: RecordLog
     committer: OffsetCommitter
-    history: Callable[[], History] | None
+    history: Callable[[], ArrivalHistory] | None
     close: Callable[[], None] = lambda: None
 
 
-def open_surroundings(settings: Settings) -> Surroundings:
+def open_dependencies(settings: Settings) -> ControllerDependencies:
     """Catalogue, log and, where a service asks for habits, the store. Connections to the log are made when needed.
 
     Raises:
@@ -86,7 +90,7 @@ def open_surroundings(settings: Settings) -> Surroundings:
 
     catalogue = factories.load_catalogue(settings)
     history, close = _open_history(settings, catalogue)
-    return Surroundings(
+    return ControllerDependencies(
         catalogue=catalogue,
         log=factories.open_log(settings),
         committer=KafkaOffsetCommitter(settings.broker, CLIENT),
@@ -97,7 +101,7 @@ def open_surroundings(settings: Settings) -> Surroundings:
 
 def _open_history(
     settings: Settings, catalogue: Catalogue
-) -> tuple[Callable[[], History] | None, Callable[[], None]]:
+) -> tuple[Callable[[], ArrivalHistory] | None, Callable[[], None]]:
     if not any(service.warm_by_habit for service in catalogue.services):
         return None, lambda: None
     if not settings.store.url:
@@ -108,11 +112,11 @@ def _open_history(
     source = SqlHourlyArrivals(Database(settings.store.url))
     hours = settings.controller.history_weeks * HOURS_A_WEEK
 
-    def read() -> History:
-        now_hour = hour_of(SystemClock().now())
-        found = source.hourly(now_hour, hours + HOURS_A_WEEK)
-        oldest = min((hour for each in found.values() for hour in each), default=now_hour)
-        return History(arrivals=found, first_hour=oldest)
+    def read() -> ArrivalHistory:
+        now_hour = count_hours(SystemClock().now())
+        by_service = source.hourly(now_hour, hours + HOURS_A_WEEK)
+        oldest = min((hour for each in by_service.values() for hour in each), default=now_hour)
+        return ArrivalHistory(arrivals=by_service, first_hour=oldest)
 
     return read, source.close
 
@@ -124,45 +128,45 @@ class Controller:
         self,
         settings: Settings,
         api: KubernetesApi,
-        surroundings: Surroundings,
+        dependencies: ControllerDependencies,
         clock: Clock,
         metrics: ControllerMetrics,
     ) -> None:
         self._settings = settings.controller
         self._metrics = metrics
         self._failed = threading.Event()
-        self.leadership = Leadership(api, lease_terms(settings), clock)
-        self.actor = Actor(api, clock, self.leadership.is_leader, metrics)
-        terms = ClassTerms(
+        self.leadership = LeaderElection(api, build_lease_settings(settings), clock)
+        self.writer = ApiWriter(api, clock, self.leadership.is_leader, metrics)
+        scope = ClassScope(
             namespace=self._settings.namespace,
             release=self._settings.release,
             activator_metrics=self._settings.activator_metrics,
         )
-        self.autoscaling = AutoscalingClass(api, self.actor, terms, clock, metrics)
-        models = Selection(resource=PODS, namespace=terms.namespace, labels=SERVICE_LABEL)
+        self.autoscaling = KnativeClassReconciler(api, self.writer, scope, clock, metrics)
+        models = Selection(resource=PODS, namespace=scope.namespace, labels=SERVICE_LABEL)
         topics = Topics(settings.broker.prefix)
-        self.departures = Departures(
-            lambda: surroundings.log.membership(client=CLIENT),
+        self.dead_members = DeadMemberRemover(
+            lambda: dependencies.log.membership(client=CLIENT),
             topics,
             clock,
             self.leadership.is_leader,
             metrics,
         )
         self.pods = Informer(api, models, clock, self._on_pod)
-        self._registry = RegistryConsumer(surroundings.log, topics, CLIENT)
-        self._teller = RevisionTeller(
-            lambda: surroundings.log.appender(client=CLIENT), topics, clock
+        self._registry = RegistryConsumer(dependencies.log, topics, CLIENT)
+        self._announcer = RevisionAnnouncer(
+            lambda: dependencies.log.appender(client=CLIENT), topics, clock
         )
-        self.care = Care(
-            CareParts(
+        self.maintenance = MaintenanceLoop(
+            MaintenanceDependencies(
                 autoscaling=self.autoscaling,
                 pods=self.pods,
-                actor=self.actor,
-                catalogue=surroundings.catalogue,
+                writer=self.writer,
+                catalogue=dependencies.catalogue,
                 registry=lambda: self._registry.registry,
-                teller=self._teller,
-                keeper=self._keeper(surroundings, topics, clock),
-                history=surroundings.history,
+                announcer=self._announcer,
+                keeper=self._keeper(dependencies, topics, clock),
+                history=dependencies.history,
                 is_leader=self.leadership.is_leader,
                 clock=clock,
                 settings=self._settings,
@@ -170,11 +174,13 @@ class Controller:
             )
         )
 
-    def _keeper(self, surroundings: Surroundings, topics: Topics, clock: Clock) -> OffsetKeeper:
+    def _keeper(
+        self, dependencies: ControllerDependencies, topics: Topics, clock: Clock
+    ) -> OffsetKeeper:
         return OffsetKeeper(
-            lambda: surroundings.log.lag_reader(client=CLIENT),
-            surroundings.committer,
-            list_work_groups(surroundings.catalogue, topics),
+            lambda: dependencies.log.lag_reader(client=CLIENT),
+            dependencies.committer,
+            list_work_groups(dependencies.catalogue, topics),
             clock,
             self._settings.offsets_every_s,
             self._metrics,
@@ -192,9 +198,9 @@ class Controller:
         threads = [
             *(self._thread(f"watch-{each.kind}", each.run, stop) for each in self._informers()),
             self._thread("class", self.autoscaling.run, stop),
-            self._thread("care", self.care.run, stop),
-            self._thread("slow-care", self.care.run_slow, stop),
-            self._thread("departures", self.departures.run, stop),
+            self._thread("care", self.maintenance.run, stop),
+            self._thread("slow-care", self.maintenance.run_slow, stop),
+            self._thread("departures", self.dead_members.run, stop),
             self._thread("probes", self._serve, stop),
         ]
         self._registry.start()
@@ -205,7 +211,7 @@ class Controller:
             # A watch waits for the API server; it writes nothing, and ends with the process.
             if not thread.name.startswith(("watch", "slow")):
                 thread.join(JOIN_S)
-        self._teller.close(CLOSE_S)
+        self._announcer.close(CLOSE_S)
         self._registry.close()
         return 1 if self._failed.is_set() else 0
 
@@ -226,10 +232,10 @@ class Controller:
         finally:
             stop.set()
 
-    def _on_pod(self, found: Object) -> None:
-        is_gone = self.pods.get(name_of(found)) is None
-        if is_gone and is_of_release(found, self._settings.release):
-            self.departures.tell(found)
+    def _on_pod(self, obj: Object) -> None:
+        is_gone = self.pods.get(get_name(obj)) is None
+        if is_gone and is_of_release(obj, self._settings.release):
+            self.dead_members.add(obj)
 
     def _on_leading(self, is_leader: bool) -> None:  # noqa: FBT001 - a callback's one fact
         self._metrics.is_leader.set(is_leader)
@@ -253,7 +259,7 @@ class Controller:
         await probes.close()
 
 
-def lease_terms(settings: Settings) -> LeaseTerms:
+def build_lease_settings(settings: Settings) -> LeaseSettings:
     """The Lease of this installation.
 
     Raises:
@@ -262,7 +268,7 @@ def lease_terms(settings: Settings) -> LeaseTerms:
     mine = settings.controller
     if not mine.retry_s < mine.renew_s < mine.lease_s:
         raise StartupFailed("PICKSPIN_CONTROLLER_: RETRY_S < RENEW_S < LEASE_S must hold")
-    return LeaseTerms(
+    return LeaseSettings(
         namespace=mine.namespace,
         name=f"{mine.release}-controller",
         identity=mine.identity or socket.gethostname(),

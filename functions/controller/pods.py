@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from functions.kubernetes.labels import DELETION_COST, REVISION_LABEL, SERVICE_LABEL
-from functions.ports.kubernetes import Object, annotations_of, is_leaving, labels_of, name_of
+from functions.ports.kubernetes import Object, get_annotations, get_labels, get_name, is_leaving
 
 _IMAGE_TROUBLE: Final = frozenset(
     {"ImagePullBackOff", "ErrImagePull", "InvalidImageName", "CreateContainerConfigError"}
@@ -32,9 +32,9 @@ class Pod:
     deletion_cost: str
 
     @classmethod
-    def of(cls, found: Object) -> "Pod":
-        metadata, labels = found["metadata"], labels_of(found)
-        status: Mapping[str, Any] = found.get("status") or {}
+    def parse(cls, obj: Object) -> "Pod":
+        metadata, labels = obj["metadata"], get_labels(obj)
+        status: Mapping[str, Any] = obj.get("status") or {}
         waiting = {
             each.get("state", {}).get("waiting", {}).get("reason", "")
             for each in (
@@ -45,16 +45,16 @@ class Pod:
         conditions = {each["type"]: each["status"] for each in status.get("conditions", ())}
         return cls(
             namespace=metadata["namespace"],
-            name=name_of(found),
+            name=get_name(obj),
             uid=metadata["uid"],
             service=labels.get(SERVICE_LABEL, ""),
             workload=labels.get(REVISION_LABEL) or labels.get(SERVICE_LABEL, ""),
             created_at=metadata.get("creationTimestamp", ""),
-            is_leaving=is_leaving(found),
+            is_leaving=is_leaving(obj),
             is_ready=conditions.get("Ready") == "True",
             is_crashing="CrashLoopBackOff" in waiting,
             is_stuck=conditions.get("PodScheduled") == "False" or bool(waiting & _IMAGE_TROUBLE),
-            deletion_cost=annotations_of(found).get(DELETION_COST, ""),
+            deletion_cost=get_annotations(obj).get(DELETION_COST, ""),
         )
 
     def reference(self) -> Object:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from functions.doctor.snapshot import Snapshot
+from functions.doctor.snapshot import ClusterSnapshot
 
 Severity = Literal["error", "warning"]
 
@@ -19,11 +19,11 @@ class Finding:
     fix: str
 
 
-Look = Callable[[Snapshot], Iterable[Finding]]
+Look = Callable[[ClusterSnapshot], Iterable[Finding]]
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class Pitfall:
     """One numbered pitfall. `needs_log`: it can only be looked for where the log was read."""
 
     number: int

@@ -5,8 +5,8 @@ from datetime import timedelta
 from typing import Final
 
 from functions.doctor.findings import Finding
-from functions.doctor.snapshot import Snapshot, containers, dig
-from functions.ports.kubernetes import Object, name_of
+from functions.doctor.snapshot import ClusterSnapshot, dig, list_containers
+from functions.ports.kubernetes import Object, get_name
 
 FUTURE: Final = timedelta(seconds=5)
 STALE: Final = timedelta(seconds=60)
@@ -21,14 +21,14 @@ _FIXES: Final = {
 _STORE: Final = "PICKSPIN_STORE_URL"
 
 
-def kinds_are_missing(snapshot: Snapshot) -> Iterator[Finding]:
+def kinds_are_missing(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     """Kinds the chart makes objects of."""
     for kind in sorted(snapshot.missing):
         if kind in _FIXES:
             yield Finding("error", f"Kind {kind}", "the cluster does not know it", _FIXES[kind])
 
 
-def sqlite_is_shared(snapshot: Snapshot) -> Iterator[Finding]:
+def sqlite_is_shared(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     """SQLite is one file on one machine; several pods would each have their own, or lock each other out."""
     users = [
         (owner, url, dig(owner, "spec", "replicas", default=1))
@@ -37,7 +37,7 @@ def sqlite_is_shared(snapshot: Snapshot) -> Iterator[Finding]:
     ]
     on_sqlite = [(owner, count) for owner, url, count in users if url.startswith("sqlite")]
     if sum(count for _, count in on_sqlite) > 1:
-        names = ", ".join(sorted(name_of(owner) for owner, _ in on_sqlite))
+        names = ", ".join(sorted(get_name(owner) for owner, _ in on_sqlite))
         yield Finding(
             "error",
             "Store",
@@ -46,7 +46,7 @@ def sqlite_is_shared(snapshot: Snapshot) -> Iterator[Finding]:
         )
 
 
-def clocks_disagree(snapshot: Snapshot) -> Iterator[Finding]:
+def clocks_disagree(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     """Deadlines and leases compare clocks: a node that is off ends requests early, or takes leases that are held."""
     for node, renewed in sorted(snapshot.renewed.items()):
         ahead = renewed - snapshot.taken_at
@@ -62,7 +62,7 @@ def clocks_disagree(snapshot: Snapshot) -> Iterator[Finding]:
 
 
 def _store_urls(owner: Object) -> Iterator[str]:
-    for container in containers(dig(owner, "spec", "template", default={})):
+    for container in list_containers(dig(owner, "spec", "template", default={})):
         for variable in dig(container, "env", default=()):
             if variable.get("name") == _STORE and variable.get("value"):
                 yield str(variable["value"])

@@ -9,8 +9,8 @@ from typing import Final
 
 from functions.controller.maintenance.keda_push_workaround import is_unheard
 from functions.doctor.findings import Finding
-from functions.doctor.snapshot import Snapshot, dig, seconds_of, triggers
-from functions.ports.kubernetes import name_of
+from functions.doctor.snapshot import ClusterSnapshot, dig, list_triggers, parse_duration_s
+from functions.ports.kubernetes import get_name
 
 WEEK_MINUTES: Final = 7 * 24 * 60
 OLDEST_VERSION: Final = (2, 1)
@@ -34,13 +34,13 @@ _FIX_OFFSETS: Final = (
 _ISO: Final = "PT"
 
 
-def two_scaled_objects(snapshot: Snapshot) -> Iterator[Finding]:
+def two_scaled_objects(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     """Two on one target fight over its replicas; KEDA's webhook refuses the second only where it is installed."""
     by_target: dict[tuple[str, str], list[str]] = defaultdict(list)
     for scaled in snapshot.scaled_objects:
         target = dig(scaled, "spec", "scaleTargetRef", default={})
         key = (target.get("kind", "Deployment"), target.get("name", ""))
-        by_target[key].append(name_of(scaled))
+        by_target[key].append(get_name(scaled))
     for (kind, name), names in by_target.items():
         if len(names) > 1:
             yield Finding(
@@ -51,7 +51,7 @@ def two_scaled_objects(snapshot: Snapshot) -> Iterator[Finding]:
             )
 
 
-def offsets_are_missing(snapshot: Snapshot) -> Iterator[Finding]:
+def offsets_are_missing(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     """Without a committed offset KEDA sees no lag, or the whole log; a model is woken never or for nothing."""
     if snapshot.log is None:
         return
@@ -68,7 +68,7 @@ def offsets_are_missing(snapshot: Snapshot) -> Iterator[Finding]:
             )
 
 
-def offsets_expire(snapshot: Snapshot) -> Iterator[Finding]:
+def offsets_expire(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     """A group without members loses its offsets after `offsets.retention.minutes`, 7 days by default."""
     if snapshot.log is None or snapshot.log.offsets_retention_minutes is None:
         return
@@ -96,7 +96,7 @@ def offsets_expire(snapshot: Snapshot) -> Iterator[Finding]:
         )
 
 
-def latest_skips(snapshot: Snapshot) -> Iterator[Finding]:
+def latest_skips(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     """`latest`, the default of both, keeps an uncommitted group awake for ever and skips what woke it (keda#2033)."""
     for scaled, metadata in _kafka_triggers(snapshot):
         if metadata.get("offsetResetPolicy", "latest") != "earliest":
@@ -110,13 +110,13 @@ def latest_skips(snapshot: Snapshot) -> Iterator[Finding]:
         if dig(source, "spec", "initialOffset", default="latest") != "earliest":
             yield Finding(
                 "error",
-                f"KafkaSource {name_of(source)}",
+                f"KafkaSource {get_name(source)}",
                 "initialOffset is latest: requests that were there before it are skipped",
                 "set initialOffset: earliest",
             )
 
 
-def replicas_without_partition(snapshot: Snapshot) -> Iterator[Finding]:
+def replicas_without_partition(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     """A replica beyond the partitions gets nothing to do, and costs the same."""
     if snapshot.log is None:
         return
@@ -124,19 +124,19 @@ def replicas_without_partition(snapshot: Snapshot) -> Iterator[Finding]:
         most = dig(scaled, "spec", "maxReplicaCount", default=100)
         sizes = [
             snapshot.log.partitions[topic]
-            for metadata in triggers(scaled, "kafka")
+            for metadata in list_triggers(scaled, "kafka")
             if (topic := metadata.get("topic", "")) in snapshot.log.partitions
         ]
         if sizes and most > max(sizes):
             yield Finding(
                 "error",
-                f"ScaledObject {name_of(scaled)}",
+                f"ScaledObject {get_name(scaled)}",
                 f"it may have {most} replicas, its topic has {max(sizes)} partitions",
                 f"set max_replicas of the service to at most {max(sizes)}, or add partitions (for ever)",
             )
 
 
-def old_protocol(snapshot: Snapshot) -> Iterator[Finding]:
+def old_protocol(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     """KEDA speaks protocol 1.0.0 unless told otherwise, which Kafka 4 no longer understands."""
     for scaled, metadata in _kafka_triggers(snapshot):
         version = metadata.get("version", "1.0.0")
@@ -149,11 +149,11 @@ def old_protocol(snapshot: Snapshot) -> Iterator[Finding]:
             )
 
 
-def source_gives_up(snapshot: Snapshot) -> Iterator[Finding]:
+def source_gives_up(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     """After its retries a KafkaSource commits: what no dead-letter sink took is lost (KB OffsetManager)."""
     for source in snapshot.sources:
         delivery = dig(source, "spec", "delivery")
-        where = f"KafkaSource {name_of(source)}"
+        where = f"KafkaSource {get_name(source)}"
         if not dig(delivery, "deadLetterSink"):
             yield Finding(
                 "error",
@@ -168,7 +168,7 @@ def source_gives_up(snapshot: Snapshot) -> Iterator[Finding]:
                 "delivery without retry: setting any field of it replaces every default",
                 "set retry, backoffPolicy, backoffDelay and timeout together",
             )
-        elif delivery is not None and (budget_s := retry_budget_s(delivery)) < OUTAGE_S:
+        elif delivery is not None and (budget_s := compute_retry_budget_s(delivery)) < OUTAGE_S:
             yield Finding(
                 "warning",
                 where,
@@ -177,7 +177,7 @@ def source_gives_up(snapshot: Snapshot) -> Iterator[Finding]:
             )
 
 
-def scale_in_meets_sleep(snapshot: Snapshot) -> Iterator[Finding]:
+def scale_in_meets_sleep(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     """An HPA whose write meets KEDA's zero gets a conflict, reads again, and writes its own number on top of the zero.
 
     Seen in the API server's audit log (docs/benchmarks/cluster.md). With a window above the idle time it has
@@ -191,41 +191,41 @@ def scale_in_meets_sleep(snapshot: Snapshot) -> Iterator[Finding]:
         if may_scale_in and may_sleep and window_s <= idle_s:
             yield Finding(
                 "warning",
-                f"ScaledObject {name_of(scaled)}",
+                f"ScaledObject {get_name(scaled)}",
                 f"scale-in waits {window_s} s and sleep {idle_s} s: an HPA that writes just when KEDA does wakes it",
                 "set global.scaling.scaleDown.windowSeconds above the idle times, best to twice the longest",
             )
 
 
-def pushes_are_dropped(snapshot: Snapshot) -> Iterator[Finding]:
+def pushes_are_dropped(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     """KEDA names a trigger when it reconciles, and drops the pushes of one whose scaler it did not reach then."""
     for scaled in snapshot.scaled_objects:
         if is_unheard(scaled):
             yield Finding(
                 "warning",
-                f"ScaledObject {name_of(scaled)}",
+                f"ScaledObject {get_name(scaled)}",
                 "KEDA has not named its external-push trigger and drops the scaler's pushes: it wakes by lag alone",
                 "see that KEDA reaches the scaler; the controller then makes it look again within a minute",
             )
 
 
-def retry_budget_s(delivery: object) -> float:
+def compute_retry_budget_s(delivery: object) -> float:
     """Seconds of all pauses between the tries of a delivery: the n-th is base * 2^n (exponential) or base * n (linear).
 
     Source: eventing-kafka-broker, WebClientCloudEventSender.computeRetryPolicy.
     """
     count = int(dig(delivery, "retry", default=0))
     text = str(dig(delivery, "backoffDelay", default="PT0S"))
-    base_s = seconds_of(text.removeprefix(_ISO).lower()) or 0.0
+    base_s = parse_duration_s(text.removeprefix(_ISO).lower()) or 0.0
     if dig(delivery, "backoffPolicy") == "exponential":
         return base_s * sum(2.0**attempt for attempt in range(1, count + 1))
     return base_s * count * (count + 1) / 2
 
 
-def _kafka_triggers(snapshot: Snapshot) -> Iterator[tuple[str, dict[str, str]]]:
+def _kafka_triggers(snapshot: ClusterSnapshot) -> Iterator[tuple[str, dict[str, str]]]:
     for scaled in snapshot.scaled_objects:
-        for metadata in triggers(scaled, "kafka"):
-            yield name_of(scaled), dict(metadata)
+        for metadata in list_triggers(scaled, "kafka"):
+            yield get_name(scaled), dict(metadata)
 
 
 def _numbers(version: str) -> tuple[int, ...]:

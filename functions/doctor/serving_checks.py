@@ -9,15 +9,15 @@ from typing import Final
 
 from functions.doctor.findings import Finding
 from functions.doctor.snapshot import (
-    Snapshot,
-    class_of,
-    deployment_of,
+    ClusterSnapshot,
     dig,
+    find_deployment,
+    get_class,
     is_paused,
     is_superseded,
-    revisions_of,
-    scaled_by,
-    seconds_of,
+    list_revisions,
+    list_scaled_objects,
+    parse_duration_s,
 )
 from functions.kubernetes.labels import (
     CLASS,
@@ -27,7 +27,7 @@ from functions.kubernetes.labels import (
     PROGRESS_DEADLINE,
     SERVICE_LABEL,
 )
-from functions.ports.kubernetes import Object, labels_of, name_of
+from functions.ports.kubernetes import Object, get_labels, get_name
 
 PROGRESS_DEFAULT_S: Final = 600.0
 TIMEOUT_DEFAULT_S: Final = 300
@@ -37,7 +37,7 @@ QUIET_S: Final = 30
 _PULLING: Final = frozenset({HPA_CLASS, CLASS})
 
 
-def two_bridges(snapshot: Snapshot) -> Iterator[Finding]:
+def two_bridges(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     """Both reconcile class hpa and undo each other's work (AK README: a drop-in replacement, not a companion)."""
     hpa = [name for name in snapshot.knative_deployments if name == "autoscaler-hpa"]
     keda = [name for name in snapshot.knative_deployments if name == "autoscaler-keda"]
@@ -50,10 +50,10 @@ def two_bridges(snapshot: Snapshot) -> Iterator[Finding]:
         )
 
 
-def first_boot(snapshot: Snapshot) -> Iterator[Finding]:
+def first_boot(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     """KEDA takes a fresh target to zero at once unless told to wait (KEDA scale_scaledobjects.go; keda#5008)."""
     for service in snapshot.services:
-        if class_of(service) != HPA_CLASS:
+        if get_class(service) != HPA_CLASS:
             continue
         needed_s = _start_timeout_s(service, snapshot)
         for scaled in _scaled_objects_of(service, snapshot):
@@ -63,7 +63,7 @@ def first_boot(snapshot: Snapshot) -> Iterator[Finding]:
             ):
                 yield Finding(
                     "error",
-                    f"ScaledObject {name_of(scaled)}",
+                    f"ScaledObject {get_name(scaled)}",
                     f"initialCooldownPeriod is {waits_s} s: the first pod is taken away while the model loads, and the "
                     "Knative Service never becomes Ready",
                     "set global.scaling.initialCooldownSeconds above the worst first start "
@@ -71,14 +71,14 @@ def first_boot(snapshot: Snapshot) -> Iterator[Finding]:
                 )
 
 
-def old_revisions_serve(snapshot: Snapshot) -> Iterator[Finding]:
+def old_revisions_serve(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     """A superseded revision that still runs is in the same group and answers with old weights."""
     for revision in _superseded(snapshot):
-        name = name_of(revision)
+        name = get_name(revision)
         target = f"{name}-deployment"
-        deployment = deployment_of(snapshot, target)
+        deployment = find_deployment(snapshot, target)
         count = dig(deployment, "spec", "replicas", default=0) if deployment else 0
-        scaled = scaled_by(target, snapshot)
+        scaled = list_scaled_objects(target, snapshot)
         if count and not (dig(revision, "metadata", "deletionTimestamp")):
             yield Finding(
                 "error",
@@ -96,10 +96,10 @@ def old_revisions_serve(snapshot: Snapshot) -> Iterator[Finding]:
             )
 
 
-def revisions_are_kept(snapshot: Snapshot) -> Iterator[Finding]:
+def revisions_are_kept(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     """By default 20 inactive revisions stay for 48 h (KS config-gc), each with a ScaledObject of its own."""
-    found = snapshot.knative.get("config-gc")
-    if found is None or not any(class_of(each) in _PULLING for each in snapshot.services):
+    config = snapshot.knative.get("config-gc")
+    if config is None or not any(get_class(each) in _PULLING for each in snapshot.services):
         return
     wanted = {
         "min-non-active-revisions": ("0", "20"),
@@ -107,7 +107,7 @@ def revisions_are_kept(snapshot: Snapshot) -> Iterator[Finding]:
         "retain-since-create-time": ("disabled", "48h"),
         "retain-since-last-active-time": ("disabled", "15h"),
     }
-    wrong = [key for key, (value, default) in wanted.items() if found.get(key, default) != value]
+    wrong = [key for key, (value, default) in wanted.items() if config.get(key, default) != value]
     if wrong:
         yield Finding(
             "warning",
@@ -119,7 +119,7 @@ def revisions_are_kept(snapshot: Snapshot) -> Iterator[Finding]:
         )
 
 
-def flags_are_off(snapshot: Snapshot) -> Iterator[Finding]:
+def flags_are_off(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     """What a pod spec may hold is a matter of flags, most of them off (KS pkg/apis/serving/fieldmask.go)."""
     flags = snapshot.knative.get("config-features")
     if flags is None:
@@ -132,7 +132,7 @@ def flags_are_off(snapshot: Snapshot) -> Iterator[Finding]:
         if off:
             yield Finding(
                 "error",
-                f"Knative Service {name_of(service)}",
+                f"Knative Service {get_name(service)}",
                 f"its pods need what is switched off in config-features: {', '.join(off)}",
                 'kubectl patch configmap -n knative-serving config-features --type merge -p \'{"data":{'
                 + ",".join(f'"{flag}":"enabled"' for flag in off)
@@ -140,9 +140,9 @@ def flags_are_off(snapshot: Snapshot) -> Iterator[Finding]:
             )
 
 
-def deadline_is_short(snapshot: Snapshot) -> Iterator[Finding]:
+def deadline_is_short(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     """A start slower than the progress deadline (10 min) marks a revision failed, although it comes up later."""
-    default_s = seconds_of(
+    default_s = parse_duration_s(
         snapshot.knative.get("config-deployment", {}).get("progress-deadline", "600s")
     )
     for service in snapshot.services:
@@ -150,18 +150,18 @@ def deadline_is_short(snapshot: Snapshot) -> Iterator[Finding]:
         if needed_s is None:
             continue
         text = dig(service, "spec", "template", "metadata", "annotations", PROGRESS_DEADLINE)
-        given_s = seconds_of(text) if text else None
+        given_s = parse_duration_s(text) if text else None
         deadline_s = given_s or default_s or PROGRESS_DEFAULT_S
         if deadline_s < needed_s:
             yield Finding(
                 "error",
-                f"Knative Service {name_of(service)}",
+                f"Knative Service {get_name(service)}",
                 f"its progress deadline is {deadline_s:.0f} s, a start may take {needed_s:.0f} s",
                 "set knative.modelService.progressDeadline above start_timeout_s of the service",
             )
 
 
-def timeout_is_refused(snapshot: Snapshot) -> Iterator[Finding]:
+def timeout_is_refused(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     """`timeoutSeconds` is the pod's grace; above the cluster's limit a change is refused (KS config-defaults)."""
     defaults = snapshot.knative.get("config-defaults")
     if defaults is None:
@@ -170,7 +170,7 @@ def timeout_is_refused(snapshot: Snapshot) -> Iterator[Finding]:
     usual_s = _number(defaults, "revision-timeout-seconds", TIMEOUT_DEFAULT_S)
     for service in snapshot.services:
         timeout_s = dig(service, "spec", "template", "spec", "timeoutSeconds", default=usual_s)
-        where = f"Knative Service {name_of(service)}"
+        where = f"Knative Service {get_name(service)}"
         if timeout_s > limit_s:
             yield Finding(
                 "error",
@@ -179,7 +179,7 @@ def timeout_is_refused(snapshot: Snapshot) -> Iterator[Finding]:
                 f"set max-revision-timeout-seconds in config-defaults to {timeout_s} (and the activator's grace with "
                 "it), or knative.modelService.timeoutSeconds lower",
             )
-        elif class_of(service) in _PULLING and timeout_s <= QUIET_S:
+        elif get_class(service) in _PULLING and timeout_s <= QUIET_S:
             yield Finding(
                 "error",
                 where,
@@ -188,45 +188,45 @@ def timeout_is_refused(snapshot: Snapshot) -> Iterator[Finding]:
             )
 
 
-def wake_has_no_metrics(snapshot: Snapshot) -> Iterator[Finding]:
+def wake_has_no_metrics(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     """HTTP wakes a model by the activator's own gauge, which exists only with Prometheus metrics."""
-    found = snapshot.knative.get("config-observability")
-    if found is None or found.get("metrics-protocol") == "prometheus":
+    config = snapshot.knative.get("config-observability")
+    if config is None or config.get("metrics-protocol") == "prometheus":
         return
     for service in snapshot.services:
         if (
             dig(service, "spec", "template", "metadata", "annotations", HTTP_WAKE) == "true"
-            and class_of(service) == CLASS
+            and get_class(service) == CLASS
         ):
             yield Finding(
                 "error",
-                f"Knative Service {name_of(service)}",
+                f"Knative Service {get_name(service)}",
                 "HTTP is to wake it, but the activator has no metrics: such a request hangs",
                 "kubectl patch configmap -n knative-serving config-observability --type merge -p "
                 '\'{"data":{"metrics-protocol":"prometheus"}}\', then restart the activator',
             )
 
 
-def _superseded(snapshot: Snapshot) -> Iterable[Object]:
+def _superseded(snapshot: ClusterSnapshot) -> Iterable[Object]:
     for service in snapshot.services:
-        if class_of(service) not in _PULLING:
+        if get_class(service) not in _PULLING:
             continue
-        for revision in revisions_of(service, snapshot):
+        for revision in list_revisions(service, snapshot):
             if is_superseded(revision, snapshot):
                 yield revision
 
 
-def _scaled_objects_of(service: Object, snapshot: Snapshot) -> Iterable[Object]:
-    for revision in revisions_of(service, snapshot):
-        yield from scaled_by(f"{name_of(revision)}-deployment", snapshot)
+def _scaled_objects_of(service: Object, snapshot: ClusterSnapshot) -> Iterable[Object]:
+    for revision in list_revisions(service, snapshot):
+        yield from list_scaled_objects(f"{get_name(revision)}-deployment", snapshot)
 
 
-def _start_timeout_s(service: Object, snapshot: Snapshot) -> float | None:
+def _start_timeout_s(service: Object, snapshot: ClusterSnapshot) -> float | None:
     """How long a start of this service may take by the catalogue; None: not known."""
     template = dig(service, "spec", "template", default={})
-    slug = labels_of({"metadata": template.get("metadata") or {}}).get(SERVICE_LABEL)
-    found = None if snapshot.catalogue is None or slug is None else snapshot.catalogue.service(slug)
-    return None if found is None else found.start_timeout_s
+    slug = get_labels({"metadata": template.get("metadata") or {}}).get(SERVICE_LABEL)
+    known = None if snapshot.catalogue is None or slug is None else snapshot.catalogue.service(slug)
+    return None if known is None else known.start_timeout_s
 
 
 def _flags_needed(spec: Mapping[str, object]) -> Iterator[str]:
@@ -253,8 +253,8 @@ def _flags_needed(spec: Mapping[str, object]) -> Iterator[str]:
             yield "kubernetes.podspec-fieldref"
 
 
-def _number(found: Mapping[str, str], key: str, default: int) -> int:
+def _number(config: Mapping[str, str], key: str, default: int) -> int:
     try:
-        return int(found.get(key, default))
+        return int(config.get(key, default))
     except ValueError:
         return default

@@ -12,7 +12,7 @@ from functions.kubernetes.labels import (
     KPA_CLASS,
     PAUSED_REPLICAS,
 )
-from functions.ports.kubernetes import Object, annotations_of, labels_of, name_of
+from functions.ports.kubernetes import Object, get_annotations, get_labels, get_name
 from router_model.catalogue.model import Catalogue
 
 _DURATION: Final = re.compile(r"(?<![\d.])(\d+(?:\.\d+)?)(ms|h|m|s)")
@@ -32,7 +32,7 @@ class LogFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
+class ClusterSnapshot:
     """Objects of one namespace, and what belongs to them elsewhere. Empty where there is none or it was not read."""
 
     namespace: str
@@ -66,26 +66,26 @@ class Snapshot:
     log: LogFacts | None = None
 
 
-def dig(found: Any, *path: str | int, default: Any = None) -> Any:
+def dig(value: Any, *path: str | int, default: Any = None) -> Any:
     """The value at a path of keys and positions, `default` where any of them is not there (or null)."""
     for key in path:
         try:
-            found = found[key]
+            value = value[key]
         except (KeyError, IndexError, TypeError):
             return default
-    return default if found is None else found
+    return default if value is None else value
 
 
-def condition(found: Object, kind: str) -> Object:
+def find_condition(obj: Object, kind: str) -> Object:
     """The status condition of that type; empty where it was never set."""
-    for each in dig(found, "status", "conditions", default=()):
+    for each in dig(obj, "status", "conditions", default=()):
         if each.get("type") == kind:
             result: Object = each
             return result
     return {}
 
 
-def seconds_of(text: str) -> float | None:
+def parse_duration_s(text: str) -> float | None:
     """Seconds of a Go duration (`10m`, `1h30m`, `600s`); None where it is none."""
     parts = _DURATION.findall(text)
     if not parts or "".join(number + unit for number, unit in parts) != text:
@@ -93,24 +93,24 @@ def seconds_of(text: str) -> float | None:
     return sum(float(number) * _UNITS[unit] for number, unit in parts)
 
 
-def instant_of(text: str) -> datetime | None:
+def parse_instant(text: str) -> datetime | None:
     """A Kubernetes timestamp; None where it is none."""
     try:
-        found = datetime.fromisoformat(text)
+        instant = datetime.fromisoformat(text)
     except (TypeError, ValueError):
         return None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+    return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
 
 
-def class_of(service: Object) -> str:
+def get_class(service: Object) -> str:
     """The autoscaling class of a Knative Service's template, Knative's own default included."""
-    found: str = dig(
+    name: str = dig(
         service, "spec", "template", "metadata", "annotations", CLASS_ANNOTATION, default=KPA_CLASS
     )
-    return found
+    return name
 
 
-def scaled_by(target: str, snapshot: Snapshot) -> tuple[Object, ...]:
+def list_scaled_objects(target: str, snapshot: ClusterSnapshot) -> tuple[Object, ...]:
     """ScaledObjects whose target has that name."""
     return tuple(
         each
@@ -119,41 +119,41 @@ def scaled_by(target: str, snapshot: Snapshot) -> tuple[Object, ...]:
     )
 
 
-def triggers(scaled: Object, kind: str) -> Iterator[Mapping[str, str]]:
+def list_triggers(scaled: Object, kind: str) -> Iterator[Mapping[str, str]]:
     """Metadata of a ScaledObject's triggers of one type."""
     for trigger in dig(scaled, "spec", "triggers", default=()):
         if trigger.get("type") == kind:
             yield trigger.get("metadata") or {}
 
 
-def deployment_of(snapshot: Snapshot, name: str) -> Object | None:
-    return next((each for each in snapshot.deployments if name_of(each) == name), None)
+def find_deployment(snapshot: ClusterSnapshot, name: str) -> Object | None:
+    return next((each for each in snapshot.deployments if get_name(each) == name), None)
 
 
-def revisions_of(service: Object, snapshot: Snapshot) -> tuple[Object, ...]:
+def list_revisions(service: Object, snapshot: ClusterSnapshot) -> tuple[Object, ...]:
     """Revisions of a Knative Service."""
     return tuple(
         each
         for each in snapshot.revisions
-        if labels_of(each).get(KNATIVE_SERVICE_LABEL) == name_of(service)
+        if get_labels(each).get(KNATIVE_SERVICE_LABEL) == get_name(service)
     )
 
 
-def is_superseded(revision: Object, snapshot: Snapshot) -> bool:
+def is_superseded(revision: Object, snapshot: ClusterSnapshot) -> bool:
     """Whether no traffic reaches it any more: Knative says so of its PodAutoscaler."""
-    name = name_of(revision)
+    name = get_name(revision)
     return any(
-        name_of(each) == name and dig(each, "spec", "reachability") == "Unreachable"
+        get_name(each) == name and dig(each, "spec", "reachability") == "Unreachable"
         for each in snapshot.autoscalers
     )
 
 
 def is_paused(scaled: Object) -> bool:
     """Whether KEDA holds it at zero."""
-    return annotations_of(scaled).get(PAUSED_REPLICAS) == "0"
+    return get_annotations(scaled).get(PAUSED_REPLICAS) == "0"
 
 
-def containers(pod_template: Any) -> Iterable[Object]:
+def list_containers(pod_template: Any) -> Iterable[Object]:
     """Containers of a pod template's (or a pod's) spec."""
-    found: Iterable[Object] = dig(pod_template, "spec", "containers", default=())
-    return found
+    containers: Iterable[Object] = dig(pod_template, "spec", "containers", default=())
+    return containers

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Final, Protocol
 from urllib.parse import quote
 
-from functions.doctor.snapshot import LogFacts, Snapshot, dig, instant_of, triggers
+from functions.doctor.snapshot import ClusterSnapshot, LogFacts, dig, list_triggers, parse_instant
 from functions.ports.kafka import LagReader
 from functions.ports.kubernetes import (
     CONFIG_MAPS,
@@ -19,7 +19,7 @@ from functions.ports.kubernetes import (
     Object,
     Resource,
     Selection,
-    name_of,
+    get_name,
 )
 from router_model.catalogue.loader import CatalogueRejected, load_catalogue
 from router_model.catalogue.model import Catalogue
@@ -42,7 +42,7 @@ CATALOGUE_KEY: Final = "catalogue.yaml"
 _MILLI: Final = 1000.0
 
 
-class Retention(Protocol):
+class RetentionReader(Protocol):
     """How long a log keeps things."""
 
     def of_topics(self, topics: Iterable[str]) -> Mapping[str, int]:
@@ -87,7 +87,7 @@ class _Reader:
             self.unread[kind] = failure.reason
 
 
-def read(api: KubernetesApi, namespace: str, now: datetime) -> Snapshot:
+def read_snapshot(api: KubernetesApi, namespace: str, now: datetime) -> ClusterSnapshot:
     """What the namespace holds now.
 
     Raises:
@@ -96,7 +96,7 @@ def read(api: KubernetesApi, namespace: str, now: datetime) -> Snapshot:
     reader = _Reader(api)
     scaled = reader.items(SCALED_OBJECTS, namespace)
     maps = reader.items(CONFIG_MAPS, namespace)
-    return Snapshot(
+    return ClusterSnapshot(
         namespace=namespace,
         taken_at=now,
         services=reader.items(SERVICES, namespace),
@@ -107,37 +107,39 @@ def read(api: KubernetesApi, namespace: str, now: datetime) -> Snapshot:
         stateful_sets=reader.items(STATEFUL_SETS, namespace),
         pods=reader.items(PODS, namespace),
         sources=reader.items(SOURCES, namespace),
-        knative=_knative(reader),
-        knative_deployments=tuple(map(name_of, reader.items(DEPLOYMENTS, KNATIVE))),
-        renewed=_renewed(reader),
-        lags=_lags(reader, namespace, scaled),
-        catalogue=_catalogue(maps),
+        knative=_read_knative(reader),
+        knative_deployments=tuple(map(get_name, reader.items(DEPLOYMENTS, KNATIVE))),
+        renewed=_read_renewals(reader),
+        lags=_read_lags(reader, namespace, scaled),
+        catalogue=_parse_catalogue(maps),
         missing=frozenset(reader.missing),
         unread=dict(reader.unread),
     )
 
 
-def groups_of(snapshot: Snapshot) -> Mapping[str, tuple[str, ...]]:
+def list_groups(snapshot: ClusterSnapshot) -> Mapping[str, tuple[str, ...]]:
     """Consumer groups and topics that the ScaledObjects look at."""
-    found: dict[str, set[str]] = {}
+    topics_by_group: dict[str, set[str]] = {}
     for scaled in snapshot.scaled_objects:
-        for metadata in triggers(scaled, "kafka"):
-            found.setdefault(metadata.get("consumerGroup", ""), set()).add(
+        for metadata in list_triggers(scaled, "kafka"):
+            topics_by_group.setdefault(metadata.get("consumerGroup", ""), set()).add(
                 metadata.get("topic", "")
             )
-    return {group: tuple(sorted(topics)) for group, topics in found.items() if group}
+    return {group: tuple(sorted(topics)) for group, topics in topics_by_group.items() if group}
 
 
 def read_log(
-    groups: Mapping[str, tuple[str, ...]], lags: LagReader, retention: Retention
+    groups: Mapping[str, tuple[str, ...]], lags: LagReader, retention: RetentionReader
 ) -> LogFacts:
     """Offsets, sizes and retention of these groups' topics. Raises what the adapters raise."""
     partitions: dict[str, int] = {}
     gaps: dict[tuple[str, str], int] = {}
     lag: dict[tuple[str, str], int] = {}
-    for group, found in lags.lags(groups).items():
+    for group, offsets_by_partition in lags.lags(groups).items():
         for topic in groups[group]:
-            parts = [offsets for part, offsets in found.items() if part.topic == topic]
+            parts = [
+                offsets for part, offsets in offsets_by_partition.items() if part.topic == topic
+            ]
             if parts:
                 partitions[topic] = len(parts)
                 gaps[group, topic] = sum(each.committed is None for each in parts)
@@ -151,29 +153,29 @@ def read_log(
     )
 
 
-def _knative(reader: _Reader) -> Mapping[str, Mapping[str, str]]:
-    found: dict[str, Mapping[str, str]] = {}
+def _read_knative(reader: _Reader) -> Mapping[str, Mapping[str, str]]:
+    configs: dict[str, Mapping[str, str]] = {}
     for name in KNATIVE_CONFIG:
         config = reader.one(CONFIG_MAPS, KNATIVE, name)
         if config is not None:
-            found[name] = dig(config, "data", default={})
-    return found
+            configs[name] = dig(config, "data", default={})
+    return configs
 
 
-def _renewed(reader: _Reader) -> Mapping[str, datetime]:
-    found: dict[str, datetime] = {}
+def _read_renewals(reader: _Reader) -> Mapping[str, datetime]:
+    renewals: dict[str, datetime] = {}
     for lease in reader.items(LEASES, NODE_LEASES):
-        at = instant_of(dig(lease, "spec", "renewTime", default=""))
+        at = parse_instant(dig(lease, "spec", "renewTime", default=""))
         if at is not None:
-            found[name_of(lease)] = at
-    return found
+            renewals[get_name(lease)] = at
+    return renewals
 
 
-def _lags(reader: _Reader, namespace: str, scaled: Iterable[Object]) -> Mapping[str, float]:
+def _read_lags(reader: _Reader, namespace: str, scaled: Iterable[Object]) -> Mapping[str, float]:
     """KEDA's metrics server answers for each metric, at zero replicas too; triggers of other kinds are left out."""
-    found: dict[str, float] = {}
+    lags: dict[str, float] = {}
     for each in scaled:
-        name = name_of(each)
+        name = get_name(each)
         for metric in dig(each, "status", "externalMetricNames", default=()):
             if "kafka" not in metric:
                 continue
@@ -181,11 +183,11 @@ def _lags(reader: _Reader, namespace: str, scaled: Iterable[Object]) -> Mapping[
             query = f"{metric}?labelSelector={quote(f'scaledobject.keda.sh/name={name}', safe='')}"
             answer = reader.one(EXTERNAL, namespace, query)
             for item in dig(answer, "items", default=()):
-                found[name] = found.get(name, 0.0) + quantity(str(item.get("value", "0")))
-    return found
+                lags[name] = lags.get(name, 0.0) + parse_quantity(str(item.get("value", "0")))
+    return lags
 
 
-def quantity(text: str) -> float:
+def parse_quantity(text: str) -> float:
     """A Kubernetes quantity without unit, or in thousandths (`1500m`); 0 where it is neither."""
     try:
         return float(text[:-1]) / _MILLI if text.endswith("m") else float(text)
@@ -193,7 +195,7 @@ def quantity(text: str) -> float:
         return 0.0
 
 
-def _catalogue(maps: Iterable[Object]) -> Catalogue | None:
+def _parse_catalogue(maps: Iterable[Object]) -> Catalogue | None:
     """The first good catalogue among the ConfigMaps."""
     for each in maps:
         text = dig(each, "data", CATALOGUE_KEY)

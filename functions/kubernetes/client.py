@@ -51,13 +51,13 @@ class KubernetesClient:
         items: list[Object] = []
         query = _selectors(selection) | {"limit": str(PAGE)}
         while True:
-            found = self._call(
+            page = self._call(
                 "list", selection.resource, selection.resource.path(selection.namespace), query
             )
-            items += found["items"]
-            following = found["metadata"].get("continue")
+            items += page["items"]
+            following = page["metadata"].get("continue")
             if not following:
-                return Listing(items=tuple(items), version=found["metadata"]["resourceVersion"])
+                return Listing(items=tuple(items), version=page["metadata"]["resourceVersion"])
             query["continue"] = following
 
     def watch(self, selection: Selection, version: str, timeout_s: float) -> Iterator[WatchEvent]:
@@ -120,12 +120,12 @@ class KubernetesClient:
         whole = f"{path}?{urlencode(query)}" if query else path
         response = self._request(verb, resource, method, whole, body=body, read_s=READ_S)
         try:
-            found: dict[str, Any] = json.loads(response.read())
+            answer: dict[str, Any] = json.loads(response.read())
         except Exception as error:
             raise KubernetesFailed(0, "Unreadable", type(error).__name__) from error
         finally:
             response.release_conn()
-        return found
+        return answer
 
     def _request(
         self,
@@ -191,8 +191,10 @@ def _connect(kubeconfig: str) -> tuple[Any, Any]:
 def _failure(status: int, raw: bytes) -> KubernetesFailed:
     """From the Status object that the API answers, or from whatever stands in front of it."""
     try:
-        found = json.loads(raw)
-        return KubernetesFailed(status, str(found["reason"]), str(found.get("message", "")))
+        status_object = json.loads(raw)
+        return KubernetesFailed(
+            status, str(status_object["reason"]), str(status_object.get("message", ""))
+        )
     except (ValueError, KeyError, TypeError):
         return KubernetesFailed(status, "Unknown", raw[:200].decode("utf-8", "replace"))
 
@@ -211,5 +213,5 @@ def _lines(response: Any) -> Iterator[bytes]:
 
 
 def _selectors(selection: Selection) -> dict[str, str]:
-    found = {"labelSelector": selection.labels, "fieldSelector": selection.fields}
-    return {name: text for name, text in found.items() if text}
+    selectors = {"labelSelector": selection.labels, "fieldSelector": selection.fields}
+    return {name: text for name, text in selectors.items() if text}

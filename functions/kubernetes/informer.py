@@ -18,7 +18,7 @@ from functions.ports.kubernetes import (
     Object,
     Selection,
     WatchEvent,
-    name_of,
+    get_name,
 )
 from functions.runtime.shutdown import StopFlag
 
@@ -76,12 +76,12 @@ class Informer:
     def wait_until_synced(self, timeout_s: float) -> bool:
         return self._synced.wait(timeout_s)
 
-    def learn(self, found: Object) -> None:
+    def learn(self, obj: Object) -> None:
         """Takes the answer to a write of ours, so that the next decision does not act on what was before it."""
         with self._lock:
-            known = self._objects.get(name_of(found))
-            if known is None or _is_newer(found, known):
-                self._objects[name_of(found)] = found
+            known = self._objects.get(get_name(obj))
+            if known is None or _is_newer(obj, known):
+                self._objects[get_name(obj)] = obj
 
     def run(self, stop: StopFlag) -> None:
         """Follows until `stop`."""
@@ -125,7 +125,7 @@ class Informer:
     def relist(self) -> None:
         """Takes the whole list anew, and tells everything, what has vanished first."""
         listing = self._api.listing(self._selection)
-        fresh = {name_of(each): each for each in listing.items}
+        fresh = {get_name(each): each for each in listing.items}
         with self._lock:
             before, self._objects = self._objects, fresh
         self._version = listing.version
@@ -138,7 +138,7 @@ class Informer:
         self._version = version
         if event.kind == "BOOKMARK":
             return
-        name = name_of(event.object)
+        name = get_name(event.object)
         with self._lock:
             if event.kind == "DELETED":
                 self._objects.pop(name, None)
@@ -151,14 +151,14 @@ class Informer:
             self._resynced_s = self._clock.monotonic_s()
             self._tell(self.all())
 
-    def _tell(self, found: tuple[Object, ...]) -> None:
-        for each in found:
+    def _tell(self, objects: tuple[Object, ...]) -> None:
+        for each in objects:
             self._on_change(each)
 
 
-def _is_newer(found: Object, known: Object) -> bool:
+def _is_newer(obj: Object, known: Object) -> bool:
     """Versions of one kind in one cluster grow (etcd's own count); an object of another uid replaces the known one."""
-    fresh, old = found["metadata"], known["metadata"]
+    fresh, old = obj["metadata"], known["metadata"]
     if fresh.get("uid") != old.get("uid"):
         return True
     return int(fresh["resourceVersion"]) >= int(old["resourceVersion"])

@@ -23,7 +23,7 @@ _JITTER: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LeaseTerms:
+class LeaseSettings:
     """The Lease's name and times. `renew_s` < `lease_s`; `retry_s` is how often it is looked at."""
 
     namespace: str
@@ -35,7 +35,7 @@ class LeaseTerms:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sighting:
+class LeaseSighting:
     """The Lease as last seen, and when (monotonic) it was first seen so."""
 
     holder: str = ""
@@ -44,48 +44,48 @@ class Sighting:
     since_s: float = 0.0
 
 
-def sighted(known: Sighting | None, lease: Object, now_s: float) -> Sighting:
+def observe_lease(known: LeaseSighting | None, lease: Object, now_s: float) -> LeaseSighting:
     """`known` while the Lease is unchanged, else a new sighting from now on."""
     spec = lease.get("spec") or {}
-    found = Sighting(
+    sighting = LeaseSighting(
         holder=spec.get("holderIdentity") or "",
         renewals=f"{spec.get('renewTime')}/{spec.get('leaseTransitions')}",
         since_s=now_s,
     )
-    if known is not None and replace(found, since_s=known.since_s) == known:
+    if known is not None and replace(sighting, since_s=known.since_s) == known:
         return known
-    return found
+    return sighting
 
 
-def next_step(
-    sighting: Sighting | None, terms: LeaseTerms, now_s: float
+def choose_step(
+    sighting: LeaseSighting | None, settings: LeaseSettings, now_s: float
 ) -> Literal["create", "renew", "take", "wait"]:
     """What to do about the Lease; a `sighting` of None means that there is none."""
     if sighting is None:
         return "create"
-    if sighting.holder == terms.identity:
+    if sighting.holder == settings.identity:
         return "renew"
-    if not sighting.holder or now_s - sighting.since_s >= terms.lease_s:
+    if not sighting.holder or now_s - sighting.since_s >= settings.lease_s:
         return "take"
     return "wait"
 
 
-def lease_body(
-    terms: LeaseTerms, now: datetime, before: Object | None, *, holder: str | None = None
+def build_lease(
+    settings: LeaseSettings, now: datetime, before: Object | None, *, holder: str | None = None
 ) -> dict[str, Any]:
     """The Lease to write: held by us, or by `holder` (empty: released)."""
     spec = dict((before or {}).get("spec") or {})
-    by = terms.identity if holder is None else holder
+    by = settings.identity if holder is None else holder
     stamp = now.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     if before is None or (by and spec.get("holderIdentity") != by):
         spec["acquireTime"] = stamp
         spec["leaseTransitions"] = int(spec.get("leaseTransitions") or 0) + (before is not None)
     spec |= {
         "holderIdentity": by,
-        "leaseDurationSeconds": max(1, int(terms.lease_s if by else 1)),
+        "leaseDurationSeconds": max(1, int(settings.lease_s if by else 1)),
         "renewTime": stamp,
     }
-    metadata = {"name": terms.name, "namespace": terms.namespace}
+    metadata = {"name": settings.name, "namespace": settings.namespace}
     if before is not None:
         metadata = dict(before["metadata"])
     return {
@@ -96,14 +96,14 @@ def lease_body(
     }
 
 
-class Leadership:
+class LeaderElection:
     """Holds the Lease or waits for it. `step` runs in one thread; `is_leader` is asked by all."""
 
-    def __init__(self, api: KubernetesApi, terms: LeaseTerms, clock: Clock) -> None:
+    def __init__(self, api: KubernetesApi, settings: LeaseSettings, clock: Clock) -> None:
         self._api = api
-        self._terms = terms
+        self._settings = settings
         self._clock = clock
-        self._sighting: Sighting | None = None
+        self._sighting: LeaseSighting | None = None
         self._lease: Object | None = None
         self._until_s: float | None = None
         self._was_leader = False
@@ -118,7 +118,7 @@ class Leadership:
         while not stop.is_set():
             self.step()
             self._tell(on_change)
-            wait_s = self._terms.retry_s * (1 + _JITTER * random.random())  # noqa: S311 - no secret
+            wait_s = self._settings.retry_s * (1 + _JITTER * random.random())  # noqa: S311 - no secret
             stop.wait(wait_s)
         self.release()
         self._tell(on_change)
@@ -128,7 +128,7 @@ class Leadership:
         started_s = self._clock.monotonic_s()
         try:
             self._look(started_s)
-            step = next_step(self._sighting, self._terms, started_s)
+            step = choose_step(self._sighting, self._settings, started_s)
             if step == "wait":
                 self._until_s = None
                 return
@@ -137,7 +137,7 @@ class Leadership:
             log.warning("the lease was not renewed", extra={"reason": str(error)})
             return
         # Counted from before the call: the API may have stored it long before its answer came.
-        self._until_s = started_s + self._terms.renew_s
+        self._until_s = started_s + self._settings.renew_s
 
     def release(self) -> None:
         """Stops leading at once, and lets the next one take over without waiting."""
@@ -145,32 +145,34 @@ class Leadership:
         if not was_leader or self._lease is None:
             return
         try:
-            body = lease_body(self._terms, self._clock.now(), self._lease, holder="")
-            self._api.replace(LEASES, self._terms.namespace, body)
+            body = build_lease(self._settings, self._clock.now(), self._lease, holder="")
+            self._api.replace(LEASES, self._settings.namespace, body)
         except KubernetesFailed as error:
             log.warning("the lease was not released", extra={"reason": str(error)})
 
     def _look(self, now_s: float) -> None:
         try:
-            self._lease = self._api.get(LEASES, self._terms.namespace, self._terms.name)
+            self._lease = self._api.get(LEASES, self._settings.namespace, self._settings.name)
         except KubernetesFailed as error:
             if not error.is_absent:
                 raise
             self._lease, self._sighting = None, None
             return
-        self._sighting = sighted(self._sighting, self._lease, now_s)
+        self._sighting = observe_lease(self._sighting, self._lease, now_s)
 
     def _write(self, step: str) -> None:
-        body = lease_body(self._terms, self._clock.now(), self._lease)
+        body = build_lease(self._settings, self._clock.now(), self._lease)
         if step == "create":
-            self._lease = self._api.create(LEASES, self._terms.namespace, body)
+            self._lease = self._api.create(LEASES, self._settings.namespace, body)
         else:
-            self._lease = self._api.replace(LEASES, self._terms.namespace, body)
-        self._sighting = sighted(self._sighting, self._lease, self._clock.monotonic_s())
+            self._lease = self._api.replace(LEASES, self._settings.namespace, body)
+        self._sighting = observe_lease(self._sighting, self._lease, self._clock.monotonic_s())
 
     def _tell(self, on_change: Callable[[bool], None]) -> None:
         is_leader = self.is_leader()
         if is_leader != self._was_leader:
             self._was_leader = is_leader
-            log.info("leading" if is_leader else "not leading", extra={"as": self._terms.identity})
+            log.info(
+                "leading" if is_leader else "not leading", extra={"as": self._settings.identity}
+            )
             on_change(is_leader)

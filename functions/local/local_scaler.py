@@ -11,10 +11,15 @@ from typing import Final, TypeVar
 from events.event import PartitionId
 from events.names import BreakerState, ReplicaState, Topics
 from events.payloads import StatusData
-from functions.autoscaling.algorithm1 import Decision, Terms
+from functions.autoscaling.algorithm1 import ScalingDecision, ScalingLimits
 from functions.autoscaling.rate_window import RateWindow
-from functions.autoscaling.scaling_state import Reading, Scaling, prior_service_s, terms_of
-from functions.autoscaling.status_producer import StatusTeller
+from functions.autoscaling.scaling_state import (
+    LoadReading,
+    ScalingState,
+    assume_service_s,
+    build_limits,
+)
+from functions.autoscaling.status_producer import StatusProducer
 from functions.local.progress_output import ChangeJournal
 from functions.local.worker_pool import WorkerPool
 from functions.ports.kafka import Clock, LagReader, Offsets, RecordLog
@@ -41,7 +46,7 @@ class LastRound:
     lag: int
     replicas: int
     rate_per_s: float
-    decision: Decision
+    decision: ScalingDecision
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +78,7 @@ class LocalScaler:
         self.sights: Mapping[str, LastRound] = {}
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lag")
         self._reader: LagReader | None = None
-        self._teller: StatusTeller | None = None
+        self._teller: StatusProducer | None = None
         self._failed_reads = 0
 
     async def run(self) -> None:
@@ -99,10 +104,10 @@ class LocalScaler:
             await self._in_thread(partial(teller.close, CLOSE_S))
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def tell_gone(self, slug: str, replica: str) -> None:
+    def publish_stopped(self, slug: str, replica: str) -> None:
         """Takes the replica of an ended process out of every registry."""
         if self._teller is not None:
-            self._teller.tell_gone(slug, replica)
+            self._teller.publish_stopped(slug, replica)
 
     async def _round(self) -> None:
         offsets = await self._in_thread(self._read)
@@ -120,13 +125,13 @@ class LocalScaler:
         self, service: Service, offsets: Mapping[PartitionId, Offsets], view: ServiceView
     ) -> LastRound:
         retry = self._parts.topics.model_retry(service.slug)
-        reading = Reading(
+        reading = LoadReading(
             now_s=self._parts.clock.monotonic_s(),
             arrived=sum(each.end for place, each in offsets.items() if place.topic != retry),
             lag=sum(each.lag for each in offsets.values()),
             in_flight=view.in_flight,
             replicas=len(self._parts.pool.of(service.slug)),
-            service_s=view.service_s or prior_service_s(service),
+            service_s=view.service_s or assume_service_s(service),
         )
         scaling, decision = self._scalings[service.slug].step(reading, self._terms(service))
         self._scalings[service.slug] = scaling
@@ -150,7 +155,7 @@ class LocalScaler:
             self._states[slug] = status.state
             self._announce_state(slug, status)
         if self._teller is not None:
-            self._teller.tell(status)
+            self._teller.publish(status)
 
     def _announce_state(self, slug: str, status: StatusData) -> None:
         cold_s = self._parts.pool.fate(slug).cold_start_s
@@ -218,9 +223,9 @@ class LocalScaler:
             return expected_s
         return max(0.0, expected_s - (self._parts.clock.monotonic_s() - replicas[0].started_s))
 
-    def _terms(self, service: Service) -> Terms:
+    def _terms(self, service: Service) -> ScalingLimits:
         settings = self._parts.settings
-        terms = terms_of(
+        terms = build_limits(
             service,
             self._parts.catalogue,
             idle_s=settings.idle_s,
@@ -231,15 +236,15 @@ class LocalScaler:
             terms = replace(terms, min_warm=1)
         return terms
 
-    def _fresh_scaling(self) -> Scaling:
+    def _fresh_scaling(self) -> ScalingState:
         window = RateWindow(window_s=self._parts.settings.window_s)
-        return Scaling(window=window, started_s=self._parts.clock.monotonic_s())
+        return ScalingState(window=window, started_s=self._parts.clock.monotonic_s())
 
     def _read(self) -> Mapping[str, Mapping[PartitionId, Offsets]]:
         parts = self._parts
         if self._teller is None:
             appender = parts.log.appender(client=CLIENT)
-            self._teller = StatusTeller(appender, parts.topics, parts.clock)
+            self._teller = StatusProducer(appender, parts.topics, parts.clock)
         if self._reader is None:
             self._reader = parts.log.lag_reader(client=CLIENT)
         return self._reader.lags(self._groups)

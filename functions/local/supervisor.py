@@ -199,7 +199,7 @@ class Supervisor:
 
     def _tell_gone(self, slug: str, replica: str) -> None:
         if self.life is not None and self.life.scaler is not None:
-            self.life.scaler.tell_gone(slug, replica)
+            self.life.scaler.publish_stopped(slug, replica)
 
     async def _await_ready(self, life: StackLife) -> None:
         """Returns when the ingress is ready, or when there is no point in waiting (a signal, a dead broker)."""

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from events.names import BreakerState, ReplicaState
-from functions.autoscaling.start_policy import StartRule, start_delay_s
+from functions.autoscaling.start_policy import StartPolicy, start_delay_s
 from functions.local.child_process import Child, ChildSpec, process_command, read_last_line
 from functions.local.progress_output import ChangeJournal
 from functions.ports.kafka import Clock
@@ -82,7 +82,7 @@ class WorkerPool:
         self._started = 0
         self._watching: set[asyncio.Task[None]] = set()
         worker = launch.settings.worker
-        self._rule = StartRule(most=worker.failed_starts, hold_s=worker.failed_hold_s)
+        self._rule = StartPolicy(most=worker.failed_starts, hold_s=worker.failed_hold_s)
 
     def of(self, slug: str) -> list[Replica]:
         """Replicas that are wanted, oldest first."""

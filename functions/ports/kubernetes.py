@@ -140,20 +140,20 @@ class KubernetesApi(Protocol):
         ...
 
 
-def name_of(found: Object) -> str:
-    return str(found["metadata"]["name"])
+def get_name(obj: Object) -> str:
+    return str(obj["metadata"]["name"])
 
 
-def labels_of(found: Object) -> Mapping[str, str]:
-    labels: Mapping[str, str] | None = found["metadata"].get("labels")
+def get_labels(obj: Object) -> Mapping[str, str]:
+    labels: Mapping[str, str] | None = obj["metadata"].get("labels")
     return labels or {}
 
 
-def annotations_of(found: Object) -> Mapping[str, str]:
-    annotations: Mapping[str, str] | None = found["metadata"].get("annotations")
+def get_annotations(obj: Object) -> Mapping[str, str]:
+    annotations: Mapping[str, str] | None = obj["metadata"].get("annotations")
     return annotations or {}
 
 
-def is_leaving(found: Object) -> bool:
+def is_leaving(obj: Object) -> bool:
     """Whether it is being deleted."""
-    return bool(found["metadata"].get("deletionTimestamp"))
+    return bool(obj["metadata"].get("deletionTimestamp"))

@@ -11,7 +11,7 @@ from router_model.catalogue.model import Catalogue
 log = logging.getLogger(__name__)
 
 
-class CatalogueFile:
+class CatalogueReloader:
     """Called by one thread. A file that is refused leaves the last catalogue in force, and is said once.
 
     Args:
@@ -29,7 +29,7 @@ class CatalogueFile:
     ) -> None:
         self._load, self._fingerprint = load, fingerprint
         self._clock, self._every_s = clock, every_s
-        self._print = fingerprint()
+        self._taken = fingerprint()
         self._catalogue = load()
         self._looked_s = clock.monotonic_s()
 
@@ -39,9 +39,9 @@ class CatalogueFile:
         if now_s - self._looked_s < self._every_s:
             return self._catalogue
         self._looked_s = now_s
-        found = self._fingerprint()
-        if found != self._print:
-            self._print = found
+        fingerprint = self._fingerprint()
+        if fingerprint != self._taken:
+            self._taken = fingerprint
             self._take()
         return self._catalogue
 
@@ -54,13 +54,9 @@ class CatalogueFile:
         log.info("catalogue changed", extra={"version": self._catalogue.version})
 
 
-def content_of(path: str) -> Callable[[], object]:
+def read_content(path: str) -> bytes | None:
     """A fingerprint of a file: its bytes; None while it cannot be read or when there is none (`path` empty)."""
-
-    def read() -> object:
-        try:
-            return Path(path).read_bytes() if path else None
-        except OSError:
-            return None
-
-    return read
+    try:
+        return Path(path).read_bytes() if path else None
+    except OSError:
+        return None

@@ -1,4 +1,4 @@
-"""The four calls of KEDA's external scaler over the board: what it asks, what it is told, what is refused."""
+"""The four calls of KEDA's external scaler, answered from the latest decisions."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -10,7 +10,7 @@ import grpc
 from functions.ports.kafka import Clock
 from functions.runtime.telemetry import ScalerMetrics
 from functions.scaler import externalscaler_pb2 as pb
-from functions.scaler.latest_decisions import Board, Verdict
+from functions.scaler.latest_decisions import LatestDecisions, ServiceDecision
 
 SERVICE_KEY: Final = "service"
 """Key of the trigger's metadata: slug of the service."""
@@ -23,54 +23,55 @@ TARGET: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class DoorLimits:
+class StreamLimits:
     push_again_s: float
     max_streams: int
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _Trigger:
     slug: str
     holds_idle: bool
 
 
-class Doors:
+class ExternalScaler:
     """Methods take protobuf messages and a grpc.aio context; refusals end the call with a status and one sentence."""
 
     def __init__(
-        self, board: Board, clock: Clock, metrics: ScalerMetrics, limits: DoorLimits
+        self, decisions: LatestDecisions, clock: Clock, metrics: ScalerMetrics, limits: StreamLimits
     ) -> None:
-        self._board, self._clock, self._metrics, self._limits = board, clock, metrics, limits
+        self._decisions, self._clock = decisions, clock
+        self._metrics, self._limits = metrics, limits
         self._is_closing = False
 
     def close(self) -> None:
         """Ends every stream as finished: KEDA opens a finished one again after 2 s, a failed one ever later."""
         self._is_closing = True
-        self._board.ring_all()
+        self._decisions.ring_all()
 
     async def is_active(self, ref: pb.ScaledObjectRef, context: Any) -> pb.IsActiveResponse:
         """Whether the target may not be at zero."""
-        asked = await self._understand(ref, context)
-        self._board.note_asked()
-        verdict = await self._verdict(asked.slug, context)
-        return pb.IsActiveResponse(result=verdict.is_active(holds_idle=asked.holds_idle))
+        trigger = await self._understand(ref, context)
+        self._decisions.note_asked()
+        decision = await self._require_decision(trigger.slug, context)
+        return pb.IsActiveResponse(result=decision.is_active(holds_idle=trigger.holds_idle))
 
     async def stream_is_active(
         self, ref: pb.ScaledObjectRef, context: Any
     ) -> AsyncIterator[pb.IsActiveResponse]:
         """Each change at once. True again while it matters: see `_is_news`."""
-        asked = await self._understand(ref, context)
-        if self._board.streams() >= self._limits.max_streams:
+        trigger = await self._understand(ref, context)
+        if self._decisions.streams() >= self._limits.max_streams:
             await _refuse(context, grpc.StatusCode.RESOURCE_EXHAUSTED, "too many open streams")
-        with self._board.listening(asked.slug) as bell:
-            told = _Told()
+        with self._decisions.listening(trigger.slug) as bell:
+            last = _LastPush()
             while not self._is_closing:
-                verdict = self._board.verdict(asked.slug)
-                if not self._board.is_known(asked.slug):
-                    await self._refuse_unknown(asked.slug, context)
-                if verdict is not None and self._is_news(told, verdict, asked):
-                    is_active = verdict.is_active(holds_idle=asked.holds_idle)
-                    told = _Told(is_active, verdict.wakings, self._clock.monotonic_s())
+                decision = self._decisions.get(trigger.slug)
+                if not self._decisions.is_known(trigger.slug):
+                    await self._refuse_unknown(trigger.slug, context)
+                if decision is not None and self._is_news(last, decision, trigger):
+                    is_active = decision.is_active(holds_idle=trigger.holds_idle)
+                    last = _LastPush(is_active, decision.wakings, self._clock.monotonic_s())
                     self._metrics.pushes.labels(str(is_active).lower()).inc()
                     yield pb.IsActiveResponse(result=is_active)
                 await self._next(bell)
@@ -79,9 +80,9 @@ class Doors:
         self, ref: pb.ScaledObjectRef, context: Any
     ) -> pb.GetMetricSpecResponse:
         """One metric, with an average value of 1 for each replica: so that its value is the number of replicas."""
-        asked = await self._understand(ref, context)
+        trigger = await self._understand(ref, context)
         spec = pb.MetricSpec(
-            metricName=metric_name(asked.slug), targetSize=int(TARGET), targetSizeFloat=TARGET
+            metricName=name_metric(trigger.slug), targetSize=int(TARGET), targetSizeFloat=TARGET
         )
         return pb.GetMetricSpecResponse(metricSpecs=[spec])
 
@@ -89,31 +90,31 @@ class Doors:
         self, request: pb.GetMetricsRequest, context: Any
     ) -> pb.GetMetricsResponse:
         """How many replicas Algorithm 1 asks for."""
-        asked = await self._understand(request.scaledObjectRef, context)
-        name = metric_name(asked.slug)
+        trigger = await self._understand(request.scaledObjectRef, context)
+        name = name_metric(trigger.slug)
         if request.metricName != name:
-            message = f"the metric of {asked.slug} is {name}, not {request.metricName[:100]}"
+            message = f"the metric of {trigger.slug} is {name}, not {request.metricName[:100]}"
             await _refuse(context, grpc.StatusCode.INVALID_ARGUMENT, message)
-        self._board.note_asked()
-        replicas = (await self._verdict(asked.slug, context)).wish.replicas
+        self._decisions.note_asked()
+        replicas = (await self._require_decision(trigger.slug, context)).desired.replicas
         value = pb.MetricValue(
             metricName=name, metricValue=replicas, metricValueFloat=float(replicas)
         )
         return pb.GetMetricsResponse(metricValues=[value])
 
-    def _is_news(self, told: "_Told", verdict: Verdict, asked: _Asked) -> bool:
+    def _is_news(self, last: "_LastPush", decision: ServiceDecision, trigger: _Trigger) -> bool:
         """True at once after a false. True again when work came anew (KEDA counts its cooldown from the last true) and
         while nothing has started (KEDA drops a push that comes before it knows the metric, or whose scaling failed);
         that, and false, which KEDA ignores, at most every `push_again_s`.
         """
-        is_active = verdict.is_active(holds_idle=asked.holds_idle)
-        if told.is_active is None or (is_active and not told.is_active):
+        is_active = decision.is_active(holds_idle=trigger.holds_idle)
+        if last.is_active is None or (is_active and not last.is_active):
             return True
-        if self._clock.monotonic_s() - told.at_s < self._limits.push_again_s:
+        if self._clock.monotonic_s() - last.at_s < self._limits.push_again_s:
             return False
         if not is_active:
-            return told.is_active
-        return verdict.wakings != told.wakings or verdict.seen == 0
+            return last.is_active
+        return decision.wakings != last.wakings or decision.seen == 0
 
     async def _next(self, bell: asyncio.Event) -> None:
         try:
@@ -123,7 +124,7 @@ class Doors:
             return
         bell.clear()
 
-    async def _understand(self, ref: pb.ScaledObjectRef, context: Any) -> _Asked:
+    async def _understand(self, ref: pb.ScaledObjectRef, context: Any) -> _Trigger:
         slug = ref.scalerMetadata.get(SERVICE_KEY, "")
         idle = ref.scalerMetadata.get(IDLE_KEY, IDLE_BY[0])
         if not slug:
@@ -132,23 +133,23 @@ class Doors:
         if idle not in IDLE_BY:
             message = f"the trigger's {IDLE_KEY} is {idle[:100]!r}; there are: {', '.join(IDLE_BY)}"
             await _refuse(context, grpc.StatusCode.INVALID_ARGUMENT, message)
-        if not self._board.is_known(slug):
+        if not self._decisions.is_known(slug):
             await self._refuse_unknown(slug, context)
-        return _Asked(slug, idle == "scaler")
+        return _Trigger(slug, idle == "scaler")
 
     async def _refuse_unknown(self, slug: str, context: Any) -> NoReturn:
         message = f"no enabled service {slug[:100]!r} in the catalogue"
         await _refuse(context, grpc.StatusCode.NOT_FOUND, message)
 
-    async def _verdict(self, slug: str, context: Any) -> Verdict:
-        verdict = self._board.verdict(slug)
-        if verdict is None:
+    async def _require_decision(self, slug: str, context: Any) -> ServiceDecision:
+        decision = self._decisions.get(slug)
+        if decision is None:
             await _refuse(context, grpc.StatusCode.UNAVAILABLE, "lag has not been read yet")
-        return verdict
+        return decision
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
+class _LastPush:
     """The last push of a stream."""
 
     is_active: bool | None = None
@@ -156,7 +157,7 @@ class _Told:
     at_s: float = float("-inf")
 
 
-def metric_name(slug: str) -> str:
+def name_metric(slug: str) -> str:
     """Name of the one metric of a service, without KEDA's prefix."""
     return f"replicas-{slug}"
 

@@ -1,4 +1,4 @@
-"""The gRPC server around the doors: generic handlers, so that no generated stub is needed."""
+"""The gRPC server around the scaler: generic handlers, so that no generated stub is needed."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -7,7 +7,7 @@ import grpc
 
 from functions.runtime.errors import StartupFailed
 from functions.scaler import externalscaler_pb2 as pb
-from functions.scaler.external_scaler import Doors
+from functions.scaler.external_scaler import ExternalScaler
 
 SERVICE: Final = "externalscaler.ExternalScaler"
 OPTIONS: Final = (
@@ -23,19 +23,19 @@ OPTIONS: Final = (
 )
 
 
-def handlers(doors: Doors) -> grpc.GenericRpcHandler:
+def build_handlers(scaler: ExternalScaler) -> grpc.GenericRpcHandler:
     """The service's methods by name, with their messages."""
     return grpc.method_handlers_generic_handler(
         SERVICE,
         {
-            "IsActive": _unary(doors.is_active, pb.ScaledObjectRef),
+            "IsActive": _unary(scaler.is_active, pb.ScaledObjectRef),
             "StreamIsActive": grpc.unary_stream_rpc_method_handler(
-                doors.stream_is_active,
+                scaler.stream_is_active,
                 request_deserializer=pb.ScaledObjectRef.FromString,
                 response_serializer=_bytes,
             ),
-            "GetMetricSpec": _unary(doors.get_metric_spec, pb.ScaledObjectRef),
-            "GetMetrics": _unary(doors.get_metrics, pb.GetMetricsRequest),
+            "GetMetricSpec": _unary(scaler.get_metric_spec, pb.ScaledObjectRef),
+            "GetMetrics": _unary(scaler.get_metrics, pb.GetMetricsRequest),
         },
     )
 
@@ -47,17 +47,17 @@ def _unary(method: Callable[..., Any], takes: Any) -> Any:
 
 
 def _bytes(message: Any) -> bytes:
-    found: bytes = message.SerializeToString()
-    return found
+    data: bytes = message.SerializeToString()
+    return data
 
 
 class GrpcServer:
     """Listens on one address. `close` lets calls finish."""
 
-    def __init__(self, doors: Doors) -> None:
-        self._doors = doors
+    def __init__(self, scaler: ExternalScaler) -> None:
+        self._scaler = scaler
         self._server = grpc.aio.server(options=OPTIONS)
-        self._server.add_generic_rpc_handlers((handlers(doors),))
+        self._server.add_generic_rpc_handlers((build_handlers(scaler),))
 
     async def start(self, host: str, port: int) -> int:
         """Listens and returns the port (`port` 0: one that the system chose).
@@ -74,5 +74,5 @@ class GrpcServer:
 
     async def close(self, drain_s: float) -> None:
         """Ends the streams as finished, refuses new calls, and waits at most `drain_s` for the open ones."""
-        self._doors.close()
+        self._scaler.close()
         await self._server.stop(drain_s)

@@ -1,8 +1,8 @@
-"""The watching thread: offsets in, verdicts out, many times a second.
+"""The watching thread: offsets in, decisions out, many times a second.
 
 A round reads the end offsets of all topics in one request a broker, commits where they may have moved, lets Algorithm 1
 decide for every service, publishes, and tells the status topic where this replica is the one that writes. A round that
-fails changes nothing: what was true last stays on the board.
+fails changes nothing: the last decisions stay.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,15 +10,20 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from events.names import Topics
-from functions.autoscaling.desired_replicas import Asking
+from functions.autoscaling.desired_replicas import DesiredReplicasState
 from functions.autoscaling.rate_window import RateWindow
-from functions.autoscaling.scaling_state import Reading, Scaling, prior_service_s, terms_of
+from functions.autoscaling.scaling_state import (
+    LoadReading,
+    ScalingState,
+    assume_service_s,
+    build_limits,
+)
 from functions.ports.kafka import Clock, OffsetReader, RecordLog
 from functions.runtime.settings import ScalerSettings, SpinSettings
 from functions.runtime.telemetry import ScalerMetrics
-from functions.scaler.latest_decisions import Board, Verdict
-from functions.scaler.offset_tracker import ByTopic, Position, is_whole
-from functions.scaler.status_reporter import Reporter
+from functions.scaler.latest_decisions import LatestDecisions, ServiceDecision
+from functions.scaler.offset_tracker import ByTopic, ServiceOffsets, is_whole
+from functions.scaler.status_reporter import ScalerReporter
 from router_model.catalogue.model import Catalogue, Service
 from router_model.service_registry import SCALER, Registry, ReplicaStatus, ServiceView
 
@@ -27,7 +32,7 @@ REST_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WatcherParts:
+class WatcherDependencies:
     """What the watcher works with."""
 
     log: RecordLog
@@ -35,8 +40,8 @@ class WatcherParts:
     registry: Callable[[], Registry]
     catalogue: Callable[[], Catalogue]
     """The catalogue of now; called every round, by the watcher alone."""
-    board: Board
-    reporter: Reporter
+    decisions: LatestDecisions
+    reporter: ScalerReporter
     clock: Clock
     metrics: ScalerMetrics
     settings: ScalerSettings
@@ -48,24 +53,29 @@ class _Watched:
     """One service between two rounds."""
 
     service: Service
-    position: Position
-    asking: Asking
+    offsets: ServiceOffsets
+    state: DesiredReplicasState
     wakings: int = 0
-    verdict: Verdict | None = None
+    decision: ServiceDecision | None = None
     decided_s: float = 0.0
-    decided_on: Position | None = None
+    decided_on: ServiceOffsets | None = None
 
     def is_at_rest(self, now_s: float) -> bool:
         """Whether it was decided lately that nothing is to be done, and its topics are as they were."""
-        found = self.verdict
-        is_fresh = now_s - self.decided_s < REST_S and self.decided_on is self.position
-        return is_fresh and found is not None and found.wish.replicas == 0 and not found.is_busy
+        decision = self.decision
+        is_fresh = now_s - self.decided_s < REST_S and self.decided_on is self.offsets
+        return (
+            is_fresh
+            and decision is not None
+            and decision.desired.replicas == 0
+            and not decision.is_busy
+        )
 
 
-class Watcher:
+class LagWatcher:
     """Belongs to one thread; `age_s` may be read by any."""
 
-    def __init__(self, parts: WatcherParts) -> None:
+    def __init__(self, parts: WatcherDependencies) -> None:
         self._parts = parts
         self._reader: OffsetReader | None = None
         self._catalogue: Catalogue | None = None
@@ -103,10 +113,12 @@ class Watcher:
 
     def _publish(self) -> None:
         changed = self._decide()
-        verdicts = {slug: watched.verdict for slug, watched in self._watched.items()}
-        self._parts.board.publish({slug: found for slug, found in verdicts.items() if found})
-        for slug, verdict in changed.items():
-            self._parts.reporter.report(self._watched[slug].service, verdict)
+        decisions = {slug: watched.decision for slug, watched in self._watched.items()}
+        self._parts.decisions.publish(
+            {slug: decision for slug, decision in decisions.items() if decision}
+        )
+        for slug, decision in changed.items():
+            self._parts.reporter.report(self._watched[slug].service, decision)
 
     def close(self) -> None:
         """Closes the connections; the next round opens new ones."""
@@ -124,9 +136,9 @@ class Watcher:
             slug: self._known_or_fresh(slug, service) for slug, service in services.items()
         }
         self._names = tuple(
-            topic for watched in self._watched.values() for topic in watched.position.topics
+            topic for watched in self._watched.values() for topic in watched.offsets.topics
         )
-        self._parts.board.declare(frozenset(services))
+        self._parts.decisions.declare(frozenset(services))
         self._parts.reporter.forget_others(frozenset(services))
 
     def _known_or_fresh(self, slug: str, service: Service) -> _Watched:
@@ -135,9 +147,9 @@ class Watcher:
             known.service, known.decided_on = service, None
             return known
         window = RateWindow(window_s=self._parts.spin.window_s)
-        scaling = Scaling(window=window, started_s=self._parts.clock.monotonic_s())
-        position = Position(topics=self._parts.topics.of_service(slug))
-        return _Watched(service, position, Asking(scaling=scaling))
+        scaling = ScalingState(window=window, started_s=self._parts.clock.monotonic_s())
+        offsets = ServiceOffsets(topics=self._parts.topics.of_service(slug))
+        return _Watched(service, offsets, DesiredReplicasState(scaling=scaling))
 
     def _read_ends(self, now_s: float) -> ByTopic:
         reader = self._reader = self._reader or self._parts.log.offset_reader(client=CLIENT)
@@ -147,7 +159,7 @@ class Watcher:
         ends = reader.ends(self._names)
         self._parts.metrics.readings.labels("ends").inc()
         for watched in self._watched.values():
-            watched.position = watched.position.with_ends(ends)
+            watched.offsets = watched.offsets.with_ends(ends)
         return ends
 
     def _read_commits(self, now_s: float) -> None:
@@ -155,79 +167,79 @@ class Watcher:
         due = {
             slug: watched
             for slug, watched in self._watched.items()
-            if watched.position.is_due(now_s, busy_s=settings.commit_s, quiet_s=settings.refresh_s)
+            if watched.offsets.is_due(now_s, busy_s=settings.commit_s, quiet_s=settings.refresh_s)
         }
         if not due or reader is None:
             return
         group_of = self._parts.topics.worker_group
-        commits = reader.commits({group_of(s): w.position.topics for s, w in due.items()})
+        commits = reader.commits({group_of(s): w.offsets.topics for s, w in due.items()})
         self._parts.metrics.readings.labels("commits").inc()
         for slug, watched in due.items():
-            watched.position = watched.position.with_commits(commits[group_of(slug)], now_s)
-        self._read_starts(reader, tuple(w for w in due.values() if w.position.lag))
+            watched.offsets = watched.offsets.with_commits(commits[group_of(slug)], now_s)
+        self._read_starts(reader, tuple(w for w in due.values() if w.offsets.lag))
 
     def _read_starts(self, reader: OffsetReader, lagging: tuple[_Watched, ...]) -> None:
         """Where there is lag, how much of it retention has deleted."""
-        wanted = tuple(topic for watched in lagging for topic in watched.position.topics)
+        wanted = tuple(topic for watched in lagging for topic in watched.offsets.topics)
         if not wanted:
             return
         starts = reader.starts(wanted)
         self._parts.metrics.readings.labels("starts").inc()
         for watched in lagging:
-            watched.position = watched.position.with_starts(starts)
+            watched.offsets = watched.offsets.with_starts(starts)
 
-    def _decide(self) -> Mapping[str, Verdict]:
+    def _decide(self) -> Mapping[str, ServiceDecision]:
         """Decides for every service of which there is news; services at rest are looked at once in `REST_S`."""
         now_s, now = self._parts.clock.monotonic_s(), self._parts.clock.now()
-        replicas = _by_service(self._parts.registry())
-        changed: dict[str, Verdict] = {}
+        replicas = _group_by_service(self._parts.registry())
+        changed: dict[str, ServiceDecision] = {}
         for slug, watched in self._watched.items():
-            if watched.position.read_s is None:
+            if watched.offsets.read_s is None:
                 continue
             if slug not in replicas and watched.is_at_rest(now_s):
                 continue
             view = Registry(entries=replicas.get(slug, {})).view(slug, now)
-            changed[slug] = watched.verdict = self._verdict(watched, view)
-            watched.decided_s, watched.decided_on = now_s, watched.position
+            changed[slug] = watched.decision = self._decide_one(watched, view)
+            watched.decided_s, watched.decided_on = now_s, watched.offsets
         return changed
 
-    def _verdict(self, watched: _Watched, view: ServiceView) -> Verdict:
-        service, position = watched.service, watched.position
-        reading = Reading(
+    def _decide_one(self, watched: _Watched, view: ServiceView) -> ServiceDecision:
+        service, offsets = watched.service, watched.offsets
+        reading = LoadReading(
             now_s=self._parts.clock.monotonic_s(),
-            arrived=position.arrived,
-            lag=position.lag,
+            arrived=offsets.arrived,
+            lag=offsets.lag,
             in_flight=view.in_flight,
             replicas=view.ready + view.starting,
-            service_s=view.service_s or prior_service_s(service),
+            service_s=view.service_s or assume_service_s(service),
         )
         assert self._catalogue is not None  # noqa: S101 - `round` follows it first
         spin = self._parts.spin
-        terms = terms_of(
+        limits = build_limits(
             service, self._catalogue, idle_s=spin.idle_s, drain_goal_s=spin.drain_goal_s
         )
-        watched.asking, wish = watched.asking.step(reading, terms)
-        found = Verdict(
+        watched.state, desired = watched.state.step(reading, limits)
+        decision = ServiceDecision(
             slug=service.slug,
             lag=reading.lag,
             in_flight=reading.in_flight,
             seen=reading.replicas,
             ready=view.ready,
-            rate_per_s=watched.asking.scaling.window.rate_per_s(reading.now_s),
+            rate_per_s=watched.state.scaling.window.rate_per_s(reading.now_s),
             wakings=watched.wakings,
-            wish=wish,
+            desired=desired,
         )
-        if not found.is_busy or (watched.verdict is not None and watched.verdict.is_busy):
-            return found
+        if not decision.is_busy or (watched.decision is not None and watched.decision.is_busy):
+            return decision
         watched.wakings += 1
-        return replace(found, wakings=watched.wakings)
+        return replace(decision, wakings=watched.wakings)
 
 
-def _by_service(registry: Registry) -> Mapping[str, Mapping[tuple[str, str], ReplicaStatus]]:
+def _group_by_service(registry: Registry) -> Mapping[str, Mapping[tuple[str, str], ReplicaStatus]]:
     """What replicas say of themselves, by service."""
-    found: dict[str, dict[tuple[str, str], ReplicaStatus]] = {}
+    by_service: dict[str, dict[tuple[str, str], ReplicaStatus]] = {}
     for key, status in registry.entries.items():
         if key[1] == SCALER:
             continue
-        found.setdefault(key[0], {})[key] = status
-    return found
+        by_service.setdefault(key[0], {})[key] = status
+    return by_service

@@ -1,16 +1,16 @@
-"""The last truth about every service: written by the watching thread, read and waited for on the event loop."""
+"""The latest decision about every service: written by the watching thread, read and waited for on the event loop."""
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from functions.autoscaling.desired_replicas import Wish
+from functions.autoscaling.desired_replicas import DesiredReplicas
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """What is known and wished for one service."""
+class ServiceDecision:
+    """What is known of one service, and how many replicas it should have."""
 
     slug: str
     lag: int
@@ -21,7 +21,7 @@ class Verdict:
     rate_per_s: float
     wakings: int
     """How often work has come to it while it had none: grows by one each time."""
-    wish: Wish
+    desired: DesiredReplicas
 
     @property
     def is_busy(self) -> bool:
@@ -29,17 +29,17 @@ class Verdict:
 
     def is_active(self, *, holds_idle: bool) -> bool:
         """Whether the target may not be at zero. `holds_idle` False leaves the idle time tau to whoever asks."""
-        return self.wish.replicas > 0 if holds_idle else self.wish.is_needed
+        return self.desired.replicas > 0 if holds_idle else self.desired.is_needed
 
 
-class Board:
+class LatestDecisions:
     """`publish` belongs to one thread; the rest to the event loop, except the readers, which any thread may call."""
 
     def __init__(self, monotonic_s: Callable[[], float], listener_s: float) -> None:
         self._monotonic_s = monotonic_s
         self._listener_s = listener_s
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._verdicts: Mapping[str, Verdict] = {}
+        self._decisions: Mapping[str, ServiceDecision] = {}
         self._slugs: frozenset[str] | None = None
         self._bells: dict[str, set[asyncio.Event]] = {}
         self._streams = 0
@@ -57,14 +57,14 @@ class Board:
         self._slugs = slugs
         self._ring(gone)
 
-    def publish(self, verdicts: Mapping[str, Verdict]) -> None:
-        """Replaces all verdicts, and wakes the streams of the services that changed in what KEDA acts on."""
-        before, self._verdicts = self._verdicts, verdicts
+    def publish(self, decisions: Mapping[str, ServiceDecision]) -> None:
+        """Replaces all decisions, and wakes the streams of the services that changed in what KEDA acts on."""
+        before, self._decisions = self._decisions, decisions
         self._ring(
             frozenset(
                 slug
-                for slug, verdict in verdicts.items()
-                if _essence(before.get(slug)) != _essence(verdict)
+                for slug, decision in decisions.items()
+                if _essence(before.get(slug)) != _essence(decision)
             )
         )
 
@@ -72,9 +72,9 @@ class Board:
         """Whether there is such a service; true before the catalogue was declared."""
         return self._slugs is None or slug in self._slugs
 
-    def verdict(self, slug: str) -> Verdict | None:
-        """The last verdict; None before the first reading."""
-        return self._verdicts.get(slug)
+    def get(self, slug: str) -> ServiceDecision | None:
+        """The last decision; None before the first reading."""
+        return self._decisions.get(slug)
 
     def streams(self) -> int:
         """Open streams."""
@@ -94,7 +94,7 @@ class Board:
 
     @contextmanager
     def listening(self, slug: str) -> Iterator[asyncio.Event]:
-        """An event that is set whenever the service's verdict changed in what KEDA acts on."""
+        """An event that is set whenever the service's decision changed in what KEDA acts on."""
         bell = asyncio.Event()
         was_listened_to = self.is_listened_to()
         self._bells.setdefault(slug, set()).add(bell)
@@ -125,8 +125,8 @@ class Board:
                 bell.set()
 
 
-def _essence(verdict: Verdict | None) -> tuple[bool, bool, int, bool] | None:
-    if verdict is None:
+def _essence(decision: ServiceDecision | None) -> tuple[bool, bool, int, bool] | None:
+    if decision is None:
         return None
-    wish = verdict.wish
-    return wish.replicas > 0, wish.is_needed, verdict.wakings, verdict.seen > 0
+    desired = decision.desired
+    return desired.replicas > 0, desired.is_needed, decision.wakings, decision.seen > 0

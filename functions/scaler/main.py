@@ -1,4 +1,4 @@
-"""Wiring of the scaler process: a thread that watches, a thread that is elected or not, an event loop that answers."""
+"""The scaler process: a thread that watches lag, one for the election, an event loop that answers KEDA."""
 
 import asyncio
 import logging
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from events.names import Topics
-from functions.autoscaling.status_producer import StatusTeller
+from functions.autoscaling.status_producer import StatusProducer
 from functions.factories import load_catalogue, open_log
 from functions.ports.kafka import Clock, RecordLog
 from functions.runtime.clock import SystemClock
@@ -19,14 +19,14 @@ from functions.runtime.registry_consumer import RegistryConsumer
 from functions.runtime.settings import Settings
 from functions.runtime.shutdown import STUCK_S, StopFlag
 from functions.runtime.telemetry import ScalerMetrics, setup_logging
-from functions.scaler.catalogue_reloader import CatalogueFile, content_of
-from functions.scaler.external_scaler import DoorLimits, Doors
+from functions.scaler.catalogue_reloader import CatalogueReloader, read_content
+from functions.scaler.external_scaler import ExternalScaler, StreamLimits
 from functions.scaler.grpc_server import GrpcServer
-from functions.scaler.lag_watcher import CLIENT, Watcher, WatcherParts
-from functions.scaler.latest_decisions import Board
-from functions.scaler.poll_interval import Took, pause_s
-from functions.scaler.status_reporter import Reporter
-from functions.scaler.writer_election import Election
+from functions.scaler.lag_watcher import CLIENT, LagWatcher, WatcherDependencies
+from functions.scaler.latest_decisions import LatestDecisions
+from functions.scaler.poll_interval import RoundCost, compute_pause_s
+from functions.scaler.status_reporter import ScalerReporter
+from functions.scaler.writer_election import WriterElection
 from router_model.catalogue.model import Catalogue
 
 CLOSE_S: Final = 3.0
@@ -43,9 +43,9 @@ def run(settings: Settings) -> int:
     setup_logging("scaler", settings.log_level)
     stop = StopFlag.install()
     clock = SystemClock()
-    catalogue = CatalogueFile(
+    catalogue = CatalogueReloader(
         lambda: load_catalogue(settings),
-        content_of(settings.catalogue),
+        lambda: read_content(settings.catalogue),
         clock,
         every_s=settings.scaler.catalogue_s,
     )
@@ -69,16 +69,16 @@ class ScalerProcess:
         self._settings, self._log, self._clock = settings, log, clock
         topics = Topics(settings.broker.prefix)
         self.metrics = ScalerMetrics()
-        self.board = Board(clock.monotonic_s, settings.scaler.listener_s)
-        self.board.on_listener = self._hurry
+        self.decisions = LatestDecisions(clock.monotonic_s, settings.scaler.listener_s)
+        self.decisions.on_listener = self._hurry
         client = f"{CLIENT}-{socket.gethostname()}"
         self._registry = RegistryConsumer(log, topics, client)
-        self._election = Election(log, topics, client)
+        self._election = WriterElection(log, topics, client)
         self._topics, self._catalogue, self._client = topics, catalogue, client
         self._wake = threading.Event()
         self._stop = StopFlag()
         self._round_s = clock.monotonic_s()
-        self._watcher: Watcher | None = None
+        self._watcher: LagWatcher | None = None
         self.port = 0
         self.probe_port = 0
         self.is_serving = False
@@ -88,9 +88,9 @@ class ScalerProcess:
         """Until `stop`; a watcher that dies stops the rest, so that the process is started anew."""
         self._stop = stop
         loop = asyncio.get_running_loop()
-        self.board.attach(loop)
-        doors = Doors(self.board, self._clock, self.metrics, self._limits())
-        server, probes = GrpcServer(doors), self._probes()
+        self.decisions.attach(loop)
+        scaler = ExternalScaler(self.decisions, self._clock, self.metrics, self._limits())
+        server, probes = GrpcServer(scaler), self._probes()
         thread = threading.Thread(target=self._watch, name="watch")
         try:
             self.port = await server.start(self._settings.scaler.host, self._settings.scaler.port)
@@ -119,12 +119,12 @@ class ScalerProcess:
         """A round ended lately, well or badly: a broker that is away is no reason for a restart."""
         return self._clock.monotonic_s() - self._round_s <= STUCK_S
 
-    def _limits(self) -> DoorLimits:
-        found = self._settings.scaler
-        return DoorLimits(push_again_s=found.push_again_s, max_streams=found.max_streams)
+    def _limits(self) -> StreamLimits:
+        settings = self._settings.scaler
+        return StreamLimits(push_again_s=settings.push_again_s, max_streams=settings.max_streams)
 
     def _probes(self) -> ProbeServer:
-        self.metrics.streams.set_function(self.board.streams)
+        self.metrics.streams.set_function(self.decisions.streams)
         self.metrics.is_writer.set_function(self._election.is_elected)
         return ProbeServer(
             is_ready=self.is_ready, is_live=self.is_live, registry=self.metrics.registry
@@ -136,11 +136,11 @@ class ScalerProcess:
     def _watch(self) -> None:
         try:
             appender = self._log.appender(client=self._client)
-            teller = StatusTeller(appender, self._topics, self._clock)
+            producer = StatusProducer(appender, self._topics, self._clock)
             try:
-                self._rounds(self._watcher_of(teller))
+                self._rounds(self._build_watcher(producer))
             finally:
-                teller.close(CLOSE_S)
+                producer.close(CLOSE_S)
         except Exception:
             # The loop boundary: logged once; the process ends and is started again by whoever keeps it.
             log.exception("watching died")
@@ -148,15 +148,15 @@ class ScalerProcess:
         finally:
             self._stop.set()
 
-    def _watcher_of(self, teller: StatusTeller) -> Watcher:
-        reporter = Reporter(teller, self._election.is_elected, self._clock, self.metrics)
-        self._watcher = Watcher(
-            WatcherParts(
+    def _build_watcher(self, producer: StatusProducer) -> LagWatcher:
+        reporter = ScalerReporter(producer, self._election.is_elected, self._clock, self.metrics)
+        self._watcher = LagWatcher(
+            WatcherDependencies(
                 log=self._log,
                 topics=self._topics,
                 registry=lambda: self._registry.registry,
                 catalogue=self._catalogue,
-                board=self.board,
+                decisions=self.decisions,
                 reporter=reporter,
                 clock=self._clock,
                 metrics=self.metrics,
@@ -166,24 +166,26 @@ class ScalerProcess:
         )
         return self._watcher
 
-    def _rounds(self, watcher: Watcher) -> None:
+    def _rounds(self, watcher: LagWatcher) -> None:
         has_failed = False
         while not self._stop.is_set():
             self._wake.clear()
             began_s, cpu_s = self._clock.monotonic_s(), time.process_time()
             has_failed = not self._round(watcher, was_failing=has_failed)
             self._round_s = self._clock.monotonic_s()
-            took = Took(
+            cost = RoundCost(
                 wall_s=self._round_s - began_s,
                 cpu_s=time.process_time() - cpu_s,
                 has_failed=has_failed,
             )
-            self.metrics.round_seconds.observe(took.wall_s)
-            listened_to = self.board.is_listened_to()
-            self._wake.wait(pause_s(took, self._settings.scaler, is_listened_to=listened_to))
+            self.metrics.round_seconds.observe(cost.wall_s)
+            listened_to = self.decisions.is_listened_to()
+            self._wake.wait(
+                compute_pause_s(cost, self._settings.scaler, is_listened_to=listened_to)
+            )
         watcher.close()
 
-    def _round(self, watcher: Watcher, *, was_failing: bool) -> bool:
+    def _round(self, watcher: LagWatcher, *, was_failing: bool) -> bool:
         try:
             watcher.round()
         except Exception as error:  # noqa: BLE001 - whatever the client library raises: hold what is known, try again

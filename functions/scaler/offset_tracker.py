@@ -14,8 +14,8 @@ ByTopic = Mapping[str, Numbers]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Position:
-    """Offsets of one service. Build with `Position.of`; `lag` and `arrived` are kept beside what they come from."""
+class ServiceOffsets:
+    """Offsets of one service; `lag` and `arrived` are kept beside what they come from."""
 
     topics: tuple[str, ...]
     """Interactive, batch, retry (`Topics.of_service`)."""
@@ -32,22 +32,22 @@ class Position:
     arrived: int = 0
     """Records ever appended to the interactive and the batch topic."""
 
-    def with_ends(self, found: ByTopic) -> "Position":
+    def with_ends(self, read: ByTopic) -> "ServiceOffsets":
         """With end offsets read; what could not be read keeps its last value."""
-        ends = {topic: _merged(self.ends.get(topic), found.get(topic)) for topic in self.topics}
+        ends = {topic: _merge(self.ends.get(topic), read.get(topic)) for topic in self.topics}
         if ends == self.ends:
             return self
         has_shrunk = any(_is_less(ends[topic], self.ends.get(topic, ())) for topic in self.topics)
-        return _counted(replace(self, ends=ends, has_shrunk=self.has_shrunk or has_shrunk))
+        return _count(replace(self, ends=ends, has_shrunk=self.has_shrunk or has_shrunk))
 
-    def with_commits(self, commits: ByTopic, now_s: float) -> "Position":
+    def with_commits(self, commits: ByTopic, now_s: float) -> "ServiceOffsets":
         """With committed offsets read at monotonic time `now_s`."""
-        return _counted(replace(self, commits=commits, read_s=now_s, has_shrunk=False))
+        return _count(replace(self, commits=commits, read_s=now_s, has_shrunk=False))
 
-    def with_starts(self, starts: ByTopic) -> "Position":
+    def with_starts(self, starts: ByTopic) -> "ServiceOffsets":
         """With first offsets read: what retention has deleted is nobody's lag."""
         mine = {topic: numbers for topic, numbers in starts.items() if topic in self.topics}
-        return _counted(replace(self, starts={**self.starts, **mine}))
+        return _count(replace(self, starts={**self.starts, **mine}))
 
     def is_due(self, now_s: float, *, busy_s: float, quiet_s: float) -> bool:
         """Whether commits should be read again: after `busy_s` where there is lag, else after `quiet_s`."""
@@ -56,29 +56,29 @@ class Position:
         return now_s - self.read_s >= (busy_s if self.lag else quiet_s)
 
 
-def _counted(position: Position) -> Position:
-    ends, topics = position.ends, position.topics
+def _count(offsets: ServiceOffsets) -> ServiceOffsets:
+    ends, topics = offsets.ends, offsets.topics
     lag = sum(
-        _lag(end, commit, start)
+        _compute_lag(end, commit, start)
         for topic in topics
         for end, commit, start in zip_longest(
-            ends.get(topic, ()), position.commits.get(topic, ()), position.starts.get(topic, ())
+            ends.get(topic, ()), offsets.commits.get(topic, ()), offsets.starts.get(topic, ())
         )
     )
     arrived = sum(end or 0 for topic in topics[:2] for end in ends.get(topic, ()))
-    return replace(position, lag=lag, arrived=arrived)
+    return replace(offsets, lag=lag, arrived=arrived)
 
 
-def _lag(end: int | None, commit: int | None, start: int | None) -> int:
+def _compute_lag(end: int | None, commit: int | None, start: int | None) -> int:
     return 0 if end is None else max(0, end - max(commit or 0, start or 0))
 
 
-def _merged(known: Numbers | None, found: Numbers | None) -> Numbers:
-    if found is None or known is None or None not in found:
-        return known or () if found is None else found
+def _merge(known: Numbers | None, fresh: Numbers | None) -> Numbers:
+    if fresh is None or known is None or None not in fresh:
+        return known or () if fresh is None else fresh
     return tuple(
         old if new is None else new
-        for old, new in zip_longest(known[: len(found)], found, fillvalue=None)
+        for old, new in zip_longest(known[: len(fresh)], fresh, fillvalue=None)
     )
 
 

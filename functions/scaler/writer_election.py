@@ -19,7 +19,7 @@ POLL_S: Final = 0.5
 log = logging.getLogger(__name__)
 
 
-class Election:
+class WriterElection:
     """A thread that is a member of the group. `is_elected` may be asked by any thread."""
 
     def __init__(self, record_log: RecordLog, topics: Topics, client: str) -> None:

@@ -16,7 +16,7 @@ import httpx
 from events.limits import MAX_BODY_BYTES
 from events.names import BreakerState, Topics
 from functions import factories
-from functions.autoscaling.start_policy import MOST_S, StartRule
+from functions.autoscaling.start_policy import MOST_S, StartPolicy
 from functions.backends.backend_kinds import TABLE
 from functions.ports.kafka import BlobStore, Clock, RecordAppender, RecordLog
 from functions.runtime.clock import SystemClock
@@ -196,9 +196,9 @@ class Base:
         )
 
     @property
-    def start_rule(self) -> StartRule:
+    def start_rule(self) -> StartPolicy:
         worker = self.settings.worker
-        return StartRule(most=worker.failed_starts, hold_s=worker.failed_hold_s)
+        return StartPolicy(most=worker.failed_starts, hold_s=worker.failed_hold_s)
 
     def has_no_other(self) -> bool:
         """Whether no other replica is ready, as far as the status topic says; False where it cannot be read in time."""

@@ -15,7 +15,7 @@ from typing import Any, Final
 import httpx
 
 from events.names import BreakerState, ReplicaState
-from functions.autoscaling.start_policy import StartRule
+from functions.autoscaling.start_policy import StartPolicy
 from functions.ports.kafka import Clock, RecordAppender
 from functions.runtime.errors import StartupFailed
 from functions.runtime.probe_server import ProbeServer
@@ -68,7 +68,7 @@ class WorkerParts:
     clock: Clock
     cold_start_file: Path
     failed_starts: FailedStarts
-    start_rule: StartRule
+    start_rule: StartPolicy
     is_ours: Callable[[], bool]
     """Whether no other replica of the service is ready; blocks."""
     lag: Callable[[], int]

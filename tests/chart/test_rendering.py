@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from events.names import Topics
-from functions.doctor.scaling_checks import OUTAGE_S, retry_budget_s
+from functions.doctor.scaling_checks import OUTAGE_S, compute_retry_budget_s
 from functions.processes import PROCESSES
 from functions.runtime.settings import load_settings
 from router_model.catalogue.loader import load_catalogue
@@ -444,4 +444,4 @@ def test_parts_without_a_door_are_probed_and_measured_on_a_port_of_their_own(ren
 
 def test_the_source_goes_on_trying_for_longer_than_a_minute_without_kafka(render):
     source = named(render(catalogue(service())), "KafkaSource", "ps-requests")["spec"]
-    assert retry_budget_s(source["delivery"]) > OUTAGE_S
+    assert compute_retry_budget_s(source["delivery"]) > OUTAGE_S

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from functions.controller.actions import Action, Notice, Write, is_within
-from functions.controller.knative_class.pod_autoscaler import INITIALISED, Autoscaler
-from functions.controller.knative_class.scaled_object import SpecProblem, scaled_object_spec
+from functions.controller.actions import Action, Notice, Write, is_subset
+from functions.controller.knative_class.pod_autoscaler import INITIALISED, PodAutoscaler
+from functions.controller.knative_class.scaled_object import SpecProblem, build_spec
 from functions.kubernetes.labels import (
     APPLIED,
     COMPONENT_LABEL,
@@ -33,8 +33,8 @@ from functions.ports.kubernetes import (
     SCALED_OBJECTS,
     SERVERLESS_SERVICES,
     Object,
-    annotations_of,
-    labels_of,
+    get_annotations,
+    get_labels,
 )
 
 _COPIED_LABELS: Final = (
@@ -50,28 +50,28 @@ _AT_ZERO: Final = "0"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Observed:
+class ObservedRevision:
     """Everything one decision is made of. None: the object is not there."""
 
-    autoscaler: Autoscaler
+    autoscaler: PodAutoscaler
     serverless: Object | None
     scaled: Object | None
     deployment: Object | None
     scaling: Mapping[str, Any] | SpecProblem
     """The ScaledObject spec of its service, without a target; or why there is none."""
-    serving: Autoscaler | None
+    serving: PodAutoscaler | None
     """The revision of its configuration that holds the topic; may be itself."""
     now: datetime
     activator_metrics: str
     """URL of the activator's metrics, for waking by HTTP."""
 
 
-def reconcile(observed: Observed) -> tuple[Action, ...]:
+def reconcile(observed: ObservedRevision) -> tuple[Action, ...]:
     """Every write that is missing; none where the cluster is as it should be."""
     return (*_serverless(observed), *_status(observed), *_scaled_object(observed))
 
 
-def is_retired(observed: Observed) -> bool:
+def is_retired(observed: ObservedRevision) -> bool:
     """Whether the revision must have no replica: another one holds the topic.
 
     Reachability alone says little: Knative calls the newest revision reachable from its creation on, and a serving one
@@ -90,12 +90,12 @@ def is_retired(observed: Observed) -> bool:
     return _is_paused(observed.scaled) or (serving is not None and mine.is_unreachable)
 
 
-def _is_older(observed: Observed) -> bool:
+def _is_older(observed: ObservedRevision) -> bool:
     return observed.serving is not None and observed.autoscaler.age < observed.serving.age
 
 
 def _is_paused(scaled: Object | None) -> bool:
-    return scaled is not None and annotations_of(scaled).get(PAUSED_REPLICAS) == _AT_ZERO
+    return scaled is not None and get_annotations(scaled).get(PAUSED_REPLICAS) == _AT_ZERO
 
 
 def _has_failed(deployment: Object | None) -> bool:
@@ -105,15 +105,15 @@ def _has_failed(deployment: Object | None) -> bool:
 
 
 def _desired(deployment: Object | None) -> int | None:
-    found = None if deployment is None else deployment["spec"].get("replicas")
-    return None if found is None else int(found)
+    replicas = None if deployment is None else deployment["spec"].get("replicas")
+    return None if replicas is None else int(replicas)
 
 
 def _ready(deployment: Object | None) -> int:
     return 0 if deployment is None else int(deployment.get("status", {}).get("readyReplicas") or 0)
 
 
-def _initialised(observed: Observed) -> bool:
+def _initialised(observed: ObservedRevision) -> bool:
     mine = observed.autoscaler
     has_service = bool(_service_name(observed.serverless))
     return mine.was_initialised or (
@@ -125,7 +125,7 @@ def _service_name(serverless: Object | None) -> str:
     return str((serverless or {}).get("status", {}).get("serviceName", ""))
 
 
-def _serverless(observed: Observed) -> tuple[Write, ...]:
+def _serverless(observed: ObservedRevision) -> tuple[Write, ...]:
     """The ServerlessService. In Serve mode the public Service leads to the pods, and with no ready pod Knative itself
     falls back to the activator; in Proxy mode always to the activator, whose gauge of waiting requests wakes by HTTP.
     """
@@ -145,13 +145,13 @@ def _serverless(observed: Observed) -> tuple[Write, ...]:
         return (_write("create", observed, SERVERLESS_SERVICES, body),)
     wanted = {"mode": spec["mode"], "objectRef": spec["objectRef"]}
     labels = dict(mine.labels)
-    if is_within(wanted, have["spec"]) and is_within(labels, labels_of(have)):
+    if is_subset(wanted, have["spec"]) and is_subset(labels, get_labels(have)):
         return ()
     body = {"metadata": {"labels": labels}, "spec": spec}
     return (_write("patch", observed, SERVERLESS_SERVICES, body),)
 
 
-def _status(observed: Observed) -> tuple[Write, ...]:
+def _status(observed: ObservedRevision) -> tuple[Write, ...]:
     mine = observed.autoscaler
     desired = _desired(observed.deployment)
     status = {
@@ -164,29 +164,30 @@ def _status(observed: Observed) -> tuple[Write, ...]:
         .get("status", {})
         .get("privateServiceName", ""),
     }
-    if is_within(status, mine.status):
+    if is_subset(status, mine.status):
         return ()
     write = _write("patch", observed, POD_AUTOSCALERS, {"status": status}, subresource="status")
     return (write,)
 
 
-def _conditions(observed: Observed) -> list[dict[str, str]]:
+def _conditions(observed: ObservedRevision) -> list[dict[str, str]]:
     """SKSReady, ScaleTargetInitialized, Active, and Ready as their sum; a transition time changes with the status
     only.
     """
-    found = {
+    states = {
         "SKSReady": _sks_ready(observed.serverless),
         INITIALISED: ("True", "", "") if _initialised(observed) else ("Unknown", "", ""),
         "Active": _active(observed),
     }
     order = ("False", "Unknown")
-    found["Ready"] = next(
-        (each for status in order for each in found.values() if each[0] == status), ("True", "", "")
+    states["Ready"] = next(
+        (each for status in order for each in states.values() if each[0] == status),
+        ("True", "", ""),
     )
     known = observed.autoscaler.conditions
     now = observed.now.strftime("%Y-%m-%dT%H:%M:%SZ")
     conditions: list[dict[str, str]] = []
-    for kind, (status, reason, message) in sorted(found.items()):
+    for kind, (status, reason, message) in sorted(states.items()):
         before = known.get(kind, {})
         is_same = before.get("status") == status
         since = before.get("lastTransitionTime", now) if is_same else now
@@ -205,7 +206,7 @@ def _sks_ready(serverless: Object | None) -> tuple[str, str, str]:
     return "Unknown", "NotReady", str(ready.get("message") or ready.get("reason") or "NotReady")
 
 
-def _active(observed: Observed) -> tuple[str, str, str]:
+def _active(observed: ObservedRevision) -> tuple[str, str, str]:
     if not _initialised(observed) and is_retired(observed):
         return "False", "NeverReady", "No replica was ever ready; another revision serves."
     if _desired(observed.deployment) == 0 and _initialised(observed):
@@ -215,14 +216,14 @@ def _active(observed: Observed) -> tuple[str, str, str]:
     return "Unknown", "Queued", "The target is being scaled up."
 
 
-def _scaled_object(observed: Observed) -> tuple[Action, ...]:
+def _scaled_object(observed: ObservedRevision) -> tuple[Action, ...]:
     mine, have = observed.autoscaler, observed.scaled
     is_over = is_retired(observed)
     if not _initialised(observed) and not is_over and have is None:
         return ()
     if isinstance(observed.scaling, SpecProblem):
         return _without_spec(observed, observed.scaling, is_over=is_over)
-    spec = scaled_object_spec(observed.scaling, mine, observed.activator_metrics)
+    spec = build_spec(observed.scaling, mine, observed.activator_metrics)
     digest = hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:16]
     ours = {APPLIED: digest} | ({PAUSED_REPLICAS: _AT_ZERO} if is_over else {})
     if have is None:
@@ -233,17 +234,20 @@ def _scaled_object(observed: Observed) -> tuple[Action, ...]:
             message = "Never ready in its time, paused at zero: another revision serves."
             notice = _notice(observed, "RevisionRetired", message, is_warning=True)
         return (_write("create", observed, SCALED_OBJECTS, body, notice=notice),)
-    now = annotations_of(have)
+    now = get_annotations(have)
     annotations = {k: v for k, v in now.items() if k not in {PAUSED_REPLICAS, APPLIED}} | ours
-    if annotations == now and is_within(spec, have["spec"]):
+    if annotations == now and is_subset(spec, have["spec"]):
         return ()
     return (_replacement(observed, have, spec, annotations),)
 
 
 def _replacement(
-    observed: Observed, have: Object, spec: Mapping[str, Any], annotations: Mapping[str, str]
+    observed: ObservedRevision,
+    have: Object,
+    spec: Mapping[str, Any],
+    annotations: Mapping[str, str],
 ) -> Write:
-    before, after = annotations_of(have).get(PAUSED_REPLICAS), annotations.get(PAUSED_REPLICAS)
+    before, after = get_annotations(have).get(PAUSED_REPLICAS), annotations.get(PAUSED_REPLICAS)
     if before == after:
         notice = _notice(observed, "ScalingChanged", "The ScaledObject has a new spec.")
     elif after is None:
@@ -255,18 +259,20 @@ def _replacement(
     return _write("replace", observed, SCALED_OBJECTS, body, notice=notice)
 
 
-def _without_spec(observed: Observed, problem: SpecProblem, *, is_over: bool) -> tuple[Action, ...]:
+def _without_spec(
+    observed: ObservedRevision, problem: SpecProblem, *, is_over: bool
+) -> tuple[Action, ...]:
     """What is there stays as it is; only a pause must not wait for a spec."""
     notice = _notice(observed, "ScalingUnusable", problem.message, is_warning=True)
     have = observed.scaled
     if have is None or is_over == _is_paused(have):
         return (notice,)
-    annotations = {k: v for k, v in annotations_of(have).items() if k != PAUSED_REPLICAS}
+    annotations = {k: v for k, v in get_annotations(have).items() if k != PAUSED_REPLICAS}
     annotations |= {PAUSED_REPLICAS: _AT_ZERO} if is_over else {}
     return (notice, _replacement(observed, have, have["spec"], annotations))
 
 
-def _new(api_version: str, kind: str, mine: Autoscaler) -> dict[str, Any]:
+def _new(api_version: str, kind: str, mine: PodAutoscaler) -> dict[str, Any]:
     labels = {name: mine.labels[name] for name in _COPIED_LABELS if name in mine.labels}
     return {
         "apiVersion": api_version,
@@ -282,7 +288,7 @@ def _new(api_version: str, kind: str, mine: Autoscaler) -> dict[str, Any]:
 
 def _write(
     verb: Any,
-    observed: Observed,
+    observed: ObservedRevision,
     resource: Any,
     body: Object,
     *,
@@ -301,7 +307,9 @@ def _write(
     )
 
 
-def _notice(observed: Observed, reason: str, message: str, *, is_warning: bool = False) -> Notice:
+def _notice(
+    observed: ObservedRevision, reason: str, message: str, *, is_warning: bool = False
+) -> Notice:
     return Notice(
         about=observed.autoscaler.reference(),
         reason=reason,

@@ -18,10 +18,10 @@ from functions.kubernetes.labels import (
 from functions.ports.kubernetes import (
     POD_AUTOSCALERS,
     Object,
-    annotations_of,
+    get_annotations,
+    get_labels,
+    get_name,
     is_leaving,
-    labels_of,
-    name_of,
 )
 
 REACHABLE: Final = "Reachable"
@@ -32,7 +32,7 @@ MOST_REPLICAS: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Autoscaler:
+class PodAutoscaler:
     """One PodAutoscaler. Its name is the revision's."""
 
     namespace: str
@@ -49,19 +49,19 @@ class Autoscaler:
     status: Object
 
     @classmethod
-    def of(cls, found: Object) -> "Autoscaler":
-        metadata, spec = found["metadata"], found["spec"]
+    def parse(cls, obj: Object) -> "PodAutoscaler":
+        metadata, spec = obj["metadata"], obj["spec"]
         return cls(
             namespace=metadata["namespace"],
-            name=name_of(found),
+            name=get_name(obj),
             uid=metadata.get("uid", ""),
             generation=int(metadata.get("generation", 1)),
-            labels=labels_of(found),
-            annotations=annotations_of(found),
+            labels=get_labels(obj),
+            annotations=get_annotations(obj),
             target=spec["scaleTargetRef"],
             protocol=spec.get("protocolType", "http1"),
             reachability=spec.get("reachability", ""),
-            status=found.get("status") or {},
+            status=obj.get("status") or {},
         )
 
     @property
@@ -106,8 +106,8 @@ class Autoscaler:
     @property
     def initial_scale(self) -> int:
         """Ready replicas that make it initialised; 0 where the cluster allows that and the template asks for it."""
-        found = self.scale(INITIAL_SCALE)
-        return 1 if found is None else found
+        replicas = self.scale(INITIAL_SCALE)
+        return 1 if replicas is None else replicas
 
     def scale(self, annotation: str) -> int | None:
         """A replica count in an annotation; None where it is absent or no sensible number."""
@@ -136,19 +136,19 @@ class Autoscaler:
         }
 
 
-def is_ours(found: Object, release: str) -> bool:
+def is_ours(obj: Object, release: str) -> bool:
     """Whether a PodAutoscaler has our class and belongs to this release, or says no release at all."""
-    if annotations_of(found).get(CLASS_ANNOTATION) != CLASS:
+    if get_annotations(obj).get(CLASS_ANNOTATION) != CLASS:
         return False
-    return labels_of(found).get(RELEASE_LABEL, release) == release
+    return get_labels(obj).get(RELEASE_LABEL, release) == release
 
 
-def serving(siblings: Iterable[Object]) -> Autoscaler | None:
+def find_serving(siblings: Iterable[Object]) -> PodAutoscaler | None:
     """The revision of one configuration that holds the topic: the newest that is routed to and was ready once.
 
     A replica is ready only after one real completion: so
     weights that cannot answer never get here. None while no revision has got this far.
     """
-    found = [Autoscaler.of(each) for each in siblings if not is_leaving(each)]
-    able = [each for each in found if each.is_reachable and each.was_initialised]
+    revisions = [PodAutoscaler.parse(each) for each in siblings if not is_leaving(each)]
+    able = [each for each in revisions if each.is_reachable and each.was_initialised]
     return max(able, key=lambda each: (each.age, each.name), default=None)

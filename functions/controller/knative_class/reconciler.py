@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from functions.controller.actions import Write
-from functions.controller.api_writer import Actor, NotLeading
-from functions.controller.knative_class.desired_state import Observed, reconcile
-from functions.controller.knative_class.pod_autoscaler import Autoscaler, is_ours, serving
+from functions.controller.api_writer import ApiWriter, NotLeading
+from functions.controller.knative_class.desired_state import ObservedRevision, reconcile
+from functions.controller.knative_class.pod_autoscaler import PodAutoscaler, find_serving, is_ours
 from functions.controller.knative_class.scaled_object import find_spec
 from functions.kubernetes.informer import Informer
 from functions.kubernetes.labels import CONFIGURATION_LABEL, SCALING
@@ -25,10 +25,10 @@ from functions.ports.kubernetes import (
     Object,
     Resource,
     Selection,
-    annotations_of,
+    get_annotations,
+    get_labels,
+    get_name,
     is_leaving,
-    labels_of,
-    name_of,
 )
 from functions.runtime.shutdown import StopFlag
 from functions.runtime.telemetry import ControllerMetrics
@@ -41,7 +41,7 @@ GATHER_S: Final = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClassTerms:
+class ClassScope:
     """Where the class works, and for whom."""
 
     namespace: str
@@ -53,23 +53,23 @@ class ClassTerms:
         return f"{self.release}-scaling"
 
 
-class AutoscalingClass:
+class KnativeClassReconciler:
     """Informers, queue and reducer of the class. Informers run on standbys too, so that a new leader acts at once."""
 
     def __init__(
         self,
         api: KubernetesApi,
-        actor: Actor,
-        terms: ClassTerms,
+        writer: ApiWriter,
+        scope: ClassScope,
         clock: Clock,
         metrics: ControllerMetrics,
     ) -> None:
-        self._actor = actor
-        self._terms = terms
+        self._writer = writer
+        self._scope = scope
         self._clock = clock
         self._metrics = metrics
         self.queue = WorkQueue(clock)
-        one = f"metadata.name={terms.scaling_map}"
+        one = f"metadata.name={scope.scaling_map}"
         self.autoscalers = self._informer(api, POD_AUTOSCALERS, self._on_autoscaler)
         self.serverless = self._informer(api, SERVERLESS_SERVICES, self._on_namesake)
         self.scaled = self._informer(api, SCALED_OBJECTS, self._on_namesake)
@@ -84,7 +84,7 @@ class AutoscalingClass:
         *,
         fields: str = "",
     ) -> Informer:
-        selection = Selection(resource=resource, namespace=self._terms.namespace, fields=fields)
+        selection = Selection(resource=resource, namespace=self._scope.namespace, fields=fields)
         return Informer(api, selection, self._clock, on_change)
 
     @property
@@ -103,13 +103,13 @@ class AutoscalingClass:
 
     def ours(self) -> tuple[Object, ...]:
         """The PodAutoscalers that this controller is responsible for."""
-        release = self._terms.release
+        release = self._scope.release
         return tuple(each for each in self.autoscalers.all() if is_ours(each, release))
 
     def look_at_all(self) -> None:
         """Queues every revision: on becoming the leader, or after a change that concerns all."""
         for each in self.ours():
-            self.queue.add(name_of(each))
+            self.queue.add(get_name(each))
 
     def run(self, stop: StopFlag) -> None:
         """Works until `stop`. Keys that come while another process leads stay in its hands: they are dropped here."""
@@ -143,53 +143,53 @@ class AutoscalingClass:
         observed = self.observe(name)
         if observed is None or not self.is_synced():
             return 0
-        return self._actor.carry_out(reconcile(observed), self._learn)
+        return self._writer.carry_out(reconcile(observed), self._learn)
 
-    def observe(self, name: str) -> Observed | None:
+    def observe(self, name: str) -> ObservedRevision | None:
         """What is known of a revision; None where it is gone, going, or not ours."""
-        found = self.autoscalers.get(name)
-        if found is None or is_leaving(found) or not is_ours(found, self._terms.release):
+        obj = self.autoscalers.get(name)
+        if obj is None or is_leaving(obj) or not is_ours(obj, self._scope.release):
             return None
-        mine = Autoscaler.of(found)
-        return Observed(
+        mine = PodAutoscaler.parse(obj)
+        return ObservedRevision(
             autoscaler=mine,
             serverless=self.serverless.get(name),
             scaled=self.scaled.get(name),
             deployment=self.deployments.get(mine.target["name"]),
-            scaling=find_spec(mine, self.config_maps.get(self._terms.scaling_map)),
-            serving=serving(self._siblings(mine.configuration)),
+            scaling=find_spec(mine, self.config_maps.get(self._scope.scaling_map)),
+            serving=find_serving(self._siblings(mine.configuration)),
             now=self._clock.now(),
-            activator_metrics=self._terms.activator_metrics,
+            activator_metrics=self._scope.activator_metrics,
         )
 
     def _siblings(self, configuration: str) -> Iterator[Object]:
-        return (each for each in self.ours() if _configuration(each) == configuration)
+        return (each for each in self.ours() if _get_configuration(each) == configuration)
 
-    def _learn(self, write: Write, found: Object) -> None:
+    def _learn(self, write: Write, obj: Object) -> None:
         informers = {
             POD_AUTOSCALERS: self.autoscalers,
             SERVERLESS_SERVICES: self.serverless,
             SCALED_OBJECTS: self.scaled,
         }
-        informers[write.resource].learn(found)
+        informers[write.resource].learn(obj)
 
-    def _on_autoscaler(self, found: Object) -> None:
+    def _on_autoscaler(self, obj: Object) -> None:
         # Whether one revision serves decides what its siblings must do.
-        for each in (found, *self._siblings(_configuration(found))):
-            self._soon(name_of(each))
+        for each in (obj, *self._siblings(_get_configuration(obj))):
+            self._soon(get_name(each))
 
-    def _on_namesake(self, found: Object) -> None:
-        self._soon(name_of(found))
+    def _on_namesake(self, obj: Object) -> None:
+        self._soon(get_name(obj))
 
-    def _on_deployment(self, found: Object) -> None:
+    def _on_deployment(self, obj: Object) -> None:
         for each in self.ours():
-            if each["spec"]["scaleTargetRef"]["name"] == name_of(found):
-                self._soon(name_of(each))
+            if each["spec"]["scaleTargetRef"]["name"] == get_name(obj):
+                self._soon(get_name(each))
 
-    def _on_config_map(self, found: Object) -> None:
+    def _on_config_map(self, obj: Object) -> None:
         for each in self.ours():
-            if annotations_of(each).get(SCALING) == name_of(found):
-                self._soon(name_of(each))
+            if get_annotations(each).get(SCALING) == get_name(obj):
+                self._soon(get_name(each))
 
     def _soon(self, name: str) -> None:
         known = self.autoscalers.get(name)
@@ -197,5 +197,5 @@ class AutoscalingClass:
             self.queue.add(name, GATHER_S)
 
 
-def _configuration(found: Object) -> str:
-    return labels_of(found).get(CONFIGURATION_LABEL, name_of(found))
+def _get_configuration(obj: Object) -> str:
+    return get_labels(obj).get(CONFIGURATION_LABEL, get_name(obj))

@@ -12,7 +12,7 @@ from events import builders
 from events.codecs import kafka_codec
 from events.names import Topics
 from events.payloads import RevisionData
-from functions.controller.knative_class.pod_autoscaler import Autoscaler, serving
+from functions.controller.knative_class.pod_autoscaler import PodAutoscaler, find_serving
 from functions.ports.kafka import Clock, RecordAppender
 from functions.ports.kubernetes import Object
 
@@ -23,16 +23,16 @@ AGAIN_S: Final = 600.0
 RETRY_S: Final = 2.0
 
 
-def holders(autoscalers: Iterable[Object]) -> Mapping[str, str]:
+def find_holders(autoscalers: Iterable[Object]) -> Mapping[str, str]:
     """The revision that holds the topic, by slug; a service whose revisions have not got this far is absent."""
     groups: dict[str, list[Object]] = defaultdict(list)
     for each in autoscalers:
-        groups[Autoscaler.of(each).configuration].append(each)
-    found = (serving(siblings) for siblings in groups.values())
-    return {each.service: each.name for each in found if each is not None and each.service}
+        groups[PodAutoscaler.parse(each).configuration].append(each)
+    revisions = (find_serving(siblings) for siblings in groups.values())
+    return {each.service: each.name for each in revisions if each is not None and each.service}
 
 
-class RevisionTeller:
+class RevisionAnnouncer:
     """Owned by the round's thread. A broker that is away is tried again; workers keep to the last word meanwhile."""
 
     def __init__(
@@ -52,7 +52,7 @@ class RevisionTeller:
         now_s = self._clock.monotonic_s()
         due = [
             (service, revision)
-            for service, revision in sorted(holders(autoscalers).items())
+            for service, revision in sorted(find_holders(autoscalers).items())
             if service not in self._pending and self._is_due(service, revision, now_s)
         ]
         if not due or now_s < self._retry_s:

@@ -28,7 +28,7 @@ _TURN_S: Final = 0.25
 
 
 @dataclass(frozen=True, slots=True)
-class Departure:
+class GonePod:
     """A pod that is gone, and when (monotonic) its service's group is looked at for it."""
 
     service: str
@@ -36,14 +36,14 @@ class Departure:
     looks_s: tuple[float, ...]
 
     @classmethod
-    def of(cls, found: Object, now_s: float) -> "Departure":
+    def from_pod(cls, pod_object: Object, now_s: float) -> "GonePod":
         """What follows from the last that was known of a pod."""
-        pod = Pod.of(found)
-        return cls(pod.service, pod.name, tuple(now_s + each for each in _looks_s(found)))
+        pod = Pod.parse(pod_object)
+        return cls(pod.service, pod.name, tuple(now_s + each for each in _plan_looks(pod_object)))
 
 
-def _looks_s(found: Object) -> tuple[float, ...]:
-    status = found.get("status") or {}
+def _plan_looks(obj: Object) -> tuple[float, ...]:
+    status = obj.get("status") or {}
     containers: Sequence[Any] = status.get("containerStatuses", ())
     ends = [each.get("state", {}).get("terminated") for each in containers]
     if not ends or None in ends:
@@ -52,23 +52,23 @@ def _looks_s(found: Object) -> tuple[float, ...]:
     return () if all(end.get("exitCode") == 0 for end in ends) else ENDED_LOOKS_S
 
 
-def due(
-    departures: Iterable[Departure], now_s: float
-) -> tuple[dict[str, frozenset[str]], tuple[Departure, ...]]:
-    """Pods to look for now by service, and the departures that have looks left."""
+def split_due(
+    gone: Iterable[GonePod], now_s: float
+) -> tuple[dict[str, frozenset[str]], tuple[GonePod, ...]]:
+    """Pods to look for now by service, and those that have looks left."""
     now: dict[str, set[str]] = defaultdict(set)
-    later: list[Departure] = []
-    for each in departures:
+    later: list[GonePod] = []
+    for each in gone:
         left_s = tuple(look_s for look_s in each.looks_s if look_s > now_s)
         if len(left_s) < len(each.looks_s):
             now[each.service].add(each.pod)
         if left_s:
-            later.append(Departure(each.service, each.pod, left_s))
+            later.append(GonePod(each.service, each.pod, left_s))
     return {service: frozenset(pods) for service, pods in now.items()}, tuple(later)
 
 
-class Departures:
-    """`tell` may be called by any thread; `run` belongs to one of its own, which waits for the broker."""
+class DeadMemberRemover:
+    """`add` may be called by any thread; `run` belongs to one of its own, which waits for the broker."""
 
     def __init__(
         self,
@@ -83,30 +83,30 @@ class Departures:
         self._clock = clock
         self._is_leader = is_leader
         self._metrics = metrics
-        self._told: queue.SimpleQueue[Departure] = queue.SimpleQueue()
-        self._pending: tuple[Departure, ...] = ()
+        self._added: queue.SimpleQueue[GonePod] = queue.SimpleQueue()
+        self._pending: tuple[GonePod, ...] = ()
 
-    def tell(self, found: Object) -> None:
-        """A pod is gone; `found` is the last that was known of it."""
-        departure = Departure.of(found, self._clock.monotonic_s())
-        if departure.looks_s:
-            self._told.put(departure)
+    def add(self, obj: Object) -> None:
+        """A pod is gone; `obj` is the last that was known of it."""
+        gone = GonePod.from_pod(obj, self._clock.monotonic_s())
+        if gone.looks_s:
+            self._added.put(gone)
 
     def run(self, stop: StopFlag) -> None:
         while not stop.is_set():
             try:
-                first = self._told.get(timeout=_TURN_S)
+                first = self._added.get(timeout=_TURN_S)
             except queue.Empty:
                 first = None
             self.tick(first)
 
-    def tick(self, first: Departure | None = None) -> int:
+    def tick(self, first: GonePod | None = None) -> int:
         """Looks for what is due; returns how many members were removed. A standby only forgets in time."""
         fresh = [] if first is None else [first]
-        while not self._told.empty():
-            fresh.append(self._told.get())
+        while not self._added.empty():
+            fresh.append(self._added.get())
         known = (*self._pending, *fresh)[-MOST_PENDING:]
-        wanted, self._pending = due(known, self._clock.monotonic_s())
+        wanted, self._pending = split_due(known, self._clock.monotonic_s())
         if not wanted or not self._is_leader():
             return 0
         try:

@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from functions.controller.actions import Notice, Write, scaled_object
+from functions.controller.actions import Notice, Write, refer_to_scaled_object
 from functions.kubernetes.labels import PAUSED_REPLICAS, PAUSED_SCALE_IN
-from functions.ports.kubernetes import SCALED_OBJECTS, Object, annotations_of, name_of
+from functions.ports.kubernetes import SCALED_OBJECTS, Object, get_annotations, get_name
 
 NOT_PAUSED: Final = "false"
 """To KEDA the same as no annotation, and a change all the same."""
@@ -27,7 +27,7 @@ class _Unheard:
 
 
 @dataclass(slots=True)
-class Pushing:
+class KedaPushWorkaround:
     """What is known of the ScaledObjects whose pushes are not heard; one thread's."""
 
     _unheard: dict[str, _Unheard] = field(default_factory=dict)
@@ -43,15 +43,15 @@ class Pushing:
         """
         before, self._unheard = self._unheard, {}
         wanted: list[Write] = []
-        for found in scaled:
-            if not is_unheard(found):
+        for obj in scaled:
+            if not is_unheard(obj):
                 continue
-            key = f"{found['metadata']['namespace']}/{name_of(found)}"
+            key = f"{obj['metadata']['namespace']}/{get_name(obj)}"
             known = before.get(key) or _Unheard(now_s + FIRST_S, FIRST_S)
             if now_s >= known.due_s:
                 pause_s = min(2 * known.pause_s, MOST_S)
                 known = _Unheard(now_s + pause_s, pause_s)
-                wanted.append(_look_again(found))
+                wanted.append(_look_again(obj))
             self._unheard[key] = known
         return tuple(wanted)
 
@@ -62,7 +62,7 @@ def is_unheard(scaled: Object) -> bool:
     False where it is paused, or somebody uses the annotation for what it is for.
     """
     status = scaled.get("status") or {}
-    have = annotations_of(scaled)
+    have = get_annotations(scaled)
     if "conditions" not in status or PAUSED_REPLICAS in have:
         return False
     if have.get(PAUSED_SCALE_IN, NOT_PAUSED) != NOT_PAUSED:
@@ -75,16 +75,16 @@ def is_unheard(scaled: Object) -> bool:
     )
 
 
-def _look_again(found: Object) -> Write:
-    is_there = PAUSED_SCALE_IN in annotations_of(found)
+def _look_again(obj: Object) -> Write:
+    is_there = PAUSED_SCALE_IN in get_annotations(obj)
     return Write(
         verb="patch",
         resource=SCALED_OBJECTS,
-        namespace=found["metadata"]["namespace"],
-        name=name_of(found),
+        namespace=obj["metadata"]["namespace"],
+        name=get_name(obj),
         body={"metadata": {"annotations": {PAUSED_SCALE_IN: None if is_there else NOT_PAUSED}}},
         notice=Notice(
-            about=scaled_object(found),
+            about=refer_to_scaled_object(obj),
             reason="LookAgain",
             message="KEDA did not reach the scaler when it last looked, and drops its pushes: it is to look again.",
         ),

@@ -8,27 +8,27 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from functions.autoscaling.weekly_pattern import HabitTerms
+from functions.autoscaling.weekly_pattern import HabitThresholds
 from functions.controller.actions import Action
-from functions.controller.api_writer import Actor, NotLeading
-from functions.controller.knative_class.reconciler import AutoscalingClass
-from functions.controller.knative_class.revision_announcer import RevisionTeller
-from functions.controller.maintenance.keda_push_workaround import Pushing
+from functions.controller.api_writer import ApiWriter, NotLeading
+from functions.controller.knative_class.reconciler import KnativeClassReconciler
+from functions.controller.knative_class.revision_announcer import RevisionAnnouncer
+from functions.controller.maintenance.keda_push_workaround import KedaPushWorkaround
 from functions.controller.maintenance.offset_keeper import OffsetKeeper
-from functions.controller.maintenance.pod_deletion_cost import Sparing
+from functions.controller.maintenance.pod_deletion_cost import DeletionCosts
 from functions.controller.maintenance.pod_recovery import (
-    Recovery,
-    RecoveryTerms,
-    Sight,
-    Verdict,
-    actions,
+    RecoveryDecision,
+    RecoveryLimits,
+    RecoveryState,
+    WorkloadState,
+    plan_actions,
 )
-from functions.controller.maintenance.prewarmer import History, annotations, held_warm
+from functions.controller.maintenance.prewarmer import ArrivalHistory, choose_warm, plan_annotations
 from functions.controller.pods import Pod
 from functions.kubernetes.informer import Informer
 from functions.kubernetes.labels import RELEASE_LABEL, REVISION_LABEL, SERVICE_LABEL
 from functions.ports.kafka import Clock
-from functions.ports.kubernetes import KubernetesFailed, Object, is_leaving, labels_of
+from functions.ports.kubernetes import KubernetesFailed, Object, get_labels, is_leaving
 from functions.runtime.settings import ControllerSettings
 from functions.runtime.shutdown import StopFlag
 from functions.runtime.telemetry import ControllerMetrics
@@ -43,32 +43,32 @@ SLOW_TURN_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CareParts:
+class MaintenanceDependencies:
     """What the rounds work with. `history` reads the store and may block; None: nobody asked for habits."""
 
-    autoscaling: AutoscalingClass
+    autoscaling: KnativeClassReconciler
     pods: Informer
-    actor: Actor
+    writer: ApiWriter
     catalogue: Catalogue
     registry: Callable[[], Registry]
-    teller: RevisionTeller
+    announcer: RevisionAnnouncer
     keeper: OffsetKeeper
-    history: Callable[[], History] | None
+    history: Callable[[], ArrivalHistory] | None
     is_leader: Callable[[], bool]
     clock: Clock
     settings: ControllerSettings
     metrics: ControllerMetrics
 
 
-class Care:
+class MaintenanceLoop:
     """`run` and `run_slow` each belong to a thread; what a standby has seen counts for nothing when it takes over."""
 
-    def __init__(self, parts: CareParts) -> None:
+    def __init__(self, parts: MaintenanceDependencies) -> None:
         self._parts = parts
-        self._sparing = Sparing(parts.clock)
-        self._pushing = Pushing()
-        self._recoveries: dict[str, Recovery] = {}
-        self._history: History | None = None
+        self._sparing = DeletionCosts(parts.clock)
+        self._pushing = KedaPushWorkaround()
+        self._recoveries: dict[str, RecoveryState] = {}
+        self._history: ArrivalHistory | None = None
         self._history_s: float | None = None
         self._prewarm_s: float | None = None
 
@@ -90,7 +90,7 @@ class Care:
             self._recoveries.clear()
             self._pushing.forget()
             self._prewarm_s = None
-            parts.teller.forget()
+            parts.announcer.forget()
             return
         if not (parts.autoscaling.is_synced() and parts.pods.is_synced()):
             return
@@ -105,13 +105,15 @@ class Care:
                 log.exception("round", extra={"step": step.__name__})
 
     def _name(self) -> None:
-        self._parts.teller.tick(self._parts.autoscaling.ours())
+        self._parts.announcer.tick(self._parts.autoscaling.ours())
 
     def _model_pods(self) -> tuple[Pod, ...]:
-        return tuple(Pod.of(each) for each in self._parts.pods.all() if self._is_of_release(each))
+        return tuple(
+            Pod.parse(each) for each in self._parts.pods.all() if self._is_of_release(each)
+        )
 
-    def _is_of_release(self, found: Object) -> bool:
-        return is_of_release(found, self._parts.settings.release)
+    def _is_of_release(self, obj: Object) -> bool:
+        return is_of_release(obj, self._parts.settings.release)
 
     def _spare(self) -> None:
         now = self._parts.clock.now()
@@ -121,7 +123,7 @@ class Care:
             for (_, replica), status in entries.items()
             if now - status.at <= STALE_AFTER
         }
-        self._parts.actor.carry_out(self._sparing.step(self._model_pods(), in_flight))
+        self._parts.writer.carry_out(self._sparing.step(self._model_pods(), in_flight))
 
     def _recover(self) -> None:
         settings = self._parts.settings
@@ -129,49 +131,49 @@ class Care:
         by_workload: dict[str, list[Pod]] = defaultdict(list)
         for pod in self._model_pods():
             by_workload[pod.workload].append(pod)
-        verdicts: list[Verdict] = []
-        recoveries: dict[str, Recovery] = {}
+        decisions: list[RecoveryDecision] = []
+        recoveries: dict[str, RecoveryState] = {}
         for workload, service, deployment in self._workloads():
-            sight = Sight(
+            state = WorkloadState(
                 now_s=now_s,
                 wanted=int(deployment["spec"].get("replicas") or 0),
                 ready=int(deployment.get("status", {}).get("readyReplicas") or 0),
                 pods=tuple(by_workload[workload]),
             )
-            known = self._recoveries.get(workload, Recovery())
-            recoveries[workload], verdict = known.step(sight, self._recovery_terms(service))
-            if verdict is not None:
-                verdicts.append(verdict)
+            known = self._recoveries.get(workload, RecoveryState())
+            recoveries[workload], decision = known.step(state, self._recovery_limits(service))
+            if decision is not None:
+                decisions.append(decision)
         self._recoveries = recoveries
-        self._count(verdicts)
-        self._carry_out_each(actions(verdicts, settings.recover_tries))
+        self._count(decisions)
+        self._carry_out_each(plan_actions(decisions, settings.recover_tries))
 
     def _carry_out_each(self, wanted: tuple[Action, ...]) -> None:
         """One that fails keeps no other from happening: each was decided once, and counted as a try."""
         for action in wanted:
             try:
-                self._parts.actor.carry_out((action,))
+                self._parts.writer.carry_out((action,))
             except KubernetesFailed as error:
                 log.warning("not carried out", extra={"reason": str(error)[:200]})
 
-    def _count(self, verdicts: list[Verdict]) -> None:
-        for verdict in verdicts:
-            outcome = "left" if verdict.is_left else verdict.reason
-            self._parts.metrics.recoveries.labels(verdict.pod.service, outcome).inc()
+    def _count(self, decisions: list[RecoveryDecision]) -> None:
+        for decision in decisions:
+            outcome = "left" if decision.is_left else decision.reason
+            self._parts.metrics.recoveries.labels(decision.pod.service, outcome).inc()
 
     def _workloads(self) -> Iterator[tuple[str, str, Object]]:
         """Deployments of model pods: (what its pods have as their workload, slug, Deployment)."""
         for deployment in self._parts.autoscaling.deployments.all():
-            service = service_of(deployment)
+            service = get_service(deployment)
             if service and not is_leaving(deployment) and self._is_of_release(deployment):
-                revision = labels_of(deployment).get(REVISION_LABEL)
+                revision = get_labels(deployment).get(REVISION_LABEL)
                 yield revision or service, service, deployment
 
-    def _recovery_terms(self, slug: str) -> RecoveryTerms:
+    def _recovery_limits(self, slug: str) -> RecoveryLimits:
         settings = self._parts.settings
         service = self._parts.catalogue.service(slug)
         start_s = 0.0 if service is None else service.start_timeout_s
-        return RecoveryTerms(
+        return RecoveryLimits(
             tries=settings.recover_tries,
             backoff_s=settings.recover_backoff_s,
             missing_s=start_s + settings.recover_after_s,
@@ -179,21 +181,21 @@ class Care:
 
     def _push(self) -> None:
         now_s = self._parts.clock.monotonic_s()
-        self._carry_out_each(self._pushing.step((found for _, found in self._scaled()), now_s))
+        self._carry_out_each(self._pushing.step((obj for _, obj in self._scaled()), now_s))
 
     def _prewarm(self) -> None:
         now_s = self._parts.clock.monotonic_s()
         if self._prewarm_s is not None and now_s - self._prewarm_s < PREWARM_S:
             return
         settings = self._parts.settings
-        terms = HabitTerms(
+        thresholds = HabitThresholds(
             weeks=settings.history_weeks,
             share=settings.habit_share,
             requests=settings.habit_requests,
         )
         now = self._parts.clock.now()
-        warm = held_warm(self._parts.catalogue, now, self._history, terms)
-        self._parts.actor.carry_out(annotations(self._scaled(), warm))
+        warm = choose_warm(self._parts.catalogue, now, self._history, thresholds)
+        self._parts.writer.carry_out(plan_annotations(self._scaled(), warm))
         self._prewarm_s = now_s
         self._parts.metrics.held_warm.clear()
         for slug, why in warm.items():
@@ -201,12 +203,12 @@ class Care:
 
     def _scaled(self) -> Iterator[tuple[str, Object]]:
         """ScaledObjects of model services with their slugs, whether a revision's or a plain Deployment's."""
-        for found in self._parts.autoscaling.scaled.all():
-            target = found["spec"].get("scaleTargetRef", {}).get("name", "")
+        for obj in self._parts.autoscaling.scaled.all():
+            target = obj["spec"].get("scaleTargetRef", {}).get("name", "")
             deployment = self._parts.autoscaling.deployments.get(target)
-            service = "" if deployment is None else service_of(deployment)
-            if service and not is_leaving(found) and self._is_of_release(found):
-                yield service, found
+            service = "" if deployment is None else get_service(deployment)
+            if service and not is_leaving(obj) and self._is_of_release(obj):
+                yield service, obj
 
     def _read_history(self) -> None:
         parts = self._parts
@@ -221,12 +223,12 @@ class Care:
             log.warning("history not read", extra={"reason": type(error).__name__})
 
 
-def is_of_release(found: Object, release: str) -> bool:
+def is_of_release(obj: Object, release: str) -> bool:
     """Whether an object belongs to the release; one that does not say to which counts."""
-    return labels_of(found).get(RELEASE_LABEL, release) == release
+    return get_labels(obj).get(RELEASE_LABEL, release) == release
 
 
-def service_of(deployment: Object) -> str:
+def get_service(deployment: Object) -> str:
     """The slug of the service that a Deployment's pods serve; empty for any other Deployment."""
     template: Mapping[str, Mapping[str, Mapping[str, str]]] = deployment["spec"].get("template", {})
     labels = template.get("metadata", {}).get("labels") or {}

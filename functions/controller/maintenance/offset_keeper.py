@@ -54,14 +54,14 @@ class OffsetKeeper:
     def _look(self) -> int:
         reader = self._open_reader()
         try:
-            found = reader.lags(self._groups)
+            offsets_by_group = reader.lags(self._groups)
         finally:
             reader.close()
-        if not all(found.values()):
+        if not all(offsets_by_group.values()):
             # A topic that is not there yet has no partition to commit on: soon it may.
             self._due_s = self._clock.monotonic_s() + ABSENT_S
         count = 0
-        for group, offsets in found.items():
+        for group, offsets in offsets_by_group.items():
             wanted = find_missing_offsets(offsets)
             if wanted and self._committer.commit(group, wanted):
                 log.info("offsets committed", extra={"group": group, "partitions": len(wanted)})

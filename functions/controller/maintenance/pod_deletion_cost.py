@@ -16,7 +16,7 @@ EVERY_S: Final = 5.0
 """A pod's cost is changed at most this often: calls come and go faster than that."""
 
 
-def costs(pods: Iterable[Pod], in_flight: Mapping[str, int]) -> tuple[Write, ...]:
+def correct_costs(pods: Iterable[Pod], in_flight: Mapping[str, int]) -> tuple[Write, ...]:
     """The annotations that are wrong. A workload's only pod has none to go before: its cost is left alone, so that
     services of one replica cost no write at all.
     """
@@ -40,8 +40,8 @@ def costs(pods: Iterable[Pod], in_flight: Mapping[str, int]) -> tuple[Write, ...
     )
 
 
-class Sparing:
-    """`costs` at the pace of `EVERY_S` a pod."""
+class DeletionCosts:
+    """`correct_costs` at the pace of `EVERY_S` a pod."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -49,14 +49,16 @@ class Sparing:
 
     def step(self, pods: Iterable[Pod], in_flight: Mapping[str, int]) -> tuple[Write, ...]:
         """The writes to make now; they are taken as made."""
-        found = tuple(pods)
+        present = tuple(pods)
         now_s = self._clock.monotonic_s()
-        names = {pod.name for pod in found}
+        names = {pod.name for pod in present}
         self._written = {
             name: at_s
             for name, at_s in self._written.items()
             if name in names and now_s - at_s < EVERY_S
         }
-        due = tuple(write for write in costs(found, in_flight) if write.name not in self._written)
+        due = tuple(
+            write for write in correct_costs(present, in_flight) if write.name not in self._written
+        )
         self._written |= {write.name: now_s for write in due}
         return due

@@ -19,7 +19,7 @@ _NOT_LATER_THAN: Final = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RecoveryTerms:
+class RecoveryLimits:
     """`tries` replacements, `backoff_s` apart and doubled each time; `missing_s` without a ready one is too long."""
 
     tries: int
@@ -28,7 +28,7 @@ class RecoveryTerms:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sight:
+class WorkloadState:
     """One workload now. `wanted` is its replica count; `ready` how many of them are."""
 
     now_s: float
@@ -38,7 +38,7 @@ class Sight:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class RecoveryDecision:
     """What to do. `pod` is replaced, or (`is_left`) left to Kubernetes from now on."""
 
     pod: Pod
@@ -48,7 +48,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recovery:
+class RecoveryState:
     """Memory of one workload between two looks; `step` returns the next one."""
 
     tries: int = 0
@@ -56,45 +56,49 @@ class Recovery:
     missing_since_s: float | None = None
     has_left: bool = False
 
-    def step(self, sight: Sight, terms: RecoveryTerms) -> "tuple[Recovery, Verdict | None]":
+    def step(
+        self, workload: WorkloadState, limits: RecoveryLimits
+    ) -> "tuple[RecoveryState, RecoveryDecision | None]":
         """Folds one look in. At most one pod of a workload is replaced at a time."""
-        known = self._aged(sight)
-        found = _broken(sight, known.missing_since_s, terms)
-        if found is None or known.has_left:
+        known = self._aged(workload)
+        broken = _find_broken(workload, known.missing_since_s, limits)
+        if broken is None or known.has_left:
             return known, None
-        pod, reason = found
-        if known.tries >= terms.tries:
-            verdict = Verdict(pod=pod, reason=reason, attempt=known.tries, is_left=True)
-            return replace(known, has_left=True), verdict
-        wait_s = terms.backoff_s * 2.0 ** min(known.tries - 1, _NOT_LATER_THAN)
-        if known.last_s is not None and sight.now_s - known.last_s < wait_s:
+        pod, reason = broken
+        if known.tries >= limits.tries:
+            decision = RecoveryDecision(pod=pod, reason=reason, attempt=known.tries, is_left=True)
+            return replace(known, has_left=True), decision
+        wait_s = limits.backoff_s * 2.0 ** min(known.tries - 1, _NOT_LATER_THAN)
+        if known.last_s is not None and workload.now_s - known.last_s < wait_s:
             return known, None
         tries = known.tries + 1
-        following = replace(known, tries=tries, last_s=sight.now_s, missing_since_s=sight.now_s)
-        return following, Verdict(pod=pod, reason=reason, attempt=tries)
+        following = replace(
+            known, tries=tries, last_s=workload.now_s, missing_since_s=workload.now_s
+        )
+        return following, RecoveryDecision(pod=pod, reason=reason, attempt=tries)
 
-    def _aged(self, sight: Sight) -> "Recovery":
-        is_missing = sight.wanted > 0 and sight.ready == 0
-        since_s = self.missing_since_s if self.missing_since_s is not None else sight.now_s
-        found = replace(self, missing_since_s=since_s if is_missing else None)
-        if found.last_s is not None and sight.now_s - found.last_s >= FORGET_S:
-            found = replace(found, tries=0, last_s=None, has_left=False)
-        return found
+    def _aged(self, workload: WorkloadState) -> "RecoveryState":
+        is_missing = workload.wanted > 0 and workload.ready == 0
+        since_s = self.missing_since_s if self.missing_since_s is not None else workload.now_s
+        aged = replace(self, missing_since_s=since_s if is_missing else None)
+        if aged.last_s is not None and workload.now_s - aged.last_s >= FORGET_S:
+            aged = replace(aged, tries=0, last_s=None, has_left=False)
+        return aged
 
 
-def _broken(
-    sight: Sight, missing_since_s: float | None, terms: RecoveryTerms
+def _find_broken(
+    workload: WorkloadState, missing_since_s: float | None, limits: RecoveryLimits
 ) -> tuple[Pod, Literal["crashing", "never_ready"]] | None:
     present = sorted(
-        (pod for pod in sight.pods if not pod.is_leaving and not pod.is_stuck),
+        (pod for pod in workload.pods if not pod.is_leaving and not pod.is_stuck),
         key=lambda pod: (pod.created_at, pod.name),
     )
-    if sight.wanted == 0:
+    if workload.wanted == 0:
         return None
     crashing = next((pod for pod in present if pod.is_crashing), None)
     if crashing is not None:
         return crashing, "crashing"
-    is_late = missing_since_s is not None and sight.now_s - missing_since_s >= terms.missing_s
+    is_late = missing_since_s is not None and workload.now_s - missing_since_s >= limits.missing_s
     late = next((pod for pod in present if not pod.is_ready), None) if is_late else None
     return None if late is None else (late, "never_ready")
 
@@ -105,14 +109,14 @@ _WORDS: Final = {
 }
 
 
-def actions(verdicts: Iterable[Verdict], tries: int) -> tuple[Write | Notice, ...]:
-    """The writes and notices of verdicts."""
-    return tuple(_action(verdict, tries) for verdict in verdicts)
+def plan_actions(decisions: Iterable[RecoveryDecision], tries: int) -> tuple[Write | Notice, ...]:
+    """The writes and notices of decisions."""
+    return tuple(_plan_action(decision, tries) for decision in decisions)
 
 
-def _action(verdict: Verdict, tries: int) -> Write | Notice:
-    pod, why = verdict.pod, _WORDS[verdict.reason]
-    if verdict.is_left:
+def _plan_action(decision: RecoveryDecision, tries: int) -> Write | Notice:
+    pod, why = decision.pod, _WORDS[decision.reason]
+    if decision.is_left:
         return Notice(
             about=pod.reference(),
             reason="RecoveryGivenUp",
@@ -122,7 +126,7 @@ def _action(verdict: Verdict, tries: int) -> Write | Notice:
     notice = Notice(
         about=pod.reference(),
         reason="PodReplaced",
-        message=f"Service {pod.service}: {why}; attempt {verdict.attempt} of {tries}.",
+        message=f"Service {pod.service}: {why}; attempt {decision.attempt} of {tries}.",
         type="Warning",
     )
     return Write(

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Literal
 
-from functions.autoscaling.weekly_pattern import Arrivals, HabitTerms, is_expected
-from functions.controller.actions import Notice, Write, scaled_object
+from functions.autoscaling.weekly_pattern import Arrivals, HabitThresholds, is_expected
+from functions.controller.actions import Notice, Write, refer_to_scaled_object
 from functions.kubernetes.labels import FORCED, PAUSED_REPLICAS, TRUE
-from functions.ports.kubernetes import SCALED_OBJECTS, Object, annotations_of, name_of
+from functions.ports.kubernetes import SCALED_OBJECTS, Object, get_annotations, get_name
 from router_model.catalogue.cron_window import is_within
 from router_model.catalogue.model import Catalogue, Service
 
@@ -18,28 +18,30 @@ Why = Literal["schedule", "habit"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class History:
+class ArrivalHistory:
     """Arrivals by slug, and the oldest hour that anything was recorded in."""
 
     arrivals: Mapping[str, Arrivals]
     first_hour: int
 
 
-def held_warm(
-    catalogue: Catalogue, now: datetime, history: History | None, terms: HabitTerms
+def choose_warm(
+    catalogue: Catalogue, now: datetime, history: ArrivalHistory | None, thresholds: HabitThresholds
 ) -> Mapping[str, Why]:
     """The services that should have a replica now although nothing waits for them, and why.
 
     `min_warm` is not here: it is the ScaledObject's own least count.
     """
-    found: dict[str, Why] = {}
+    warm: dict[str, Why] = {}
     for service in catalogue.services:
-        if service.enabled and (why := _why(service, now, history, terms)) is not None:
-            found[service.slug] = why
-    return found
+        if service.enabled and (why := _choose_why(service, now, history, thresholds)) is not None:
+            warm[service.slug] = why
+    return warm
 
 
-def _why(service: Service, now: datetime, history: History | None, terms: HabitTerms) -> Why | None:
+def _choose_why(
+    service: Service, now: datetime, history: ArrivalHistory | None, thresholds: HabitThresholds
+) -> Why | None:
     windows = ((hours.start, hours.end, hours.timezone) for hours in service.warm_hours)
     if is_within(windows, now):
         return "schedule"
@@ -47,16 +49,18 @@ def _why(service: Service, now: datetime, history: History | None, terms: HabitT
         return None
     arrivals = history.arrivals.get(service.slug, {})
     lead_s = service.cold_start_s + MARGIN_S
-    return "habit" if is_expected(arrivals, history.first_hour, now, lead_s, terms) else None
+    return "habit" if is_expected(arrivals, history.first_hour, now, lead_s, thresholds) else None
 
 
-def annotations(scaled: Iterable[tuple[str, Object]], warm: Mapping[str, Why]) -> Iterator[Write]:
+def plan_annotations(
+    scaled: Iterable[tuple[str, Object]], warm: Mapping[str, Why]
+) -> Iterator[Write]:
     """The writes that make KEDA hold exactly `warm`; `scaled` are ScaledObjects with the slug of their service.
 
     A paused one is never held: its revision is over.
     """
-    for slug, found in scaled:
-        have = annotations_of(found)
+    for slug, obj in scaled:
+        have = get_annotations(obj)
         why = None if PAUSED_REPLICAS in have else warm.get(slug)
         if (have.get(FORCED) == TRUE) == (why is not None):
             continue
@@ -68,8 +72,8 @@ def annotations(scaled: Iterable[tuple[str, Object]], warm: Mapping[str, Why]) -
         yield Write(
             verb="patch",
             resource=SCALED_OBJECTS,
-            namespace=found["metadata"]["namespace"],
-            name=name_of(found),
+            namespace=obj["metadata"]["namespace"],
+            name=get_name(obj),
             body={"metadata": {"annotations": {FORCED: TRUE if why else None}}},
-            notice=Notice(about=scaled_object(found), reason=reason, message=message),
+            notice=Notice(about=refer_to_scaled_object(obj), reason=reason, message=message),
         )

@@ -7,12 +7,12 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from functions.autoscaling.algorithm1 import Terms
+from functions.autoscaling.algorithm1 import ScalingLimits
 from functions.autoscaling.rate_window import RateWindow
-from functions.autoscaling.scaling_state import Reading, Scaling
+from functions.autoscaling.scaling_state import LoadReading, ScalingState
 
 TAU_S = 20.0
-TERMS = Terms(
+TERMS = ScalingLimits(
     concurrency=4, min_warm=0, max_replicas=6, cooldown_s=5.0, idle_s=TAU_S, drain_goal_s=4.0
 )
 STEP_S = 0.1
@@ -26,7 +26,7 @@ class SimulatedService:
     def __init__(self) -> None:
         self.now_s, self.arrived, self.lag, self.done = 0.0, 0, 0, 0.0
         self.ready_at: list[float] = []
-        self.scaling = Scaling(window=RateWindow(window_s=300.0), started_s=0.0)
+        self.scaling = ScalingState(window=RateWindow(window_s=300.0), started_s=0.0)
 
     def step(self, arrivals: int) -> int:
         """One step of the fake clock; returns how many replicas were added (or removed)."""
@@ -43,8 +43,8 @@ class SimulatedService:
             self.ready_at = self.ready_at[: decision.replicas]
         return change
 
-    def _reading(self) -> Reading:
-        return Reading(
+    def _reading(self) -> LoadReading:
+        return LoadReading(
             now_s=self.now_s,
             arrived=self.arrived,
             lag=self.lag,

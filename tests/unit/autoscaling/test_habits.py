@@ -2,11 +2,16 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from functions.autoscaling.weekly_pattern import HOURS_A_WEEK, HabitTerms, hour_of, is_expected
+from functions.autoscaling.weekly_pattern import (
+    HOURS_A_WEEK,
+    HabitThresholds,
+    count_hours,
+    is_expected,
+)
 
 NOW = datetime(2026, 11, 20, 9, 50, tzinfo=UTC)
-HOUR = hour_of(NOW)
-TERMS = HabitTerms(weeks=4, share=0.75, requests=3)
+HOUR = count_hours(NOW)
+TERMS = HabitThresholds(weeks=4, share=0.75, requests=3)
 LONG_AGO = HOUR - 10 * HOURS_A_WEEK
 
 

@@ -3,9 +3,9 @@
 import pytest
 
 from events.names import BreakerState
-from functions.autoscaling.start_policy import MOST_S, StartRule, start_delay_s
+from functions.autoscaling.start_policy import MOST_S, StartPolicy, start_delay_s
 
-RULE = StartRule(most=3, hold_s=30.0)
+RULE = StartPolicy(most=3, hold_s=30.0)
 
 
 def test_pauses_between_starts_grow_up_to_minutes() -> None:

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from functions.cli import doctor, ingress_verbs, main
-from functions.doctor.snapshot import Snapshot
+from functions.doctor.snapshot import ClusterSnapshot
 from router_model.catalogue.loader import load_catalogue
 
 GOOD = """
@@ -34,7 +34,7 @@ def catalogue(tmp_path):
 def cluster(monkeypatch):
     """A cluster without KEDA and with one service; returns what it was asked for."""
     asked = []
-    snapshot = Snapshot(
+    snapshot = ClusterSnapshot(
         namespace="models",
         taken_at=datetime(2026, 11, 21, tzinfo=UTC),
         catalogue=load_catalogue(GOOD),

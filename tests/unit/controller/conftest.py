@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from functions.controller.api_writer import Actor
-from functions.controller.knative_class.reconciler import AutoscalingClass, ClassTerms
+from functions.controller.api_writer import ApiWriter
+from functions.controller.knative_class.reconciler import ClassScope, KnativeClassReconciler
 from functions.ports.kubernetes import (
     CONFIG_MAPS,
     DEPLOYMENTS,
@@ -18,7 +18,7 @@ from functions.ports.kubernetes import (
     SERVERLESS_SERVICES,
     Object,
     Resource,
-    name_of,
+    get_name,
 )
 from functions.runtime.clock import FakeClock
 from functions.runtime.telemetry import ControllerMetrics
@@ -146,12 +146,12 @@ class Bench:
         self.clock = FakeClock()
         self.is_leader = True
         self.metrics = ControllerMetrics()
-        self.actor = Actor(knative.api, self.clock, lambda: self.is_leader, self.metrics)
-        self.terms = ClassTerms(
+        self.writer = ApiWriter(knative.api, self.clock, lambda: self.is_leader, self.metrics)
+        self.terms = ClassScope(
             namespace=NAMESPACE, release=RELEASE, activator_metrics="http://activator/metrics"
         )
-        self.autoscaling = AutoscalingClass(
-            knative.api, self.actor, self.terms, self.clock, self.metrics
+        self.autoscaling = KnativeClassReconciler(
+            knative.api, self.writer, self.terms, self.clock, self.metrics
         )
 
     def see(self) -> None:
@@ -165,7 +165,7 @@ class Bench:
         for _ in range(rounds):
             self.see()
             count = sum(
-                self.autoscaling.reconcile(name_of(each)) for each in self.autoscaling.ours()
+                self.autoscaling.reconcile(get_name(each)) for each in self.autoscaling.ours()
             )
             total += count
             if not count:

@@ -4,7 +4,7 @@ import pytest
 
 from functions.kubernetes import informer as informing
 from functions.kubernetes.informer import ABSENT_S, RESYNC_S, Informer
-from functions.ports.kubernetes import PODS, KubernetesFailed, Selection, name_of
+from functions.ports.kubernetes import PODS, KubernetesFailed, Selection, get_name
 from functions.runtime.clock import FakeClock, SystemClock
 from functions.runtime.shutdown import StopFlag
 from functions.testing.memory_kubernetes import MemoryKubernetes
@@ -29,7 +29,7 @@ class Followed:
 
     def _hear(self, found):
         with self._heard:
-            self.told.append(name_of(found))
+            self.told.append(get_name(found))
             self._heard.notify_all()
 
     def __enter__(self):
@@ -48,7 +48,7 @@ class Followed:
             assert self._heard.wait_for(condition, 5)
 
     def names(self):
-        return {name_of(each) for each in self.informer.all()}
+        return {get_name(each) for each in self.informer.all()}
 
 
 @pytest.fixture
@@ -140,7 +140,7 @@ def test_an_older_answer_does_not_replace_what_was_seen(api):
 def test_everything_is_told_again_now_and_then(api, monkeypatch):
     monkeypatch.setattr(informing, "WATCH_S", 0.0)
     clock, told = FakeClock(), []
-    informer = Informer(api, PODS_HERE, clock, lambda found: told.append(name_of(found)))
+    informer = Informer(api, PODS_HERE, clock, lambda found: told.append(get_name(found)))
     informer.follow(StopFlag())
     informer.follow(StopFlag())
     assert told == ["a"]

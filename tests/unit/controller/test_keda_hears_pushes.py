@@ -7,7 +7,7 @@ import pytest
 from functions.controller.maintenance.keda_push_workaround import (
     FIRST_S,
     MOST_S,
-    Pushing,
+    KedaPushWorkaround,
     is_unheard,
 )
 from functions.kubernetes.labels import PAUSED_REPLICAS, PAUSED_SCALE_IN
@@ -54,7 +54,7 @@ def looks(pushing, found, seconds):
 
 
 def test_keda_looks_again_after_pauses_that_grow_and_each_time_something_changed():
-    at = looks(Pushing(), scaled(), 200)
+    at = looks(KedaPushWorkaround(), scaled(), 200)
     pauses = [later - earlier for (earlier, _), (later, _) in pairwise(at)]
     assert at[0] == (FIRST_S, "false")
     assert pauses == [10, 20, 40, MOST_S, MOST_S]
@@ -62,7 +62,7 @@ def test_keda_looks_again_after_pauses_that_grow_and_each_time_something_changed
 
 
 def test_what_is_heard_is_left_alone_and_begins_anew_when_it_is_not():
-    pushing, found = Pushing(), scaled()
+    pushing, found = KedaPushWorkaround(), scaled()
     assert len(looks(pushing, found, 60)) == 3
     found["status"]["externalMetricNames"] = NAMED
     assert looks(pushing, found, 1000) == []
@@ -71,7 +71,7 @@ def test_what_is_heard_is_left_alone_and_begins_anew_when_it_is_not():
 
 
 def test_a_new_leader_waits_anew():
-    pushing, found = Pushing(), scaled()
+    pushing, found = KedaPushWorkaround(), scaled()
     looks(pushing, found, 60)
     pushing.forget()
     at = [now_s for now_s, _ in looks(pushing, found, int(FIRST_S) + 1)]

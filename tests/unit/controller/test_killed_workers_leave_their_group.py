@@ -8,9 +8,9 @@ from events.names import Topics
 from functions.controller.maintenance.dead_member_removal import (
     MOST_PENDING,
     RUNNING_LOOKS_S,
-    Departure,
-    Departures,
-    due,
+    DeadMemberRemover,
+    GonePod,
+    split_due,
 )
 from functions.factories import worker_client
 from functions.runtime.clock import FakeClock
@@ -47,10 +47,10 @@ class Stage:
         self.clock = FakeClock()
         self.metrics = ControllerMetrics()
         self.is_leader = True
-        self.departures = self.over(self.log)
+        self.remover = self.over(self.log)
 
     def over(self, log):
-        return Departures(
+        return DeadMemberRemover(
             lambda: log.membership(client="controller"),
             TOPICS,
             self.clock,
@@ -84,90 +84,90 @@ def stage():
 def test_a_killed_worker_whose_pod_is_gone_leaves_at_once_and_others_stay(stage):
     stage.worker("one")
     stage.worker("two")
-    stage.departures.tell(pod("one", ENDED, ENDED))
-    assert stage.departures.tick() == 1
+    stage.remover.add(pod("one", ENDED, ENDED))
+    assert stage.remover.tick() == 1
     assert stage.members() == {"two"}
     assert stage.counted() == 1
-    assert stage.departures.tick() == 0
+    assert stage.remover.tick() == 0
 
 
 def test_the_processes_of_a_pod_deleted_by_force_have_a_moment_to_end(stage):
     stage.worker("one")
-    stage.departures.tell(pod("one", ENDED, RUNNING))
-    assert stage.departures.tick() == 0
+    stage.remover.add(pod("one", ENDED, RUNNING))
+    assert stage.remover.tick() == 0
     assert stage.members() == {"one"}
     stage.clock.advance(RUNNING_LOOKS_S[0])
-    assert stage.departures.tick() == 1
+    assert stage.remover.tick() == 1
     assert stage.members() == set()
 
 
 def test_one_that_joined_again_before_it_died_is_met_at_a_later_look(stage):
     stage.worker("one")
-    stage.departures.tell(pod("one", RUNNING))
-    stage.departures.tick()
+    stage.remover.add(pod("one", RUNNING))
+    stage.remover.tick()
     for before, after in pairwise(RUNNING_LOOKS_S):
         stage.clock.advance(after - before)
-        stage.departures.tick()
+        stage.remover.tick()
         stage.worker("one")
     stage.clock.advance(60)
-    assert stage.departures.tick() == 1
+    assert stage.remover.tick() == 1
     stage.worker("one")
     stage.clock.advance(60)
-    assert stage.departures.tick() == 0, "it has been looked for often enough"
+    assert stage.remover.tick() == 0, "it has been looked for often enough"
 
 
 def test_a_pod_that_was_killed_after_it_left_costs_one_look_and_removes_nobody(stage):
     stage.worker("two")
-    stage.departures.tell(pod("one", ENDED))
-    assert stage.departures.tick() == 0
+    stage.remover.add(pod("one", ENDED))
+    assert stage.remover.tick() == 0
     assert stage.members() == {"two"}
 
 
 def test_a_worker_that_ended_by_itself_is_not_looked_for(stage):
-    departures = stage.over(Broken())
+    remover = stage.over(Broken())
     stage.worker("one")
-    departures.tell(pod("one", LEFT))
-    stage.departures.tell(pod("one", LEFT))
-    assert departures._told.empty()
-    assert stage.departures.tick() == 0
+    remover.add(pod("one", LEFT))
+    stage.remover.add(pod("one", LEFT))
+    assert remover._added.empty()
+    assert stage.remover.tick() == 0
     assert stage.members() == {"one"}
 
 
 def test_a_pod_whose_engine_was_killed_is_looked_for(stage):
     stage.worker("one")
-    stage.departures.tell(pod("one", LEFT, ENDED))
-    assert stage.departures.tick() == 1
+    stage.remover.add(pod("one", LEFT, ENDED))
+    assert stage.remover.tick() == 1
 
 
 def test_a_standby_removes_nobody(stage):
     stage.worker("one")
     stage.is_leader = False
-    stage.departures.tell(pod("one", ENDED))
-    assert stage.departures.tick() == 0
+    stage.remover.add(pod("one", ENDED))
+    assert stage.remover.tick() == 0
     stage.is_leader = True
-    assert stage.departures.tick() == 0
+    assert stage.remover.tick() == 0
     assert stage.members() == {"one"}
 
 
 def test_a_broker_that_is_away_costs_only_time(stage):
-    departures = stage.over(Broken())
-    departures.tell(pod("one", ENDED))
-    assert departures.tick() == 0
+    remover = stage.over(Broken())
+    remover.add(pod("one", ENDED))
+    assert remover.tick() == 0
 
 
 def test_what_waits_is_bounded(stage):
     for number in range(MOST_PENDING + 5):
-        stage.departures.tell(pod(f"p{number}", RUNNING))
-    stage.departures.tick()
-    assert len(stage.departures._pending) == MOST_PENDING
+        stage.remover.add(pod(f"p{number}", RUNNING))
+    stage.remover.tick()
+    assert len(stage.remover._pending) == MOST_PENDING
 
 
 def test_looks_that_were_missed_count_as_one():
-    now, later = due([Departure("tiny", "one", (1.0, 2.0, 9.0))], 5.0)
+    now, later = split_due([GonePod("tiny", "one", (1.0, 2.0, 9.0))], 5.0)
     assert now == {"tiny": {"one"}}
-    assert later == (Departure("tiny", "one", (9.0,)),)
+    assert later == (GonePod("tiny", "one", (9.0,)),)
 
 
 def test_a_pod_without_a_container_status_may_still_run():
-    found = Departure.of(pod("one"), 10.0)
+    found = GonePod.from_pod(pod("one"), 10.0)
     assert found.looks_s == tuple(10.0 + each for each in RUNNING_LOOKS_S)

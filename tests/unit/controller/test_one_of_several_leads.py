@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from functions.controller.actions import Write
-from functions.controller.api_writer import Actor, NotLeading
-from functions.controller.main import lease_terms
-from functions.kubernetes.leader_election import Leadership, LeaseTerms
+from functions.controller.api_writer import ApiWriter, NotLeading
+from functions.controller.main import build_lease_settings
+from functions.kubernetes.leader_election import LeaderElection, LeaseSettings
 from functions.ports.kubernetes import LEASES, PODS, KubernetesFailed
 from functions.runtime.clock import FakeClock
 from functions.runtime.errors import StartupFailed
@@ -20,8 +20,8 @@ UNREACHABLE = KubernetesFailed(0, "Unreachable")
 
 
 def candidate(api, clock, name):
-    terms = LeaseTerms(namespace="models", name="ps-controller", identity=name)
-    return Leadership(api, terms, clock)
+    terms = LeaseSettings(namespace="models", name="ps-controller", identity=name)
+    return LeaderElection(api, terms, clock)
 
 
 @pytest.fixture
@@ -156,15 +156,15 @@ def test_two_never_lead_at_once_whatever_fails(moves):
 
 def test_who_does_not_lead_writes_nothing(api, clock):
     api.create(PODS, "models", {"metadata": {"name": "p"}})
-    actor = Actor(api, clock, lambda: False, ControllerMetrics())
+    writer = ApiWriter(api, clock, lambda: False, ControllerMetrics())
     before = len(api.writes())
     write = Write(verb="delete", resource=PODS, namespace="models", name="p", body={}, uid="uid-1")
     with pytest.raises(NotLeading):
-        actor.carry_out([write])
+        writer.carry_out([write])
     assert len(api.writes()) == before
 
 
 def test_times_that_do_not_fit_are_refused_at_start():
     wrong = Settings(controller=ControllerSettings(lease_s=5, renew_s=10))
     with pytest.raises(StartupFailed, match="RENEW_S"):
-        lease_terms(wrong)
+        build_lease_settings(wrong)

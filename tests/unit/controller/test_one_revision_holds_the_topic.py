@@ -1,6 +1,6 @@
 import pytest
 
-from functions.controller.knative_class.pod_autoscaler import serving
+from functions.controller.knative_class.pod_autoscaler import find_serving
 from functions.ports.kubernetes import POD_AUTOSCALERS, SCALED_OBJECTS
 
 PAUSED_REPLICAS = "autoscaling.keda.sh/paused-replicas"
@@ -12,7 +12,7 @@ def is_paused(knative, name):
 
 
 def holder(knative):
-    found = serving(
+    found = find_serving(
         each for key, each in knative.api.everything().items() if key[0] == POD_AUTOSCALERS
     )
     return None if found is None else found.name

@@ -12,7 +12,7 @@ from events import builders
 from events.codecs import kafka_codec
 from events.names import REVISION, Topics
 from functions.controller import main
-from functions.controller.main import Controller, Surroundings, open_surroundings
+from functions.controller.main import Controller, ControllerDependencies, open_dependencies
 from functions.factories import worker_client
 from functions.kubernetes.labels import PAUSED_SCALE_IN
 from functions.ports.kubernetes import LEASES, PODS, SCALED_OBJECTS
@@ -63,11 +63,11 @@ class Process:
                 lease_s=0.5, renew_s=0.4, retry_s=0.02,
             )
         )  # fmt: skip
-        surroundings = Surroundings(
+        dependencies = ControllerDependencies(
             catalogue=catalogue(**service), log=self.log, committer=self.committer, history=None
         )
         self.controller = Controller(
-            settings, knative.api, surroundings, SystemClock(), self.metrics
+            settings, knative.api, dependencies, SystemClock(), self.metrics
         )
         self.knative = knative
         self.status = None
@@ -208,7 +208,7 @@ def test_habits_need_the_store(tmp_path):
     path = tmp_path / "catalogue.yaml"
     path.write_text(dump_catalogue(catalogue(warm_by_habit=True)), encoding="utf-8")
     with pytest.raises(StartupFailed, match="STORE_URL"):
-        open_surroundings(Settings(catalogue=str(path)))
+        open_dependencies(Settings(catalogue=str(path)))
 
 
 def test_a_model_pod_that_is_gone_leaves_its_group(knative):

@@ -7,10 +7,10 @@ from events import builders
 from events.codecs import kafka_codec
 from events.event import PartitionId
 from events.names import Topics
-from functions.autoscaling.weekly_pattern import HOURS_A_WEEK, HabitTerms, hour_of
-from functions.controller.knative_class.revision_announcer import AGAIN_S, RevisionTeller
+from functions.autoscaling.weekly_pattern import HOURS_A_WEEK, HabitThresholds, count_hours
+from functions.controller.knative_class.revision_announcer import AGAIN_S, RevisionAnnouncer
 from functions.controller.maintenance.offset_keeper import ABSENT_S, RETRY_S, OffsetKeeper
-from functions.controller.maintenance.prewarmer import History, annotations, held_warm
+from functions.controller.maintenance.prewarmer import ArrivalHistory, choose_warm, plan_annotations
 from functions.ports.kafka import Offsets
 from functions.ports.kubernetes import POD_AUTOSCALERS
 from functions.runtime.clock import FakeClock
@@ -21,7 +21,7 @@ from functions.testing.memory_broker import MemoryLog
 from router_model.catalogue.model import Catalogue, Model, Service, WarmHours
 
 TOPICS = Topics()
-TERMS = HabitTerms(weeks=4, share=0.75, requests=3)
+TERMS = HabitThresholds(weeks=4, share=0.75, requests=3)
 NOW = datetime(2026, 11, 20, 9, 50, tzinfo=UTC)
 
 
@@ -35,8 +35,8 @@ def log():
 
 
 @pytest.fixture
-def teller(log, bench):
-    return RevisionTeller(lambda: log.appender(client="c"), TOPICS, bench.clock)
+def announcer(log, bench):
+    return RevisionAnnouncer(lambda: log.appender(client="c"), TOPICS, bench.clock)
 
 
 def said(log):
@@ -44,41 +44,41 @@ def said(log):
     return [(found.service, found.revision) for found in map(builders.parse_revision, events)]
 
 
-def test_the_holder_is_told_at_every_change_and_again_now_and_then(log, teller, bench, knative):
+def test_the_holder_is_told_at_every_change_and_again_now_and_then(log, announcer, bench, knative):
     first = knative.revision(1)
     bench.start(first)
-    assert teller.tick(autoscalers(knative)) == 0
+    assert announcer.tick(autoscalers(knative)) == 0
     knative.route(first)
-    assert teller.tick(autoscalers(knative)) == 1
+    assert announcer.tick(autoscalers(knative)) == 1
     for _ in range(20):
         bench.clock.advance(1)
-        assert teller.tick(autoscalers(knative)) == 0
+        assert announcer.tick(autoscalers(knative)) == 0
     bench.clock.advance(AGAIN_S)
-    assert teller.tick(autoscalers(knative)) == 1
+    assert announcer.tick(autoscalers(knative)) == 1
     assert said(log) == [("tiny", first)] * 2
 
 
-def test_a_new_leader_tells_everything_again(log, teller, bench, knative):
+def test_a_new_leader_tells_everything_again(log, announcer, bench, knative):
     name = knative.revision(1)
     bench.start(name)
     knative.route(name)
-    teller.tick(autoscalers(knative))
-    teller.tick(autoscalers(knative))
-    teller.forget()
-    assert teller.tick(autoscalers(knative)) == 1
+    announcer.tick(autoscalers(knative))
+    announcer.tick(autoscalers(knative))
+    announcer.forget()
+    assert announcer.tick(autoscalers(knative)) == 1
 
 
-def test_a_record_that_was_not_written_is_told_again(log, teller, bench, knative):
+def test_a_record_that_was_not_written_is_told_again(log, announcer, bench, knative):
     name = knative.revision(1)
     bench.start(name)
     knative.route(name)
     log.fail_next(TOPICS.control, AppendFailed("no leader"))
-    teller.tick(autoscalers(knative))
+    announcer.tick(autoscalers(knative))
     assert said(log) == []
     bench.clock.advance(1)
-    teller.tick(autoscalers(knative))
+    announcer.tick(autoscalers(knative))
     bench.clock.advance(5)
-    teller.tick(autoscalers(knative))
+    announcer.tick(autoscalers(knative))
     assert said(log) == [("tiny", name)]
 
 
@@ -98,9 +98,9 @@ def test_a_broker_that_is_away_or_slow_holds_nobody_up(bench, knative):
             raise OSError
         return Slow()
 
-    teller = RevisionTeller(open_appender, TOPICS, bench.clock)
+    announcer = RevisionAnnouncer(open_appender, TOPICS, bench.clock)
     for _ in range(60):
-        teller.tick(autoscalers(knative))
+        announcer.tick(autoscalers(knative))
         bench.clock.advance(0.2)
     assert len(tries) == 3
 
@@ -168,24 +168,24 @@ def test_every_group_that_may_sleep_is_kept():
 
 def history(hour, *counts):
     found = {hour - HOURS_A_WEEK * back: n for back, n in enumerate(counts, start=1)}
-    return History(arrivals={"m": found}, first_hour=hour - 10 * HOURS_A_WEEK)
+    return ArrivalHistory(arrivals={"m": found}, first_hour=hour - 10 * HOURS_A_WEEK)
 
 
 def test_services_are_held_warm_by_the_clock_and_by_habit():
     office = WarmHours(start="0 9 * * *", end="0 17 * * *")
-    busy = history(hour_of(NOW), 5, 5, 5, 5)
-    assert held_warm(catalogue(warm_hours=(office,)), NOW, None, TERMS) == {"m": "schedule"}
-    assert held_warm(catalogue(warm_by_habit=True), NOW, busy, TERMS) == {"m": "habit"}
-    assert held_warm(catalogue(), NOW, busy, TERMS) == {}
-    assert held_warm(catalogue(warm_by_habit=True), NOW, None, TERMS) == {}
-    assert held_warm(catalogue(warm_hours=(office,), enabled=False), NOW, None, TERMS) == {}
+    busy = history(count_hours(NOW), 5, 5, 5, 5)
+    assert choose_warm(catalogue(warm_hours=(office,)), NOW, None, TERMS) == {"m": "schedule"}
+    assert choose_warm(catalogue(warm_by_habit=True), NOW, busy, TERMS) == {"m": "habit"}
+    assert choose_warm(catalogue(), NOW, busy, TERMS) == {}
+    assert choose_warm(catalogue(warm_by_habit=True), NOW, None, TERMS) == {}
+    assert choose_warm(catalogue(warm_hours=(office,), enabled=False), NOW, None, TERMS) == {}
 
 
 def test_a_service_is_held_warm_before_its_hour_for_as_long_as_it_takes_to_load():
-    soon = history(hour_of(NOW) + 1, 5, 5, 5, 5)
+    soon = history(count_hours(NOW) + 1, 5, 5, 5, 5)
     quick, slow = ({"cold_start_s": s, "start_timeout_s": 900.0} for s in (5.0, 600.0))
-    assert held_warm(catalogue(warm_by_habit=True, **quick), NOW, soon, TERMS) == {}
-    assert held_warm(catalogue(warm_by_habit=True, **slow), NOW, soon, TERMS) == {"m": "habit"}
+    assert choose_warm(catalogue(warm_by_habit=True, **quick), NOW, soon, TERMS) == {}
+    assert choose_warm(catalogue(warm_by_habit=True, **slow), NOW, soon, TERMS) == {"m": "habit"}
 
 
 def scaled(**notes):
@@ -204,7 +204,7 @@ def scaled(**notes):
     ],
 )
 def test_keda_is_told_by_an_annotation(notes, warm, expected):
-    (write,) = annotations([scaled(**notes)], warm)
+    (write,) = plan_annotations([scaled(**notes)], warm)
     assert write.body["metadata"]["annotations"] == {
         "autoscaling.keda.sh/force-activation": expected
     }
@@ -215,4 +215,4 @@ def test_keda_is_told_by_an_annotation(notes, warm, expected):
     [({}, {}), ({"forced": "true"}, {"m": "schedule"}), ({"paused": "0"}, {"m": "habit"})],
 )
 def test_what_is_as_it_should_be_is_not_written(notes, warm):
-    assert list(annotations([scaled(**notes)], warm)) == []
+    assert list(plan_annotations([scaled(**notes)], warm)) == []

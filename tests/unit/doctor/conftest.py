@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from functions.doctor.snapshot import LogFacts, Snapshot
+from functions.doctor.snapshot import ClusterSnapshot, LogFacts
 from router_model.catalogue.model import Catalogue, Model, Service, Weights
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -112,7 +112,7 @@ def source(**changes):
     return {"metadata": {"name": "requests"}, "spec": spec | changes}
 
 
-HEALTHY = Snapshot(
+HEALTHY = ClusterSnapshot(
     namespace="models",
     taken_at=NOW,
     services=(knative_service(),),

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from functions.doctor.checks import CHECKS, examine
-from functions.doctor.scaling_checks import retry_budget_s
+from functions.doctor.scaling_checks import compute_retry_budget_s
 
 HPA = "hpa.autoscaling.knative.dev"
 HTTP_WAKE = {"keda.pickspin.io/http-wake": "true"}
@@ -217,10 +217,13 @@ def test_a_source_whose_retries_end_soon_is_warned_of(healthy, build):
 
 
 def test_the_budget_of_retries_is_the_sum_of_their_pauses():
-    assert retry_budget_s(
+    assert compute_retry_budget_s(
         {"retry": 3, "backoffPolicy": "exponential", "backoffDelay": "PT1S"}
     ) == pytest.approx(14.0)
-    assert retry_budget_s({"retry": 3, "backoffPolicy": "linear", "backoffDelay": "PT2S"}) == 12.0
+    assert (
+        compute_retry_budget_s({"retry": 3, "backoffPolicy": "linear", "backoffDelay": "PT2S"})
+        == 12.0
+    )
 
 
 def test_one_pod_may_use_sqlite(healthy, build):

@@ -4,7 +4,7 @@ import pytest
 
 from events.event import PartitionId
 from functions.doctor import snapshot_reader
-from functions.doctor.snapshot import instant_of, seconds_of
+from functions.doctor.snapshot import parse_duration_s, parse_instant
 from functions.ports.kafka import Offsets
 from functions.ports.kubernetes import (
     CONFIG_MAPS,
@@ -83,19 +83,19 @@ METRIC = "s0-kafka-infer-model-small?labelSelector=scaledobject.keda.sh%2Fname%3
 
 def test_everything_of_the_namespace_is_read(cluster, build):
     api = Guarded(cluster, metrics={METRIC: {"items": [{"value": "1500m"}]}})
-    found = snapshot_reader.read(api, "models", build.NOW)
+    found = snapshot_reader.read_snapshot(api, "models", build.NOW)
     assert [each["metadata"]["name"] for each in found.deployments] == ["small-00001-deployment"]
     assert found.knative_deployments == ("activator",)
     assert found.knative["config-gc"] == {"max-non-active-revisions": "0"}
     assert found.catalogue.service("small").backend.kind == "vllm"
     assert found.lags == {"small-00001": 1.5}
     assert (found.missing, found.unread) == (frozenset(), {})
-    assert snapshot_reader.groups_of(found) == {build.GROUP: (build.TOPIC,)}
+    assert snapshot_reader.list_groups(found) == {build.GROUP: (build.TOPIC,)}
 
 
 def test_what_is_refused_or_unknown_is_noted(cluster, build):
     api = Guarded(cluster, refused={"ConfigMap", "Lease"}, unknown={"ScaledObject", "KafkaSource"})
-    found = snapshot_reader.read(api, "models", build.NOW)
+    found = snapshot_reader.read_snapshot(api, "models", build.NOW)
     assert found.missing == {"ScaledObject", "KafkaSource"}
     assert found.unread["Lease"] == "Forbidden"
     assert (found.catalogue, found.scaled_objects) == (None, ())
@@ -107,7 +107,7 @@ def test_an_api_that_is_not_there_is_an_error(cluster, build):
             raise KubernetesFailed(0, "Unreachable", "ConnectTimeoutError")
 
     with pytest.raises(KubernetesFailed):
-        snapshot_reader.read(Down(), "models", build.NOW)
+        snapshot_reader.read_snapshot(Down(), "models", build.NOW)
 
 
 class Lags:
@@ -138,8 +138,8 @@ def test_the_log_says_gaps_lag_and_sizes(build):
 
 
 def test_quantities_durations_and_instants_are_read():
-    assert [snapshot_reader.quantity(text) for text in ("3", "250m", "x")] == [3.0, 0.25, 0.0]
-    assert [seconds_of(text) for text in ("10m", "1h30m", "600s", "1.5s", "10", "x m")] == [
+    assert [snapshot_reader.parse_quantity(text) for text in ("3", "250m", "x")] == [3.0, 0.25, 0.0]
+    assert [parse_duration_s(text) for text in ("10m", "1h30m", "600s", "1.5s", "10", "x m")] == [
         600.0,
         5400.0,
         600.0,
@@ -147,8 +147,8 @@ def test_quantities_durations_and_instants_are_read():
         None,
         None,
     ]
-    assert instant_of("2026-11-21T12:00:00.123456Z").microsecond == 123456
-    assert instant_of("") is None
+    assert parse_instant("2026-11-21T12:00:00.123456Z").microsecond == 123456
+    assert parse_instant("") is None
 
 
 def test_a_listing_without_objects_is_empty(build):
@@ -159,5 +159,5 @@ def test_a_listing_without_objects_is_empty(build):
         def get(self, resource, namespace, name):
             raise KubernetesFailed(404, "NotFound")
 
-    found = snapshot_reader.read(Empty(), "models", build.NOW)
+    found = snapshot_reader.read_snapshot(Empty(), "models", build.NOW)
     assert (found.deployments, found.knative, found.missing) == ((), {}, frozenset())

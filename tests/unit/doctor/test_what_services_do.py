@@ -3,11 +3,11 @@
 import pytest
 
 from functions.cli.status_output import build_cluster_rows, build_local_rows
-from functions.doctor.service_status import service_statuses
+from functions.doctor.service_status import list_statuses
 
 
 def only(snapshot):
-    (found,) = service_statuses(snapshot)
+    (found,) = list_statuses(snapshot)
     return found
 
 
@@ -151,7 +151,7 @@ def test_superseded_revisions_are_counted_apart(healthy, build):
             build.scaled_object("small-00002", "small-00002-deployment"),
         ),
     )
-    (row,) = build_cluster_rows(service_statuses(snapshot))
+    (row,) = build_cluster_rows(list_statuses(snapshot))
     assert row[3] == "small-00002 (+1 old, 1 running)"
     assert only(snapshot).reasons == ()
 

@@ -17,7 +17,7 @@ from functions.ports.kubernetes import (
     KubernetesFailed,
     Selection,
     WatchEvent,
-    name_of,
+    get_name,
 )
 from functions.runtime.errors import StartupFailed
 from functions.testing.memory_kubernetes import MemoryKubernetes
@@ -150,7 +150,7 @@ def test_a_long_list_comes_in_pages(client, server):
     for number in range(5):
         server.api.create(PODS, "n", pod(f"p{number}"))
     listing = client.listing(PODS_HERE)
-    assert [name_of(each) for each in listing.items] == [f"p{number}" for number in range(5)]
+    assert [get_name(each) for each in listing.items] == [f"p{number}" for number in range(5)]
     assert listing.version == server.api.listing(PODS_HERE).version
 
 
@@ -189,7 +189,7 @@ def test_a_watch_brings_changes_and_ends_with_a_bookmark(client, server):
     watch = client.watch(PODS_HERE, version, 30)
     (first,) = islice(watch, 1)
     assert isinstance(first, WatchEvent)
-    assert (first.kind, name_of(first.object)) == ("ADDED", "p")
+    assert (first.kind, get_name(first.object)) == ("ADDED", "p")
     server.api.delete(PODS, "n", "p", "")
     assert next(watch).kind == "DELETED"
     server.api.disconnect()

@@ -259,7 +259,7 @@ def test_a_measured_cold_start_replaces_the_catalogue_s_estimate(world: World) -
 def test_an_ended_replica_is_taken_out_of_the_registry(world: World) -> None:
     async def scenario() -> None:
         await world.round()
-        world.scaler.tell_gone("tiny", "r7")
+        world.scaler.publish_stopped("tiny", "r7")
 
     play(world, scenario)
 

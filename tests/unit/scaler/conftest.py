@@ -13,7 +13,7 @@ from events.codecs.kafka_codec import from_record
 from events.event import Record
 from events.names import ReplicaState, Topics
 from events.parsers import StatusData, parse_status
-from functions.autoscaling.status_producer import StatusTeller
+from functions.autoscaling.status_producer import StatusProducer
 from functions.ports.kafka import Commit
 from functions.runtime import registry_consumer
 from functions.runtime.clock import FakeClock, SystemClock
@@ -22,10 +22,10 @@ from functions.runtime.shutdown import StopFlag
 from functions.runtime.telemetry import ScalerMetrics
 from functions.scaler import externalscaler_pb2 as pb
 from functions.scaler import writer_election
-from functions.scaler.lag_watcher import Watcher, WatcherParts
-from functions.scaler.latest_decisions import Board
+from functions.scaler.lag_watcher import LagWatcher, WatcherDependencies
+from functions.scaler.latest_decisions import LatestDecisions
 from functions.scaler.main import ScalerProcess
-from functions.scaler.status_reporter import Reporter
+from functions.scaler.status_reporter import ScalerReporter
 from functions.testing.memory_broker import MemoryLog
 from router_model.catalogue.model import Catalogue, Model, Service
 from router_model.service_registry import SCALER, Registry, ReplicaStatus
@@ -91,17 +91,17 @@ class Watch:
     def __post_init__(self) -> None:
         self.clock = FakeClock()
         self.registry, self.metrics = Registry(), ScalerMetrics()
-        self.board = Board(self.clock.monotonic_s, self.settings.listener_s)
+        self.decisions = LatestDecisions(self.clock.monotonic_s, self.settings.listener_s)
         self.is_writer = True
-        teller = StatusTeller(self.log.appender(client="s"), TOPICS, self.clock)
-        self.watcher = Watcher(
-            WatcherParts(
+        teller = StatusProducer(self.log.appender(client="s"), TOPICS, self.clock)
+        self.watcher = LagWatcher(
+            WatcherDependencies(
                 log=self.log,
                 topics=TOPICS,
                 registry=lambda: self.registry,
                 catalogue=lambda: self.catalogue,
-                board=self.board,
-                reporter=Reporter(teller, lambda: self.is_writer, self.clock, self.metrics),
+                decisions=self.decisions,
+                reporter=ScalerReporter(teller, lambda: self.is_writer, self.clock, self.metrics),
                 clock=self.clock,
                 metrics=self.metrics,
                 settings=self.settings,
@@ -112,7 +112,7 @@ class Watch:
     def round(self, after_s: float = 0.0, slug: str = "tiny") -> Any:
         self.clock.advance(after_s)
         self.watcher.round()
-        return self.board.verdict(slug)
+        return self.decisions.get(slug)
 
     def report(self, *, replicas: int = 1, in_flight: int = 0, state=ReplicaState.READY) -> None:
         for number in range(replicas):
@@ -198,7 +198,7 @@ class Stand:
         self.task = asyncio.create_task(self.process.run(self.stop))
         try:
             await until(lambda: self.process.is_serving or self.task.done())
-            await until(lambda: self.process.board.verdict("tiny") is not None)
+            await until(lambda: self.process.decisions.get("tiny") is not None)
             async with grpc.aio.insecure_channel(f"127.0.0.1:{self.process.port}") as channel:
                 yield Keda(channel)
         finally:

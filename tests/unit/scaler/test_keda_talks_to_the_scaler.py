@@ -139,9 +139,9 @@ def test_a_client_that_leaves_is_forgotten_and_may_come_back(stand: Stand) -> No
     async def scenario(keda: Keda) -> None:
         first = keda.stream()
         await heard(first)
-        assert stand.process.board.streams() == 1
+        assert stand.process.decisions.streams() == 1
         first.cancel()
-        await until(lambda: stand.process.board.streams() == 0)
+        await until(lambda: stand.process.decisions.streams() == 0)
 
         enqueue(stand.log)
         again = keda.stream()
@@ -185,7 +185,7 @@ def test_a_catalogue_that_changes_brings_services_and_ends_streams_of_those_that
         stream = keda.stream()
         await heard(stream)
         stand.catalogue = catalogue_of(service("second"))
-        await until(lambda: stand.process.board.verdict("second") is not None)
+        await until(lambda: stand.process.decisions.get("second") is not None)
 
         assert await keda.is_active(service="second") is False
         code, _ = await refusal(stream.read())
@@ -232,9 +232,9 @@ def test_without_a_broker_streams_stay_truth_stays_and_ready_goes() -> None:
 
         finish_all(stand.log)
         Outage.is_on = False
-        await until(lambda: stand.process.board.verdict("tiny").lag == 0)
+        await until(lambda: stand.process.decisions.get("tiny").lag == 0)
         await until(stand.process.is_ready)
-        assert stand.process.board.streams() == 1
+        assert stand.process.decisions.streams() == 1
         stream.cancel()
 
     play(stand, scenario)

@@ -22,12 +22,12 @@ def test_a_record_that_was_dead_lettered_is_committed_and_so_no_lag(
             watch = Watch(catalogue=found.catalogue(), log=found.log)
             found.log.store(Record(topic=TOPICS.model(SLUG), value=b"\x00\x01", key=b"\xff"))
             before = watch.round(slug=SLUG)
-            assert (before.lag, before.wish.is_needed) == (1, True)
+            assert (before.lag, before.desired.is_needed) == (1, True)
 
             async with found.worker():
                 await until(lambda: watch.round(0.6, slug=SLUG).lag == 0)
             assert len(found.log.records(TOPICS.dlq)) == 1
-            assert not watch.board.verdict(SLUG).wish.is_needed
+            assert not watch.decisions.get(SLUG).desired.is_needed
             assert not watch.round(301.0, slug=SLUG).is_active(holds_idle=True)
 
     asyncio.run(scenario())

@@ -8,7 +8,7 @@ from events.event import Record
 from events.names import ReplicaState
 from functions.ports.kafka import Numbers
 from functions.runtime.settings import ScalerSettings, SpinSettings
-from functions.scaler.poll_interval import Took, pause_s
+from functions.scaler.poll_interval import RoundCost, compute_pause_s
 from functions.testing.memory_broker import MemoryOffsetReader
 from tests.unit.scaler.conftest import (
     TOPICS,
@@ -21,8 +21,8 @@ from tests.unit.scaler.conftest import (
 )
 
 
-def is_active(verdict: Any) -> bool:
-    return verdict.is_active(holds_idle=True)
+def is_active(decision: Any) -> bool:
+    return decision.is_active(holds_idle=True)
 
 
 def test_a_record_wakes_a_service_whose_group_never_committed(watch: Watch) -> None:
@@ -30,7 +30,7 @@ def test_a_record_wakes_a_service_whose_group_never_committed(watch: Watch) -> N
     enqueue(watch.log)
     found = watch.round(0.05)
 
-    assert (found.lag, is_active(found), found.wish.replicas) == (1, True, 1)
+    assert (found.lag, is_active(found), found.desired.replicas) == (1, True, 1)
 
 
 @pytest.mark.parametrize("topic", TOPICS.of_service("tiny"))
@@ -46,7 +46,7 @@ def test_it_stays_active_while_anything_is_uncommitted_then_for_the_idle_time(wa
     assert is_active(watch.round(3600.0))
     finish_all(watch.log)
     found = watch.round(1.0)
-    assert (found.lag, found.wish.is_needed, is_active(found)) == (0, False, True)
+    assert (found.lag, found.desired.is_needed, is_active(found)) == (0, False, True)
     assert is_active(watch.round(58.0))
     assert not is_active(watch.round(2.0))
 
@@ -55,7 +55,7 @@ def test_a_call_in_flight_keeps_it_active_without_lag(watch: Watch) -> None:
     for _ in range(20):
         watch.report(in_flight=1)
         found = watch.round(10.0)
-        assert (found.lag, found.wish.is_needed, is_active(found)) == (0, True, True)
+        assert (found.lag, found.desired.is_needed, is_active(found)) == (0, True, True)
 
 
 def test_a_warm_pool_keeps_it_active(watch: Watch) -> None:
@@ -79,7 +79,7 @@ def test_a_disabled_service_is_unknown(watch: Watch) -> None:
     watch.catalogue = catalogue_of(service(enabled=False))
 
     assert watch.round() is None
-    assert not watch.board.is_known("tiny")
+    assert not watch.decisions.is_known("tiny")
 
 
 def test_work_that_comes_anew_counts_as_another_waking(watch: Watch) -> None:
@@ -205,7 +205,7 @@ def test_a_reading_that_fails_keeps_the_truth_and_opens_a_new_connection(watch: 
     with pytest.raises(ConnectionError):
         watch.round(600.0)
     assert Broken.is_closed
-    assert is_active(watch.board.verdict("tiny"))
+    assert is_active(watch.decisions.get("tiny"))
     assert watch.round(0.1).lag == 1
 
 
@@ -219,7 +219,7 @@ def test_a_coordinator_that_is_away_delays_no_waking(watch: Watch, counted: Coun
     with pytest.raises(ConnectionError):
         watch.round(10.0)
 
-    assert is_active(watch.board.verdict("tiny"))
+    assert is_active(watch.decisions.get("tiny"))
 
 
 def test_nothing_is_said_of_a_service_whose_commits_were_never_read(
@@ -232,7 +232,7 @@ def test_nothing_is_said_of_a_service_whose_commits_were_never_read(
     with pytest.raises(ConnectionError):
         watch.round()
 
-    assert watch.board.verdict("tiny") is None
+    assert watch.decisions.get("tiny") is None
 
 
 def test_a_catalogue_that_changes_keeps_the_memory_of_services_that_stay(watch: Watch) -> None:
@@ -243,7 +243,7 @@ def test_a_catalogue_that_changes_keeps_the_memory_of_services_that_stay(watch: 
     found = watch.round(1.0)
 
     assert is_active(found), "the idle time goes on"
-    assert watch.board.verdict("new").lag == 0
+    assert watch.decisions.get("new").lag == 0
 
 
 def test_a_warm_pool_that_the_new_catalogue_asks_for_is_there_in_the_next_round(
@@ -312,16 +312,18 @@ def test_records_that_nobody_understands_are_lag_until_they_are_committed(watch:
 @pytest.mark.parametrize(
     ("took", "is_listened_to", "expected_s"),
     [
-        (Took(wall_s=0.01, cpu_s=0.005, has_failed=False), True, 0.04),
-        (Took(wall_s=0.01, cpu_s=0.005, has_failed=False), False, 0.99),
-        (Took(wall_s=0.04, cpu_s=0.04, has_failed=False), True, 0.12),
-        (Took(wall_s=0.9, cpu_s=0.005, has_failed=False), True, 0.0),
-        (Took(wall_s=3.0, cpu_s=0.005, has_failed=True), True, 0.3),
+        (RoundCost(wall_s=0.01, cpu_s=0.005, has_failed=False), True, 0.04),
+        (RoundCost(wall_s=0.01, cpu_s=0.005, has_failed=False), False, 0.99),
+        (RoundCost(wall_s=0.04, cpu_s=0.04, has_failed=False), True, 0.12),
+        (RoundCost(wall_s=0.9, cpu_s=0.005, has_failed=False), True, 0.0),
+        (RoundCost(wall_s=3.0, cpu_s=0.005, has_failed=True), True, 0.3),
     ],
 )
 def test_rounds_come_often_but_never_take_more_than_their_share(
-    took: Took, *, is_listened_to: bool, expected_s: float
+    took: RoundCost, *, is_listened_to: bool, expected_s: float
 ) -> None:
     settings = ScalerSettings(poll_s=0.05, quiet_poll_s=1.0, max_share=0.25)
 
-    assert pause_s(took, settings, is_listened_to=is_listened_to) == pytest.approx(expected_s)
+    assert compute_pause_s(took, settings, is_listened_to=is_listened_to) == pytest.approx(
+        expected_s
+    )

@@ -14,7 +14,7 @@ from functions.runtime.clock import FakeClock, SystemClock
 from functions.runtime.errors import StartupFailed
 from functions.runtime.settings import Settings
 from functions.runtime.shutdown import StopFlag
-from functions.scaler.catalogue_reloader import CatalogueFile, content_of
+from functions.scaler.catalogue_reloader import CatalogueReloader, read_content
 from functions.scaler.main import ScalerProcess
 from functions.testing.memory_broker import MemoryLog
 from tests.unit.scaler.conftest import QUICK, catalogue_of
@@ -32,13 +32,13 @@ def path(tmp_path: Path) -> Path:
     return found
 
 
-def following(path: Path, clock: FakeClock) -> CatalogueFile:
+def following(path: Path, clock: FakeClock) -> CatalogueReloader:
     settings = Settings(catalogue=str(path))
     load = lambda: load_catalogue(settings)  # noqa: E731
-    return CatalogueFile(load, content_of(str(path)), clock, every_s=5.0)
+    return CatalogueReloader(load, lambda: read_content(str(path)), clock, every_s=5.0)
 
 
-def slugs(catalogue: CatalogueFile) -> list[str]:
+def slugs(catalogue: CatalogueReloader) -> list[str]:
     return [service.slug for service in catalogue().services]
 
 

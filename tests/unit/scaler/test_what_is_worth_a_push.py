@@ -3,7 +3,7 @@
 from typing import Any
 
 from events.names import ReplicaState
-from functions.scaler.external_scaler import DoorLimits, Doors, _Asked, _Told
+from functions.scaler.external_scaler import ExternalScaler, StreamLimits, _LastPush, _Trigger
 from tests.unit.scaler.conftest import Watch, catalogue_of, enqueue, finish_all, service
 
 
@@ -11,18 +11,18 @@ class Heard:
     """A stream on paper, beside a watcher."""
 
     def __init__(self, watch: Watch, *, holds_idle: bool = False) -> None:
-        self.watch, self.asked, self.told = watch, _Asked("tiny", holds_idle), _Told()
-        limits = DoorLimits(push_again_s=2.0, max_streams=1)
-        self.doors = Doors(watch.board, watch.clock, watch.metrics, limits)
+        self.watch, self.asked, self.told = watch, _Trigger("tiny", holds_idle), _LastPush()
+        limits = StreamLimits(push_again_s=2.0, max_streams=1)
+        self.scaler = ExternalScaler(watch.decisions, watch.clock, watch.metrics, limits)
 
     def after(self, seconds: float) -> Any:
         """What is pushed once this much time has passed: True, False, or None for nothing."""
-        verdict = self.watch.round(seconds)
-        if not self.doors._is_news(self.told, verdict, self.asked):
+        decision = self.watch.round(seconds)
+        if not self.scaler._is_news(self.told, decision, self.asked):
             return None
-        is_active = verdict.is_active(holds_idle=self.asked.holds_idle)
+        is_active = decision.is_active(holds_idle=self.asked.holds_idle)
         now_s = self.watch.clock.monotonic_s()
-        self.told = _Told(is_active, verdict.wakings, now_s)
+        self.told = _LastPush(is_active, decision.wakings, now_s)
         return is_active
 
 

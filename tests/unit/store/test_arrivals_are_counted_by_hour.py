@@ -3,13 +3,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import delete, insert
 
-from functions.autoscaling.weekly_pattern import hour_of
+from functions.autoscaling.weekly_pattern import count_hours
 from functions.sql.database import Database
 from functions.sql.hourly_arrivals import SqlHourlyArrivals
 from functions.sql.tables import requests
 
 NOW = datetime(2026, 11, 20, 9, 50, tzinfo=UTC)
-HOUR = hour_of(NOW)
+HOUR = count_hours(NOW)
 
 
 @pytest.fixture

@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[3]
 FOLDERS = (
     "benchmarks", "charts", "docs", "events", "examples", "functions", "images", "keda", "knative",
@@ -35,10 +37,11 @@ def test_every_relative_link_of_the_documentation_leads_somewhere():
     assert not broken
 
 
-def test_every_module_that_the_architecture_page_names_is_there():
-    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("page", ["ARCHITECTURE.md", "CONTRIBUTING.md"])
+def test_every_module_that_a_map_of_the_code_names_is_there(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
     named = re.findall(
-        r"`((?:events|router_model|functions|charts|keda|knative)/[\w./-]*\w)`", text
+        r"`((?:events|router_model|functions|charts|keda|knative|tests)/[\w./-]*\w)`", text
     )
     assert len(named) > 20
     assert not [name for name in named if not (ROOT / name).exists()]

@@ -93,7 +93,7 @@ class Operation(StrEnum):
 
 
 class State(StrEnum):
-    """States of a request, the same behind every door (architecture: one contract, six doors)."""
+    """States of a request, the same in every API."""
 
     ACCEPTED = "accepted"
     ROUTED = "routed"

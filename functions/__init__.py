@@ -1,5 +1,5 @@
-"""Everything that runs: ingress, router, worker, recorder, callbacks, spin, and the local stack.
+"""Everything that runs: the processes, their adapters, and the local stack.
 
-Top layer. Inside it: processes > adapters > ports, settings, errors. One wiring place per process (`app.py` or
-`main.py`); decisions are pure modules beside it.
+Top layer. Inside it: processes > factories > adapters > ports, settings, errors.
+Each process has one `main.py` that wires it. Decisions are pure modules beside it.
 """

@@ -1,4 +1,4 @@
-"""Pick: catalogue, registry, classification, score and selection. Pure; imports `events` only (and libraries).
+"""Pick: catalogue, registry, classification, scores and selection. Pure.
 
-Middle layer: `functions` imports it, it never imports `functions`.
+Middle layer: imports `events` and libraries, never `functions`.
 """

@@ -1,3 +1,4 @@
-"""Spin: how many replicas a service should have. Pure decisions over a frozen snapshot, shared by every scaler, and how
-scalers tell the status topic what they see.
+"""How many replicas a service should have. Used by the scaler and by the local stack.
+
+Pure decisions over a frozen snapshot, and the status events that report them.
 """

@@ -1,1 +1,4 @@
-"""Model servers: what differs between them (`table`), and the programs that this machine can start itself."""
+"""Model servers: what differs between the kinds (`backend_kinds`), and the programs to start.
+
+Used by workers.
+"""

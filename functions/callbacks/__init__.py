@@ -1,1 +1,1 @@
-"""Callbacks: signed webhooks with retries, to targets that are judged before every connection."""
+"""Callbacks: signed webhooks with retries. Every target is checked before each connection."""

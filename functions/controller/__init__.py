@@ -1,1 +1,1 @@
-"""The controller: the Knative autoscaling class `keda.pickspin.io`, and care for models on Kubernetes."""
+"""The controller: the Knative autoscaling class `keda.pickspin.io`, and cluster maintenance."""

@@ -1,5 +1,5 @@
-"""Looking at a cluster: what is installed, what each service does, and which pitfalls it has run into.
+"""`pickspin doctor` and `pickspin status --cluster`: what is installed, and what is wrong with it.
 
-`snapshot_reader.read` takes a frozen `snapshot.Snapshot` of the cluster; everything else is pure
-over it: `checks` finds pitfalls, `services` says what each model service is doing and why it does not scale.
+`snapshot_reader.read` takes a frozen `snapshot.Snapshot` of the cluster. The rest is pure:
+`checks` finds pitfalls, `service_status` reports each service and why it does not scale.
 """

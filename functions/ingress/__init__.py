@@ -1,6 +1,7 @@
-"""The ingress: every HTTP door of the product, one asyncio process (Starlette on uvicorn).
+"""The ingress: the HTTP API of the product, one asyncio process (Starlette on uvicorn).
 
-A request's path: `middleware` (limits, catch-all) -> a door (`openai`, `responses`, `batches`, ...) -> `calls` (what
-is asked, checked) -> `submit` (event, admission, append) -> `pending_requests` (the reply
-partition) -> `http_responses` or `sse_response`. Nothing here decides which model answers: that is the router.
+The path of a request: `middleware` (limits, catch-all) -> its API (`openai`, `responses`,
+`batches`, ...) -> `parse_call` (checks the call) -> `submit` (event, admission, append) ->
+`pending_requests` (waits for the reply) -> `http_responses` or `sse_response`.
+The ingress never decides which model answers. The router does.
 """

@@ -1,1 +1,4 @@
-"""The whole product on one machine: embedded broker, supervisor, local scaler, live table (`pickspin up`)."""
+"""The whole product on one machine (`pickspin up`).
+
+Supervisor, embedded broker, local scaler, live table.
+"""

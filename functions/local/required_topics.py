@@ -1,4 +1,4 @@
-"""Which topics one installation needs: architecture section 4, sized by the settings of the local stack."""
+"""The topics of one installation, sized by the settings of the local stack."""
 
 from typing import Final
 

@@ -1,1 +1,1 @@
-"""Ports: small Protocols for what processes need of the outside world, and the frozen data they pass."""
+"""Ports: small Protocols for what processes need of the outside world, and their frozen data."""

@@ -1,1 +1,1 @@
-"""The recorder: what the log says goes into the store, what nobody else can end is ended, batches are run."""
+"""The recorder: writes events into the store, ends requests past their deadline, runs batches."""

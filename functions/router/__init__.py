@@ -1,1 +1,1 @@
-"""The router: a request event in, a routed event out. One pure handler, two bindings (HTTP and log)."""
+"""The router: a request event in, a routed event out. One pure handler, two bindings."""

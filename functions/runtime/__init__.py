@@ -1,1 +1,1 @@
-"""What every process runs on: settings, errors, logs and metrics, shutdown, probes, offsets."""
+"""What every process uses: settings, errors, logs and metrics, shutdown, probes, offsets."""

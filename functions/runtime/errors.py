@@ -7,7 +7,7 @@
     ├── StoreFailed        the store refused, or is out of reach
     └── StartupFailed      a process cannot start; the message says what to do
 
-The table `CODES` is the contract of reliability section 3b: status, OpenAI `type`, `x-should-retry`.
+The table `CODES` is a contract with callers (docs/reference/errors.md): status, OpenAI `type`, `x-should-retry`.
 """
 
 from collections.abc import Mapping

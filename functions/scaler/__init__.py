@@ -1,1 +1,2 @@
-"""KEDA's external-push scaler: reads lag, decides with Algorithm 1, tells KEDA at once when a service must wake."""
+"""KEDA's external-push scaler: reads lag, decides by Algorithm 1, pushes when a service must wake.
+"""

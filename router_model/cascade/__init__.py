@@ -1,1 +1,1 @@
-"""Cascades: a small model answers first, a larger one where the small one was unsure."""
+"""Cascades: a small model answers first, a larger one if the small one was unsure."""

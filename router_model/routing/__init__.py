@@ -1,1 +1,1 @@
-"""Pick: from a prompt's features and what is known of every service to one service, with its reasons."""
+"""From a prompt's features and the state of every service to one service, with reasons."""

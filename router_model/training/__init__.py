@@ -1,1 +1,4 @@
-"""Training of the learned classifier: outcomes in, a verified weights directory out. Not imported to serve."""
+"""Training of the learned classifier: outcomes in, a verified weights directory out.
+
+Never imported to serve.
+"""

@@ -132,7 +132,7 @@ def test_a_burst_is_served_by_three_replicas_and_none_of_its_answers_is_lost_or_
 
 
 def told_targets(installed, model, entries, began):
-    """Both targets of each decision (architecture section 11, no. 11), beside the replicas that KEDA had written."""
+    """Both targets of each decision (the rate and the backlog), beside the replicas that KEDA had written."""
     written = [e for e in entries if e["event"] == "replicas" and e["service"] == model]
     wishes = [
         (datetime.fromisoformat(wish["at"]).timestamp() - began, wish)

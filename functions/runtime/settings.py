@@ -1,7 +1,7 @@
-"""Every setting of every process: frozen, grouped, explained, read from the environment in one place.
+"""Every setting of every process, read once from the environment.
 
-`PICKSPIN_<GROUP>_<FIELD>` sets a field (`PICKSPIN_BROKER_BOOTSTRAP`); a few everyday ones have short names
-(`SHORT_NAMES`). All problems are reported together; an unknown `PICKSPIN_` variable is an error.
+`PICKSPIN_<GROUP>_<FIELD>` sets a field. A few have short names (`SHORT_NAMES`).
+All problems are reported together. An unknown `PICKSPIN_` variable is an error.
 """
 
 import os
@@ -28,13 +28,13 @@ class BrokerSettings(Group, frozen=True, kw_only=True):
     bootstrap: str = "127.0.0.1:9092"
     """Comma-separated host:port list."""
     kind: Literal["kafka", "embedded"] = "kafka"
-    """`kafka`, or `embedded` (the in-memory broker of `pickspin up`; decides API version, poll and admission)."""
+    """`kafka`, or `embedded`: the in-memory broker of `pickspin up`."""
     prefix: str = ""
     """Prefix of every topic and group; empty or ending in a dot."""
     partitions: Count = 4
-    """Partitions of every keyed topic the local stack creates (a cluster's come from the chart)."""
+    """Partitions of every keyed topic that the local stack creates. On a cluster the chart does."""
     reply_partitions: Count = 4
-    """Partitions of `infer.replies` = the most ingress replicas there may be."""
+    """Partitions of `infer.replies`, the maximum of ingress replicas."""
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     sasl_mechanism: str | None = None
     sasl_username: str | None = None
@@ -43,234 +43,228 @@ class BrokerSettings(Group, frozen=True, kw_only=True):
     ssl_certfile: str | None = None
     ssl_keyfile: str | None = None
     delivery_timeout_s: float = 8.0
-    """An append that is not acknowledged by then fails as unknown; below the ingress's own wait."""
+    """Bound of an append. Then its outcome is unknown. Below the ingress's own wait."""
     session_timeout_s: float = 10.0
-    """A killed group member's partitions move after this long (a broker's minimum is 6 s)."""
+    """The partitions of a killed member move after this time. A broker's minimum is 6 s."""
     heartbeat_s: float = 0.3
-    """Heartbeat interval of a group member. A joining member waits for two heartbeats of the slowest one."""
+    """Heartbeat interval of a group member. A joining member waits for two heartbeats."""
     max_poll_interval_s: float = 60.0
-    """A member that does not poll for this long loses its partitions; a rebalance waits no longer for it."""
+    """A member that does not poll for this long loses its partitions."""
     reach_s: Above0 = 6.0
-    """`pickspin up --bootstrap`: a cluster that has not answered by then ends the start."""
+    """`pickspin up --bootstrap` gives up if the cluster has not answered by then."""
     stalled_s: float = 180.0
-    """A group with lag whose commits have not moved for this long, while records keep coming, makes no progress: its
-    process is not ready."""
+    """Not ready if the process's group has lag and commits nothing for this long."""
     poll_idle_ms: int = 50
-    """Embedded broker: readers that callers wait for fetch at least this often without a ring (ADR 0003)."""
+    """Embedded broker: longest pause between fetches if callers wait (ADR 0003)."""
     poll_lazy_ms: int = 150
-    """Embedded broker: the same for readers that no caller waits for (recorder, callbacks, registry)."""
+    """Embedded broker: the same if no caller waits (recorder, callbacks, registry)."""
     max_record_bytes: int = 900 * 1024
-    """Producer cap; strictly below the broker's topic limit (1 MiB) so that one record never poisons a producer."""
+    """Limit of the producer, below the topic's limit of 1 MiB."""
     inline_bytes: int = 256 * 1024
-    """Bodies above this travel by `dataref`."""
+    """Larger bodies travel by `dataref`."""
     embedded_answer_bytes: int = 32 * 1024
-    """Embedded broker: answers and lines of batches above this do; it forgets what a partition holds above 5 MB."""
+    """Embedded broker: larger answers and batch lines travel by `dataref`."""
 
 
 class IngressSettings(Group, frozen=True, kw_only=True):
-    """The HTTP doors."""
+    """The HTTP API."""
 
     host: str = "127.0.0.1"
     port: Port = 8080
     partition: int = 0
-    """This replica's partition of `infer.replies` (StatefulSet ordinal)."""
+    """This replica's partition of `infer.replies` (the ordinal of a StatefulSet)."""
     reply_wait_s: float = 115.0
-    """Deadline of a synchronous call; below the usual client timeout of 120 s so that our 504 wins."""
+    """Deadline of a call in one piece. Below the clients' usual 120 s, so that our 504 wins."""
     deadline_grace_s: float = 1.0
-    """After its deadline a call waits this long for its end on the log, so that caller and store agree on it."""
+    """After its deadline a call waits this long for its recorded end."""
     background_wait_s: float = 3600.0
     """Deadline of background, callback and batch work."""
     stream_wait_s: float = 600.0
-    """Deadline of a stream: longer than `reply_wait_s`, because comment lines keep the connection alive."""
+    """Deadline of a stream. Comment lines keep its connection alive."""
     router_url: str = ""
-    """Where the router answers `/readyz`: while it does not, this ingress is not ready either. Empty: it is not asked.
-    """
+    """URL of the router. While its `/readyz` fails, this ingress is not ready. Empty: no check."""
     drain_s: float = 20.0
-    """After SIGTERM open calls may finish for this long; then they get 503."""
+    """After SIGTERM open calls may finish for this long. Then they get 503."""
     max_body_bytes: BodyBytes = 16 * 1024 * 1024
     """A photo, or the text of a million tokens. All limits: docs/reference/limits.md."""
     large_body_bytes: int = 64 * 1024
-    """Bodies from this size on are read one at a time for each tenant ..."""
+    """Bodies of at least this size are read one at a time for each tenant."""
     large_body_share: Share = 0.2
-    """... taking at most this share of the time of all who call ..."""
+    """Maximum share of the event loop's time for reading large bodies."""
     large_body_bytes_s: float = 4 * 1024 * 1024
-    """... and, where there are several tenants, this many bytes a second of each."""
+    """Rate of large bodies of each tenant, if there are several tenants."""
     large_body_waiting: int = 16
-    """As many large bodies of a tenant may wait for a turn, for `body_read_s` each; others get 429 `tenant_rate`."""
+    """Large bodies of a tenant that may wait, each for `body_read_s`. Then 429 `tenant_rate`."""
     big_body_bytes: int = 1024 * 1024
-    """Bodies above this are parsed beside the event loop, and need room ..."""
+    """Larger bodies are parsed beside the event loop."""
     big_bodies_bytes: Count = 64 * 1024 * 1024
-    """... until they are written down: so many bytes of them are in memory at once. Further ones wait, at most
-    `body_read_s`."""
+    """Bytes of such bodies in memory at once. Others wait for `body_read_s`, then get 503."""
     max_file_bytes: int = 100 * 1024 * 1024
     max_uploads: int = 16
-    """Files that are taken in at once; further ones wait."""
+    """Parallel uploads of files. Further ones wait."""
     upload_bytes_s: float = 16 * 1024
-    """A file must arrive at least this fast on average, after its first `body_read_s`."""
+    """Minimum average rate of an upload, after its first `body_read_s`."""
     max_waiters: int = 500
-    """Synchronous calls and streams open at once; the next gets 503 `overloaded`."""
+    """Open calls in one piece and streams. The next gets 503 `overloaded`."""
     tenant_share: Share = 0.5
-    """Most of the waiters, open calls and uploads that one tenant may hold; less as others hold more. 1: all."""
+    """Maximum share of waiters, open calls and uploads of one of several tenants. 1: all."""
     tenant_streams: int = 200
+    """Open streams of one tenant. The next gets 429 `tenant_rate`."""
     tenant_queue: int = 1000
-    """Unfinished accepted requests of one tenant, and open batches; the next gets 429 `tenant_queue`."""
+    """Unfinished requests of one tenant, and open batches. The next gets 429 `tenant_queue`."""
     embedded_partition_bytes: int = 3 * 1024 * 1024
-    """Bytes per partition that are unfinished, or that the recorder has not read, on the embedded broker, which forgets
-    above about 5 MB."""
+    """Embedded broker: unfinished or unrecorded bytes a partition. Above about 5 MB it forgets."""
     heartbeat_s: float = 1.0
-    """Comment lines of a waiting stream come this often at first, then ever more seldom ..."""
+    """First interval of a waiting stream's comment lines. It grows ..."""
     heartbeat_most_s: float = 15.0
-    """... down to this: proxies drop what is silent for longer, and some clients count lines without data."""
+    """... up to this. Proxies drop connections that are silent for longer."""
     stream_idle_s: float = 20.0
-    """Whoever takes nothing of an answer for this long, or is gone without a word, is cut; its generation ends."""
+    """A client that takes nothing for this long is disconnected, and its generation cancelled."""
     body_read_s: float = 15.0
-    """A request body must arrive within this long, and the time for its bytes at `body_bytes_s`."""
+    """Bound of reading a body, beside the time that it takes at `body_bytes_s`."""
     body_bytes_s: Above0 = 256 * 1024
+    """Minimum rate of a body."""
     api_keys: str = ""
-    """`tenant=key` pairs, comma-separated, no key twice. Empty: no authentication, which binds loopback only."""
+    """`tenant=key` pairs, comma-separated. Empty: no authentication, loopback only."""
     allowed_hosts: str = ""
-    """Without keys: further names that calls may be sent to (`Host`) beside `host`, loopback and dotless names."""
+    """Without keys: names that `Host` may have, beside `host`, loopback and dotless names."""
     allowed_origins: str = ""
-    """Origins (`https://chat.example`, comma-separated) whose pages may call and read answers (CORS); `*`, with keys
-    only: all. Without keys pages of such hosts may call too, but not read."""
+    """Origins whose pages may call and read answers (CORS), comma-separated. With keys also `*`.
+    Without keys, pages of allowed hosts may call, but not read."""
     metrics: Literal["auto", "open", "key"] = "auto"
-    """Whether `/metrics` asks for a key. `auto`: where keys are set and `host` is not loopback."""
+    """Whether `/metrics` needs a key. `auto`: if keys are set and `host` is not loopback."""
     callback_hosts: str = ""
-    """Allow-list of callback hosts (comma-separated, `*.example.org` allowed); empty: any public https host."""
+    """Allowed callback hosts, comma-separated (`*.example.org`). Empty: any public https host."""
     callback_allow_http: bool = False
+    """Allows http URLs of callbacks. For tests and the demo, never in production."""
     callback_allow_private: bool = False
-    """Lets callbacks reach loopback and private addresses: for tests and the demo, never in production."""
+    """Allows callbacks to loopback and private addresses. Likewise."""
     reply_topics: str = ""
-    """Further topics that a foreign producer may name in `replytopic` (comma-separated)."""
+    """Further topics that an event may name in `replytopic` (comma-separated)."""
 
 
 class RouterSettings(Group, frozen=True, kw_only=True):
+    """The router function and its sources."""
+
     binding: Literal["http", "log"] = "http"
-    """`http`: Flask function fed by the source process (KafkaSource on a cluster); `log`: a consumer."""
+    """`http`: a Flask function, fed by KafkaSource or our source process. `log`: a consumer."""
     host: str = "127.0.0.1"
     port: Port = 0
     threads: Count = 8
     source_in_flight: Count = 32
     request_timeout_s: float = 10.0
     give_up_tries: int = 10
-    """A record that failed this often, while others got through each time, is given up: a failed reply, a dead letter.
-    While nothing gets through the router or the broker is away, and everything waits."""
+    """A record that failed so often while others succeeded is given up: reply, dead letter ..."""
     give_up_s: float = 120.0
     """... but not before this long after its first failure."""
     max_hops: int = 4
     classifier: Literal["transformer", "hybrid", "linear", "keyword"] = "transformer"
-    """`transformer`: the encoder wherever there is a choice; `hybrid`: only where the linear stage is unsure; `linear`;
-    `keyword`: the rule."""
+    """Which stage decides: docs/concepts/routing.md."""
     weights: str = ""
-    """Directory of the classifier's weights; empty: the shipped ones. Unusable: the keyword rule, loudly."""
+    """The classifier's weights. Empty: the shipped ones. Unusable: the keyword rule."""
     encoder_threads: int = 2
-    """Threads of the encoder for one prompt; 0 lets it take every core."""
+    """Threads of the encoder for one prompt. 0: every core."""
     history: int | None = None
-    """Recent values of T and of C that count in scores beside the candidates (docs/adr/0012). None: 512 where the
-    catalogue's `norm` is distributional, else 0. With several routers each has its own."""
+    """Recent T and C that count in scores (ADR 0012). None: 512 if `norm` is distributional."""
 
 
 class WorkerSettings(Group, frozen=True, kw_only=True):
+    """The consumer of one service, and its model server."""
+
     service: str = ""
     replica: str = "0"
     revision: str = ""
-    """This pod's Knative revision (`K_REVISION`). The worker holds its topic only while the controller names this
-    revision, or none at all; empty: always.
-    """
+    """This pod's Knative revision. It consumes unless another revision is announced."""
     pinned: str = ""
-    """JSON of the service, its model and the cascades as this pod's revision was rolled out with them: the catalogue's
-    file is always the newest. Empty: as the catalogue has them.
-    """
+    """JSON of service, model and cascades as this pod was rolled out. Empty: the catalogue's."""
     host: str = "127.0.0.1"
-    """Address of /ready, /live and /metrics; a pod binds 0.0.0.0."""
+    """Address of /ready, /live and /metrics. A pod binds 0.0.0.0."""
     port: Port = 0
-    """Port of /ready, /live and /metrics; 0 lets the system choose."""
+    """Port of the same. 0: the system chooses."""
     max_attempts: Count = 3
     """Model calls of one request at one service, crashes included."""
     max_calls: Count = 5
-    """Model calls of one request over all services that are called for it: steps of a cascade, and who stands by. Each
-    of these may be called once in any case."""
+    """Model calls of one request at all services. Each planned service gets at least one."""
     read_ahead: int = 512
-    """Records that are fetched before their turn: among so many tenants take turns, however long one's queue is."""
+    """Records that are fetched ahead, so that tenants take turns."""
     read_ahead_bytes: int = 16 * 1024 * 1024
-    """Of their bodies together; more are not fetched."""
+    """Bytes of their bodies. More are not fetched."""
     chunk_ms: int = 30
     """Streamed parts are coalesced for this long."""
     drain_s: float = 20.0
     max_reply_bytes: int = 512 * 1024
     hold_bytes: int = 256 * 1024
-    """A cascade's stream that is not sure is held up to this size; then the next step answers."""
+    """Maximum of a cascade's stream that is held while it is unsure. Then the next step answers."""
     backend_idle_s: float = 60.0
-    """A stream that has begun and then sends nothing for this long has failed the attempt. Before its first token
-    only the service's `timeout_s` and the deadline bound it: a long prompt takes its time."""
+    """Longest silence of a stream after its first token. Then the attempt has failed."""
     unreachable_s: float = 1.0
-    """A server reached by URL that refuses connections (or the gateway) for this long at a start is not loading: the
-    start has failed. 0: as long as a start may take, for a server that is started beside the worker."""
+    """A server reached by URL that refuses connections for this long failed. 0: no bound."""
     failed_starts: int = 3
-    """After so many failed starts in a row what waits for the service is answered 503, or by a service that stands
-    by; no caller waits for a further start."""
+    """After so many failed starts in a row, waiting requests end or go to a stand-by service."""
     failed_hold_s: float = 30.0
-    """For so long, doubled with each further failure, nothing is sent to it; then one request tries it again."""
+    """Then nothing is sent to it for this long, doubled with each failure."""
     busy_s: float = 10.0
-    """A server that answers 429 or 503, or takes no connection, for this long is left to a service that stands by;
-    where none does, it is asked again until the deadline."""
+    """After 429, 503 or no connection for this long a stand-by service is called instead."""
     breaker_window_s: float = 60.0
-    """The breaker of a service opens when, of the requests whose calls ended within this long ..."""
+    """The circuit breaker opens if, of the requests that ended within this time ..."""
     breaker_calls: int = 5
     """... there are at least so many ..."""
     breaker_share: Share = 0.5
-    """... and more than this share of them failed (0 to 1; the mean of the tenants' shares). 1: never."""
+    """... and more than this share failed (the mean of the tenants' shares). 1: never."""
     breaker_open_s: float = 10.0
-    """Then nothing new is sent to it for so long, doubled each time its one probe fails, at most five minutes."""
+    """It stays open for this long, doubled each time its probe fails, at most five minutes."""
     sleep_level: Literal[0, 1, 2] = 0
-    """vLLM: an idle model gives its GPU memory back, weights to host memory (1) or dropped (2). 0: never."""
+    """vLLM: weights of an idle model go to host memory (1) or are dropped (2). 0: never."""
     sleep_after_s: float = 60.0
-    """Idle this long, it sleeps; the next call wakes it."""
+    """Idle time before it sleeps. The next call wakes it."""
     stuck_s: float = 90.0
-    """Not live when the poll thread has not turned for this long, or jobs are counted that nobody runs."""
+    """Not live if the consumer thread has not turned for this long, or a job is held by no task."""
     server_python: str = ""
-    """Interpreter that has vLLM, where the worker starts it; empty: the worker's own."""
+    """Interpreter that has vLLM, if the worker starts it. Empty: the worker's own."""
 
 
 class SpinSettings(Group, frozen=True, kw_only=True):
+    """Autoscaling."""
+
     idle_s: float | None = None
-    """Overrides every service's idle time tau; None leaves the catalogue's."""
+    """Overrides every service's idle time. None: the catalogue's."""
     poll_s: Above0 = 0.2
-    """How often lag is read; bounds activation latency."""
+    """Interval of reading the lag. It bounds activation latency."""
     window_s: Above0 = 300.0
     """Window of Algorithm 1."""
     drain_goal_s: Above0 = 10.0
+    """Algorithm 1: a backlog should be drained within this time."""
 
 
 class ScalerSettings(Group, frozen=True, kw_only=True):
-    """KEDA's external-push scaler. What it decides by is in `SpinSettings`."""
+    """KEDA's external-push scaler. `SpinSettings` has its decisions."""
 
     host: str = "127.0.0.1"
-    """Address of both ports; a pod binds 0.0.0.0."""
+    """Address of both ports. A pod binds 0.0.0.0."""
     port: Port = 6000
-    """gRPC; 0 lets the system choose."""
+    """gRPC. 0: the system chooses."""
     probe_port: Port = 9100
-    """HTTP: /live, /ready and /metrics; 0 lets the system choose."""
+    """HTTP: /live, /ready and /metrics. 0: the system chooses."""
     poll_s: float = 0.05
-    """How often the ends of all topics are read while anyone listens; bounds activation latency."""
+    """Interval of reading topic ends while anyone listens. It bounds activation latency."""
     quiet_poll_s: float = 1.0
     """The same while nobody listens."""
     listener_s: float = 60.0
-    """Who asked without a stream counts as listening for this long."""
+    """A call without a stream counts as listening for this long."""
     max_share: Share = 0.25
-    """Most of one core that reading and deciding may take: rounds that cost more come less often."""
+    """Maximum share of one core. If reading and deciding cost more, polls become rarer."""
     commit_s: float = 0.5
-    """How often commits of services with lag are read."""
+    """Interval of reading the commits of services with lag."""
     refresh_s: float = 10.0
-    """How often everything else is: commits without lag, partitions, leaders."""
+    """Interval of reading everything else: commits without lag, partitions, leaders."""
     catalogue_s: float = 5.0
-    """How often the catalogue's file is looked at."""
+    """Interval of checking the catalogue's file."""
     blind_s: float = 5.0
-    """Not ready when no whole reading succeeded for this long."""
+    """Not ready if no complete reading succeeded for this long."""
     push_again_s: float = 2.0
-    """An activation is pushed again after this long while no replica reports, and at most this often on new work."""
+    """An activation is repeated after this long while no replica reports."""
     max_streams: int = 1000
-    """Open streams; KEDA holds one for each trigger."""
+    """Open streams. KEDA holds one for each trigger."""
     drain_s: float = 3.0
     """After SIGTERM calls may finish for this long."""
 
@@ -279,93 +273,99 @@ class ControllerSettings(Group, frozen=True, kw_only=True):
     """The controller on Kubernetes."""
 
     namespace: str = "default"
-    """Where its objects are; it looks nowhere else."""
+    """The namespace of its objects. It reads no other."""
     release: str = "pickspin"
-    """The installation it cares for: the label app.kubernetes.io/instance, and the start of its objects' names."""
+    """The Helm release: label app.kubernetes.io/instance, and prefix of its objects' names."""
     identity: str = ""
-    """Its name in the lease; empty: the host's name, which is the pod's."""
+    """Its name in the lease. Empty: the host's name, which is the pod's."""
     kubeconfig: str = ""
-    """A file; empty: the pod's service account, else the usual kubeconfig."""
+    """A file. Empty: the pod's service account, else the usual kubeconfig."""
     host: str = "127.0.0.1"
-    """Address of /live, /ready and /metrics; a pod binds 0.0.0.0."""
+    """Address of /live, /ready and /metrics. A pod binds 0.0.0.0."""
     port: Port = 9100
-    """Port of the same; 0 lets the system choose."""
+    """Port of the same. 0: the system chooses."""
     lease_s: float = 15.0
-    """A standby takes over when the lease was not renewed for this long."""
+    """Another replica takes over if the lease was not renewed for this long."""
     renew_s: float = 10.0
-    """Who could not renew for this long stops acting; shorter than `lease_s`."""
+    """A leader that could not renew for this long stops acting. Shorter than `lease_s`."""
     retry_s: float = 2.0
-    """How often the lease is renewed or looked at."""
+    """Interval of renewing or checking the lease."""
     tick_s: float = 1.0
-    """How often pods, warmth and the revisions that hold topics are looked at."""
+    """Interval of maintenance: pods, prewarming, active revisions."""
     activator_metrics: str = (
         "http://activator-service.knative-serving.svc.cluster.local:9090/metrics"
     )
-    """The activator's metrics, which wake a revision by HTTP where its template asks for that."""
+    """The activator's metrics, which wake a revision by HTTP if its template asks for that."""
     offsets_every_s: float = 86400.0
-    """Missing offsets of consumer groups are committed at start and this often; below the broker's retention of them.
-    """
+    """Interval of committing missing offsets. Below the broker's retention of offsets."""
     recover_tries: int = 5
-    """A broken service's pod is replaced this often before it is left to Kubernetes alone."""
+    """Replacements of a broken service's pod, before it is left to Kubernetes."""
     recover_backoff_s: float = 10.0
-    """Between two replacements, doubled each time."""
+    """Pause between two replacements, doubled each time."""
     recover_after_s: float = 60.0
-    """A service without a ready replica counts as broken this long after its own `start_timeout_s`."""
+    """A service without a ready replica is broken this long after its `start_timeout_s`."""
     history_weeks: int = 4
-    """Weeks of requests that prewarming by habit looks at."""
+    """Weeks of requests that `warm_by_habit` looks at."""
     habit_share: Share = 0.75
-    """A service is warm ahead of an hour of the week that had requests in at least this share of those weeks."""
+    """An hour of the week is prewarmed if it had requests in this share of those weeks ..."""
     habit_requests: float = 3.0
-    """... and on average at least this many of them."""
+    """... and on average at least so many."""
 
 
 class StoreSettings(Group, frozen=True, kw_only=True):
+    """The store of requests, answers, files and batches."""
+
     url: str = ""
     """SQLAlchemy URL; empty: SQLite `store.sqlite3` in the data directory."""
     retention_days: float = 7.0
+    """Requests and answers are kept for this long."""
     keep_prompts: bool = True
-    """What requests asked is kept as long as their answers, for learning and replaying; false: until their end."""
+    """Prompts are kept as long as their answers. False: until their requests end."""
     route_bound_s: float = 30.0
-    """Accepted but not routed for this long: published again."""
+    """A request that is accepted and not routed for this long is published again."""
     reap_s: Above0 = 0.25
+    """Interval of the reaper."""
     boot_id: str = ""
-    """Set by the local stack: a new value means that an in-memory broker was lost with its records."""
+    """Set by the local stack. A new value means that an in-memory broker was lost."""
 
 
 class RecorderSettings(Group, frozen=True, kw_only=True):
-    """What runs beside the store: batches."""
+    """Batches, which run in the recorder."""
 
     tenant_batches: int = 4
-    """Batches of one tenant that are worked on at once; those whose lines only wait for their model do not count."""
+    """Running batches of one tenant. Those whose lines only wait for their model do not count."""
     tenant_lines: int = 400
-    """Unfinished lines of one tenant's batches on the log; a few more for each batch that has fewer than ten there."""
+    """Unfinished batch lines of one tenant on Kafka. A batch with fewer than ten may exceed it."""
 
 
 class CallbackSettings(Group, frozen=True, kw_only=True):
+    """Delivery of callbacks."""
+
     schedule_s: str = "0,5,300,1800,7200,18000,36000,50400,72000,86400"
     """Delays between attempts (Standard Webhooks' example), jittered by 10 %."""
     attempt_timeout_s: float = 10.0
     max_response_bytes: int = 64 * 1024
     concurrency: Count = 32
-    """Attempts out at once."""
+    """Parallel attempts."""
     tenant_concurrency: Count = 8
-    """... of one tenant, whose receivers may hang: the rest is for others."""
+    """Parallel attempts of one tenant."""
     target_concurrency: Count = 4
+    """Parallel attempts to one target."""
     host_concurrency: Count = 8
-    """... to one host, whoever's targets they are; at most three quarters of them of one tenant."""
+    """Parallel attempts to one host. At most three quarters of them are one tenant's."""
 
 
 class ProbeSettings(Group, frozen=True, kw_only=True):
-    """/ready, /live and /metrics of recorder and callbacks, which have no other door."""
+    """/ready, /live and /metrics of processes without an HTTP API (recorder, callbacks, source)."""
 
     host: str = "127.0.0.1"
     """A pod binds 0.0.0.0."""
     port: Port | None = None
-    """0 lets the system choose; None: none."""
+    """0: the system chooses. None: no probes."""
 
 
 class Settings(Group, frozen=True, kw_only=True):
-    """All groups. A process takes the groups it needs from the one object its wiring receives."""
+    """All groups. A process takes the groups that it needs."""
 
     broker: BrokerSettings = BrokerSettings()
     ingress: IngressSettings = IngressSettings()
@@ -379,9 +379,9 @@ class Settings(Group, frozen=True, kw_only=True):
     recorder: RecorderSettings = RecorderSettings()
     callbacks: CallbackSettings = CallbackSettings()
     catalogue: str = ""
-    """Path of the catalogue; empty: the built-in one."""
+    """Path of the catalogue. Empty: the built-in one."""
     data_dir: str = ""
-    """Where store, blobs, logs and converted weights lie; empty: `~/.local/share/pickspin`."""
+    """Directory of store, blobs, logs and converted weights. Empty: `~/.local/share/pickspin`."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
 
 
@@ -413,7 +413,7 @@ def is_given(*place: str, environ: Mapping[str, str] | None = None) -> bool:
 
 
 def mask_settings(settings: Settings) -> dict[str, Any]:
-    """The effective settings for printing, secrets (the password of a URL too) replaced by `***`."""
+    """The effective settings for printing, with `***` for secrets and passwords of URLs."""
     tree: dict[str, Any] = msgspec.to_builtins(settings)
     tree["store"]["url"] = _without_password(settings.store.url)
     for value in tree.values():

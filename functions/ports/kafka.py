@@ -1,5 +1,7 @@
-"""What the processes need of the outside world: small Protocols, each with an in-memory adapter in
-`functions.testing.memory_broker` and a real one beside it. Decisions never import an adapter, only these.
+"""What processes need of Kafka, clocks and blobs: small Protocols.
+
+`functions.kafka` and `functions.storage` implement them; `functions.testing.memory_broker` does in
+memory. Decisions import only these, never an adapter.
 """
 
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping
@@ -13,20 +15,20 @@ from events.event import PartitionId, Record
 
 
 class Clock(Protocol):
-    """Wall time for what is written down, monotonic time for waiting."""
+    """Wall-clock time for records, monotonic time for waits."""
 
     def now(self) -> datetime:
         """Wall-clock time, aware, UTC."""
         ...
 
     def monotonic_s(self) -> float:
-        """Seconds that never go back; only differences mean anything."""
+        """Seconds that never go back. Only differences have a meaning."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """A group's position in a partition: the next offset to read, and up to 4096 bytes of metadata."""
+    """Position of a group in a partition: next offset, and up to 4096 bytes of metadata."""
 
     offset: int
     metadata: str = ""
@@ -34,10 +36,10 @@ class Commit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Polled:
-    """One poll: records in partition order, and what the group rebalance changed since the last poll.
+    """Result of a poll: records in partition order, and what a rebalance has changed.
 
-    A partition in `lost` was revoked or lost: its work may go on, its commits will not be accepted.
-    `gained` partitions were assigned since the last poll, before any of their records is returned.
+    `gained`: assigned since the last poll, before any of their records is returned.
+    `lost`: revoked or lost. Their work may go on, but their commits are not accepted.
     """
 
     records: tuple[Record, ...] = ()
@@ -49,10 +51,11 @@ class RecordAppender(Protocol):
     """Appends records durably (acks=all)."""
 
     def append(self, record: Record) -> "Future[PartitionId]":
-        """Hands one record over; never blocks, thread-safe.
+        """Queues one record. Never blocks; thread-safe.
 
-        The future resolves when every in-sync replica has it. It fails with `functions.runtime.errors.AppendFailed`
-        (too large, not writable, outcome unknown at the delivery timeout).
+        The future resolves when every in-sync replica has the record.
+        It fails with `functions.runtime.errors.AppendFailed`: too large, not writable, or unknown
+        outcome at the delivery timeout.
         """
         ...
 
@@ -62,7 +65,7 @@ class RecordAppender(Protocol):
 
 
 Parting = Callable[[Collection[PartitionId]], Mapping[PartitionId, Commit]]
-"""What to commit last of partitions that are taken away; those that it leaves out are not committed."""
+"""Returns the last commits of revoked partitions. Partitions without one are not committed."""
 
 
 class GroupConsumer(Protocol):
@@ -71,7 +74,7 @@ class GroupConsumer(Protocol):
     def poll(self, timeout_s: float) -> Polled: ...
 
     def commit(self, commits: Mapping[PartitionId, Commit]) -> bool:
-        """Commits synchronously. False when the group refused (partition lost, rebalance): expected, not fatal."""
+        """Commits synchronously. False: the group refused (lost, rebalance); not an error."""
         ...
 
     def committed(self, partitions: Iterable[PartitionId]) -> Mapping[PartitionId, Commit]:
@@ -79,9 +82,10 @@ class GroupConsumer(Protocol):
         ...
 
     def part_with(self, parting: Parting) -> None:
-        """Partitions that a rebalance takes from this living member are committed with what `parting` says of them,
-        before another has them, where the group still takes it. Called in any thread; it must not wait. Closing asks
-        for nothing: who leaves has committed what it wanted to.
+        """Sets the function that is called before a rebalance revokes partitions.
+
+        Its commits are made before another member gets the partitions, if the group still accepts
+        commits. It may be called in any thread and must not wait. `close` does not call it.
         """
         ...
 
@@ -95,12 +99,12 @@ class GroupConsumer(Protocol):
 
 
 class RecordTail(Protocol):
-    """Reads partitions without a group: registry, control, replies. One thread owns it."""
+    """Reads partitions without a group (registry, control, replies). One thread owns it."""
 
     def poll(self, timeout_s: float) -> tuple[Record, ...]: ...
 
     def is_caught_up(self) -> bool:
-        """True once everything that was there when the tail was opened has been returned."""
+        """Whether everything that existed when the tail was opened has been returned."""
         ...
 
     def close(self) -> None: ...
@@ -125,7 +129,7 @@ class LagReader(Protocol):
     def lags(
         self, groups: Mapping[str, tuple[str, ...]]
     ) -> Mapping[str, Mapping[PartitionId, Offsets]]:
-        """`groups` maps a consumer group to its topics; the result maps it to offsets by partition."""
+        """`groups`: topics by consumer group. Returns offsets by group and partition."""
         ...
 
     def close(self) -> None: ...
@@ -139,10 +143,10 @@ class OffsetReader(Protocol):
     """Offsets of many topics, read many times a second. One thread owns it."""
 
     def ends(self, topics: tuple[str, ...]) -> Mapping[str, Numbers]:
-        """End offsets in one ListOffsets a broker, however many topics there are.
+        """End offsets, in one ListOffsets a broker.
 
-        A topic that does not exist is left out; None where its leader did not answer. Raises whatever the client
-        library raises when no broker answers.
+        A topic that does not exist is left out. None: its leader did not answer.
+        Raises the client library's error if no broker answers.
         """
         ...
 
@@ -151,24 +155,28 @@ class OffsetReader(Protocol):
         ...
 
     def commits(self, groups: Mapping[str, tuple[str, ...]]) -> Mapping[str, Mapping[str, Numbers]]:
-        """Committed offsets by group and topic, in one OffsetFetch a coordinator (before Kafka 3.0: one a group)."""
+        """Committed offsets by group and topic, in one OffsetFetch a coordinator.
+
+        Before Kafka 3.0: one a group.
+        """
         ...
 
     def refresh(self) -> None:
-        """Makes the next reading ask for partitions and leaders again."""
+        """Lets the next call fetch partitions and leaders again."""
         ...
 
     def close(self) -> None: ...
 
 
 class GroupMembership(Protocol):
-    """Lets members leave that cannot do so themselves: who was killed holds partitions until its session ends."""
+    """Removes killed members, which would hold their partitions until the session ends."""
 
     def remove(self, group: str, clients: Collection[str]) -> int:
-        """Removes the members whose client name is one of `clients`; returns how many there were.
+        """Removes the members whose client name is one of `clients`. Returns how many there were.
 
-        A member that lives in spite of it loses its partitions and joins again. The embedded broker does not tell who
-        is in a group. Raises whatever the client library raises when no broker answers.
+        A member that is still alive loses its partitions and joins again.
+        The embedded broker does not report the members of a group.
+        Raises the client library's error if no broker answers.
         """
         ...
 
@@ -177,7 +185,7 @@ class GroupMembership(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TopicSpec:
-    """A topic that the product needs. `retention_s` None means the broker's default."""
+    """A topic that the product needs. `retention_s` None: the broker's default."""
 
     name: str
     partitions: int
@@ -186,13 +194,13 @@ class TopicSpec:
 
 
 class BrokerAdmin(Protocol):
-    """Creates what is missing; never deletes."""
+    """Creates missing topics. Never deletes any."""
 
     def ensure_topics(self, topics: Iterable[TopicSpec], timeout_s: float) -> None: ...
 
 
 class RecordLog(Protocol):
-    """One Kafka-protocol cluster: opens what processes use. Wiring code receives this."""
+    """One Kafka cluster: opens consumers, producers and the like. Only factories use it."""
 
     def appender(self, *, client: str) -> RecordAppender: ...
 
@@ -205,11 +213,12 @@ class RecordLog(Protocol):
         member_file: Path | None = None,
         is_awaited: bool = False,
     ) -> GroupConsumer:
-        """`is_awaited`: a caller waits for what this reader does; the embedded broker is looked at more often then
-        (ADR 0003).
+        """Joins a consumer group.
 
-        `member_file` outlives a process that is killed: the next one that is given the same file removes the member
-        named there from the group at once. None: its partitions wait for the end of its session.
+        `is_awaited`: a caller waits for this consumer. It fetches more often from the embedded
+        broker (ADR 0003).
+        `member_file`: survives a killed process. The next process with the same file removes the
+        member that it names. None: the partitions wait for the end of the session.
         """
         ...
 
@@ -222,8 +231,9 @@ class RecordLog(Protocol):
         partition: int | None = None,
         is_awaited: bool = False,
     ) -> RecordTail:
-        """All partitions of `topics`, or the one given; from the start, or from the end as of now. `is_awaited` as in
-        `group`.
+        """Reads all partitions of `topics`, or one, from the start or from the current end.
+
+        `is_awaited`: as in `group`.
         """
         ...
 
@@ -239,27 +249,28 @@ class RecordLog(Protocol):
         """Returns once a broker answers.
 
         Raises:
-            StartupFailed: none within `timeout_s`; says why.
+            StartupFailed: none did within `timeout_s`; the message says why.
         """
         ...
 
 
 class BlobStore(Protocol):
-    """Bodies too large for a record, files of batches. Content is addressed by its SHA-256."""
+    """Bodies too large for a record, and files. Content is addressed by its SHA-256."""
 
     def put(self, data: bytes) -> str:
-        """Stores the bytes and returns a `dataref` (`blob:<sha256>`); storing twice is the same reference."""
+        """Stores the bytes and returns their `dataref` (`blob:<sha256>`)."""
         ...
 
     def put_file(self, source: BinaryIO) -> str:
-        """Everything that `source` has from its start, piece by piece, as a file of `/v1/files`: `file:<sha256>`.
+        """Stores all of `source`, piece by piece, as a file of `/v1/files` (`file:<sha256>`).
 
-        Apart from what `put` stores: only rows of files name it, so that it can be known when nobody does any more.
+        Files are separate from blobs. Only file rows refer to them, so that unused ones can be
+        recognised.
         """
         ...
 
     def files(self, *, unused_s: float) -> Iterable[str]:
-        """References of files that were not put for that long."""
+        """References of files that were last put longer ago than that."""
         ...
 
     def get(self, ref: str, *, limit_bytes: int) -> bytes:
@@ -267,9 +278,12 @@ class BlobStore(Protocol):
         ...
 
     def pieces(self, ref: str, *, limit_bytes: int) -> Generator[bytes, None, None]:
-        """As `get`, piece by piece; the last one comes only when the hash is right. Whoever stops early closes it."""
+        """As `get`, piece by piece. The last piece comes only if the hash is right.
+
+        A caller that stops early closes the generator.
+        """
         ...
 
     def delete(self, ref: str, *, unused_s: float = 0.0) -> bool:
-        """Whether it is gone: not where it was put less than `unused_s` ago."""
+        """Deletes it, unless it was put less than `unused_s` ago. Returns whether it is gone."""
         ...

@@ -1,7 +1,7 @@
-"""What a process needs of the Kubernetes API: plain JSON objects over list, watch and writes, as one small Protocol.
+"""What processes need of the Kubernetes API: list, watch and writes, as one small Protocol.
 
-`functions.kubernetes.client` is the real one, `functions.testing.memory_kubernetes` behaves like it in
-memory. Objects are what the API sends, as mappings; nobody changes one in place.
+`functions.kubernetes.client` implements it; `functions.testing.memory_kubernetes` does in memory.
+Objects are the API's JSON, as mappings. Nothing changes one in place.
 """
 
 from collections.abc import Iterator, Mapping
@@ -51,7 +51,7 @@ SERVERLESS_SERVICES: Final = Resource(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """Objects of one kind in one namespace. Selectors are the API's own text; empty: all."""
+    """Objects of one kind in one namespace. Selectors have the API's syntax; empty: all."""
 
     resource: Resource
     namespace: str
@@ -61,7 +61,7 @@ class Selection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
-    """A consistent list, and the version from which a watch goes on."""
+    """A consistent list, and the version to watch from."""
 
     items: tuple[Object, ...]
     version: str
@@ -69,14 +69,14 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class WatchEvent:
-    """One change. A BOOKMARK's object carries nothing but a newer `metadata.resourceVersion`."""
+    """One change. A BOOKMARK's object has only a newer `metadata.resourceVersion`."""
 
     kind: WatchKind
     object: Object
 
 
 class KubernetesFailed(PickspinError):
-    """The API refused a call (`status` >= 400, `reason` as its Status says) or was not reached (`status` 0)."""
+    """The API refused a call (`status` >= 400, with its `reason`) or was not reached (0)."""
 
     def __init__(self, status: int, reason: str, message: str = "") -> None:
         super().__init__(f"{status} {reason}: {message}" if message else f"{status} {reason}")
@@ -90,22 +90,22 @@ class KubernetesFailed(PickspinError):
 
     @property
     def is_conflict(self) -> bool:
-        """Somebody else wrote first."""
+        """Another writer came first."""
         return self.status == 409 and self.reason != "AlreadyExists"
 
     @property
     def is_taken(self) -> bool:
-        """The object to be created is there already."""
+        """The object to be created exists."""
         return self.status == 409 and self.reason == "AlreadyExists"
 
     @property
     def is_gone(self) -> bool:
-        """The version to watch from is too old: list again."""
+        """The version to watch from is too old. List again."""
         return self.status == 410
 
     @property
     def is_refusal(self) -> bool:
-        """The same call will be refused again: an admission webhook, a schema, or missing rights said no."""
+        """A retry is useless: an admission webhook, a schema or missing rights refused the call."""
         return self.status in {400, 403, 422}
 
 
@@ -117,7 +117,7 @@ class KubernetesApi(Protocol):
     def watch(self, selection: Selection, version: str, timeout_s: float) -> Iterator[WatchEvent]:
         """Changes after `version`, until the server ends the watch (after about `timeout_s`).
 
-        Raises KubernetesFailed with `is_gone` when `version` is too old, at the start or in the middle.
+        Raises KubernetesFailed with `is_gone` if `version` is too old, also during the watch.
         """
         ...
 
@@ -126,17 +126,17 @@ class KubernetesApi(Protocol):
     def create(self, resource: Resource, namespace: str, body: Object) -> Object: ...
 
     def replace(self, resource: Resource, namespace: str, body: Object) -> Object:
-        """Refused with `is_conflict` where `metadata.resourceVersion` is not the current one."""
+        """Refused with `is_conflict` if `metadata.resourceVersion` is not the current one."""
         ...
 
     def patch(
         self, resource: Resource, namespace: str, name: str, body: Object, subresource: str = ""
     ) -> Object:
-        """A JSON merge patch (RFC 7386): null removes a key, lists are replaced whole."""
+        """A JSON merge patch (RFC 7386): null removes a key, lists are replaced."""
         ...
 
     def delete(self, resource: Resource, namespace: str, name: str, uid: str) -> None:
-        """Refused with `is_conflict` where another object of that name has taken its place."""
+        """Refused with `is_conflict` if another object has that name now."""
         ...
 
 

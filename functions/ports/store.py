@@ -1,9 +1,8 @@
-"""The store's port and its rows: states, results, idempotency keys, callbacks, batches, files.
+"""The store's port and its rows: requests, results, idempotency keys, callbacks, batches, files.
 
-`functions.sql.sql_store.SqlStore` implements it with SQLAlchemy Core (SQLite file by default, PostgreSQL by URL;
-`sqlite://` in memory is the in-memory adapter). Every method is synchronous, thread-safe and one transaction; the
-ingress calls them from an executor. The log is the truth of what happened to requests: rows here can be rebuilt
-from it. Files, callback targets and feedback are only here.
+`functions.sql.sql_store.SqlStore` implements it: SQLite by default, PostgreSQL by URL, `sqlite://`
+in memory. Every method is synchronous, thread-safe and one transaction. The ingress calls them from
+an executor. Requests can be rebuilt from Kafka. Files, callback targets and feedback cannot.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +18,7 @@ from functions.ports.paging import Page, PageQuery
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestRow:
-    """One request. None: not known (yet) or not applicable. Times are aware UTC."""
+    """One request. None: not known yet, or not applicable. Times are aware UTC."""
 
     id: str
     tenant: str
@@ -36,7 +35,7 @@ class RequestRow:
     attempt: int = 0
     is_background: bool = False
     is_stored: bool = True
-    """False: the caller said `store: false`; body and result are deleted after delivery."""
+    """False: the caller set `store: false`. Body and result are deleted after delivery."""
     callback_id: str | None = None
     batch_id: str | None = None
     reply_topic: str | None = None
@@ -51,13 +50,13 @@ class RequestRow:
     cost_usd: float | None = None
     decision: bytes | None = None
     meta: Mapping[str, object] = field(default_factory=dict)
-    """What a door needs to answer in its own shape (for example the fields of a Responses API call)."""
+    """What an API needs for its own form of answer, such as the fields of a Responses call."""
     cancel_reason: str | None = None
-    """Why somebody asked to cancel it (`client`, `deadline`, `disconnected`); None: nobody did."""
+    """Why it is to be cancelled (`client`, `deadline`, `disconnected`). None: it is not."""
 
     @property
     def event(self) -> SentEvent | None:
-        """What `meta` keeps of it."""
+        """The event that the request came in as, from `meta`."""
         found = self.meta.get("event")
         if not isinstance(found, Mapping):
             return None
@@ -65,13 +64,13 @@ class RequestRow:
 
     @property
     def public_id(self) -> str:
-        """What whoever sent the request knows it by; unique only together with tenant and source."""
+        """The sender's id of the request, unique only together with tenant and source."""
         return self.id if self.event is None else self.event.id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyUse:
-    """An idempotency key as one call uses it, at `at`. `body_hash` is what the key is bound to."""
+    """Use of an idempotency key by one call, at `at`. The key is bound to `body_hash`."""
 
     tenant: str
     key: str
@@ -81,10 +80,11 @@ class KeyUse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """What became of an attempt to make something: looked up and made in one transaction.
+    """Result of looking something up and making it, in one transaction.
 
-    `new`: made, under `id`. For the others nothing was written. `joined`: made before, as `id`. `conflict`: what
-    identifies it was used for something else. `gone`: made before, and deleted. `full`: the tenant may have no more.
+    `new`: made, under `id`. In all other cases nothing was written.
+    `joined`: it existed, as `id`. `conflict`: its id or key was used for something else.
+    `gone`: it existed and was deleted. `full`: the tenant may have no more.
     """
 
     kind: Literal["new", "joined", "conflict", "gone", "full"]
@@ -93,15 +93,16 @@ class Claim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestEvent:
-    """One entry of a request's event stream; `cursor` grows within the request."""
+    """One entry of a request's event stream. `cursor` grows within the request."""
 
     request_id: str
     cursor: int
     kind: str
     """`state`, `chunk` or `terminal`."""
     data: bytes
-    """JSON. `state`: the progress event's data (at least `state`); `chunk`: `{"chunks", "generation", "sequence",
-    "attempt"}`; `terminal`: the result, or `{"state", "status"}` where none is kept."""
+    """JSON. `state`: the progress event's data, at least `state`.
+    `chunk`: `{"chunks", "generation", "sequence", "attempt"}`.
+    `terminal`: the result, or `{"state", "status"}` if none is kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +119,7 @@ class CallbackTarget:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """One callback to deliver. `attempt` counts those made; `due_at` is when the next one may start."""
+    """One callback to deliver. `attempt`: attempts made. `due_at`: earliest next attempt."""
 
     id: str
     request_id: str
@@ -132,7 +133,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileRow:
-    """A file; its bytes are in the blob store under `ref`. It is deleted at `expires_at`; None: never."""
+    """A file. Its bytes are in the blob store under `ref`. `expires_at` None: never."""
 
     id: str
     tenant: str
@@ -161,7 +162,7 @@ class BatchRow:
     completed: int = 0
     failed: int = 0
     submitted: int = 0
-    """Lines already on the log: where a restarted runner goes on."""
+    """Lines that are on Kafka. A restarted runner continues there."""
     output_file_id: str | None = None
     error_file_id: str | None = None
     errors: Sequence[Mapping[str, object]] = ()
@@ -171,12 +172,12 @@ class BatchRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeedbackRow:
-    """One opinion about one answer. `judge` is empty for a user's. `score` is in [0, 1], higher is better."""
+    """One rating of an answer. `judge`: empty for a user. `score`: in [0, 1], higher is better."""
 
     request_id: str
     source: Literal["user", "judge"]
     model: str
-    """Id of the model that is rated: the one that answered, or one that a judge tried on the same prompt."""
+    """Id of the rated model: the one that answered, or one that a judge tried on the prompt."""
     score: float
     at: datetime
     judge: str = ""
@@ -185,34 +186,34 @@ class FeedbackRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinishedRequest:
-    """A request that has ended, with what later learning and replaying need."""
+    """A request that has ended, with what learning and replaying need."""
 
     row: RequestRow
-    """`result` None where it is not kept, or larger than `MAX_RESULT_BYTES`."""
+    """`result` None: not kept, or larger than `MAX_RESULT_BYTES`."""
     record: Record | None
-    """The request as it was sent; None where prompts are not kept. Its body may lie in the blob store."""
+    """The request as it was sent. None: prompts are not kept. Its body may be a blob."""
     feedback: "Sequence[FeedbackRow]" = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinishedQuery:
-    """Which ended requests to read, newest first. None: no bound. `before` is a row's place: what comes after it."""
+    """Which ended requests to read, newest first. None: no bound."""
 
     tenant: str | None = None
     since: datetime | None = None
     is_rated: bool = False
     """True: only requests with feedback."""
     before: tuple[datetime, str] | None = None
-    """`finished_at` and id of the last row that was read."""
+    """`finished_at` and id of the last row that was read. The query continues after it."""
 
 
 MAX_RESULT_BYTES: Final = 1024 * 1024
-"""Results above this are left out of `FinishedRequest`, which come many at a time."""
+"""Larger results are left out of `FinishedRequest`, which are read many at a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """How far a request is: whoever has seen this mark has missed nothing."""
+    """Progress of a request. A reader that has seen this mark has missed nothing."""
 
     state: State
     next_cursor: int
@@ -230,19 +231,21 @@ class RequestStore(Protocol):
         key: KeyUse | None = None,
         limit: int | None = None,
     ) -> Claim:
-        """Inserts the row where its id, and the key, are new and the tenant has fewer than `limit` unfinished ones.
+        """Inserts the row if its id and key are new and the tenant is below `limit`.
 
-        `record` is kept for publishing again until the terminal, and after it as the prompt, unless the caller said
-        `store: false` or the store keeps no prompts. `prompt` returns it; its body may lie in the blob store.
+        `limit` counts unfinished requests.
+        `record` is kept until the terminal, for publishing again. After it, it is kept as the
+        prompt, unless the caller set `store: false` or the store keeps no prompts.
+        `prompt` returns it. Its body may be a blob.
         """
         ...
 
     def withdraw(self, request_id: str, key: KeyUse | None = None) -> None:
-        """Takes back a request that never reached the log, and frees its key."""
+        """Removes a request that never reached Kafka, and frees its key."""
         ...
 
     def claimed(self, key: KeyUse) -> Claim | None:
-        """What a request's key says now; None: it is free."""
+        """The current state of a request's key. None: it is free."""
         ...
 
     def request(self, request_id: str) -> RequestRow | None: ...
@@ -250,21 +253,21 @@ class RequestStore(Protocol):
     def prompt(self, request_id: str) -> Record | None: ...
 
     def sent_as(self, tenant: str, event_id: str, source: str | None = None) -> str | None:
-        """Id of the tenant's request that came in as an event with this id, from this source; None: the first one's."""
+        """Id of the request that came in as this event. `source` None: of the first source."""
         ...
 
     def requests(
         self, page: PageQuery, *, tenant: str | None, states: Sequence[State] | None = None
     ) -> Page[RequestRow]:
-        """Only `request` reads results; lists leave `result` None. Raises CursorUnknown."""
+        """A page of requests, with `result` None. Raises CursorUnknown."""
         ...
 
     def record_batch(self, changes: "Sequence[Change]") -> "RecordingResult":
-        """Applies a poll's worth of changes in one transaction. The first terminal of a request is its end."""
+        """Applies the changes of one poll in a transaction. The first terminal wins."""
         ...
 
     def marks(self, request_ids: Sequence[str]) -> Mapping[str, Mark]:
-        """How far these requests are; those that `request` does not find are left out."""
+        """Progress of these requests. Unknown ones are left out."""
         ...
 
     def events_after(
@@ -272,62 +275,62 @@ class RequestStore(Protocol):
     ) -> Sequence[RequestEvent]: ...
 
     def overdue(self, now: datetime, limit: int = 500) -> Sequence[RequestRow]:
-        """Unfinished rows whose deadline has come by `now` or whose cancel was asked for; oldest deadline first."""
+        """Unfinished rows past their deadline or to be cancelled, oldest deadline first."""
         ...
 
     def unrouted(self, before: datetime, limit: int = 200) -> Sequence[tuple[RequestRow, Record]]:
-        """Rows still `accepted` and not published (again) since before that instant, with their request records.
+        """Rows that are `accepted` and were last published before that instant, with records.
 
-        A record that was seen on the log carries the partition and offset of its newest copy; `offset` -1: never seen.
+        A record that was seen on Kafka has partition and offset of its newest copy, else offset -1.
         """
         ...
 
     def republished(self, request_ids: Sequence[str], now: datetime) -> None:
-        """Remembers that these records were appended again at `now`."""
+        """Notes that these records were appended again at `now`."""
         ...
 
     def lost(self, limit: int = 500) -> Sequence[RequestRow]:
-        """Unfinished rows of another boot id, whose volatile broker is gone; none without a boot id."""
+        """Unfinished rows of another boot id, whose in-memory broker is gone."""
         ...
 
     def unfinished(self, *, tenant: str | None = None) -> int: ...
 
     def forget(self, request_id: str) -> bool:
-        """Deletes prompt, answer and events of a request (DELETE, `store: false`, retention); False if unknown."""
+        """Deletes prompt, answer and events of a request. False: unknown."""
         ...
 
     def purge(self, before: datetime) -> int: ...
 
     def unused_bodies(self, limit: int) -> Sequence[str]:
-        """References of bodies and answers in the blob store whose requests were all forgotten."""
+        """References of blobs whose requests were all forgotten."""
         ...
 
     def forget_bodies(self, refs: Sequence[str]) -> None:
-        """Their bytes are gone, as far as no other request has come to have them."""
+        """Notes that their bytes are deleted, unless another request uses them now."""
         ...
 
     def boot(self, boot_id: str) -> bool:
-        """Remembers the boot id; True when it differs from the last one (the volatile broker is new)."""
+        """Notes the boot id. True: it differs from the last one (the in-memory broker is new)."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """What one event changes in the store. The kind of `event.type` decides; `record` is set for request events."""
+    """What one event changes in the store, by `event.type`. Request events have a `record`."""
 
     event: Event
     record: Record | None = None
     result: bytes | None = None
-    """Terminal data after `dataref` was resolved; None when it is in the event."""
+    """Terminal data that was behind a `dataref`. None: it is in the event."""
     row: RequestRow | None = None
     """The parsed request of a request event."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordingResult:
-    """What a transaction found: requests that ended in it, and terminals that say something else than the first one.
+    """Result of `record_batch`: requests that ended, and terminals that differ from the first.
 
-    `other_ends` are pairs of a request id and what differs: its `state`, or the `answer` where that is kept.
+    `other_ends`: request id, and what differs: the `state`, or the `answer` if that is kept.
     """
 
     ended: tuple[str, ...] = ()
@@ -336,23 +339,23 @@ class RecordingResult:
 
 class CallbackStore(Protocol):
     def add_target(self, target: CallbackTarget, *, key: KeyUse | None = None) -> Claim:
-        """Registers a target where its id, and the key, are new: the first one's URL and secret stay."""
+        """Registers a target if its id and key are new. The first one's URL and secret stay."""
         ...
 
     def named_target(self, target: CallbackTarget) -> CallbackTarget:
-        """The target as it stands: the one of this id that was there before, enabled again, else this one."""
+        """The existing target of this id, enabled again, else this one."""
         ...
 
     def target(self, target_id: str) -> CallbackTarget | None: ...
 
     def targets(self, tenant: str, page: PageQuery) -> Page[CallbackTarget]:
-        """Those that are enabled, by id. Raises CursorUnknown."""
+        """Enabled targets, by id. Raises CursorUnknown."""
         ...
 
     def disable_target(self, target_id: str) -> None: ...
 
     def enqueue_delivery(self, delivery: Delivery) -> bool:
-        """False when this id, or this request, has a delivery already (the first terminal of a request wins)."""
+        """False: this id or request has a delivery already (the first terminal wins)."""
         ...
 
     def due_deliveries(
@@ -364,10 +367,10 @@ class CallbackStore(Protocol):
         per_target: int = 4,
         per_tenant: int = 8,
     ) -> Sequence[Delivery]:
-        """Takes due deliveries: nobody else gets them for `lease_s`; at most `per_target` of a target and `per_tenant`
-        of a tenant are out at once. Tenants take turns.
+        """Leases due deliveries for `lease_s`. Tenants take turns.
 
-        A process that dies keeps its deliveries until the lease ends; then they are due again, under the same id.
+        At most `per_target` of a target and `per_tenant` of a tenant are leased at once.
+        If the process dies, they are due again when the lease ends, under the same id.
         """
         ...
 
@@ -382,25 +385,25 @@ class BatchStore(Protocol):
     def file(self, file_id: str) -> FileRow | None: ...
 
     def files(self, tenant: str, page: PageQuery, purpose: str | None = None) -> Page[FileRow]:
-        """Raises CursorUnknown; a file that was deleted is still known as a place in the list."""
+        """Raises CursorUnknown. A deleted file is still a valid cursor."""
         ...
 
     def refs_in_use(self, refs: Sequence[str]) -> frozenset[str]:
-        """Which of these references some file has."""
+        """Which of these references belong to a file."""
         ...
 
     def expired_files(self, now: datetime, limit: int = 500) -> Sequence[str]:
-        """Ids of files whose time has come by `now`, the longest expired first."""
+        """Ids of files that have expired by `now`, oldest first."""
         ...
 
     def delete_file(self, file_id: str) -> bool:
-        """False where the id is unknown, or a batch that is open reads the file."""
+        """False: the id is unknown, or an open batch reads the file."""
         ...
 
     def add_batch(
         self, row: BatchRow, *, key: KeyUse | None = None, limit: int | None = None
     ) -> Claim:
-        """Inserts the row where its id, and the key, are new and the tenant has fewer than `limit` open batches."""
+        """Inserts the row if its id and key are new and the tenant has fewer open batches."""
         ...
 
     def batch(self, batch_id: str) -> BatchRow | None: ...
@@ -413,23 +416,23 @@ class BatchStore(Protocol):
         ...
 
     def batch_counts(self, batch_id: str) -> Mapping[State, int]:
-        """How many lines on record are in each state."""
+        """Number of submitted lines in each state."""
         ...
 
     def unfinished_lines(self, tenant: str) -> int:
-        """How many lines of all batches of a tenant are on record and unfinished."""
+        """Number of submitted, unfinished lines of all batches of a tenant."""
         ...
 
     def batch_requests(self, batch_id: str) -> Sequence[RequestRow]:
-        """Every line on record so far, without results."""
+        """Every submitted line, without results."""
         ...
 
 
 class FeedbackStore(Protocol):
-    """What people and judges say about answers, and ended requests with it."""
+    """Ratings of answers, and ended requests with them."""
 
     def add_feedback(self, row: FeedbackRow, *, limit: int) -> bool:
-        """Writes it in place of an earlier one with the same request, source, judge and model.
+        """Writes a rating. It replaces one with the same request, source, judge and model.
 
         False: the request is unknown or deleted, or has `limit` others already.
         """
@@ -440,11 +443,11 @@ class FeedbackStore(Protocol):
         ...
 
     def finished(self, query: FinishedQuery, limit: int = 32) -> Sequence[FinishedRequest]:
-        """One page of ended requests that can be read, newest first."""
+        """One page of readable ended requests, newest first."""
         ...
 
 
 class Store(RequestStore, CallbackStore, BatchStore, FeedbackStore, Protocol):
-    """All four; processes take only the part they use."""
+    """All four. A process takes only the part that it uses."""
 
     def close(self) -> None: ...

@@ -80,9 +80,8 @@ class KeyUse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """Result of looking something up and making it, in one transaction.
+    """Result of looking something up and making it. Only `new` has written something.
 
-    `new`: made, under `id`. In all other cases nothing was written.
     `joined`: it existed, as `id`. `conflict`: its id or key was used for something else.
     `gone`: it existed and was deleted. `full`: the tenant may have no more.
     """
@@ -233,10 +232,9 @@ class RequestStore(Protocol):
     ) -> Claim:
         """Inserts the row if its id and key are new and the tenant is below `limit`.
 
-        `limit` counts unfinished requests.
-        `record` is kept until the terminal, for publishing again. After it, it is kept as the
-        prompt, unless the caller set `store: false` or the store keeps no prompts.
-        `prompt` returns it. Its body may be a blob.
+        `limit` counts unfinished requests. `record` is kept until the terminal, for publishing
+        again. Then it is kept as the prompt, unless the store or the caller (`store: false`) does
+        not want that. `prompt` returns it. Its body may be a blob.
         """
         ...
 
@@ -328,10 +326,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordingResult:
-    """Result of `record_batch`: requests that ended, and terminals that differ from the first.
-
-    `other_ends`: request id, and what differs: the `state`, or the `answer` if that is kept.
-    """
+    """Requests that ended, and terminals that differ from the first, by what differs."""
 
     ended: tuple[str, ...] = ()
     other_ends: tuple[tuple[str, Literal["state", "answer"]], ...] = ()

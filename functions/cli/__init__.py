@@ -12,17 +12,22 @@ from typing import Annotated, Any, Final
 import typer
 
 from functions.cli.batch import batch
+from functions.cli.catalogue import add_catalogue
 from functions.cli.doctor import add_doctor
 from functions.cli.extend import add_extend
-from functions.cli.ingress_verbs import ask
+from functions.cli.models import add_models
 from functions.cli.outcomes import add_outcomes
+from functions.cli.process_verbs import add_processes
 from functions.cli.replay import replaying
+from functions.cli.request import add_request
 from functions.cli.route import routing
-from functions.cli.settings import explain, print_version
+from functions.cli.settings import add_settings
+from functions.cli.status import add_status
 from functions.cli.train import add_train
 from functions.cli.tune import add_tune
-from functions.cli.up import running
+from functions.cli.up import add_up
 from functions.cli.verb_groups import GroupedVerbs
+from functions.cli.version import add_version, print_version
 from functions.runtime.errors import PickspinError
 
 USAGE: Final = 2
@@ -56,12 +61,17 @@ def pickspin(
     """What stands before every verb."""
 
 
-running(app)
+add_up(app)
+add_processes(app)
 app.command()(batch)
-ask(app)
+add_models(app)
+add_status(app)
+add_request(app)
 add_doctor(app)
 routing(app)
-explain(app)
+add_catalogue(app)
+add_settings(app)
+add_version(app)
 replaying(app)
 add_outcomes(app)
 add_tune(app)

@@ -45,11 +45,14 @@ class NotRendered(PickspinError):
     """The chart refuses the catalogue, or Helm is not there; the message says which."""
 
 
-def add_catalogue_verbs(group: typer.Typer) -> None:
-    """Adds the verbs to `pickspin catalogue`."""
-    group.command("validate", epilog=VALIDATE_EXAMPLES)(validate)
-    group.command("check", hidden=True)(validate)
-    group.command("render", epilog=RENDER_EXAMPLES)(render)
+def add_catalogue(app: typer.Typer) -> None:
+    """Adds the verbs; `check` is the older name of `validate`."""
+    catalogue = typer.Typer(help="Work on a catalogue file.")
+    catalogue.callback()(lambda: None)
+    catalogue.command("validate", epilog=VALIDATE_EXAMPLES)(validate)
+    catalogue.command("check", hidden=True)(validate)
+    catalogue.command("render", epilog=RENDER_EXAMPLES)(render)
+    app.add_typer(catalogue, name="catalogue")
 
 
 def validate(path: File, *, as_json: AsJson = False) -> int:

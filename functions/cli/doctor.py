@@ -61,11 +61,11 @@ def doctor(
 
 
 def _examine_local(*, as_json: bool) -> int:
-    from functions.cli.ingress_verbs import call  # noqa: PLC0415 - as above
+    from functions.cli.ingress_client import call_ingress  # noqa: PLC0415 - as above
     from functions.doctor.local_checks import examine_local  # noqa: PLC0415
     from functions.runtime.settings import load_settings  # noqa: PLC0415
 
-    results = examine_local(load_settings(), lambda path: call("GET", path, None, None))
+    results = examine_local(load_settings(), lambda path: call_ingress("GET", path, None, None))
     if as_json:
         shown = [
             {"name": name, "findings": [dataclasses.asdict(each) for each in found]}

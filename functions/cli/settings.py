@@ -1,25 +1,16 @@
-"""Verbs that need no ingress: settings, version; adds those of the catalogue."""
+"""`pickspin settings`: the settings in force here."""
 
-from importlib import metadata
 from typing import Annotated, Any
 
 import typer
 
-from functions.cli.catalogue import add_catalogue_verbs
 from functions.cli.output import AsJson, say_json, say_rows
 from functions.runtime.settings import is_given, load_settings, mask_settings
 
-PACKAGE = "pick-and-spin"
 
-
-def explain(app: typer.Typer) -> None:
-    """Adds the verbs that explain."""
-    catalogue = typer.Typer(help="Work on a catalogue file.")
-    catalogue.callback()(lambda: None)
-    add_catalogue_verbs(catalogue)
-    app.add_typer(catalogue, name="catalogue")
+def add_settings(app: typer.Typer) -> None:
+    """Adds the verb."""
     app.command("settings", epilog="Example: PICKSPIN_IDLE_S=20 pickspin settings")(show_settings)
-    app.command(epilog="Example: pickspin version --json")(version)
 
 
 def show_settings(
@@ -44,22 +35,6 @@ def show_settings(
         say_json(tree)
         return
     say_rows([(name, text) for name, text in _flatten(tree)])
-
-
-def print_version(is_wanted: bool) -> None:  # noqa: FBT001 - the command line's own form
-    """`pickspin --version`."""
-    if is_wanted:
-        version()
-        raise typer.Exit
-
-
-def version(*, as_json: AsJson = False) -> None:
-    """Print the version."""
-    found = metadata.version(PACKAGE)
-    if as_json:
-        say_json({"version": found})
-    else:
-        typer.echo(f"pickspin {found}")
 
 
 def _flatten(tree: dict[str, Any]) -> list[tuple[str, str]]:

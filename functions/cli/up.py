@@ -1,16 +1,14 @@
-"""`pickspin up` and the verbs of single processes."""
+"""`pickspin up`: the whole product on this machine."""
 
-from collections.abc import Callable
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 import typer
 
-from functions.processes import PROCESSES, run_process
 from functions.runtime.settings import Settings, load_settings
 
-UP_EXAMPLES = """\b
+EXAMPLES: Final = """\b
 Examples:
   pickspin up
   pickspin up --fleet demo --port 9000
@@ -34,15 +32,9 @@ class Binding(StrEnum):
     LOG = "log"
 
 
-def running(app: typer.Typer) -> None:
-    """Adds the verbs that run something."""
-    app.command(epilog=UP_EXAMPLES)(up)
-    for verb, process in PROCESSES.items():
-        if verb != "worker":
-            app.command(verb, help=process.help, rich_help_panel="Processes")(_runner(verb))
-    app.command(
-        "worker", help=PROCESSES["worker"].help, epilog="Example: pickspin worker --service tiny"
-    )(worker)
+def add_up(app: typer.Typer) -> None:
+    """Adds the verb."""
+    app.command(epilog=EXAMPLES)(up)
 
 
 def up(  # noqa: PLR0913 - each parameter is an option of the command line
@@ -112,23 +104,6 @@ def up(  # noqa: PLR0913 - each parameter is an option of the command line
         is_json=as_json,
     )
     return run(settings, options)
-
-
-def worker(
-    service: Annotated[
-        str | None, typer.Option(help="Slug of the service. [default: $PICKSPIN_WORKER_SERVICE]")
-    ] = None,
-) -> int:
-    """Consumes one service's topics and calls its model."""
-    return run_process("worker", _apply_options(load_settings(), {"worker": {"service": service}}))
-
-
-def _runner(verb: str) -> Callable[[], int]:
-    def run_verb() -> int:
-        return run_process(verb, load_settings())
-
-    run_verb.__doc__ = PROCESSES[verb].help
-    return run_verb
 
 
 def _apply_options(settings: Settings, changes: dict[str, dict[str, object]]) -> Settings:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 import yaml
 
-from functions.cli import doctor, ingress_verbs, main
+from functions.cli import doctor, main, status
 from functions.doctor.snapshot import ClusterSnapshot
 from router_model.catalogue.loader import load_catalogue
 
@@ -46,7 +46,7 @@ def cluster(monkeypatch):
         asked.append((namespace, kubeconfig, bootstrap))
         return dataclasses.replace(snapshot, namespace=namespace)
 
-    monkeypatch.setattr(ingress_verbs, "read_cluster", look)
+    monkeypatch.setattr(status, "read_cluster", look)
     monkeypatch.setattr(doctor, "read_cluster", look)
     return asked
 

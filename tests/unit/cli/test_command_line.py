@@ -81,7 +81,7 @@ def url() -> Iterator[str]:
         ["up", "--port", "99999"],
         ["up", "--broker", "rabbit"],
         ["up", "--broker", "kafka", "--bootstrap", "h:1"],
-        ["catalogue", "check", "-"],
+        ["catalogue", "validate", "-"],
         ["batch", "-", "out.jsonl"],
         ["batch", "in.jsonl"],
         ["models", "--nope"],

@@ -19,6 +19,7 @@ SHARED_STEMS: Final = {
     "callbacks": "one resource: its endpoints and its rows",
     "feedback": "one resource: its endpoints and its rows",
     "settings": "the verb `pickspin settings` shows the settings",
+    "models": "the verb `pickspin models` asks the endpoint",
 }
 GERUNDS: Final = {
     # stem: why it is a noun here.

@@ -18,6 +18,7 @@ from events.ids import content_hash, is_event_id, is_valid_id
 from events.limits import MAX_PARTITION
 from events.names import Operation, Priority, Topics
 from events.openai.body_validation import as_typed, check_body, without_nulls
+from events.openai.operations import infer_operation
 from events.payloads import CascadeState
 from events.request_identity import correlation_id_of, request_id_of
 from events.timestamps import from_rfc3339
@@ -319,13 +320,9 @@ def _operation(event: Event, body: Mapping[str, object]) -> Operation:
             raise EventRejected(
                 "invalid_event", "not chat, completions or embeddings", names.OPERATION
             ) from None
-    for field_name, operation in (
-        ("messages", Operation.CHAT),
-        ("prompt", Operation.COMPLETIONS),
-        ("input", Operation.EMBEDDINGS),
-    ):
-        if body.get(field_name) is not None:
-            return operation
+    operation = infer_operation(body)
+    if operation is not None:
+        return operation
     raise EventRejected("invalid_body", "one of messages, prompt and input is required", "messages")
 
 

@@ -18,14 +18,10 @@ from events.errors import EventRejected
 from events.names import Operation
 from events.openai import bodies
 from events.openai.answer_forms import form_of
+from events.openai.operations import OPERATIONS
 from events.openai.refused_fields import IDLE, REFUSED_FIELDS, REFUSED_TEMPLATE_ARGUMENTS
 from events.openai.whole_numbers import with_whole_numbers
 
-_TYPES: Final[Mapping[Operation, type[bodies.Body]]] = {
-    Operation.CHAT: bodies.ChatBody,
-    Operation.COMPLETIONS: bodies.CompletionsBody,
-    Operation.EMBEDDINGS: bodies.EmbeddingsBody,
-}
 _AT: Final = " - at `$"
 """What comes before the path in msgspec's message; the path ends in a backtick."""
 _MISSING: Final = re.compile(r"Object missing required field `(\w+)`")
@@ -52,13 +48,14 @@ def check_body(operation: Operation, body: Mapping[str, object]) -> None:
                 name,
             )
     try:
-        typed = msgspec.convert(as_typed(operation, body), _TYPES[operation])
+        typed = msgspec.convert(as_typed(operation, body), OPERATIONS[operation].body)
     except msgspec.ValidationError as error:
         _refuse_typed(str(error))
     if typed.model is not None and not typed.model.isprintable():
         _refuse("model", "must not hold control characters")
-    _CHECKS[operation](typed)
-    if operation is not Operation.EMBEDDINGS:
+    if operation in _CHECKS:
+        _CHECKS[operation](typed)
+    if OPERATIONS[operation].is_generative:
         _check_form(body)
 
 
@@ -69,7 +66,7 @@ def asks_for_something(value: object) -> bool:
 
 def as_typed(operation: Operation, body: Mapping[str, object]) -> dict[str, object]:
     """The body with whole numbers where its operation has integers, however the client wrote them."""
-    return with_whole_numbers(_TYPES[operation], body)
+    return with_whole_numbers(OPERATIONS[operation].body, body)
 
 
 def without_nulls(body: Mapping[str, object]) -> dict[str, object]:

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any, Final, Literal
 
 from events.names import Operation
-from functions.backends.server_arguments import is_embedder
+from events.openai.operations import OPERATIONS
 from router_model.catalogue.model import BackendKind, Model
 
 SleepLevel = Literal[1, 2]
@@ -111,13 +111,6 @@ TABLE: Final[Mapping[BackendKind, BackendRow]] = MappingProxyType(
         ),
     }
 )
-PATHS: Final[Mapping[Operation, str]] = MappingProxyType(
-    {
-        Operation.CHAT: "/v1/chat/completions",
-        Operation.COMPLETIONS: "/v1/completions",
-        Operation.EMBEDDINGS: "/v1/embeddings",
-    }
-)
 
 
 def find_server_root(url: str) -> str:
@@ -127,12 +120,9 @@ def find_server_root(url: str) -> str:
 
 def warm_up(model: Model, name: str) -> tuple[Operation, dict[str, Any]]:
     """One real call that a fresh server must answer before it gets any work; `name` is what it calls the model."""
-    if "chat" in model.capabilities:
-        messages = [{"role": "user", "content": "Hi"}]
-        return Operation.CHAT, {"model": name, "messages": messages, "max_tokens": 1}
-    if is_embedder(model):
-        return Operation.EMBEDDINGS, {"model": name, "input": "Hi"}
-    return Operation.COMPLETIONS, {"model": name, "prompt": "Hi", "max_tokens": 1}
+    able = [operation for operation in OPERATIONS if operation.value in model.capabilities]
+    operation = able[0] if able else Operation.COMPLETIONS
+    return operation, {"model": name, **OPERATIONS[operation].smallest}
 
 
 def gauge(text: str, names: Iterable[str]) -> float | None:

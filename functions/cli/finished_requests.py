@@ -10,7 +10,8 @@ import msgspec
 from events import names
 from events.codecs.kafka_codec import from_record
 from events.errors import EventRejected
-from events.names import Operation, State
+from events.names import State
+from events.openai.operations import OPERATIONS
 from events.requests import InferenceRequest, parse_request
 from functions.ports.kafka import BlobStore
 from functions.ports.store import FeedbackRow, FeedbackStore, FinishedQuery, FinishedRequest
@@ -149,7 +150,7 @@ def build_outcome(one: ReadableRequest, catalogue: "Catalogue") -> OutcomeRow | 
         replace(opinion, model=_learned_name(catalogue, opinion.model))
         for opinion in one.finished.feedback
     )
-    if not scores or not prompt or request.operation is Operation.EMBEDDINGS:
+    if not scores or not prompt or not OPERATIONS[request.operation].is_generative:
         return None
     answer = _read_answer(row.result)
     by = None if row.model is None else _learned_name(catalogue, row.model)

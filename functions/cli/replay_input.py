@@ -11,6 +11,7 @@ from events.codecs.json_codec import loads_object
 from events.errors import EventRejected
 from events.names import Operation
 from events.openai.body_validation import check_body
+from events.openai.operations import BY_PATH, infer_operation
 from functions.runtime.errors import PickspinError
 from router_model.classifier.features import prompt_features
 from router_model.replay.outcome_dataset import OutcomeRow
@@ -19,11 +20,6 @@ from router_model.routing.model_names import AUTO
 from router_model.routing.select import Ask
 
 MAX_LINE_BYTES: Final = 4 * 1024 * 1024
-_PATHS: Final = {
-    "/v1/chat/completions": Operation.CHAT,
-    "/v1/completions": Operation.COMPLETIONS,
-    "/v1/embeddings": Operation.EMBEDDINGS,
-}
 
 
 class _Readable(Protocol):
@@ -100,13 +96,11 @@ def _figures(row: OutcomeRow, model: str) -> Figures:
 
 def _operation(url: object, body: Mapping[str, Any]) -> Operation:
     if url is not None:
-        found = _PATHS.get(str(url))
+        found = BY_PATH.get(str(url))
         if found is None:
-            raise ValueError(f"url is not one of {', '.join(_PATHS)}")
+            raise ValueError(f"url is not one of {', '.join(BY_PATH)}")
         return found
-    if "messages" in body:
-        return Operation.CHAT
-    return Operation.EMBEDDINGS if "input" in body else Operation.COMPLETIONS
+    return infer_operation(body) or Operation.COMPLETIONS
 
 
 def _lines(file: _Readable) -> Iterable[bytes]:

@@ -16,6 +16,7 @@ from events.errors import EventRejected
 from events.event import Event
 from events.names import Operation, Priority, State
 from events.openai.body_validation import check_body
+from events.openai.operations import BY_PATH
 from events.requests import AUTO
 from events.timestamps import to_rfc3339
 from functions.ports.store import BatchRow, RequestRow
@@ -25,12 +26,6 @@ MAX_LINES: Final = 50_000
 MAX_ERRORS: Final = 100
 """Errors kept of a refused file."""
 SOURCE: Final = "/batches"
-OPERATIONS: Final[Mapping[str, Operation]] = {
-    "/v1/chat/completions": Operation.CHAT,
-    "/v1/completions": Operation.COMPLETIONS,
-    "/v1/embeddings": Operation.EMBEDDINGS,
-}
-"""Endpoints that a batch may call."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +66,7 @@ def read_lines(data: bytes, endpoint: str) -> tuple[tuple[Line, ...], tuple[Line
 
     A body that is wrong in itself is not an error of the file: its line carries the refusal.
     """
-    operation = OPERATIONS.get(endpoint)
+    operation = BY_PATH.get(endpoint)
     if operation is None:
         return (), (LineError(code="invalid_endpoint", message="no such endpoint for batches"),)
     lines: list[Line] = []
@@ -110,7 +105,7 @@ def line_event(batch: BatchRow, line: Line, *, deadline: datetime, now: datetime
         time=to_rfc3339(now),
         data=line.body,
         extensions={
-            names.OPERATION: OPERATIONS[batch.endpoint].value,
+            names.OPERATION: BY_PATH[batch.endpoint].value,
             names.TENANT: batch.tenant,
             names.PRIORITY: Priority.BATCH.value,
             names.BATCH_ID: batch.id,
@@ -124,7 +119,7 @@ def line_row(batch: BatchRow, line: Line, *, deadline: datetime, now: datetime) 
     return RequestRow(
         id=line_request_id(batch.id, line.number),
         tenant=batch.tenant,
-        operation=OPERATIONS[batch.endpoint].value,
+        operation=BY_PATH[batch.endpoint].value,
         state=State.ACCEPTED,
         asked_model=line.model,
         accepted_at=now,

@@ -15,7 +15,7 @@ import httpx
 
 from events.codecs import json_codec
 from events.names import Operation
-from functions.backends.backend_kinds import PATHS
+from events.openai.operations import OPERATIONS
 from functions.runtime.errors import ApiError
 from functions.worker import backend_errors, backend_response
 from functions.worker.backend_errors import BadReply, CallFailed
@@ -134,7 +134,7 @@ class BackendClient:
         started = time.monotonic()
         request = self._http.build_request(
             "POST",
-            PATHS[call.operation],
+            OPERATIONS[call.operation].path,
             content=json_codec.dumps(call.body),
             headers=_headers(call),
             timeout=httpx.Timeout(

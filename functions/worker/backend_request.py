@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from events import ids
 from events.names import Operation
+from events.openai.operations import OPERATIONS
 from events.payloads import ServerInfo
 from events.requests import RoutedRequest, without_nulls
 from functions.backends.backend_kinds import BackendRow
@@ -28,11 +29,6 @@ _OURS: Final = frozenset(
 """Fields for this product or its doors: no model server needs them, some refuse them."""
 _LIMITS: Final = ("max_completion_tokens", "max_tokens")
 _REQUEST_ID: Final = re.compile(r"req_([0-9a-f]{32})")
-_PREFIXES: Final = {
-    Operation.CHAT: "chatcmpl",
-    Operation.COMPLETIONS: "cmpl",
-    Operation.EMBEDDINGS: "embd",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,17 +86,17 @@ def build_backend_request(
     version = None if info is None else version_of(info.version)
     body = translate_body(kind, asked, version)
     body["model"] = choose_model_name(service, model, info)
-    is_embedding = request.operation is Operation.EMBEDDINGS
+    is_generative = OPERATIONS[request.operation].is_generative
     has_usage = bool(_object(body.get("stream_options")).get("include_usage"))
-    is_base64 = is_embedding and body.pop("encoding_format", "float") == "base64"
+    is_base64 = not is_generative and body.pop("encoding_format", "float") == "base64"
     cap = min(model.max_tokens, request.max_tokens or model.max_tokens)
-    max_tokens = None if is_embedding else _cap_tokens(body, cap, row)
+    max_tokens = _cap_tokens(body, cap, row) if is_generative else None
     if max_tokens is not None and body.get("min_tokens", 0) > max_tokens:
         said = f"min_tokens: answers of this model have at most {max_tokens} tokens"
         raise ApiError("invalid_value", said, param="min_tokens")
     body.pop("stream", None)
     body.pop("stream_options", None)
-    is_stream = request.stream and not is_embedding
+    is_stream = request.stream and is_generative
     if is_stream:
         body["stream"] = True
         if row.has_stream_usage:
@@ -122,7 +118,7 @@ def reply_id(request_id: str, operation: Operation) -> str:
     """The id of the OpenAI object: made from the request id, so that a replay repeats it."""
     known = _REQUEST_ID.fullmatch(request_id)
     text = known.group(1) if known else ids.derive(request_id, "reply").replace("-", "")
-    return f"{_PREFIXES[operation]}-{text}"
+    return f"{OPERATIONS[operation].id_prefix}-{text}"
 
 
 def check_dimensions(reply: Mapping[str, Any], wanted: Any) -> None:

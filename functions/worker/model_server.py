@@ -17,9 +17,10 @@ from typing import Any, Final
 import httpx
 
 from events.codecs import json_codec
+from events.openai.operations import OPERATIONS
 from events.payloads import ServerInfo
 from functions.backends import backend_kinds, model_weights
-from functions.backends.backend_kinds import PATHS, BackendRow, SleepLevel, Step
+from functions.backends.backend_kinds import BackendRow, SleepLevel, Step
 from functions.backends.server_arguments import (
     Place,
     build_arguments,
@@ -283,7 +284,7 @@ class ModelServer:
         operation, body = backend_kinds.warm_up(model, name)
         request = http.build_request(
             "POST",
-            PATHS[operation],
+            OPERATIONS[operation].path,
             content=json_codec.dumps(body),
             headers={"content-type": "application/json", "accept-encoding": "identity"},
             timeout=timeout_s,

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from events.names import Operation
+from events.openai.operations import OPERATIONS
 from router_model.classifier.features import PromptFeatures
 from router_model.classifier.keyword_rules import Classification, KeywordClassifier, RouteClass
 
@@ -61,7 +61,7 @@ class EverydayRule:
 
     def classify(self, features: PromptFeatures, models: Sequence[str] = ()) -> Classification:
         by_words = self._keywords.classify(features)
-        if features.operation is Operation.EMBEDDINGS or not features.text:
+        if not OPERATIONS[features.operation].is_generative or not features.text:
             return by_words
         if by_words.route_class == "high":
             return by_words

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 from events.names import Operation
+from events.openai.operations import OPERATIONS
 from router_model.routing.backend_fields import fields_used
 
 Need = Literal["tools", "vision"]
@@ -57,7 +58,7 @@ class PromptFeatures:
     @property
     def answer_tokens(self) -> int:
         """Expected tokens of the answer; 0 for embeddings."""
-        if self.operation is Operation.EMBEDDINGS:
+        if not OPERATIONS[self.operation].is_generative:
             return 0
         return min(DEFAULT_ANSWER_TOKENS, self.answer_limit or DEFAULT_ANSWER_TOKENS)
 
@@ -92,7 +93,7 @@ def _features(operation: Operation, body: Mapping[str, object]) -> PromptFeature
         least = sum(_words(text) for _, text in texts)
         text = _question(texts)
     else:
-        parts = tuple(_parts(body.get("input" if operation is Operation.EMBEDDINGS else "prompt")))
+        parts = tuple(_parts(body.get(OPERATIONS[operation].prompt_field)))
         tokens = max((_tokens(part) for part in parts), default=0)
         least = max((_words(part) for part in parts), default=0)
         text = next((part for part in parts if isinstance(part, str)), "")

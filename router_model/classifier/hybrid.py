@@ -11,7 +11,7 @@ from typing import Final, Literal, NamedTuple
 
 import numpy as np
 
-from events.names import Operation
+from events.openai.operations import OPERATIONS
 from router_model.classifier.encoder_stage import EncoderStage
 from router_model.classifier.features import PromptFeatures
 from router_model.classifier.heads import CLASSES, Array, ComplexityHead, Heads
@@ -56,7 +56,7 @@ class LearnedClassifier:
         """Reasons: `linear`, `encoder`, `abstained` (unlike anything learned from), `unusable` (a stage gave
         numbers that cannot be right).
         """
-        if features.operation is Operation.EMBEDDINGS or not features.text:
+        if not OPERATIONS[features.operation].is_generative or not features.text:
             return self._fallback.classify(features, models)
         read = self._linear.read(features.text)
         if not _is_usable(read.latent):

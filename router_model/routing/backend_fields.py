@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, get_args
 
 from events.names import Operation
 from events.openai.answer_forms import form_of, has_format
+from events.openai.operations import OPERATIONS
 
 ServerKind = Literal["vllm", "sglang", "tgi", "trtllm", "llamacpp", "ollama", "openai", "fake"]
 """Kinds of model server as they answer. `openai`: one that is reached by URL and does not say what it is."""
@@ -107,7 +108,7 @@ FORMS: Final[Mapping[str, Collection[ServerKind]]] = MappingProxyType(
 def fields_used(operation: Operation, body: Mapping[str, object]) -> tuple[str, ...]:
     """The listed fields that a checked body makes use of, and the forms it asks for, as the caller wrote them."""
     found = [name for name in FIELDS if name in body and not _is_idle(name, body[name], body)]
-    if operation is Operation.EMBEDDINGS:
+    if not OPERATIONS[operation].is_generative:
         return tuple(found)
     form = form_of(body)
     if form is not None:

@@ -5,7 +5,7 @@ What is not known is not held against a server: it has the last word.
 
 from dataclasses import dataclass
 
-from events.names import Operation
+from events.openai.operations import OPERATIONS
 from events.payloads import ServerInfo
 from router_model.classifier.features import PromptFeatures
 from router_model.routing.backend_fields import (
@@ -73,7 +73,7 @@ def _lack_of(info: ServerInfo, features: PromptFeatures) -> Lack | None:
         said = f"the prompt has at least {features.least_tokens} tokens; the limit is {info.context_length}"
         return Lack(said, None, ContextTooLong)
     if info.vocabulary is not None and features.most_token_id >= info.vocabulary:
-        param = "input" if features.operation is Operation.EMBEDDINGS else "prompt"
+        param = OPERATIONS[features.operation].prompt_field
         said = (
             f"{param}: token ids of this model are below {info.vocabulary}; these are of another "
             "tokeniser, send the text"

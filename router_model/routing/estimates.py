@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
-from events.names import Operation
+from events.openai.operations import OPERATIONS
 from router_model.catalogue.model import Model, Service, Tier
 from router_model.classifier.features import PromptFeatures
 from router_model.classifier.keyword_rules import Classification, RouteClass
@@ -128,7 +128,7 @@ def answer_length(model: Model, features: PromptFeatures, found: Classification)
     """Tokens of the answer: predicted for the model, else for any model, else a default; within the caller's and the
     model's limits. 0 for embeddings. A prediction that is no finite number from 0 up counts as unknown.
     """
-    if features.operation is Operation.EMBEDDINGS:
+    if not OPERATIONS[features.operation].is_generative:
         return AnswerLength(0.0)
     unusable = 0
     expected: float = features.answer_tokens

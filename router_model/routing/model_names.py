@@ -6,6 +6,7 @@ from typing import Final, Literal
 
 from events.ids import is_valid_id
 from events.names import Operation
+from events.openai.operations import OPERATIONS
 from router_model.catalogue.model import Cascade, Catalogue, Model, Task
 from router_model.classifier.features import PromptFeatures
 from router_model.routing.no_route import (
@@ -49,7 +50,7 @@ def resolve(catalogue: Catalogue, asked: str, operation: Operation) -> Resolutio
     if not served:
         raise ModelNotFound(_not_found(asked))
     able = tuple(model for model in served if operation.value in model.capabilities)
-    if not able or (asked_by == "cascade" and operation is Operation.EMBEDDINGS):
+    if not able or (asked_by == "cascade" and not OPERATIONS[operation].is_generative):
         shown = asked if is_valid_id(asked) else "this model"
         raise CapabilityMissing(f"{shown} does not offer {operation.value}")
     name = None if task is None else asked

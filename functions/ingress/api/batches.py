@@ -11,9 +11,9 @@ from starlette.responses import Response
 
 from events import ids
 from events.codecs.json_codec import loads_object
+from events.openai.operations import BY_PATH
 from functions.ingress import request_body
 from functions.ingress.admission import read_tenant_limits
-from functions.ingress.api import openai
 from functions.ingress.api.files import load_file
 from functions.ingress.dependencies import Dependencies
 from functions.ingress.endpoint import Endpoint
@@ -24,8 +24,6 @@ from functions.ingress.tenant_access import authenticate, not_found
 from functions.ports.store import BatchRow
 from functions.runtime.errors import ApiError
 
-CALLABLE: Final = frozenset(endpoint.path for endpoint in openai.ENDPOINTS)
-"""Paths that a batch may call."""
 UNDERWAY: Final = frozenset({"validating", "in_progress"})
 MAX_WINDOW: Final = timedelta(days=7)
 FIELDS: Final = frozenset({"endpoint", "input_file_id", "completion_window", "metadata"})
@@ -77,8 +75,8 @@ def parse(body: dict[str, object], batch_id: str, tenant: str, now: datetime) ->
     """
     request_body.refuse_unknown(body, FIELDS)
     endpoint, file_id = body.get("endpoint"), body.get("input_file_id")
-    if not isinstance(endpoint, str) or endpoint not in CALLABLE:
-        allowed = ", ".join(sorted(CALLABLE))
+    if not isinstance(endpoint, str) or endpoint not in BY_PATH:
+        allowed = ", ".join(sorted(BY_PATH))
         raise ApiError("invalid_value", f"endpoint is one of: {allowed}.", param="endpoint")
     if not isinstance(file_id, str):
         raise ApiError("invalid_value", "input_file_id is the id of a file.", param="input_file_id")

@@ -4,12 +4,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
 from events.names import Operation
-from events.openai.bodies import ChatBody, CompletionsBody, EmbeddingsBody
+from events.openai.operations import OPERATIONS
 from events.timestamps import to_rfc3339
 from functions.ingress import pipeline
 from functions.ingress.callback_targets import show_target
@@ -62,29 +61,22 @@ async def create(operation: Operation, deps: Dependencies, request: Request) -> 
     return await pipeline.run(deps, request, OpenAiApi(operation))
 
 
-def _describe(
-    path: str, operation: Operation, summary: str, body: type[msgspec.Struct], *gives_types: str
-) -> Endpoint:
+def _describe(operation: Operation, summary: str) -> Endpoint:
+    about = OPERATIONS[operation]
     return Endpoint(
         "POST",
-        path,
+        about.path,
         partial(create, operation),
         summary,
-        takes=body,
-        gives_types=gives_types,
+        takes=about.body,
+        gives_types=(JSON, EVENT_STREAM) if about.is_generative else (JSON,),
         statuses=(200, 202),
         headers=CALL_HEADERS,
     )
 
 
 ENDPOINTS: Final = (
-    _describe(
-        "/v1/chat/completions", Operation.CHAT,
-        "Chat: in one piece, streamed, or in the background.", ChatBody, JSON, EVENT_STREAM
-    ),
-    _describe(
-        "/v1/completions", Operation.COMPLETIONS, "Completions of a prompt.", CompletionsBody, JSON,
-        EVENT_STREAM
-    ),
-    _describe("/v1/embeddings", Operation.EMBEDDINGS, "Embeddings of texts.", EmbeddingsBody, JSON),
-)  # fmt: skip
+    _describe(Operation.CHAT, "Chat: in one piece, streamed, or in the background."),
+    _describe(Operation.COMPLETIONS, "Completions of a prompt."),
+    _describe(Operation.EMBEDDINGS, "Embeddings of texts."),
+)

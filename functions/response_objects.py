@@ -50,8 +50,8 @@ def build_response_object(
     if result is None and row.result is not None:
         result = msgspec.json.decode(row.result, type=dict[str, Any])
     echo = row.meta.get("echo")
-    found = result or {}
-    completion = found if row.state is State.COMPLETED else {}
+    data = result or {}
+    completion = data if row.state is State.COMPLETED else {}
     choice = _first(completion.get("choices"))
     reason = _INCOMPLETE.get(str(choice.get("finish_reason")))
     status = _STATUS[row.state] if reason is None else "incomplete"
@@ -61,13 +61,13 @@ def build_response_object(
         "created_at": int(row.accepted_at.timestamp()),
         "status": status,
         "background": row.meta.get("background") is True,
-        "error": _error(found.get("error")) if status == "failed" else None,
+        "error": _error(data.get("error")) if status == "failed" else None,
         "incomplete_details": None if reason is None else {"reason": reason},
         "model": completion.get("model") or row.model or row.asked_model,
         "output": _output(row.id, choice, status="completed" if reason is None else "incomplete"),
         "usage": _usage(completion.get("usage")),
         **_repeat_fields(echo if isinstance(echo, dict) else {}),
-        "pickspin": _pickspin(row, found),
+        "pickspin": _pickspin(row, data),
     }
 
 
@@ -84,10 +84,10 @@ def input_items(
 ) -> list[dict[str, object]]:
     """The items that a request's chat body was made from, in their order: its instructions are none."""
     messages = chat.get("messages")
-    found: list[dict[str, object]] = []
+    items: list[dict[str, object]] = []
     for message in messages[int(has_instructions) :] if isinstance(messages, list) else ():
-        found += _message_items(f"{_suffix(request_id)}_in{len(found)}", message)
-    return found
+        items += _message_items(f"{_suffix(request_id)}_in{len(items)}", message)
+    return items
 
 
 def _repeat_fields(echo: Mapping[str, Any]) -> dict[str, object]:
@@ -158,8 +158,8 @@ def _content(
     return parts
 
 
-def _logprobs(found: object) -> list[dict[str, object]]:
-    entries = found.get("content") if isinstance(found, dict) else None
+def _logprobs(logprobs: object) -> list[dict[str, object]]:
+    entries = logprobs.get("content") if isinstance(logprobs, dict) else None
     return [_logprob(e) for e in entries or () if isinstance(e, dict)]
 
 
@@ -261,8 +261,8 @@ def _usage(usage: object) -> dict[str, object] | None:
     }
 
 
-def _detail(found: object, name: str) -> int:
-    count = found.get(name) if isinstance(found, dict) else None
+def _detail(details: object, name: str) -> int:
+    count = details.get(name) if isinstance(details, dict) else None
     return count if type(count) is int and count >= 0 else 0
 
 
@@ -279,18 +279,18 @@ def _error(error: object) -> dict[str, object]:
     return {"code": code, "message": error.get("message") or "The request failed."}
 
 
-def _pickspin(row: RequestRow, found: Mapping[str, Any]) -> dict[str, object]:
-    said = found.get("pickspin")
+def _pickspin(row: RequestRow, data: Mapping[str, Any]) -> dict[str, object]:
+    said = data.get("pickspin")
     info: dict[str, object] = {"request_id": row.id, "state": row.state}
     if isinstance(said, dict):
         info = dict(said)
-    error = found.get("error")
+    error = data.get("error")
     return info | {"error_code": error.get("code")} if isinstance(error, dict) else info
 
 
 def _first(choices: object) -> Mapping[str, Any]:
-    found = choices[0] if isinstance(choices, list) and choices else None
-    return found if isinstance(found, dict) else {}
+    first = choices[0] if isinstance(choices, list) and choices else None
+    return first if isinstance(first, dict) else {}
 
 
 def _suffix(request_id: str) -> str:

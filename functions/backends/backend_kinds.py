@@ -53,12 +53,12 @@ class BackendRow:
     @property
     def gauges(self) -> Mapping[str, tuple[str, ...]]:
         """The metrics it has, by what they say."""
-        found = {
+        known = {
             "running": self.running_metrics,
             "waiting": self.waiting_metrics,
             "cache": self.cache_metrics,
         }
-        return {what: names for what, names in found.items() if names}
+        return {what: names for what, names in known.items() if names}
 
 
 TABLE: Final[Mapping[BackendKind, BackendRow]] = MappingProxyType(
@@ -131,13 +131,13 @@ def gauge(text: str, names: Iterable[str]) -> float | None:
     Engines of one server report under labels of their own, so that only the sum is the server's.
     """
     for name in names:
-        found = [
+        values = [
             value
             for line in text.splitlines()
             if line.startswith(name) and (value := _value(line, name)) is not None
         ]
-        if found:
-            return sum(found)
+        if values:
+            return sum(values)
     return None
 
 

@@ -26,18 +26,18 @@ def translate_body(
 ) -> _Body:
     """The body as a server of that kind and version (None: the newest) takes it."""
     form = form_of(body)
-    found: _Body = without_idle(kind, {k: v for k, v in body.items() if k not in _SAID})
-    if body.get("tool_choice") == "none" and "tool_choice" not in found:
-        found.pop("tools", None)
-    if kind == "llamacpp" and "repeat_penalty" in found:
+    translated: _Body = without_idle(kind, {k: v for k, v in body.items() if k not in _SAID})
+    if body.get("tool_choice") == "none" and "tool_choice" not in translated:
+        translated.pop("tools", None)
+    if kind == "llamacpp" and "repeat_penalty" in translated:
         # It looks back over 64 tokens by default, the others over everything.
-        found.setdefault("repeat_last_n", _LOOK_BACK)
+        translated.setdefault("repeat_last_n", _LOOK_BACK)
     if form is None:
-        return found
+        return translated
     written = _write(form, kind, version)
     if written is None:  # an unknown server: in the caller's own words
         written = {name: body[name] for name in (STRUCTURED, *GUIDED) if name in body}
-    return {**{k: v for k, v in found.items() if k != "response_format"}, **written}
+    return {**{k: v for k, v in translated.items() if k != "response_format"}, **written}
 
 
 def _write(form: AnswerForm, kind: ServerKind, version: Version | None) -> _Body | None:

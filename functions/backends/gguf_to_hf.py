@@ -122,21 +122,21 @@ def build_tokenizer(fields: Mapping[str, Any]) -> Any:
     tokens = fields["tokenizer.ggml.tokens"]
     merges = [tuple(merge.split(" ")) for merge in fields["tokenizer.ggml.merges"]]
     vocabulary = {token: number for number, token in enumerate(tokens)}
-    found = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, fuse_unk=False))
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, fuse_unk=False))
     splits: list[Any] = [pre_tokenizers.ByteLevel(add_prefix_space=False)]
     if pre in _DIGIT_SPLITTERS:
         splits.insert(0, pre_tokenizers.Digits(individual_digits=True))
-    found.pre_tokenizer = pre_tokenizers.Sequence(splits)
-    found.decoder = decoders.ByteLevel()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(splits)
+    tokenizer.decoder = decoders.ByteLevel()
     types = fields["tokenizer.ggml.token_type"]
-    found.add_special_tokens(
+    tokenizer.add_special_tokens(
         [
             AddedToken(token, normalized=False, special=True)
             for token, number in zip(tokens, types, strict=True)
             if number == _CONTROL
         ]
     )
-    return found
+    return tokenizer
 
 
 def _convert(weights: Path, target: Path) -> None:
@@ -192,5 +192,5 @@ def _tensors(reader: Any, config: Mapping[str, Any]) -> Iterator[tuple[str, Any]
         yield tensor_name(tensor.name), np.ascontiguousarray(values, dtype=np.float16)
 
 
-def _write(path: Path, found: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(found, indent=1, ensure_ascii=False), encoding="utf-8")
+def _write(path: Path, fields: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(fields, indent=1, ensure_ascii=False), encoding="utf-8")

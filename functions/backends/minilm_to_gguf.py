@@ -118,8 +118,8 @@ def _tensors(weights: Path, layers: int) -> Iterator[tuple[str, Any]]:
     import numpy as np  # noqa: PLC0415
     from safetensors import safe_open  # noqa: PLC0415
 
-    with safe_open(str(weights), framework="numpy") as found:
+    with safe_open(str(weights), framework="numpy") as file:
         for theirs, ours in tensor_names(layers).items():
-            tensor = found.get_tensor(theirs)
+            tensor = file.get_tensor(theirs)
             is_matrix = tensor.ndim == 2 and ours.startswith(("blk.", "token_embd.weight"))
             yield ours, tensor.astype(np.float16 if is_matrix else np.float32)

@@ -87,14 +87,14 @@ def _verify(path: Path, sha256: str, verdicts: Path) -> None:
     stat = path.stat()
     key = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
     known = _read(verdicts)
-    found = known.get(key)
-    if found is None:
-        found = _hash(path)
-        _write(verdicts, {**known, key: found})
-    if found != sha256:
+    actual = known.get(key)
+    if actual is None:
+        actual = _hash(path)
+        _write(verdicts, {**known, key: actual})
+    if actual != sha256:
         raise StartupFailed(
             f"the weights file {path.name} is not the one the catalogue names "
-            f"(sha256 {found[:12]}..., expected {sha256[:12]}...)"
+            f"(sha256 {actual[:12]}..., expected {sha256[:12]}...)"
         )
 
 
@@ -108,10 +108,10 @@ def _hash(path: Path) -> str:
 
 def _read(path: Path) -> dict[str, str]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        known = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return known if isinstance(known, dict) else {}
 
 
 def _write(path: Path, verdicts: dict[str, str]) -> None:

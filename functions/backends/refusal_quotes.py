@@ -31,11 +31,11 @@ _LOCATION: Final = ("body", "query")
 
 def read_quote(body: Any) -> str | None:
     """The server's sentence, on one line and short; None where it said none."""
-    found = "; ".join(_texts(body, _MAX_DEPTH))[:_MAX_RAW_CHARS]
-    found = _VALUES.sub(_LEFT_OUT, found)
+    quote = "; ".join(_texts(body, _MAX_DEPTH))[:_MAX_RAW_CHARS]
+    quote = _VALUES.sub(_LEFT_OUT, quote)
     for pattern in (_ADDRESS, _HOST, _FOLDER, _KEY):
-        found = pattern.sub(_LEFT_OUT, found)
-    words = "".join(char if char.isprintable() else " " for char in found).split()
+        quote = pattern.sub(_LEFT_OUT, quote)
+    words = "".join(char if char.isprintable() else " " for char in quote).split()
     text = " ".join(words)
     if len(text) > MAX_CHARS:
         text = f"{text[: MAX_CHARS - len(_LEFT_OUT)]}{_LEFT_OUT}"
@@ -44,8 +44,8 @@ def read_quote(body: Any) -> str | None:
 
 def read_param(body: Any) -> str | None:
     """The field that the server names, in OpenAI's spelling; None where it names none."""
-    for found in _objects(body, _MAX_DEPTH):
-        param, location = found.get("param"), found.get("loc")
+    for entry in _objects(body, _MAX_DEPTH):
+        param, location = entry.get("param"), entry.get("loc")
         if isinstance(param, str) and 0 < len(param) <= _MAX_PARAM_CHARS and param.isprintable():
             return param
         if isinstance(location, list) and location:
@@ -63,22 +63,22 @@ def _path(location: list[Any]) -> str | None:
     return path.removeprefix(".")[:_MAX_PARAM_CHARS] or None
 
 
-def _texts(found: Any, depth: int) -> Iterator[str]:
-    if isinstance(found, str):
-        yield found[:_MAX_RAW_CHARS]
-    elif depth and isinstance(found, dict):
-        texts = (list(_texts(found.get(name), depth - 1)) for name in _TEXT_FIELDS)
+def _texts(value: Any, depth: int) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value[:_MAX_RAW_CHARS]
+    elif depth and isinstance(value, dict):
+        texts = (list(_texts(value.get(name), depth - 1)) for name in _TEXT_FIELDS)
         yield from next(filter(None, texts), [])
-    elif depth and isinstance(found, list):
-        for item in found[:3]:
+    elif depth and isinstance(value, list):
+        for item in value[:3]:
             yield from _texts(item, depth - 1)
 
 
-def _objects(found: Any, depth: int) -> Iterator[dict[str, Any]]:
-    if depth and isinstance(found, dict):
-        yield found
+def _objects(value: Any, depth: int) -> Iterator[dict[str, Any]]:
+    if depth and isinstance(value, dict):
+        yield value
         for name in ("error", "detail"):
-            yield from _objects(found.get(name), depth - 1)
-    elif depth and isinstance(found, list):
-        for item in found[:1]:
+            yield from _objects(value.get(name), depth - 1)
+    elif depth and isinstance(value, list):
+        for item in value[:1]:
             yield from _objects(item, depth - 1)

@@ -44,8 +44,8 @@ class Place:
 
 def parse_version(text: str) -> Version:
     """The numbers of a version or an image tag (`v0.33.0`); a text without any counts as the newest."""
-    found = _VERSION.search(text)
-    return NEWEST if found is None else tuple(int(part) for part in found.group().split("."))
+    match = _VERSION.search(text)
+    return NEWEST if match is None else tuple(int(part) for part in match.group().split("."))
 
 
 def count_gpus(service: Service) -> int:

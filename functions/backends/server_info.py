@@ -65,8 +65,8 @@ GUESSES: Final[tuple[tuple[ServerKind, str, str], ...]] = (
 def read_entries(models: Any) -> tuple[Mapping[str, Any], ...]:
     """The entries of a `/v1/models` document that have a name."""
     data = models.get("data") if isinstance(models, dict) else None
-    found = data if isinstance(data, list) else []
-    return tuple(e for e in found if isinstance(e, dict) and isinstance(e.get("id"), str))
+    entries = data if isinstance(data, list) else []
+    return tuple(e for e in entries if isinstance(e, dict) and isinstance(e.get("id"), str))
 
 
 def own_name(
@@ -116,8 +116,8 @@ def read_server_info(
     # Of a server that lists but one it is that, also where it was started under another name.
     entry = next((one for one in entries if one["id"] == name or len(entries) == 1), {})
     reader = _READERS.get(kind)
-    found = {} if reader is None else reader(entry, documents, name)
-    return ServerInfo(kind=kind, model=name[:_NAME_CHARS], **found)
+    facts = {} if reader is None else reader(entry, documents, name)
+    return ServerInfo(kind=kind, model=name[:_NAME_CHARS], **facts)
 
 
 def _llamacpp(entry: Mapping[str, Any], documents: Documents, _: str) -> dict[str, Any]:
@@ -142,8 +142,8 @@ def _vllm(entry: Mapping[str, Any], documents: Documents, _: str) -> dict[str, A
 
 
 def _sglang(entry: Mapping[str, Any], documents: Documents, _: str) -> dict[str, Any]:
-    found = [_object(documents.get(path)) for path in (*_OF_SGLANG, *_OF_OLDER_SGLANG)]
-    server, model = found[0] or found[2], found[1] or found[3]
+    documents_read = [_object(documents.get(path)) for path in (*_OF_SGLANG, *_OF_OLDER_SGLANG)]
+    server, model = documents_read[0] or documents_read[2], documents_read[1] or documents_read[3]
     return {
         "version": _text(server.get("version")),
         "context_length": _count(entry.get("max_model_len"))
@@ -197,21 +197,21 @@ def _names(entry: Mapping[str, Any]) -> set[str]:
     aliases = entry.get("aliases")
     listed = aliases if isinstance(aliases, list) else []
     names = [*(entry.get(key) for key in ("id", "root", "name", "model")), *listed]
-    found = {name for name in names if isinstance(name, str)}
-    return found | {name.removesuffix(":latest") for name in found}
+    texts = {name for name in names if isinstance(name, str)}
+    return texts | {name.removesuffix(":latest") for name in texts}
 
 
-def _object(found: Any) -> Mapping[str, Any]:
-    return found if isinstance(found, dict) else {}
+def _object(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
-def _flag(found: Any) -> bool | None:
-    return found if isinstance(found, bool) else None
+def _flag(value: Any) -> bool | None:
+    return value if isinstance(value, bool) else None
 
 
-def _count(found: Any) -> int | None:
-    return found if type(found) is int and 0 < found < _MOST else None
+def _count(value: Any) -> int | None:
+    return value if type(value) is int and 0 < value < _MOST else None
 
 
-def _text(found: Any) -> str | None:
-    return found[:_NAME_CHARS] if isinstance(found, str) and found else None
+def _text(value: Any) -> str | None:
+    return value[:_NAME_CHARS] if isinstance(value, str) and value else None

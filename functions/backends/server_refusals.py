@@ -136,22 +136,22 @@ class Refusal:
         return None
 
 
-def find_error(found: Mapping[str, Any]) -> Any:
+def find_error(reply: Mapping[str, Any]) -> Any:
     """The error that a reply or chunk is, or holds; None: it is none.
 
     vLLM and SGLang write it flat (`object: error`), FastAPI in `detail`, TGI as a text with its type beside it, and
     everybody else as an object.
     """
-    error = found.get("error")
+    error = reply.get("error")
     if error:
-        return found if isinstance(error, str) else error
-    if "choices" in found:
+        return reply if isinstance(error, str) else error
+    if "choices" in reply:
         return None
-    if found.get("object") == "error":
-        return found
-    is_answer = "data" in found or "usage" in found
-    if not is_answer and (found.get("detail") or isinstance(found.get("message"), str)):
-        return found
+    if reply.get("object") == "error":
+        return reply
+    is_answer = "data" in reply or "usage" in reply
+    if not is_answer and (reply.get("detail") or isinstance(reply.get("message"), str)):
+        return reply
     return None
 
 
@@ -168,21 +168,21 @@ def read_refusal(body: Any) -> Refusal:
     return Refusal(text, frozenset(codes), status)
 
 
-def _texts(found: Any, depth: int) -> Iterator[str]:
-    if isinstance(found, str):
-        yield found[:_MAX_CHARS]
-    elif depth and isinstance(found, dict):
+def _texts(value: Any, depth: int) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value[:_MAX_CHARS]
+    elif depth and isinstance(value, dict):
         for name in _TEXT_FIELDS:
-            yield from _texts(found.get(name), depth - 1)
-    elif depth and isinstance(found, list):
-        for item in found[:8]:
+            yield from _texts(value.get(name), depth - 1)
+    elif depth and isinstance(value, list):
+        for item in value[:8]:
             yield from _texts(item, depth - 1)
 
 
-def _codes(found: Any, depth: int) -> Iterator[tuple[str, str | int]]:
-    if depth and isinstance(found, dict):
+def _codes(entry: Any, depth: int) -> Iterator[tuple[str, str | int]]:
+    if depth and isinstance(entry, dict):
         for name in _CODE_FIELDS:
-            value = found.get(name)
+            value = entry.get(name)
             if (isinstance(value, str) and value) or type(value) is int:
                 yield name, value
-        yield from _codes(found.get("error"), depth - 1)
+        yield from _codes(entry.get("error"), depth - 1)

@@ -295,8 +295,8 @@ class DeliveryWorker:
         lookup.add_done_callback(lambda done: self._looked_up(tenant, done))
         # A thread that looks up cannot be stopped: it counts until it ends by itself.
         async with asyncio.timeout(RESOLVE_S):
-            found = await asyncio.shield(lookup)
-        return str(judge_addresses(found, self._around.policy)) if found else None
+            addresses = await asyncio.shield(lookup)
+        return str(judge_addresses(addresses, self._around.policy)) if addresses else None
 
     def _looked_up(self, tenant: str, lookup: "asyncio.Future[Sequence[str]]") -> None:
         self._running_lookups.discard(lookup)

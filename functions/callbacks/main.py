@@ -65,7 +65,7 @@ class CallbacksProcess:
         clock: Clock,
         resolver: Resolver,
     ) -> None:
-        found = settings.callbacks
+        callbacks = settings.callbacks
         self._settings = settings
         self._store = store
         self._log = log
@@ -84,12 +84,12 @@ class CallbacksProcess:
         )
         self.probe_port: int | None = None
         self._limits = DeliveryLimits(
-            delays=parse_schedule(found.schedule_s),
-            attempt_timeout_s=found.attempt_timeout_s,
-            concurrency=found.concurrency,
-            per_tenant=found.tenant_concurrency,
-            per_target=found.target_concurrency,
-            per_host=found.host_concurrency,
+            delays=parse_schedule(callbacks.schedule_s),
+            attempt_timeout_s=callbacks.attempt_timeout_s,
+            concurrency=callbacks.concurrency,
+            per_tenant=callbacks.tenant_concurrency,
+            per_target=callbacks.target_concurrency,
+            per_host=callbacks.host_concurrency,
         )
 
     def run(self, stop: StopFlag) -> int:

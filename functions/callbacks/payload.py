@@ -50,25 +50,25 @@ def build_body(end: EndedRequest) -> bytes:
     terminal = end.terminal
     about: dict[str, object] = {"request_id": terminal.correlation_id}
     try:
-        found = msgspec.json.decode(end.data or b"", type=dict[str, object])
+        result = msgspec.json.decode(end.data or b"", type=dict[str, object])
     except (msgspec.MsgspecError, RecursionError):
         gone = ApiError(
             "not_found", "the answer is no longer kept: ask for it under its request id"
         )
         about |= gone.body(terminal.correlation_id)
     else:
-        about |= _outcome(end, found)
+        about |= _outcome(end, result)
     kind = f"inference.{terminal.state.value}"
     return json_codec.dumps({"type": kind, "timestamp": end.event.time, "data": about})
 
 
-def _outcome(end: EndedRequest, found: Mapping[str, object]) -> dict[str, object]:
+def _outcome(end: EndedRequest, result: Mapping[str, object]) -> dict[str, object]:
     terminal, row = end.terminal, end.row
     told: dict[str, object] = {}
     if terminal.state is not State.COMPLETED:
-        told = {"error": found.get("error"), "status": terminal.status}
+        told = {"error": result.get("error"), "status": terminal.status}
     is_own = row is not None and row.tenant == terminal.tenant
     if row is not None and is_own and row.meta.get("door") == DOOR:
         ended = replace(row, state=terminal.state, status=terminal.status)
-        return {"response": build_response_object(ended, found), **told}
-    return told or {"response": found}
+        return {"response": build_response_object(ended, result), **told}
+    return told or {"response": result}

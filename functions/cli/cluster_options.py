@@ -52,20 +52,20 @@ def read_cluster(namespace: str, kubeconfig: str = "", bootstrap: str = "") -> "
     from functions.ports.kubernetes import KubernetesFailed  # noqa: PLC0415
 
     try:
-        found = read_snapshot(KubernetesClient(kubeconfig), namespace, datetime.now(UTC))
+        snapshot = read_snapshot(KubernetesClient(kubeconfig), namespace, datetime.now(UTC))
     except KubernetesFailed as failure:
         raise StartupFailed(
             f"the Kubernetes API is not reached ({failure.message or failure.reason}): is the cluster up, "
             "and is it the one that KUBECONFIG names?"
         ) from failure
-    if {"Deployment", "Pod"} <= found.unread.keys():
+    if {"Deployment", "Pod"} <= snapshot.unread.keys():
         raise ClusterRefused(
             f"the cluster refuses to list pods and deployments of namespace {namespace} "
-            f"({found.unread['Pod']}): this account needs get and list on them"
+            f"({snapshot.unread['Pod']}): this account needs get and list on them"
         )
     if not bootstrap:
-        return found
-    return dataclasses.replace(found, log=_read_log(list_groups(found), bootstrap))
+        return snapshot
+    return dataclasses.replace(snapshot, log=_read_log(list_groups(snapshot), bootstrap))
 
 
 def _read_log(groups: Mapping[str, tuple[str, ...]], bootstrap: str) -> "LogFacts":

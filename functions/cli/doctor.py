@@ -57,7 +57,9 @@ def doctor(
     else:
         for line in format_report(snapshot, results):
             typer.echo(line)
-    return int(any(found.severity == "error" for _, all_found in results for found in all_found))
+    return int(
+        any(finding.severity == "error" for _, all_found in results for finding in all_found)
+    )
 
 
 def _examine_local(*, as_json: bool) -> int:
@@ -68,22 +70,22 @@ def _examine_local(*, as_json: bool) -> int:
     results = examine_local(load_settings(), lambda path: call_ingress("GET", path, None, None))
     if as_json:
         shown = [
-            {"name": name, "findings": [dataclasses.asdict(each) for each in found]}
-            for name, found in results
+            {"name": name, "findings": [dataclasses.asdict(each) for each in findings]}
+            for name, findings in results
         ]
         say_json({"checks": shown})
     else:
-        for name, found in results:
-            for line in _check_lines(name, found):
+        for name, findings in results:
+            for line in _check_lines(name, findings):
                 typer.echo(line)
-    return int(any(_is_bad(found) for _, found in results))
+    return int(any(_is_bad(findings) for _, findings in results))
 
 
-def _check_lines(name: str, found: Iterable["Finding"]) -> Iterable[str]:
-    found = list(found)
-    mark = "ok" if not found else "error" if _is_bad(found) else "warning"
+def _check_lines(name: str, findings: Iterable["Finding"]) -> Iterable[str]:
+    findings = list(findings)
+    mark = "ok" if not findings else "error" if _is_bad(findings) else "warning"
     yield f"{mark:<8} {name}"
-    for each in found:
+    for each in findings:
         yield f"         {each.where}: {each.what}"
         yield f"         fix: {each.fix}"
 
@@ -108,10 +110,10 @@ def as_plain(snapshot: "ClusterSnapshot", results: Results) -> dict[str, Any]:
                         "what": each.what,
                         "fix": each.fix,
                     }
-                    for each in found
+                    for each in findings
                 ],
             }
-            for check, found in results
+            for check, findings in results
         ],
         "left_out": _count_left_out(results),
         "unread": dict(snapshot.unread),
@@ -121,8 +123,8 @@ def as_plain(snapshot: "ClusterSnapshot", results: Results) -> dict[str, Any]:
 def format_report(snapshot: "ClusterSnapshot", results: Results) -> Iterable[str]:
     """The report as text: one line a check, and for each finding what is wrong and what to do."""
     results = list(results)
-    for check, found in results:
-        head, *rest = _check_lines(check.name, found)
+    for check, findings in results:
+        head, *rest = _check_lines(check.name, findings)
         yield f"{check.number:>2}  {head}"
         yield from (f"    {line}" for line in rest)
     left_out = _count_left_out(results)
@@ -131,12 +133,12 @@ def format_report(snapshot: "ClusterSnapshot", results: Results) -> Iterable[str
         yield f"left out: {numbers} (they need the brokers: --bootstrap host:port)"
     for kind, reason in sorted(snapshot.unread.items()):
         yield f"not read: {kind} ({reason}); checks that need it saw nothing"
-    count = sum(len(found) for _, found in results)
+    count = sum(len(findings) for _, findings in results)
     yield f"namespace {snapshot.namespace}: {len(results)} checks, {count} findings"
 
 
-def _is_bad(found: Iterable["Finding"]) -> bool:
-    return any(each.severity == "error" for each in found)
+def _is_bad(findings: Iterable["Finding"]) -> bool:
+    return any(each.severity == "error" for each in findings)
 
 
 def _count_left_out(results: Results) -> list[int]:

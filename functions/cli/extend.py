@@ -75,26 +75,26 @@ def extend(  # noqa: PLR0913 - each parameter is a word of the command line
     if has_rows:
         check_options(files, source, recorded, is_recorded=from_store)
     check_out(out)
-    found: tuple[NewHead, ...] = ()
+    heads: tuple[NewHead, ...] = ()
     if has_rows:
         rows = read_outcome_rows(files, recorded if from_store else None)
-        found = _extend_models(weights, rows, out, _tiers(recorded), min_labels)
+        heads = _extend_models(weights, rows, out, _tiers(recorded), min_labels)
     learned = (
         None if classes is None else _extend_classes(out if has_rows else weights, classes, out)
     )
-    _say(found, learned, out, as_json=as_json)
+    _say(heads, learned, out, as_json=as_json)
 
 
 def _say(
-    found: "tuple[NewHead, ...]", learned: "ClassesLearned | None", out: Path, *, as_json: bool
+    heads: "tuple[NewHead, ...]", learned: "ClassesLearned | None", out: Path, *, as_json: bool
 ) -> None:
     if as_json:
-        models = msgspec.to_builtins(found)
+        models = msgspec.to_builtins(heads)
         both = {"models": models, "classes": msgspec.to_builtins(learned)}
         say_json(models if learned is None else both)
         return
-    if found:
-        say_table(("MODEL", "TIER", "LABELS"), [(e.name, e.tier, str(e.labels)) for e in found])
+    if heads:
+        say_table(("MODEL", "TIER", "LABELS"), [(e.name, e.tier, str(e.labels)) for e in heads])
     if learned is not None:
         shares = ", ".join(f"{one.stage} {one.accuracy:.0%}" for one in learned.stages)
         typer.echo(f"classes of {learned.prompts} prompts; found right where kept apart: {shares}")

@@ -133,9 +133,9 @@ def outcomes_from_store(
     """
     rated = read_finished(store, replace(query, is_rated=True))
     for one in read_requests(rated, blobs):
-        found = build_outcome(one, catalogue)
-        if found is not None:
-            yield found
+        outcome = build_outcome(one, catalogue)
+        if outcome is not None:
+            yield outcome
 
 
 def build_outcome(one: ReadableRequest, catalogue: "Catalogue") -> OutcomeRow | None:
@@ -181,8 +181,8 @@ def average_scores(feedback: Iterable[FeedbackRow]) -> dict[str, float]:
 
 
 def _learned_name(catalogue: "Catalogue", model: str) -> str:
-    found = catalogue.model(model)
-    return model if found is None else found.learned_name
+    known = catalogue.model(model)
+    return model if known is None else known.learned_name
 
 
 def _seconds(one: FinishedRequest) -> float | None:

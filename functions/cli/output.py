@@ -20,9 +20,9 @@ Key = Annotated[
 ]
 
 
-def say_json(found: Any) -> None:
+def say_json(document: Any) -> None:
     """Prints one JSON document."""
-    typer.echo(json.dumps(found, indent=2, ensure_ascii=False, default=str))
+    typer.echo(json.dumps(document, indent=2, ensure_ascii=False, default=str))
 
 
 def say_rows(rows: Sequence[tuple[str, ...]]) -> None:

@@ -74,7 +74,7 @@ def parse_instant(text: str | None, now: datetime) -> datetime | None:
     try:
         if unit is not None:
             return now - timedelta(hours=float(text[:-1]) * unit)
-        found = datetime.fromisoformat(text)
+        instant = datetime.fromisoformat(text)
     except (ValueError, OverflowError) as error:
         raise typer.BadParameter(f"--since {text}: no date, time or age") from error
-    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+    return instant if instant.tzinfo is not None else instant.replace(tzinfo=UTC)

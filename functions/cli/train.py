@@ -134,11 +134,11 @@ def train(  # noqa: PLR0913 - each parameter is a word of the command line
                 dataset=dataset, start=start, work=kept, out=out, recipe=recipe, told=told, about=_about(licence),
                 threads=threads,
             )  # fmt: skip
-            found = _train(job)
+            manifest = _train(job)
     if as_json:
-        say_json(msgspec.to_builtins(found))
+        say_json(msgspec.to_builtins(manifest))
     else:
-        _say(found, out, is_linear=linear_only)
+        _say(manifest, out, is_linear=linear_only)
 
 
 def _check_extra() -> None:
@@ -182,9 +182,11 @@ def _dataset(rows: "Iterator[OutcomeRow]", min_labels: int | None) -> "Dataset":
 def _recipe(seed: int, epochs: int | None, widen: int | None) -> "Recipe":
     from router_model.training.training_pipeline import Recipe  # noqa: PLC0415
 
-    found = Recipe(seed=seed, widen=widen or 1)
+    recipe = Recipe(seed=seed, widen=widen or 1)
     return (
-        found if epochs is None else replace(found, encoder=replace(found.encoder, epochs=epochs))
+        recipe
+        if epochs is None
+        else replace(recipe, encoder=replace(recipe.encoder, epochs=epochs))
     )
 
 
@@ -249,8 +251,8 @@ def _train(job: "Job") -> "Manifest":
     return train_job(job)
 
 
-def _say(found: "Manifest", out: Path, *, is_linear: bool) -> None:
-    figures: dict[str, dict[str, Any]] = found.training["figures"]
+def _say(manifest: "Manifest", out: Path, *, is_linear: bool) -> None:
+    figures: dict[str, dict[str, Any]] = manifest.training["figures"]
     names = sorted({name for each in figures.values() for name in each})
     if names:
         typer.echo("Figures on questions that were kept apart:")
@@ -261,7 +263,7 @@ def _say(found: "Manifest", out: Path, *, is_linear: bool) -> None:
                 for stage, each in figures.items()
             ],
         )
-    size = sum((out / name).stat().st_size for name in found.files)
-    typer.echo(f"\nweights {found.version} in {out}, {size / 1e6:.1f} MB")
+    size = sum((out / name).stat().st_size for name in manifest.files)
+    typer.echo(f"\nweights {manifest.version} in {out}, {size / 1e6:.1f} MB")
     mode = " PICKSPIN_ROUTER_CLASSIFIER=linear" if is_linear else ""
     typer.echo(f"use them: PICKSPIN_ROUTER_WEIGHTS={out.resolve()}{mode} pickspin up")

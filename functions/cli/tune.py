@@ -86,17 +86,17 @@ def tune(  # noqa: PLR0913 - each parameter is a word of the command line
     found_catalogue = _catalogue(catalogue)
     try:
         points = grid(step)
-        found = _replay(data, source, found_catalogue, prompts, seed)
-        trials = search(found, points)
+        outcome = _replay(data, source, found_catalogue, prompts, seed)
+        trials = search(outcome, points)
         winner = best(trials, objective)
     except (NothingToTune, ValueError) as error:
         raise TuneFailed(str(error)) from error
-    known = search(found, found_catalogue.profiles.values())
+    known = search(outcome, found_catalogue.profiles.values())
     report = _Report(
         winner=winner,
         front=pareto(trials),
         known=dict(zip(found_catalogue.profiles, known, strict=True)),
-        prompts=found.prompts,
+        prompts=outcome.prompts,
         name=name,
         objective=objective,
     )

@@ -167,20 +167,20 @@ class KafkaGroupConsumer:
     def committed(self, partitions: Iterable[PartitionId]) -> Mapping[PartitionId, Commit]:
         asked = set(partitions)
         known = {one: self._fresh.pop(one) for one in asked & self._fresh.keys()}
-        found = self._ask_committed(list(asked - known.keys()))
-        return found | {one: commit for one, commit in known.items() if commit is not None}
+        commits = self._ask_committed(list(asked - known.keys()))
+        return commits | {one: commit for one, commit in known.items() if commit is not None}
 
     def _ask_committed(self, partitions: list[PartitionId]) -> dict[PartitionId, Commit]:
         """Raises `KafkaException` where the coordinator does not answer."""
         if not partitions:
             return {}
-        found = self._consumer.committed(
+        places = self._consumer.committed(
             [TopicPartition(*one) for one in partitions], timeout=COMMITTED_S
         )
-        for one in found:
+        for one in places:
             if one.error is not None:
                 raise KafkaException(one.error)
-        return {_place(one): _commit(one) for one in found if one.offset >= 0}
+        return {_place(one): _commit(one) for one in places if one.offset >= 0}
 
     def part_with(self, parting: Parting) -> None:
         # An eager rebalance takes everything away, what stays as well: what runs there would count as moved.
@@ -275,12 +275,12 @@ class KafkaGroupConsumer:
             self._is_noted = has_share
 
 
-def _place(found: TopicPartition) -> PartitionId:
-    return PartitionId(found.topic, found.partition)
+def _place(partition: TopicPartition) -> PartitionId:
+    return PartitionId(partition.topic, partition.partition)
 
 
-def _commit(found: TopicPartition) -> Commit:
-    return Commit(found.offset, found.metadata or "")
+def _commit(partition: TopicPartition) -> Commit:
+    return Commit(partition.offset, partition.metadata or "")
 
 
 def _offsets(commits: Mapping[PartitionId, Commit]) -> list[TopicPartition]:

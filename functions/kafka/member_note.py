@@ -73,7 +73,7 @@ class MemberNote:
 
     def _read(self) -> str:
         try:
-            found = json.loads(self._path.read_text("utf-8"))
-            return str(found["member"]) if found["group"] == self._group else ""
+            note = json.loads(self._path.read_text("utf-8"))
+            return str(note["member"]) if note["group"] == self._group else ""
         except (OSError, ValueError, KeyError, TypeError):
             return ""

@@ -24,9 +24,11 @@ class KafkaGroupMembership:
         self._patiently = retry_coordinator()
 
     def remove(self, group: str, clients: Collection[str]) -> int:
-        found = self._patiently(self._admin.describe_groups, [group])[group]
+        description = self._patiently(self._admin.describe_groups, [group])[group]
         members = [
-            member["member_id"] for member in found["members"] if member["client_id"] in clients
+            member["member_id"]
+            for member in description["members"]
+            if member["client_id"] in clients
         ]
         return self.remove_members(group, members)
 

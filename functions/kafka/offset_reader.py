@@ -54,11 +54,11 @@ class KafkaOffsetReader:
             for group, topics in groups.items()
         }
         asked = {group: partitions for group, partitions in wanted.items() if partitions}
-        found = self._admin.list_group_offsets(asked) if asked else {}
+        commits = self._admin.list_group_offsets(asked) if asked else {}
         return {
             group: {
                 topic: tuple(
-                    _known(found[group][TopicPartition(topic, number)].offset)
+                    _known(commits[group][TopicPartition(topic, number)].offset)
                     for number in range(self._sizes[topic])
                 )
                 for topic in topics
@@ -91,18 +91,18 @@ class KafkaOffsetReader:
         key = topics, int(spec)
         if key not in self._prepared:
             self._prepared[key] = self._requests(frozenset(topics), spec)
-        found: dict[str, list[int | None]] = {
+        offsets: dict[str, list[int | None]] = {
             topic: [None] * self._sizes[topic] for topic in topics if topic in self._sizes
         }
         for answer in self._manager.run(self._ask, self._prepared[key]):
             for topic in answer.topics:
-                places = found[topic.name]
+                places = offsets[topic.name]
                 for part in topic.partitions:
                     if part.error_code == 0:
                         places[part.partition_index] = part.offset
                     else:
                         self._known = None
-        return {topic: tuple(places) for topic, places in found.items()}
+        return {topic: tuple(places) for topic, places in offsets.items()}
 
     def _requests(self, topics: frozenset[str], spec: int) -> list[tuple[int, Any]]:
         return [

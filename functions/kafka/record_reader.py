@@ -79,13 +79,13 @@ def await_topics(consumer: Any, topics: tuple[str, ...]) -> dict[str, list[int]]
     problem = "Kafka does not answer"
     while True:
         try:
-            found = {topic: _partitions(consumer, topic) for topic in topics}
+            partitions = {topic: _partitions(consumer, topic) for topic in topics}
         except Exception as error:  # noqa: BLE001 - whatever it is, it is said once the time is over
             problem = f"Kafka cannot be asked for topics: {error}"
         else:
-            missing = sorted(topic for topic, numbers in found.items() if not numbers)
+            missing = sorted(topic for topic, numbers in partitions.items() if not numbers)
             if not missing:
-                return found
+                return partitions
             problem = "no such topic: " + ", ".join(missing)
         if time.monotonic() > deadline:
             raise StartupFailed(problem)
@@ -154,8 +154,8 @@ class RecordBuffer:
 
     def take(self) -> tuple[Record, ...]:
         """Everything, which is then forgotten."""
-        found, self._records, self._bytes = tuple(self._records), [], 0
-        return found
+        records, self._records, self._bytes = tuple(self._records), [], 0
+        return records
 
     def _take(self, message: Any) -> None:
         topic, partition, offset = message.topic(), message.partition(), message.offset()
@@ -271,13 +271,13 @@ class EmbeddedReader:
             self._partitions.rest()
 
     def _look(self) -> bool:
-        found = self._gathered.drain(LOOK_S)
-        if found and self._is_lazy:
+        has_records = self._gathered.drain(LOOK_S)
+        if has_records and self._is_lazy:
             # One poll's worth together: lazy readers pause between their polls.
             while self._gathered.drain(LOOK_S):
                 pass
         # What rang meanwhile may have been read already; it costs one more look.
-        return found or self._ear.wait(0)
+        return has_records or self._ear.wait(0)
 
     def look_again(self) -> None:
         self._has_more = True

@@ -23,14 +23,14 @@ class KafkaRetention:
         self._admin = KafkaAdminClient(**client_options(settings, client))
 
     def of_topics(self, topics: Iterable[str]) -> Mapping[str, int]:
-        found = self._values(ConfigResourceType.TOPIC, topics, _TOPIC)
-        return {name: int(text) for name, text in found.items()}
+        values = self._values(ConfigResourceType.TOPIC, topics, _TOPIC)
+        return {name: int(text) for name, text in values.items()}
 
     def of_offsets(self) -> int | None:
         """By the first broker: where brokers differ in this, that is not on purpose."""
         brokers = [str(broker["broker_id"]) for broker in self._admin.describe_cluster()["brokers"]]
-        found = self._values(ConfigResourceType.BROKER, sorted(brokers)[:1], _OFFSETS)
-        return next((int(text) for text in found.values()), None)
+        values = self._values(ConfigResourceType.BROKER, sorted(brokers)[:1], _OFFSETS)
+        return next((int(text) for text in values.values()), None)
 
     def close(self) -> None:
         self._admin.close()
@@ -40,10 +40,10 @@ class KafkaRetention:
         asked = [ConfigResource(kind, name, [key]) for name in names]
         if not asked:
             return {}
-        found = self._admin.describe_configs(asked, config_filter="all")
+        configs = self._admin.describe_configs(asked, config_filter="all")
         return {
             name: values[key]["value"]
-            for name, values in found.get(kind.name.lower(), {}).items()
+            for name, values in configs.get(kind.name.lower(), {}).items()
             if values.get(key, {}).get("value") is not None
         }
 

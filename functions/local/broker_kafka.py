@@ -261,7 +261,7 @@ def _tool(name: str) -> str:
 
 def _run(command: Iterable[str], timeout_s: float, what: str) -> None:
     try:
-        found = subprocess.run(  # noqa: S603 - our own command line
+        done = subprocess.run(  # noqa: S603 - our own command line
             tuple(command),
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -272,8 +272,8 @@ def _run(command: Iterable[str], timeout_s: float, what: str) -> None:
         )
     except subprocess.TimeoutExpired as error:
         raise StartupFailed(f"{what} took more than {timeout_s:.0f} s") from error
-    if found.returncode != 0:
-        raise StartupFailed(f"{what} failed: {_reason(found.stdout + found.stderr)}")
+    if done.returncode != 0:
+        raise StartupFailed(f"{what} failed: {_reason(done.stdout + done.stderr)}")
 
 
 def _reason(output: str) -> str:

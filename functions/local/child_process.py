@@ -133,8 +133,8 @@ def read_last_line(path: Path) -> str:
             lines = log.read().decode("utf-8", "replace").split("\n")
     except OSError:
         return ""
-    found = next((line.strip() for line in reversed(lines) if line.strip()), "")
-    return _extract_message(found)[:LINE_CHARS]
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    return _extract_message(last)[:LINE_CHARS]
 
 
 def _extract_message(line: str) -> str:
@@ -158,15 +158,15 @@ def resident_bytes(pid: int) -> int:
 
 def children_by_parent() -> Mapping[int, Sequence[int]]:
     """Every process of the machine under the one that started it; empty where /proc is not there."""
-    found: dict[int, list[int]] = {}
+    children: dict[int, list[int]] = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
             # The name in parentheses may hold anything.
             parent = int(path.read_text("utf-8", "replace").rpartition(")")[2].split()[1])
         except (OSError, IndexError, ValueError):
             continue
-        found.setdefault(parent, []).append(int(path.parent.name))
-    return found
+        children.setdefault(parent, []).append(int(path.parent.name))
+    return children
 
 
 def tree_bytes(pid: int, children: Mapping[int, Sequence[int]]) -> int:

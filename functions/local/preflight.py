@@ -147,13 +147,13 @@ def effective_catalogue(settings: Settings, options: UpOptions) -> Catalogue:
         for text in options.models:
             name, source = split_model(text)
             catalogue = with_model(catalogue, name, source)
-        found = with_demo_fleet(catalogue) if options.fleet == "demo" else catalogue
+        effective = with_demo_fleet(catalogue) if options.fleet == "demo" else catalogue
     except CatalogueRejected as error:
         raise StartupFailed(f"--model or --fleet does not fit the catalogue: {error}") from error
-    for service in found.services:
+    for service in effective.services:
         if service.enabled:
             check_local_arguments(service)
-    return found
+    return effective
 
 
 def split_model(text: str) -> tuple[str, str]:

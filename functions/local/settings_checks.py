@@ -31,15 +31,15 @@ def check_settings(settings: Settings) -> None:
     Raises:
         StartupFailed: one line, which names every variable that is at fault.
     """
-    found = [
+    problems = [
         *_catch_problem(lambda: _check_ingress(settings.ingress)),
         *_catch_problem(lambda: parse_schedule(settings.callbacks.schedule_s)),
         *broker_problems(settings.broker),
         *_weights_problems(settings.router.weights),
         *_catch_problem(lambda: _check_store(settings)),
     ]
-    if found:
-        raise StartupFailed("; ".join(found))
+    if problems:
+        raise StartupFailed("; ".join(problems))
 
 
 def _check_ingress(settings: IngressSettings) -> None:

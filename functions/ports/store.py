@@ -57,10 +57,10 @@ class RequestRow:
     @property
     def event(self) -> SentEvent | None:
         """The event that the request came in as, from `meta`."""
-        found = self.meta.get("event")
-        if not isinstance(found, Mapping):
+        event = self.meta.get("event")
+        if not isinstance(event, Mapping):
             return None
-        return SentEvent(id=found["id"], source=found["source"], content=found["content"])
+        return SentEvent(id=event["id"], source=event["source"], content=event["content"])
 
     @property
     def public_id(self) -> str:

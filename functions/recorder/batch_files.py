@@ -42,7 +42,7 @@ class BatchFiles:
     def _outputs(
         self, batch: BatchRow, lines: tuple[Line, ...], known: Collection[str]
     ) -> tuple[bytes, bytes]:
-        found: tuple[list[bytes], list[bytes]] = ([], [])
+        written: tuple[list[bytes], list[bytes]] = ([], [])
         room = MAX_OUTPUT_BYTES
         for position, line in enumerate(lines):
             request_id = line_request_id(batch.id, line.number)
@@ -52,8 +52,8 @@ class BatchFiles:
             if len(text) > room:
                 is_success, text = output_line(batch, replace(line, refusal=_TOO_LARGE), None)
             room -= len(text)
-            found[0 if is_success else 1].append(text)
-        return b"".join(found[0]), b"".join(found[1])
+            written[0 if is_success else 1].append(text)
+        return b"".join(written[0]), b"".join(written[1])
 
     def _write(self, batch: BatchRow, name: str, data: bytes) -> str | None:
         if not data:

@@ -172,21 +172,21 @@ def _texts(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 def _read(number: int, raw: bytes, endpoint: str, operation: Operation, seen: set[str]) -> Line:
     try:
-        found = json_codec.loads_object(raw)
+        entry = json_codec.loads_object(raw)
     except EventRejected as error:
         raise _LineRefused("invalid_json_line", f"not a JSON object: {error.message}") from None
-    custom_id = found.get("custom_id")
+    custom_id = entry.get("custom_id")
     if not isinstance(custom_id, str) or not 1 <= len(custom_id) <= 512:
         message = "custom_id must be text of 1 to 512 characters"
         raise _LineRefused("invalid_custom_id", message, "custom_id")
     if custom_id in seen:
         raise _LineRefused("duplicate_custom_id", "custom_id was used before", "custom_id")
     seen.add(custom_id)
-    if found.get("method") != "POST":
+    if entry.get("method") != "POST":
         raise _LineRefused("invalid_method", "method must be POST", "method")
-    if found.get("url") != endpoint:
+    if entry.get("url") != endpoint:
         raise _LineRefused("invalid_url", "url must be the endpoint of the batch", "url")
-    body = found.get("body")
+    body = entry.get("body")
     if not isinstance(body, dict):
         raise _LineRefused("invalid_body", "body must be an object", "body")
     model = body.get("model")
@@ -216,11 +216,11 @@ def _refusal(operation: Operation, body: Mapping[str, object]) -> ApiError | Non
 
 def _body(result: bytes | None, *, is_success: bool) -> Mapping[str, object]:
     try:
-        found = msgspec.json.decode(result or b"", type=dict[str, object])
+        body = msgspec.json.decode(result or b"", type=dict[str, object])
     except (msgspec.MsgspecError, RecursionError):
         # Forgotten on request, or beyond what a store keeps.
         return _GONE.body(None)
-    return found if is_success else {"error": found.get("error")}
+    return body if is_success else {"error": body.get("error")}
 
 
 def _response(status: int, request_id: str, body: Mapping[str, object]) -> dict[str, object]:

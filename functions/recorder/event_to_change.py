@@ -81,8 +81,8 @@ def build_row(request: InferenceRequest) -> RequestRow:
 
 def limit_timestamp(timestamp_ms: int, now: datetime) -> datetime:
     """When a record was written, as far as its timestamp can be true: producers set it, and brokers take any number."""
-    found = from_unix_ms(timestamp_ms)
-    return found if found is not None and now - MAX_AGE <= found <= now else now
+    written = from_unix_ms(timestamp_ms)
+    return written if written is not None and now - MAX_AGE <= written <= now else now
 
 
 def _request(

@@ -120,5 +120,5 @@ def was_dropped(row: RequestRow, record: Record, then: LogPositions) -> bool:
 
 
 def _committed(offsets: Mapping[PartitionId, Offsets], place: PartitionId) -> int | None:
-    found = offsets.get(place)
-    return None if found is None else found.committed
+    offset = offsets.get(place)
+    return None if offset is None else offset.committed

@@ -126,9 +126,9 @@ class Recorder:
 
 def next_offsets(records: Iterable[Record]) -> dict[PartitionId, Commit]:
     """What to commit once all these records are done."""
-    found: dict[PartitionId, Commit] = {}
+    commits: dict[PartitionId, Commit] = {}
     for record in records:
-        known = found.get(record.partition_id)
+        known = commits.get(record.partition_id)
         if known is None or record.offset >= known.offset:
-            found[record.partition_id] = Commit(record.offset + 1)
-    return found
+            commits[record.partition_id] = Commit(record.offset + 1)
+    return commits

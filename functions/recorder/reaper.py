@@ -103,14 +103,14 @@ class Reaper:
         # Those whose end is on its way, or never comes back, must not hide the others.
         rows = self._store.overdue(now, ROUND + len(self._emitted))
         self._seen = {row.id: self._seen.get(row.id, now) for row in rows}
-        found: list[tuple[RequestRow, ApiError, datetime]] = []
+        overdue: list[tuple[RequestRow, ApiError, datetime]] = []
         for row in rows:
             error = judge_row(row, now)
             due_at = row.deadline if row.deadline <= now else self._seen[row.id]
             from_ = due_at + timedelta(seconds=hold_s(row, now))
             if error is not None and from_ <= now:
-                found.append((row, error, from_))
-        return found
+                overdue.append((row, error, from_))
+        return overdue
 
     def _forget_emitted(self) -> None:
         limit = self._clock.monotonic_s() - REPEAT_S
@@ -209,13 +209,13 @@ class Republisher:
             topics.recorder_group: recorded_topics(topics),
         }
         try:
-            found = self._lags.lags(groups)
+            offsets = self._lags.lags(groups)
         except (RuntimeError, OSError) as error:
             # What Kafka clients raise while a broker is away: asked again at the next check.
             log.warning("lags not read", extra={"reason": type(error).__name__})
             return None
         return LogPositions(
-            router=found[topics.router_group], recorder=found[topics.recorder_group]
+            router=offsets[topics.router_group], recorder=offsets[topics.recorder_group]
         )
 
     def _publish(self, then: LogPositions) -> int:

@@ -166,9 +166,9 @@ class ApiError(PickspinError):
 
     def headers(self) -> dict[str, str]:
         """`Retry-After` (1..120) and `x-should-retry` where the table names them."""
-        found: dict[str, str] = {}
+        headers: dict[str, str] = {}
         if self.retry_after_s is not None:
-            found["retry-after"] = str(min(120, max(1, self.retry_after_s)))
+            headers["retry-after"] = str(min(120, max(1, self.retry_after_s)))
         if self.row.should_retry is not None:
-            found["x-should-retry"] = "true" if self.row.should_retry else "false"
-        return found
+            headers["x-should-retry"] = "true" if self.row.should_retry else "false"
+        return headers

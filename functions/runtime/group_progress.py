@@ -56,14 +56,14 @@ class GroupProgress:
         """Takes in what is committed now; `now_s` is monotonic."""
         for place in self._stands.keys() - offsets.keys():
             del self._stands[place]
-        for place, found in offsets.items():
+        for place, offsets_now in offsets.items():
             stand = self._stands.get(place)
-            if stand is None or stand.committed != found.committed or not found.lag:
-                self._stands[place] = _Stand(found.committed, now_s, found.end)
-            elif found.end > stand.end:
-                stand.end = found.end
+            if stand is None or stand.committed != offsets_now.committed or not offsets_now.lag:
+                self._stands[place] = _Stand(offsets_now.committed, now_s, offsets_now.end)
+            elif offsets_now.end > stand.end:
+                stand.end = offsets_now.end
                 stand.growths += 1
-        self.lagging = frozenset(place for place, found in offsets.items() if found.lag)
+        self.lagging = frozenset(place for place, offsets_now in offsets.items() if offsets_now.lag)
         self.stalled = frozenset(
             place for place in self.lagging if self._is_stalled(place, offsets[place].lag, now_s)
         )
@@ -126,10 +126,10 @@ class ProgressWatch:
             reader.close()
 
     def _look(self, reader: LagReader) -> None:
-        found = reader.lags(self._groups)
+        lags = reader.lags(self._groups)
         for group, progress in self._progress.items():
             former = progress.stalled
-            progress.look(found.get(group, {}), self._clock.monotonic_s())
+            progress.look(lags.get(group, {}), self._clock.monotonic_s())
             self._metrics.stalled.labels(group).set(len(progress.stalled))
             for place in sorted(progress.stalled - former):
                 extra = {"group": group, "topic": place.topic, "partition": place.partition}

@@ -21,7 +21,7 @@ def find_missing_offsets(offsets: Mapping[PartitionId, Offsets]) -> dict[Partiti
     """The offset to commit for each partition whose group has none, or whose commit expired: the start of what is
     still in the log.
     """
-    return {part: found.start for part, found in offsets.items() if found.committed is None}
+    return {part: known.start for part, known in offsets.items() if known.committed is None}
 
 
 def list_work_groups(catalogue: Catalogue, topics: Topics) -> dict[str, tuple[str, ...]]:

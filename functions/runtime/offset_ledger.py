@@ -191,12 +191,12 @@ class OffsetLedger:
         return self._of(partition).fetched(offset)
 
     def attempts(self, partition: PartitionId, offset: int) -> int:
-        found = self._partitions.get(partition)
-        return 0 if found is None else found.attempts(offset)
+        ledger = self._partitions.get(partition)
+        return 0 if ledger is None else ledger.attempts(offset)
 
     def moved(self, partition: PartitionId, offset: int) -> int:
-        found = self._partitions.get(partition)
-        return 0 if found is None else found.moved(offset)
+        ledger = self._partitions.get(partition)
+        return 0 if ledger is None else ledger.moved(offset)
 
     def attempt_started(self, partition: PartitionId, offset: int) -> int:
         return self._of(partition).attempt_started(offset)
@@ -215,17 +215,17 @@ class OffsetLedger:
 
     def pending(self) -> dict[PartitionId, Commit]:
         """Commits that differ from what is committed; pass them to the consumer, then to `committed`."""
-        found: dict[PartitionId, Commit] = {}
+        commits: dict[PartitionId, Commit] = {}
         for partition, ledger in self._partitions.items():
             commit = ledger.commit()
             if commit is not None and commit != self._committed.get(partition):
-                found[partition] = commit
-        return found
+                commits[partition] = commit
+        return commits
 
     def parting(self) -> dict[PartitionId, Commit]:
         """What to commit of partitions on which something runs, should they be taken away now."""
-        found = {partition: ledger.parting() for partition, ledger in self._partitions.items()}
-        return {partition: commit for partition, commit in found.items() if commit is not None}
+        commits = {partition: ledger.parting() for partition, ledger in self._partitions.items()}
+        return {partition: commit for partition, commit in commits.items() if commit is not None}
 
     def committed(self, commits: Mapping[PartitionId, Commit]) -> None:
         """Notes commits that the group accepted."""
@@ -332,30 +332,30 @@ def _run_tokens(base: int, offsets: list[int], room: int) -> str:
 
 def _read_attempts(base: int, text: str) -> tuple[dict[int, int], dict[int, int]]:
     """Attempts and, of them, moves."""
-    found: dict[int, int] = {}
+    attempts: dict[int, int] = {}
     moved: dict[int, int] = {}
     offset = base
     for token in filter(None, text.split(",")):
         gap, _, rest = token.partition(".")
         number, _, moves = rest.partition(".")
         offset += _number(gap)
-        found[offset] = _number(number) if number else 1
+        attempts[offset] = _number(number) if number else 1
         if moves:
-            moved[offset] = min(_number(moves), found[offset])
-    return found, moved
+            moved[offset] = min(_number(moves), attempts[offset])
+    return attempts, moved
 
 
 def _read_runs(base: int, text: str) -> frozenset[int]:
-    found: set[int] = set()
+    moved: set[int] = set()
     last = base
     for token in filter(None, text.split(",")):
         gap, _, length = token.partition("-")
         start, count = last + _number(gap), _number(length) if length else 1
-        if len(found) + count > _MOST_FINISHED:
+        if len(moved) + count > _MOST_FINISHED:
             raise ValueError("more finished offsets than any ledger writes")
-        found.update(range(start, start + count))
+        moved.update(range(start, start + count))
         last = start + count - 1
-    return frozenset(found)
+    return frozenset(moved)
 
 
 def _text(number: int) -> str:

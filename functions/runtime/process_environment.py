@@ -11,19 +11,19 @@ from functions.runtime.settings import Group, Settings
 
 def to_environ(settings: Settings) -> dict[str, str]:
     """The environment that makes a child process load the same settings (secrets included: pass, never print)."""
-    found: dict[str, str] = {}
+    variables: dict[str, str] = {}
     defaults = Settings()
     for top in msgspec.structs.fields(Settings):
         value, default = getattr(settings, top.name), getattr(defaults, top.name)
         if not isinstance(value, Group):
             if value != default:
-                found[f"PICKSPIN_{top.name.upper()}"] = str(value)
+                variables[f"PICKSPIN_{top.name.upper()}"] = str(value)
             continue
         for field in msgspec.structs.fields(type(value)):
             mine = getattr(value, field.name)
             if mine != getattr(default, field.name) and mine is not None:
-                found[f"PICKSPIN_{top.name}_{field.name}".upper()] = str(mine)
-    return found
+                variables[f"PICKSPIN_{top.name}_{field.name}".upper()] = str(mine)
+    return variables
 
 
 def child_environ(settings: Settings, environ: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -45,10 +45,10 @@ def server_environ(
     """The environment of a program that is not ours: `environ` (None: this process's) without settings and without what
     is `hidden` from it, and `added`.
     """
-    found = dict(os.environ if environ is None else environ)
+    variables = dict(os.environ if environ is None else environ)
     kept = {
         name: text
-        for name, text in found.items()
+        for name, text in variables.items()
         if not name.startswith("PICKSPIN_") and name not in hidden
     }
     return kept | dict(added)

@@ -58,8 +58,8 @@ class ReplyPartitions:
             if self._reader is None:
                 self._reader = self._open_reader()
             self._reader.refresh()
-            found = self._reader.ends(self._topics)
-            self._counts |= {topic: len(ends) for topic, ends in found.items()}
+            offsets = self._reader.ends(self._topics)
+            self._counts |= {topic: len(ends) for topic, ends in offsets.items()}
         except Exception as error:  # noqa: BLE001 - whatever a client library raises: then nobody knows
             log.warning("reply topics not looked up", extra={"reason": type(error).__name__})
             self._drop()

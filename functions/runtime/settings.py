@@ -401,15 +401,15 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     Raises:
         StartupFailed: naming every unknown variable and every bad value at once.
     """
-    found = os.environ if environ is None else environ
-    return read_groups(Settings, found, short_names=SHORT_NAMES)
+    variables = os.environ if environ is None else environ
+    return read_groups(Settings, variables, short_names=SHORT_NAMES)
 
 
 def is_given(*place: str, environ: Mapping[str, str] | None = None) -> bool:
     """Whether the environment sets that field of a group, under either of its names."""
-    found = os.environ if environ is None else environ
+    variables = os.environ if environ is None else environ
     short = [name for name, where in SHORT_NAMES.items() if where == place]
-    return any(name in found for name in (build_variable(*place), *short))
+    return any(name in variables for name in (build_variable(*place), *short))
 
 
 def mask_settings(settings: Settings) -> dict[str, Any]:

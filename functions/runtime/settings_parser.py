@@ -112,11 +112,11 @@ def _parse(text: str, kind: Any) -> Any:
 
 def _places(kind: Any, *, above: _Place = ()) -> dict[_Place, Any]:
     """Every setting's place with its type."""
-    found: dict[_Place, Any] = {}
+    places: dict[_Place, Any] = {}
     for field in msgspec.structs.fields(kind):
         place = (*above, field.name)
-        found |= _places(field.type, above=place) if is_group(field.type) else {place: field.type}
-    return found
+        places |= _places(field.type, above=place) if is_group(field.type) else {place: field.type}
+    return places
 
 
 def _is_link(name: str, text: str, known: Mapping[str, Any]) -> bool:
@@ -133,5 +133,5 @@ def _is_link(name: str, text: str, known: Mapping[str, Any]) -> bool:
 
 
 def _nearest(name: str, known: Mapping[str, Any]) -> str:
-    found = next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.8)), None)
-    return f" (did you mean {found}?)" if found else " (pickspin settings lists them)"
+    nearest = next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.8)), None)
+    return f" (did you mean {nearest}?)" if nearest else " (pickspin settings lists them)"

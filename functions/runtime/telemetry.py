@@ -67,9 +67,9 @@ def setup_logging(process: str, level: str, file: Path | None = None) -> None:
 
 def _with_process(registry: CollectorRegistry | None) -> CollectorRegistry:
     """A registry (None: a new one) that has the process's own figures too: memory, CPU time, open files."""
-    found = registry or CollectorRegistry()
-    ProcessCollector(registry=found)
-    return found
+    metrics = registry or CollectorRegistry()
+    ProcessCollector(registry=metrics)
+    return metrics
 
 
 class Metrics:

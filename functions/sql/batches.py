@@ -50,29 +50,29 @@ class SqlBatches:
     def file(self, file_id: str) -> FileRow | None:
         with self._db.read() as connection:
             query = _FILE_ROWS.where(files.c.id == file_id)
-            found = connection.execute(query).mappings().first()
-        return None if found is None else FileRow(**found)
+            row = connection.execute(query).mappings().first()
+        return None if row is None else FileRow(**row)
 
     def files(self, tenant: str, page: PageQuery, purpose: str | None = None) -> Page[FileRow]:
         query = _FILE_ROWS.where(files.c.tenant == tenant)
         if purpose is not None:
             query = query.where(files.c.purpose == purpose)
-        return _FILES.read(self._db, query, page, tenant, lambda found: FileRow(**found))
+        return _FILES.read(self._db, query, page, tenant, lambda row: FileRow(**row))
 
     def refs_in_use(self, refs: Sequence[str]) -> frozenset[str]:
-        found: set[str] = set()
+        used: set[str] = set()
         with self._db.read() as connection:
             for some in in_lists(refs):
                 query = select(files.c.ref).where(files.c.ref.in_(some))
-                found.update(connection.execute(query).scalars())
-        return frozenset(found)
+                used.update(connection.execute(query).scalars())
+        return frozenset(used)
 
     def expired_files(self, now: datetime, limit: int = 500) -> Sequence[str]:
         columns = file_expiries.c
         query = select(columns.file_id).where(columns.expires_at <= now)
         with self._db.read() as connection:
-            found = connection.execute(query.order_by(columns.expires_at).limit(limit))
-            return list(found.scalars())
+            ids = connection.execute(query.order_by(columns.expires_at).limit(limit))
+            return list(ids.scalars())
 
     def delete_file(self, file_id: str) -> bool:
         reads = select(batches.c.id).where(
@@ -82,13 +82,13 @@ class SqlBatches:
         )
         place = select(files.c.id, files.c.tenant, files.c.created_at).where(files.c.id == file_id)
         with self._db.write() as connection:
-            found = connection.execute(place).mappings().first()
+            row = connection.execute(place).mappings().first()
             query = delete(files).where(files.c.id == file_id, ~reads.exists())
-            if found is None or connection.execute(query).rowcount == 0:
+            if row is None or connection.execute(query).rowcount == 0:
                 return False
             connection.execute(delete(file_expiries).where(file_expiries.c.file_id == file_id))
             # Whoever deletes what a page showed goes on from the last of it.
-            gone = {**found, "deleted_at": self._clock.now()}
+            gone = {**row, "deleted_at": self._clock.now()}
             self._db.insert_new(connection, deleted_files, [gone])
             return True
 
@@ -108,8 +108,8 @@ class SqlBatches:
     def batch(self, batch_id: str) -> BatchRow | None:
         with self._db.read() as connection:
             query = select(batches).where(batches.c.id == batch_id)
-            found = connection.execute(query).mappings().first()
-        return None if found is None else _batch_row(found)
+            row = connection.execute(query).mappings().first()
+        return None if row is None else _batch_row(row)
 
     def batches(self, tenant: str, page: PageQuery) -> Page[BatchRow]:
         query = select(batches).where(batches.c.tenant == tenant)
@@ -131,7 +131,7 @@ class SqlBatches:
     def open_batches(self) -> Sequence[BatchRow]:
         query = select(batches).where(batches.c.status.in_(OPEN)).order_by(batches.c.created_at)
         with self._db.read() as connection:
-            return [_batch_row(found) for found in connection.execute(query).mappings()]
+            return [_batch_row(row) for row in connection.execute(query).mappings()]
 
     def batch_counts(self, batch_id: str) -> Mapping[State, int]:
         query = select(requests.c.state, func.count()).where(requests.c.batch_id == batch_id)
@@ -150,13 +150,13 @@ class SqlBatches:
     def batch_requests(self, batch_id: str) -> Sequence[RequestRow]:
         query = select(*ROW_COLUMNS).where(requests.c.batch_id == batch_id, requests.c.is_known)
         with self._db.read() as connection:
-            return [read_request_row(found) for found in connection.execute(query).mappings()]
+            return [read_request_row(row) for row in connection.execute(query).mappings()]
 
 
 def _standing(table: Table) -> idempotency_keys.Look:
     def look(connection: Connection, made_id: str) -> idempotency_keys.Standing:
-        found = connection.execute(select(table.c.id).where(table.c.id == made_id)).first()
-        return "missing" if found is None else "kept"
+        row = connection.execute(select(table.c.id).where(table.c.id == made_id)).first()
+        return "missing" if row is None else "kept"
 
     return look
 
@@ -176,8 +176,8 @@ def _batch_columns(row: BatchRow) -> dict[str, Any]:
     }
 
 
-def _batch_row(found: Mapping[Any, Any]) -> BatchRow:
-    values = dict(found)
+def _batch_row(row: Mapping[Any, Any]) -> BatchRow:
+    values = dict(row)
     values["metadata"] = json_object(values["metadata"])
     errors: list[dict[str, object]] = msgspec.json.decode(values["errors"] or b"[]")
     values["errors"] = tuple(errors)

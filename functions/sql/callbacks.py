@@ -35,9 +35,9 @@ class SqlCallbacks:
         query = select(callback_targets).where(is_this)
         with self._db.read() as connection:
             # Mostly it is there, and a look costs nobody the writer's place.
-            found = connection.execute(query).mappings().first()
-        if found is not None and not found["is_disabled"]:
-            return CallbackTarget(**found)
+            row = connection.execute(query).mappings().first()
+        if row is not None and not row["is_disabled"]:
+            return CallbackTarget(**row)
         with self._db.write() as connection:
             self._db.insert_new(connection, callback_targets, [asdict(target)])
             connection.execute(update(callback_targets).where(is_this).values(is_disabled=False))
@@ -46,13 +46,13 @@ class SqlCallbacks:
     def target(self, target_id: str) -> CallbackTarget | None:
         query = select(callback_targets).where(callback_targets.c.id == target_id)
         with self._db.read() as connection:
-            found = connection.execute(query).mappings().first()
-        return None if found is None else CallbackTarget(**found)
+            row = connection.execute(query).mappings().first()
+        return None if row is None else CallbackTarget(**row)
 
     def targets(self, tenant: str, page: PageQuery) -> Page[CallbackTarget]:
         columns = callback_targets.c
         query = select(callback_targets).where(columns.tenant == tenant, ~columns.is_disabled)
-        return _TARGETS.read(self._db, query, page, tenant, lambda found: CallbackTarget(**found))
+        return _TARGETS.read(self._db, query, page, tenant, lambda row: CallbackTarget(**row))
 
     def disable_target(self, target_id: str) -> None:
         with self._db.write() as connection:
@@ -95,7 +95,7 @@ class SqlCallbacks:
                 update(deliveries).where(columns.id.in_(mine)).values(leased_until=lease)
             )
             query = select(*_COLUMNS).where(columns.id.in_(mine)).order_by(columns.due_at)
-            return [Delivery(**found) for found in connection.execute(query).mappings()]
+            return [Delivery(**row) for row in connection.execute(query).mappings()]
 
     def update_delivery(self, delivery: Delivery) -> None:
         values: dict[str, Any] = {
@@ -116,15 +116,15 @@ class SqlCallbacks:
     def deliveries(self, request_id: str) -> Sequence[Delivery]:
         query = select(*_COLUMNS).where(deliveries.c.request_id == request_id)
         with self._db.read() as connection:
-            return [Delivery(**found) for found in connection.execute(query).mappings()]
+            return [Delivery(**row) for row in connection.execute(query).mappings()]
 
 
 def _standing(connection: Connection, target_id: str) -> idempotency_keys.Standing:
     query = select(callback_targets.c.is_disabled).where(callback_targets.c.id == target_id)
-    found = connection.execute(query).first()
-    if found is None:
+    row = connection.execute(query).first()
+    if row is None:
         return "missing"
-    return "gone" if found.is_disabled else "kept"
+    return "gone" if row.is_disabled else "kept"
 
 
 def _is_free(now: datetime) -> Any:

@@ -74,8 +74,8 @@ class Database:
             statement = sqlite.insert(table).on_conflict_do_nothing()
         # Without the option a driver that returns rows has no count of them.
         statement = statement.execution_options(preserve_rowcount=True)
-        found = connection.execute(statement, rows if len(rows) > 1 else rows[0])
-        return max(0, found.rowcount)
+        result = connection.execute(statement, rows if len(rows) > 1 else rows[0])
+        return max(0, result.rowcount)
 
     def take_turns(self, connection: Connection, name: str) -> None:
         """From here to its end this transaction runs alone among those of the same name: what it counts stays so."""
@@ -132,5 +132,5 @@ def json_object(raw: bytes | None) -> Mapping[str, Any]:
     """A column's JSON object; empty where there is none."""
     if not raw:
         return {}
-    found: dict[str, Any] = msgspec.json.decode(raw, type=dict[str, Any])
-    return found
+    value: dict[str, Any] = msgspec.json.decode(raw, type=dict[str, Any])
+    return value

@@ -49,8 +49,8 @@ class SqlFeedback:
         columns = requests.c
         with self._db.read() as connection:
             statement = _matching(query).limit(limit)
-            found = connection.execute(statement).mappings().all()
-            rated = _read_feedback(connection, [one["id"] for one in found])
+            rows = connection.execute(statement).mappings().all()
+            rated = _read_feedback(connection, [one["id"] for one in rows])
         return [
             FinishedRequest(
                 row=read_request_row(one),
@@ -61,7 +61,7 @@ class SqlFeedback:
                 ),
                 feedback=rated.get(one["id"], ()),
             )
-            for one in found
+            for one in rows
         ]
 
 
@@ -97,8 +97,8 @@ def _is_readable(connection: Connection, request_id: str) -> bool:
 def _read_feedback(connection: Connection, ids: list[str]) -> dict[str, list[FeedbackRow]]:
     query = select(*_COLUMNS).where(feedback.c.request_id.in_(ids))
     query = query.order_by(feedback.c.at, feedback.c.source, feedback.c.judge, feedback.c.model)
-    found: dict[str, list[FeedbackRow]] = {}
+    by_request: dict[str, list[FeedbackRow]] = {}
     for one in connection.execute(query).mappings():
         row = FeedbackRow(**{column.name: one[column.name] for column in _COLUMNS})
-        found.setdefault(row.request_id, []).append(row)
-    return found
+        by_request.setdefault(row.request_id, []).append(row)
+    return by_request

@@ -42,12 +42,12 @@ class SqlHourlyArrivals:
             if counted:
                 rows = [{"service": s, "hour": h, "count": n} for s, h, n in counted]
                 connection.execute(insert(arrivals), rows)
-            found: dict[str, dict[int, int]] = defaultdict(dict)
+            by_service: dict[str, dict[int, int]] = defaultdict(dict)
             for service, at, count in connection.execute(
                 select(arrivals.c.service, arrivals.c.hour, arrivals.c.count)
             ):
-                found[service][at] = count
-        return found
+                by_service[service][at] = count
+        return by_service
 
     def close(self) -> None:
         self._db.close()

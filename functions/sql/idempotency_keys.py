@@ -63,9 +63,9 @@ def _claim(
             if database.insert_new(connection, idempotency_keys, [row]):
                 return new
             continue  # PostgreSQL: another transaction inserted it since we looked
-        found = _compare_use(connection, use, held, look)
-        if found is not None:
-            return found
+        claim = _compare_use(connection, use, held, look)
+        if claim is not None:
+            return claim
         connection.execute(update(idempotency_keys).where(_is_same(use)).values(**mine))
         return new
     raise StoreFailed("key contended", is_transient=True)
@@ -92,8 +92,8 @@ def make_once(
     new = Claim(kind="new", id=new_id)
     try:
         with database.write() as connection:
-            found = new if key is None else _claim(database, connection, key, new_id, look)
-            return make(connection) if found == new else found
+            claim = new if key is None else _claim(database, connection, key, new_id, look)
+            return make(connection) if claim == new else claim
     except _Full:
         return Claim(kind="full", id=new_id)
 
@@ -121,8 +121,8 @@ def _lock_key(connection: Connection, use: KeyUse) -> _Held | None:
     """The key's row, locked where rows can be: whoever takes a key over does so alone."""
     columns = idempotency_keys.c
     query = select(columns.body_hash, columns.request_id, columns.claimed_at).where(_is_same(use))
-    found = connection.execute(query.with_for_update()).first()
-    return None if found is None else _Held(*found)
+    row = connection.execute(query.with_for_update()).first()
+    return None if row is None else _Held(*row)
 
 
 def _compare_use(connection: Connection, use: KeyUse, held: _Held, look: Look) -> Claim | None:

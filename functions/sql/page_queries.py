@@ -54,11 +54,11 @@ class PagedTable:
                 goes_up = (page.order == "asc") == (cursor == "after")
                 query = query.where(_beyond(self._keys, place, is_up=goes_up))
             query = query.order_by(*(key.asc() if is_up else key.desc() for key in self._keys))
-            found = connection.execute(query.limit(page.limit + 1)).mappings().all()
-        rows = [make(one) for one in found[: page.limit]]
+            entries = connection.execute(query.limit(page.limit + 1)).mappings().all()
+        rows = [make(one) for one in entries[: page.limit]]
         if page.is_backward:
             rows.reverse()
-        return Page(rows=rows, has_more=len(found) > page.limit)
+        return Page(rows=rows, has_more=len(entries) > page.limit)
 
     def _place_of(
         self, connection: Connection, entry_id: str, tenant: str | None
@@ -67,8 +67,8 @@ class PagedTable:
         for keys, owner in self._places:
             look = select(*keys).where(keys[-1] == entry_id)
             looks.append(look if tenant is None else look.where(owner == tenant))
-        found = connection.execute(looks[0] if len(looks) == 1 else union_all(*looks)).first()
-        return None if found is None else tuple(found)
+        place = connection.execute(looks[0] if len(looks) == 1 else union_all(*looks)).first()
+        return None if place is None else tuple(place)
 
 
 def _beyond(keys: Columns, place: Sequence[Any], *, is_up: bool) -> ColumnElement[bool]:

@@ -102,8 +102,8 @@ class RequestWriter:
         if stubs:
             self._db.insert_new(self._connection, requests, stubs)
         for some in in_lists(ids):
-            for found in self._connection.execute(_LOCK, {"ids": some}).mappings():
-                life, cursor = read_request_columns(found), found["next_cursor"]
+            for row in self._connection.execute(_LOCK, {"ids": some}).mappings():
+                life, cursor = read_request_columns(row), row["next_cursor"]
                 self._tracked[life.id] = _Tracked(life, life, cursor, cursor)
 
     def _make_known(self, row: RequestRow, record: Record | None) -> bool:
@@ -177,8 +177,8 @@ class RequestWriter:
 
     def _kept_result(self, request_id: str) -> bytes | None:
         query = select(requests.c.result).where(requests.c.id == request_id)
-        found: bytes | None = self._connection.execute(query).scalar()
-        return found
+        result: bytes | None = self._connection.execute(query).scalar()
+        return result
 
     def _has_entry(self, fact: Streamed) -> bool:
         columns = request_events.c

@@ -110,8 +110,8 @@ class SqlRequests:
             .where(requests.c.is_known, ~requests.c.is_forgotten)
         )
         with self._db.read() as connection:
-            found = connection.execute(query).mappings().first()
-        return None if found is None else read_request_row(found)
+            row = connection.execute(query).mappings().first()
+        return None if row is None else read_request_row(row)
 
     def prompt(self, request_id: str) -> Record | None:
         query = (
@@ -120,8 +120,8 @@ class SqlRequests:
             .where(requests.c.is_known, ~requests.c.is_forgotten)
         )
         with self._db.read() as connection:
-            found = connection.execute(query).scalar()
-        return None if found is None else unpack_record(found, None, None)
+            record = connection.execute(query).scalar()
+        return None if record is None else unpack_record(record, None, None)
 
     def sent_as(self, tenant: str, event_id: str, source: str | None = None) -> str | None:
         columns = event_ids.c
@@ -149,14 +149,14 @@ class SqlRequests:
 
     def marks(self, request_ids: Sequence[str]) -> Mapping[str, Mark]:
         columns = requests.c
-        found: dict[str, Mark] = {}
+        marks: dict[str, Mark] = {}
         with self._db.read() as connection:
             for some in in_lists(request_ids):
                 query = select(columns.id, columns.state, columns.next_cursor)
                 query = query.where(columns.id.in_(some), columns.is_known, ~columns.is_forgotten)
                 for request_id, state, cursor in connection.execute(query):
-                    found[request_id] = Mark(State(state), cursor)
-        return found
+                    marks[request_id] = Mark(State(state), cursor)
+        return marks
 
     def events_after(
         self, request_id: str, cursor: int, limit: int = 256
@@ -170,7 +170,7 @@ class SqlRequests:
             .limit(limit)
         )
         with self._db.read() as connection:
-            found = connection.execute(query).all()
+            rows = connection.execute(query).all()
         return [
             RequestEvent(
                 request_id=request_id,
@@ -179,7 +179,7 @@ class SqlRequests:
                 # The answer is kept once, in its row.
                 data=result if kind == "terminal" and result is not None else data,
             )
-            for position, kind, data, result in found
+            for position, kind, data, result in rows
         ]
 
     def overdue(self, now: datetime, limit: int = 500) -> Sequence[RequestRow]:
@@ -198,7 +198,7 @@ class SqlRequests:
     def _rows(self, query: Any, limit: int) -> list[RequestRow]:
         query = query.order_by(requests.c.deadline).limit(limit)
         with self._db.read() as connection:
-            return [read_request_row(found) for found in connection.execute(query).mappings()]
+            return [read_request_row(row) for row in connection.execute(query).mappings()]
 
     def unrouted(self, before: datetime, limit: int = 200) -> Sequence[tuple[RequestRow, Record]]:
         columns = requests.c
@@ -213,10 +213,10 @@ class SqlRequests:
         with self._db.read() as connection:
             return [
                 (
-                    read_request_row(found),
-                    unpack_record(found["record"], found["log_partition"], found["log_offset"]),
+                    read_request_row(row),
+                    unpack_record(row["record"], row["log_partition"], row["log_offset"]),
                 )
-                for found in connection.execute(query).mappings()
+                for row in connection.execute(query).mappings()
             ]
 
     def republished(self, request_ids: Sequence[str], now: datetime) -> None:
@@ -281,10 +281,10 @@ class SqlRequests:
 def _standing(connection: Connection, request_id: str) -> idempotency_keys.Standing:
     columns = requests.c
     query = select(columns.is_known, columns.is_forgotten).where(columns.id == request_id)
-    found = connection.execute(query).first()
-    if found is None or not (found.is_known or found.is_forgotten):
+    row = connection.execute(query).first()
+    if row is None or not (row.is_known or row.is_forgotten):
         return "missing"
-    return "gone" if found.is_forgotten else "kept"
+    return "gone" if row.is_forgotten else "kept"
 
 
 def _sent_before(connection: Connection, row: RequestRow) -> Claim:

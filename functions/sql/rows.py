@@ -82,9 +82,9 @@ def new_columns(request_id: str, boot_id: str, now: datetime) -> dict[str, Any]:
     }
 
 
-def read_request_columns(found: Mapping[Any, Any]) -> RequestColumns:
+def read_request_columns(row: Mapping[Any, Any]) -> RequestColumns:
     """The changing part of a row; a result that lies in the table is left there."""
-    values = {name: found[name] for name in _LIFE}
+    values = {name: row[name] for name in _LIFE}
     return RequestColumns(**{**values, "state": State(values["state"])})
 
 
@@ -96,12 +96,12 @@ def select_columns(life: RequestColumns, names: tuple[str, ...]) -> dict[str, An
     return values
 
 
-def read_request_row(found: Mapping[Any, Any]) -> RequestRow:
+def read_request_row(row: Mapping[Any, Any]) -> RequestRow:
     """A row as callers see it; `result` None where it was not read."""
-    values = {name: found[name] for name in _ROW}
+    values = {name: row[name] for name in _ROW}
     values["state"] = State(values["state"])
     values["meta"] = json_object(values["meta"])
-    return RequestRow(**values, result=found.get("result"))
+    return RequestRow(**values, result=row.get("result"))
 
 
 class _StoredRecord(msgspec.Struct, array_like=True):
@@ -120,12 +120,12 @@ def pack_record(record: Record) -> bytes:
 
 def unpack_record(raw: bytes, partition: int | None, offset: int | None) -> Record:
     """The record of a column, lying where its newest copy was seen (`offset` -1: never seen)."""
-    found = msgspec.msgpack.decode(raw, type=_StoredRecord)
+    stored = msgspec.msgpack.decode(raw, type=_StoredRecord)
     return Record(
-        topic=found.topic,
-        key=found.key,
-        value=found.value,
-        headers=tuple(found.headers),
+        topic=stored.topic,
+        key=stored.key,
+        value=stored.value,
+        headers=tuple(stored.headers),
         partition=partition,
         offset=-1 if offset is None else offset,
     )

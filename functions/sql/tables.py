@@ -358,8 +358,8 @@ def _prepare(engine: Engine) -> None:
             # Tables that were there before get the indexes that are new.
             for index in table.indexes:
                 index.create(connection, checkfirst=True)
-        found = connection.execute(select(schema_version.c.version)).scalar()
-        if found is None:
+        version = connection.execute(select(schema_version.c.version)).scalar()
+        if version is None:
             connection.execute(insert(schema_version).values(version=SCHEMA_VERSION))
 
 
@@ -367,23 +367,23 @@ def _version(engine: Engine) -> int | None:
     with engine.connect() as connection:
         if not inspect(connection).has_table("schema_version"):
             return None
-        found = connection.execute(select(schema_version.c.version)).scalar()
-    if found is not None and found > SCHEMA_VERSION:
+        version = connection.execute(select(schema_version.c.version)).scalar()
+    if version is not None and version > SCHEMA_VERSION:
         raise StartupFailed(
-            f"the store has schema version {found}, this program knows {SCHEMA_VERSION}: use a newer program"
+            f"the store has schema version {version}, this program knows {SCHEMA_VERSION}: use a newer program"
         )
-    return found
+    return version
 
 
 def _is_complete(engine: Engine) -> bool:
     """Whether every table and index is there."""
     with engine.connect() as connection:
-        found = inspect(connection)
-        if not metadata.tables.keys() <= set(found.get_table_names()):
+        inspector = inspect(connection)
+        if not metadata.tables.keys() <= set(inspector.get_table_names()):
             return False
         return all(
             {index.name for index in table.indexes}
-            <= {index["name"] for index in found.get_indexes(name)}
+            <= {index["name"] for index in inspector.get_indexes(name)}
             for name, table in metadata.tables.items()
         )
 

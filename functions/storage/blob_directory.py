@@ -78,19 +78,19 @@ class BlobDirectory:
 
     def pieces(self, ref: str, *, limit_bytes: int) -> Generator[bytes, None, None]:
         path = self._find(ref)
-        found, held = hashlib.sha256(), b""
+        digest, held = hashlib.sha256(), b""
         try:
             with path.open("rb") as file:
                 if os.fstat(file.fileno()).st_size > limit_bytes:
                     raise BlobMissing(f"the blob is larger than {limit_bytes} bytes")
                 while piece := file.read(PIECE_BYTES):
-                    found.update(piece)
+                    digest.update(piece)
                     if held:
                         yield held
                     held = piece
         except OSError as error:
             raise BlobMissing("the blob is not in the store") from error
-        if found.hexdigest() != path.name:
+        if digest.hexdigest() != path.name:
             raise BlobMissing("the blob's content does not match its hash")
         yield held
 
@@ -116,10 +116,10 @@ class BlobDirectory:
 
 def _hash_source(source: BinaryIO) -> str:
     source.seek(0)
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     while piece := source.read(PIECE_BYTES):
-        found.update(piece)
-    return found.hexdigest()
+        digest.update(piece)
+    return digest.hexdigest()
 
 
 def _changed_s(path: Path) -> float:

@@ -270,20 +270,20 @@ async def _drop(_chunk: dict[str, Any], _is_first: bool) -> None:  # noqa: FBT00
 
 
 def _is_kind(response: httpx.Response, kind: str) -> bool:
-    found: str = response.headers.get("content-type", "")
-    return found.lower().startswith(kind)
+    content_type: str = response.headers.get("content-type", "")
+    return content_type.lower().startswith(kind)
 
 
 def _headers(call: BackendRequest) -> dict[str, str]:
-    found = {
+    headers = {
         "content-type": "application/json",
         # A compressed answer could be a bomb, and on loopback it saves nothing.
         "accept-encoding": "identity",
         "x-request-id": call.request_id,
     }
     if call.traceparent is not None:
-        found["traceparent"] = call.traceparent
-    return found
+        headers["traceparent"] = call.traceparent
+    return headers
 
 
 def _check_encoding(response: httpx.Response) -> None:
@@ -294,12 +294,12 @@ def _check_encoding(response: httpx.Response) -> None:
 async def _read(response: httpx.Response, limit: int) -> bytes | None:
     """The body; None where it is larger than `limit`."""
     _check_encoding(response)
-    found = bytearray()
+    body = bytearray()
     async for received in response.aiter_raw():
-        found += received
-        if len(found) > limit:
+        body += received
+        if len(body) > limit:
             return None
-    return bytes(found)
+    return bytes(body)
 
 
 async def _read_whole(response: httpx.Response, limit: int) -> bytes:

@@ -170,12 +170,12 @@ def _shape(request: RoutedRequest, model: Model, body: Mapping[str, Any]) -> Sha
     )
 
 
-def _inputs(found: Any) -> int:
+def _inputs(inputs: Any) -> int:
     """How many texts a `prompt` or `input` holds: a list of token numbers is one text."""
-    if not isinstance(found, list) or all(isinstance(item, int) for item in found):
+    if not isinstance(inputs, list) or all(isinstance(item, int) for item in inputs):
         return 1
-    return len(found)
+    return len(inputs)
 
 
-def _object(found: Any) -> Mapping[str, Any]:
-    return found if isinstance(found, dict) else {}
+def _object(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}

@@ -62,18 +62,18 @@ def parse(raw: bytes) -> dict[str, Any]:
         BadReply: anything but one JSON object.
     """
     try:
-        found = msgspec.json.decode(raw)
+        reply = msgspec.json.decode(raw)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        found = _parse_sloppy(raw)
-    if not isinstance(found, dict):
+        reply = _parse_sloppy(raw)
+    if not isinstance(reply, dict):
         raise BadReply("not_an_object")
-    return found
+    return reply
 
 
 def _parse_sloppy(raw: bytes) -> Any:
     try:
-        found = json.loads(raw.decode("utf-8"), parse_constant=lambda _: None)
-        return _clean(found, _MAX_DEPTH)
+        reply = json.loads(raw.decode("utf-8"), parse_constant=lambda _: None)
+        return _clean(reply, _MAX_DEPTH)
     except (ValueError, RecursionError):
         raise BadReply("not_json") from None
 
@@ -101,21 +101,21 @@ def parse_frame(raw: bytes) -> dict[str, Any] | None:
     return None if raw.strip() in {b"", b"null"} else parse(raw)
 
 
-def as_chunk(found: Mapping[str, Any]) -> dict[str, Any]:
+def as_chunk(frame: Mapping[str, Any]) -> dict[str, Any]:
     """A whole reply as the one chunk of a stream."""
-    entries = found.get("choices")
+    entries = frame.get("choices")
     if not isinstance(entries, list):
-        return dict(found)
+        return dict(frame)
     choices = [
         entry | {"delta": entry["message"]}
         if isinstance(entry, dict) and "message" in entry
         else entry
         for entry in entries
     ]
-    return {**found, "choices": choices}
+    return {**frame, "choices": choices}
 
 
-def check_reply(found: Mapping[str, Any], shape: Shape) -> tuple[dict[str, Any], bool]:
+def check_reply(raw_reply: Mapping[str, Any], shape: Shape) -> tuple[dict[str, Any], bool]:
     """The safe object of a reply that was not streamed, and whether its usage had to be estimated.
 
     Raises:
@@ -124,88 +124,88 @@ def check_reply(found: Mapping[str, Any], shape: Shape) -> tuple[dict[str, Any],
         NotNow: the server takes no call at the moment.
         ApiError: the server said (with status 200) that the request is at fault.
     """
-    error = find_error(found)
+    error = find_error(raw_reply)
     if error is not None:
         raise read_error_object(error)
     if shape.operation is Operation.EMBEDDINGS:
-        return _check_embeddings(found, shape)
+        return _check_embeddings(raw_reply, shape)
     choices = [
         _check_choice(choice, index, shape)
-        for index, choice in _indexed(found.get("choices"), shape.choices, "choices")
+        for index, choice in _indexed(raw_reply.get("choices"), shape.choices, "choices")
     ]
-    usage = read_usage(found)
+    usage = read_usage(raw_reply)
     is_estimated = usage is None
     if usage is None:
         usage = estimated_usage(sum(_text_size(choice) for choice in choices) // 4)
-    reply = shape.envelope() | read_extras(found) | {"choices": choices, "usage": usage}
+    reply = shape.envelope() | read_extras(raw_reply) | {"choices": choices, "usage": usage}
     return reply, is_estimated
 
 
-def _indexed(found: Any, count: int, what: str) -> list[tuple[int, dict[str, Any]]]:
+def _indexed(entries: Any, count: int, what: str) -> list[tuple[int, dict[str, Any]]]:
     """The `count` entries of a list in the order of their indexes; where none has one, in the order they came."""
-    if not isinstance(found, list) or len(found) != count:
+    if not isinstance(entries, list) or len(entries) != count:
         raise BadReply(what)
-    if not all(isinstance(entry, dict) for entry in found):
+    if not all(isinstance(entry, dict) for entry in entries):
         raise BadReply(what)
-    indexes = [entry.get("index") for entry in found]
+    indexes = [entry.get("index") for entry in entries]
     if all(index is None for index in indexes):
         indexes = list(range(count))
     if not all(type(index) is int for index in indexes) or sorted(indexes) != list(range(count)):
         raise BadReply("indexes")
-    return sorted(zip(indexes, found, strict=True), key=lambda pair: pair[0])
+    return sorted(zip(indexes, entries, strict=True), key=lambda pair: pair[0])
 
 
 def _check_choice(choice: dict[str, Any], index: int, shape: Shape) -> dict[str, Any]:
     if choice.get("error"):
         raise read_error_object(choice["error"])
-    found: dict[str, Any] = {"index": index}
+    checked: dict[str, Any] = {"index": index}
     has_calls = False
     if shape.is_chat:
-        found["message"] = _check_message(choice.get("message"), index, shape)
-        has_calls = "tool_calls" in found["message"]
+        checked["message"] = _check_message(choice.get("message"), index, shape)
+        has_calls = "tool_calls" in checked["message"]
     elif isinstance(choice.get("text"), str):
-        found["text"] = choice["text"]
+        checked["text"] = choice["text"]
     else:
         raise BadReply("text")
-    found["logprobs"] = read_logprobs(choice.get("logprobs"), is_chat=shape.is_chat)
+    checked["logprobs"] = read_logprobs(choice.get("logprobs"), is_chat=shape.is_chat)
     said = choice.get("finish_reason")
-    found["finish_reason"] = read_finish(said or "stop", has_calls=has_calls)
-    return found
+    checked["finish_reason"] = read_finish(said or "stop", has_calls=has_calls)
+    return checked
 
 
 def _check_message(message: Any, index: int, shape: Shape) -> dict[str, Any]:
     if not isinstance(message, dict):
         raise BadReply("message")
     texts = read_texts(message)
-    found: dict[str, Any] = {"role": "assistant", "content": None, "refusal": None, **texts}
+    checked: dict[str, Any] = {"role": "assistant", "content": None, "refusal": None, **texts}
     if message.get("tool_calls"):
         calls = ToolCalls(shape.reply_id, index, shape.most_calls)
         calls.add_whole(message["tool_calls"])
-        found["tool_calls"] = calls.whole()
+        checked["tool_calls"] = calls.whole()
     if citations := read_citations(message):
-        found["annotations"] = citations
+        checked["annotations"] = citations
     if isinstance(message.get("function_call"), dict):
-        found["function_call"] = read_function_call(message["function_call"])
-    is_said = found["refusal"] or found.keys() & {"tool_calls", "function_call"}
-    if found["content"] is None and not is_said:
-        found["content"] = ""
-    return found
+        checked["function_call"] = read_function_call(message["function_call"])
+    is_said = checked["refusal"] or checked.keys() & {"tool_calls", "function_call"}
+    if checked["content"] is None and not is_said:
+        checked["content"] = ""
+    return checked
 
 
-def read_function_call(found: Mapping[str, Any]) -> dict[str, str]:
+def read_function_call(call: Mapping[str, Any]) -> dict[str, str]:
     """The older form of a tool call: name and arguments, both text."""
-    name, arguments = found.get("name"), found.get("arguments")
+    name, arguments = call.get("name"), call.get("arguments")
     if not isinstance(arguments, str):
         arguments = "" if arguments is None else json.dumps(arguments, ensure_ascii=False)
     return {"name": name if isinstance(name, str) else "", "arguments": arguments}
 
 
-def _check_embeddings(found: Mapping[str, Any], shape: Shape) -> tuple[dict[str, Any], bool]:
+def _check_embeddings(raw_reply: Mapping[str, Any], shape: Shape) -> tuple[dict[str, Any], bool]:
     data = [
         {"object": "embedding", "index": index, "embedding": _vector(item)}
-        for index, item in _indexed(found.get("data"), shape.inputs, "embeddings")
+        for index, item in _indexed(raw_reply.get("data"), shape.inputs, "embeddings")
     ]
-    usage = read_usage(found)
+    usage = read_usage(raw_reply)
     said = usage or estimated_usage(0)
     tokens = {"prompt_tokens": said["prompt_tokens"], "total_tokens": said["prompt_tokens"]}
     reply = {"object": "list", "data": data, "model": shape.model, "usage": tokens}

@@ -197,38 +197,38 @@ class HeldStream:
         Raises:
             Unsure: the answer is not sure enough and nothing of it was passed on.
         """
-        found = self.confidence if is_stream else self._whole(reply)
+        confidence = self.confidence if is_stream else self._whole(reply)
         if not self._shows_logprobs:
             hide_logprobs(reply)
         if not self.is_released:
-            if self._judge.verdict(found) == "escalate":
-                raise Unsure(found, reply)
+            if self._judge.verdict(confidence) == "escalate":
+                raise Unsure(confidence, reply)
             await self.release()
-        return found
+        return confidence
 
     def _whole(self, reply: dict[str, Any]) -> float | None:
         """The confidence of an answer in one piece."""
-        found = [choice_logprobs(choice.get("logprobs")) for choice in reply["choices"]]
-        if any(one is None for one in found):
+        logprobs = [choice_logprobs(choice.get("logprobs")) for choice in reply["choices"]]
+        if any(one is None for one in logprobs):
             return None
-        return self._judge.confidence([TokenConfidence(one or ()) for one in found])
+        return self._judge.confidence([TokenConfidence(one or ()) for one in logprobs])
 
     def _read(self, choice: dict[str, Any]) -> None:
         index = choice["index"]
         delta = choice.get("delta") or {}
         said = [choice.get("text"), *(value for name, value in delta.items() if name != "role")]
-        found = choice_logprobs(choice.get("logprobs"))
-        for logprob in found or ():
+        logprobs = choice_logprobs(choice.get("logprobs"))
+        for logprob in logprobs or ():
             self._tokens[index].add(logprob)
         self._left_bytes -= _CHUNK_BYTES
         if any(said):
             self.parts += 1
             self._said[index] += 1
-            self._silent[index] += found is None
+            self._silent[index] += logprobs is None
             self._left_bytes -= sum(len(str(one).encode("utf-8", "replace")) for one in said if one)
 
 
-def hide_logprobs(found: dict[str, Any]) -> None:
+def hide_logprobs(reply: dict[str, Any]) -> None:
     """Takes the log probabilities out of a reply or chunk whose caller did not ask for them."""
-    for choice in found.get("choices", ()):
+    for choice in reply.get("choices", ()):
         choice["logprobs"] = None

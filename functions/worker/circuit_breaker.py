@@ -86,4 +86,4 @@ def compute_failed_share(ends: tuple[CallEnd, ...]) -> float:
     shares: dict[str, list[bool]] = defaultdict(list)
     for end in ends:
         shares[end.tenant].append(end.is_failure)
-    return sum(sum(found) / len(found) for found in shares.values()) / max(1, len(shares))
+    return sum(sum(failures) / len(failures) for failures in shares.values()) / max(1, len(shares))

@@ -158,10 +158,10 @@ class JobReader:
 
     def _trusted_reply(self, event: Event) -> ReplyAddress | None:
         try:
-            found = reply_address(event)
+            address = reply_address(event)
         except EventRejected:
             return None
-        return found if found is not None and self._is_trusted(found) else None
+        return address if address is not None and self._is_trusted(address) else None
 
     def _is_trusted(self, reply: ReplyAddress) -> bool:
         return is_reply_topic_allowed(reply.topic, self._topics, self._further)

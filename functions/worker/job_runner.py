@@ -395,7 +395,7 @@ class JobRunner:
         answer: dict[str, Any] | None = None,
         reason: str | None = None,
     ) -> PickspinData:
-        found = Account(
+        usage = Account(
             request=run.request,
             service=self._serving.service,
             state=state,
@@ -410,8 +410,8 @@ class JobRunner:
             confidence=run.confidence,
             reason=reason,
         ).pickspin()
-        log_end(found, answer, reason)
-        return found
+        log_end(usage, answer, reason)
+        return usage
 
     def _count(self, outcome: str) -> None:
         self._metrics.attempts.labels(self._serving.service.slug, outcome).inc()

@@ -218,8 +218,8 @@ class Base:
         group, topics = self.topics.worker_group(self.service.slug), self.topics
         reader = self.surroundings.log.lag_reader(client=self.client)
         try:
-            found = reader.lags({group: topics.of_service(self.service.slug)})
-            return sum(offsets.lag for offsets in found[group].values())
+            offsets_by_group = reader.lags({group: topics.of_service(self.service.slug)})
+            return sum(offsets.lag for offsets in offsets_by_group[group].values())
         finally:
             reader.close()
 

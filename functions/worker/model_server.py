@@ -114,9 +114,9 @@ def build_command(
     return ServerCommand(row.program, tuple(_flags(flags)))
 
 
-def _flags(found: Mapping[str, str | int | float | bool]) -> list[str]:
+def _flags(options: Mapping[str, str | int | float | bool]) -> list[str]:
     flags: list[str] = []
-    for name, value in found.items():
+    for name, value in options.items():
         flag = "--" + name.replace("_", "-")
         if value is True:
             flags.append(flag)
@@ -178,12 +178,12 @@ class ModelServer:
         row = backend_kinds.TABLE[service.backend.kind]
         if model.weights.url is not None:
             unreachable_s = 0.0 if options is None else options.unreachable_s
-            found = cls(
+            server = cls(
                 backend_kinds.find_server_root(model.weights.url), row, unreachable_s=unreachable_s
             )
             if service.backend.key_env is not None:
-                found.key = read_backend_key(service.backend.key_env)
-            return found
+                server.key = read_backend_key(service.backend.key_env)
+            return server
         path: str | None = None
         if service.backend.kind != "fake":
             path = str(
@@ -292,8 +292,8 @@ class ModelServer:
         try:
             async with asyncio.timeout(timeout_s):
                 status, raw = await fetch(http, request)
-            found = backend_response.parse(raw) if status == 200 else {}
-            if found.get("choices") or found.get("data"):
+            reply = backend_response.parse(raw) if status == 200 else {}
+            if reply.get("choices") or reply.get("data"):
                 return
             if status == 404 and self.entries:
                 raise StartupFailed(unknown_name(name, self.entries))
@@ -312,8 +312,8 @@ class ModelServer:
         except (httpx.HTTPError, BadReply):
             return {}
         text = raw.decode("utf-8", "replace") if status == 200 else ""
-        found = {what: backend_kinds.gauge(text, names) for what, names in self.row.gauges.items()}
-        return {what: value for what, value in found.items() if value is not None}
+        values = {what: backend_kinds.gauge(text, names) for what, names in self.row.gauges.items()}
+        return {what: value for what, value in values.items() if value is not None}
 
     async def sleep(self, http: httpx.AsyncClient, level: SleepLevel) -> None:
         """The idle model gives its device memory back.

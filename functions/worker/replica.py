@@ -393,10 +393,10 @@ def _in_loop(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
 def expected_cold_start_s(path: Path, prior_s: float) -> float:
     """The last measured cold start of the service on this machine, else the catalogue's prior."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))["seconds"]
+        seconds = json.loads(path.read_text(encoding="utf-8"))["seconds"]
     except (OSError, ValueError, KeyError, TypeError):
         return prior_s
-    return float(found) if isinstance(found, int | float) and found > 0 else prior_s
+    return float(seconds) if isinstance(seconds, int | float) and seconds > 0 else prior_s
 
 
 def remember_cold_start(path: Path, seconds: float) -> None:

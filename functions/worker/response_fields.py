@@ -67,7 +67,7 @@ _MOVED_DETAILS: Final = (
 """Details that a server has beside the counts: its name, and where OpenAI has it."""
 
 
-def read_finish(found: Any, *, has_calls: bool) -> str | None:
+def read_finish(reason: Any, *, has_calls: bool) -> str | None:
     """The finish reason in OpenAI's words; None: not finished. A word that nobody knows reads `stop`.
 
     `has_calls`: whether the choice has tool calls, which decides between `stop` and `tool_calls`.
@@ -75,9 +75,9 @@ def read_finish(found: Any, *, has_calls: bool) -> str | None:
     Raises:
         CallFailed: the server gave up: what it said so far is no answer.
     """
-    if found is None or found == "":
+    if reason is None or reason == "":
         return None
-    word = found.lower() if isinstance(found, str) else ""
+    word = reason.lower() if isinstance(reason, str) else ""
     known = _FINISH_REASONS.get(word)
     if known is None and any(part in word for part in _GAVE_UP):
         raise CallFailed("gave_up")
@@ -86,7 +86,7 @@ def read_finish(found: Any, *, has_calls: bool) -> str | None:
     return known
 
 
-def read_texts(found: Mapping[str, Any]) -> dict[str, str]:
+def read_texts(message: Mapping[str, Any]) -> dict[str, str]:
     """The texts of a message or a delta by field. Content that comes as parts is joined: thinking goes to
     `reasoning_content`, a refusal to `refusal`, parts that hold no text are left out.
 
@@ -94,7 +94,7 @@ def read_texts(found: Mapping[str, Any]) -> dict[str, str]:
         BadReply: the content is neither text nor parts.
     """
     texts: dict[str, str] = {}
-    for name, value in found.items():
+    for name, value in message.items():
         if name not in TEXT_FIELDS:
             continue
         if isinstance(value, str):
@@ -126,9 +126,9 @@ def _read_part(part: Any, name: str) -> tuple[str, str]:
     return name, text if isinstance(text, str) else ""
 
 
-def read_citations(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+def read_citations(message: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The `annotations` of a message or a delta that are citations as OpenAI has them; no client reads any other."""
-    annotations = found.get("annotations")
+    annotations = message.get("annotations")
     citations: list[dict[str, Any]] = []
     if not annotations:
         return citations
@@ -142,10 +142,10 @@ def read_citations(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     return citations
 
 
-def read_extras(found: Mapping[str, Any]) -> dict[str, str]:
+def read_extras(reply: Mapping[str, Any]) -> dict[str, str]:
     """What a reply or chunk says of its server, in OpenAI's fields."""
     extras: dict[str, str] = {}
-    fingerprint, tier = found.get("system_fingerprint"), found.get("service_tier")
+    fingerprint, tier = reply.get("system_fingerprint"), reply.get("service_tier")
     if isinstance(fingerprint, str) and 0 < len(fingerprint) <= _MAX_FINGERPRINT:
         extras["system_fingerprint"] = fingerprint
     if isinstance(tier, str) and tier in _TIERS:
@@ -153,13 +153,13 @@ def read_extras(found: Mapping[str, Any]) -> dict[str, str]:
     return extras
 
 
-def read_usage(found: Mapping[str, Any]) -> dict[str, Any] | None:
+def read_usage(reply: Mapping[str, Any]) -> dict[str, Any] | None:
     """A believable usage object of a reply or chunk, or None: what is billed is never a string, negative or huge.
 
     Groq's older streams have it in an object of their own.
     """
-    own = found.get("x_groq")
-    usage = found.get("usage") or (own.get("usage") if isinstance(own, dict) else None)
+    own = reply.get("x_groq")
+    usage = reply.get("usage") or (own.get("usage") if isinstance(own, dict) else None)
     if not isinstance(usage, dict) or not usage.keys() & {"prompt_tokens", "completion_tokens"}:
         return None
     said = {name: _count(usage.get(name)) for name in ("prompt_tokens", "completion_tokens")}
@@ -170,20 +170,20 @@ def read_usage(found: Mapping[str, Any]) -> dict[str, Any] | None:
     return counts | _read_details(usage)
 
 
-def _count(found: Any) -> int | None:
+def _count(value: Any) -> int | None:
     """A number of tokens, 0 where it is not said; None: not to be believed."""
-    if found is None:
+    if value is None:
         return 0
-    if isinstance(found, float) and found.is_integer():
-        found = int(found)
-    return found if type(found) is int and 0 <= found <= MAX_TOKENS_SAID else None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value if type(value) is int and 0 <= value <= MAX_TOKENS_SAID else None
 
 
 def _read_details(usage: Mapping[str, Any]) -> dict[str, dict[str, int]]:
     details: dict[str, dict[str, int]] = {}
     for name in _DETAILS:
-        found = usage.get(name)
-        for key, value in found.items() if isinstance(found, dict) else ():
+        counts = usage.get(name)
+        for key, value in counts.items() if isinstance(counts, dict) else ():
             if type(value) is int and 0 <= value <= MAX_TOKENS_SAID:
                 details.setdefault(name, {})[key] = value
     for key, name, known in _MOVED_DETAILS:
@@ -202,19 +202,19 @@ def estimated_usage(completion_tokens: int) -> dict[str, Any]:
     }
 
 
-def read_logprobs(found: Any, *, is_chat: bool, offset: int = 0) -> dict[str, Any] | None:
+def read_logprobs(logprobs: Any, *, is_chat: bool, offset: int = 0) -> dict[str, Any] | None:
     """Log probabilities in the form of the operation. `offset`: characters of the choice's text before these tokens.
 
     llama.cpp gives completions the form of chat, which is translated.
     """
-    if not isinstance(found, dict):
+    if not isinstance(logprobs, dict):
         return None
     if is_chat:
-        lists = {name: _read_tokens(found.get(name)) for name in ("content", "refusal")}
+        lists = {name: _read_tokens(logprobs.get(name)) for name in ("content", "refusal")}
         return None if lists["content"] is lists["refusal"] is None else lists
-    entries = found.get("content")
+    entries = logprobs.get("content")
     if not isinstance(entries, list):
-        return _read_lists(found)
+        return _read_lists(logprobs)
     tokens = [_read_token(entry) for entry in entries if isinstance(entry, dict)]
     offsets = []
     for token in tokens:
@@ -230,16 +230,16 @@ def read_logprobs(found: Any, *, is_chat: bool, offset: int = 0) -> dict[str, An
     }
 
 
-def _read_tokens(found: Any) -> list[dict[str, Any]] | None:
-    if not isinstance(found, list):
+def _read_tokens(tokens: Any) -> list[dict[str, Any]] | None:
+    if not isinstance(tokens, list):
         return None
-    return [_read_token(entry) for entry in found if isinstance(entry, dict)]
+    return [_read_token(entry) for entry in tokens if isinstance(entry, dict)]
 
 
 def _read_token(entry: Mapping[str, Any]) -> dict[str, Any]:
     tops = entry.get("top_logprobs")
-    found = tops if isinstance(tops, list) else []
-    pairs = [_read_pair(top) for top in found if isinstance(top, dict)]
+    alternatives = tops if isinstance(tops, list) else []
+    pairs = [_read_pair(top) for top in alternatives if isinstance(top, dict)]
     return _read_pair(entry) | {"top_logprobs": pairs}
 
 
@@ -252,9 +252,11 @@ def _read_pair(entry: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _read_lists(found: Mapping[str, Any]) -> dict[str, Any] | None:
+def _read_lists(logprobs: Mapping[str, Any]) -> dict[str, Any] | None:
     """The lists of a completion's log probabilities; what is not known (the first token's, with `echo`) stays None."""
-    lists = {name: found[name] for name in COMPLETION_LOGPROBS if isinstance(found.get(name), list)}
+    lists = {
+        name: logprobs[name] for name in COMPLETION_LOGPROBS if isinstance(logprobs.get(name), list)
+    }
     is_known = (
         _is_list_of(lists.get("tokens", []), str)
         and _is_list_of(lists.get("text_offset", []), int)
@@ -268,5 +270,5 @@ def _read_lists(found: Mapping[str, Any]) -> dict[str, Any] | None:
     return lists if lists and is_known else None
 
 
-def _is_list_of(found: Any, *kinds: type) -> bool:
-    return isinstance(found, list) and all(type(item) in kinds for item in found)
+def _is_list_of(value: Any, *kinds: type) -> bool:
+    return isinstance(value, list) and all(type(item) in kinds for item in value)

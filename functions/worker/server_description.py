@@ -46,17 +46,17 @@ async def describe(
     if declared == "openai":
         kind = server_info.guess_kind(server.entries) or await _guess_kind(http) or declared
     documents = {
-        question.path: found
+        question.path: document
         for question in QUESTIONS[kind]
-        if (found := await _ask(http, question, name)) is not None
+        if (document := await _ask(http, question, name)) is not None
     }
     return server_info.read_server_info(kind, name, server.entries, documents)
 
 
 async def _guess_kind(http: httpx.AsyncClient) -> ServerKind | None:
     for kind, path, field in GUESSES:
-        found = await _ask(http, Question(path), "")
-        if found is not None and isinstance(found.get(field), str):
+        document = await _ask(http, Question(path), "")
+        if document is not None and isinstance(document.get(field), str):
             return kind
     return None
 

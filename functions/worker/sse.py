@@ -92,6 +92,6 @@ class SseParser:
         return None
 
     def _end(self) -> SseEvent | None:
-        found = SseEvent(b"\n".join(self._data), self._is_error) if self._data else None
+        event = SseEvent(b"\n".join(self._data), self._is_error) if self._data else None
         self._data, self._size, self._is_error = [], 0, False
-        return found
+        return event

@@ -91,9 +91,9 @@ class StreamAssembler:
         if extras := read_extras(chunk):
             self._extras |= extras
         shown = [
-            found
+            choice
             for place, entry in enumerate(entries or ())
-            if (found := self._entry(entry, place)) is not None
+            if (choice := self._entry(entry, place)) is not None
         ]
         if not shown:
             return None
@@ -137,10 +137,10 @@ class StreamAssembler:
         return self._usage or estimated_usage(sum(choice.parts for choice in self._choices))
 
     def _chunk(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
-        found = {**self._shape.envelope(is_chunk=True), **self._extras, "choices": choices}
+        chunk = {**self._shape.envelope(is_chunk=True), **self._extras, "choices": choices}
         if self._has_usage:
-            found["usage"] = None
-        return found
+            chunk["usage"] = None
+        return chunk
 
     def _index(self, entry: dict[str, Any], place: int) -> int:
         """A choice's number. Where it is not said there is one choice, or they come in order."""
@@ -166,18 +166,18 @@ class StreamAssembler:
         reason = read_finish(entry.get("finish_reason"), has_calls=bool(choice.tools))
         if not (has_content or reason or logprobs or (shown and not choice.has_role)):
             return None
-        found: dict[str, Any] = {"index": index}
+        chunk_choice: dict[str, Any] = {"index": index}
         if not self._shape.is_chat:
-            found["text"] = shown.get("text", "")
+            chunk_choice["text"] = shown.get("text", "")
         elif reason is None:
-            found["delta"] = self._with_role(choice, shown)
+            chunk_choice["delta"] = self._with_role(choice, shown)
         else:
-            found["delta"] = self._last_delta(choice, shown)
+            chunk_choice["delta"] = self._last_delta(choice, shown)
         choice.finish_reason = reason
-        found["logprobs"], found["finish_reason"] = logprobs, reason
+        chunk_choice["logprobs"], chunk_choice["finish_reason"] = logprobs, reason
         if has_content:
             self._count(choice)
-        return found
+        return chunk_choice
 
     def _count(self, choice: _StreamedChoice) -> None:
         choice.parts += 1
@@ -195,10 +195,10 @@ class StreamAssembler:
     def _last_delta(
         self, choice: _StreamedChoice, delta: dict[str, Any] | None = None
     ) -> dict[str, Any]:
-        found = self._with_role(choice, delta or {})
+        last = self._with_role(choice, delta or {})
         if missing := choice.tools.closing():
-            found = {**found, "tool_calls": [*found.get("tool_calls", ()), *missing]}
-        return found
+            last = {**last, "tool_calls": [*last.get("tool_calls", ()), *missing]}
+        return last
 
     def _text(self, entry: dict[str, Any], choice: _StreamedChoice) -> dict[str, Any]:
         text = entry.get("text")
@@ -238,27 +238,27 @@ class StreamAssembler:
             self._bytes += len(text.encode("utf-8", "replace"))
 
     def _logprobs(self, entry: dict[str, Any], choice: _StreamedChoice) -> dict[str, Any] | None:
-        found = read_logprobs(
+        logprobs = read_logprobs(
             entry.get("logprobs"), is_chat=self._shape.is_chat, offset=choice.chars
         )
-        if found is None:
+        if logprobs is None:
             return None
         names = ("content", "refusal") if self._shape.is_chat else COMPLETION_LOGPROBS
         for name in names:
-            if isinstance(found.get(name), list):
-                choice.logprobs.setdefault(name, []).extend(found[name])
-        choice.chars += sum(len(str(token)) for token in found.get("tokens") or ())
-        return found
+            if isinstance(logprobs.get(name), list):
+                choice.logprobs.setdefault(name, []).extend(logprobs[name])
+        choice.chars += sum(len(str(token)) for token in logprobs.get("tokens") or ())
+        return logprobs
 
     def _whole(self, index: int, choice: _StreamedChoice) -> dict[str, Any]:
-        found: dict[str, Any] = {"index": index}
+        whole: dict[str, Any] = {"index": index}
         if self._shape.is_chat:
-            found["message"] = self._message(choice)
+            whole["message"] = self._message(choice)
         else:
-            found["text"] = "".join(choice.texts.get("content", ()))
-        found["logprobs"] = self._whole_logprobs(choice)
-        found["finish_reason"] = choice.finish_reason or ("length" if self.is_cut else "stop")
-        return found
+            whole["text"] = "".join(choice.texts.get("content", ()))
+        whole["logprobs"] = self._whole_logprobs(choice)
+        whole["finish_reason"] = choice.finish_reason or ("length" if self.is_cut else "stop")
+        return whole
 
     def _whole_logprobs(self, choice: _StreamedChoice) -> dict[str, Any] | None:
         if not choice.logprobs:

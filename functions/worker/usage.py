@@ -41,7 +41,7 @@ class Account:
         """The `pickspin` object of the terminal."""
         request, cascade = self.request, self.request.cascade
         cost = compute_cost(self.service, self._all_s)
-        found = PickspinData(
+        data = PickspinData(
             request_id=request.request_id,
             state=self.state,
             service=self.service.slug,
@@ -52,8 +52,8 @@ class Account:
             attempt=self.attempt,
         )
         if cascade is None:
-            return found
-        return _with(found, cascade=told(cascade, self._used(cost)) or msgspec.UNSET)
+            return data
+        return _with(data, cascade=told(cascade, self._used(cost)) or msgspec.UNSET)
 
     @property
     def _all_s(self) -> float:

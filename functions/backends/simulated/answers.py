@@ -40,8 +40,8 @@ class SimulatedRequest:
 
     @property
     def nonce(self) -> str | None:
-        found = _NONCE.search(self.prompt)
-        return None if found is None else found.group(1)
+        match = _NONCE.search(self.prompt)
+        return None if match is None else match.group(1)
 
     @property
     def logprob(self) -> float:
@@ -147,8 +147,8 @@ def part(
 
 def usage_part(asked: SimulatedRequest, call: int) -> dict[str, Any]:
     """The last chunk when usage was asked for."""
-    found = part(asked, call, 0, None, None)
-    return found | {"choices": [], "usage": usage(asked)}
+    whole_part = part(asked, call, 0, None, None)
+    return whole_part | {"choices": [], "usage": usage(asked)}
 
 
 def embeddings(asked: SimulatedRequest) -> dict[str, Any]:
@@ -202,8 +202,8 @@ def _prompt(body: Mapping[str, Any]) -> str:
     messages = body.get("messages")
     if isinstance(messages, list):
         return "\n".join(_content(message) for message in messages if isinstance(message, dict))
-    found = body.get("prompt", body.get("input", ""))
-    return found if isinstance(found, str) else " ".join(str(item) for item in found)
+    prompt = body.get("prompt", body.get("input", ""))
+    return prompt if isinstance(prompt, str) else " ".join(str(item) for item in prompt)
 
 
 def _content(message: Mapping[str, Any]) -> str:

@@ -31,8 +31,8 @@ def bell_directory(bootstrap: str) -> Path:
     port = bootstrap.rsplit(":", 1)[-1]
     directory = Path(tempfile.gettempdir()) / f"pickspin-bell-{os.getuid()}-{port}"
     directory.mkdir(mode=0o700, exist_ok=True)
-    found = directory.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+    status = directory.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
         raise StartupFailed(f"{directory} is not a directory of this user alone: remove it")
     return directory
 
@@ -69,12 +69,12 @@ class Bell:
     def _paths(self, name: str) -> tuple[str, ...]:
         now_s = time.monotonic()
         if now_s - self._listed_s > _LISTED_S:
-            found: dict[str, tuple[str, ...]] = {}
+            paths: dict[str, tuple[str, ...]] = {}
             with contextlib.suppress(OSError):
                 for entry in os.scandir(self._directory):
                     topic = entry.name.split(".", 1)[0]
-                    found[topic] = (*found.get(topic, ()), entry.path)
-            self._readers, self._listed_s = found, now_s
+                    paths[topic] = (*paths.get(topic, ()), entry.path)
+            self._readers, self._listed_s = paths, now_s
         return self._readers.get(name, ())
 
 

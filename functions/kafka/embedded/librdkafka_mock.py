@@ -42,12 +42,12 @@ def find_library() -> Path:
     if spec is None or spec.origin is None:
         raise StartupFailed(f"the embedded broker needs the confluent-kafka wheel: {INSTALL_HINT}")
     wheel_libraries = Path(spec.origin).parent.parent / "confluent_kafka.libs"
-    found = sorted(wheel_libraries.glob("librdkafka*.so*"))
-    if not found:
+    libraries = sorted(wheel_libraries.glob("librdkafka*.so*"))
+    if not libraries:
         raise StartupFailed(
             f"this confluent-kafka carries no librdkafka of its own: {INSTALL_HINT}"
         )
-    return found[0]
+    return libraries[0]
 
 
 def _load(path: Path) -> ctypes.CDLL:

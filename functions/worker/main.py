@@ -71,13 +71,13 @@ def run(settings: Settings, listener: socket.socket | None = None) -> int:
     import uvloop  # noqa: PLC0415 - tests run the worker on the loop they have
 
     catalogue = own_catalogue(settings)
-    surroundings = WorkerDependencies(
+    dependencies = WorkerDependencies(
         log=factories.open_log(settings),
         blobs=factories.open_blobs(settings),
         clock=SystemClock(),
         data_dir=factories.data_dir(settings),
     )
-    status: int = uvloop.run(_run(settings, catalogue, surroundings, listener))
+    status: int = uvloop.run(_run(settings, catalogue, dependencies, listener))
     return status
 
 
@@ -102,10 +102,10 @@ def own_catalogue(settings: Settings) -> Catalogue:
 async def _run(
     settings: Settings,
     catalogue: Catalogue,
-    surroundings: WorkerDependencies,
+    dependencies: WorkerDependencies,
     listener: socket.socket | None,
 ) -> int:
-    worker = await build_worker(settings, catalogue, surroundings)
+    worker = await build_worker(settings, catalogue, dependencies)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, worker.stop)
@@ -131,14 +131,14 @@ def find_service(catalogue: Catalogue, slug: str) -> tuple[Service, Model]:
 
 
 async def build_worker(
-    settings: Settings, catalogue: Catalogue, surroundings: WorkerDependencies
+    settings: Settings, catalogue: Catalogue, dependencies: WorkerDependencies
 ) -> Worker:
     """Starts the model server and wires a worker around it; call in the main thread, inside a running loop.
 
     A server that cannot be started fails the worker's run, not its wiring.
     """
     service, model = find_service(catalogue, settings.worker.service)
-    measured = ReplicaStats(surroundings.clock.now())
+    measured = ReplicaStats(dependencies.clock.now())
     worker = settings.worker
     options = ServerOptions(
         python=worker.server_python,
@@ -147,13 +147,13 @@ async def build_worker(
         hidden=frozenset(s.backend.key_env for s in catalogue.services if s.backend.key_env),
     )
     try:
-        server = await ModelServer.start(service, model, surroundings.data_dir, options)
+        server = await ModelServer.start(service, model, dependencies.data_dir, options)
     except StartupFailed as error:
         # Told as every failed start is: callers may be waiting for this one.
         server = ModelServer.without(service, str(error))
     try:
         return _wire(
-            Base(settings, service, model, surroundings, server, measured, catalogue.cascades)
+            Base(settings, service, model, dependencies, server, measured, catalogue.cascades)
         )
     except BaseException:
         await server.stop()
@@ -167,7 +167,7 @@ class Base:
     settings: Settings
     service: Service
     model: Model
-    surroundings: WorkerDependencies
+    dependencies: WorkerDependencies
     server: ModelServer
     measured: ReplicaStats
     cascades: Mapping[str, Cascade] = field(default_factory=dict)
@@ -183,16 +183,16 @@ class Base:
 
     @property
     def member_file(self) -> Path:
-        return self.surroundings.data_dir / "members" / f"{self.client}.json"
+        return self.dependencies.data_dir / "members" / f"{self.client}.json"
 
     @property
     def cold_start_file(self) -> Path:
-        return self.surroundings.data_dir / "cold_start" / f"{self.service.slug}.json"
+        return self.dependencies.data_dir / "cold_start" / f"{self.service.slug}.json"
 
     @property
     def failed_starts(self) -> FailedStarts:
         return FailedStarts(
-            self.surroundings.data_dir / "failed_starts" / f"{self.service.slug}.json"
+            self.dependencies.data_dir / "failed_starts" / f"{self.service.slug}.json"
         )
 
     @property
@@ -202,21 +202,21 @@ class Base:
 
     def has_no_other(self) -> bool:
         """Whether no other replica is ready, as far as the status topic says; False where it cannot be read in time."""
-        tail = RegistryConsumer(self.surroundings.log, self.topics, self.client)
+        tail = RegistryConsumer(self.dependencies.log, self.topics, self.client)
         tail.start()
         try:
             if not tail.wait_until_caught_up(_STATUS_WAIT_S):
                 return False
             slug = self.service.slug
             others = tail.registry.remove(slug, self.settings.worker.replica)
-            return not others.view(slug, self.surroundings.clock.now()).is_warm
+            return not others.view(slug, self.dependencies.clock.now()).is_warm
         finally:
             tail.close()
 
     def lag(self) -> int:
         """Records of the service's topics that are not committed."""
         group, topics = self.topics.worker_group(self.service.slug), self.topics
-        reader = self.surroundings.log.lag_reader(client=self.client)
+        reader = self.dependencies.log.lag_reader(client=self.client)
         try:
             offsets_by_group = reader.lags({group: topics.of_service(self.service.slug)})
             return sum(offsets.lag for offsets in offsets_by_group[group].values())
@@ -226,7 +226,7 @@ class Base:
 
 def _wire(base: Base) -> Worker:
     loop = asyncio.get_running_loop()
-    appender = base.surroundings.log.appender(client=base.client)
+    appender = base.dependencies.log.appender(client=base.client)
     publisher = _publisher(base, appender)
     status = _status(base, publisher)
     status.publish()
@@ -237,7 +237,7 @@ def _wire(base: Base) -> Worker:
     runner = _runner(base, caller, publisher, outcomes)
     status.in_flight = lambda: runner.in_flight
     control = ControlConsumer(
-        lambda: base.surroundings.log.tail(
+        lambda: base.dependencies.log.tail(
             topics=(base.topics.control,), client=base.client, from_start=True
         ),
         lambda request_id: _in_loop(loop, lambda: runner.cancel(request_id)),
@@ -260,7 +260,7 @@ def _wire(base: Base) -> Worker:
             status=status,
             measured=base.measured,
             metrics=base.metrics,
-            clock=base.surroundings.clock,
+            clock=base.dependencies.clock,
             cold_start_file=base.cold_start_file,
             failed_starts=base.failed_starts,
             start_rule=base.start_rule,
@@ -283,9 +283,9 @@ def _in_loop(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
 def _publisher(base: Base, appender: RecordAppender) -> ReplyProducer:
     return ReplyProducer(
         appender=appender,
-        blobs=base.surroundings.blobs,
+        blobs=base.dependencies.blobs,
         topics=base.topics,
-        clock=base.surroundings.clock,
+        clock=base.dependencies.clock,
         metrics=base.metrics,
         limits=base.settings.broker,
     )
@@ -296,11 +296,11 @@ def _status(base: Base, publisher: ReplyProducer) -> StatusReporter:
         service=base.service,
         replica=base.settings.worker.replica,
         publisher=publisher,
-        clock=base.surroundings.clock,
+        clock=base.dependencies.clock,
         measured=base.measured,
         expected_s=expected_cold_start_s(base.cold_start_file, base.service.cold_start_s),
     )
-    failures = base.failed_starts.count(base.surroundings.clock.now())
+    failures = base.failed_starts.count(base.dependencies.clock.now())
     reporter.failed_starts = failures
     # This start is the try that shows whether the service is well again.
     reporter.breaker = base.start_rule.breaker(failures, math.inf)
@@ -330,7 +330,7 @@ def _runner(
         caller=caller,
         publisher=publisher,
         report=outcomes.put,
-        clock=base.surroundings.clock,
+        clock=base.dependencies.clock,
         metrics=base.metrics,
         measured=base.measured,
     )
@@ -385,7 +385,7 @@ def _poll(
     topics, slug = base.topics, base.service.slug
     further = {part.strip() for part in settings.ingress.reply_topics.split(",") if part.strip()}
     return ConsumerThread(
-        open_consumer=lambda: base.surroundings.log.group(
+        open_consumer=lambda: base.dependencies.log.group(
             group=topics.worker_group(slug),
             topics=topics.of_service(slug),
             client=base.client,
@@ -395,14 +395,14 @@ def _poll(
         reader=JobReader(
             slug=slug,
             topics=topics,
-            blobs=base.surroundings.blobs,
+            blobs=base.dependencies.blobs,
             further_reply_topics=further,
             max_body_bytes=MAX_BODY_BYTES,
         ),
         schedule=FairQueue(concurrency=concurrency, max_attempts=settings.worker.max_attempts),
         exchange=Exchange(outcomes=outcomes, hand_over=hand_over),
         is_cancelled=control.is_cancelled,
-        clock=base.surroundings.clock,
+        clock=base.dependencies.clock,
         limits=PollLimits(
             max_attempts=settings.worker.max_attempts,
             high_water=max(settings.worker.read_ahead, _HIGH_WATER_FACTOR * concurrency),

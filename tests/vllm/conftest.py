@@ -212,13 +212,13 @@ class Opened:
                 **worker,
             )
         )
-        surroundings = WorkerDependencies(
+        dependencies = WorkerDependencies(
             log=log, blobs=MemoryBlobs(), clock=SystemClock(), data_dir=DATA
         )
         catalogue = Catalogue(models=(MODEL,), services=(service,))
 
         async def begin() -> tuple[Worker, asyncio.Task[int]]:
-            made = await build_worker(settings, catalogue, surroundings)
+            made = await build_worker(settings, catalogue, dependencies)
             return made, asyncio.create_task(made.run())
 
         made, task = self.loop.run_until_complete(begin())

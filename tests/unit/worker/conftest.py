@@ -65,10 +65,10 @@ class Stand:
         """A ready worker, with these settings of its own beside the stand's; drained at the end."""
         own = msgspec.structs.replace(self.settings.worker, **more)
         settings = msgspec.structs.replace(self.settings, worker=own)
-        surroundings = WorkerDependencies(
+        dependencies = WorkerDependencies(
             log=self.log, blobs=self.blobs, clock=SystemClock(), data_dir=self.data_dir
         )
-        worker = await build_worker(settings, catalogue or self.catalogue(), surroundings)
+        worker = await build_worker(settings, catalogue or self.catalogue(), dependencies)
         task = asyncio.create_task(worker.run())
         try:
             await until(lambda: worker.is_ready() or task.done())

@@ -118,14 +118,14 @@ def test_without_the_right_key_the_start_fails_and_says_so(
 
     async def scenario() -> None:
         async with stand() as found, hosted() as server:
-            surroundings = WorkerDependencies(
+            dependencies = WorkerDependencies(
                 log=found.log, blobs=found.blobs, clock=SystemClock(), data_dir=found.data_dir
             )
             settings = Settings(
                 worker=WorkerSettings(service="small", unreachable_s=0.1, failed_starts=1)
             )
             waiting = found.send(wait_s=60.0)
-            worker = await build_worker(settings, catalogue(server.port), surroundings)
+            worker = await build_worker(settings, catalogue(server.port), dependencies)
             assert await asyncio.wait_for(worker.run(), 20) == 1
             last = json.loads(found.events(TOPICS.status)[-1].data)
             assert last["state"] == ReplicaState.FAILED

@@ -40,11 +40,11 @@ def catalogue(start_timeout_s: float = 10.0, **args: float) -> Catalogue:
 
 
 async def build(log: MemoryLog, tmp_path: Path, found: Catalogue) -> Worker:
-    surroundings = WorkerDependencies(
+    dependencies = WorkerDependencies(
         log=log, blobs=MemoryBlobs(), clock=SystemClock(), data_dir=tmp_path
     )
     settings = Settings(worker=WorkerSettings(service="m", replica="7", drain_s=1.0))
-    return await build_worker(settings, found, surroundings)
+    return await build_worker(settings, found, dependencies)
 
 
 def statuses(log: MemoryLog) -> list[dict[str, Any]]:

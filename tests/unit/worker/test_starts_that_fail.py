@@ -53,10 +53,10 @@ async def run_once(found: Any, models: Catalogue, **settings: Any) -> int:
 
 async def built(found: Any, models: Catalogue, **settings: Any) -> Worker:
     own = {"service": "small", "replica": "r1", "drain_s": 1.0, "unreachable_s": 0.2} | settings
-    surroundings = WorkerDependencies(
+    dependencies = WorkerDependencies(
         log=found.log, blobs=found.blobs, clock=SystemClock(), data_dir=found.data_dir
     )
-    return await build_worker(Settings(worker=WorkerSettings(**own)), models, surroundings)
+    return await build_worker(Settings(worker=WorkerSettings(**own)), models, dependencies)
 
 
 def said(found: Any) -> list[StatusData]:

@@ -36,11 +36,11 @@ def test_smollm2_streams_an_answer_through_a_worker(
     async def scenario() -> None:
         async with stand() as found:
             found.log = MemoryLog()
-            surroundings = WorkerDependencies(
+            dependencies = WorkerDependencies(
                 log=found.log, blobs=MemoryBlobs(), clock=SystemClock(), data_dir=tmp_path
             )
             settings = Settings(worker=WorkerSettings(service=SERVICE))
-            worker = await build_worker(settings, factories.load_catalogue(settings), surroundings)
+            worker = await build_worker(settings, factories.load_catalogue(settings), dependencies)
             running = asyncio.create_task(worker.run())
             await wait_until(worker.is_ready, 30.0)
             body = {

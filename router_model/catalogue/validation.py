@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from router_model.catalogue.backend_flags import argument_problem
 from router_model.catalogue.cascade_validation import check_cascades
-from router_model.catalogue.cron_window import CronRejected, parse_cron, zone
+from router_model.catalogue.cron_window import CronRejected, check_cron, zone
 from router_model.catalogue.model import RESERVED_SLUGS, Catalogue, Model, Service, Weights
 from router_model.catalogue.strict_yaml import Problem
 from router_model.classifier.weights_sources import check_source
@@ -177,7 +177,7 @@ def _key(path: str, service: Service, model: Model) -> Iterator[Problem]:
 
 def _warm_hours(path: str, service: Service) -> Iterator[Problem]:
     for index, hours in enumerate(service.warm_hours):
-        for name, read in (("start", parse_cron), ("end", parse_cron), ("timezone", zone)):
+        for name, read in (("start", check_cron), ("end", check_cron), ("timezone", zone)):
             try:
                 read(getattr(hours, name))
             except CronRejected as error:

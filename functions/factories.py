@@ -7,7 +7,9 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from functions.ports.kafka import BlobStore, Clock, RecordLog
+from functions.ports.blobs import BlobStore
+from functions.ports.clock import Clock
+from functions.ports.kafka import RecordLog
 from functions.runtime.errors import StartupFailed
 from functions.runtime.settings import Settings
 from functions.storage.private_files import make_private_folder

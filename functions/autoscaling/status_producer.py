@@ -8,7 +8,8 @@ from events.codecs.kafka_codec import outgoing_record
 from events.event import Outgoing
 from events.names import ReplicaState, Topics
 from events.payloads import StatusData
-from functions.ports.kafka import Clock, RecordAppender
+from functions.ports.clock import Clock
+from functions.ports.kafka import RecordAppender
 
 REPEAT_S: Final = 2.0
 """An entry older than 10 s counts as gone."""

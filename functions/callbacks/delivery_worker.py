@@ -34,7 +34,8 @@ from functions.callbacks.url_policy import (
     judge_url,
 )
 from functions.callbacks.webhook_client import Resolver, WebhookClient, WebhookRequest
-from functions.ports.kafka import Clock, RecordAppender
+from functions.ports.clock import Clock
+from functions.ports.kafka import RecordAppender
 from functions.ports.store import CallbackStore, CallbackTarget, Delivery
 from functions.runtime.errors import ApiError, AppendFailed, StoreFailed
 from functions.runtime.shutdown import StopFlag

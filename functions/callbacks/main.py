@@ -14,7 +14,9 @@ from functions.callbacks.terminal_consumer import DeliveryStore, TerminalConsume
 from functions.callbacks.url_policy import CallbackPolicy
 from functions.callbacks.webhook_client import Resolver, SystemResolver, WebhookClient
 from functions.factories import open_blobs, open_log, open_store
-from functions.ports.kafka import BlobStore, Clock, RecordLog
+from functions.ports.blobs import BlobStore
+from functions.ports.clock import Clock
+from functions.ports.kafka import RecordLog
 from functions.runtime.clock import SystemClock
 from functions.runtime.group_progress import ProgressWatch, run_watch
 from functions.runtime.probe_server import ProbeServer, probed

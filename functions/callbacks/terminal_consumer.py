@@ -13,7 +13,9 @@ from events.codecs.kafka_codec import from_record
 from events.errors import EventRejected
 from events.event import Event, PartitionId, Record
 from functions.callbacks.payload import EndedRequest, build_delivery
-from functions.ports.kafka import BlobStore, Clock, Commit, GroupConsumer
+from functions.ports.blobs import BlobStore
+from functions.ports.clock import Clock
+from functions.ports.kafka import Commit, GroupConsumer
 from functions.ports.store import CallbackStore, RequestRow
 from functions.runtime.errors import BlobMissing, StoreFailed
 from functions.runtime.shutdown import StopFlag

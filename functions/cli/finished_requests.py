@@ -13,7 +13,7 @@ from events.errors import EventRejected
 from events.names import State
 from events.openai.operations import OPERATIONS
 from events.requests import InferenceRequest, parse_request
-from functions.ports.kafka import BlobStore
+from functions.ports.blobs import BlobStore
 from functions.ports.store import FeedbackRow, FeedbackStore, FinishedQuery, FinishedRequest
 from functions.router.handler import ask_of
 from functions.runtime.errors import BlobMissing

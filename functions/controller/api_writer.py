@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from functions.controller.actions import Action, Notice, Write
-from functions.ports.kafka import Clock
+from functions.ports.clock import Clock
 from functions.ports.kubernetes import EVENTS, KubernetesApi, KubernetesFailed, Object
 from functions.runtime.errors import PickspinError
 from functions.runtime.telemetry import ControllerMetrics

@@ -28,7 +28,8 @@ from functions.controller.maintenance.prewarmer import ArrivalHistory
 from functions.kubernetes.informer import Informer
 from functions.kubernetes.labels import SERVICE_LABEL
 from functions.kubernetes.leader_election import LeaderElection, LeaseSettings
-from functions.ports.kafka import Clock, RecordLog
+from functions.ports.clock import Clock
+from functions.ports.kafka import RecordLog
 from functions.ports.kubernetes import PODS, KubernetesApi, Object, Selection, get_name
 from functions.runtime.clock import SystemClock
 from functions.runtime.errors import StartupFailed

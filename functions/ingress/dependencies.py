@@ -18,7 +18,9 @@ from functions.ingress.pending_requests import Waiters
 from functions.ingress.readiness import Health
 from functions.ingress.row_watch import RowWatch
 from functions.ingress.tenant_shares import SharedRoom
-from functions.ports.kafka import BlobStore, Clock, RecordAppender
+from functions.ports.blobs import BlobStore
+from functions.ports.clock import Clock
+from functions.ports.kafka import RecordAppender
 from functions.ports.store import Mark, Store
 from functions.runtime.reply_partitions import ReplyPartitions
 from functions.runtime.settings import Settings

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from functions.ports.kafka import Clock
+from functions.ports.clock import Clock
 
 LOOP_FRESH_S: Final = 10.0
 """An append, a request's or the probe's, must have succeeded within this long."""

@@ -5,7 +5,7 @@ import threading
 from typing import Final
 from urllib.parse import urlsplit
 
-from functions.ports.kafka import Clock
+from functions.ports.clock import Clock
 from functions.runtime.restarting_thread import RestartingThread
 
 FRESH_S: Final = 5.0

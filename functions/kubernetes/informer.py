@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
-from functions.ports.kafka import Clock
+from functions.ports.clock import Clock
 from functions.ports.kubernetes import (
     KubernetesApi,
     KubernetesFailed,

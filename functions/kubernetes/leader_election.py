@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, Literal
 
-from functions.ports.kafka import Clock
+from functions.ports.clock import Clock
 from functions.ports.kubernetes import LEASES, KubernetesApi, KubernetesFailed, Object
 from functions.runtime.shutdown import StopFlag
 

@@ -4,7 +4,7 @@ import heapq
 import threading
 from typing import Final
 
-from functions.ports.kafka import Clock
+from functions.ports.clock import Clock
 
 FIRST_RETRY_S: Final = 0.2
 MOST_RETRY_S: Final = 60.0

@@ -7,7 +7,7 @@ from typing import Final, Literal
 from functions.local.child_process import Child, ChildSpec, read_last_line, restart_delay_s
 from functions.local.progress_output import ChangeJournal
 from functions.local.worker_pool import describe_exit
-from functions.ports.kafka import Clock
+from functions.ports.clock import Clock
 
 STABLE_S: Final = 20.0
 """A process that lived this long starts its next life without a pause."""

@@ -8,7 +8,7 @@ from functions.local.live_table import ModelRow, ProcessRow, TableContent
 from functions.local.local_scaler import LastRound
 from functions.local.supervisor import Stack, StackLife, Supervisor
 from functions.local.worker_pool import Replica
-from functions.ports.kafka import Clock
+from functions.ports.clock import Clock
 from router_model.catalogue.model import Catalogue
 
 LOOK_S: Final = 3.0

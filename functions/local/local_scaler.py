@@ -22,7 +22,8 @@ from functions.autoscaling.scaling_state import (
 from functions.autoscaling.status_producer import StatusProducer
 from functions.local.progress_output import ChangeJournal
 from functions.local.worker_pool import WorkerPool
-from functions.ports.kafka import Clock, LagReader, Offsets, RecordLog
+from functions.ports.clock import Clock
+from functions.ports.kafka import LagReader, Offsets, RecordLog
 from functions.runtime.settings import SpinSettings
 from router_model.catalogue.cron_window import is_within
 from router_model.catalogue.model import Catalogue, Service

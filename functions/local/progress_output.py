@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Final, Literal, Protocol
 
 from events.timestamps import to_rfc3339
-from functions.ports.kafka import Clock
+from functions.ports.clock import Clock
 
 RECENT: Final = 8
 Kind = Literal["stack", "process", "model"]

@@ -31,7 +31,7 @@ from functions.local.process_list import (
 from functions.local.progress_output import ChangeJournal
 from functions.local.readiness_probe import is_ready
 from functions.local.worker_pool import WorkerLaunch, WorkerPool
-from functions.ports.kafka import Clock
+from functions.ports.clock import Clock
 from functions.runtime.errors import StartupFailed
 from functions.runtime.registry_consumer import RegistryConsumer
 from functions.runtime.settings import Settings

@@ -13,7 +13,7 @@ from events.names import BreakerState, ReplicaState
 from functions.autoscaling.start_policy import StartPolicy, start_delay_s
 from functions.local.child_process import Child, ChildSpec, process_command, read_last_line
 from functions.local.progress_output import ChangeJournal
-from functions.ports.kafka import Clock
+from functions.ports.clock import Clock
 from functions.runtime.process_environment import child_environ
 from functions.runtime.settings import Settings
 from router_model.catalogue.model import Service

@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import Final
 
 from events import ids
-from functions.ports.kafka import BlobStore, Clock
+from functions.ports.blobs import BlobStore
+from functions.ports.clock import Clock
 from functions.ports.store import BatchRow, FileRow, Store
 from functions.recorder.batch_format import Line, line_request_id, output_line
 from functions.runtime.errors import ApiError

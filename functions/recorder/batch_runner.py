@@ -19,7 +19,9 @@ from events.builders import by_reference, cancel, cancel_outgoing
 from events.codecs.kafka_codec import outgoing_record, to_record
 from events.names import State, Topics
 from events.payloads import CancelData
-from functions.ports.kafka import BlobStore, Clock, RecordAppender
+from functions.ports.blobs import BlobStore
+from functions.ports.clock import Clock
+from functions.ports.kafka import RecordAppender
 from functions.ports.store import BatchRow, Store
 from functions.recorder.batch_files import BatchFiles
 from functions.recorder.batch_format import (

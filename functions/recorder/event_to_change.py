@@ -14,7 +14,7 @@ from events.names import State
 from events.request_identity import SentEvent
 from events.requests import InferenceRequest, parse_request
 from events.timestamps import from_unix_ms
-from functions.ports.kafka import BlobStore
+from functions.ports.blobs import BlobStore
 from functions.ports.store import Change, RequestRow
 from functions.runtime.errors import BlobMissing
 

@@ -9,7 +9,9 @@ from typing import Final
 
 from events.event import PartitionId, Record
 from events.names import Topics
-from functions.ports.kafka import BlobStore, Clock, Commit, GroupConsumer
+from functions.ports.blobs import BlobStore
+from functions.ports.clock import Clock
+from functions.ports.kafka import Commit, GroupConsumer
 from functions.ports.store import Change, RecordingResult, RequestStore
 from functions.recorder.event_to_change import build_change
 from functions.runtime.errors import StoreFailed

@@ -9,7 +9,9 @@ from typing import Final
 
 from events.names import Topics
 from functions.factories import open_blobs, open_log, open_store
-from functions.ports.kafka import BlobStore, Clock, RecordLog
+from functions.ports.blobs import BlobStore
+from functions.ports.clock import Clock
+from functions.ports.kafka import RecordLog
 from functions.ports.store import Store
 from functions.recorder.batch_runner import BatchLimits, BatchRunner
 from functions.recorder.log_consumer import Recorder, recorded_topics

@@ -8,7 +8,8 @@ way. Bodies go only after a request that had them was forgotten: what no row has
 import logging
 from typing import Final
 
-from functions.ports.kafka import BlobStore, Clock
+from functions.ports.blobs import BlobStore
+from functions.ports.clock import Clock
 from functions.ports.store import Store
 
 SWEEP_S: Final = 60.0

@@ -18,7 +18,8 @@ from events.builders import terminal_outgoing
 from events.codecs.kafka_codec import outgoing_record
 from events.event import PartitionId, Record
 from events.names import Topics
-from functions.ports.kafka import Clock, LagReader, RecordAppender
+from functions.ports.clock import Clock
+from functions.ports.kafka import LagReader, RecordAppender
 from functions.ports.store import RequestRow, RequestStore
 from functions.recorder.expiry_rules import (
     LogPositions,

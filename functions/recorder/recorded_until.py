@@ -7,7 +7,8 @@ from typing import Final
 
 from events.event import PartitionId
 from events.names import Topics
-from functions.ports.kafka import Clock, LagReader, Offsets
+from functions.ports.clock import Clock
+from functions.ports.kafka import LagReader, Offsets
 from functions.recorder.expiry_rules import is_read
 from functions.recorder.log_consumer import recorded_topics
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from events.event import PartitionId, Record
-from functions.ports.kafka import Clock, GroupConsumer
+from functions.ports.clock import Clock
+from functions.ports.kafka import GroupConsumer
 from functions.router.patience import Patience, Troubles
 from functions.router.retry_policy import delay_s
 from functions.runtime.offset_ledger import OffsetLedger

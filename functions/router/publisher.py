@@ -16,7 +16,8 @@ from events.errors import EventRejected
 from events.event import Event, Outgoing, PartitionId, Record
 from events.names import DEAD_LETTER_REASON, REQUEST_ID, ROUTED, TENANT, TERMINAL_TYPES
 from events.salvage import salvaged
-from functions.ports.kafka import Clock, RecordAppender
+from functions.ports.clock import Clock
+from functions.ports.kafka import RecordAppender
 from functions.router.refusals import ReplyPolicy, given_up, is_addressed, refused, unroutable
 from functions.runtime.dead_letter_writer import DeadLetterWriter
 from functions.runtime.errors import AppendFailed

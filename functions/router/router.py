@@ -17,7 +17,9 @@ from events.errors import EventRejected
 from events.event import Event, Outgoing, Record
 from events.limits import MAX_BODY_BYTES
 from events.request_identity import request_id_of
-from functions.ports.kafka import BlobStore, Clock, RecordAppender
+from functions.ports.blobs import BlobStore
+from functions.ports.clock import Clock
+from functions.ports.kafka import RecordAppender
 from functions.router.handler import Handled, RouterPolicy, handled
 from functions.router.publisher import Publisher
 from functions.router.refusals import outcome, refused

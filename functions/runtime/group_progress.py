@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from events.event import PartitionId
-from functions.ports.kafka import Clock, LagReader, Offsets
+from functions.ports.clock import Clock
+from functions.ports.kafka import LagReader, Offsets
 from functions.runtime.restarting_thread import RestartingThread
 from functions.runtime.telemetry import Metrics
 

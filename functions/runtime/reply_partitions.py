@@ -5,7 +5,8 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
-from functions.ports.kafka import Clock, OffsetReader
+from functions.ports.clock import Clock
+from functions.ports.kafka import OffsetReader
 
 LOOK_S: Final = 5.0
 """Partitions may be added: who names one that was not there is looked up again, this often at most."""

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from functions.ports.kafka import Clock
+from functions.ports.clock import Clock
 from functions.runtime.errors import StartupFailed
 from router_model.catalogue.model import Catalogue
 

@@ -7,7 +7,7 @@ from typing import Any, Final, NoReturn
 
 import grpc
 
-from functions.ports.kafka import Clock
+from functions.ports.clock import Clock
 from functions.runtime.telemetry import ScalerMetrics
 from functions.scaler import externalscaler_pb2 as pb
 from functions.scaler.latest_decisions import LatestDecisions, ServiceDecision

@@ -18,7 +18,8 @@ from functions.autoscaling.scaling_state import (
     assume_service_s,
     build_limits,
 )
-from functions.ports.kafka import Clock, OffsetReader, RecordLog
+from functions.ports.clock import Clock
+from functions.ports.kafka import OffsetReader, RecordLog
 from functions.runtime.settings import ScalerSettings, SpinSettings
 from functions.runtime.telemetry import ScalerMetrics
 from functions.scaler.latest_decisions import LatestDecisions, ServiceDecision

@@ -11,7 +11,8 @@ from typing import Final
 from events.names import Topics
 from functions.autoscaling.status_producer import StatusProducer
 from functions.factories import load_catalogue, open_log
-from functions.ports.kafka import Clock, RecordLog
+from functions.ports.clock import Clock
+from functions.ports.kafka import RecordLog
 from functions.runtime.clock import SystemClock
 from functions.runtime.errors import StartupFailed
 from functions.runtime.probe_server import ProbeServer

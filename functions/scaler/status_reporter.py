@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from events.names import ReplicaState
 from events.payloads import StatusData
 from functions.autoscaling.status_producer import StatusProducer
-from functions.ports.kafka import Clock
+from functions.ports.clock import Clock
 from functions.runtime.telemetry import ScalerMetrics
 from functions.scaler.latest_decisions import ServiceDecision
 from router_model.catalogue.model import Service

@@ -8,7 +8,7 @@ import msgspec
 from sqlalchemy import Connection, Table, delete, func, select, update
 
 from events.names import State
-from functions.ports.kafka import Clock
+from functions.ports.clock import Clock
 from functions.ports.paging import Page, PageQuery
 from functions.ports.store import BatchRow, Claim, FileRow, KeyUse, RequestRow
 from functions.sql import idempotency_keys

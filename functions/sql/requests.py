@@ -8,7 +8,7 @@ from sqlalchemy import Connection, bindparam, delete, func, or_, select, update
 
 from events.event import Record
 from events.names import State
-from functions.ports.kafka import Clock
+from functions.ports.clock import Clock
 from functions.ports.paging import Page, PageQuery
 from functions.ports.store import (
     Change,

@@ -1,6 +1,6 @@
 """The store on SQLAlchemy Core: a SQLite file by default, PostgreSQL by URL, `sqlite://` in memory for tests."""
 
-from functions.ports.kafka import Clock
+from functions.ports.clock import Clock
 from functions.sql.batches import SqlBatches
 from functions.sql.body_references import SqlBodies
 from functions.sql.callbacks import SqlCallbacks

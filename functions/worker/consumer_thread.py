@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from events.event import PartitionId, Record
-from functions.ports.kafka import Clock, Commit, GroupConsumer, Polled
+from functions.ports.clock import Clock
+from functions.ports.kafka import Commit, GroupConsumer, Polled
 from functions.runtime.errors import ApiError
 from functions.runtime.offset_ledger import OffsetLedger
 from functions.worker.fair_queue import FairQueue

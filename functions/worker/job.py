@@ -17,7 +17,7 @@ from events.requests import (
     parse_routed,
     reply_address,
 )
-from functions.ports.kafka import BlobStore
+from functions.ports.blobs import BlobStore
 from functions.runtime.errors import ApiError, BlobMissing
 
 log = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from events.event import Event, PartitionId
 from events.names import SERVICE
 from events.payloads import PickspinData, ProgressData
 from events.requests import RoutedRequest
-from functions.ports.kafka import Clock
+from functions.ports.clock import Clock
 from functions.runtime.errors import ApiError, AppendFailed
 from functions.runtime.telemetry import Metrics
 from functions.worker.attempts import Attempt

@@ -18,7 +18,9 @@ from events.names import BreakerState, Topics
 from functions import factories
 from functions.autoscaling.start_policy import MOST_S, StartPolicy
 from functions.backends.backend_kinds import TABLE
-from functions.ports.kafka import BlobStore, Clock, RecordAppender, RecordLog
+from functions.ports.blobs import BlobStore
+from functions.ports.clock import Clock
+from functions.ports.kafka import RecordAppender, RecordLog
 from functions.runtime.clock import SystemClock
 from functions.runtime.errors import StartupFailed
 from functions.runtime.registry_consumer import RegistryConsumer

@@ -16,7 +16,8 @@ import httpx
 
 from events.names import BreakerState, ReplicaState
 from functions.autoscaling.start_policy import StartPolicy
-from functions.ports.kafka import Clock, RecordAppender
+from functions.ports.clock import Clock
+from functions.ports.kafka import RecordAppender
 from functions.runtime.errors import StartupFailed
 from functions.runtime.probe_server import ProbeServer
 from functions.runtime.telemetry import Metrics

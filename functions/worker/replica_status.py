@@ -8,7 +8,7 @@ from typing import Final
 from events import builders
 from events.names import BreakerState, ReplicaState
 from events.payloads import ServerInfo, StatusData
-from functions.ports.kafka import Clock
+from functions.ports.clock import Clock
 from functions.worker.replica_stats import ReplicaStats
 from functions.worker.reply_producer import ReplyProducer
 from router_model.catalogue.model import Service

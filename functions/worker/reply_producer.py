@@ -12,7 +12,9 @@ from events.codecs import kafka_codec
 from events.event import Event, Outgoing, PartitionId, Record
 from events.names import COMPLETED, GENERATION, Topics
 from events.requests import Origin, ReplyAddress
-from functions.ports.kafka import BlobStore, Clock, RecordAppender
+from functions.ports.blobs import BlobStore
+from functions.ports.clock import Clock
+from functions.ports.kafka import RecordAppender
 from functions.runtime.dead_letter_writer import DeadLetterWriter
 from functions.runtime.errors import ApiError, AppendFailed
 from functions.runtime.settings import BrokerSettings

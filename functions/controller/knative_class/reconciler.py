@@ -13,7 +13,7 @@ from functions.controller.knative_class.scaled_object import find_spec
 from functions.kubernetes.informer import Informer
 from functions.kubernetes.labels import CONFIGURATION_LABEL, SCALING
 from functions.kubernetes.work_queue import WorkQueue
-from functions.ports.kafka import Clock
+from functions.ports.clock import Clock
 from functions.ports.kubernetes import (
     CONFIG_MAPS,
     DEPLOYMENTS,

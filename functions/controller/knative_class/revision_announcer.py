@@ -13,7 +13,8 @@ from events.codecs import kafka_codec
 from events.names import Topics
 from events.payloads import RevisionData
 from functions.controller.knative_class.pod_autoscaler import PodAutoscaler, find_serving
-from functions.ports.kafka import Clock, RecordAppender
+from functions.ports.clock import Clock
+from functions.ports.kafka import RecordAppender
 from functions.ports.kubernetes import Object
 
 log = logging.getLogger(__name__)

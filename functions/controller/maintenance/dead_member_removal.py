@@ -13,7 +13,8 @@ from typing import Any, Final
 from events.names import Topics
 from functions.controller.pods import Pod
 from functions.factories import worker_client
-from functions.ports.kafka import Clock, GroupMembership
+from functions.ports.clock import Clock
+from functions.ports.kafka import GroupMembership
 from functions.ports.kubernetes import Object
 from functions.runtime.shutdown import StopFlag
 from functions.runtime.telemetry import ControllerMetrics

@@ -27,7 +27,7 @@ from functions.controller.maintenance.prewarmer import ArrivalHistory, choose_wa
 from functions.controller.pods import Pod
 from functions.kubernetes.informer import Informer
 from functions.kubernetes.labels import RELEASE_LABEL, REVISION_LABEL, SERVICE_LABEL
-from functions.ports.kafka import Clock
+from functions.ports.clock import Clock
 from functions.ports.kubernetes import KubernetesFailed, Object, get_labels, is_leaving
 from functions.runtime.settings import ControllerSettings
 from functions.runtime.shutdown import StopFlag

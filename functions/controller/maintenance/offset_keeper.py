@@ -8,7 +8,8 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from functions.ports.kafka import Clock, LagReader
+from functions.ports.clock import Clock
+from functions.ports.kafka import LagReader
 from functions.runtime.missing_offsets import OffsetCommitter, find_missing_offsets
 from functions.runtime.telemetry import ControllerMetrics
 

@@ -7,7 +7,7 @@ from typing import Final
 from functions.controller.actions import Write
 from functions.controller.pods import Pod
 from functions.kubernetes.labels import DELETION_COST
-from functions.ports.kafka import Clock
+from functions.ports.clock import Clock
 from functions.ports.kubernetes import PODS
 
 BUSY: Final = "100"

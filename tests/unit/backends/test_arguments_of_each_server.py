@@ -155,6 +155,8 @@ def test_a_gauge_is_read_under_its_newest_name():
     assert backend_kinds.gauge(METRICS, row.waiting_metrics) is None
     assert backend_kinds.gauge("vllm:gpu_cache_usage_perc 0.5\n", row.cache_metrics) == 0.5
     assert backend_kinds.gauge(METRICS, ("plain",)) == 3.0
+    assert backend_kinds.gauge("not \x00 a metric\n" + METRICS, ("plain",)) == 3.0
+    assert backend_kinds.gauge("plain{ 3\n", ("plain",)) is None
 
 
 def test_level_two_reads_the_weights_before_it_takes_memory_for_the_cache():

@@ -11,7 +11,7 @@ from events.requests import Origin
 from functions.callbacks.terminal_consumer import TerminalConsumer
 from functions.ports.store import CallbackTarget, RequestRow
 from functions.response_objects import build_meta
-from functions.runtime.clock import FakeClock
+from functions.testing.fake_clock import FakeClock
 from functions.runtime.errors import StoreFailed
 from functions.runtime.shutdown import StopFlag
 from functions.runtime.telemetry import Metrics

@@ -20,7 +20,7 @@ from functions.ports.kubernetes import (
     Resource,
     get_name,
 )
-from functions.runtime.clock import FakeClock
+from functions.testing.fake_clock import FakeClock
 from functions.runtime.telemetry import ControllerMetrics
 from functions.testing.memory_kubernetes import MemoryKubernetes
 

@@ -12,7 +12,7 @@ from functions.controller.maintenance.pod_recovery import (
     plan_actions,
 )
 from functions.controller.pods import Pod
-from functions.runtime.clock import FakeClock
+from functions.testing.fake_clock import FakeClock
 
 TERMS = RecoveryLimits(tries=3, backoff_s=10, missing_s=90)
 COST = "controller.kubernetes.io/pod-deletion-cost"

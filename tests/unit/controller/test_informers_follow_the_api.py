@@ -5,7 +5,8 @@ import pytest
 from functions.kubernetes import informer as informing
 from functions.kubernetes.informer import ABSENT_S, RESYNC_S, Informer
 from functions.ports.kubernetes import PODS, KubernetesFailed, Selection, get_name
-from functions.runtime.clock import FakeClock, SystemClock
+from functions.runtime.clock import SystemClock
+from functions.testing.fake_clock import FakeClock
 from functions.runtime.shutdown import StopFlag
 from functions.testing.memory_kubernetes import MemoryKubernetes
 

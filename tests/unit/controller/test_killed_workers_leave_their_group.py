@@ -13,7 +13,7 @@ from functions.controller.maintenance.dead_member_removal import (
     split_due,
 )
 from functions.factories import worker_client
-from functions.runtime.clock import FakeClock
+from functions.testing.fake_clock import FakeClock
 from functions.runtime.telemetry import ControllerMetrics
 from functions.testing.memory_broker import MemoryLog
 

@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from functions.kubernetes.work_queue import FIRST_RETRY_S, MOST_RETRY_S, WorkQueue
-from functions.runtime.clock import FakeClock
+from functions.testing.fake_clock import FakeClock
 
 
 def take(queue):

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from functions.ingress.router_watch import FRESH_S, RouterWatch
-from functions.runtime.clock import FakeClock
+from functions.testing.fake_clock import FakeClock
 
 
 class Router(BaseHTTPRequestHandler):

@@ -16,7 +16,7 @@ from events.timestamps import to_rfc3339
 from functions.recorder.log_consumer import Recorder, recorded_topics
 from functions.recorder.reaper import Reaper, ReaperLimits, Republisher
 from functions.recorder.recorded_until import RecordedUntil
-from functions.runtime.clock import FakeClock
+from functions.testing.fake_clock import FakeClock
 from functions.runtime.shutdown import StopFlag
 from functions.runtime.telemetry import Metrics
 from functions.sql.sql_store import SqlStore

@@ -9,7 +9,7 @@ from events.event import Record
 from events.names import State
 from functions.callbacks.terminal_consumer import TerminalConsumer
 from functions.recorder.log_consumer import recorded_topics
-from functions.runtime.clock import FakeClock
+from functions.testing.fake_clock import FakeClock
 from functions.runtime.telemetry import Metrics
 from tests.unit.recorder.conftest import START, TOPICS
 

@@ -13,7 +13,7 @@ from events.timestamps import to_rfc3339
 from functions.router.handler import RouterPolicy
 from functions.router.publisher import Publisher
 from functions.router.router import Router, RouterParts
-from functions.runtime.clock import FakeClock
+from functions.testing.fake_clock import FakeClock
 from functions.runtime.telemetry import Metrics
 from functions.testing.memory_broker import MemoryBlobs, MemoryLog
 from router_model.catalogue.loader import load_catalogue

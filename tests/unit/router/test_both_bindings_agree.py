@@ -14,7 +14,7 @@ from functions.router.flask_app import create_app
 from functions.router.kafka_binding import LogBinding
 from functions.router.kafka_source import RouterAddress, Source
 from functions.router.retry_policy import verdict
-from functions.runtime.clock import FakeClock
+from functions.testing.fake_clock import FakeClock
 from functions.runtime.shutdown import StopFlag
 
 Make = Callable[..., Event]

@@ -10,7 +10,7 @@ from functions.router import consumer_loop
 from functions.router.consumer_loop import PROBE_S, Pump, PumpLimits
 from functions.router.patience import Patience
 from functions.router.retry_policy import LONGEST_DELAY_S, delay_s
-from functions.runtime.clock import FakeClock
+from functions.testing.fake_clock import FakeClock
 from functions.runtime.shutdown import StopFlag
 from functions.testing.memory_broker import MemoryLog
 

@@ -3,7 +3,7 @@
 import pytest
 
 from functions.ports.kafka import OffsetReader
-from functions.runtime.clock import FakeClock
+from functions.testing.fake_clock import FakeClock
 from functions.runtime.reply_partitions import LOOK_S, ReplyPartitions
 from functions.testing.memory_broker import MemoryLog, MemoryOffsetReader
 

@@ -16,7 +16,8 @@ from events.parsers import StatusData, parse_status
 from functions.autoscaling.status_producer import StatusProducer
 from functions.ports.kafka import Commit
 from functions.runtime import registry_consumer
-from functions.runtime.clock import FakeClock, SystemClock
+from functions.runtime.clock import SystemClock
+from functions.testing.fake_clock import FakeClock
 from functions.runtime.settings import ScalerSettings, Settings, SpinSettings
 from functions.runtime.shutdown import StopFlag
 from functions.runtime.telemetry import ScalerMetrics

@@ -10,7 +10,8 @@ import msgspec
 import pytest
 
 from functions.factories import load_catalogue
-from functions.runtime.clock import FakeClock, SystemClock
+from functions.runtime.clock import SystemClock
+from functions.testing.fake_clock import FakeClock
 from functions.runtime.errors import StartupFailed
 from functions.runtime.settings import Settings
 from functions.runtime.shutdown import StopFlag

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from events.names import State
-from functions.runtime.clock import FakeClock
+from functions.testing.fake_clock import FakeClock
 from functions.sql.sql_store import SqlStore
 from functions.sql.state_machine import RANKS
 from tests.unit.store.conftest import START, Facts

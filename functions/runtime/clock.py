@@ -1,7 +1,7 @@
-"""Clocks: the system's, and one that tests move by hand."""
+"""The system's clock; the one that tests move by hand is `functions.testing.fake_clock`."""
 
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 
 class SystemClock:
@@ -12,22 +12,3 @@ class SystemClock:
 
     def monotonic_s(self) -> float:
         return time.monotonic()
-
-
-class FakeClock:
-    """Stands still until `advance` is called; wall and monotonic time move together."""
-
-    def __init__(self, start: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
-        self._now = start
-        self._monotonic_s = 1000.0
-
-    def now(self) -> datetime:
-        return self._now
-
-    def monotonic_s(self) -> float:
-        return self._monotonic_s
-
-    def advance(self, seconds: float) -> None:
-        """Moves both times forward by `seconds`."""
-        self._now += timedelta(seconds=seconds)
-        self._monotonic_s += seconds

@@ -49,7 +49,9 @@ def last_before(text: str, now: datetime) -> datetime | None:
     from croniter import CroniterBadDateError, croniter  # noqa: PLC0415
 
     check_cron(text)
-    past = croniter(_ONE.sub(r"\1", text), now + timedelta(microseconds=1), max_years_between_matches=1)
+    past = croniter(
+        _ONE.sub(r"\1", text), now + timedelta(microseconds=1), max_years_between_matches=1
+    )
     try:
         return past.get_prev(datetime)
     except CroniterBadDateError:

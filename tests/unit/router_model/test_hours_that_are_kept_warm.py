@@ -4,7 +4,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router_model.catalogue.cron_window import CronRejected, check_cron, is_within, last_before, zone
+from router_model.catalogue.cron_window import (
+    CronRejected,
+    check_cron,
+    is_within,
+    last_before,
+    zone,
+)
 
 OFFICE = ("0 8 * * 1-5", "0 18 * * 1-5", "UTC")
 

@@ -109,7 +109,7 @@ class Scaler:
     async def is_ready(self) -> bool:
         with contextlib.suppress(httpx.HTTPError):
             async with httpx.AsyncClient() as client:
-                return (await client.get(f"{self._probes}/ready")).status_code == 200
+                return (await client.get(f"{self._probes}/readyz")).status_code == 200
         return False
 
     async def metrics(self) -> dict[str, float]:

@@ -17,7 +17,7 @@ from functions.runtime.telemetry import Metrics
 def watched_feed(
     settings: Settings, log: RecordLog, topics: Topics, metrics: Metrics, stop: StopFlag
 ) -> Iterator[StopFlag]:
-    """While inside, the router's group is watched; /ready and /live tell, where the settings want probes.
+    """While inside, the router's group is watched; /healthz and /readyz tell, where the settings want probes.
 
     Gives the flag for the pump to look at.
     """

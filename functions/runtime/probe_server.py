@@ -1,5 +1,6 @@
-"""/ready, /live and /metrics of processes that serve nothing else over HTTP: answered on their own event loop, so that
-they tell the truth.
+"""/healthz, /readyz and /metrics of processes that serve nothing else over HTTP.
+
+They are answered on the process's own event loop, so that they tell the truth.
 """
 
 import asyncio
@@ -20,10 +21,12 @@ _HOLD_S: Final = 0.8
 """Less than the second that a probe waits by default."""
 _LOOK_S: Final = 0.02
 _MAX_HEAD: Final = 16 * 1024
+_EARLIER: Final = {b"/live": b"/healthz", b"/ready": b"/readyz", b"/ready/wait": b"/readyz/wait"}
+"""What earlier charts ask for: their pods stay as they are while a release goes on."""
 
 
 class ProbeServer:
-    """Answers GET only. `/ready/wait` is held for a moment until it is so: Kubernetes asks once a second at most, and
+    """Answers GET only. `/readyz/wait` is held for a moment until it is so: Kubernetes asks once a second at most, and
     would otherwise learn of a start that takes one second after two.
 
     Args:
@@ -64,9 +67,10 @@ class ProbeServer:
                 head = await reader.readuntil(b"\r\n\r\n")
                 method, _, rest = head.partition(b" ")
                 path = rest.partition(b" ")[0].partition(b"?")[0]
-                if path == b"/ready/wait":
+                path = _EARLIER.get(path, path)
+                if path == b"/readyz/wait":
                     await self._hold()
-                    path = b"/ready"
+                    path = b"/readyz"
                 status, kind, body = self.answer(method, path)
                 writer.write(
                     f"HTTP/1.1 {status}\r\ncontent-type: {kind}\r\n"
@@ -88,10 +92,9 @@ class ProbeServer:
             return "405 Method Not Allowed", "text/plain", b"GET only\n"
         if path == b"/metrics":
             return "200 OK", "text/plain; version=0.0.4", generate_latest(self._registry)
-        path = {b"/readyz": b"/ready", b"/healthz": b"/live"}.get(path, path)
-        if path not in {b"/ready", b"/live"}:
-            return "404 Not Found", "text/plain", b"/ready, /ready/wait, /live or /metrics\n"
-        is_fine = self._is_ready() if path == b"/ready" else self._is_live()
+        if path not in {b"/healthz", b"/readyz"}:
+            return "404 Not Found", "text/plain", b"/healthz, /readyz, /readyz/wait or /metrics\n"
+        is_fine = self._is_ready() if path == b"/readyz" else self._is_live()
         return (
             ("200 OK", "text/plain", b"ok\n")
             if is_fine

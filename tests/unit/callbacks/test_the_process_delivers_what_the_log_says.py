@@ -69,7 +69,7 @@ def test_a_terminal_on_the_log_arrives_signed_and_the_process_drains():
         log.appender(client="t").append(outgoing_record(out)).result(0)
         assert server.got_one.wait(10)
         probes = f"http://127.0.0.1:{process.probe_port}"
-        assert httpx.get(f"{probes}/ready", trust_env=False).status_code == 200
+        assert httpx.get(f"{probes}/readyz", trust_env=False).status_code == 200
         assert "pickspin_callback_attempts" in httpx.get(f"{probes}/metrics", trust_env=False).text
     finally:
         stop.set()

@@ -48,7 +48,7 @@ def test_a_recorder_that_cannot_record_is_not_ready_until_it_can():
         probes = f"http://127.0.0.1:{process.probe_port}"
 
         def status():
-            return httpx.get(f"{probes}/ready", trust_env=False).status_code
+            return httpx.get(f"{probes}/readyz", trust_env=False).status_code
 
         until(lambda: status() == 503)
         shown = httpx.get(f"{probes}/metrics", trust_env=False).text

@@ -64,7 +64,7 @@ def test_a_foreign_request_for_a_service_that_never_wakes_expires_within_two_sec
 
         until(is_expired)
         probes = f"http://127.0.0.1:{process.probe_port}"
-        assert httpx.get(f"{probes}/live", trust_env=False).status_code == 200
+        assert httpx.get(f"{probes}/healthz", trust_env=False).status_code == 200
         assert (
             'pickspin_reaped_total{state="' in httpx.get(f"{probes}/metrics", trust_env=False).text
         )

@@ -225,8 +225,8 @@ def test_without_a_broker_streams_stay_truth_stays_and_ready_goes() -> None:
             pass
         Outage.is_on = True
         await until(lambda: not stand.process.is_ready())
-        assert await probe(stand, "/ready") == 503
-        assert await probe(stand, "/live") == 200
+        assert await probe(stand, "/readyz") == 503
+        assert await probe(stand, "/healthz") == 200
         assert await keda.is_active() is True
         assert await heard(stream) is True
 

@@ -65,13 +65,13 @@ def test_a_local_model_goes_from_starting_to_ready_to_stopped(
         async with httpx.AsyncClient(
             base_url=f"http://127.0.0.1:{worker.port}", trust_env=False
         ) as http:
-            assert (await http.get("/ready")).status_code == 503
-            assert (await http.get("/live")).status_code == 200
+            assert (await http.get("/readyz")).status_code == 503
+            assert (await http.get("/healthz")).status_code == 200
             await wait_until(worker.is_ready)
-            assert (await http.get("/ready")).status_code == 200
+            assert (await http.get("/readyz")).status_code == 200
             assert "pickspin_in_flight" in (await http.get("/metrics")).text
             assert (await http.get("/other")).status_code == 404
-            assert (await http.post("/ready")).status_code == 405
+            assert (await http.post("/readyz")).status_code == 405
         worker.stop()
         assert await running == 0
         said = statuses(log)

@@ -1,4 +1,4 @@
-"""/ready, /live and /metrics of a process: what they say, and a /ready that waits a moment for it."""
+"""/healthz, /readyz and /metrics of a process: what they say, and a /readyz that waits a moment for it."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -42,20 +42,22 @@ def probed(check: Callable[[Process, httpx.AsyncClient], Awaitable[None]]) -> No
 
 def test_ready_says_what_is_so_at_once() -> None:
     async def check(process: Process, http: httpx.AsyncClient) -> None:
-        assert (await http.get("/ready")).status_code == 503
+        assert (await http.get("/readyz")).status_code == 503
         process.is_up = True
-        assert (await http.get("/ready")).status_code == 200
-        assert (await http.get("/live")).status_code == 200
+        assert (await http.get("/readyz")).status_code == 200
+        assert (await http.get("/healthz")).status_code == 200
         assert (await http.get("/metrics")).status_code == 200
         assert (await http.get("/else")).status_code == 404
-        assert (await http.post("/ready")).status_code == 405
+        assert (await http.post("/readyz")).status_code == 405
+        for earlier in ("/live", "/ready", "/ready/wait"):
+            assert (await http.get(earlier)).status_code == 200
 
     probed(check)
 
 
 def test_a_ready_that_waits_is_answered_when_it_becomes_so() -> None:
     async def check(process: Process, http: httpx.AsyncClient) -> None:
-        waiting = asyncio.create_task(http.get("/ready/wait"))
+        waiting = asyncio.create_task(http.get("/readyz/wait"))
         await process.asked.wait()
         assert not waiting.done()
         process.is_up = True
@@ -71,7 +73,7 @@ def test_a_ready_that_waits_in_vain_says_so_before_the_probe_gives_up(
     monkeypatch.setattr(probe_server, "_HOLD_S", 0.05)
 
     async def check(_process: Process, http: httpx.AsyncClient) -> None:
-        assert (await http.get("/ready/wait")).status_code == 503
+        assert (await http.get("/readyz/wait")).status_code == 503
 
     probed(check)
 
@@ -81,7 +83,7 @@ def test_a_probe_that_comes_before_the_server_is_there_is_answered_by_it() -> No
         with open_listener("127.0.0.1", 0) as listener:
             port = listener.getsockname()[1]
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.write(b"GET /ready/wait HTTP/1.1\r\nhost: x\r\n\r\n")
+            writer.write(b"GET /readyz/wait HTTP/1.1\r\nhost: x\r\n\r\n")
             process = Process()
             server = ProbeServer(
                 is_ready=process.is_ready, is_live=lambda: True, registry=CollectorRegistry()

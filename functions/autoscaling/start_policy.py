@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from events.names import BreakerState
+from functions.runtime.backoff import Backoff
 
-FIRST_DELAY_S: Final = 0.5
-DELAY_FACTOR: Final = 3.0
 MOST_S: Final = 300.0
 """Longest pause between two starts, and longest time for which an open breaker stays open."""
-_HOLD_FACTOR: Final = 2.0
-_MOST_POWER: Final = 16
+START_BACKOFF: Final = Backoff(0.5, MOST_S, factor=3.0)
+"""Pauses after starts that failed in a row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,11 +33,5 @@ class StartPolicy:
 
     def hold(self, failures: int) -> float:
         """Seconds for which a service counts as broken after its last failed start."""
-        power = min(_MOST_POWER, max(0, failures - self.most))
-        return min(max(MOST_S, self.hold_s), self.hold_s * _HOLD_FACTOR**power)
-
-
-def start_delay_s(failures: int) -> float:
-    """Pause after `failures` failed starts in a row (>= 1)."""
-    power = min(_MOST_POWER, max(0, failures - 1))
-    return min(MOST_S, FIRST_DELAY_S * DELAY_FACTOR**power)
+        backoff = Backoff(self.hold_s, max(MOST_S, self.hold_s))
+        return backoff.delay_s(failures - self.most + 1)

@@ -6,7 +6,6 @@ level-triggered.
 """
 
 import logging
-import random
 import threading
 from collections.abc import Callable
 from typing import Final
@@ -20,14 +19,14 @@ from functions.ports.kubernetes import (
     WatchEvent,
     get_name,
 )
+from functions.runtime.backoff import Backoff, jittered
 from functions.runtime.shutdown import StopFlag
 
 log = logging.getLogger(__name__)
 
 WATCH_S: Final = 240.0
 RESYNC_S: Final = 600.0
-FIRST_BACKOFF_S: Final = 0.2
-MOST_BACKOFF_S: Final = 10.0
+BACKOFF: Final = Backoff(0.2, 10.0)
 ABSENT_S: Final = 30.0
 """A kind that the cluster does not know (Knative is not installed) is asked for again this seldom."""
 
@@ -88,9 +87,8 @@ class Informer:
         while not stop.is_set():
             try:
                 if not self.follow(stop):
-                    stop.wait(
-                        FIRST_BACKOFF_S
-                    )  # a server that ends watches at once is not asked without end
+                    # A server that ends watches at once is not asked without end.
+                    stop.wait(BACKOFF.first_s)
             except KubernetesFailed as error:
                 stop.wait(self._after(error))
 
@@ -119,8 +117,7 @@ class Informer:
         self._failures += 1
         if self._failures & (self._failures - 1) == 0:  # the first, second, fourth, eighth ...
             log.warning("watch interrupted", extra={"kind": self.kind, "reason": str(error)[:200]})
-        most_s = min(MOST_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** min(self._failures - 1, 10))
-        return most_s * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+        return jittered(BACKOFF.delay_s(self._failures))
 
     def relist(self) -> None:
         """Takes the whole list anew, and tells everything, what has vanished first."""

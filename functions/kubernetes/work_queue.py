@@ -5,9 +5,9 @@ import threading
 from typing import Final
 
 from functions.ports.clock import Clock
+from functions.runtime.backoff import Backoff
 
-FIRST_RETRY_S: Final = 0.2
-MOST_RETRY_S: Final = 60.0
+BACKOFF: Final = Backoff(0.2, 60.0)
 
 
 class WorkQueue:
@@ -60,8 +60,7 @@ class WorkQueue:
                 self._failures.pop(key, None)
             else:
                 tries = self._failures[key] = self._failures.get(key, 0) + 1
-                delay_s = min(MOST_RETRY_S, FIRST_RETRY_S * 2.0 ** min(tries - 1, 20))
-                self._put(key, self._clock.monotonic_s() + delay_s)
+                self._put(key, self._clock.monotonic_s() + BACKOFF.delay_s(tries))
                 return  # what was added meanwhile is part of the retry, which no burst of changes may hasten
             if again_s is not None:
                 self._put(key, again_s)
@@ -91,4 +90,4 @@ class WorkQueue:
         return None
 
     def _next_s(self, now_s: float) -> float:
-        return max(0.001, self._due[0][0] - now_s) if self._due else MOST_RETRY_S
+        return max(0.001, self._due[0][0] - now_s) if self._due else BACKOFF.most_s

@@ -172,8 +172,3 @@ def children_by_parent() -> Mapping[int, Sequence[int]]:
 def tree_bytes(pid: int, children: Mapping[int, Sequence[int]]) -> int:
     """Resident memory of a process and of everything that it started; pages that several share count for each."""
     return resident_bytes(pid) + sum(tree_bytes(each, children) for each in children.get(pid, ()))
-
-
-def restart_delay_s(failures: int) -> float:
-    """Pause before start number `failures` + 1 in a row: 0.2 s doubled each time, at most 10 s."""
-    return float(min(10.0, 0.2 * 2 ** min(failures, 10)))

@@ -1,7 +1,6 @@
 """One attempt at the model: called until it has taken the call, as far as its breaker and who stands by allow."""
 
 import asyncio
-import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Final
 from events.destinations import is_waited_for
 from events.names import Topics
 from events.requests import RoutedRequest
+from functions.runtime.backoff import Backoff, jittered
 from functions.runtime.errors import ApiError
 from functions.worker.backend_client import BackendAnswer, BackendClient, OnChunk
 from functions.worker.backend_errors import MAX_WAIT_S, CallFailed, NotNow
@@ -17,7 +17,7 @@ from functions.worker.backend_request import BackendRequest
 from functions.worker.cascade_step import has_stand_by
 from functions.worker.job_context import JobContext
 
-_FIRST_WAIT_S: Final = 0.1
+_BACKOFF: Final = Backoff(0.1, MAX_WAIT_S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class BackendAttempt:
         """
         may_stand_by = has_stand_by(request.cascade)
         may_wait = not is_waited_for(request.reply, self.topics)
-        wait_s, began_s = _FIRST_WAIT_S, time.monotonic()
+        tries, began_s = 0, time.monotonic()
         while True:
             try:
                 async with self.caller.health.call(
@@ -59,9 +59,9 @@ class BackendAttempt:
                 self.count(busy.reason)
                 if may_stand_by and time.monotonic() - began_s >= self.serving.busy_s:
                     raise ApiError("overloaded", "the model takes no call", src="model") from None
-                pause_s = wait_s if busy.wait_s is None else max(wait_s, busy.wait_s)
-                await asyncio.sleep(min(MAX_WAIT_S, pause_s) * random.uniform(0.5, 1.0))  # noqa: S311
-                wait_s = min(MAX_WAIT_S, wait_s * 2)
+                tries += 1
+                pause_s = max(_BACKOFF.delay_s(tries), busy.wait_s or 0.0)
+                await asyncio.sleep(jittered(min(MAX_WAIT_S, pause_s)))
 
     async def _once(self, call: BackendRequest, on_chunk: OnChunk) -> BackendAnswer:
         try:

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from events.names import BreakerState
+from functions.runtime.backoff import Backoff
 
 MOST_KEPT: Final = 256
-_MOST_POWER: Final = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +51,7 @@ class CircuitBreaker:
     @property
     def open_for_s(self) -> float:
         """How long it stays open, counted from `opened_s`."""
-        power = min(_MOST_POWER, max(0, self.times - 1))
-        return float(min(self.rule.most_open_s, self.rule.open_s * 2**power))
+        return Backoff(self.rule.open_s, self.rule.most_open_s).delay_s(self.times)
 
     def left_s(self, now_s: float) -> float:
         """Seconds until it is half open; 0 where it is, or is closed."""

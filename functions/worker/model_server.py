@@ -28,6 +28,7 @@ from functions.backends.server_arguments import (
     check_local_arguments,
 )
 from functions.backends.server_info import unknown_name
+from functions.runtime.backoff import Backoff
 from functions.runtime.errors import StartupFailed
 from functions.runtime.process_environment import read_backend_key, server_environ
 from functions.worker import backend_errors, backend_response
@@ -40,8 +41,7 @@ _WORDS_S: Final = 1.0
 _REFUSED: Final = frozenset({401, 403, 404, 405})
 """What a server that is loading does not answer."""
 _UNPRINTABLE: Final = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x1f\x7f-\x9f]+")
-_POLL_S: Final = 0.05
-_SLOW_POLL_S: Final = 0.5
+_POLLS: Final = Backoff(0.05, 0.5, factor=1.1)
 _PROBE_S: Final = 10.0
 _STOP_S: Final = 3.0
 _SLEEP_STEP_S: Final = 120.0
@@ -220,7 +220,7 @@ class ModelServer:
         if self._absent is not None:
             raise StartupFailed(self._absent)
         deadline_s = time.monotonic() + timeout_s
-        pause_s = _POLL_S
+        looks = 0
         refused_since_s: float | None = None
         while time.monotonic() < deadline_s:
             if not self.is_running:
@@ -232,8 +232,8 @@ class ModelServer:
             refused_since_s = None if refusal is None else refused_since_s or now_s
             if refused_since_s is not None and self._is_gone(now_s - refused_since_s):
                 raise StartupFailed(f"the model server cannot be reached: {refusal}")
-            await asyncio.sleep(pause_s)
-            pause_s = min(_SLOW_POLL_S, pause_s * 1.1)
+            looks += 1
+            await asyncio.sleep(_POLLS.delay_s(looks))
         raise StartupFailed(f"the model server is not healthy after {timeout_s:.0f} s")
 
     async def is_healthy(self, http: httpx.AsyncClient) -> bool:

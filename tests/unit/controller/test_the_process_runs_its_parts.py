@@ -16,6 +16,7 @@ from functions.controller.main import Controller, ControllerDependencies, open_d
 from functions.factories import worker_client
 from functions.kubernetes.labels import PAUSED_SCALE_IN
 from functions.ports.kubernetes import LEASES, PODS, SCALED_OBJECTS
+from functions.runtime.backoff import Backoff
 from functions.runtime.clock import SystemClock
 from functions.runtime.errors import StartupFailed
 from functions.runtime.settings import ControllerSettings, Settings
@@ -127,7 +128,8 @@ def test_a_revision_is_brought_up_named_and_held_warm(knative):
 
 
 def test_keda_is_made_to_look_again_at_a_trigger_that_it_has_not_named(knative, monkeypatch):
-    monkeypatch.setattr("functions.controller.maintenance.keda_push_workaround.FIRST_S", 0.01)
+    workaround = "functions.controller.maintenance.keda_push_workaround"
+    monkeypatch.setattr(f"{workaround}.BACKOFF", Backoff(0.01, 60.0))
     knative.scaling(
         json.dumps({"triggers": [{"type": "external-push", "metadata": {"service": "tiny"}}]})
     )
@@ -201,7 +203,7 @@ def test_it_answers_probes(knative, monkeypatch):
                 assert answer.status == 200
         monkeypatch.setattr(process.controller.pods, "is_synced", lambda: False)
         with pytest.raises(urllib.error.HTTPError):
-            urllib.request.urlopen(f"http://127.0.0.1:{ports[0]}/ready")
+            urllib.request.urlopen(f"http://127.0.0.1:{ports[0]}/readyz")
 
 
 def test_habits_need_the_store(tmp_path):

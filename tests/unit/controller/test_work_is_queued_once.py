@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from functions.kubernetes.work_queue import FIRST_RETRY_S, MOST_RETRY_S, WorkQueue
+from functions.kubernetes.work_queue import BACKOFF, WorkQueue
 from functions.testing.fake_clock import FakeClock
 
 
@@ -41,9 +41,9 @@ def test_failures_come_again_later_and_later():
         assert take(queue) is None, "no burst of changes hastens it"
         waits.append(queue._when["a"] - clock.monotonic_s())
         clock.advance(waits[-1])
-    assert waits[0] == pytest.approx(FIRST_RETRY_S)
+    assert waits[0] == pytest.approx(BACKOFF.first_s)
     assert waits == sorted(waits)
-    assert waits[-1] == pytest.approx(MOST_RETRY_S)
+    assert waits[-1] == pytest.approx(BACKOFF.most_s)
     assert take(queue) == "a"
     queue.done("a", failed=False)
     queue.add("a")
@@ -91,7 +91,7 @@ def test_no_key_is_lost_and_none_is_worked_on_twice(moves):
             wanted |= {key} if move == "no" else set()
     for key in working:
         queue.done(key, failed=False)
-    clock.advance(2 * MOST_RETRY_S)
+    clock.advance(2 * BACKOFF.most_s)
     found = set()
     while (key := take(queue)) is not None:
         found.add(key)

@@ -17,7 +17,6 @@ from functions.local.child_process import (
     children_by_parent,
     read_last_line,
     resident_bytes,
-    restart_delay_s,
     tree_bytes,
     trim_log,
 )
@@ -129,14 +128,6 @@ def test_a_missing_log_has_no_last_line_and_needs_no_trimming(tmp_path: Path) ->
     trim_log(tmp_path / "none.log")
 
     assert read_last_line(tmp_path / "none.log") == ""
-
-
-def test_restarts_wait_longer_each_time_but_never_more_than_ten_seconds() -> None:
-    delays = [restart_delay_s(failures) for failures in range(100)]
-
-    assert delays[0] == pytest.approx(0.2)
-    assert delays == sorted(delays)
-    assert delays[-1] == pytest.approx(10.0)
 
 
 def test_the_memory_of_a_process_is_that_of_all_it_started() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from events.names import BreakerState, ReplicaState
-from functions.autoscaling.start_policy import start_delay_s
+from functions.autoscaling.start_policy import START_BACKOFF
 from functions.local import worker_pool
 from functions.local.progress_output import ChangeJournal
 from functions.local.worker_pool import WorkerLaunch, WorkerPool, describe_exit
@@ -111,7 +111,7 @@ def test_a_start_that_fails_backs_off_and_says_why(scene: Scene, heard) -> None:
         assert scene.pool.has_failed("tiny")
         await scene.pool.scale(TINY, 1)
         assert scene.pool.all() == [], "started again before its pause was over"
-        scene.clock.advance(start_delay_s(1))
+        scene.clock.advance(START_BACKOFF.delay_s(1))
         await scene.pool.scale(TINY, 1)
         assert len(scene.pool.all()) == 1
         await scene.until(lambda: scene.pool.fate("tiny").failures == 2)

@@ -198,7 +198,8 @@ class Catalogue(Entry, frozen=True):
     norm: Norm = "minmax"
     """How T and C are put into [0, 1] (docs/adr/0012): between the least and the most of the candidates, or by their
     position in the distribution of candidates and recent history."""
-    warm_pool: Mapping[Tier, int] = msgspec.field(default_factory=lambda: dict.fromkeys(TIERS, 0))
+    warm_pool: Mapping[str, int] = msgspec.field(default_factory=lambda: dict.fromkeys(TIERS, 0))
+    """Replicas kept warm, by tier."""
     tasks: Mapping[str, Task] = {}
     auto_tasks: bool = False
     """`auto` prefers the models of the task that a prompt looks like."""

@@ -5,6 +5,7 @@ YAML 1.1 and 1.2 readers understand differently (`no`, `0777`, `12:30`) are refu
 read one way or the other. Every problem is collected; nothing here knows what the document means.
 """
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -24,13 +25,11 @@ _BOOLEANS: Final = {
     "False": False,
     "FALSE": False,
 }
-_OTHER_BOOLEAN: Final = re.compile(r"(?i:yes|no|on|off)")
 _INTEGER: Final = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 _FLOAT: Final = re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?")
-_ODD_NUMBER: Final = re.compile(
-    r"[-+]?(0[0-9_]+|0[xob][0-9a-fA-F_]+|[0-9]+_[0-9_.]*|[0-9]+(:[0-5]?[0-9])+(\.[0-9]*)?|\.(?i:inf))|\.(?i:nan)"
-)
-_DATE: Final = re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([Tt ].*)?")
+_OCTAL: Final = re.compile(r"[-+]?0(o[0-7]+|[0-9_]+)")
+"""Numbers of YAML 1.2, text to 1.1; and `08`, which neither has."""
+_YAML_1_1: Final = yaml.resolver.Resolver()
 _MAX_DIGITS: Final = 18
 
 
@@ -208,22 +207,24 @@ def _plain(text: str) -> bool | int | float | str | _Ambiguous | None:
     if _INTEGER.fullmatch(text):
         return int(text) if len(text) <= _MAX_DIGITS else _Ambiguous("the number is too long")
     if _FLOAT.fullmatch(text):
-        return float(text)
+        number = float(text)
+        return number if math.isfinite(number) else _Ambiguous("the number must be finite")
     return _ambiguity(text) or text
 
 
 def _ambiguity(text: str) -> _Ambiguous | None:
-    """Why a scalar is not simply text, or None."""
+    """Why a scalar that is no value of YAML 1.2's core is not simply text either, or None."""
     quote = f'"{text}" in quotes for text'
-    if _OTHER_BOOLEAN.fullmatch(text):
+    kind = _YAML_1_1.resolve(yaml.ScalarNode, text, (True, False)).rpartition(":")[2]
+    if kind == "bool":
         meant = "true" if text.lower() in {"yes", "on"} else "false"
         return _Ambiguous(f"{text} means {meant} to some YAML readers: write {meant}, or {quote}")
-    if _ODD_NUMBER.fullmatch(text):
+    if kind in {"int", "float"} or _OCTAL.fullmatch(text):
         return _Ambiguous(
             f"{text} is read as another number by some YAML readers: write a plain decimal number "
             f"(durations are seconds), or {quote}"
         )
-    if _DATE.fullmatch(text):
+    if kind == "timestamp":
         return _Ambiguous(f"{text} is a date to some YAML readers: write {quote}")
     return None
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from router_model.catalogue.backend_flags import argument_problem
 from router_model.catalogue.cascade_validation import check_cascades
 from router_model.catalogue.cron_window import CronRejected, check_cron, zone
-from router_model.catalogue.model import RESERVED_SLUGS, Catalogue, Model, Service, Weights
+from router_model.catalogue.model import RESERVED_SLUGS, TIERS, Catalogue, Model, Service, Weights
 from router_model.catalogue.strict_yaml import Problem
 from router_model.classifier.weights_sources import check_source
 
@@ -254,7 +254,9 @@ def _profiles(catalogue: Catalogue) -> Iterator[Problem]:
     if not 0 <= catalogue.conversation_margin <= 1:
         yield Problem("conversation_margin", "must be between 0 and 1")
     for tier, count in catalogue.warm_pool.items():
-        if count < 0:
+        if tier not in TIERS:
+            yield Problem(f"warm_pool.{tier}", f"no such key: {', '.join(TIERS)}")
+        elif count < 0:
             yield Problem(f"warm_pool.{tier}", "must be at least 0")
 
 

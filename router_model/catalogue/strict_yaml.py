@@ -215,7 +215,8 @@ def _plain(text: str) -> bool | int | float | str | _Ambiguous | None:
 def _ambiguity(text: str) -> _Ambiguous | None:
     """Why a scalar that is no value of YAML 1.2's core is not simply text either, or None."""
     quote = f'"{text}" in quotes for text'
-    kind = _YAML_1_1.resolve(yaml.ScalarNode, text, (True, False)).rpartition(":")[2]
+    tag = _YAML_1_1.resolve(yaml.ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]
+    kind = tag.rpartition(":")[2]
     if kind == "bool":
         meant = "true" if text.lower() in {"yes", "on"} else "false"
         return _Ambiguous(f"{text} means {meant} to some YAML readers: write {meant}, or {quote}")

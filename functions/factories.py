@@ -72,7 +72,7 @@ def store_url(settings: Settings) -> str:
 
 def open_store(settings: Settings, clock: Clock | None = None) -> "Store":
     """The store at `store_url`."""
-    from functions.runtime.clock import SystemClock  # noqa: PLC0415
+    from functions.runtime.system_clock import SystemClock  # noqa: PLC0415
     from functions.sql.sql_store import SqlStore  # noqa: PLC0415 - sqlalchemy is slow to import
 
     return SqlStore(

@@ -32,13 +32,13 @@ from functions.ingress.reply_consumer import ReplyConsumer
 from functions.ingress.router_watch import RouterWatch
 from functions.ingress.uvicorn_protocol import bounded_protocol
 from functions.ports.kafka import RecordLog
-from functions.runtime.clock import SystemClock
 from functions.runtime.errors import StartupFailed
 from functions.runtime.group_progress import ProgressWatch
 from functions.runtime.registry_consumer import RegistryConsumer
 from functions.runtime.reply_partitions import ReplyPartitions
 from functions.runtime.settings import Settings
 from functions.runtime.shutdown import StopFlag
+from functions.runtime.system_clock import SystemClock
 from functions.runtime.telemetry import Metrics
 from router_model.catalogue.model import Catalogue
 

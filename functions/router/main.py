@@ -10,10 +10,10 @@ from functions.router.consumer_loop import Pump, PumpLimits
 from functions.router.consumer_watch import watched_feed
 from functions.router.kafka_binding import IN_FLIGHT, LogBinding
 from functions.router.router_factory import build, patience_of
-from functions.runtime.clock import SystemClock
 from functions.runtime.errors import StartupFailed
 from functions.runtime.settings import ProbeSettings, Settings
 from functions.runtime.shutdown import StopFlag, prefer_latency
+from functions.runtime.system_clock import SystemClock
 from router_model.catalogue.model import Catalogue
 
 log = logging.getLogger(__name__)

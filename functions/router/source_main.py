@@ -10,10 +10,10 @@ from functions.router.consumer_watch import watched_feed
 from functions.router.kafka_source import RouterAddress, Source
 from functions.router.publisher import Publisher
 from functions.router.router_factory import partitions_of, patience_of, reply_policy_of
-from functions.runtime.clock import SystemClock
 from functions.runtime.errors import StartupFailed
 from functions.runtime.settings import Settings
 from functions.runtime.shutdown import StopFlag, prefer_latency
+from functions.runtime.system_clock import SystemClock
 from functions.runtime.telemetry import Metrics
 
 CLOSE_S: Final = 5.0

@@ -13,12 +13,12 @@ from functions.autoscaling.status_producer import StatusProducer
 from functions.factories import load_catalogue, open_log
 from functions.ports.clock import Clock
 from functions.ports.kafka import RecordLog
-from functions.runtime.clock import SystemClock
 from functions.runtime.errors import StartupFailed
 from functions.runtime.probe_server import ProbeServer
 from functions.runtime.registry_consumer import RegistryConsumer
 from functions.runtime.settings import Settings
 from functions.runtime.shutdown import STUCK_S, StopFlag
+from functions.runtime.system_clock import SystemClock
 from functions.runtime.telemetry import ScalerMetrics, setup_logging
 from functions.scaler.catalogue_reloader import CatalogueReloader, read_content
 from functions.scaler.external_scaler import ExternalScaler, StreamLimits

@@ -21,10 +21,10 @@ from functions.backends.backend_kinds import TABLE
 from functions.ports.blobs import BlobStore
 from functions.ports.clock import Clock
 from functions.ports.kafka import RecordAppender, RecordLog
-from functions.runtime.clock import SystemClock
 from functions.runtime.errors import StartupFailed
 from functions.runtime.registry_consumer import RegistryConsumer
 from functions.runtime.settings import Settings
+from functions.runtime.system_clock import SystemClock
 from functions.runtime.telemetry import Metrics
 from functions.worker.backend_client import BackendClient, CallLimits, open_http
 from functions.worker.backend_health import BackendHealth

@@ -26,8 +26,8 @@ from events.payloads import CancelData
 from events.requests import parse_request
 from events.timestamps import to_rfc3339
 from functions.backends import backend_kinds
-from functions.runtime.clock import SystemClock
 from functions.runtime.settings import Settings, WorkerSettings
+from functions.runtime.system_clock import SystemClock
 from functions.testing.memory_broker import MemoryBlobs, MemoryLog
 from functions.worker.main import WorkerDependencies, build_worker
 from functions.worker.replica import Worker

@@ -7,8 +7,8 @@ from events.codecs.kafka_codec import from_record
 from events.names import CALLBACK_FAILED
 from functions.callbacks.url_policy import CallbackPolicy
 from functions.callbacks.webhook_client import WebhookAnswer
-from functions.runtime.clock import SystemClock
 from functions.runtime.errors import AppendFailed
+from functions.runtime.system_clock import SystemClock
 from tests.unit.callbacks.conftest import SECRET, START, TOPICS, answer
 
 

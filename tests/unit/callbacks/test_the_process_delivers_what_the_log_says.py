@@ -13,9 +13,9 @@ from functions.callbacks.main import CallbacksProcess
 from functions.callbacks.signing import new_secret
 from functions.callbacks.webhook_client import SystemResolver
 from functions.ports.store import CallbackTarget
-from functions.runtime.clock import SystemClock
 from functions.runtime.settings import IngressSettings, ProbeSettings, Settings
 from functions.runtime.shutdown import StopFlag
+from functions.runtime.system_clock import SystemClock
 from functions.sql.sql_store import SqlStore
 from functions.testing.memory_broker import MemoryBlobs, MemoryLog
 

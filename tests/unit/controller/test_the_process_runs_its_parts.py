@@ -17,10 +17,10 @@ from functions.factories import worker_client
 from functions.kubernetes.labels import PAUSED_SCALE_IN
 from functions.ports.kubernetes import LEASES, PODS, SCALED_OBJECTS
 from functions.runtime.backoff import Backoff
-from functions.runtime.clock import SystemClock
 from functions.runtime.errors import StartupFailed
 from functions.runtime.settings import ControllerSettings, Settings
 from functions.runtime.shutdown import StopFlag
+from functions.runtime.system_clock import SystemClock
 from functions.runtime.telemetry import ControllerMetrics
 from functions.testing.memory_broker import MemoryLog
 from router_model.catalogue.loader import dump_catalogue

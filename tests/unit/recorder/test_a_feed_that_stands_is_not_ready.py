@@ -7,10 +7,10 @@ import httpx
 from events.event import Record
 from events.names import Topics
 from functions.recorder.main import RecorderProcess
-from functions.runtime.clock import SystemClock
 from functions.runtime.errors import StoreFailed
 from functions.runtime.settings import BrokerSettings, ProbeSettings, Settings
 from functions.runtime.shutdown import StopFlag
+from functions.runtime.system_clock import SystemClock
 from functions.sql.sql_store import SqlStore
 from functions.testing.memory_broker import MemoryBlobs, MemoryLog
 from tests.unit.recorder.test_the_process_runs_its_parts import until

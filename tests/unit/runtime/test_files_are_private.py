@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from functions.factories import data_dir
-from functions.runtime.clock import SystemClock
 from functions.runtime.settings import Settings
+from functions.runtime.system_clock import SystemClock
 from functions.sql.sql_store import SqlStore
 from functions.storage.blob_directory import BlobDirectory
 from functions.storage.private_files import make_private_file, make_private_folder

@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import create_engine, text
 
-from functions.runtime.clock import SystemClock
 from functions.runtime.errors import StartupFailed
+from functions.runtime.system_clock import SystemClock
 from functions.sql.sql_store import SqlStore
 from tests.unit.store.conftest import POSTGRES, emptied
 
@@ -14,7 +14,7 @@ WRITER = """
 import sys
 from datetime import UTC, datetime, timedelta
 from events.names import State
-from functions.runtime.clock import SystemClock
+from functions.runtime.system_clock import SystemClock
 from functions.sql.sql_store import SqlStore
 from functions.ports.store import KeyUse, RequestRow
 

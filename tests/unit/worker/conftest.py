@@ -22,8 +22,8 @@ from events.payloads import CancelData
 from events.requests import parse_request
 from events.timestamps import to_rfc3339
 from functions.backends.simulated import server
-from functions.runtime.clock import SystemClock
 from functions.runtime.settings import BrokerSettings, Settings, WorkerSettings
+from functions.runtime.system_clock import SystemClock
 from functions.testing.memory_broker import MemoryBlobs, MemoryLog
 from functions.worker import control_consumer
 from functions.worker.main import WorkerDependencies, build_worker

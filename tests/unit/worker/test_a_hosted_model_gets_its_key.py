@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from events.names import COMPLETED, ReplicaState, Topics
-from functions.runtime.clock import SystemClock
 from functions.runtime.errors import StartupFailed
 from functions.runtime.process_environment import read_backend_key, server_environ
 from functions.runtime.settings import Settings, WorkerSettings
+from functions.runtime.system_clock import SystemClock
 from functions.worker.backend_client import open_http
 from functions.worker.main import WorkerDependencies, build_worker
 from router_model.catalogue.model import Backend, Catalogue, Model, Service, Weights

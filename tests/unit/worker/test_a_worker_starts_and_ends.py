@@ -13,9 +13,9 @@ import pytest
 
 from events.codecs import kafka_codec
 from events.names import ReplicaState, Topics
-from functions.runtime.clock import SystemClock
 from functions.runtime.errors import StartupFailed
 from functions.runtime.settings import Settings, WorkerSettings
+from functions.runtime.system_clock import SystemClock
 from functions.testing.memory_broker import MemoryBlobs, MemoryLog
 from functions.worker.main import WorkerDependencies, build_worker, find_service, own_catalogue
 from functions.worker.replica import Worker, expected_cold_start_s, remember_cold_start

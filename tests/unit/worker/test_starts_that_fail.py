@@ -16,8 +16,8 @@ from events.codecs import kafka_codec
 from events.names import BreakerState, ReplicaState, Topics
 from events.payloads import CascadePlace, CascadeState, StatusData
 from events.requests import parse_request
-from functions.runtime.clock import SystemClock
 from functions.runtime.settings import Settings, WorkerSettings
+from functions.runtime.system_clock import SystemClock
 from functions.worker.failed_starts import FORGET_AFTER, FailedStarts
 from functions.worker.main import WorkerDependencies, build_worker
 from functions.worker.replica import Worker

@@ -20,8 +20,8 @@ from events.names import Topics
 from events.payloads import CascadePlace, CascadeState, CascadeUsed
 from events.requests import parse_request
 from functions import factories
-from functions.runtime.clock import SystemClock
 from functions.runtime.settings import Settings, WorkerSettings
+from functions.runtime.system_clock import SystemClock
 from functions.testing.memory_broker import MemoryBlobs, MemoryLog
 from functions.worker.main import WorkerDependencies, build_worker
 

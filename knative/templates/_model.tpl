@@ -229,11 +229,11 @@ containers:
     # while the first look at readiness comes at once. The worker itself gives up a start that takes too long, and says
     # that it is live while it loads. Held until it is so, for less than the second that a probe has.
     readinessProbe:
-      httpGet: {path: /ready/wait, port: 8080}
+      httpGet: {path: /readyz/wait, port: 8080}
       periodSeconds: 1
       failureThreshold: 15
     livenessProbe:
-      httpGet: {path: /live, port: 8080}
+      httpGet: {path: /healthz, port: 8080}
       periodSeconds: 10
       # A worker that starts on a node short of processors is slow, not dead.
       timeoutSeconds: 5

@@ -434,8 +434,8 @@ def test_parts_without_a_door_are_probed_and_measured_on_a_port_of_their_own(ren
     docs = render({})
     (container,) = named(docs, "Deployment", f"ps-{part}")["spec"]["template"]["spec"]["containers"]
     assert {"name": "probes", "containerPort": 9100} in container["ports"]
-    assert container["readinessProbe"]["httpGet"] == {"path": "/ready", "port": "probes"}
-    assert container["livenessProbe"]["httpGet"] == {"path": "/live", "port": "probes"}
+    assert container["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "probes"}
+    assert container["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": "probes"}
     variables = {one["name"]: one.get("value") for one in container["env"]}
     assert "0.0.0.0" in {
         variables.get(f"PICKSPIN_{name}_HOST") for name in (part.upper(), "PROBES")

@@ -351,8 +351,8 @@ securityContext:
 {{- end -}}
 
 {{/* A Deployment of one process, with a budget where it has several replicas. Takes root, component, verb, replicas,
-     resources; optionally env, ports (a list of name and containerPort; one named `probes` is asked for /ready and
-     /live), account (the service account, whose token is then mounted), scratch (no data claim: /data is empty),
+     resources; optionally env, ports (a list of name and containerPort; one named `probes` is asked for /readyz and
+     /healthz), account (the service account, whose token is then mounted), scratch (no data claim: /data is empty),
      reloads (it looks at the catalogue by itself) and scaled (KEDA owns the count). */}}
 {{- define "pickspin.deployment" -}}
 apiVersion: apps/v1
@@ -395,10 +395,10 @@ spec:
           {{- range .ports }}
           {{- if eq .name "probes" }}
           readinessProbe:
-            httpGet: {path: /ready, port: probes}
+            httpGet: {path: /readyz, port: probes}
             periodSeconds: 5
           livenessProbe:
-            httpGet: {path: /live, port: probes}
+            httpGet: {path: /healthz, port: probes}
             periodSeconds: 10
             failureThreshold: 6
           {{- end }}

@@ -17,11 +17,11 @@ from functions.factories import open_blobs, open_log, open_store
 from functions.ports.blobs import BlobStore
 from functions.ports.clock import Clock
 from functions.ports.kafka import RecordLog
-from functions.runtime.clock import SystemClock
 from functions.runtime.group_progress import ProgressWatch, run_watch
 from functions.runtime.probe_server import ProbeServer, probed
 from functions.runtime.settings import Settings
 from functions.runtime.shutdown import LoopHealth, StopFlag
+from functions.runtime.system_clock import SystemClock
 from functions.runtime.telemetry import Metrics, setup_logging
 
 CLOSE_S: Final = 5.0

@@ -4,13 +4,15 @@ import asyncio
 from pathlib import Path
 from typing import Final, Literal
 
-from functions.local.child_process import Child, ChildSpec, read_last_line, restart_delay_s
+from functions.local.child_process import Child, ChildSpec, read_last_line
 from functions.local.progress_output import ChangeJournal
 from functions.local.worker_pool import describe_exit
 from functions.ports.clock import Clock
+from functions.runtime.backoff import Backoff
 
 STABLE_S: Final = 20.0
-"""A process that lived this long starts its next life without a pause."""
+"""A process that lived this long starts its next life without a longer pause."""
+RESTARTS: Final = Backoff(0.2, 10.0)
 KeeperState = Literal["waiting", "running", "restarting", "stopping", "stopped"]
 
 
@@ -47,7 +49,7 @@ class KeptProcess:
             except OSError as error:
                 self.last_words = str(error)
                 self._failed(str(error), lived_s=0.0)
-                await self._pause(restart_delay_s(self._failures))
+                await self._pause(RESTARTS.delay_s(self._failures + 1))
                 continue
             if self._stop_asked.is_set():
                 self.child.kill()
@@ -59,7 +61,7 @@ class KeptProcess:
             self.last_words = read_last_line(self._spec.log) or describe_exit(status)
             why = f"{describe_exit(status)}: {self.last_words} ({self._spec.log})"
             self._failed(why, lived_s=self._clock.monotonic_s() - began_s)
-            await self._pause(restart_delay_s(self._failures))
+            await self._pause(RESTARTS.delay_s(self._failures + 1))
 
     async def stop(self) -> None:
         """Drains the process, or kills it when it takes longer than its spec allows."""

@@ -33,9 +33,9 @@ from functions.local.progress_output import (
 from functions.local.readiness_probe import build_url
 from functions.local.settings_checks import check_settings
 from functions.local.supervisor import Stack, StackLife, Supervisor
-from functions.runtime.clock import SystemClock
 from functions.runtime.errors import StartupFailed
 from functions.runtime.settings import Settings
+from functions.runtime.system_clock import SystemClock
 from functions.runtime.telemetry import setup_logging
 from functions.storage.private_files import make_private_file, make_private_folder
 from router_model.catalogue.model import Catalogue

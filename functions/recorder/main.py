@@ -18,12 +18,12 @@ from functions.recorder.log_consumer import Recorder, recorded_topics
 from functions.recorder.purger import BlobPurger
 from functions.recorder.reaper import Reaper, ReaperLimits, Republisher
 from functions.recorder.recorded_until import RecordedUntil
-from functions.runtime.clock import SystemClock
 from functions.runtime.errors import StoreFailed
 from functions.runtime.group_progress import ProgressWatch, run_watch
 from functions.runtime.probe_server import ProbeServer, probed
 from functions.runtime.settings import BrokerSettings, Settings
 from functions.runtime.shutdown import LoopHealth, StopFlag
+from functions.runtime.system_clock import SystemClock
 from functions.runtime.telemetry import Metrics, setup_logging
 
 BATCH_S: Final = 0.25

@@ -17,7 +17,7 @@ from events.event import PartitionId, Record
 from functions.ports.clock import Clock
 from functions.ports.kafka import GroupConsumer
 from functions.router.patience import Patience, Troubles
-from functions.router.retry_policy import delay_s
+from functions.router.retry_policy import BACKOFF
 from functions.runtime.offset_ledger import OffsetLedger
 from functions.runtime.shutdown import StopFlag
 
@@ -212,7 +212,7 @@ class Pump:
             return
         now_s = self._clock.monotonic_s()
         attempt = self._troubles.failed(place, now_s)
-        wait_s = delay_s(attempt)
+        wait_s = BACKOFF.delay_s(attempt)
         log.warning(
             "record not routed yet",
             extra={"attempt": attempt, "retry_s": wait_s, "reason": type(done.error).__name__},

@@ -5,11 +5,11 @@ from contextlib import contextmanager
 
 from events.names import Topics
 from functions.ports.kafka import RecordLog
-from functions.runtime.clock import SystemClock
 from functions.runtime.group_progress import ProgressWatch, run_watch
 from functions.runtime.probe_server import ProbeServer, probed
 from functions.runtime.settings import Settings
 from functions.runtime.shutdown import LoopHealth, StopFlag
+from functions.runtime.system_clock import SystemClock
 from functions.runtime.telemetry import Metrics
 
 

@@ -10,10 +10,10 @@ from functions.router.handler import RouterPolicy
 from functions.router.patience import Patience
 from functions.router.refusals import ReplyPolicy
 from functions.router.router import Router, RouterParts
-from functions.runtime.clock import SystemClock
 from functions.runtime.registry_consumer import RegistryConsumer
 from functions.runtime.reply_partitions import ReplyPartitions
 from functions.runtime.settings import Settings
+from functions.runtime.system_clock import SystemClock
 from functions.runtime.telemetry import Metrics
 from router_model.catalogue.model import Catalogue
 from router_model.routing.estimate_history import new_history

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import math
-import random
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -18,6 +17,7 @@ from events.names import SERVICE
 from events.payloads import PickspinData, ProgressData
 from events.requests import RoutedRequest
 from functions.ports.clock import Clock
+from functions.runtime.backoff import Backoff, jittered
 from functions.runtime.errors import ApiError, AppendFailed
 from functions.runtime.telemetry import Metrics
 from functions.worker.attempts import Attempt
@@ -51,7 +51,7 @@ from router_model.cascade.plan import judge_of
 
 log = logging.getLogger(__name__)
 
-_RETRY_S: Final = 0.2
+_BACKOFF: Final = Backoff(0.2)
 _LATE: Final = ApiError("deadline_exceeded", "the deadline passed while the model was working")
 _MAX_BAD_REPLIES: Final = 2
 """Model calls after which an unreadable answer is final."""
@@ -345,8 +345,7 @@ class JobRunner:
         if run.has_streamed or is_hopeless or is_last or is_resting:
             return None
         run.job.worked_s += run.seconds or 0.0
-        pause_s = _RETRY_S * 2 ** (attempt - 1) * random.uniform(0.5, 1.0)  # noqa: S311
-        return JobRetry(run.job, time.monotonic() + pause_s)
+        return JobRetry(run.job, time.monotonic() + jittered(_BACKOFF.delay_s(attempt)))
 
     async def _exhausted(self, run: Attempt, failed: CallFailed) -> Outcome:
         if not run.has_streamed and has_stand_by(run.request.cascade):

@@ -1,6 +1,7 @@
 """Puts a request's events into the log: chunks in order without waiting, terminals until they are acknowledged."""
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -15,6 +16,7 @@ from events.requests import Origin, ReplyAddress
 from functions.ports.blobs import BlobStore
 from functions.ports.clock import Clock
 from functions.ports.kafka import RecordAppender
+from functions.runtime.backoff import Backoff
 from functions.runtime.dead_letter_writer import DeadLetterWriter
 from functions.runtime.errors import ApiError, AppendFailed
 from functions.runtime.settings import BrokerSettings
@@ -24,8 +26,7 @@ log = logging.getLogger(__name__)
 
 REPLY_TRIES: Final = 3
 """A caller's own address may be impossible (a partition that does not exist): no more tries than this."""
-_FIRST_PAUSE_S: Final = 0.1
-_LONGEST_PAUSE_S: Final = 5.0
+_BACKOFF: Final = Backoff(0.1, 5.0)
 
 
 class Undelivered(Exception):
@@ -90,7 +91,7 @@ class ReplyProducer:
             await self.dead_letter(untold, "undeliverable")
 
     async def _by_reference(self, event: Event, until: datetime | None) -> Event:
-        data, tries, pause_s = event.data, 0, _FIRST_PAUSE_S
+        data, tries = event.data, 0
         if event.type != COMPLETED or data is None or len(data) <= self._inline_bytes:
             return event  # only answers are large
         while True:
@@ -102,8 +103,7 @@ class ReplyProducer:
                 log.warning("an answer was not stored", extra={"reason": type(error).__name__})
                 if tries >= REPLY_TRIES and (until is None or self._clock.now() >= until):
                     raise Unkept from error
-            await asyncio.sleep(pause_s)
-            pause_s = min(_LONGEST_PAUSE_S, pause_s * 2)
+            await asyncio.sleep(_BACKOFF.delay_s(tries))
 
     async def hand_on(self, out: Outgoing) -> bool:
         """Returns True when a routed event is in the log (tried until it is); False: it is too large for a record,
@@ -117,16 +117,14 @@ class ReplyProducer:
 
     async def dead_letter(self, record: Record, reason: str) -> None:
         """Returns when the record is in the dead letter topic with its reason, whole or by reference."""
-        pause_s = _FIRST_PAUSE_S
-        while True:
+        for tries in itertools.count(1):
             try:
                 await asyncio.wrap_future(self._dead_letters.keep(record, reason))
             except AppendFailed as error:
                 log.warning("dead letter not appended", extra={"reason": error.reason})
             else:
                 return
-            await asyncio.sleep(pause_s)
-            pause_s = min(_LONGEST_PAUSE_S, pause_s * 2)
+            await asyncio.sleep(_BACKOFF.delay_s(tries))
 
     def failed(self, origin: Origin, error: ApiError, **more: Any) -> Event:
         """The failed terminal of an error (`source`, `pickspin`, `generation` as in `reply.failed`)."""
@@ -154,22 +152,18 @@ class ReplyProducer:
 
     async def _append(self, record: Record, *, tries: int | None, is_ours: bool) -> None:
         """`is_ours`: the topic is one that every installation has; without it there is nothing to do but wait."""
-        pause_s = _FIRST_PAUSE_S
-        count = 0
-        while True:
+        for count in itertools.count(1):
             try:
                 await asyncio.wrap_future(self._appender.append(record))
             except AppendFailed as error:
                 self._metrics.append_failures.labels(record.topic).inc()
-                count += 1
                 is_final = error.is_too_large or (error.is_unroutable and not is_ours)
                 if is_final or (tries is not None and count >= tries):
                     raise Undelivered from error
                 log.warning("append failed", extra={"topic": record.topic, "reason": error.reason})
             else:
                 return
-            await asyncio.sleep(pause_s)
-            pause_s = min(_LONGEST_PAUSE_S, pause_s * 2)
+            await asyncio.sleep(_BACKOFF.delay_s(count))
 
     def _count(self, topic: str, done: "Future[PartitionId]") -> None:
         if not done.cancelled() and done.exception() is not None:

@@ -15,8 +15,8 @@ from events.requests import Origin
 from functions.cli import main
 from functions.ports.store import FeedbackRow
 from functions.recorder.event_to_change import build_change
-from functions.testing.fake_clock import FakeClock
 from functions.sql.sql_store import SqlStore
+from functions.testing.fake_clock import FakeClock
 from functions.testing.memory_broker import MemoryBlobs
 from router_model.classifier import weights
 

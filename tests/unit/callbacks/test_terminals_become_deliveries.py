@@ -11,11 +11,11 @@ from events.requests import Origin
 from functions.callbacks.terminal_consumer import TerminalConsumer
 from functions.ports.store import CallbackTarget, RequestRow
 from functions.response_objects import build_meta
-from functions.testing.fake_clock import FakeClock
 from functions.runtime.errors import StoreFailed
 from functions.runtime.shutdown import StopFlag
 from functions.runtime.telemetry import Metrics
 from functions.sql.sql_store import SqlStore
+from functions.testing.fake_clock import FakeClock
 from functions.testing.memory_broker import MemoryBlobs, MemoryLog
 
 TOPICS = Topics()

@@ -16,8 +16,8 @@ from functions.cli import main
 from functions.cli.finished_requests import average_scores, outcomes_from_store
 from functions.ports.store import FeedbackRow
 from functions.recorder.event_to_change import build_change
-from functions.testing.fake_clock import FakeClock
 from functions.sql.sql_store import SqlStore
+from functions.testing.fake_clock import FakeClock
 from functions.testing.memory_broker import MemoryBlobs
 from router_model.catalogue.loader import load_catalogue
 from router_model.replay.outcome_dataset import OutcomeRow, question_key, read_outcomes

@@ -30,10 +30,10 @@ from functions.ingress.readiness import Health
 from functions.ingress.reply_consumer import ReplyConsumer
 from functions.ingress.uvicorn_protocol import bounded_protocol
 from functions.recorder.event_to_change import build_change
-from functions.runtime.clock import SystemClock
 from functions.runtime.errors import ApiError
 from functions.runtime.reply_partitions import ReplyPartitions
 from functions.runtime.settings import IngressSettings, Settings
+from functions.runtime.system_clock import SystemClock
 from functions.runtime.telemetry import Metrics
 from functions.sql.sql_store import SqlStore
 from functions.testing.memory_broker import MemoryBlobs, MemoryLog

@@ -9,7 +9,7 @@ import pytest
 
 from functions.local.child_process import ChildSpec
 from functions.local.progress_output import ChangeJournal, StateChange
-from functions.runtime.clock import SystemClock
+from functions.runtime.system_clock import SystemClock
 
 
 class Heard:

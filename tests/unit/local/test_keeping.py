@@ -9,7 +9,7 @@ import pytest
 from functions.local.child_process import ChildSpec
 from functions.local.kept_process import KeptProcess
 from functions.local.progress_output import ChangeJournal
-from functions.runtime.clock import SystemClock
+from functions.runtime.system_clock import SystemClock
 
 pytestmark = pytest.mark.process
 WAIT = "import signal; signal.pause()"

@@ -13,8 +13,8 @@ from functions.autoscaling.start_policy import START_BACKOFF
 from functions.local import worker_pool
 from functions.local.progress_output import ChangeJournal
 from functions.local.worker_pool import WorkerLaunch, WorkerPool, describe_exit
-from functions.testing.fake_clock import FakeClock
 from functions.runtime.settings import Settings, WorkerSettings
+from functions.testing.fake_clock import FakeClock
 from router_model.catalogue.model import Service
 from router_model.service_registry import Registry, ReplicaStatus
 

@@ -12,10 +12,10 @@ import pytest
 
 from functions.ports.store import BatchRow, FileRow
 from functions.recorder.purger import SWEEP_S, YOUNG_S, BlobPurger
-from functions.testing.fake_clock import FakeClock
 from functions.runtime.errors import BlobMissing
 from functions.sql.sql_store import SqlStore
 from functions.storage.blob_directory import BlobDirectory
+from functions.testing.fake_clock import FakeClock
 
 
 class Stage:

@@ -12,10 +12,10 @@ from events.event import Event
 from events.names import State, Topics
 from events.timestamps import to_rfc3339
 from functions.recorder.main import RecorderProcess
-from functions.runtime.clock import SystemClock
 from functions.runtime.errors import StartupFailed
 from functions.runtime.settings import ProbeSettings, Settings, StoreSettings
 from functions.runtime.shutdown import STUCK_S, LoopHealth, StopFlag
+from functions.runtime.system_clock import SystemClock
 from functions.sql.sql_store import SqlStore
 from functions.testing.memory_broker import MemoryBlobs, MemoryLog
 from functions.worker.early_listener import open_listener

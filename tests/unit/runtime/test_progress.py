@@ -7,9 +7,9 @@ import pytest
 
 from events.event import PartitionId, Record
 from functions.ports.kafka import Commit, Offsets
-from functions.testing.fake_clock import FakeClock
 from functions.runtime.group_progress import GroupProgress, ProgressWatch, run_watch
 from functions.runtime.telemetry import Metrics
+from functions.testing.fake_clock import FakeClock
 from functions.testing.memory_broker import MemoryLog
 
 A, B = PartitionId("in", 0), PartitionId("in", 1)

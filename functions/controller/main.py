@@ -31,13 +31,13 @@ from functions.kubernetes.leader_election import LeaderElection, LeaseSettings
 from functions.ports.clock import Clock
 from functions.ports.kafka import RecordLog
 from functions.ports.kubernetes import PODS, KubernetesApi, Object, Selection, get_name
-from functions.runtime.clock import SystemClock
 from functions.runtime.errors import StartupFailed
 from functions.runtime.missing_offsets import OffsetCommitter, list_work_groups
 from functions.runtime.probe_server import ProbeServer
 from functions.runtime.registry_consumer import RegistryConsumer
 from functions.runtime.settings import Settings
 from functions.runtime.shutdown import StopFlag
+from functions.runtime.system_clock import SystemClock
 from functions.runtime.telemetry import ControllerMetrics
 from router_model.catalogue.model import Catalogue
 

@@ -5,9 +5,9 @@ import pytest
 from functions.kubernetes import informer as informing
 from functions.kubernetes.informer import ABSENT_S, RESYNC_S, Informer
 from functions.ports.kubernetes import PODS, KubernetesFailed, Selection, get_name
-from functions.runtime.clock import SystemClock
-from functions.testing.fake_clock import FakeClock
 from functions.runtime.shutdown import StopFlag
+from functions.runtime.system_clock import SystemClock
+from functions.testing.fake_clock import FakeClock
 from functions.testing.memory_kubernetes import MemoryKubernetes
 
 PODS_HERE = Selection(resource=PODS, namespace="models")

@@ -16,10 +16,9 @@ from events.parsers import StatusData, parse_status
 from functions.autoscaling.status_producer import StatusProducer
 from functions.ports.kafka import Commit
 from functions.runtime import registry_consumer
-from functions.runtime.clock import SystemClock
-from functions.testing.fake_clock import FakeClock
 from functions.runtime.settings import ScalerSettings, Settings, SpinSettings
 from functions.runtime.shutdown import StopFlag
+from functions.runtime.system_clock import SystemClock
 from functions.runtime.telemetry import ScalerMetrics
 from functions.scaler import externalscaler_pb2 as pb
 from functions.scaler import writer_election
@@ -27,6 +26,7 @@ from functions.scaler.lag_watcher import LagWatcher, WatcherDependencies
 from functions.scaler.latest_decisions import LatestDecisions
 from functions.scaler.main import ScalerProcess
 from functions.scaler.status_reporter import ScalerReporter
+from functions.testing.fake_clock import FakeClock
 from functions.testing.memory_broker import MemoryLog
 from router_model.catalogue.model import Catalogue, Model, Service
 from router_model.service_registry import SCALER, Registry, ReplicaStatus

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from events.names import BreakerState, ReplicaState
-from functions.autoscaling.start_policy import StartPolicy, start_delay_s
+from functions.autoscaling.start_policy import START_BACKOFF, StartPolicy
 from functions.local.child_process import Child, ChildSpec, process_command, read_last_line
 from functions.local.progress_output import ChangeJournal
 from functions.ports.clock import Clock
@@ -196,7 +196,7 @@ class WorkerPool:
         fate.failures = 0 if replica.is_ready else fate.failures + 1
         if fate.failures:
             fate.failed_s = self._clock.monotonic_s()
-            fate.not_before_s = fate.failed_s + start_delay_s(fate.failures)
+            fate.not_before_s = fate.failed_s + START_BACKOFF.delay_s(fate.failures)
             said = replica.said or read_last_line(log) or describe_exit(status)
             fate.message = f"start {fate.failures} failed: {said}"
         self._journal.write(

@@ -1,25 +1,26 @@
-"""Where large bodies and files lie."""
+"""Storage of large bodies and of files."""
 
 from collections.abc import Generator, Iterable
 from typing import BinaryIO, Protocol
 
 
 class BlobStore(Protocol):
-    """Bodies too large for a record, files of batches. Content is addressed by its SHA-256."""
+    """Bodies too large for a record, and files. Content is addressed by its SHA-256."""
 
     def put(self, data: bytes) -> str:
-        """Stores the bytes and returns a `dataref` (`blob:<sha256>`); storing twice is the same reference."""
+        """Stores the bytes and returns their `dataref` (`blob:<sha256>`)."""
         ...
 
     def put_file(self, source: BinaryIO) -> str:
-        """Everything that `source` has from its start, piece by piece, as a file of `/v1/files`: `file:<sha256>`.
+        """Stores all of `source`, piece by piece, as a file of `/v1/files` (`file:<sha256>`).
 
-        Apart from what `put` stores: only rows of files name it, so that it can be known when nobody does any more.
+        Files are separate from blobs. Only file rows refer to them, so that unused ones can be
+        recognised.
         """
         ...
 
     def files(self, *, unused_s: float) -> Iterable[str]:
-        """References of files that were not put for that long."""
+        """References of files that were last put longer ago than that."""
         ...
 
     def get(self, ref: str, *, limit_bytes: int) -> bytes:
@@ -27,9 +28,12 @@ class BlobStore(Protocol):
         ...
 
     def pieces(self, ref: str, *, limit_bytes: int) -> Generator[bytes, None, None]:
-        """As `get`, piece by piece; the last one comes only when the hash is right. Whoever stops early closes it."""
+        """As `get`, piece by piece. The last piece comes only if the hash is right.
+
+        A caller that stops early closes the generator.
+        """
         ...
 
     def delete(self, ref: str, *, unused_s: float = 0.0) -> bool:
-        """Whether it is gone: not where it was put less than `unused_s` ago."""
+        """Deletes it, unless it was put less than `unused_s` ago. Returns whether it is gone."""
         ...

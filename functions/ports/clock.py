@@ -1,16 +1,16 @@
-"""The time, as everything that waits or writes it down gets it."""
+"""The time: everything that waits or records an instant gets it from here."""
 
 from datetime import datetime
 from typing import Protocol
 
 
 class Clock(Protocol):
-    """Wall time for what is written down, monotonic time for waiting."""
+    """Wall-clock time for records, monotonic time for waits."""
 
     def now(self) -> datetime:
         """Wall-clock time, aware, UTC."""
         ...
 
     def monotonic_s(self) -> float:
-        """Seconds that never go back; only differences mean anything."""
+        """Seconds that never go back. Only differences have a meaning."""
         ...

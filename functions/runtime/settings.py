@@ -178,7 +178,7 @@ class WorkerSettings(Group, frozen=True, kw_only=True):
     pinned: str = ""
     """JSON of service, model and cascades as this pod was rolled out. Empty: the catalogue's."""
     host: str = "127.0.0.1"
-    """Address of /ready, /live and /metrics. A pod binds 0.0.0.0."""
+    """Address of /healthz, /readyz and /metrics. A pod binds 0.0.0.0."""
     port: Port = 0
     """Port of the same. 0: the system chooses."""
     max_attempts: Count = 3
@@ -244,7 +244,7 @@ class ScalerSettings(Group, frozen=True, kw_only=True):
     port: Port = 6000
     """gRPC. 0: the system chooses."""
     probe_port: Port = 9100
-    """HTTP: /live, /ready and /metrics. 0: the system chooses."""
+    """HTTP: /healthz, /readyz and /metrics. 0: the system chooses."""
     poll_s: float = 0.05
     """Interval of reading topic ends while anyone listens. It bounds activation latency."""
     quiet_poll_s: float = 1.0
@@ -281,7 +281,7 @@ class ControllerSettings(Group, frozen=True, kw_only=True):
     kubeconfig: str = ""
     """A file. Empty: the pod's service account, else the usual kubeconfig."""
     host: str = "127.0.0.1"
-    """Address of /live, /ready and /metrics. A pod binds 0.0.0.0."""
+    """Address of /healthz, /readyz and /metrics. A pod binds 0.0.0.0."""
     port: Port = 9100
     """Port of the same. 0: the system chooses."""
     lease_s: float = 15.0
@@ -356,7 +356,7 @@ class CallbackSettings(Group, frozen=True, kw_only=True):
 
 
 class ProbeSettings(Group, frozen=True, kw_only=True):
-    """/ready, /live and /metrics of processes without an HTTP API (recorder, callbacks, source)."""
+    """/healthz, /readyz and /metrics of processes without an HTTP API (recorder, callbacks, source)."""
 
     host: str = "127.0.0.1"
     """A pod binds 0.0.0.0."""

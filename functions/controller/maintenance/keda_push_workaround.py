@@ -13,17 +13,17 @@ from typing import Final
 from functions.controller.actions import Notice, Write, refer_to_scaled_object
 from functions.kubernetes.labels import PAUSED_REPLICAS, PAUSED_SCALE_IN
 from functions.ports.kubernetes import SCALED_OBJECTS, Object, get_annotations, get_name
+from functions.runtime.backoff import Backoff
 
 NOT_PAUSED: Final = "false"
 """To KEDA the same as no annotation, and a change all the same."""
-FIRST_S: Final = 5.0
-MOST_S: Final = 60.0
+BACKOFF: Final = Backoff(5.0, 60.0)
 
 
 @dataclass(frozen=True, slots=True)
 class _Unheard:
     due_s: float
-    pause_s: float
+    looks: int
 
 
 @dataclass(slots=True)
@@ -47,10 +47,10 @@ class KedaPushWorkaround:
             if not is_unheard(obj):
                 continue
             key = f"{obj['metadata']['namespace']}/{get_name(obj)}"
-            known = before.get(key) or _Unheard(now_s + FIRST_S, FIRST_S)
+            known = before.get(key) or _Unheard(now_s + BACKOFF.first_s, 1)
             if now_s >= known.due_s:
-                pause_s = min(2 * known.pause_s, MOST_S)
-                known = _Unheard(now_s + pause_s, pause_s)
+                looks = known.looks + 1
+                known = _Unheard(now_s + BACKOFF.delay_s(looks), looks)
                 wanted.append(_look_again(obj))
             self._unheard[key] = known
         return tuple(wanted)

@@ -12,10 +12,10 @@ from typing import Final, Literal
 from functions.controller.actions import Notice, Write
 from functions.controller.pods import Pod
 from functions.ports.kubernetes import PODS
+from functions.runtime.backoff import Backoff
 
 FORGET_S: Final = 900.0
 """Tries are forgotten this long after the last one."""
-_NOT_LATER_THAN: Final = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +68,7 @@ class RecoveryState:
         if known.tries >= limits.tries:
             decision = RecoveryDecision(pod=pod, reason=reason, attempt=known.tries, is_left=True)
             return replace(known, has_left=True), decision
-        wait_s = limits.backoff_s * 2.0 ** min(known.tries - 1, _NOT_LATER_THAN)
+        wait_s = Backoff(limits.backoff_s).delay_s(known.tries)
         if known.last_s is not None and workload.now_s - known.last_s < wait_s:
             return known, None
         tries = known.tries + 1

@@ -3,16 +3,16 @@
 import pytest
 
 from events.names import BreakerState
-from functions.autoscaling.start_policy import MOST_S, StartPolicy, start_delay_s
+from functions.autoscaling.start_policy import MOST_S, START_BACKOFF, StartPolicy
 
 RULE = StartPolicy(most=3, hold_s=30.0)
 
 
 def test_pauses_between_starts_grow_up_to_minutes() -> None:
-    pauses = [start_delay_s(n) for n in range(1, 12)]
+    pauses = [START_BACKOFF.delay_s(n) for n in range(1, 12)]
     assert pauses[:3] == pytest.approx([0.5, 1.5, 4.5])
     assert pauses == sorted(pauses)
-    assert pauses[-1] == start_delay_s(10_000) == MOST_S
+    assert pauses[-1] == START_BACKOFF.delay_s(10_000) == MOST_S
 
 
 def test_a_dead_service_is_started_a_handful_of_times_in_minutes() -> None:
@@ -20,7 +20,7 @@ def test_a_dead_service_is_started_a_handful_of_times_in_minutes() -> None:
     now_s, starts = 0.0, 0
     while now_s < 200.0:
         starts += 1
-        now_s += 1.5 + start_delay_s(starts)
+        now_s += 1.5 + START_BACKOFF.delay_s(starts)
     assert starts <= 7
 
 
@@ -40,4 +40,4 @@ def test_an_open_breaker_is_half_open_after_its_time_which_doubles() -> None:
 
 
 def test_nobody_waits_for_a_start_that_is_not_due_when_the_breaker_is_half_open() -> None:
-    assert all(start_delay_s(n) <= RULE.hold(n) for n in range(1, 40))
+    assert all(START_BACKOFF.delay_s(n) <= RULE.hold(n) for n in range(1, 40))

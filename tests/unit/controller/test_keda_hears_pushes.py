@@ -5,8 +5,7 @@ from itertools import pairwise
 import pytest
 
 from functions.controller.maintenance.keda_push_workaround import (
-    FIRST_S,
-    MOST_S,
+    BACKOFF,
     KedaPushWorkaround,
     is_unheard,
 )
@@ -56,8 +55,8 @@ def looks(pushing, found, seconds):
 def test_keda_looks_again_after_pauses_that_grow_and_each_time_something_changed():
     at = looks(KedaPushWorkaround(), scaled(), 200)
     pauses = [later - earlier for (earlier, _), (later, _) in pairwise(at)]
-    assert at[0] == (FIRST_S, "false")
-    assert pauses == [10, 20, 40, MOST_S, MOST_S]
+    assert at[0] == (BACKOFF.first_s, "false")
+    assert pauses == [10, 20, 40, 60, 60]
     assert [value for _, value in at] == ["false", None] * 3
 
 
@@ -67,12 +66,12 @@ def test_what_is_heard_is_left_alone_and_begins_anew_when_it_is_not():
     found["status"]["externalMetricNames"] = NAMED
     assert looks(pushing, found, 1000) == []
     found["status"]["externalMetricNames"] = NAMED[:1]
-    assert looks(pushing, found, int(FIRST_S) + 1)[0][0] == FIRST_S
+    assert looks(pushing, found, int(BACKOFF.first_s) + 1)[0][0] == BACKOFF.first_s
 
 
 def test_a_new_leader_waits_anew():
     pushing, found = KedaPushWorkaround(), scaled()
     looks(pushing, found, 60)
     pushing.forget()
-    at = [now_s for now_s, _ in looks(pushing, found, int(FIRST_S) + 1)]
-    assert at == [FIRST_S], "not when the one before would have asked again"
+    at = [now_s for now_s, _ in looks(pushing, found, int(BACKOFF.first_s) + 1)]
+    assert at == [BACKOFF.first_s], "not when the one before would have asked again"

@@ -1,6 +1,7 @@
 """What processes need of Kafka: small Protocols.
 
-`functions.kafka` implements them; `functions.testing.memory_broker` does in memory. Decisions import only these, never an adapter.
+`functions.kafka` implements them; `functions.testing.memory_broker` does in memory. Decisions import
+only these, never an adapter.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping

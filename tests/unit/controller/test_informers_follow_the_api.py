@@ -5,6 +5,7 @@ import pytest
 from functions.kubernetes import informer as informing
 from functions.kubernetes.informer import ABSENT_S, RESYNC_S, Informer
 from functions.ports.kubernetes import PODS, KubernetesFailed, Selection, get_name
+from functions.runtime.backoff import Backoff
 from functions.runtime.shutdown import StopFlag
 from functions.runtime.system_clock import SystemClock
 from functions.testing.fake_clock import FakeClock
@@ -54,7 +55,7 @@ class Followed:
 
 @pytest.fixture
 def api(monkeypatch):
-    monkeypatch.setattr(informing, "FIRST_BACKOFF_S", 0.001)
+    monkeypatch.setattr(informing, "BACKOFF", Backoff(0.001, 10.0))
     found = MemoryKubernetes()
     found.create(PODS, "models", pod("a"))
     return found
@@ -125,7 +126,7 @@ def test_failures_wait_longer_each_time_but_not_for_ever(api):
     informer = Informer(api, PODS_HERE, FakeClock(), lambda _: None)
     waits = [informer._after(KubernetesFailed(0, "Unreachable")) for _ in range(40)]
     assert waits[0] < waits[12]
-    assert max(waits) <= informing.MOST_BACKOFF_S
+    assert max(waits) <= informing.BACKOFF.most_s
 
 
 def test_an_older_answer_does_not_replace_what_was_seen(api):

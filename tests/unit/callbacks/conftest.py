@@ -11,9 +11,9 @@ from functions.callbacks.delivery_worker import DeliveryDependencies, DeliveryLi
 from functions.callbacks.url_policy import CallbackPolicy
 from functions.callbacks.webhook_client import WebhookClient
 from functions.ports.store import CallbackTarget, Delivery
-from functions.testing.fake_clock import FakeClock
 from functions.runtime.telemetry import Metrics
 from functions.sql.sql_store import SqlStore
+from functions.testing.fake_clock import FakeClock
 from functions.testing.memory_broker import MemoryLog
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

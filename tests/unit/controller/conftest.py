@@ -20,8 +20,8 @@ from functions.ports.kubernetes import (
     Resource,
     get_name,
 )
-from functions.testing.fake_clock import FakeClock
 from functions.runtime.telemetry import ControllerMetrics
+from functions.testing.fake_clock import FakeClock
 from functions.testing.memory_kubernetes import MemoryKubernetes
 
 NAMESPACE = "models"

@@ -13,8 +13,8 @@ from functions.controller.maintenance.dead_member_removal import (
     split_due,
 )
 from functions.factories import worker_client
-from functions.testing.fake_clock import FakeClock
 from functions.runtime.telemetry import ControllerMetrics
+from functions.testing.fake_clock import FakeClock
 from functions.testing.memory_broker import MemoryLog
 
 TOPICS = Topics()

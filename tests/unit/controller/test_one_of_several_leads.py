@@ -9,11 +9,11 @@ from functions.controller.api_writer import ApiWriter, NotLeading
 from functions.controller.main import build_lease_settings
 from functions.kubernetes.leader_election import LeaderElection, LeaseSettings
 from functions.ports.kubernetes import LEASES, PODS, KubernetesFailed
-from functions.testing.fake_clock import FakeClock
 from functions.runtime.errors import StartupFailed
 from functions.runtime.settings import ControllerSettings, Settings
 from functions.runtime.shutdown import StopFlag
 from functions.runtime.telemetry import ControllerMetrics
+from functions.testing.fake_clock import FakeClock
 from functions.testing.memory_kubernetes import MemoryKubernetes
 
 UNREACHABLE = KubernetesFailed(0, "Unreachable")

@@ -13,10 +13,10 @@ from functions.controller.maintenance.offset_keeper import ABSENT_S, RETRY_S, Of
 from functions.controller.maintenance.prewarmer import ArrivalHistory, choose_warm, plan_annotations
 from functions.ports.kafka import Offsets
 from functions.ports.kubernetes import POD_AUTOSCALERS
-from functions.testing.fake_clock import FakeClock
 from functions.runtime.errors import AppendFailed
 from functions.runtime.missing_offsets import find_missing_offsets, list_work_groups
 from functions.runtime.telemetry import ControllerMetrics
+from functions.testing.fake_clock import FakeClock
 from functions.testing.memory_broker import MemoryLog
 from router_model.catalogue.model import Catalogue, Model, Service, WarmHours
 

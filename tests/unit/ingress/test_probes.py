@@ -13,8 +13,8 @@ from functions.ingress.api_keys import ApiKeys
 from functions.ingress.app import ENDPOINTS
 from functions.ingress.background_tasks import probe
 from functions.ingress.readiness import Health, ReadinessCheck
-from functions.testing.fake_clock import FakeClock
 from functions.runtime.errors import AppendFailed
+from functions.testing.fake_clock import FakeClock
 
 pytestmark = pytest.mark.anyio
 

@@ -21,8 +21,8 @@ from functions.ingress import reply_consumer
 from functions.ingress.pending_requests import Waiters
 from functions.ingress.reply_consumer import ReplyConsumer
 from functions.runtime import registry_consumer
-from functions.testing.fake_clock import FakeClock
 from functions.runtime.registry_consumer import RegistryFold
+from functions.testing.fake_clock import FakeClock
 from functions.testing.memory_broker import MemoryBlobs, MemoryLog
 from functions.worker import control_consumer
 from functions.worker.control_consumer import ControlConsumer

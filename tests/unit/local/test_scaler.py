@@ -16,8 +16,8 @@ from functions.local.local_scaler import BLIND_AFTER, NO_HABIT, LocalScaler, Sca
 from functions.local.progress_output import ChangeJournal
 from functions.local.worker_pool import Replica, StartHistory
 from functions.ports.kafka import Commit
-from functions.testing.fake_clock import FakeClock
 from functions.runtime.settings import SpinSettings
+from functions.testing.fake_clock import FakeClock
 from functions.testing.memory_broker import MemoryLog
 from router_model.catalogue.model import Catalogue, Model, Service, WarmHours
 from router_model.service_registry import Registry, ReplicaStatus

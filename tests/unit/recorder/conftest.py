@@ -16,10 +16,10 @@ from events.timestamps import to_rfc3339
 from functions.recorder.log_consumer import Recorder, recorded_topics
 from functions.recorder.reaper import Reaper, ReaperLimits, Republisher
 from functions.recorder.recorded_until import RecordedUntil
-from functions.testing.fake_clock import FakeClock
 from functions.runtime.shutdown import StopFlag
 from functions.runtime.telemetry import Metrics
 from functions.sql.sql_store import SqlStore
+from functions.testing.fake_clock import FakeClock
 from functions.testing.memory_broker import MemoryBlobs, MemoryLog
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

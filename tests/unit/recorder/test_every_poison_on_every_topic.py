@@ -9,8 +9,8 @@ from events.event import Record
 from events.names import State
 from functions.callbacks.terminal_consumer import TerminalConsumer
 from functions.recorder.log_consumer import recorded_topics
-from functions.testing.fake_clock import FakeClock
 from functions.runtime.telemetry import Metrics
+from functions.testing.fake_clock import FakeClock
 from tests.unit.recorder.conftest import START, TOPICS
 
 JUNK = [None, b"", b"{", b"[]", b"null", b"0", b'"x"', b"\xff\xfe", b"{}" * 3, b"[" * 9000, b"{}"]

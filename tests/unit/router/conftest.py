@@ -13,8 +13,8 @@ from events.timestamps import to_rfc3339
 from functions.router.handler import RouterPolicy
 from functions.router.publisher import Publisher
 from functions.router.router import Router, RouterParts
-from functions.testing.fake_clock import FakeClock
 from functions.runtime.telemetry import Metrics
+from functions.testing.fake_clock import FakeClock
 from functions.testing.memory_broker import MemoryBlobs, MemoryLog
 from router_model.catalogue.loader import load_catalogue
 from router_model.catalogue.merge import with_demo_fleet

@@ -14,8 +14,8 @@ from functions.router.flask_app import create_app
 from functions.router.kafka_binding import LogBinding
 from functions.router.kafka_source import RouterAddress, Source
 from functions.router.retry_policy import verdict
-from functions.testing.fake_clock import FakeClock
 from functions.runtime.shutdown import StopFlag
+from functions.testing.fake_clock import FakeClock
 
 Make = Callable[..., Event]
 Rows = list[tuple[str, bytes | None, tuple[tuple[str, bytes], ...], bytes | None, int]]

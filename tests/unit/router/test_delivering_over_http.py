@@ -12,9 +12,9 @@ from events.names import Topics
 from functions.router.kafka_source import NotTaken, RouterAddress, Source
 from functions.router.publisher import Publisher
 from functions.router.refusals import ReplyPolicy
-from functions.testing.fake_clock import FakeClock
 from functions.runtime.errors import AppendFailed
 from functions.runtime.telemetry import Metrics
+from functions.testing.fake_clock import FakeClock
 from functions.testing.memory_broker import MemoryLog
 
 

@@ -15,9 +15,9 @@ from events.request_identity import request_id_of
 from functions.router.consumer_loop import Pump, PumpLimits
 from functions.router.kafka_binding import LogBinding
 from functions.router.router import Router
-from functions.testing.fake_clock import FakeClock
 from functions.runtime.errors import AppendFailed
 from functions.runtime.shutdown import StopFlag
+from functions.testing.fake_clock import FakeClock
 from tests.unit.router.test_both_bindings_agree import FlaskSource
 
 Make = Callable[..., Event]

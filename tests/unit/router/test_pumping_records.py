@@ -9,9 +9,9 @@ from events.event import PartitionId, Record
 from functions.router import consumer_loop
 from functions.router.consumer_loop import PROBE_S, Pump, PumpLimits
 from functions.router.patience import Patience
-from functions.router.retry_policy import LONGEST_DELAY_S, delay_s
-from functions.testing.fake_clock import FakeClock
+from functions.router.retry_policy import BACKOFF
 from functions.runtime.shutdown import StopFlag
+from functions.testing.fake_clock import FakeClock
 from functions.testing.memory_broker import MemoryLog
 
 TOPIC, GROUP = "in", "g"
@@ -178,10 +178,10 @@ def test_a_lost_partition_is_forgotten(log: MemoryLog) -> None:
 
 
 def test_delays_grow_and_are_bounded() -> None:
-    delays = [delay_s(attempt) for attempt in range(1, 50)]
+    delays = [BACKOFF.delay_s(attempt) for attempt in range(1, 50)]
     assert delays == sorted(delays)
     assert delays[0] == 0.1
-    assert delays[-1] == LONGEST_DELAY_S
+    assert delays[-1] == BACKOFF.most_s
 
 
 class Judged:

@@ -3,8 +3,8 @@
 import pytest
 
 from functions.ports.kafka import OffsetReader
-from functions.testing.fake_clock import FakeClock
 from functions.runtime.reply_partitions import LOOK_S, ReplyPartitions
+from functions.testing.fake_clock import FakeClock
 from functions.testing.memory_broker import MemoryLog, MemoryOffsetReader
 
 TOPIC = "replies"

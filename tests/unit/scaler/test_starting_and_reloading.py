@@ -10,13 +10,13 @@ import msgspec
 import pytest
 
 from functions.factories import load_catalogue
-from functions.runtime.clock import SystemClock
-from functions.testing.fake_clock import FakeClock
 from functions.runtime.errors import StartupFailed
 from functions.runtime.settings import Settings
 from functions.runtime.shutdown import StopFlag
+from functions.runtime.system_clock import SystemClock
 from functions.scaler.catalogue_reloader import CatalogueReloader, read_content
 from functions.scaler.main import ScalerProcess
+from functions.testing.fake_clock import FakeClock
 from functions.testing.memory_broker import MemoryLog
 from tests.unit.scaler.conftest import QUICK, catalogue_of
 

@@ -12,8 +12,8 @@ from events.names import State
 from events.payloads import CancelData, PickspinData, ProgressData
 from events.requests import Origin
 from functions.ports.store import Change, RequestRow
-from functions.testing.fake_clock import FakeClock
 from functions.sql.sql_store import SqlStore
+from functions.testing.fake_clock import FakeClock
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 

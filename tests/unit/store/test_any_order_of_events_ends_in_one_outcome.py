@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from events.names import State
-from functions.testing.fake_clock import FakeClock
 from functions.sql.sql_store import SqlStore
 from functions.sql.state_machine import RANKS
+from functions.testing.fake_clock import FakeClock
 from tests.unit.store.conftest import START, Facts
 
 IDS = st.sampled_from(["r1", "r2"])

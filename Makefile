@@ -30,10 +30,10 @@ help: ## print this
 
 setup: $(STAMPS)/test $(STAMPS)/lint ## everything a contributor needs, in .venv
 
-up: $(STAMPS)/project ## serve on this machine: broker, doors, router, models from zero (ARGS="--fleet demo")
+up: $(STAMPS)/project ## serve on this machine: broker, ingress, router, models from zero (ARGS="--fleet demo")
 	@exec $(BIN)/pickspin up $(ARGS)
 
-demo: $(STAMPS)/test ## go through every door once and print what each answered
+demo: $(STAMPS)/test ## call every API once and print the answers
 	@exec $(BIN)/python -m examples.demo $(ARGS)
 
 test: $(STAMPS)/test ## all tests but those that need Apache Kafka or torch (no Java, no network)

@@ -20,7 +20,7 @@ class Process:
 PROCESSES: Final[Mapping[str, Process]] = MappingProxyType(
     {
         "ingress": Process(
-            "functions.ingress.main", "HTTP doors: OpenAI API, CloudEvents, batches."
+            "functions.ingress.main", "HTTP API: OpenAI, CloudEvents, batches."
         ),
         "router": Process("functions.router.main", "The routing function: picks a service."),
         "source": Process(

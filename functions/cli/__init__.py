@@ -39,7 +39,7 @@ _CLICK_ERROR: Final[type[Any]] = typer.BadParameter.__mro__[2]
 
 app = typer.Typer(
     name="pickspin",
-    help="Event-driven serverless inference: many models behind one OpenAI-compatible door.",
+    help="Event-driven serverless inference: many models behind one OpenAI-compatible API.",
     epilog="Start with: pickspin up",
     add_completion=False,
     rich_markup_mode=None,

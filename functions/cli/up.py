@@ -77,7 +77,7 @@ def up(  # noqa: PLR0913 - each parameter is an option of the command line
 ) -> int:
     """Serve on this machine, everything included.
 
-    Broker, doors, router, and models that start from zero when they are asked for.
+    Broker, ingress, router, and models that start from zero at their first request.
     """
     from functions.local.main import run  # noqa: PLC0415 - rich, kafka: not needed by other verbs
     from functions.local.preflight import BrokerChoice, UpOptions  # noqa: PLC0415

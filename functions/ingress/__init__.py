@@ -1,7 +1,6 @@
 """The ingress: the HTTP API of the product, one asyncio process (Starlette on uvicorn).
 
-The path of a request: `middleware` (limits, catch-all) -> its API (`openai`, `responses`,
-`batches`, ...) -> `parse_call` (checks the call) -> `submit` (event, admission, append) ->
-`pending_requests` (waits for the reply) -> `http_responses` or `sse_response`.
+`middleware` surrounds every call with limits and the catch-all. `api` has the routes.
+`pipeline.run` is the path of an inference request, from the first byte to the answer.
 The ingress never decides which model answers. The router does.
 """

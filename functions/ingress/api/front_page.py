@@ -59,7 +59,7 @@ def as_html(base: str, models: Sequence[Mapping[str, Any]] | None, *, is_ready: 
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Pick and Spin</title>'
         f"<style>{_STYLE}</style><h1>Pick and Spin</h1>"
-        f"<p>Many models behind one OpenAI-compatible door. It is <b>{_state(is_ready=is_ready)}</b>.</p>"
+        f"<p>Many models behind one OpenAI-compatible API. It is <b>{_state(is_ready=is_ready)}</b>.</p>"
         f"<h2>What runs</h2>{table if rows else f'<p>{escape(_hidden())}</p>'}"
         f"<h2>What to try</h2><pre>{calls}</pre><p>{links}</p></html>\n"
     )

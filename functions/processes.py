@@ -19,9 +19,7 @@ class Process:
 
 PROCESSES: Final[Mapping[str, Process]] = MappingProxyType(
     {
-        "ingress": Process(
-            "functions.ingress.main", "HTTP API: OpenAI, CloudEvents, batches."
-        ),
+        "ingress": Process("functions.ingress.main", "HTTP API: OpenAI, CloudEvents, batches."),
         "router": Process("functions.router.main", "The routing function: picks a service."),
         "source": Process(
             "functions.router.source_main", "Feeds request records to the router over HTTP."

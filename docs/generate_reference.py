@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 
-from events import limits
+from events import limits, names
 from events.openai.refused_fields import REFUSED_FIELDS, REFUSED_TEMPLATE_ARGUMENTS
 from functions.ingress.stored_responses import MAX_REFERENCES
 from functions.runtime import settings as module
@@ -28,6 +28,24 @@ from router_model.routing.backend_fields import (
 REFERENCE = Path(__file__).parent / "reference"
 WIDTH = 100
 """Columns of prose."""
+NAMES_PROSE = """# Names on the wire
+
+What each attribute means is in [wire.md](wire.md).
+
+## Attributes
+
+A carried attribute is repeated on every later event of the request.
+An internal one is set by Pick and Spin only; at the HTTP interface it is dropped.
+
+| Attribute | Carried | Internal |
+| --- | --- | --- |"""
+TOPICS_PROSE = """
+## Topics
+
+Names are shown without the prefix. `{slug}` stands for a service.
+
+| Topic | Partitions on a cluster | Kept |
+| --- | --- | --- |"""
 SETTINGS_PROSE = """# Settings
 
 Every process reads its settings from the environment, once, at start.
@@ -237,7 +255,31 @@ def pages() -> dict[Path, str]:
         REFERENCE / "servers.md": servers_page(),
         REFERENCE / "fields.md": fields_page(),
         REFERENCE / "limits.md": limits_page(),
+        REFERENCE / "names.md": names_page(),
     }
+
+
+def names_page() -> str:
+    """docs/reference/names.md: the tables of `events.names`."""
+    attributes = (
+        f"| `{row.name}` | {_yes(row.is_carried)} | {_yes(row.is_internal)} |"
+        for row in names.ATTRIBUTES.values()
+    )
+    topics = (
+        f"| `{topic.name}` | {topic.partitions or 'of the service'} | {_kept(topic)} |"
+        for topic in (*names.SHARED_TOPICS, *names.SERVICE_TOPICS)
+    )
+    return "\n".join([NAMES_PROSE, *attributes, TOPICS_PROSE, *topics, ""])
+
+
+def _yes(is_so: bool) -> str:
+    return "yes" if is_so else "-"
+
+
+def _kept(topic: names.Topic) -> str:
+    if topic.retention_s is None:
+        return "the last record of each key"
+    return f"{topic.retention_s // 3600} h"
 
 
 def limits_page() -> str:

@@ -1,6 +1,7 @@
-"""Every name on the wire: event types, extension attributes, topics, states. The only place they are spelled.
+"""Every name on the wire: event types, extension attributes, topics, states.
 
-Source: docs/reference/wire.md (generated tables there follow this module) and CloudEvents 1.0.
+The only place where they are spelled: every other list of them is computed or generated from here.
+What each means: docs/reference/wire.md.
 """
 
 from dataclasses import dataclass
@@ -25,63 +26,80 @@ REVISION: Final = "io.pickspin.service.revision.v1"
 
 EVENT_TYPES: Final = frozenset(
     {
-        REQUEST,
-        ROUTED,
-        PROGRESS,
-        CHUNK,
-        COMPLETED,
-        FAILED,
-        CANCEL,
-        CALLBACK_FAILED,
-        STATUS,
-        DECISION,
-        REVISION,
+        REQUEST, ROUTED, PROGRESS, CHUNK, COMPLETED, FAILED, CANCEL, CALLBACK_FAILED, STATUS,
+        DECISION, REVISION,
     }
-)
+)  # fmt: skip
 TERMINAL_TYPES: Final = frozenset({COMPLETED, FAILED})
 
 DEFAULT_TENANT: Final = "default"
 """Whose a request is that names no tenant."""
 
-# Extension attributes (lower-case a-z0-9, at most 20 characters: CloudEvents 1.0 section 3.1).
-PARTITION_KEY: Final = "partitionkey"
-CORRELATION_ID: Final = "correlationid"
-REQUEST_ID: Final = "requestid"
-CAUSATION_ID: Final = "causationid"
-SEQUENCE: Final = "sequence"
-TRACE_PARENT: Final = "traceparent"
-TRACE_STATE: Final = "tracestate"
-EXPIRY_TIME: Final = "expirytime"
-DATA_REF: Final = "dataref"
-DATA_HASH: Final = "datahash"
-REPLY_TOPIC: Final = "replytopic"
-REPLY_PARTITION: Final = "replypartition"
-REPLY_EPOCH: Final = "replyepoch"
-TENANT: Final = "tenant"
-PRIORITY: Final = "priority"
-ATTEMPT: Final = "attempt"
-GENERATION: Final = "generation"
-CALLBACK_ID: Final = "callbackid"
-ROUTE_CLASS: Final = "routeclass"
-ROUTE_SCORE: Final = "routescore"
-ROUTE_VERSION: Final = "routever"
-ROUTE_REASON: Final = "routereason"
-ROUTE_STAGE: Final = "routestage"
-ASKED_MODEL: Final = "askedmodel"
-MAX_TOKENS: Final = "maxtokens"
-FALLBACK: Final = "fallback"
-OPERATION: Final = "operation"
-PROFILE: Final = "profile"
-MAX_COST: Final = "maxcost"
-MAX_LATENCY: Final = "maxlatency"
-MIN_QUALITY: Final = "minquality"
-SERVICE: Final = "service"
-REQUEST_TIME: Final = "requesttime"
-ROUTED_TIME: Final = "routedtime"
-BATCH_ID: Final = "batchid"
-HOPS: Final = "hops"
-CASCADE: Final = "cascade"
-DEAD_LETTER_REASON: Final = "deadletterreason"
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attribute:
+    """One extension attribute (lower-case a-z0-9, at most 20 characters: CloudEvents 1.0 section 3.1).
+
+    `is_carried`: every later event of a request repeats it.
+    `is_internal`: only this product sets it; from outside it is dropped.
+    """
+
+    name: str
+    is_carried: bool = False
+    is_internal: bool = False
+
+
+ATTRIBUTES: Final[dict[str, Attribute]] = {}
+"""Every extension attribute by name: the one table that all lists of attributes are computed from."""
+
+
+def _add(name: str, *, is_carried: bool = False, is_internal: bool = False) -> str:
+    ATTRIBUTES[name] = Attribute(name=name, is_carried=is_carried, is_internal=is_internal)
+    return name
+
+
+PARTITION_KEY: Final = _add("partitionkey")
+CORRELATION_ID: Final = _add("correlationid", is_internal=True)
+REQUEST_ID: Final = _add("requestid", is_internal=True)
+CAUSATION_ID: Final = _add("causationid", is_internal=True)
+SEQUENCE: Final = _add("sequence", is_internal=True)
+EXPIRY_TIME: Final = _add("expirytime")
+DATA_REF: Final = _add("dataref", is_internal=True)
+DATA_HASH: Final = _add("datahash", is_internal=True)
+REPLY_TOPIC: Final = _add("replytopic")
+REPLY_PARTITION: Final = _add("replypartition")
+REPLY_EPOCH: Final = _add("replyepoch", is_carried=True, is_internal=True)
+TENANT: Final = _add("tenant", is_carried=True, is_internal=True)
+PRIORITY: Final = _add("priority")
+ATTEMPT: Final = _add("attempt", is_internal=True)
+GENERATION: Final = _add("generation", is_internal=True)
+CALLBACK_ID: Final = _add("callbackid", is_carried=True)
+OPERATION: Final = _add("operation", is_carried=True)
+BATCH_ID: Final = _add("batchid", is_carried=True, is_internal=True)
+TRACE_PARENT: Final = _add("traceparent", is_carried=True)
+TRACE_STATE: Final = _add("tracestate", is_carried=True)
+ROUTE_CLASS: Final = _add("routeclass", is_internal=True)
+ROUTE_SCORE: Final = _add("routescore", is_internal=True)
+ROUTE_VERSION: Final = _add("routever", is_internal=True)
+ROUTE_REASON: Final = _add("routereason", is_internal=True)
+ROUTE_STAGE: Final = _add("routestage", is_internal=True)
+ASKED_MODEL: Final = _add("askedmodel", is_internal=True)
+MAX_TOKENS: Final = _add("maxtokens", is_internal=True)
+FALLBACK: Final = _add("fallback")
+PROFILE: Final = _add("profile")
+MAX_COST: Final = _add("maxcost")
+MAX_LATENCY: Final = _add("maxlatency")
+MIN_QUALITY: Final = _add("minquality")
+SERVICE: Final = _add("service", is_internal=True)
+REQUEST_TIME: Final = _add("requesttime", is_internal=True)
+ROUTED_TIME: Final = _add("routedtime", is_internal=True)
+HOPS: Final = _add("hops", is_internal=True)
+CASCADE: Final = _add("cascade", is_internal=True)
+DEAD_LETTER_REASON: Final = _add("deadletterreason", is_internal=True)
+
+CARRIED: Final = tuple(row.name for row in ATTRIBUTES.values() if row.is_carried)
+"""In the order of the table, which is their order on the wire."""
+INTERNAL: Final = frozenset(row.name for row in ATTRIBUTES.values() if row.is_internal)
 
 
 class Operation(StrEnum):
@@ -142,6 +160,43 @@ class BreakerState(StrEnum):
     HALF_OPEN = "half_open"
 
 
+_HOUR_S: Final = 3600
+_DAY_S: Final = 24 * _HOUR_S
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Topic:
+    """One topic without its prefix. In the name of a service's own, `{slug}` stands for the service.
+
+    `partitions` is the count on a cluster; None: as many as the service's catalogue entry says.
+    `retention_s` None: the topic is compacted, the last record of a key is kept.
+    """
+
+    name: str
+    partitions: int | None = None
+    retention_s: int | None = None
+
+    @property
+    def is_compacted(self) -> bool:
+        return self.retention_s is None
+
+
+_REQUESTS: Final = Topic(name="infer.requests", partitions=24, retention_s=3 * _DAY_S)
+_PROGRESS: Final = Topic(name="infer.progress", partitions=24, retention_s=_DAY_S)
+_REPLIES: Final = Topic(name="infer.replies", partitions=64, retention_s=_HOUR_S)
+_RESPONSES: Final = Topic(name="infer.responses", partitions=24, retention_s=7 * _DAY_S)
+_STATUS: Final = Topic(name="infer.status", partitions=6)
+# A cancel has to outlast what it cancels: the lines of a batch wait for up to a day.
+_CONTROL: Final = Topic(name="infer.control", partitions=1, retention_s=_DAY_S)
+_DLQ: Final = Topic(name="infer.dlq", partitions=6, retention_s=14 * _DAY_S)
+_MODEL: Final = Topic(name="infer.model.{slug}", retention_s=3 * _DAY_S)
+_MODEL_BATCH: Final = Topic(name="infer.model.{slug}.batch", retention_s=3 * _DAY_S)
+
+SHARED_TOPICS: Final = (_REQUESTS, _PROGRESS, _REPLIES, _RESPONSES, _STATUS, _CONTROL, _DLQ)
+SERVICE_TOPICS: Final = (_MODEL, _MODEL_BATCH)
+"""Of each service: its interactive and its batch lane."""
+
+
 @dataclass(frozen=True, slots=True)
 class Topics:
     """Topic names under one prefix. `prefix` is empty or ends with a dot."""
@@ -150,44 +205,41 @@ class Topics:
 
     @property
     def requests(self) -> str:
-        return f"{self.prefix}infer.requests"
+        return self.prefix + _REQUESTS.name
 
     @property
     def progress(self) -> str:
-        return f"{self.prefix}infer.progress"
+        return self.prefix + _PROGRESS.name
 
     @property
     def replies(self) -> str:
-        return f"{self.prefix}infer.replies"
+        return self.prefix + _REPLIES.name
 
     @property
     def responses(self) -> str:
-        return f"{self.prefix}infer.responses"
+        return self.prefix + _RESPONSES.name
 
     @property
     def status(self) -> str:
-        return f"{self.prefix}infer.status"
+        return self.prefix + _STATUS.name
 
     @property
     def control(self) -> str:
-        return f"{self.prefix}infer.control"
+        return self.prefix + _CONTROL.name
 
     @property
     def dlq(self) -> str:
-        return f"{self.prefix}infer.dlq"
+        return self.prefix + _DLQ.name
 
     def model(self, slug: str) -> str:
-        return f"{self.prefix}infer.model.{slug}"
+        return self.prefix + _MODEL.name.format(slug=slug)
 
     def model_batch(self, slug: str) -> str:
-        return f"{self.prefix}infer.model.{slug}.batch"
+        return self.prefix + _MODEL_BATCH.name.format(slug=slug)
 
-    def model_retry(self, slug: str) -> str:
-        return f"{self.prefix}infer.model.{slug}.retry"
-
-    def of_service(self, slug: str) -> tuple[str, str, str]:
-        """The interactive, batch and retry topic of one service, in that order."""
-        return self.model(slug), self.model_batch(slug), self.model_retry(slug)
+    def of_service(self, slug: str) -> tuple[str, ...]:
+        """The topics of one service, as `SERVICE_TOPICS` lists them."""
+        return tuple(self.prefix + topic.name.format(slug=slug) for topic in SERVICE_TOPICS)
 
     def worker_group(self, slug: str) -> str:
         return f"{self.prefix}infer-model-{slug}"

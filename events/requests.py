@@ -46,15 +46,6 @@ _TOPIC: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _WHOLE: Final = re.compile(r"\d{1,9}", re.ASCII)
 _DATA_REF: Final = re.compile(r"blob:[0-9a-f]{64}")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
-_CARRIED: Final = (
-    names.REPLY_EPOCH,
-    names.TENANT,
-    names.CALLBACK_ID,
-    names.OPERATION,
-    names.BATCH_ID,
-    names.TRACE_PARENT,
-    names.TRACE_STATE,
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +62,7 @@ class Origin:
     """What every event that follows from a request carries on: its id and the attributes readers correlate by.
 
     `event_id` is the id of the sender's event where the request has another one (`events.request_identity`).
-    `carried` holds any of `replyepoch`, `tenant`, `callbackid`, `operation`, `batchid`, `traceparent`, `tracestate`.
+    `carried` holds any of `names.CARRIED`.
     """
 
     request_id: str
@@ -87,7 +78,7 @@ class Origin:
     def of(cls, event: Event, request_id: str | None = None) -> "Origin":
         """From a request event, or any event that follows from one. Never raises. `request_id`: where it is known."""
         request_id, named = request_id or request_id_of(event), correlation_id_of(event)
-        carried = {n: v for n in _CARRIED if (v := event.extensions.get(n)) is not None}
+        carried = {n: v for n in names.CARRIED if (v := event.extensions.get(n)) is not None}
         event_id = None if named == request_id else named
         return cls(request_id=request_id, carried=carried, event_id=event_id)
 

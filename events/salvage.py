@@ -13,11 +13,8 @@ from events.ids import is_event_id
 _PREFIX: Final = "ce_"
 _NEEDED: Final = frozenset({"id", "type", "source"})
 _USEFUL: Final = frozenset(
-    {
-        names.REPLY_TOPIC, names.REPLY_PARTITION, names.REPLY_EPOCH, names.TENANT, names.OPERATION,
-        names.CALLBACK_ID, names.BATCH_ID, names.TRACE_PARENT, names.TRACE_STATE, names.REQUEST_ID,
-    }
-)  # fmt: skip
+    {names.REPLY_TOPIC, names.REPLY_PARTITION, names.REQUEST_ID, *names.CARRIED}
+)
 _SOURCE: Final = "/unreadable"
 
 

@@ -24,6 +24,8 @@ SAID_TWICE: Final = "datacontenttype"
 """What some SDKs write beside `content-type`."""
 _RESERVED: Final = frozenset({"data", "datacontenttype"})
 """`data` is no attribute; the content type travels as the transport's own header."""
+KNOWN: Final = CORE - _RESERVED | names.ATTRIBUTES.keys()
+"""Names that need no check: every one this product writes."""
 _URI_REFERENCE: Final = re.compile(
     r"(?:[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=]|%[0-9A-Fa-f]{2}|[^\x00-\xa0\s])+"
 )
@@ -205,19 +207,3 @@ def _is_utf8(parameters: str) -> bool:
         }:
             return False
     return True
-
-
-KNOWN: Final = CORE - _RESERVED | frozenset(
-    {
-        names.PARTITION_KEY, names.CORRELATION_ID, names.CAUSATION_ID, names.SEQUENCE,
-        names.TRACE_PARENT, names.TRACE_STATE, names.EXPIRY_TIME, names.DATA_REF,
-        names.DATA_HASH, names.REPLY_TOPIC, names.REPLY_PARTITION, names.REPLY_EPOCH,
-        names.TENANT, names.PRIORITY, names.ATTEMPT, names.GENERATION, names.CALLBACK_ID,
-        names.ROUTE_CLASS, names.ROUTE_SCORE, names.ROUTE_VERSION, names.ROUTE_REASON,
-        names.OPERATION, names.PROFILE, names.SERVICE, names.REQUEST_TIME, names.ROUTED_TIME,
-        names.BATCH_ID, names.HOPS, names.CASCADE, names.DEAD_LETTER_REASON,
-        names.MAX_COST, names.MAX_LATENCY, names.MIN_QUALITY, names.ASKED_MODEL, names.MAX_TOKENS,
-        names.FALLBACK, names.ROUTE_STAGE, names.REQUEST_ID,
-    }
-)  # fmt: skip
-"""Names that need no check: every one this product writes."""

@@ -125,10 +125,9 @@ class LocalScaler:
     def _look(
         self, service: Service, offsets: Mapping[PartitionId, Offsets], view: ServiceView
     ) -> LastRound:
-        retry = self._parts.topics.model_retry(service.slug)
         reading = LoadReading(
             now_s=self._parts.clock.monotonic_s(),
-            arrived=sum(each.end for place, each in offsets.items() if place.topic != retry),
+            arrived=sum(each.end for each in offsets.values()),
             lag=sum(each.lag for each in offsets.values()),
             in_flight=view.in_flight,
             replicas=len(self._parts.pool.of(service.slug)),

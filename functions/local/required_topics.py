@@ -1,42 +1,40 @@
-"""The topics of one installation, sized by the settings of the local stack."""
+"""Which topics one local installation needs: the table of `events.names`, sized by the settings."""
 
-from typing import Final
+from collections.abc import Iterator
 
-from events.names import Topics
+from events.names import SERVICE_TOPICS, SHARED_TOPICS, Topic, Topics
 from functions.ports.kafka import TopicSpec
 from functions.runtime.settings import Settings
 from router_model.catalogue.model import Catalogue
 
-DAY_S: Final = 24 * 3600
-RETRY_PARTITIONS: Final = 3
-
 
 def topic_specs(settings: Settings, catalogue: Catalogue) -> tuple[TopicSpec, ...]:
-    """Every topic, shared ones first, then three a service (disabled services too: enabling needs no restart).
+    """Every topic, shared ones first, then those of each service.
 
+    Disabled services are included: enabling one needs no restart.
     Pure; names carry the prefix of `settings.broker`.
     """
-    topics, keyed = Topics(settings.broker.prefix), settings.broker.partitions
-    shared = (
-        TopicSpec(name=topics.requests, partitions=keyed),
-        TopicSpec(name=topics.progress, partitions=keyed, retention_s=DAY_S),
-        TopicSpec(name=topics.replies, partitions=settings.broker.reply_partitions),
-        TopicSpec(name=topics.responses, partitions=keyed),
-        TopicSpec(name=topics.status, partitions=keyed, compacted=True),
-        TopicSpec(name=topics.control, partitions=1, retention_s=DAY_S),
-        TopicSpec(name=topics.dlq, partitions=keyed),
-    )
-    return shared + tuple(
-        spec
-        for service in catalogue.services
-        for spec in _service_topics(topics, service.slug, keyed)
+    topics = Topics(settings.broker.prefix)
+    return tuple(
+        TopicSpec(
+            name=name,
+            partitions=_partitions(settings, name, topic),
+            compacted=topic.is_compacted,
+            retention_s=topic.retention_s,
+        )
+        for name, topic in _named_topics(topics, catalogue)
     )
 
 
-def _service_topics(topics: Topics, slug: str, keyed: int) -> tuple[TopicSpec, ...]:
-    interactive, batch, retry = topics.of_service(slug)
-    return (
-        TopicSpec(name=interactive, partitions=keyed),
-        TopicSpec(name=batch, partitions=keyed),
-        TopicSpec(name=retry, partitions=min(RETRY_PARTITIONS, keyed)),
-    )
+def _named_topics(topics: Topics, catalogue: Catalogue) -> Iterator[tuple[str, Topic]]:
+    for topic in SHARED_TOPICS:
+        yield topics.prefix + topic.name, topic
+    for service in catalogue.services:
+        yield from zip(topics.of_service(service.slug), SERVICE_TOPICS, strict=True)
+
+
+def _partitions(settings: Settings, name: str, topic: Topic) -> int:
+    broker = settings.broker
+    if name == Topics(broker.prefix).replies:
+        return broker.reply_partitions
+    return min(broker.partitions, topic.partitions or broker.partitions)

@@ -18,7 +18,7 @@ class ServiceOffsets:
     """Offsets of one service; `lag` and `arrived` are kept beside what they come from."""
 
     topics: tuple[str, ...]
-    """Interactive, batch, retry (`Topics.of_service`)."""
+    """`Topics.of_service`."""
     ends: ByTopic = field(default_factory=dict)
     commits: ByTopic = field(default_factory=dict)
     starts: ByTopic = field(default_factory=dict)
@@ -30,7 +30,7 @@ class ServiceOffsets:
     """Records that are not committed, over all topics; a partition without a commit counts from its first record, as
     the workers read it."""
     arrived: int = 0
-    """Records ever appended to the interactive and the batch topic."""
+    """Records ever appended."""
 
     def with_ends(self, read: ByTopic) -> "ServiceOffsets":
         """With end offsets read; what could not be read keeps its last value."""
@@ -65,7 +65,7 @@ def _count(offsets: ServiceOffsets) -> ServiceOffsets:
             ends.get(topic, ()), offsets.commits.get(topic, ()), offsets.starts.get(topic, ())
         )
     )
-    arrived = sum(end or 0 for topic in topics[:2] for end in ends.get(topic, ()))
+    arrived = sum(end or 0 for topic in topics for end in ends.get(topic, ()))
     return replace(offsets, lag=lag, arrived=arrived)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from events import ids
+from events import ids, names
 from events.names import Operation
 from events.openai.operations import OPERATIONS
 from events.payloads import ServerInfo
@@ -110,7 +110,7 @@ def build_backend_request(
         has_usage=has_usage,
         is_base64=is_base64,
         max_tokens=max_tokens,
-        traceparent=request.event.get("traceparent"),
+        traceparent=request.event.get(names.TRACE_PARENT),
     )
 
 

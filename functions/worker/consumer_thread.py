@@ -300,7 +300,7 @@ class ConsumerThread(threading.Thread):
     def _is_duplicate(self, job: Job) -> bool:
         """Whether another record of this request was seen here: routers may publish the same event again."""
         request_id = job.request_id
-        if request_id is None or self._reader.is_retry(job.record.topic):
+        if request_id is None:
             return False
         place = (job.partition, job.offset)
         known = self._known.setdefault(request_id, place)

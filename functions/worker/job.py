@@ -8,7 +8,7 @@ from events.codecs import kafka_codec
 from events.errors import EventRejected
 from events.event import Event, PartitionId, Record
 from events.ids import is_event_id
-from events.names import CORRELATION_ID, DATA_REF, ROUTED, Topics
+from events.names import CORRELATION_ID, DATA_REF, REPLY_TOPIC, ROUTED, SERVICE, Topics
 from events.requests import (
     Origin,
     ReplyAddress,
@@ -96,7 +96,6 @@ class JobReader:
         self._slug = slug
         self._topics = topics
         self._batch_topic = topics.model_batch(slug)
-        self._retry_topic = topics.model_retry(slug)
         self._blobs = blobs
         self._further = further_reply_topics
         self._max_body_bytes = max_body_bytes
@@ -125,10 +124,6 @@ class JobReader:
         """Whether a topic is the service's batch lane."""
         return topic == self._batch_topic
 
-    def is_retry(self, topic: str) -> bool:
-        """Whether a topic is the service's retry topic."""
-        return topic == self._retry_topic
-
     def _body(self, event: Event) -> bytes | None:
         ref = event.get(DATA_REF)
         if ref is None or event.type != ROUTED:
@@ -141,9 +136,9 @@ class JobReader:
     def _request(self, event: Event, body: bytes | None) -> RoutedRequest:
         request = parse_routed(event, body)
         if request.service != self._slug:
-            raise EventRejected("invalid_event", "routed to another service", "service")
+            raise EventRejected("invalid_event", "routed to another service", SERVICE)
         if request.reply is not None and not self._is_trusted(request.reply):
-            raise EventRejected("invalid_event", "replies may not go there", "replytopic")
+            raise EventRejected("invalid_event", "replies may not go there", REPLY_TOPIC)
         return request
 
     def _refusal(self, event: Event | None, error: EventRejected) -> RefusedRecord:

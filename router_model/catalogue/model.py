@@ -174,7 +174,6 @@ class Tenant(Entry, frozen=True):
     models: tuple[str, ...] = ()
     max_queue: int | None = None
     max_streams: int | None = None
-    request_topic: str | None = None
 
 
 PROFILES: Final[Mapping[str, Profile]] = {

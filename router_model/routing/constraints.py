@@ -8,13 +8,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from events import names
 from router_model.routing.no_route import ConstraintsUnmet
 
 Bound = Literal["max_cost", "max_latency", "min_quality"]
 ATTRIBUTE_OF: Final[dict[Bound, str]] = {
-    "max_cost": "maxcost",
-    "max_latency": "maxlatency",
-    "min_quality": "minquality",
+    "max_cost": names.MAX_COST,
+    "max_latency": names.MAX_LATENCY,
+    "min_quality": names.MIN_QUALITY,
 }
 """The event attribute that sets each."""
 

@@ -13,6 +13,8 @@ NoRoute
 
 from typing import ClassVar
 
+from events.names import PROFILE
+
 
 class NoRoute(Exception):
     """Root. `message` is for a person and holds no prompt text; `param` is the request field at fault."""
@@ -48,7 +50,7 @@ class ContextTooLong(NoRoute):
 
 class ProfileUnknown(NoRoute):
     code = "invalid_value"
-    param = "profile"
+    param = PROFILE
 
 
 class NoHealthyService(NoRoute):

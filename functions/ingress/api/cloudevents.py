@@ -38,16 +38,6 @@ from functions.runtime.errors import ApiError
 from functions.runtime.settings import Settings
 
 _EVENTS: Final = "application/cloudevents"
-_OURS: Final = frozenset(
-    {
-        names.TENANT, names.CORRELATION_ID, names.CAUSATION_ID, names.REPLY_EPOCH, names.ATTEMPT,
-        names.GENERATION, names.SEQUENCE, names.SERVICE, names.ROUTE_CLASS, names.ROUTE_SCORE,
-        names.ROUTE_VERSION, names.ROUTE_REASON, names.REQUEST_TIME, names.ROUTED_TIME,
-        names.BATCH_ID, names.HOPS, names.DEAD_LETTER_REASON, names.DATA_REF, names.DATA_HASH,
-        names.ASKED_MODEL, names.MAX_TOKENS, names.ROUTE_STAGE, names.REQUEST_ID,
-    }
-)  # fmt: skip
-"""Attributes that only this product sets: from outside they are dropped."""
 
 
 class CloudEventsApi:
@@ -133,7 +123,7 @@ def clean_event(deps: Dependencies, event: Event, tenant: str) -> Event:
     if event.type != names.REQUEST:
         raise ApiError("invalid_event", f"Only {names.REQUEST} is taken here.", param="type")
     now = deps.clock.now()
-    kept = {name: value for name, value in event.extensions.items() if name not in _OURS}
+    kept = {name: value for name, value in event.extensions.items() if name not in names.INTERNAL}
     latest = now + timedelta(seconds=deps.settings.ingress.background_wait_s)
     asked = kept.get(names.EXPIRY_TIME)
     deadline = latest if asked is None else min(latest, from_rfc3339(asked, names.EXPIRY_TIME))
@@ -181,7 +171,9 @@ async def _check(deps: Dependencies, request: InferenceRequest) -> None:
     if request.profile is not None and request.profile not in deps.catalogue.profiles:
         raise ApiError("invalid_value", "There is no such profile.", param=names.PROFILE)
     if request.callback_id is not None and not is_target_id(request.callback_id):
-        raise ApiError("callback_url_refused", "Name a registered callback.", param="callbackid")
+        raise ApiError(
+            "callback_url_refused", "Name a registered callback.", param=names.CALLBACK_ID
+        )
     address = request.reply
     if address is None or address.partition is None:
         return

@@ -11,7 +11,7 @@ CATALOGUE = Catalogue(
 )
 
 
-def test_every_shared_topic_and_three_a_service_even_a_disabled_one() -> None:
+def test_every_shared_topic_and_two_a_service_even_a_disabled_one() -> None:
     names = [spec.name for spec in topic_specs(Settings(), CATALOGUE)]
 
     assert names == [
@@ -24,7 +24,6 @@ def test_every_shared_topic_and_three_a_service_even_a_disabled_one() -> None:
         "infer.dlq",
         "infer.model.tiny",
         "infer.model.tiny.batch",
-        "infer.model.tiny.retry",
     ]
 
 
@@ -35,7 +34,14 @@ def test_names_carry_the_prefix_and_sizes_come_from_settings() -> None:
     assert specs["t1.infer.requests"].partitions == 2
     assert specs["t1.infer.replies"].partitions == 7
     assert specs["t1.infer.control"].partitions == 1
-    assert specs["t1.infer.model.tiny.retry"].partitions == 2
+    assert specs["t1.infer.model.tiny.batch"].partitions == 2
+
+
+def test_a_cancel_is_kept_as_long_as_the_lines_of_a_batch_may_wait() -> None:
+    specs = {spec.name: spec for spec in topic_specs(Settings(), CATALOGUE)}
+
+    assert specs["infer.control"].retention_s == 24 * 3600
+    assert all((spec.retention_s is None) == spec.compacted for spec in specs.values())
 
 
 def test_only_the_registry_is_compacted() -> None:

@@ -10,35 +10,11 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from events.names import BreakerState, ReplicaState
-from events.payloads import ServerInfo
+from events.payloads import ServerInfo, StatusData
 
 STALE_AFTER: Final = timedelta(seconds=10)
 """Replicas repeat their status every 2 s; five missed repeats mean gone."""
 SCALER: Final = "_scaler"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReplicaStatus:
-    """Data of one `service.status` event (docs/reference/wire.md). None: not known or not applicable."""
-
-    service: str
-    replica: str
-    state: ReplicaState
-    at: datetime
-    progress: float | None = None
-    eta_s: float | None = None
-    in_flight: int = 0
-    concurrency: int = 1
-    tokens_per_s: float | None = None
-    service_s: float | None = None
-    lag: int | None = None
-    replicas: int | None = None
-    desired: int | None = None
-    message: str | None = None
-    failed_starts: int = 0
-    breaker: BreakerState = BreakerState.CLOSED
-    retry_at: datetime | None = None
-    server: ServerInfo | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,13 +74,13 @@ class ServiceView:
 class Registry:
     """All replicas by (service, replica). Build with `Registry()`, fold with `apply`."""
 
-    entries: Mapping[tuple[str, str], ReplicaStatus] = field(default_factory=dict)
+    entries: Mapping[tuple[str, str], StatusData] = field(default_factory=dict)
     decisions: Mapping[str, str] = field(default_factory=dict)
     """Recent decisions: request id -> service slug."""
     servers: Mapping[str, ServerInfo] = field(default_factory=dict)
     """What the model server of a service last said of itself: it outlives the replica."""
 
-    def apply(self, status: ReplicaStatus) -> "Registry":
+    def apply(self, status: StatusData) -> "Registry":
         """A registry with this status folded in; an older one than what is known changes nothing."""
         key = (status.service, status.replica)
         known = self.entries.get(key)
@@ -193,9 +169,9 @@ _WELL: Final = _Health()
 
 
 def _health(
-    ready: list[ReplicaStatus],
-    replicas: list[ReplicaStatus],
-    scaler: ReplicaStatus | None,
+    ready: list[StatusData],
+    replicas: list[StatusData],
+    scaler: StatusData | None,
     now: datetime,
 ) -> _Health:
     """A service with ready replicas is as well as the best of them. Without one it is as ill as its last start left
@@ -213,7 +189,7 @@ def _health(
     )
 
 
-def _health_of(status: ReplicaStatus, now: datetime) -> _Health:
+def _health_of(status: StatusData, now: datetime) -> _Health:
     breaker, retry_in_s = status.breaker, None
     if breaker is BreakerState.OPEN and status.retry_at is not None:
         retry_in_s = (status.retry_at - now).total_seconds()
@@ -227,19 +203,17 @@ def _health_of(status: ReplicaStatus, now: datetime) -> _Health:
     )
 
 
-def _message(
-    fresh: list[ReplicaStatus], scaler: ReplicaStatus | None, health: _Health
-) -> str | None:
+def _message(fresh: list[StatusData], scaler: StatusData | None, health: _Health) -> str | None:
     """The first that says something, and of what is ill in any case why."""
     said = next((s.message for s in fresh if s.message), scaler.message if scaler else None)
     return said or health.message
 
 
 def _state(
-    ready: list[ReplicaStatus],
-    coming: list[ReplicaStatus],
-    fresh: list[ReplicaStatus],
-    scaler: ReplicaStatus | None,
+    ready: list[StatusData],
+    coming: list[StatusData],
+    fresh: list[StatusData],
+    scaler: StatusData | None,
 ) -> ReplicaState:
     if ready:
         return ReplicaState.READY

@@ -17,7 +17,7 @@ from events.names import Topics
 from events.parsers import parse_decision, parse_status
 from functions.ports.kafka import RecordLog
 from functions.runtime.restarting_thread import RestartingThread
-from router_model.service_registry import Registry, ReplicaStatus
+from router_model.service_registry import Registry
 
 log = logging.getLogger(__name__)
 
@@ -61,29 +61,7 @@ class RegistryFold:
             return registry
         if event.type != names.STATUS:
             return registry
-        data = parse_status(event)
-        return registry.apply(
-            ReplicaStatus(
-                service=data.service,
-                replica=data.replica,
-                state=data.state,
-                at=data.at,
-                progress=data.progress,
-                eta_s=data.eta_s,
-                in_flight=data.in_flight,
-                concurrency=data.concurrency,
-                tokens_per_s=data.tokens_per_s,
-                service_s=data.service_s,
-                lag=data.lag,
-                replicas=data.replicas,
-                desired=data.desired,
-                message=data.message,
-                failed_starts=data.failed_starts,
-                breaker=data.breaker,
-                retry_at=data.retry_at,
-                server=data.server,
-            )
-        )
+        return registry.apply(parse_status(event))
 
     def _removed(self, registry: Registry, key: bytes | None) -> Registry:
         service, _, replica = (key or b"").decode("utf-8", "replace").partition("/")

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from events.names import Topics
+from events.payloads import StatusData
 from functions.autoscaling.desired_replicas import DesiredReplicasState
 from functions.autoscaling.rate_window import RateWindow
 from functions.autoscaling.scaling_state import (
@@ -26,7 +27,7 @@ from functions.scaler.latest_decisions import LatestDecisions, ServiceDecision
 from functions.scaler.offset_tracker import ByTopic, ServiceOffsets, is_whole
 from functions.scaler.status_reporter import ScalerReporter
 from router_model.catalogue.model import Catalogue, Service
-from router_model.service_registry import SCALER, Registry, ReplicaStatus, ServiceView
+from router_model.service_registry import SCALER, Registry, ServiceView
 
 CLIENT: Final = "pickspin-scaler"
 REST_S: Final = 1.0
@@ -236,9 +237,9 @@ class LagWatcher:
         return replace(decision, wakings=watched.wakings)
 
 
-def _group_by_service(registry: Registry) -> Mapping[str, Mapping[tuple[str, str], ReplicaStatus]]:
+def _group_by_service(registry: Registry) -> Mapping[str, Mapping[tuple[str, str], StatusData]]:
     """What replicas say of themselves, by service."""
-    by_service: dict[str, dict[tuple[str, str], ReplicaStatus]] = {}
+    by_service: dict[str, dict[tuple[str, str], StatusData]] = {}
     for key, status in registry.entries.items():
         if key[1] == SCALER:
             continue

@@ -11,13 +11,14 @@ from datetime import datetime
 from typing import Final, Literal
 
 from events.names import ReplicaState
+from events.payloads import StatusData
 from router_model.catalogue.model import Catalogue
 from router_model.classifier.keyword_rules import Classifier
 from router_model.routing.decision import CandidateTerms, Decision
 from router_model.routing.estimate_history import History, new_history
 from router_model.routing.no_route import NoRoute
 from router_model.routing.select import Ask, decide
-from router_model.service_registry import Registry, ReplicaStatus
+from router_model.service_registry import Registry
 
 Readiness = Literal["warm", "cold"]
 
@@ -109,7 +110,7 @@ def assumed_registry(catalogue: Catalogue, readiness: Readiness, now: datetime) 
     if readiness == "cold":
         return Registry()
     found = [
-        ReplicaStatus(
+        StatusData(
             service=service.slug,
             replica="assumed",
             state=ReplicaState.READY,

@@ -8,9 +8,10 @@ import httpx
 import pytest
 
 from events.names import ReplicaState
+from events.payloads import StatusData
 from functions.ingress.heartbeats import MOST_NEWS, Heartbeats
 from functions.runtime.settings import IngressSettings
-from router_model.service_registry import Registry, ReplicaStatus
+from router_model.service_registry import Registry
 
 LINES_OF_GO = 300
 """Lines without data after which the Go client gives up."""
@@ -67,7 +68,7 @@ def test_data_is_parted_from_comments_and_begins_the_rhythm_anew() -> None:
 
 @pytest.mark.anyio
 async def test_a_comment_is_one_line_on_the_wire(rig: Any, chat: Any, live: Any) -> None:
-    loading = ReplicaStatus(
+    loading = StatusData(
         service="smol", replica="0", state=ReplicaState.LOADING, at=rig.deps.clock.now(), eta_s=9.0
     )
     rig.registry[0] = Registry().apply(loading)

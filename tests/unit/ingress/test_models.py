@@ -8,16 +8,16 @@ import pytest
 from msgspec.structs import replace as replace_entry
 
 from events.names import BreakerState, ReplicaState
-from events.payloads import ServerInfo
+from events.payloads import ServerInfo, StatusData
 from functions.ingress.api_keys import ApiKeys
 from router_model.catalogue.model import Backend, Cascade, Service
-from router_model.service_registry import Registry, ReplicaStatus
+from router_model.service_registry import Registry
 
 pytestmark = pytest.mark.anyio
 
 
-def status(state: ReplicaState, **more: Any) -> ReplicaStatus:
-    return ReplicaStatus(service="smol", replica="0", state=state, at=datetime.now(UTC), **more)
+def status(state: ReplicaState, **more: Any) -> StatusData:
+    return StatusData(service="smol", replica="0", state=state, at=datetime.now(UTC), **more)
 
 
 async def test_a_model_nobody_runs_is_listed_cold_with_an_estimate(rig: Any) -> None:

@@ -10,8 +10,9 @@ import pytest
 
 from events import names
 from events.names import ReplicaState
+from events.payloads import StatusData
 from functions.ingress.uvicorn_protocol import watch_reader
-from router_model.service_registry import Registry, ReplicaStatus
+from router_model.service_registry import Registry
 
 pytestmark = pytest.mark.anyio
 
@@ -42,7 +43,7 @@ async def test_a_stream_carries_every_chunk_and_ends_with_done(
 async def test_a_cold_model_is_announced_in_comments_with_its_eta(
     rig: Any, chat: Any, live: Any, eventually: Any
 ) -> None:
-    status = ReplicaStatus(
+    status = StatusData(
         service="smol",
         replica="0",
         state=ReplicaState.LOADING,

@@ -11,7 +11,8 @@ import pytest
 from events.codecs.kafka_codec import from_record
 from events.event import PartitionId, Record
 from events.names import BreakerState, ReplicaState, Topics
-from events.parsers import StatusData, parse_status
+from events.parsers import parse_status
+from events.payloads import StatusData
 from functions.local.local_scaler import BLIND_AFTER, NO_HABIT, LocalScaler, ScalerDependencies
 from functions.local.progress_output import ChangeJournal
 from functions.local.worker_pool import Replica, StartHistory
@@ -20,7 +21,7 @@ from functions.runtime.settings import SpinSettings
 from functions.testing.fake_clock import FakeClock
 from functions.testing.memory_broker import MemoryLog
 from router_model.catalogue.model import Catalogue, Model, Service, WarmHours
-from router_model.service_registry import Registry, ReplicaStatus
+from router_model.service_registry import Registry
 
 TOPICS = Topics()
 TINY = Service(
@@ -99,7 +100,7 @@ class World:
         consumer.close()
 
     def report(self, state: ReplicaState, in_flight: int = 0) -> None:
-        status = ReplicaStatus(
+        status = StatusData(
             service="tiny", replica="r0", state=state, at=self.clock.now(), in_flight=in_flight
         )
         self.registry = self.registry.apply(status)

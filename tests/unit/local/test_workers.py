@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from events.names import BreakerState, ReplicaState
+from events.payloads import StatusData
 from functions.autoscaling.start_policy import START_BACKOFF
 from functions.local import worker_pool
 from functions.local.progress_output import ChangeJournal
@@ -16,7 +17,7 @@ from functions.local.worker_pool import WorkerLaunch, WorkerPool, describe_exit
 from functions.runtime.settings import Settings, WorkerSettings
 from functions.testing.fake_clock import FakeClock
 from router_model.catalogue.model import Service
-from router_model.service_registry import Registry, ReplicaStatus
+from router_model.service_registry import Registry
 
 pytestmark = pytest.mark.process
 TINY = Service(model="Tiny", slug="tiny", start_timeout_s=10.0)
@@ -46,7 +47,7 @@ class Scene:
     def report_ready(self) -> None:
         registry = Registry()
         for replica in self.pool.of("tiny"):
-            status = ReplicaStatus(
+            status = StatusData(
                 service="tiny", replica=replica.id, state=ReplicaState.READY, at=self.clock.now()
             )
             registry = registry.apply(status)
@@ -179,7 +180,7 @@ def test_the_workers_own_words_say_why_its_start_failed(scene: Scene) -> None:
     async def scenario() -> None:
         await scene.pool.scale(TINY, 1)
         (replica,) = scene.pool.of("tiny")
-        status = ReplicaStatus(
+        status = StatusData(
             service="tiny",
             replica=replica.id,
             state=ReplicaState.FAILED,

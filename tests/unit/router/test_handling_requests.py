@@ -15,10 +15,11 @@ from events.codecs.kafka_codec import outgoing_record
 from events.event import Event, Outgoing
 from events.names import Priority, ReplicaState, State, Topics
 from events.parsers import parse_decision
+from events.payloads import StatusData
 from events.requests import parse_routed
 from functions.router.handler import RouterPolicy, handle
 from router_model.catalogue.model import Catalogue
-from router_model.service_registry import Registry, ReplicaStatus
+from router_model.service_registry import Registry
 
 Make = Callable[..., Event]
 Handle = Callable[..., tuple[Outgoing, ...]]
@@ -72,7 +73,7 @@ def test_the_routed_event_is_the_contracts(
 def test_progress_says_where_and_when(request_event: Make, routed: Handle, now: datetime) -> None:
     cold = parse_progress(routed(request_event(model="sim-large"))[1].event).data
     assert (cold.state, cold.service, cold.attempt, cold.eta_s) == ("routed", "sim-large", 0, 2.2)
-    ready = ReplicaStatus(service="sim-large", replica="0", state=ReplicaState.READY, at=now)
+    ready = StatusData(service="sim-large", replica="0", state=ReplicaState.READY, at=now)
     warm = parse_progress(
         routed(request_event(model="sim-large"), Registry().apply(ready))[1].event
     )
@@ -126,7 +127,7 @@ def reported(now: datetime, **status: Any) -> Registry:
     """What is known when every service of the model says the same."""
     registry = Registry()
     for slug in ("real", "real--vllm"):
-        registry = registry.apply(ReplicaStatus(service=slug, replica="0", at=now, **status))
+        registry = registry.apply(StatusData(service=slug, replica="0", at=now, **status))
     return registry
 
 
@@ -302,7 +303,7 @@ def test_a_replay_repeats_the_decision_with_the_same_ids(
 def test_a_replay_goes_to_its_service_even_when_that_is_unhealthy(
     request_event: Make, routed: Handle, now: datetime
 ) -> None:
-    failed = ReplicaStatus(service="real", replica="0", state=ReplicaState.FAILED, at=now)
+    failed = StatusData(service="real", replica="0", state=ReplicaState.FAILED, at=now)
     registry = replace(Registry().apply(failed), decisions={"req_1": "real"})
     assert routed(request_event(model="real"), registry)[0].event.get(names.SERVICE) == "real"
 

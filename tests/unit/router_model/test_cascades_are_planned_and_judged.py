@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events.names import Operation, ReplicaState
-from events.payloads import CascadePlace, CascadeState, CascadeUsed, Cost
+from events.payloads import CascadePlace, CascadeState, CascadeUsed, Cost, StatusData
 from router_model.cascade.confidence import TokenConfidence
 from router_model.cascade.plan import Judge, judge_of, told, total
 from router_model.catalogue.loader import CatalogueRejected, dump_catalogue, finish, load_catalogue
@@ -18,7 +18,7 @@ from router_model.classifier.keyword_rules import KeywordClassifier
 from router_model.routing.decision import Decision
 from router_model.routing.no_route import CapabilityMissing, ModelNotAllowed, NoHealthyService
 from router_model.routing.select import Ask, decide
-from router_model.service_registry import Registry, ReplicaStatus
+from router_model.service_registry import Registry
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 TEXT = """
@@ -58,7 +58,7 @@ def decided(registry: Registry | None = None, catalogue: Catalogue = FLEET, **as
 def failed(*services: str) -> Registry:
     registry = Registry()
     for slug in services:
-        status = ReplicaStatus(service=slug, replica="0", state=ReplicaState.FAILED, at=NOW)
+        status = StatusData(service=slug, replica="0", state=ReplicaState.FAILED, at=NOW)
         registry = registry.apply(status)
     return registry
 

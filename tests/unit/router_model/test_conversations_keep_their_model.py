@@ -6,13 +6,14 @@ from typing import Any
 import pytest
 
 from events.names import Operation, ReplicaState
+from events.payloads import StatusData
 from router_model.catalogue.loader import CatalogueRejected, load_catalogue
 from router_model.classifier.features import prompt_features
 from router_model.classifier.keyword_rules import KeywordClassifier
 from router_model.routing.decision import Decision
 from router_model.routing.select import Ask, decide
 from router_model.routing.session_affinity import conversation_choices
-from router_model.service_registry import Registry, ReplicaStatus
+from router_model.service_registry import Registry
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 EASY, MIDDLING, HARD = "Name a colour.", "Tell me a story.", "Prove that there are many primes."
@@ -40,7 +41,7 @@ def turns(*texts: str, system: str | None = None) -> dict[str, Any]:
     return {"messages": messages[:-1]}
 
 
-def pick(body: dict[str, Any], *statuses: ReplicaStatus, rest: str = "", **asked: Any) -> Decision:
+def pick(body: dict[str, Any], *statuses: StatusData, rest: str = "", **asked: Any) -> Decision:
     registry = Registry()
     for status in statuses:
         registry = registry.apply(status)
@@ -71,7 +72,7 @@ def test_one_that_no_longer_fits_moves_it() -> None:
 
 
 def test_an_unhealthy_model_is_left() -> None:
-    failed = ReplicaStatus(
+    failed = StatusData(
         service="small", replica="0", state=ReplicaState.FAILED, at=NOW, failed_starts=3
     )
     assert pick(turns(EASY, MIDDLING), failed).model == "large"

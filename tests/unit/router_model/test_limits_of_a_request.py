@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from events.names import Operation, ReplicaState
+from events.payloads import StatusData
 from events.requests import Fallback
 from router_model.catalogue.loader import load_catalogue
 from router_model.catalogue.model import Catalogue
@@ -15,7 +16,7 @@ from router_model.routing.constraints import Constraints, Miss, unmet, worst_mis
 from router_model.routing.decision import Decision, Dropped
 from router_model.routing.no_route import ConstraintsUnmet, NoHealthyService
 from router_model.routing.select import Ask, decide
-from router_model.service_registry import Registry, ReplicaStatus
+from router_model.service_registry import Registry
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 QUESTION = PromptFeatures(operation=Operation.CHAT, text="hello", tokens=10, least_tokens=2)
@@ -59,7 +60,7 @@ def choose(
 
 def failed(slug: str) -> Registry:
     return Registry().apply(
-        ReplicaStatus(service=slug, replica="0", state=ReplicaState.FAILED, at=NOW)
+        StatusData(service=slug, replica="0", state=ReplicaState.FAILED, at=NOW)
     )
 
 

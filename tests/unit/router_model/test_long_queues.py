@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from events.names import Operation, ReplicaState
+from events.payloads import StatusData
 from events.requests import Fallback
 from router_model.catalogue.model import Cascade, Catalogue, Model, Service
 from router_model.catalogue.validation import check
@@ -16,7 +17,7 @@ from router_model.routing.constraints import Constraints
 from router_model.routing.decision import Decision
 from router_model.routing.no_route import ConstraintsUnmet
 from router_model.routing.select import Ask, decide
-from router_model.service_registry import SCALER, Registry, ReplicaStatus
+from router_model.service_registry import SCALER, Registry
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 FEATURES = prompt_features(
@@ -37,9 +38,7 @@ def queued(slug: str, lag: int, registry: Registry | None = None) -> Registry:
     """A warm service, two seconds a call, with so many records before it."""
     found = registry or Registry()
     for replica, more in (("r0", {"concurrency": 2, "service_s": 2.0}), (SCALER, {"lag": lag})):
-        status = ReplicaStatus(
-            service=slug, replica=replica, state=ReplicaState.READY, at=NOW, **more
-        )
+        status = StatusData(service=slug, replica=replica, state=ReplicaState.READY, at=NOW, **more)
         found = found.apply(status)
     return found
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events.names import Operation, ReplicaState
+from events.payloads import StatusData
 from router_model.catalogue.loader import finish, load_catalogue
 from router_model.catalogue.merge import with_demo_fleet
 from router_model.catalogue.model import PROFILES, Catalogue, Model, Service, Task, Tenant
@@ -27,7 +28,7 @@ from router_model.routing.no_route import (
 )
 from router_model.routing.scoring import weights_of
 from router_model.routing.select import Ask, decide, rank
-from router_model.service_registry import Registry, ReplicaStatus, ServiceView
+from router_model.service_registry import Registry, ServiceView
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 QUESTION = PromptFeatures(operation=Operation.CHAT, text="hello", tokens=10, least_tokens=2)
@@ -62,11 +63,11 @@ def choose(
     return decide(ask, FLEET, registry or Registry(), NOW, KeywordClassifier())
 
 
-def status(service: str, state: ReplicaState, **more: float) -> ReplicaStatus:
-    return ReplicaStatus(service=service, replica="0", state=state, at=NOW, **more)
+def status(service: str, state: ReplicaState, **more: float) -> StatusData:
+    return StatusData(service=service, replica="0", state=state, at=NOW, **more)
 
 
-def registry_of(*found: ReplicaStatus) -> Registry:
+def registry_of(*found: StatusData) -> Registry:
     registry = Registry()
     for one in found:
         registry = registry.apply(one)
@@ -193,9 +194,7 @@ def test_a_warm_service_does_not_pay_for_a_start() -> None:
 def test_a_long_queue_moves_auto_elsewhere() -> None:
     ready = [status(slug, ReplicaState.READY, concurrency=4) for slug in ("real", "sim-small")]
     before = choose("chores", registry_of(*ready), profile="speed").service
-    busy = ReplicaStatus(
-        service=before, replica="_scaler", state=ReplicaState.READY, at=NOW, lag=5000
-    )
+    busy = StatusData(service=before, replica="_scaler", state=ReplicaState.READY, at=NOW, lag=5000)
     after = choose("chores", registry_of(*ready, busy), profile="speed").service
     assert {before, after} <= {"real", "real--vllm", "sim-small"}
     assert after != before
@@ -216,7 +215,7 @@ def test_no_healthy_service_is_a_typed_refusal() -> None:
 
 def test_a_failed_service_is_a_candidate_again_when_its_report_is_old() -> None:
     old = NOW - timedelta(seconds=11)
-    failed = ReplicaStatus(service="real", replica="0", state=ReplicaState.FAILED, at=old)
+    failed = StatusData(service="real", replica="0", state=ReplicaState.FAILED, at=old)
     assert choose("real", registry_of(failed)).service in {"real", "real--vllm"}
 
 

@@ -6,13 +6,14 @@ from typing import Any
 import pytest
 
 from events.names import BreakerState, Operation, ReplicaState
+from events.payloads import StatusData
 from router_model.catalogue.model import Catalogue, Model, Service
 from router_model.classifier.features import prompt_features
 from router_model.classifier.keyword_rules import KeywordClassifier
 from router_model.routing.candidates import Patience
 from router_model.routing.no_route import NoHealthyService
 from router_model.routing.select import Ask, decide
-from router_model.service_registry import SCALER, STALE_AFTER, Registry, ReplicaStatus
+from router_model.service_registry import SCALER, STALE_AFTER, Registry
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 FEATURES = prompt_features(
@@ -29,12 +30,12 @@ CATALOGUE = Catalogue(
 )
 
 
-def status(state: ReplicaState, **more: Any) -> ReplicaStatus:
+def status(state: ReplicaState, **more: Any) -> StatusData:
     known = {"service": "ill", "replica": "r1", "at": NOW, "message": WHY} | more
-    return ReplicaStatus(state=state, **known)
+    return StatusData(state=state, **known)
 
 
-def registry(*statuses: ReplicaStatus) -> Registry:
+def registry(*statuses: StatusData) -> Registry:
     found = Registry()
     for one in statuses:
         found = found.apply(one)

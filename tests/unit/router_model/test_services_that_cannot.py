@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from events.names import Operation, ReplicaState
-from events.payloads import ServerInfo
+from events.payloads import ServerInfo, StatusData
 from router_model.catalogue.model import Backend, Catalogue, Model, Service
 from router_model.classifier.features import prompt_features
 from router_model.classifier.keyword_rules import KeywordClassifier
@@ -17,7 +17,7 @@ from router_model.routing.no_route import (
     UnsupportedField,
 )
 from router_model.routing.select import Ask, decide
-from router_model.service_registry import Registry, ReplicaStatus
+from router_model.service_registry import Registry
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 CHAT = {"messages": [{"role": "user", "content": "hi"}]}
@@ -38,7 +38,7 @@ def catalogue(**kinds: Any) -> Catalogue:
 def told(state: ReplicaState = ReplicaState.READY, **infos: ServerInfo) -> Registry:
     registry = Registry()
     for slug, info in infos.items():
-        status = ReplicaStatus(service=slug, replica="r", state=state, at=NOW, server=info)
+        status = StatusData(service=slug, replica="r", state=state, at=NOW, server=info)
         registry = registry.apply(status)
     return registry
 
@@ -75,7 +75,7 @@ def test_auto_looks_for_a_server_that_has_tools() -> None:
 @pytest.mark.parametrize("state", [ReplicaState.STOPPED, ReplicaState.FAILED])
 def test_what_a_server_said_is_known_when_it_is_gone(state: ReplicaState) -> None:
     registry = told(small=ServerInfo(kind="llamacpp", tools=False))
-    gone = ReplicaStatus(service="small", replica="r", state=state, at=NOW)
+    gone = StatusData(service="small", replica="r", state=state, at=NOW)
     registry = registry.apply(gone).remove("small", "r")
     with pytest.raises(CapabilityMissing):
         chosen(catalogue(small="llamacpp"), registry, "small", {**CHAT, "tools": TOOLS})
@@ -101,7 +101,7 @@ def test_the_reason_of_one_that_is_only_ill_is_its_illness() -> None:
             Service(model="m", slug="m--vllm", backend=Backend(kind="vllm")),
         ),
     )
-    ill = ReplicaStatus(
+    ill = StatusData(
         service="m--vllm", replica="r", state=ReplicaState.FAILED, at=NOW, failed_starts=3
     )
     with pytest.raises(NoRoute) as caught:

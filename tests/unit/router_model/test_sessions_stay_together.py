@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events.names import Operation, ReplicaState
+from events.payloads import StatusData
 from router_model.catalogue.loader import load_catalogue
 from router_model.classifier.features import PromptFeatures
 from router_model.classifier.keyword_rules import KeywordClassifier
@@ -15,7 +16,7 @@ from router_model.routing.decision import CandidateTerms
 from router_model.routing.estimates import FinishEstimate
 from router_model.routing.select import Ask, decide
 from router_model.routing.session_affinity import session_choice
-from router_model.service_registry import Registry, ReplicaStatus
+from router_model.service_registry import Registry
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 HELLO = PromptFeatures(operation=Operation.CHAT, text="hello", tokens=10, least_tokens=2)
@@ -39,7 +40,7 @@ def terms(service: str, score: float, **raw: float) -> CandidateTerms:
     )
 
 
-def chosen(session: str | None, *statuses: ReplicaStatus, margin: float = 0.05) -> str:
+def chosen(session: str | None, *statuses: StatusData, margin: float = 0.05) -> str:
     catalogue = load_catalogue(CATALOGUE + f"affinity_margin: {margin}\n")
     registry = Registry()
     for status in statuses:
@@ -48,10 +49,8 @@ def chosen(session: str | None, *statuses: ReplicaStatus, margin: float = 0.05) 
     return decide(ask, catalogue, registry, NOW, KeywordClassifier()).service
 
 
-def busy(service: str) -> ReplicaStatus:
-    return ReplicaStatus(
-        service=service, replica="_scaler", state=ReplicaState.COLD, at=NOW, lag=500
-    )
+def busy(service: str) -> StatusData:
+    return StatusData(service=service, replica="_scaler", state=ReplicaState.COLD, at=NOW, lag=500)
 
 
 def test_a_session_keeps_its_service_and_sessions_spread() -> None:

@@ -5,25 +5,17 @@ from datetime import UTC, datetime
 import pytest
 
 from events.names import ReplicaState
-from router_model.service_registry import (
-    LATE,
-    LEAST_ETA_S,
-    SCALER,
-    Registry,
-    ReplicaStatus,
-    ServiceView,
-)
+from events.payloads import StatusData
+from router_model.service_registry import LATE, LEAST_ETA_S, SCALER, Registry, ServiceView
 
 NOW = datetime(2026, 12, 1, tzinfo=UTC)
 
 
-def status(replica: str, state: ReplicaState, eta_s: float | None) -> ReplicaStatus:
-    return ReplicaStatus(
-        service="m", replica=replica, state=state, at=NOW, eta_s=eta_s, concurrency=1
-    )
+def status(replica: str, state: ReplicaState, eta_s: float | None) -> StatusData:
+    return StatusData(service="m", replica=replica, state=state, at=NOW, eta_s=eta_s, concurrency=1)
 
 
-def view_of(*statuses: ReplicaStatus) -> ServiceView:
+def view_of(*statuses: StatusData) -> ServiceView:
     return Registry(entries={(one.service, one.replica): one for one in statuses}).view("m", NOW)
 
 

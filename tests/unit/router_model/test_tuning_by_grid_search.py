@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from events.names import Operation, ReplicaState
+from events.payloads import StatusData
 from router_model.catalogue.loader import load_catalogue
 from router_model.catalogue.model import Catalogue, Profile
 from router_model.classifier.features import PromptFeatures, prompt_features
@@ -27,7 +28,7 @@ from router_model.replay.profile_search import (
 )
 from router_model.routing.estimate_history import new_history
 from router_model.routing.select import Ask, decide
-from router_model.service_registry import Registry, ReplicaStatus
+from router_model.service_registry import Registry
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 TEXT = """
@@ -88,7 +89,7 @@ def warm(found: Catalogue) -> Registry:
     registry = Registry()
     for service in found.services:
         registry = registry.apply(
-            ReplicaStatus(service=service.slug, replica="0", state=ReplicaState.READY, at=NOW,
+            StatusData(service=service.slug, replica="0", state=ReplicaState.READY, at=NOW,
                           concurrency=service.concurrency)
         )  # fmt: skip
     return registry

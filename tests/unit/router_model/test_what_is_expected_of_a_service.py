@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from events.names import Operation, ReplicaState
+from events.payloads import StatusData
 from functions.worker.usage import compute_cost
 from router_model.catalogue.loader import CatalogueRejected, load_catalogue
 from router_model.catalogue.model import Catalogue, Model, Service
@@ -22,7 +23,7 @@ from router_model.routing.estimates import (
 )
 from router_model.routing.no_route import ModelNotFound, NoHealthyService
 from router_model.routing.select import Ask, decide
-from router_model.service_registry import Registry, ReplicaStatus, ServiceView
+from router_model.service_registry import Registry, ServiceView
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 QUESTION = PromptFeatures(operation=Operation.CHAT, text="hello", tokens=400, least_tokens=2)
@@ -203,7 +204,7 @@ def test_no_healthy_service_is_a_typed_refusal_and_a_failed_one_is_listed() -> N
         registry = Registry()
         for slug in slugs:
             registry = registry.apply(
-                ReplicaStatus(service=slug, replica="0", state=ReplicaState.FAILED, at=NOW)
+                StatusData(service=slug, replica="0", state=ReplicaState.FAILED, at=NOW)
             )
         return registry
 
@@ -214,9 +215,7 @@ def test_no_healthy_service_is_a_typed_refusal_and_a_failed_one_is_listed() -> N
 
 
 def test_a_warm_service_without_slots_is_dropped_for_that() -> None:
-    full = ReplicaStatus(
-        service="one", replica="0", state=ReplicaState.READY, at=NOW, concurrency=0
-    )
+    full = StatusData(service="one", replica="0", state=ReplicaState.READY, at=NOW, concurrency=0)
     found = choose(Says({}), registry=Registry().apply(full))
     assert [(one.service, one.reason) for one in found.dropped] == [("one", "no_capacity")]
 

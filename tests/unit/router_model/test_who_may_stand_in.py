@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from events.names import Operation, ReplicaState
+from events.payloads import StatusData
 from router_model.catalogue.loader import finish, load_catalogue
 from router_model.catalogue.model import Task, Tenant
 from router_model.classifier.features import PromptFeatures, prompt_features
@@ -21,7 +22,7 @@ from router_model.routing.no_route import (
     NoHealthyService,
 )
 from router_model.routing.select import Ask, decide
-from router_model.service_registry import Registry, ReplicaStatus
+from router_model.service_registry import Registry
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 FLEET = load_catalogue(
@@ -60,7 +61,7 @@ def failed(*services: str) -> Registry:
     registry = Registry()
     for service in services:
         registry = registry.apply(
-            ReplicaStatus(service=service, replica="0", state=ReplicaState.FAILED, at=NOW)
+            StatusData(service=service, replica="0", state=ReplicaState.FAILED, at=NOW)
         )
     return registry
 

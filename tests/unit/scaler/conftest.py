@@ -12,7 +12,8 @@ import pytest
 from events.codecs.kafka_codec import from_record
 from events.event import Record
 from events.names import ReplicaState, Topics
-from events.parsers import StatusData, parse_status
+from events.parsers import parse_status
+from events.payloads import StatusData
 from functions.autoscaling.status_producer import StatusProducer
 from functions.ports.kafka import Commit
 from functions.runtime import registry_consumer
@@ -29,7 +30,7 @@ from functions.scaler.status_reporter import ScalerReporter
 from functions.testing.fake_clock import FakeClock
 from functions.testing.memory_broker import MemoryLog
 from router_model.catalogue.model import Catalogue, Model, Service
-from router_model.service_registry import SCALER, Registry, ReplicaStatus
+from router_model.service_registry import SCALER, Registry
 
 TOPICS = Topics()
 PATIENCE_S = 30.0
@@ -117,7 +118,7 @@ class Watch:
 
     def report(self, *, replicas: int = 1, in_flight: int = 0, state=ReplicaState.READY) -> None:
         for number in range(replicas):
-            status = ReplicaStatus(
+            status = StatusData(
                 service="tiny",
                 replica=f"r{number}",
                 state=state,

@@ -28,6 +28,7 @@ from router_model.routing.backend_fields import (
 REFERENCE = Path(__file__).parent / "reference"
 WIDTH = 100
 """Columns of prose."""
+YES_NO = {True: "yes", False: "-"}
 NAMES_PROSE = """# Names on the wire
 
 What each attribute means is in [wire.md](wire.md).
@@ -262,7 +263,7 @@ def pages() -> dict[Path, str]:
 def names_page() -> str:
     """docs/reference/names.md: the tables of `events.names`."""
     attributes = (
-        f"| `{row.name}` | {_yes(row.is_carried)} | {_yes(row.is_internal)} |"
+        f"| `{row.name}` | {YES_NO[row.is_carried]} | {YES_NO[row.is_internal]} |"
         for row in names.ATTRIBUTES.values()
     )
     topics = (
@@ -270,10 +271,6 @@ def names_page() -> str:
         for topic in (*names.SHARED_TOPICS, *names.SERVICE_TOPICS)
     )
     return "\n".join([NAMES_PROSE, *attributes, TOPICS_PROSE, *topics, ""])
-
-
-def _yes(is_so: bool) -> str:
-    return "yes" if is_so else "-"
 
 
 def _kept(topic: names.Topic) -> str:

@@ -13,7 +13,6 @@ import msgspec
 
 from events import ids, names
 from events.cascade_attribute import attribute
-from events.classifier_stages import why_not_judged
 from events.codecs import json_codec
 from events.destinations import (
     cancel_outgoing,
@@ -41,6 +40,7 @@ from events.parsers import (
     parse_terminal,
 )
 from events.payloads import (
+    DECISION_WORDS,
     CallbackFailedData,
     CancelData,
     CascadeState,
@@ -63,7 +63,6 @@ __all__ = [
     "Cancel",
     "Chunk",
     "Cost",
-    "Decision",
     "DecisionInfo",
     "Failure",
     "Origin",
@@ -113,38 +112,6 @@ _STATE_OF_CODE: Final[Mapping[str, State]] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
-    """The router's choice. `score` is Eq. 2's value; `reason` is short printable text; `catalogue` its version.
-
-    `asked_model` is the model that was named, where another one answers. `stage` is what of the classifier found the
-    class: short printable text, empty where nothing says.
-    """
-
-    service: str
-    model: str
-    route_class: str
-    score: float
-    reason: str
-    catalogue: str
-    stage: str = ""
-    asked_model: str | None = None
-    cascade: CascadeState | None = None
-
-    @property
-    def info(self) -> DecisionInfo:
-        """As it is shown in progress and in the answer."""
-        return DecisionInfo(
-            route_class=self.route_class,
-            score=self.score,
-            reason=self.reason,
-            catalogue=self.catalogue,
-            stage=self.stage or msgspec.UNSET,
-            asked_model=self.asked_model or msgspec.UNSET,
-            explanation=why_not_judged(self.stage, self.route_class) or msgspec.UNSET,
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
     """What went wrong, in the terms of `functions.runtime.errors.CODES`. The code decides failed,
     expired or cancelled.
@@ -162,8 +129,19 @@ class Failure:
         return _STATE_OF_CODE.get(self.code, State.FAILED)
 
 
-def routed(request: InferenceRequest, decision: Decision, now: datetime) -> Event:
-    """The routed event: the request's attributes and bytes, plus the decision. `expirytime` is always set."""
+def routed(
+    request: InferenceRequest,
+    decision: DecisionInfo,
+    *,
+    service: str,
+    model: str,
+    now: datetime,
+    cascade: CascadeState | None = None,
+) -> Event:
+    """The routed event: the request's attributes and bytes, plus the decision. `expirytime` is always set.
+
+    `cascade` are the steps of a cascade, of which `service` is the first.
+    """
     request_id = request.request_id
     extensions = {
         **request.event.extensions,
@@ -174,28 +152,32 @@ def routed(request: InferenceRequest, decision: Decision, now: datetime) -> Even
         names.CAUSATION_ID: request.event.id,
         names.REQUEST_TIME: to_rfc3339(request.accepted_at),
         names.ROUTED_TIME: to_rfc3339(now),
-        names.SERVICE: decision.service,
-        names.ROUTE_CLASS: decision.route_class,
-        names.ROUTE_SCORE: f"{decision.score:.6g}",
-        names.ROUTE_VERSION: decision.catalogue,
-        names.ROUTE_REASON: decision.reason,
+        names.SERVICE: service,
     }
-    for name in (names.CASCADE, names.ROUTE_STAGE):  # no caller's business
-        extensions.pop(name, None)
-    if decision.stage:
-        extensions[names.ROUTE_STAGE] = decision.stage
-    if decision.cascade is not None:
-        extensions[names.CASCADE] = attribute(decision.cascade)
+    for name in (names.CASCADE, *(word.attribute for word in DECISION_WORDS)):
+        extensions.pop(name, None)  # no caller's business
+    extensions |= _decision_attributes(decision)
+    if cascade is not None:
+        extensions[names.CASCADE] = attribute(cascade)
     return Event(
         id=ids.derive(request_id, "routed"),
         source=ROUTER,
         type=names.ROUTED,
-        subject=decision.model,
+        subject=model,
         time=to_rfc3339(now),
         datacontenttype=request.event.datacontenttype,
         data=request.event.data,
         extensions=extensions,
     )
+
+
+def _decision_attributes(decision: DecisionInfo) -> dict[str, str]:
+    values = ((word.attribute, getattr(decision, word.field)) for word in DECISION_WORDS)
+    return {
+        name: f"{value:.6g}" if isinstance(value, float) else value
+        for name, value in values
+        if value is not msgspec.UNSET
+    }
 
 
 def progress(origin: Origin, data: ProgressData, *, source: str, now: datetime) -> Event:

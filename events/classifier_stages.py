@@ -3,6 +3,10 @@
 from collections.abc import Mapping
 from typing import Final
 
+import msgspec
+
+from events.payloads import DecisionInfo
+
 _WORDS: Final[Mapping[str, str]] = {
     "linear": "the linear stage judged it",
     "encoder": "the encoder stage judged it",
@@ -24,3 +28,9 @@ def stage_in_words(stage: str, route_class: str) -> str:
 def why_not_judged(stage: str, route_class: str) -> str | None:
     """The sentence where the learned stage did not find the class, else None."""
     return stage_in_words(stage, route_class) if stage in NOT_JUDGED else None
+
+
+def explain_decision(decision: DecisionInfo) -> DecisionInfo:
+    """The decision with that sentence as its explanation, where there is one."""
+    sentence = why_not_judged(decision.stage or "", decision.route_class)
+    return msgspec.structs.replace(decision, explanation=sentence or msgspec.UNSET)

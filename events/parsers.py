@@ -12,9 +12,9 @@ from events.ids import is_event_id, is_valid_id
 from events.names import Operation, State
 from events.payloads import (
     CancelData,
-    ChunkData,
     DecisionData,
     Payload,
+    PickspinData,
     ProgressData,
     RevisionData,
     StatusData,
@@ -61,7 +61,8 @@ class Chunk:
     generation: str
     sequence: int
     attempt: int
-    chunks: list[dict[str, object]] = field(repr=False)
+    chunks: list[msgspec.Raw] = field(repr=False)
+    """As JSON, as they were written: they are forwarded, never looked into."""
     service: str | None
     tenant: str
     epoch: str | None
@@ -83,6 +84,18 @@ class Cancel:
 
     request_id: str
     reason: str
+
+
+class _Chunks(Payload, frozen=True):
+    """`ChunkData` with the objects left as they are."""
+
+    chunks: list[msgspec.Raw]
+
+
+class _Terminal(Payload, frozen=True):
+    """The `pickspin` object of a terminal's data, whatever else is there."""
+
+    pickspin: PickspinData | None = None
 
 
 class _Outcome(Payload, frozen=True):
@@ -119,6 +132,14 @@ def parse_terminal(event: Event) -> Terminal:
     )
 
 
+def parse_pickspin(data: bytes) -> PickspinData | None:
+    """The `pickspin` object of a terminal's data; None where there is none that can be read."""
+    try:
+        return msgspec.json.decode(data, type=_Terminal).pickspin
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+
+
 def parse_chunk(event: Event) -> Chunk:
     """Raises EventRejected for another type, or a malformed attribute or data."""
     _check_type(event, names.CHUNK)
@@ -130,7 +151,7 @@ def parse_chunk(event: Event) -> Chunk:
         generation=generation,
         sequence=_number(event, names.SEQUENCE),
         attempt=_number(event, names.ATTEMPT, least=1),
-        chunks=_data(event, ChunkData).chunks,
+        chunks=_data(event, _Chunks).chunks,
         service=event.get(names.SERVICE),
         tenant=_tenant(event),
         epoch=event.get(names.REPLY_EPOCH),
@@ -193,11 +214,11 @@ def _outcome(event: Event) -> tuple[State, int]:
         return State.COMPLETED, _OK
     if event.data is None:
         return State.FAILED, _INTERNAL
-    found = _data(event, _Outcome)
-    state = State.FAILED.value if found.pickspin is None else found.pickspin.state
+    outcome = _data(event, _Outcome)
+    state = State.FAILED.value if outcome.pickspin is None else outcome.pickspin.state
     if state not in (State.FAILED, State.EXPIRED, State.CANCELLED):
         raise EventRejected("invalid_event", "a failure is failed, expired or cancelled", "data")
-    return State(state), found.status
+    return State(state), outcome.status
 
 
 def _tenant(event: Event) -> str:

@@ -3,11 +3,13 @@
 Readers accept unknown fields. None: not known or not applicable. Times are RFC 3339 text in UTC.
 """
 
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
+from events import names
 from events.names import BreakerState, ReplicaState
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
@@ -35,6 +37,58 @@ class DecisionInfo(Payload, frozen=True, rename={"route_class": "class"}):
     stage: str | msgspec.UnsetType = msgspec.UNSET
     asked_model: str | msgspec.UnsetType = msgspec.UNSET
     explanation: str | msgspec.UnsetType = msgspec.UNSET
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecisionWord:
+    """Where a field of `DecisionInfo` is told beside the data of an event.
+
+    `attribute` carries it on the routed event, `header` repeats it on the HTTP answer.
+    """
+
+    field: str
+    attribute: str
+    header: str | None = None
+    meaning: str
+
+
+DECISION_WORDS: Final = (
+    DecisionWord(
+        field="route_class",
+        attribute=names.ROUTE_CLASS,
+        header="x-pickspin-class",
+        meaning="How hard the prompt is: low, medium or high.",
+    ),
+    DecisionWord(
+        field="score",
+        attribute=names.ROUTE_SCORE,
+        header="x-pickspin-score",
+        meaning="The value of Equation 2 by which the service was chosen.",
+    ),
+    DecisionWord(
+        field="catalogue",
+        attribute=names.ROUTE_VERSION,
+        meaning="The version of the catalogue that decided.",
+    ),
+    DecisionWord(
+        field="reason",
+        attribute=names.ROUTE_REASON,
+        header="x-pickspin-reason",
+        meaning="How the model was named, or `fallback` where another one stands in for it.",
+    ),
+    DecisionWord(
+        field="stage",
+        attribute=names.ROUTE_STAGE,
+        header="x-pickspin-stage",
+        meaning="What of the classifier found the class.",
+    ),
+    DecisionWord(
+        field="asked_model",
+        attribute=names.ASKED_MODEL,
+        meaning="The model that was named, where another one answers for it.",
+    ),
+)
+"""In their order on the routed event."""
 
 
 class Timings(Payload, frozen=True):

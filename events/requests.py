@@ -9,6 +9,7 @@ from typing import Final, Literal
 
 from events import names
 from events.cascade_attribute import parse_cascade
+from events.classifier_stages import explain_decision
 from events.codecs import json_codec
 from events.codecs.attributes import is_json
 from events.decimal_text import read_amount
@@ -19,7 +20,7 @@ from events.limits import MAX_PARTITION
 from events.names import Operation, Priority, Topics
 from events.openai.body_validation import as_typed, check_body, without_nulls
 from events.openai.operations import infer_operation
-from events.payloads import CascadeState
+from events.payloads import DECISION_WORDS, CascadeState, DecisionInfo
 from events.request_identity import correlation_id_of, request_id_of
 from events.timestamps import from_rfc3339
 
@@ -138,14 +139,8 @@ class RoutedRequest(InferenceRequest):
 
     service: str
     model: str
-    route_class: str
-    route_score: float
-    route_version: str
-    route_reason: str
-    route_stage: str = ""
+    decision: DecisionInfo
     routed_at: datetime
-    named_model: str | None = None
-    """The model that was asked for, where another one answers."""
     max_tokens: int | None = None
     """Limit of answer tokens that the task sets; None: no task was named."""
     cascade: CascadeState | None = None
@@ -209,12 +204,7 @@ def parse_routed(event: Event, body: bytes | None = None) -> RoutedRequest:
         routed_at=_required_instant(event, names.ROUTED_TIME),
         service=_required(event, names.SERVICE),
         model=event.subject,
-        route_class=event.get(names.ROUTE_CLASS) or "",
-        route_score=_score(event),
-        route_version=event.get(names.ROUTE_VERSION) or "",
-        route_reason=event.get(names.ROUTE_REASON) or "",
-        route_stage=event.get(names.ROUTE_STAGE) or "",
-        named_model=event.get(names.ASKED_MODEL),
+        decision=_decision(event),
         max_tokens=_whole(event, names.MAX_TOKENS) or None,
         cascade=parse_cascade(event),
         **_shared(event, _operation(event, parsed), parsed),  # type: ignore[arg-type]
@@ -399,9 +389,18 @@ def _wishes(body: Mapping[str, object]) -> Mapping[str, object]:
     return found if isinstance(found, dict) else {}
 
 
-def _score(event: Event) -> float:
+def _decision(event: Event) -> DecisionInfo:
+    """What the attributes of a routed event say of the decision. Texts that are not said are empty."""
+    said = ((word.field, event.get(word.attribute)) for word in DECISION_WORDS)
+    known = {"route_class": "", "reason": "", "catalogue": "", "score": ""}
+    known |= {field_name: text for field_name, text in said if text}
+    info = DecisionInfo(**{**known, "score": _score(known["score"])})  # type: ignore[arg-type]
+    return explain_decision(info)
+
+
+def _score(text: str) -> float:
     try:
-        score = float(event.get(names.ROUTE_SCORE) or 0.0)
+        score = float(text or 0.0)
     except ValueError:
         score = math.nan
     if not math.isfinite(score):

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from functions.ingress.browser_origins import split_entries
+from functions.ingress.http_responses import ANSWER_HEADERS
 from functions.runtime.errors import StartupFailed
 from functions.runtime.settings import IngressSettings
 
@@ -20,10 +21,9 @@ METHODS: Final = "GET, HEAD, POST, DELETE, OPTIONS"
 KEEP_S: Final = 600
 """A browser need not ask again for this long."""
 EXPOSED: Final = (
-    "location", "retry-after", "x-request-id", "x-should-retry", "x-pickspin-request-id", "x-pickspin-model",
-    "x-pickspin-service", "x-pickspin-reason", "x-pickspin-class", "x-pickspin-stage", "x-pickspin-score",
-    "x-pickspin-queue-ms", "x-pickspin-load-ms", "x-pickspin-cost", "x-pickspin-cascade", "x-pickspin-confidence",
-)  # fmt: skip
+    *("location", "retry-after", "x-request-id", "x-should-retry", "x-pickspin-request-id"),
+    *(header.name for header in ANSWER_HEADERS),
+)
 """Headers of answers that a page may read."""
 _NAMES: Final = re.compile(r"[A-Za-z0-9_, -]{1,2048}", re.ASCII)
 

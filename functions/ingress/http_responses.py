@@ -1,52 +1,40 @@
 """Answers: refusals in OpenAI's envelope, JSON, and the `x-pickspin-*` headers. No decision is made here."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
-import msgspec
 from starlette.responses import Response
 
 from events.codecs.json_codec import dumps
 from events.errors import EventRejected
-from functions.ingress.reply_events import Decision
+from events.payloads import DECISION_WORDS, PickspinData, ProgressData
 from functions.runtime.errors import CODES, ApiError, StoreFailed
 
 
-class Timings(msgspec.Struct, frozen=True):
-    queue_ms: float | None = None
-    load_ms: float | None = None
+@dataclass(frozen=True, slots=True)
+class AnswerHeader:
+    """A header of an answer that repeats what its data says at `path`."""
+
+    name: str
+    path: str
+    meaning: str
 
 
-class Cost(msgspec.Struct, frozen=True):
-    usd: float | None = None
-
-
-class CascadeStep(msgspec.Struct, frozen=True):
-    service: str = ""
-
-
-class CascadeSteps(msgspec.Struct, frozen=True):
-    steps: tuple[CascadeStep, ...] = ()
-    confidence: float | None = None
-
-
-class PickspinInfo(msgspec.Struct, frozen=True):
-    """What a terminal's `pickspin` object says that is repeated in headers."""
-
-    state: str | None = None
-    service: str | None = None
-    model: str | None = None
-    decision: Decision | None = None
-    timings: Timings | None = None
-    cost: Cost | None = None
-    cascade: CascadeSteps | None = None
-
-
-class _Envelope(msgspec.Struct, frozen=True):
-    pickspin: PickspinInfo | None = None
-
-
-_DECODER: Final = msgspec.json.Decoder(_Envelope)
+ANSWER_HEADERS: Final = (
+    AnswerHeader("x-pickspin-model", "model", "The model that answers."),
+    AnswerHeader("x-pickspin-service", "service", "The service that answers."),
+    *(
+        AnswerHeader(word.header, f"decision.{word.field}", word.meaning)
+        for word in DECISION_WORDS
+        if word.header is not None
+    ),
+    AnswerHeader("x-pickspin-cascade", "cascade.steps", "The services that were called, in order."),
+    AnswerHeader("x-pickspin-confidence", "cascade.confidence", "Confidence of the answer."),
+    AnswerHeader("x-pickspin-queue-ms", "timings.queue_ms", "Milliseconds in the queue."),
+    AnswerHeader("x-pickspin-load-ms", "timings.load_ms", "Milliseconds of loading the model."),
+    AnswerHeader("x-pickspin-cost", "cost.usd", "US dollars."),
+)
 
 
 def as_refusal(error: Exception) -> ApiError | None:
@@ -103,55 +91,26 @@ def id_headers(request_id: str | None) -> dict[str, str]:
     )
 
 
-def read_info(data: bytes) -> PickspinInfo:
-    """The `pickspin` object of a terminal's data; empty where there is none."""
-    try:
-        return _DECODER.decode(data).pickspin or PickspinInfo()
-    except (msgspec.MsgspecError, ValueError):
-        return PickspinInfo()
-
-
-def info_headers(info: PickspinInfo) -> dict[str, str]:
-    """The `x-pickspin-*` headers of a decision and its timings; what is not known is left out."""
-    timings, cost = info.timings or Timings(), info.cost or Cost()
-    cascade = info.cascade or CascadeSteps()
-    found = {
-        "x-pickspin-cascade": ",".join(step.service for step in cascade.steps),
-        "x-pickspin-confidence": _number(cascade.confidence),
-        "x-pickspin-queue-ms": _number(timings.queue_ms),
-        "x-pickspin-load-ms": _number(timings.load_ms),
-        "x-pickspin-cost": _number(cost.usd),
-    }
-    return decision_headers(info.service, info.model, info.decision) | _present(found)
-
-
-def decision_headers(
-    service: str | None, model: str | None, decision: Decision | None
-) -> dict[str, str]:
+def answer_headers(about: PickspinData | ProgressData | None) -> dict[str, str]:
     """The `x-pickspin-*` headers that say who answers and why; what is not known is left out."""
-    known = decision or Decision()
-    return _present(
-        {
-            "x-pickspin-model": model,
-            "x-pickspin-service": service,
-            "x-pickspin-reason": known.reason,
-            "x-pickspin-class": known.route_class,
-            "x-pickspin-stage": known.stage,
-            "x-pickspin-score": _number(known.score),
-        }
-    )
+    texts = ((header.name, _text_at(about, header.path)) for header in ANSWER_HEADERS)
+    return {name: header_safe(text) for name, text in texts if text}
+
+
+def _text_at(about: object, path: str) -> str:
+    for name in path.split("."):
+        about = getattr(about, name, None)
+    match about:
+        case str():
+            return about
+        case int() | float():
+            return f"{about:.9f}".rstrip("0").rstrip(".") or "0"
+        case tuple():
+            return ",".join(step.service for step in about)
+        case _:
+            return ""
 
 
 def header_safe(text: str) -> str:
     """Text without what a header must not carry: control characters, and anything beyond ASCII."""
     return "".join(char if " " <= char <= "~" else "?" for char in text)[:256]
-
-
-def _present(found: Mapping[str, str | None]) -> dict[str, str]:
-    return {name: header_safe(value) for name, value in found.items() if value}
-
-
-def _number(value: float | None) -> str | None:
-    if value is None:
-        return None
-    return f"{value:.9f}".rstrip("0").rstrip(".") or "0"

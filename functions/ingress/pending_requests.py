@@ -8,9 +8,12 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from events import builders
+import msgspec
+
 from events.names import State
-from functions.ingress.reply_events import ChunkReply, Decision, ProgressReply, Reply
+from events.parsers import Chunk, Progress, Terminal
+from events.payloads import ProgressData
+from functions.ingress.reply_events import Reply
 from functions.runtime.errors import ApiError
 
 BUFFER_BYTES: Final = 1024 * 1024
@@ -25,10 +28,8 @@ class Waiter:
         self.tenant = tenant
         self.is_stream = is_stream
         self.state = State.ACCEPTED
-        self.service: str | None = None
-        self.model: str | None = None
-        self.decision: Decision | None = None
-        self.terminal: builders.Terminal | None = None
+        self.progress: ProgressData | None = None
+        self.terminal: Terminal | None = None
         self.failure: ApiError | None = None
         """Set when the wait ends without a terminal: restarted generation, full buffer, shutdown."""
         self.generation: str | None = None
@@ -44,6 +45,11 @@ class Waiter:
         return self.terminal is not None or self.failure is not None
 
     @property
+    def service(self) -> str | None:
+        """The service that answers, once it is known."""
+        return None if self.progress is None else self.progress.service
+
+    @property
     def has_parts(self) -> bool:
         return bool(self._parts)
 
@@ -57,13 +63,10 @@ class Waiter:
         return dropped
 
     def _take(self, reply: Reply) -> str | None:
-        if isinstance(reply, ChunkReply):
+        if isinstance(reply, Chunk):
             return self._take_chunk(reply)
-        if isinstance(reply, ProgressReply):
-            self.state = reply.state
-            self.service = reply.service or self.service
-            self.model = reply.model or self.model
-            self.decision = reply.decision or self.decision
+        if isinstance(reply, Progress):
+            self._take_progress(reply.data)
             return None
         foreign = self.generation is not None and reply.generation not in (None, self.generation)
         if foreign and reply.state is State.COMPLETED:
@@ -72,7 +75,13 @@ class Waiter:
             self.terminal = reply
         return None
 
-    def _take_chunk(self, chunk: ChunkReply) -> str | None:
+    def _take_progress(self, data: ProgressData) -> None:
+        self.state = State(data.state)
+        if data.decision is None and self.progress is not None:
+            data = msgspec.structs.replace(data, decision=self.progress.decision)
+        self.progress = data
+
+    def _take_chunk(self, chunk: Chunk) -> str | None:
         if not self.is_stream:
             return "not_a_stream"
         if self.generation is None:
@@ -88,11 +97,12 @@ class Waiter:
             self.failure = _restarted()
             return None
         self._sequence += 1
-        self._buffered_bytes += sum(map(len, chunk.parts))
+        parts = [_one_line(bytes(raw)) for raw in chunk.chunks]
+        self._buffered_bytes += sum(map(len, parts))
         if self._buffered_bytes > BUFFER_BYTES:
             self.failure = ApiError("overloaded", "The stream was read too slowly.")
             return None
-        self._parts.extend(chunk.parts)
+        self._parts.extend(parts)
         self.state = State.RUNNING
         return None
 
@@ -130,6 +140,11 @@ class Waiter:
         except TimeoutError:
             pass
         return self.is_over
+
+
+def _one_line(raw: bytes) -> bytes:
+    """A line break between tokens is legal JSON, but would cut an SSE frame."""
+    return msgspec.json.format(raw, indent=-1) if b"\n" in raw or b"\r" in raw else raw
 
 
 def _restarted() -> ApiError:

@@ -15,7 +15,7 @@ from functions.ingress.admission import open_waiter
 from functions.ingress.await_reply import abandon, await_early_failure, await_result, stream_reply
 from functions.ingress.callback_targets import name_callback
 from functions.ingress.dependencies import Dependencies
-from functions.ingress.http_responses import decision_headers
+from functions.ingress.http_responses import answer_headers
 from functions.ingress.idempotency import await_first, find_first, load_first, stream_first
 from functions.ingress.parse_call import InferenceCall
 from functions.ingress.pending_requests import Waiter
@@ -98,7 +98,7 @@ def _open_stream(
     return EventStream(
         stream_reply(deps, call, waiter),
         call.request_id,
-        decision_headers(waiter.service, waiter.model, waiter.decision),
+        answer_headers(waiter.progress),
         gone=lambda: abandon(deps, call, waiter),
         finished=opened.close,
         write_s=deps.settings.ingress.stream_idle_s,

@@ -6,10 +6,10 @@ from typing import Final
 import msgspec
 from starlette.responses import Response
 
-from events.builders import Terminal
 from events.names import Operation, State
+from events.parsers import Terminal, parse_pickspin
 from functions.ingress.dependencies import Dependencies
-from functions.ingress.http_responses import answer, id_headers, info_headers, read_info
+from functions.ingress.http_responses import answer, answer_headers, id_headers
 from functions.ingress.parse_call import InferenceCall
 from functions.ingress.sse_response import DONE, chunks_of, data_frame
 from functions.ports.store import RequestRow
@@ -66,7 +66,7 @@ def read_result(row: RequestRow) -> Result:
 
 def to_response(result: Result) -> Response:
     """The HTTP answer: the bytes as the worker wrote them, with headers that repeat the decision."""
-    headers = id_headers(result.request_id) | info_headers(read_info(result.data))
+    headers = id_headers(result.request_id) | answer_headers(parse_pickspin(result.data))
     if result.state is not State.COMPLETED:
         code = _error_code(result.data)
         if code in CODES:

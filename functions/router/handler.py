@@ -136,8 +136,15 @@ def _routed(
         return Handled(
             _ended(request, "deadline_exceeded", "the task's time passed in the queue", policy, now)
         )
-    made = _public(decision)
-    event = _stamped(builders.routed(request, made, now), request, decision, catalogue)
+    event = builders.routed(
+        request,
+        decision.info,
+        service=decision.service,
+        model=decision.model,
+        cascade=decision.cascade,
+        now=now,
+    )
+    event = _stamped(event, request, catalogue)
     routed = builders.routed_outgoing(event, request, policy.topics)
     if not fits(routed, policy):
         raise EventRejected("request_too_large", "the request does not fit a record when routed")
@@ -148,7 +155,7 @@ def _routed(
         service=decision.service,
         model=decision.model,
         eta_s=round(decision.chosen.start_eta_s, 3),
-        decision=made.info,
+        decision=decision.info,
     )
     told = builders.progress(request.origin, progress, source=builders.ROUTER, now=now)
     remembered = builders.decision(request.request_id, decision.service, now=now)
@@ -207,16 +214,13 @@ def _within_task(request: InferenceRequest, catalogue: Catalogue) -> InferenceRe
     return replace(request, deadline=min(request.deadline, limit), priority=lane)
 
 
-def _stamped(
-    event: Event, request: InferenceRequest, decision: Decision, catalogue: Catalogue
-) -> Event:
-    """The routed event with what the router alone may say: hops, lane, the task's limit, the model that was named."""
+def _stamped(event: Event, request: InferenceRequest, catalogue: Catalogue) -> Event:
+    """The routed event with what the router alone may say: hops, lane, the task's limit."""
     task = catalogue.tasks.get(request.asked_model)
     stamps = {
         names.HOPS: str(request.hops + 1),
         names.PRIORITY: request.priority.value,
         names.MAX_TOKENS: None if task is None else str(task.max_tokens),
-        names.ASKED_MODEL: decision.stands_in_for,
     }
     every = {**event.extensions, **stamps}
     return replace(event, extensions={n: v for n, v in every.items() if v is not None})
@@ -231,20 +235,6 @@ def _ended(
     request: InferenceRequest, code: str, message: str, policy: RouterPolicy, now: datetime
 ) -> tuple[Outgoing, ...]:
     return terminal(request.origin, failure_of(code, message, None), request.reply, policy, now)
-
-
-def _public(decision: Decision) -> builders.Decision:
-    return builders.Decision(
-        service=decision.service,
-        model=decision.model,
-        route_class=decision.route_class,
-        score=decision.score,
-        reason=decision.reason,
-        catalogue=decision.catalogue,
-        stage=decision.stage,
-        asked_model=decision.stands_in_for,
-        cascade=decision.cascade,
-    )
 
 
 def _is_readable(event: Event) -> bool:

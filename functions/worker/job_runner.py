@@ -46,7 +46,7 @@ from functions.worker.replica_stats import ReplicaStats
 from functions.worker.reply_producer import ChunkSender, ReplyProducer, Unkept
 from functions.worker.request_log import log_end, log_start
 from functions.worker.unrun_jobs import UnrunJobs
-from functions.worker.usage import Account, compute_cost, decision_of
+from functions.worker.usage import Account, compute_cost
 from router_model.cascade.plan import judge_of
 
 log = logging.getLogger(__name__)
@@ -210,7 +210,7 @@ class JobRunner:
             service=self._serving.service.slug,
             model=self._serving.model.id,
             attempt=run.attempt,
-            decision=decision_of(run.request),
+            decision=run.request.decision,
         )
         event = builders.progress(
             run.request.origin, data, source=self._source, now=self._clock.now()
@@ -319,7 +319,7 @@ class JobRunner:
             service=event.extensions[SERVICE],
             model=event.subject or "",
             attempt=run.attempt,
-            decision=decision_of(run.request),
+            decision=run.request.decision,
         )
         told_of = builders.progress(
             run.request.origin, data, source=self._source, now=self._clock.now()

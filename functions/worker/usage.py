@@ -6,8 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from events.classifier_stages import why_not_judged
-from events.payloads import CascadeUsed, Cost, DecisionInfo, PickspinData, Timings
+from events.payloads import CascadeUsed, Cost, PickspinData, Timings
 from events.requests import RoutedRequest
 from functions.worker.cascade_step import StepEnd, build_cascade_used
 from router_model.cascade.plan import told, total
@@ -46,7 +45,7 @@ class Account:
             state=self.state,
             service=self.service.slug,
             model=self.service.model,
-            decision=decision_of(request),
+            decision=request.decision,
             timings=self._timings(),
             cost=total(cascade, cost),
             attempt=self.attempt,
@@ -102,19 +101,6 @@ def compute_cost(service: Service, seconds: float) -> Cost:
     """A call is charged its share of the replica: one of `concurrency` places, for as long as it took."""
     share = seconds / service.concurrency
     return Cost(usd=share / 3600 * service.price_per_hour_usd, gpu_s=share * service.gpu_share)
-
-
-def decision_of(request: RoutedRequest) -> DecisionInfo:
-    """The router's decision as the caller is told it."""
-    return DecisionInfo(
-        route_class=request.route_class,
-        score=request.route_score,
-        reason=request.route_reason,
-        catalogue=request.route_version,
-        stage=request.route_stage or msgspec.UNSET,
-        asked_model=request.named_model or msgspec.UNSET,
-        explanation=why_not_judged(request.route_stage, request.route_class) or msgspec.UNSET,
-    )
 
 
 def ms_between(later: datetime, earlier: datetime) -> float:

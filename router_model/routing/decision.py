@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from events.payloads import CascadeState
+import msgspec
+
+from events.classifier_stages import explain_decision
+from events.payloads import CascadeState, DecisionInfo
 from router_model.catalogue.model import Tier
 from router_model.classifier.keyword_rules import RouteClass
 from router_model.routing.constraints import Bound
@@ -81,3 +84,17 @@ class Decision:
     @property
     def chosen(self) -> CandidateTerms:
         return next(terms for terms in self.candidates if terms.service == self.service)
+
+    @property
+    def info(self) -> DecisionInfo:
+        """As it is shown on the wire and to the caller."""
+        return explain_decision(
+            DecisionInfo(
+                route_class=self.route_class,
+                score=self.score,
+                reason=self.reason,
+                catalogue=self.catalogue,
+                stage=self.stage or msgspec.UNSET,
+                asked_model=self.stands_in_for or msgspec.UNSET,
+            )
+        )

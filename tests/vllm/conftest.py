@@ -18,11 +18,11 @@ import msgspec
 import pytest
 
 from events import builders, ids
-from events.builders import Decision, Origin
+from events.builders import Origin
 from events.codecs import json_codec, kafka_codec
 from events.event import Event
 from events.names import CHUNK, COMPLETED, CORRELATION_ID, FAILED, REQUEST, Topics
-from events.payloads import CancelData
+from events.payloads import CancelData, DecisionInfo
 from events.requests import parse_request
 from events.timestamps import to_rfc3339
 from functions.backends import backend_kinds
@@ -109,16 +109,10 @@ class Stand:
             },
         )
         request = parse_request(event, default_wait_s=10)
-        decision = Decision(
-            service=SLUG,
-            model=MODEL.id,
-            route_class="low",
-            score=0.5,
-            reason="only",
-            catalogue="v1",
-            stage="keyword",
+        decision = DecisionInfo(
+            route_class="low", score=0.5, reason="only", catalogue="v1", stage="keyword"
         )
-        routed = builders.routed(request, decision, now)
+        routed = builders.routed(request, decision, service=SLUG, model=MODEL.id, now=now)
         self.log.store(
             kafka_codec.outgoing_record(builders.routed_outgoing(routed, request, TOPICS))
         )

@@ -12,7 +12,8 @@ from starlette.responses import Response
 from events.codecs.json_codec import dumps
 from functions.ingress.dependencies import Dependencies
 from functions.ingress.endpoint import JSON, Endpoint
-from functions.ingress.http_responses import answer
+from functions.ingress.http_responses import ANSWER_HEADERS, answer
+from functions.ingress.parse_call import CALL_HEADERS
 from functions.runtime.errors import CODES
 
 
@@ -58,10 +59,10 @@ _DESCRIPTION: Final = (
 
 
 def _describe(endpoint: Endpoint, path: str) -> dict[str, Any]:
-    good = {
-        str(status): _content("As asked.", endpoint.gives, endpoint.gives_types)
-        for status in endpoint.statuses
-    }
+    as_asked = _content("As asked.", endpoint.gives, endpoint.gives_types)
+    if endpoint.headers == CALL_HEADERS:
+        as_asked["headers"] = _answer_headers()
+    good = {str(status): as_asked for status in endpoint.statuses}
     words = path.replace("{", "").replace("}", "").replace(".", "/").split("/")
     described: dict[str, Any] = {
         "operationId": "_".join([endpoint.method.lower(), *filter(None, words)]),
@@ -95,6 +96,12 @@ def _content(description: str, name: str, media_types: tuple[str, ...]) -> dict[
     text = {"type": "string"}
     shown = {kind: {"schema": _ref(name) if kind == JSON else text} for kind in media_types}
     return {"description": description, "content": shown}
+
+
+def _answer_headers() -> dict[str, Any]:
+    return {
+        header.name: {"description": header.meaning, "schema": _TEXT} for header in ANSWER_HEADERS
+    }
 
 
 def _ref(name: str) -> dict[str, str]:

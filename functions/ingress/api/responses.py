@@ -12,13 +12,14 @@ from events import ids
 from events.codecs.json_codec import dumps, loads_object
 from events.errors import EventRejected
 from events.names import Operation, State
+from events.parsers import parse_pickspin
 from functions.ingress import pipeline, request_body
 from functions.ingress.api import requests
 from functions.ingress.callback_targets import show_target
 from functions.ingress.deadlines import Preference
 from functions.ingress.dependencies import Dependencies
 from functions.ingress.endpoint import Endpoint
-from functions.ingress.http_responses import answer, id_headers, info_headers, read_info
+from functions.ingress.http_responses import answer, answer_headers, id_headers
 from functions.ingress.list_pages import QUERY
 from functions.ingress.parse_call import (
     CALL_HEADERS,
@@ -61,7 +62,7 @@ class ResponsesApi:
         if result.state is not State.COMPLETED:
             return to_response(_in_callers_paths(result, call.paths))
         done = replace(row, state=result.state, status=result.status, result=result.data)
-        headers = id_headers(row.id) | info_headers(read_info(result.data))
+        headers = id_headers(row.id) | answer_headers(parse_pickspin(result.data))
         return answer(build_response_object(done), headers=headers)
 
 
@@ -86,7 +87,7 @@ class TokenCountApi(ResponsesApi):
         tokens = msgspec.json.decode(result.data).get("usage", {}).get("prompt_tokens")
         if not tokens:
             raise ApiError("capability_missing", "The model's server does not say what it counted.")
-        headers = id_headers(row.id) | info_headers(read_info(result.data))
+        headers = id_headers(row.id) | answer_headers(parse_pickspin(result.data))
         return answer({"object": "response.input_tokens", "input_tokens": tokens}, headers=headers)
 
 

@@ -7,10 +7,11 @@ import pytest
 
 from events import builders, names
 from events.event import Event
-from events.payloads import CancelData
+from events.payloads import CancelData, DecisionInfo
 from events.requests import InferenceRequest, parse_request
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, 123_000, tzinfo=UTC)
+SERVICE, MODEL = "smollm2-135m", "SmolLM2-135M-Instruct"
 GENERATION = "7f4df8b2-93f4-4c52-8a0e-0d5f5d1c9c11"
 BODY = (
     b'{"model": "auto", "messages": [{"role": "user", "content": "Why is the sky blue? \\u00e9"}]}'
@@ -40,13 +41,13 @@ def _request_event() -> Event:
     )
 
 
-def _pickspin(request: InferenceRequest, decision: builders.Decision) -> builders.PickspinData:
+def _pickspin(request: InferenceRequest, decision: DecisionInfo) -> builders.PickspinData:
     return builders.PickspinData(
         request_id=request.request_id,
         state="completed",
-        service=decision.service,
-        model=decision.model,
-        decision=decision.info,
+        service=SERVICE,
+        model=MODEL,
+        decision=decision,
         timings=builders.Timings(queue_ms=3.5, load_ms=0.0, model_ms=210.25, ttft_ms=40.0),
         cost=builders.Cost(usd=0.0, gpu_s=0.0),
         attempt=1,
@@ -69,10 +70,8 @@ def request_(request_event: Event) -> InferenceRequest:
 
 
 @pytest.fixture
-def decision() -> builders.Decision:
-    return builders.Decision(
-        service="smollm2-135m",
-        model="SmolLM2-135M-Instruct",
+def decision() -> DecisionInfo:
+    return DecisionInfo(
         route_class="low",
         score=0.8125,
         reason="keyword: low; best of 2 healthy services",
@@ -82,7 +81,7 @@ def decision() -> builders.Decision:
 
 @pytest.fixture
 def samples(
-    request_event: Event, request_: InferenceRequest, decision: builders.Decision
+    request_event: Event, request_: InferenceRequest, decision: DecisionInfo
 ) -> Mapping[str, Event]:
     """By event type."""
     origin, later = request_.origin, NOW + timedelta(seconds=1)
@@ -96,7 +95,7 @@ def samples(
         "id": f"chatcmpl-{request_.request_id}",
         "object": "chat.completion",
         "created": 1_795_262_400,
-        "model": decision.model,
+        "model": MODEL,
         "choices": [
             {
                 "index": 0,
@@ -113,15 +112,15 @@ def samples(
     pickspin = _pickspin(request_, decision)
     found = [
         request_event,
-        builders.routed(request_, decision, later),
+        builders.routed(request_, decision, service=SERVICE, model=MODEL, now=later),
         builders.progress(
             origin,
             builders.ProgressData(
                 state="routed",
-                service=decision.service,
-                model=decision.model,
+                service=SERVICE,
+                model=MODEL,
                 eta_s=4.5,
-                decision=decision.info,
+                decision=decision,
             ),
             source="/router",
             now=later,
@@ -132,7 +131,7 @@ def samples(
             generation=GENERATION,
             sequence=41,
             attempt=1,
-            service=decision.service,
+            service=SERVICE,
             now=later,
         ),
         builders.completed(
@@ -157,7 +156,7 @@ def samples(
         ),
         builders.status(
             builders.StatusData(
-                service=decision.service,
+                service=SERVICE,
                 replica="0",
                 state=names.ReplicaState.LOADING,
                 at=later,
@@ -167,9 +166,7 @@ def samples(
                 concurrency=4,
             )
         ),
-        builders.decision(request_.request_id, decision.service, now=later),
-        builders.revision(
-            builders.RevisionData(service=decision.service, revision="tiny-00002", at=later)
-        ),
+        builders.decision(request_.request_id, SERVICE, now=later),
+        builders.revision(builders.RevisionData(service=SERVICE, revision="tiny-00002", at=later)),
     ]
     return {event.type: event for event in found}

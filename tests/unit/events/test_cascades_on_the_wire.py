@@ -10,7 +10,7 @@ from events import builders, cascade_attribute, ids, names
 from events.codecs import kafka_codec
 from events.errors import EventRejected
 from events.event import Event
-from events.payloads import CascadePlace, CascadeState, CascadeUsed, Cost
+from events.payloads import CascadePlace, CascadeState, CascadeUsed, Cost, DecisionInfo
 from events.requests import InferenceRequest, parse_request, parse_routed
 
 USED = CascadeUsed(
@@ -26,16 +26,10 @@ STATE = CascadeState(
 
 
 def routed(request: InferenceRequest, now: datetime, state: CascadeState | None = STATE) -> Event:
-    decision = builders.Decision(
-        service="small",
-        model="Org/Small",
-        route_class="low",
-        score=0.5,
-        reason="cascade",
-        catalogue="v1",
-        cascade=state,
+    decision = DecisionInfo(route_class="low", score=0.5, reason="cascade", catalogue="v1")
+    return builders.routed(
+        request, decision, service="small", model="Org/Small", cascade=state, now=now
     )
-    return builders.routed(request, decision, now)
 
 
 def through_the_log(event: Event, request: InferenceRequest) -> Event:

@@ -13,7 +13,7 @@ from events.codecs import json_codec
 from events.errors import EventRejected
 from events.event import Event
 from events.names import Operation, Priority, State, Topics
-from events.payloads import CancelData
+from events.payloads import CancelData, DecisionInfo
 from events.requests import InferenceRequest, Origin, ReplyAddress, parse_request, parse_routed
 
 TOPICS = Topics("dev.")
@@ -129,9 +129,9 @@ def test_a_resolved_body_replaces_the_data(request_event: Event) -> None:
 
 
 def test_a_routed_event_carries_the_request_its_bytes_and_the_decision(
-    request_: InferenceRequest, decision: builders.Decision, now: datetime
+    request_: InferenceRequest, decision: DecisionInfo, now: datetime
 ) -> None:
-    event = builders.routed(request_, decision, now)
+    event = builders.routed(request_, decision, service="s", model="m", now=now)
     found = parse_routed(event)
     assert event.data == request_.event.data
     assert event.id == ids.derive(request_.request_id, "routed")
@@ -146,20 +146,21 @@ def test_a_routed_event_carries_the_request_its_bytes_and_the_decision(
         request_.tenant,
         request_.operation,
     )
-    assert (found.service, found.model) == (decision.service, decision.model)
-    assert (found.route_class, found.route_score, found.route_version) == (
-        "low",
-        0.8125,
-        "0123456789ab",
-    )
+    assert (found.service, found.model) == ("s", "m")
+    assert found.decision == decision
+    assert (found.decision.route_class, found.decision.score) == ("low", 0.8125)
+    assert (found.decision.reason, found.decision.catalogue) == (decision.reason, "0123456789ab")
     assert found.asked_model == "auto"
     assert found.origin == request_.origin
 
 
 def test_the_same_request_is_routed_to_the_same_bytes(
-    request_: InferenceRequest, decision: builders.Decision, now: datetime
+    request_: InferenceRequest, decision: DecisionInfo, now: datetime
 ) -> None:
-    assert builders.routed(request_, decision, now) == builders.routed(request_, decision, now)
+    first, second = (
+        builders.routed(request_, decision, service="s", model="m", now=now) for _ in range(2)
+    )
+    assert first == second
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from events import builders, names
 from events.errors import EventRejected
 from events.event import Event
-from events.payloads import CancelData
+from events.payloads import CancelData, DecisionInfo
 from events.request_identity import content_of, request_id_of
 from events.requests import InferenceRequest, Origin, parse_request, parse_routed
 
@@ -62,14 +62,14 @@ def test_a_request_id_that_is_none_is_refused() -> None:
     assert request_id_of(sent(requestid="a b")) == request_id_of(sent())
 
 
-def following(request: InferenceRequest, decision: builders.Decision, now: datetime) -> list[Event]:
+def following(request: InferenceRequest, decision: DecisionInfo, now: datetime) -> list[Event]:
     """An event of every type that follows from a request."""
     origin = request.origin
     failure = builders.Failure(code="backend_failed", message="m", type="server_error", status=502)
     about = builders.ProgressData(state="routed", service="s", model="m")
     pickspin = builders.PickspinData(request_id=request.request_id, state="completed")
     return [
-        builders.routed(request, decision, now),
+        builders.routed(request, decision, service="s", model="m", now=now),
         builders.progress(origin, about, source="/router", now=now),
         builders.chunk(origin, [{}], generation="g", sequence=0, attempt=1, service="s", now=now),
         builders.completed(origin, {}, pickspin, source="/models/s", generation="g", now=now),
@@ -79,7 +79,7 @@ def following(request: InferenceRequest, decision: builders.Decision, now: datet
 
 
 def test_everything_that_follows_has_the_senders_id_and_the_requests(
-    decision: builders.Decision, now: datetime
+    decision: DecisionInfo, now: datetime
 ) -> None:
     request = parse_request(sent(tenant="a"), default_wait_s=60)
     for event in following(request, decision, now):
@@ -93,7 +93,7 @@ def test_what_follows_from_our_own_doors_names_one_id_only(samples: Mapping[str,
 
 
 def test_two_requests_of_one_id_have_no_event_in_common(
-    decision: builders.Decision, now: datetime
+    decision: DecisionInfo, now: datetime
 ) -> None:
     first, second = (
         {event.id for event in following(parse_request(found, default_wait_s=60), decision, now)}
@@ -103,7 +103,7 @@ def test_two_requests_of_one_id_have_no_event_in_common(
 
 
 def test_readers_of_ends_and_of_routed_requests_know_both_ids(
-    decision: builders.Decision, now: datetime
+    decision: DecisionInfo, now: datetime
 ) -> None:
     request = parse_request(sent(), default_wait_s=60)
     made = {event.type: event for event in following(request, decision, now)}

@@ -2,12 +2,19 @@
 
 from typing import Any
 
-import msgspec
 import pytest
 
+from events.payloads import (
+    CascadeInfo,
+    CascadeUsed,
+    Cost,
+    DecisionInfo,
+    PickspinData,
+    Timings,
+)
 from functions.ingress.api_keys import ApiKeys
 from functions.ingress.cors import EXPOSED, check_origins
-from functions.ingress.http_responses import id_headers, info_headers, read_info
+from functions.ingress.http_responses import answer_headers, id_headers
 from functions.runtime.errors import StartupFailed
 from functions.runtime.settings import IngressSettings
 
@@ -103,12 +110,22 @@ async def test_head_is_get_without_a_body(rig: Any, live: Any) -> None:
 
 
 def test_a_page_may_read_every_header_that_says_who_answered() -> None:
-    whole = {
-        "service": "s", "model": "m", "timings": {"queue_ms": 1, "load_ms": 1}, "cost": {"usd": 1},
-        "decision": {"reason": "auto", "class": "low", "stage": "keyword", "score": 1},
-        "cascade": {"steps": [{"service": "s"}], "confidence": 1},
-    }  # fmt: skip
-    info = read_info(msgspec.json.encode({"pickspin": whole}))
-    named = info_headers(info) | id_headers("req_1")
+    whole = PickspinData(
+        request_id="req_1",
+        state="completed",
+        service="s",
+        model="m",
+        timings=Timings(queue_ms=1, load_ms=1),
+        cost=Cost(usd=1),
+        decision=DecisionInfo(
+            route_class="low", score=1, reason="auto", catalogue="v1", stage="keyword"
+        ),
+        cascade=CascadeInfo(
+            name="c",
+            steps=(CascadeUsed(service="s", model="m", outcome="answered"),),
+            confidence=1,
+        ),
+    )
+    named = answer_headers(whole) | id_headers("req_1")
     assert len(named) == 13
     assert set(named) <= set(EXPOSED)

@@ -33,7 +33,7 @@ def test_the_first_step_gets_the_request_and_the_plan(
     out = handle(request_event(model="frugal"), fleet, Registry(), now, policy=policy)
     assert out[0].topic == policy.topics.model("sim-small")
     routed = parse_routed(out[0].event)
-    assert routed.route_reason == "cascade"
+    assert routed.decision.reason == "cascade"
     assert routed.cascade is not None
     assert [(place.service, place.min_confidence) for place in routed.cascade.plan] == [
         ("sim-small", 0.8),

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from msgspec.structs import replace as replace_in
 
@@ -61,8 +62,8 @@ def test_the_routed_event_is_the_contracts(
     assert made.source == "/router"
     assert made.data == event.data
     assert (request.request_id, request.service, request.model) == ("req_1", "real", "real")
-    assert (request.route_class, request.route_reason) == ("medium", "explicit")
-    assert request.route_version == catalogue.version
+    assert (request.decision.route_class, request.decision.reason) == ("medium", "explicit")
+    assert request.decision.catalogue == catalogue.version
     assert request.routed_at == now
     assert request.reply is not None
     assert (request.reply.partition, request.reply.epoch) == (1, "e1")
@@ -153,13 +154,13 @@ def test_a_stand_in_says_for_whom(
     event = request_event(model="nick", ext={names.ASKED_MODEL: "forged"})
     out = handle(event, chained, failing, now, policy=policy)
     request = parse_routed(out[0].event)
-    assert (request.service, request.model, request.named_model) == ("sim-large",) * 2 + ("real",)
-    assert request.route_reason == "fallback"
+    assert (request.service, request.model) == ("sim-large",) * 2
+    assert (request.decision.asked_model, request.decision.reason) == ("real", "fallback")
     told = parse_progress(out[1].event).data.decision
     assert told is not None
     assert (told.reason, told.asked_model) == ("fallback", "real")
     healthy = handle(event, chained, Registry(), now, policy=policy)
-    assert parse_routed(healthy[0].event).named_model is None
+    assert parse_routed(healthy[0].event).decision.asked_model is msgspec.UNSET
     assert b"asked_model" not in (healthy[1].event.data or b"")
 
 
@@ -173,7 +174,7 @@ def test_a_request_says_whether_another_model_may_answer(
 ) -> None:
     out = routed(request_event(model="real", ext={names.FALLBACK: attribute}), failing)
     if status is None:
-        assert parse_routed(out[0].event).route_reason == "fallback"
+        assert parse_routed(out[0].event).decision.reason == "fallback"
     else:
         assert parse_terminal(out[0].event).status == status
 

@@ -14,11 +14,11 @@ import msgspec
 import pytest
 
 from events import builders, ids
-from events.builders import Decision, Origin
+from events.builders import Origin
 from events.codecs import json_codec, kafka_codec
 from events.event import Event, Record
 from events.names import CHUNK, COMPLETED, CORRELATION_ID, FAILED, REQUEST, Topics
-from events.payloads import CancelData
+from events.payloads import CancelData, DecisionInfo
 from events.requests import parse_request
 from events.timestamps import to_rfc3339
 from functions.backends.simulated import server
@@ -109,16 +109,12 @@ class Stand:
 
     def routed(self, event: Event, *, service: str = SLUG) -> Record:
         request = parse_request(event, default_wait_s=10)
-        decision = Decision(
-            service=service,
-            model=SLUG,
-            route_class="low",
-            score=0.5,
-            reason="only",
-            catalogue="v1",
-            stage="keyword",
+        decision = DecisionInfo(
+            route_class="low", score=0.5, reason="only", catalogue="v1", stage="keyword"
         )
-        routed = builders.routed(request, decision, datetime.now(UTC))
+        routed = builders.routed(
+            request, decision, service=service, model=SLUG, now=datetime.now(UTC)
+        )
         out = builders.routed_outgoing(routed, request, TOPICS)
         return kafka_codec.outgoing_record(out)
 

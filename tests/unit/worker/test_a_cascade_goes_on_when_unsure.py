@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from events import builders, ids
-from events.builders import Decision
 from events.cascade_attribute import parse_cascade
 from events.codecs import kafka_codec
 from events.event import Event
@@ -24,7 +23,7 @@ from events.names import (
     SERVICE,
     Topics,
 )
-from events.payloads import CascadePlace, CascadeState
+from events.payloads import CascadePlace, CascadeState, DecisionInfo
 from events.requests import parse_request
 from events.timestamps import from_rfc3339
 from router_model.catalogue.model import Backend, Cascade, Catalogue, Model, Service, Weights
@@ -81,17 +80,16 @@ class Steps:
                 CascadePlace(service="large", model="large"),
             ),
         )
-        decision = Decision(
+        decision = DecisionInfo(route_class="low", score=0.5, reason="cascade", catalogue="v1")
+        request = parse_request(event, default_wait_s=10)
+        routed = builders.routed(
+            request,
+            decision,
             service="small",
             model="small",
-            route_class="low",
-            score=0.5,
-            reason="cascade",
-            catalogue="v1",
             cascade=state,
+            now=datetime.now(UTC),
         )
-        request = parse_request(event, default_wait_s=10)
-        routed = builders.routed(request, decision, datetime.now(UTC))
         return kafka_codec.outgoing_record(builders.routed_outgoing(routed, request, TOPICS))
 
     def handed_on(self, request_id: str) -> list[Event]:

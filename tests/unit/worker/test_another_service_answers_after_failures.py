@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 
 from events import builders
-from events.builders import Decision
 from events.codecs import kafka_codec
 from events.event import Event
 from events.names import COMPLETED, FAILED, BreakerState, ReplicaState, Topics
-from events.payloads import CascadePlace, CascadeState
+from events.payloads import CascadePlace, CascadeState, DecisionInfo
 from events.requests import parse_request
 from functions.runtime.errors import ApiError
 from functions.worker.cascade_step import judge_failure
@@ -47,12 +46,16 @@ class Standing:
         body = {"messages": [{"role": "user", "content": text}], "stream": stream}
         event = self.stand.request(text, body=body)
         plan = tuple(CascadePlace(service=name, model=name) for name in NAMES)
-        decision = Decision(
-            service="first", model="first", route_class="low", score=0.5, reason="explicit", catalogue="v1",
-            cascade=CascadeState(name="fallback", plan=plan, on="failure"),
-        )  # fmt: skip
+        decision = DecisionInfo(route_class="low", score=0.5, reason="explicit", catalogue="v1")
         request = parse_request(event, default_wait_s=10)
-        routed = builders.routed(request, decision, datetime.now(UTC))
+        routed = builders.routed(
+            request,
+            decision,
+            service="first",
+            model="first",
+            cascade=CascadeState(name="fallback", plan=plan, on="failure"),
+            now=datetime.now(UTC),
+        )
         outgoing = builders.routed_outgoing(routed, request, TOPICS)
         self.stand.log.store(kafka_codec.outgoing_record(outgoing))
         return str(event.id)

@@ -7,6 +7,7 @@ import pytest
 
 from events.event import Event
 from events.names import Operation
+from events.payloads import DecisionInfo
 from events.requests import RoutedRequest
 from functions.backends.backend_kinds import TABLE
 from functions.runtime.errors import ApiError
@@ -36,10 +37,7 @@ def call(
         routed_at=NOW,
         service="small",
         model="Small/1",
-        route_class="",
-        route_score=0.0,
-        route_version="",
-        route_reason="",
+        decision=DecisionInfo(route_class="", score=0.0, reason="", catalogue=""),
         max_tokens=task_tokens,
     )
     service = Service(model="Small/1", slug="small", backend=Backend(kind=kind, args=args))

@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 
 from events import builders
-from events.builders import Decision
 from events.codecs import kafka_codec
 from events.names import BreakerState, ReplicaState, Topics
-from events.payloads import CascadePlace, CascadeState, StatusData
+from events.payloads import CascadePlace, CascadeState, DecisionInfo, StatusData
 from events.requests import parse_request
 from functions.runtime.settings import Settings, WorkerSettings
 from functions.runtime.system_clock import SystemClock
@@ -147,17 +146,16 @@ def test_who_stands_by_takes_over_what_waits(stand: Any, closed_url: str) -> Non
         async with stand() as found:
             event = found.request(wait_s=600.0)
             plan = tuple(CascadePlace(service=name, model=name) for name in ("small", "other"))
-            decision = Decision(
+            decision = DecisionInfo(route_class="low", score=0.5, reason="auto", catalogue="v1")
+            request = parse_request(event, default_wait_s=10)
+            routed = builders.routed(
+                request,
+                decision,
                 service="small",
                 model="small",
-                route_class="low",
-                score=0.5,
-                reason="auto",
-                catalogue="v1",
                 cascade=CascadeState(name="fallback", plan=plan, on="failure"),
+                now=datetime.now(UTC),
             )
-            request = parse_request(event, default_wait_s=10)
-            routed = builders.routed(request, decision, datetime.now(UTC))
             out = builders.routed_outgoing(routed, request, TOPICS)
             found.log.store(kafka_codec.outgoing_record(out))
             staying = found.send(wait_s=600.0)

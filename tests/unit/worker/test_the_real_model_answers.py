@@ -12,12 +12,11 @@ import msgspec
 import pytest
 
 from events import builders
-from events.builders import Decision
 from events.cascade_attribute import parse_cascade
 from events.codecs import kafka_codec
 from events.event import Event, Record
 from events.names import Topics
-from events.payloads import CascadePlace, CascadeState, CascadeUsed
+from events.payloads import CascadePlace, CascadeState, CascadeUsed, DecisionInfo
 from events.requests import parse_request
 from functions import factories
 from functions.runtime.settings import Settings, WorkerSettings
@@ -135,15 +134,14 @@ def as_first_step(event: Event, threshold: float) -> Record:
         CascadePlace(service=SERVICE, model=SERVICE, min_confidence=threshold),
         CascadePlace(service="large", model="large"),
     )
-    decision = Decision(
+    decision = DecisionInfo(route_class="low", score=0.5, reason="cascade", catalogue="v1")
+    request = parse_request(event, default_wait_s=30)
+    routed = builders.routed(
+        request,
+        decision,
         service=SERVICE,
         model=SERVICE,
-        route_class="low",
-        score=0.5,
-        reason="cascade",
-        catalogue="v1",
         cascade=CascadeState(name="frugal", plan=plan),
+        now=datetime.now(UTC),
     )
-    request = parse_request(event, default_wait_s=30)
-    routed = builders.routed(request, decision, datetime.now(UTC))
     return kafka_codec.outgoing_record(builders.routed_outgoing(routed, request, Topics()))

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from events.event import Event, PartitionId, Record
 from events.names import Operation
+from events.payloads import DecisionInfo
 from events.requests import RoutedRequest
 from functions.worker.fair_queue import FairQueue
 from functions.worker.job import Job
@@ -30,10 +31,7 @@ def job(offset: int, tenant: str = "a", **more: Any) -> Job:
         tenant=tenant,
         service="small",
         model="small",
-        route_class="",
-        route_score=0.0,
-        route_version="",
-        route_reason="",
+        decision=DecisionInfo(route_class="", score=0.0, reason="", catalogue=""),
     )
     record = Record(topic="t", value=b"", partition=0, offset=offset)
     return Job(**({"record": record, "is_batch": False, "request": request} | more))

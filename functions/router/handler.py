@@ -136,15 +136,7 @@ def _routed(
         return Handled(
             _ended(request, "deadline_exceeded", "the task's time passed in the queue", policy, now)
         )
-    event = builders.routed(
-        request,
-        decision.info,
-        service=decision.service,
-        model=decision.model,
-        cascade=decision.cascade,
-        now=now,
-    )
-    event = _stamped(event, request, catalogue)
+    event = _build_routed(request, decision, catalogue, now)
     routed = builders.routed_outgoing(event, request, policy.topics)
     if not fits(routed, policy):
         raise EventRejected("request_too_large", "the request does not fit a record when routed")
@@ -214,8 +206,18 @@ def _within_task(request: InferenceRequest, catalogue: Catalogue) -> InferenceRe
     return replace(request, deadline=min(request.deadline, limit), priority=lane)
 
 
-def _stamped(event: Event, request: InferenceRequest, catalogue: Catalogue) -> Event:
+def _build_routed(
+    request: InferenceRequest, decision: Decision, catalogue: Catalogue, now: datetime
+) -> Event:
     """The routed event with what the router alone may say: hops, lane, the task's limit."""
+    event = builders.routed(
+        request,
+        decision.info,
+        service=decision.service,
+        model=decision.model,
+        cascade=decision.cascade,
+        now=now,
+    )
     task = catalogue.tasks.get(request.asked_model)
     stamps = {
         names.HOPS: str(request.hops + 1),

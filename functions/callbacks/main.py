@@ -10,7 +10,7 @@ from typing import Final
 from events.names import Topics
 from functions.callbacks.delivery_worker import DeliveryDependencies, DeliveryLimits, DeliveryWorker
 from functions.callbacks.retry_schedule import parse_schedule
-from functions.callbacks.terminal_consumer import DeliveryStore, TerminalConsumer
+from functions.callbacks.terminal_consumer import DeliveryStore, make_terminal_consumer
 from functions.callbacks.url_policy import CallbackPolicy
 from functions.callbacks.webhook_client import Resolver, SystemResolver, WebhookClient
 from functions.factories import open_blobs, open_log, open_store
@@ -160,7 +160,7 @@ class CallbacksProcess:
                 client="callbacks",
             )
             try:
-                TerminalConsumer(
+                make_terminal_consumer(
                     consumer=consumer,
                     store=self._store,
                     blobs=self._blobs,

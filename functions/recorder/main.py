@@ -14,7 +14,7 @@ from functions.ports.clock import Clock
 from functions.ports.kafka import RecordLog
 from functions.ports.store import Store
 from functions.recorder.batch_runner import BatchLimits, BatchRunner
-from functions.recorder.log_consumer import Recorder, recorded_topics
+from functions.recorder.event_recorder import make_recorder, recorded_topics
 from functions.recorder.purger import BlobPurger
 from functions.recorder.reaper import Reaper, ReaperLimits, Republisher
 from functions.recorder.recorded_until import RecordedUntil
@@ -122,7 +122,7 @@ class RecorderProcess:
             topics=recorded_topics(self._topics),
             client="recorder",
         )
-        recorder = Recorder(
+        recorder = make_recorder(
             consumer=consumer,
             store=self._store,
             blobs=self._blobs,

@@ -21,6 +21,7 @@ from events.names import Topics
 from functions.ports.clock import Clock
 from functions.ports.kafka import LagReader, RecordAppender
 from functions.ports.store import RequestRow, RequestStore
+from functions.recorder.event_recorder import recorded_topics
 from functions.recorder.expiry_rules import (
     LogPositions,
     build_terminal,
@@ -30,7 +31,6 @@ from functions.recorder.expiry_rules import (
     judge_row,
     was_dropped,
 )
-from functions.recorder.log_consumer import recorded_topics
 from functions.recorder.recorded_until import RecordedUntil
 from functions.runtime.dead_letter_writer import DeadLetterWriter
 from functions.runtime.errors import ApiError, AppendFailed

@@ -9,8 +9,8 @@ from events.event import PartitionId
 from events.names import Topics
 from functions.ports.clock import Clock
 from functions.ports.kafka import LagReader, Offsets
+from functions.recorder.event_recorder import recorded_topics
 from functions.recorder.expiry_rules import is_read
-from functions.recorder.log_consumer import recorded_topics
 
 BLIND_S: Final = 60.0
 """Offsets that cannot be read for this long are asked for no more: requests must end."""

@@ -12,7 +12,7 @@ from events.names import Topics
 from examples.local_stack import LocalStack
 from functions.kafka.record_log import KafkaLog
 from functions.ports.kafka import LagReader
-from functions.recorder.log_consumer import recorded_topics
+from functions.recorder.event_recorder import recorded_topics
 from functions.runtime.settings import BrokerSettings
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]

@@ -11,8 +11,9 @@ from events import builders, ids
 from events.event import Record
 from functions.ingress.background_tasks import BackgroundTasks, EndsTail
 from functions.ingress.broker_room import BrokerRoom
-from functions.recorder.log_consumer import next_offsets, recorded_topics
+from functions.recorder.event_recorder import recorded_topics
 from functions.runtime.errors import AppendFailed
+from functions.runtime.log_consumer import next_offsets
 from tests.unit.ingress.conftest import TOPICS
 
 pytestmark = pytest.mark.anyio

@@ -13,7 +13,7 @@ from events.names import Topics
 from events.payloads import CancelData, PickspinData, ProgressData
 from events.requests import Origin, ReplyAddress
 from events.timestamps import to_rfc3339
-from functions.recorder.log_consumer import Recorder, recorded_topics
+from functions.recorder.event_recorder import make_recorder, recorded_topics
 from functions.recorder.reaper import Reaper, ReaperLimits, Republisher
 from functions.recorder.recorded_until import RecordedUntil
 from functions.runtime.shutdown import StopFlag
@@ -55,7 +55,7 @@ class Stage:
         )
 
     def new_recorder(self, consumer, store=None, metrics=None):
-        return Recorder(
+        return make_recorder(
             consumer=consumer,
             store=store or self.store,
             blobs=self.blobs,

@@ -7,8 +7,8 @@ import pytest
 from events import names
 from events.event import Record
 from events.names import State
-from functions.callbacks.terminal_consumer import TerminalConsumer
-from functions.recorder.log_consumer import recorded_topics
+from functions.callbacks.terminal_consumer import make_terminal_consumer
+from functions.recorder.event_recorder import recorded_topics
 from functions.runtime.telemetry import Metrics
 from functions.testing.fake_clock import FakeClock
 from tests.unit.recorder.conftest import START, TOPICS
@@ -52,7 +52,7 @@ def callbacks(stage):
     group = stage.log.group(
         group=TOPICS.callbacks_group, topics=(TOPICS.responses,), client="callbacks"
     )
-    return TerminalConsumer(
+    return make_terminal_consumer(
         consumer=group,
         store=stage.store,
         blobs=stage.blobs,

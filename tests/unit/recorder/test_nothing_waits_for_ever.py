@@ -8,10 +8,10 @@ from events.codecs.kafka_codec import from_record
 from events.names import State
 from functions.recorder.event_to_change import build_change
 from functions.recorder.expiry_rules import SETTLE_S, WORKER_S, judge_row
-from functions.recorder.log_consumer import next_offsets
 from functions.recorder.reaper import CHECK_S, REPEAT_S
 from functions.recorder.recorded_until import BLIND_S, RecordedUntil
 from functions.runtime.errors import AppendFailed
+from functions.runtime.log_consumer import next_offsets
 from tests.unit.recorder.conftest import START, TOPICS, Stage
 
 

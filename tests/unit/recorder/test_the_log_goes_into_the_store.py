@@ -92,7 +92,7 @@ class FailingStore:
 
 
 def test_nothing_is_committed_while_the_store_is_out_of_reach(stage, monkeypatch):
-    monkeypatch.setattr("functions.recorder.log_consumer.RETRY_S", 0.0)
+    monkeypatch.setattr("functions.runtime.log_consumer.RETRY_S", 0.0)
     stage.request()
     failing = FailingStore(stage.store, outages=3)
     committed = []

@@ -1,1 +1,1 @@
-"""`pickspin batch`: a file of requests through a running ingress, resumable, never repeating finished work."""
+"""`pickspin batch`: a file of requests as batches of a running ingress, which keeps their progress."""

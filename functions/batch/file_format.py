@@ -1,24 +1,25 @@
-"""The lines of batch files: what is asked, what was answered, and which work a resumed run still has. Pure.
+"""The lines of batch files: what is asked, and what an earlier run has answered. Pure.
 
-An input line is OpenAI's batch format (`custom_id`, `method`, `url`, `body`) or a bare request body; an output line is
-OpenAI's batch output (`custom_id`, `response`, `error`).
+An input line is OpenAI's batch format (`custom_id`, `method`, `url`, `body`) or a bare request
+body. An output line is OpenAI's batch output (`id`, `custom_id`, `response`, `error`).
 """
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from events import ids
 from events.codecs import json_codec
 from events.errors import EventRejected
-from events.limits import DEFAULT_LIMITS, Limits
 from functions.runtime.errors import PickspinError
 
 PATHS: Final = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings"})
-OUR_START: Final = b'{"id":"batch-'
-"""What every line that we write begins with: nobody else's file is ever cut off."""
 WRAPPER_KEYS: Final = frozenset({"custom_id", "method", "url", "body"})
+MAX_LINES: Final = 50_000
+"""Most lines of one batch of the ingress."""
+MAX_BYTES: Final = 64 * 1024 * 1024
+"""Size at which a batch of the ingress takes no further line."""
 
 
 class BadLine(PickspinError):
@@ -27,48 +28,29 @@ class BadLine(PickspinError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
-    """One request of the input. `key` is the same in every run over the same line; `retry` counts the runs in which it
-    was answered with a failure.
-    """
+    """One request of the input. `key` is the same in every run over the same line."""
 
     number: int
     custom_id: str
     path: str
     body: Mapping[str, object]
     key: str
-    retry: int = 0
 
     @property
-    def idempotency_key(self) -> str:
-        """Joins a repeated request to the first one; after an answered failure it is another, or it would fail again
-        from the ingress's memory.
-        """
-        return f"{self.key}-{self.retry}" if self.retry else self.key
+    def line(self) -> bytes:
+        """The request as a line of OpenAI's batch input."""
+        wrapper = {"custom_id": self.custom_id, "method": "POST", "url": self.path}
+        return json_codec.dumps(wrapper | {"body": self.body}) + b"\n"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """How one request ended. `status` None: no answer came. `is_ok`: a response that is not an error."""
+def read_asks(lines: Iterable[bytes], *, model: str | None = None) -> tuple[Ask, ...]:
+    """Every request of an input file; a byte order mark and empty lines are skipped.
 
-    ask: Ask
-    status: int | None
-    request_id: str | None
-    body: object | None
-    problem: str | None = None
-
-    @property
-    def is_ok(self) -> bool:
-        return self.status is not None and self.status < 400
-
-
-def read_asks(
-    lines: Iterable[bytes], *, model: str | None = None, limits: Limits = DEFAULT_LIMITS
-) -> tuple[Ask, ...]:
-    """Every request of an input file; empty lines and a byte order mark at its beginning are skipped. `model` replaces
-    the model of every body.
+    `model` replaces the model of every body.
 
     Raises:
-        BadLine: with the number of the first bad line and what is wrong, or two lines with one `custom_id`.
+        BadLine: with the number of the first bad line and what is wrong, or two lines with one
+            `custom_id`.
     """
     asks: list[Ask] = []
     seen: dict[str, int] = {}
@@ -76,7 +58,7 @@ def read_asks(
         text = json_codec.without_mark(raw) if number == 1 else raw
         if not text.strip():
             continue
-        ask = _read_ask(number, text, model, limits)
+        ask = _read_ask(number, text, model)
         if ask.custom_id in seen:
             raise BadLine(f"line {number}: custom_id is that of line {seen[ask.custom_id]}")
         seen[ask.custom_id] = number
@@ -84,38 +66,32 @@ def read_asks(
     return tuple(asks)
 
 
-def _read_ask(number: int, raw: bytes, model: str | None, limits: Limits) -> Ask:
+def _read_ask(number: int, raw: bytes, model: str | None) -> Ask:
     try:
-        found = json_codec.loads(raw.strip(), limits)
+        value = json_codec.loads(raw.strip())
     except EventRejected as error:
         raise BadLine(f"line {number}: {error.message}") from error
-    if not isinstance(found, dict):
+    if not isinstance(value, dict):
         raise BadLine(f"line {number}: not a JSON object")
-    wrapper: dict[str, Any] = (
-        found if "body" in found and found.keys() <= WRAPPER_KEYS else {"body": found}
-    )
+    is_wrapper = "body" in value and value.keys() <= WRAPPER_KEYS
+    wrapper: dict[str, Any] = value if is_wrapper else {"body": value}
     body, custom_id = wrapper["body"], wrapper.get("custom_id", f"line-{number}")
-    problem = _problem(wrapper, body, custom_id)
+    problem = _find_problem(wrapper, body, custom_id)
     if problem is not None:
         raise BadLine(f"line {number}: {problem}")
     path = wrapper.get("url") or _path_of(body)
     asked = body if model is None else {**body, "model": model}
     content = json_codec.dumps([custom_id, path, asked])
-    return Ask(
-        number=number,
-        custom_id=custom_id,
-        path=path,
-        body=asked,
-        key=f"batch-{ids.content_hash(content)}",
-    )
+    key = f"batch-{ids.content_hash(content)}"
+    return Ask(number=number, custom_id=custom_id, path=path, body=asked, key=key)
 
 
-def _problem(wrapper: Mapping[str, Any], body: Any, custom_id: Any) -> str | None:
+def _find_problem(wrapper: Mapping[str, Any], body: Any, custom_id: Any) -> str | None:
     """What is wrong with a line, or None."""
     if not isinstance(body, dict):
         return "body is not a JSON object"
-    if not isinstance(custom_id, str) or not custom_id:
-        return "custom_id is not text"
+    if not isinstance(custom_id, str) or not 1 <= len(custom_id) <= 512:
+        return "custom_id is not text of 1 to 512 characters"
     url = wrapper.get("url", "/v1/completions")
     if not isinstance(url, str) or url not in PATHS:
         return f"url is not one of {', '.join(sorted(PATHS))}"
@@ -125,88 +101,55 @@ def _problem(wrapper: Mapping[str, Any], body: Any, custom_id: Any) -> str | Non
 
 
 def _path_of(body: Mapping[str, object]) -> str:
-    """The door of a bare body, by its field."""
+    """The endpoint of a bare body, by its field."""
     if "messages" in body:
         return "/v1/chat/completions"
     return "/v1/embeddings" if "input" in body else "/v1/completions"
 
 
-def output_line(answer: Answer) -> bytes:
-    """The answer as one line of OpenAI's batch output, `retry` added."""
-    response = None
-    if answer.status is not None:
-        response = {
-            "status_code": answer.status,
-            "request_id": answer.request_id,
-            "body": answer.body,
-        }
-    error = None if answer.problem is None else {"code": "no_answer", "message": answer.problem}
-    line = {
-        "id": answer.ask.key,
-        "custom_id": answer.ask.custom_id,
-        "response": response,
-        "error": error,
-        "retry": answer.ask.retry,
-    }
-    return json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+def split_batches(asks: Sequence[Ask]) -> Iterator[tuple[Ask, ...]]:
+    """The batches of the ingress that a file makes: one endpoint each, none too large.
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Written:
-    """What a file of an earlier run holds: requests by key, each with its `retry` number for the next run.
-
-    `good_bytes` is where the last whole line ends: what follows is torn.
+    The whole file is split, whatever is done already: a later run splits it alike, and finds the
+    batches of the one before.
     """
+    for path in sorted(PATHS):
+        part: list[Ask] = []
+        size = 0
+        for ask in asks:
+            if ask.path != path:
+                continue
+            if len(part) >= MAX_LINES or (part and size + len(ask.line) > MAX_BYTES):
+                yield tuple(part)
+                part, size = [], 0
+            part.append(ask)
+            size += len(ask.line)
+        if part:
+            yield tuple(part)
 
-    retries: Mapping[str, int]
-    good_bytes: int
 
-
-def read_written(lines: Iterable[bytes]) -> Written:
-    """Reads output or errors of an earlier run. Only the last line may be torn.
+def read_done(lines: Iterable[bytes]) -> frozenset[str]:
+    """The keys of the requests that the output of an earlier run answers.
 
     Raises:
-        BadLine: a line before the last is not one of ours: this is another file.
+        BadLine: a line is not ours: this is another file.
     """
-    retries: dict[str, int] = {}
-    good_bytes, torn = 0, None
+    done: set[str] = set()
     for number, raw in enumerate(lines, start=1):
-        if torn is not None:
-            raise _another_file(torn)
-        found = _read_written_line(raw)
-        if found is None:
-            torn = number
-            if raw[: len(OUR_START)] != OUR_START[: len(raw)]:
-                raise _another_file(torn)
-            continue
-        retries[found[0]] = found[1]
-        good_bytes += len(raw)
-    return Written(retries=retries, good_bytes=good_bytes)
+        try:
+            line = json.loads(raw)
+        except ValueError:
+            line = None
+        if not isinstance(line, dict) or not str(line.get("id")).startswith("batch-"):
+            raise BadLine(f"line {number} of an earlier result is not ours: is it another file?")
+        done.add(str(line["id"]))
+    return frozenset(done)
 
 
-def remaining(asks: Iterable[Ask], done: Written, failed: Written) -> tuple[Ask, ...]:
-    """The requests that are not done; those that failed with an answer get a new idempotency key."""
-    return tuple(
-        replace(ask, retry=failed.retries.get(ask.key, 0))
-        for ask in asks
-        if ask.key not in done.retries
+def name_results(content: bytes, asks: Sequence[Ask]) -> bytes:
+    """Lines of a batch's output or error file, each with the `key` of its request as its id."""
+    keys = {ask.custom_id: ask.key for ask in asks}
+    lines = (json.loads(raw) for raw in content.splitlines())
+    return b"".join(
+        json_codec.dumps({**line, "id": keys[line["custom_id"]]}) + b"\n" for line in lines
     )
-
-
-def _another_file(number: int) -> BadLine:
-    return BadLine(f"line {number} of an earlier result is not ours: is it another file?")
-
-
-def _read_written_line(raw: bytes) -> tuple[str, int] | None:
-    if not raw.endswith(b"\n"):
-        return None
-    try:
-        found = json.loads(raw)
-    except ValueError:
-        return None
-    if not isinstance(found, dict) or not isinstance(found.get("id"), str):
-        return None
-    retry = found.get("retry", 0)
-    if not isinstance(retry, int):
-        return None
-    return found["id"], retry + (found.get("response") is not None)

@@ -32,8 +32,7 @@ def batch(  # noqa: PLR0913 - each parameter is a word of the command line
 
     Exit status 1 when lines failed.
     """
-    from functions.batch.batch_client import Target  # noqa: PLC0415
-    from functions.batch.main import Files, Run  # noqa: PLC0415 - httpx is slow to import
+    from functions.batch.main import Files, Run, Target  # noqa: PLC0415 - httpx is slow to import
 
     if "-" in {str(input_file), str(output_file)}:
         raise typer.BadParameter("files are needed: a run resumes from them, - cannot be resumed")
@@ -63,4 +62,4 @@ def _send(run: "Run", *, is_quiet: bool) -> "Summary":
         *columns, console=console, disable=is_quiet or not console.is_terminal
     ) as progress:
         bar = progress.add_task("", total=len(run.asks), completed=run.skipped)
-        return run.send(lambda _answer: progress.advance(bar))
+        return run.send(lambda ended: progress.update(bar, completed=ended))

@@ -206,6 +206,7 @@ class FinishedQuery:
     """`finished_at` and id of the last row that was read. The query continues after it."""
 
 
+CONCURRENCY: Final = "pickspin_concurrency"  # metadata of a batch: most lines at once
 MAX_RESULT_BYTES: Final = 1024 * 1024
 """Larger results are left out of `FinishedRequest`, which are read many at a time."""
 

@@ -22,7 +22,7 @@ from events.payloads import CancelData
 from functions.ports.blobs import BlobStore
 from functions.ports.clock import Clock
 from functions.ports.kafka import RecordAppender
-from functions.ports.store import BatchRow, Store
+from functions.ports.store import CONCURRENCY, BatchRow, Store
 from functions.recorder.batch_files import BatchFiles
 from functions.recorder.batch_format import (
     SOURCE,
@@ -227,7 +227,7 @@ class BatchRunner:
     def _room(self, batch: BatchRow, unfinished: int) -> int:
         """How many further lines may go on the log now."""
         left = batch.total - batch.submitted
-        mine = min(left, self._limits.in_flight - unfinished)
+        mine = min(left, concurrency_of(batch, self._limits.in_flight) - unfinished)
         if mine <= 0:
             return 0
         others = self._limits.tenant_lines - self._store.unfinished_lines(batch.tenant)
@@ -363,6 +363,12 @@ class BatchRunner:
 
 def _unfinished(counts: Mapping[State, int]) -> int:
     return sum(n for state, n in counts.items() if not state.is_terminal)
+
+
+def concurrency_of(batch: BatchRow, most: int) -> int:
+    """How many lines of a batch may be unfinished on the log: `most`, or fewer by its metadata."""
+    text = batch.metadata.get(CONCURRENCY, "")
+    return max(1, min(most, int(text))) if text.isascii() and text.isdigit() else most
 
 
 def judge_end(batch: BatchRow, lines: int) -> str:

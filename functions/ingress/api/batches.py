@@ -21,13 +21,17 @@ from functions.ingress.http_responses import answer
 from functions.ingress.idempotency import read_key_use, resolve_claim
 from functions.ingress.list_pages import QUERY, listed, parse_page
 from functions.ingress.tenant_access import authenticate, not_found
-from functions.ports.store import BatchRow
+from functions.ports.store import CONCURRENCY, BatchRow
 from functions.runtime.errors import ApiError
 
 UNDERWAY: Final = frozenset({"validating", "in_progress"})
 MAX_WINDOW: Final = timedelta(days=7)
 FIELDS: Final = frozenset({"endpoint", "input_file_id", "completion_window", "metadata"})
 MAX_METADATA: Final = 16
+CONCURRENCY_HEADER: Final = "x-pickspin-concurrency"
+"""How many lines of the new batch run at once; a header, so that it is no part of what an
+idempotency key is bound to.
+"""
 _WINDOW: Final = re.compile(r"([1-9]\d{0,3})([mhd])", re.ASCII)
 _UNIT: Final = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 
@@ -38,6 +42,7 @@ async def create(deps: Dependencies, request: Request) -> Response:
     raw = await request_body.read_body(request, deps.settings.ingress)
     body = await deps.run_in_turn(tenant, raw, partial(loads_object, raw))
     row = parse(body, f"batch_{deps.entropy(12).hex()}", tenant, deps.clock.now())
+    row = limit_concurrency(row, request_body.single_header(request, CONCURRENCY_HEADER))
     await load_file(deps, tenant, row.input_file_id)
     key = read_key_use(deps, request, tenant, ids.body_hash("batches", raw))
     queue = read_tenant_limits(deps, tenant).tenant_queue
@@ -92,6 +97,20 @@ def parse(body: dict[str, object], batch_id: str, tenant: str, now: datetime) ->
         deadline=now + parse_window(window),
         metadata=_metadata(body.get("metadata")),
     )
+
+
+def limit_concurrency(row: BatchRow, text: str | None) -> BatchRow:
+    """The row with the concurrency that its caller asks for, which its metadata shows. Pure.
+
+    Raises:
+        ApiError: `invalid_value`.
+    """
+    if text is None:
+        return row
+    if not request_body.whole_number(text, digits=4):
+        message = "The concurrency is a number from 1 to 9999."
+        raise ApiError("invalid_value", message, param=CONCURRENCY_HEADER)
+    return replace(row, metadata={**row.metadata, CONCURRENCY: text})
 
 
 def parse_window(text: object) -> timedelta:

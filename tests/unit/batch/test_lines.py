@@ -4,15 +4,7 @@ import json
 
 import pytest
 
-from functions.batch.file_format import (
-    Answer,
-    Ask,
-    BadLine,
-    output_line,
-    read_asks,
-    read_written,
-    remaining,
-)
+from functions.batch.file_format import BadLine, name_results, read_asks, read_done
 
 BODY = {"model": "auto", "messages": [{"role": "user", "content": "hi"}]}
 WRAPPED = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": BODY}
@@ -20,11 +12,6 @@ WRAPPED = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "b
 
 def lines(*objects: object) -> list[bytes]:
     return [json.dumps(each).encode() + b"\n" for each in objects]
-
-
-def answered(ask: Ask, status: int | None = 200) -> bytes:
-    problem = "no answer" if status is None else None
-    return output_line(Answer(ask=ask, status=status, request_id="req_1", body={}, problem=problem))
 
 
 def test_openai_lines_and_bare_bodies_are_read() -> None:
@@ -44,7 +31,6 @@ def test_the_key_is_the_same_in_every_run_and_another_for_another_body() -> None
     (other,) = read_asks(lines({**WRAPPED, "body": {**BODY, "seed": 1}}))
 
     assert first.key == again.key != other.key
-    assert len(first.idempotency_key) <= 128
 
 
 def test_two_equal_bare_bodies_are_two_requests() -> None:
@@ -88,58 +74,31 @@ def test_a_custom_id_twice_names_both_lines() -> None:
         read_asks(lines(WRAPPED, WRAPPED))
 
 
-def test_what_was_completed_is_left_out() -> None:
-    first, second = read_asks(lines(BODY, BODY))
-    done, failed = read_written([answered(first)]), read_written([])
+def test_the_answered_lines_of_an_output_are_done() -> None:
+    first, second = read_asks(lines(BODY, WRAPPED))
+    answer = {"id": "batch_req_1", "custom_id": first.custom_id, "response": {}, "error": None}
+    output = name_results(json.dumps(answer).encode() + b"\n", (first, second))
 
-    assert remaining((first, second), done, failed) == (second,)
-
-
-def test_what_failed_with_an_answer_gets_a_new_idempotency_key_each_time() -> None:
-    (ask,) = read_asks(lines(BODY))
-    nothing = read_written([])
-    (again,) = remaining((ask,), nothing, read_written([answered(ask, 500)]))
-    (third,) = remaining((ask,), nothing, read_written([answered(again, 500)]))
-
-    assert len({ask.idempotency_key, again.idempotency_key, third.idempotency_key}) == 3
-    assert ask.key == again.key == third.key
+    assert read_done(output.splitlines(keepends=True)) == {first.key}
 
 
-def test_what_got_no_answer_keeps_its_key_so_that_no_work_is_repeated() -> None:
-    (ask,) = read_asks(lines(BODY))
-    (again,) = remaining((ask,), read_written([]), read_written([answered(ask, None)]))
-
-    assert again.idempotency_key == ask.idempotency_key
-
-
-@pytest.mark.parametrize("cut", [1, 5, -1])
-def test_a_torn_last_line_is_cut_off(cut: int) -> None:
-    first, second = read_asks(lines(BODY, BODY))
-    whole, torn = answered(first), answered(second)[:cut]
-    written = read_written([whole, torn])
-
-    assert set(written.retries) == {first.key}
-    assert written.good_bytes == len(whole)
-
-
-def test_another_file_is_not_taken_for_a_result() -> None:
+@pytest.mark.parametrize("other", [b"hello", b"hello\n", b'{"custom_id":', b"{}\n", b"[]\n"])
+def test_another_file_is_not_taken_for_a_result(other: bytes) -> None:
     with pytest.raises(BadLine, match=r"line 1 .* another file"):
-        read_written([b"hello\n", b"world\n"])
+        read_done([other])
 
 
-@pytest.mark.parametrize("torn", [b"hello", b"hello\n", b'{"custom_id":'])
-def test_a_last_line_that_cannot_be_ours_is_not_cut_off(torn: bytes) -> None:
-    with pytest.raises(BadLine, match=r"line 1 .* another file"):
-        read_written([torn])
-
-
-def test_an_output_line_is_openai_s() -> None:
+def test_a_request_is_a_line_that_reads_as_itself() -> None:
     (ask,) = read_asks(lines(WRAPPED))
-    line = json.loads(answered(ask))
 
-    assert line["custom_id"] == "a"
-    assert line["response"] == {"status_code": 200, "request_id": "req_1", "body": {}}
-    assert line["error"] is None
+    assert json.loads(ask.line) == WRAPPED
+    assert read_asks([ask.line]) == (ask,)
+
+
+def test_bodies_travel_as_they_are() -> None:
+    (ask,) = read_asks([b'{"prompt": "\xc3\xa9", "x": 1.5}'])
+
+    assert json.loads(ask.line)["body"] == {"prompt": "é", "x": 1.5}
 
 
 def test_a_byte_order_mark_and_line_ends_of_windows_are_passed_over() -> None:

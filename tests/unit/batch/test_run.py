@@ -1,80 +1,97 @@
-"""A batch against an ingress double: nothing is sent twice, everything is written, refusals are waited out."""
+"""A batch against an ingress double: no finished work is repeated, everything is written."""
 
-import asyncio
 import json
-from collections import Counter
+import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
 
-from functions.batch import batch_client
 from functions.batch import main as batch_main
-from functions.batch.batch_client import MAX_ATTEMPTS, Target, send_all
-from functions.batch.file_format import Ask, BadLine, read_asks
-from functions.batch.main import Files, Run
-from functions.batch.resend_policy import is_worth_a_retry, pause_s
+from functions.batch.file_format import BadLine
+from functions.batch.main import MAX_ATTEMPTS, BatchRefused, Files, Run, Target
+from functions.ingress.api.batches import MAX_WINDOW, parse_window
 from functions.runtime.errors import StartupFailed
 
 TARGET = Target(url="http://ingress", key="secret", concurrency=3)
-Reply = Callable[[httpx.Request, int], httpx.Response]
+Judge = Callable[[dict], int]
+CONTENT = re.compile(rb'filename="batch.jsonl".*?\r\n\r\n(.*)\r\n--', re.DOTALL)
 
 
-class Door:
-    """Answers by `reply(request, how often this key was seen)`; remembers keys and how many ran at once."""
+class Ingress:
+    """Files and batches by idempotency key; a batch ends at the second look. `judge` gives each line its status."""
 
-    def __init__(self, reply: Reply) -> None:
-        self.keys: Counter[str] = Counter()
+    def __init__(self) -> None:
+        self.judge: Judge = lambda body: 200
+        self.files: dict[str, bytes] = {}
+        self.batches: dict[str, dict] = {}
+        self.keys: dict[str, str] = {}
+        self.worked: list[str] = []
         self.requests: list[httpx.Request] = []
-        self._reply, self._running, self.most_running = reply, 0, 0
+        self.refusals: list[httpx.Response] = []
 
-    async def __call__(self, request: httpx.Request) -> httpx.Response:
-        self._running += 1
-        self.most_running = max(self.most_running, self._running)
-        key = request.headers["idempotency-key"]
-        self.keys[key] += 1
+    def __call__(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
-        await asyncio.sleep(0)
-        self._running -= 1
-        return self._reply(request, self.keys[key])
+        if self.refusals:
+            return self.refusals.pop(0)
+        path = request.url.path
+        if request.method == "POST":
+            make = self._upload if path == "/v1/files" else self._create
+            made = self.keys.setdefault(request.headers["idempotency-key"], make(request))
+            return httpx.Response(200, json=self.batches.get(made, {"id": made}))
+        name = path.split("/")[3]
+        if path.endswith("/content"):
+            return httpx.Response(200, content=self.files[name])
+        return httpx.Response(200, json=self._end(self.batches[name]))
 
+    def _upload(self, request: httpx.Request) -> str:
+        name = f"file-{len(self.files)}"
+        self.files[name] = CONTENT.search(request.content)[1]
+        return name
 
-def ok(request: httpx.Request, _seen: int) -> httpx.Response:
-    body = json.loads(request.content)
-    return httpx.Response(
-        200, json={"echo": body}, headers={"x-pickspin-request-id": f"req_{body['n']}"}
-    )
+    def _create(self, request: httpx.Request) -> str:
+        name = f"batch_{len(self.batches)}"
+        if request.headers["idempotency-key"] not in self.keys:
+            self.batches[name] = {
+                "id": name, "status": "validating", "errors": None, "output_file_id": None,
+                "error_file_id": None, "request_counts": {"completed": 0, "failed": 0},
+                "asked": json.loads(request.content),
+            }  # fmt: skip
+        return name
+
+    def _end(self, batch: dict) -> dict:
+        if batch["status"] == "completed":
+            return batch
+        results: tuple[list[bytes], list[bytes]] = ([], [])
+        for raw in self.files[batch["asked"]["input_file_id"]].splitlines():
+            line = json.loads(raw)
+            assert line["url"] == batch["asked"]["endpoint"]
+            self.worked.append(line["custom_id"])
+            status = self.judge(line["body"])
+            response = {"status_code": status, "request_id": "req_1", "body": line["body"]}
+            result = {"id": "batch_req_1", "custom_id": line["custom_id"], "response": response}
+            results[status >= 400].append(json.dumps(result | {"error": None}).encode() + b"\n")
+        for name, lines in zip(("output_file_id", "error_file_id"), results, strict=True):
+            if lines:
+                batch[name] = f"file-{len(self.files)}"
+                self.files[batch[name]] = b"".join(lines)
+        counts = {"completed": len(results[0]), "failed": len(results[1])}
+        batch.update(status="completed", request_counts=counts)
+        return batch
 
 
 @pytest.fixture
-def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    found: list[float] = []
-    real = asyncio.sleep
-
-    async def no_sleep(seconds: float) -> None:
-        if seconds:
-            found.append(seconds)
-        await real(0)
-
-    monkeypatch.setattr(batch_client.asyncio, "sleep", no_sleep)
-    return found
+def pauses(monkeypatch):
+    waited: list[float] = []
+    monkeypatch.setattr(time, "sleep", waited.append)
+    return waited
 
 
 @pytest.fixture
-def through(monkeypatch: pytest.MonkeyPatch) -> Callable[[Reply], Door]:
-    """Makes every run talk to a door instead of the network."""
-
-    def install(reply: Reply) -> Door:
-        door = Door(reply)
-
-        def sent(asks: tuple[Ask, ...], target: Target):
-            return send_all(asks, target, httpx.AsyncClient(transport=httpx.MockTransport(door)))
-
-        monkeypatch.setattr(batch_main, "send_all", sent)
-        return door
-
-    return install
+def ingress(pauses):
+    return Ingress()
 
 
 @pytest.fixture
@@ -84,107 +101,117 @@ def files(tmp_path: Path) -> Files:
     return Files(input=asked, output=tmp_path / "out.jsonl", errors=tmp_path / "out.errors.jsonl")
 
 
-def run(files: Files, on_answer=lambda answer: None):
-    return Run(files, TARGET, model=None).send(on_answer)
+def run(files: Files, ingress: Ingress, on_progress=lambda ended: None, target=TARGET):
+    return Run(files, target, model=None).send(on_progress, httpx.MockTransport(ingress))
 
 
-def test_every_line_is_sent_once_with_its_key_and_lane(files, through) -> None:
-    door = through(ok)
-    summary = run(files)
+def lines_of(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_file_becomes_one_batch_and_its_results(files, ingress) -> None:
+    ended: list[int] = []
+    summary = run(files, ingress, ended.append)
 
     assert (summary.completed, summary.failed, summary.skipped) == (10, 0, 0)
-    assert set(door.keys.values()) == {1}
-    headers = door.requests[0].headers
-    assert headers["x-pickspin-priority"] == "batch"
-    assert headers["authorization"] == "Bearer secret"
-    assert len(files.output.read_text().splitlines()) == 10
+    assert len(ingress.batches) == 1
+    assert ended == [0, 10]
+    (made,) = (each for each in ingress.requests if each.url.path == "/v1/batches")
+    assert made.headers["x-pickspin-concurrency"] == "3"
+    assert made.headers["authorization"] == "Bearer secret"
+    results = lines_of(files.output)
+    assert [line["custom_id"] for line in results] == [f"line-{n}" for n in range(1, 11)]
+    assert results[0]["response"] == {
+        "status_code": 200, "request_id": "req_1", "body": {"prompt": "x", "n": 0},
+    }  # fmt: skip
     assert not files.errors.exists()
 
 
-def test_no_more_than_the_concurrency_run_at_once(files, through) -> None:
-    door = through(ok)
-    run(files)
+def test_each_endpoint_has_a_batch(files, ingress) -> None:
+    files.input.write_text('{"prompt": "x"}\n{"input": "x"}\n{"messages": []}\n{"prompt": "y"}\n')
+    summary = run(files, ingress)
 
-    assert door.most_running <= TARGET.concurrency
+    assert summary.completed == 4
+    assert len(ingress.batches) == 3
 
 
-def test_a_second_run_sends_nothing(files, through) -> None:
-    door = through(ok)
-    run(files)
-    summary = run(files)
+def test_a_second_run_sends_nothing(files, ingress) -> None:
+    run(files, ingress)
+    before = len(ingress.requests)
+    summary = run(files, ingress)
 
     assert (summary.completed, summary.skipped) == (0, 10)
-    assert door.keys.total() == 10
-    assert len(files.output.read_text().splitlines()) == 10
+    assert len(ingress.requests) == before
+    assert len(lines_of(files.output)) == 10
 
 
-def test_a_run_that_was_torn_in_the_middle_goes_on(files, through) -> None:
-    door = through(ok)
-    run(files)
-    content = files.output.read_bytes()
-    files.output.write_bytes(content[: len(content) // 2])
-    summary = run(files)
-
-    lines = [json.loads(line) for line in files.output.read_text().splitlines()]
-    assert len({line["custom_id"] for line in lines}) == len(lines) == 10
-    assert 0 < summary.skipped < 10
-    assert len(door.keys) == 10, "the same keys again: the ingress repeats no work"
-
-
-def test_an_interrupted_run_has_written_what_was_answered(files, through) -> None:
-    through(ok)
-
-    def interrupt(answer: object) -> None:
+@pytest.mark.parametrize("concurrency", [3, 5])
+def test_a_run_that_was_interrupted_follows_the_same_batch(files, ingress, concurrency) -> None:
+    def interrupt(ended: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(files, interrupt)
-    assert len(files.output.read_text().splitlines()) == 1
+        run(files, ingress, interrupt)
+    again = Target(url=TARGET.url, key=TARGET.key, concurrency=concurrency)
+    summary = run(files, ingress, target=again)
+
+    assert summary.completed == 10
+    assert len(ingress.batches) == 1
+    assert len(ingress.worked) == 10, "nothing was worked on twice"
 
 
-def test_failures_go_to_the_errors_and_are_tried_again_with_a_new_key(files, through) -> None:
-    def one_fails(request: httpx.Request, seen: int) -> httpx.Response:
-        if json.loads(request.content)["n"] == 3:
-            return httpx.Response(400, json={"error": {"code": "invalid_value"}})
-        return ok(request, seen)
+def test_a_result_that_was_deleted_is_fetched_again_without_new_work(files, ingress) -> None:
+    run(files, ingress)
+    files.output.unlink()
+    summary = run(files, ingress)
 
-    through(one_fails)
-    first = run(files)
-    (line,) = [json.loads(line) for line in files.errors.read_text().splitlines()]
-    door = through(ok)
-    second = run(files)
+    assert summary.completed == 10
+    assert len(ingress.worked) == 10
 
-    assert (first.completed, first.failed) == (9, 1)
-    assert (line["custom_id"], line["response"]["status_code"]) == ("line-4", 400)
-    assert (second.completed, second.skipped) == (1, 9)
-    assert next(iter(door.keys)).endswith("-1")
+
+@pytest.mark.parametrize("failing", [{3}, set(range(10))])
+def test_failures_go_to_the_errors_and_are_tried_again(files, ingress, failing) -> None:
+    ingress.judge = lambda body: 400 if body["n"] in failing else 200
+    first = run(files, ingress)
+    failures = lines_of(files.errors)
+    ingress.judge = lambda body: 200
+    second = run(files, ingress)
+
+    assert (first.completed, first.failed) == (10 - len(failing), len(failing))
+    assert [line["response"]["status_code"] for line in failures] == [400] * len(failing)
+    assert (second.completed, second.skipped) == (len(failing), 10 - len(failing))
+    assert len(ingress.worked) == 10 + len(failing), "only what failed is worked on again"
     assert not files.errors.exists()
 
 
-def test_a_refusal_that_passes_is_waited_out_as_long_as_it_says(files, through, pauses) -> None:
-    def busy_once(request: httpx.Request, seen: int) -> httpx.Response:
-        if seen == 1:
-            return httpx.Response(503, json={}, headers={"retry-after": "7"})
-        return ok(request, seen)
+def test_a_line_that_was_edited_is_new_work(files, ingress) -> None:
+    run(files, ingress)
+    text = files.input.read_text()
+    files.input.write_text(text.replace('"n": 4', '"n": 44'))
+    summary = run(files, ingress)
 
-    door = through(busy_once)
-    summary = run(files)
-
-    assert summary.completed == 10
-    assert set(door.keys.values()) == {2}
-    assert all(7.0 <= pause <= 7.0 * 1.25 for pause in pauses)
+    assert (summary.completed, summary.skipped) == (1, 9)
 
 
-def test_an_ingress_that_is_away_is_given_up_after_some_attempts(files, through, pauses) -> None:
-    def away(request: httpx.Request, seen: int) -> httpx.Response:
-        raise httpx.ConnectError("refused")
+def test_what_was_deleted_at_the_ingress_is_made_anew(files, ingress) -> None:
+    ingress.refusals = [httpx.Response(410, json={"error": {"code": "request_gone"}})]
+    assert run(files, ingress).completed == 10
 
-    door = through(away)
-    summary = run(files)
 
-    assert summary.failed == 10
-    assert set(door.keys.values()) == {MAX_ATTEMPTS}
-    assert "ConnectError" in files.errors.read_text()
+def test_a_refusal_that_passes_is_waited_out_as_long_as_it_says(files, ingress, pauses) -> None:
+    ingress.refusals = [httpx.Response(503, json={}, headers={"retry-after": "7"})] * 2
+    assert run(files, ingress).completed == 10
+    assert pauses[:2] == [7.0, 7.0]
+
+
+def test_a_long_wait_is_not_obeyed_beyond_two_minutes(files, ingress, pauses) -> None:
+    ingress.refusals = [
+        httpx.Response(429, headers={"retry-after": "99999"}),
+        httpx.Response(429, headers={"retry-after": "Wed, 21 Oct 2026 07:28:00 GMT"}),
+    ]
+    run(files, ingress)
+    assert pauses[0] == 120.0
+    assert 0.25 <= pauses[1] <= 1.0
 
 
 @pytest.mark.parametrize(
@@ -197,34 +224,66 @@ def test_an_ingress_that_is_away_is_given_up_after_some_attempts(files, through,
         (409, {"x-should-retry": "true"}, True),
     ],
 )
-def test_the_ingress_says_what_is_worth_a_retry(status, headers, worth) -> None:
-    assert is_worth_a_retry(status, headers) is worth
+def test_the_ingress_says_what_is_worth_a_retry(files, ingress, status, headers, worth) -> None:
+    ingress.refusals = [httpx.Response(status, headers=headers)]
+    if worth:
+        assert run(files, ingress).completed == 10
+        return
+    with pytest.raises(BatchRefused, match=f"answers {status}"):
+        run(files, ingress)
 
 
-def test_pauses_grow_and_are_bounded() -> None:
-    assert pause_s(1, {}, 0.0) == pytest.approx(0.5)
-    assert pause_s(50, {}, 0.0) == pytest.approx(30.0)
-    assert pause_s(1, {"retry-after": "99999"}, 0.0) == pytest.approx(120.0)
-    assert pause_s(1, {"retry-after": "Wed, 21 Oct 2026 07:28:00 GMT"}, 0.0) == pytest.approx(0.5)
+def test_an_ingress_that_is_away_is_given_up_after_some_attempts(files, pauses) -> None:
+    def away(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("refused")
+
+    with pytest.raises(BatchRefused, match=rf"after {MAX_ATTEMPTS} attempts \(ConnectError\)"):
+        Run(files, TARGET, model=None).send(lambda ended: None, httpx.MockTransport(away))
+    assert len(pauses) == MAX_ATTEMPTS - 1
 
 
-def test_another_file_as_output_is_refused_and_left_alone(files, through) -> None:
-    through(ok)
+def test_a_batch_that_the_ingress_refuses_says_why(files, ingress) -> None:
+    def end(batch: dict) -> dict:
+        batch.update(status="failed", errors={"data": [{"message": "too many lines"}]})
+        return batch
+
+    ingress._end = end
+    with pytest.raises(BatchRefused, match="too many lines"):
+        run(files, ingress)
+
+
+def test_a_file_that_is_too_long_for_one_batch_becomes_several(files, ingress, monkeypatch) -> None:
+    monkeypatch.setattr("functions.batch.file_format.MAX_LINES", 4)
+    ingress.judge = lambda body: 400 if body["n"] == 0 else 200
+    run(files, ingress)
+    assert len(ingress.batches) == 3
+    ingress.judge = lambda body: 200
+    assert run(files, ingress).completed == 1
+    assert len(ingress.worked) == 11
+
+
+def test_another_file_as_output_is_refused_and_left_alone(files, ingress) -> None:
     files.output.write_text("my thesis\nchapter 1\n")
 
-    with pytest.raises(BadLine):
-        run(files)
+    with pytest.raises(BadLine, match=r"line 1 .* another file"):
+        run(files, ingress)
     assert files.output.read_text() == "my thesis\nchapter 1\n"
 
 
-def test_a_missing_input_is_named(files, through) -> None:
+def test_a_missing_input_is_named(files, ingress) -> None:
     files.input.unlink()
 
     with pytest.raises(StartupFailed, match=r"in\.jsonl"):
-        run(files)
+        run(files, ingress)
 
 
-def test_bodies_travel_as_they_are() -> None:
-    (ask,) = read_asks([b'{"prompt": "\xc3\xa9", "x": 1.5}'])
+def test_an_output_that_cannot_be_written_is_named_before_any_work(files, ingress) -> None:
+    away = Files(input=files.input, output=files.input.parent / "no" / "out", errors=files.errors)
 
-    assert dict(ask.body) == {"prompt": "é", "x": 1.5}
+    with pytest.raises(StartupFailed, match="cannot write"):
+        run(away, ingress)
+    assert ingress.requests == []
+
+
+def test_the_window_is_one_that_the_ingress_takes() -> None:
+    assert parse_window(batch_main.WINDOW) == MAX_WINDOW

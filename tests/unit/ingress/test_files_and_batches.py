@@ -136,6 +136,20 @@ async def test_a_batch_with_the_same_key_is_one_batch(rig: Any) -> None:
     assert ids[0] == ids[1]
 
 
+@pytest.mark.parametrize(("asked", "status"), [("8", 200), ("0", 400), ("x", 400), ("12345", 400)])
+async def test_a_batch_says_how_many_of_its_lines_run_at_once(
+    rig: Any, asked: str, status: int
+) -> None:
+    async with rig.client() as client:
+        file = (await upload(client)).json()
+        body = {"input_file_id": file["id"], "endpoint": "/v1/embeddings", "metadata": {"a": "b"}}
+        headers = {"x-pickspin-concurrency": asked}
+        answer = await client.post("/v1/batches", json=body, headers=headers)
+    assert answer.status_code == status
+    if status == 200:
+        assert answer.json()["metadata"] == {"a": "b", "pickspin_concurrency": asked}
+
+
 async def test_files_and_batches_of_others_are_404(rig: Any) -> None:
     rig.deps = replace(rig.deps, keys=ApiKeys.parse("a=key-a,b=key-b"))
     async with rig.client() as client:

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from functions.ports.store import BatchRow
-from functions.recorder.batch_runner import LEAST_IN_FLIGHT, WAITS_S
+from functions.recorder.batch_runner import LEAST_IN_FLIGHT, WAITS_S, concurrency_of
 from functions.recorder.batch_turns import choose_turns
 from functions.runtime.errors import BlobMissing
 from tests.unit.recorder.conftest import START
@@ -96,6 +96,25 @@ def test_lines_of_a_tenant_on_the_log_are_bounded_and_each_batch_has_some(desk):
     for _ in range(3):
         desk.tick()
     assert desk.batch(1).submitted == 50
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [({}, 100), ({"pickspin_concurrency": "8"}, 8), ({"pickspin_concurrency": "5000"}, 100),
+     ({"pickspin_concurrency": "0"}, 1), ({"pickspin_concurrency": "many"}, 100)],
+)  # fmt: skip
+def test_a_batch_has_as_many_lines_on_the_log_as_its_metadata_asks_for(asked, expected):
+    assert concurrency_of(replace(row("b"), metadata=asked), 100) == expected
+
+
+def test_a_batch_keeps_to_its_concurrency(desk):
+    desk.submit(*(line(n) for n in range(20)), metadata={"pickspin_concurrency": "3"})
+    for _ in range(5):
+        desk.tick()
+    assert desk.batch(1).submitted == 3
+    desk.answer()
+    desk.tick()
+    assert desk.batch(1).submitted == 6
 
 
 def test_an_input_file_that_cannot_be_read_loses_no_answer(desk, monkeypatch):

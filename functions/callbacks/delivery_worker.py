@@ -1,7 +1,10 @@
-"""The delivery loop: due deliveries are taken from the store, judged, sent, and marked with what came of it.
+"""The delivery loop of callbacks.
 
-Receivers that hang keep only their own tenant waiting: each tenant, target and host has its bound of attempts that are
-out at once, and tenants take turns. Whatever is wrong with one delivery counts as a failed attempt of that one.
+It leases due deliveries from the store, sends them and records the outcome.
+
+Attempts are bounded for each tenant, target and host, and tenants take turns.
+So receivers that hang delay only their own tenant.
+An error over one delivery counts as a failed attempt of that delivery.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Wiring of the callbacks process: a thread that enqueues, an event loop that delivers."""
+"""Wires the callbacks process: a thread that enqueues deliveries, an event loop that sends them."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""From terminals to deliveries: what is sent about which outcome. Pure."""
+"""Builds deliveries of terminals: the body that is sent for each outcome. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

@@ -1,4 +1,7 @@
-"""When a callback is tried again, and when it is given up. Pure; the schedule is Standard Webhooks' example."""
+"""When a callback is retried, and when it is given up. Pure.
+
+The default schedule is Standard Webhooks' example.
+"""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,7 @@
-"""Terminals with a callback become deliveries in the store."""
+"""The consumer that turns terminals with a callback into deliveries.
+
+It commits once they are in the store. A record that cannot be used is skipped, counted and logged.
+"""
 
 import logging
 from collections.abc import Callable, Sequence

@@ -1,9 +1,11 @@
-"""The verdict on callback targets: which URLs may be accepted, which resolved addresses may be connected to. Pure.
+"""Which callback URLs may be accepted, and which resolved addresses may be connected to. Pure.
 
-The ingress judges a URL when it is handed in; the delivery loop judges URL and resolved address again before each
-connection and connects to exactly the judged address. Parsed with httpx, which is also what connects; where httpx and
-a strict reading of the text disagree, the URL is refused. What is judged special follows IANA's registries of addresses
-for special purposes; the standard library's `is_global` is not enough (it lets NAT64, 6to4 and multicast pass).
+The ingress checks a URL when it is accepted. The delivery loop checks URL and address again before
+each connection, and connects to exactly that address.
+URLs are parsed with httpx, which also connects. If httpx and a strict reading of the text
+disagree, the URL is refused.
+Special addresses follow IANA's registries. The standard library's `is_global` is not enough: it
+lets NAT64, 6to4 and multicast pass.
 """
 
 import ipaddress

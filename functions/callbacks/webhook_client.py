@@ -1,4 +1,4 @@
-"""One POST to one judged address: no redirects, no proxies, no decompression, a bounded read, one total time."""
+"""One POST to a checked address: no redirects, proxies or decompression, bounded read and time."""
 
 import asyncio
 import socket

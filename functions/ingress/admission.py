@@ -1,6 +1,6 @@
 """Admission: whether one more request may come in.
 
-`admit` is the pure verdict over counted load. The other functions count what is open and ask it.
+`admit` is the pure decision over counted load. The other functions count what is open and call it.
 """
 
 from collections.abc import Iterator

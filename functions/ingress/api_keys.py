@@ -1,4 +1,4 @@
-"""Who calls: API keys to tenants. Pure; keys are compared as hashes, in constant time."""
+"""API keys of tenants. Pure. Keys are compared as hashes, in constant time."""
 
 import hashlib
 import hmac

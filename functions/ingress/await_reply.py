@@ -1,4 +1,4 @@
-"""Waiting for the reply of a submitted call while its caller holds the line: in one piece, or as a stream."""
+"""Waits for the reply of a submitted call, in one piece or as a stream."""
 
 import asyncio
 from collections.abc import AsyncIterator

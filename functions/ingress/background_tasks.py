@@ -1,4 +1,4 @@
-"""What runs beside the doors: the tails, the loop-back probe, and the end of everything at shutdown."""
+"""Tasks of the ingress beside its calls: consumers, the loop-back probe, and the shutdown."""
 
 import asyncio
 import contextlib

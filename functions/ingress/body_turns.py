@@ -1,7 +1,7 @@
-"""Large bodies take turns: reading one occupies the event loop, and so everybody, for some milliseconds.
+"""Turns for large bodies: reading one occupies the event loop for some milliseconds.
 
-Each tenant has one of them in work at a time, and between two of them rests for a multiple of what the last one took.
-So a tenant that sends nothing else takes a bounded share of the loop, and others wait for one body at most.
+A tenant has one body in work at a time. Between two of them it waits for a multiple of what the
+last one took. So each tenant's share of the loop is bounded, and others wait for one body at most.
 """
 
 import asyncio

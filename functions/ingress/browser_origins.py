@@ -1,7 +1,8 @@
-"""Whose page a browser's call comes from: without keys only this machine's own may call. Pure.
+"""Which pages may call an ingress without keys: only those of this machine. Pure.
 
-A page of any site can make the browser of whoever runs a stack call 127.0.0.1. It names itself in `Origin`, and a name
-that it has pointed at 127.0.0.1 (DNS rebinding) stands in `Host`. With keys neither matters: no page has a key.
+A page of any site can let a browser call 127.0.0.1. Its own name is in `Origin`. A name that it
+has pointed at 127.0.0.1 (DNS rebinding) is in `Host`. With keys neither matters: no page has a
+key.
 """
 
 import ipaddress

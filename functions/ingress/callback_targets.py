@@ -1,4 +1,4 @@
-"""Where a caller wants to be called back: a registered target, or a URL that becomes one."""
+"""Callback targets of a call: a registered one, or a URL that becomes one."""
 
 import base64
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Telling workers and the reaper that nobody wants a request any more."""
+"""Cancels requests: tells workers and the reaper."""
 
 import logging
 from concurrent.futures import Future

@@ -1,7 +1,6 @@
-"""Which pages of other sites may call and read answers (CORS): those of the origins that the settings list, else none.
+"""CORS: which pages of other sites may call and read answers. Only those of the configured origins.
 
-The browser of such a page asks first (a preflight), and shows the page nothing without these headers. Anybody else's
-answers stay as they are.
+The browser of such a page sends a preflight, and shows the page nothing without these headers.
 """
 
 import re

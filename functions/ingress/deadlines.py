@@ -1,4 +1,4 @@
-"""How long a caller may wait: the least of our own bound and what the caller said. Pure."""
+"""The deadline of a call: the least of our own bound and the caller's. Pure."""
 
 import math
 from collections.abc import Mapping

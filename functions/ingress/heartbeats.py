@@ -1,7 +1,7 @@
-"""When a waiting stream says something: at once on news, else at growing intervals.
+"""When a waiting stream sends a comment line: at once on news, else at growing intervals.
 
-Some clients give a stream up after some hundred lines without data (the Go client counts 300), proxies after some ten
-seconds without a byte. So that a model may load for any time, a comment is one line, and lines grow rare.
+Some clients give up after some hundred lines without data (the Go client counts 300), and proxies
+after some ten seconds without a byte. So a comment is one line, and lines become rare.
 """
 
 from typing import Final

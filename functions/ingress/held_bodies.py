@@ -1,7 +1,7 @@
-"""Bodies in memory: each call's own, until it is written down, and the room that large ones share.
+"""Bodies in memory: each call's own until it is written, and the space that large ones share.
 
-The log and the blob store keep a request from the moment it is accepted; whoever waits for its answer, for minutes
-perhaps, must not keep its bytes as well.
+Kafka and the blob store keep an accepted request. A call that waits for its answer must not keep
+the bytes as well.
 """
 
 from collections.abc import Awaitable, Callable, MutableMapping

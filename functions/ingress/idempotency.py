@@ -1,6 +1,7 @@
-"""Idempotency keys: the first call with a key does the work; the same call again waits for it or replays its answer.
+"""Idempotency keys: the first call does the work; later ones wait for it or replay its answer.
 
-The store looks up and makes in one transaction. Here its answer becomes an id, or the refusal that the caller gets.
+The store looks up and makes in one transaction. This module turns its claim into an id or a
+refusal.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""The ingress process: settings in, adapters made, doors opened, closed gracefully."""
+"""Wires the ingress process: settings in, adapters opened, served, closed gracefully."""
 
 import asyncio
 import contextlib

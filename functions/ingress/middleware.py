@@ -1,4 +1,4 @@
-"""The outermost layer: limits on heads and open calls, a request id for each call, and the one catch-all."""
+"""The outermost layer: limits on heads and open calls, a request id, and the one catch-all."""
 
 import asyncio
 import contextlib

@@ -1,6 +1,6 @@
-"""Kafka's default partitioner (murmur2), to know a record's partition before it is appended. Pure.
+"""Kafka's default partitioner (murmur2). It gives a record's partition before the append. Pure.
 
-Formula: `toPositive(murmur2(key)) % partitions` as in Kafka's `BuiltInPartitioner` and kafka-python's default one.
+Formula: `toPositive(murmur2(key)) % partitions`, as in Kafka's `BuiltInPartitioner`.
 """
 
 from typing import Final

@@ -1,4 +1,4 @@
-"""Which calls are open on this replica, so that shutdown can end what has not ended by itself. Event loop only."""
+"""Open calls of this replica, so that shutdown can end them. Event loop only."""
 
 import asyncio
 from typing import Any

@@ -1,4 +1,4 @@
-"""What one HTTP call asks for, read and checked: the same for every inference door."""
+"""Reads and checks one HTTP call, the same way for every inference API."""
 
 import re
 from collections.abc import Mapping

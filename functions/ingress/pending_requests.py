@@ -1,4 +1,4 @@
-"""Waiters: who waits for which request, and what has come for them. Event loop only.
+"""Waiters: calls that wait for a request's reply, and what has arrived. Event loop only.
 
 A waiter is registered *before* its request is appended, so that no reply can come too early.
 """

@@ -1,7 +1,7 @@
-"""The one path of a request, top to bottom: every API that takes one calls `run`.
+"""The path of an inference request, top to bottom. Every API calls `run`.
 
-An API says how a call is read and what its answers look like. Everything between is here, so that metrics, limits and
-idempotency are the same for all of them. The stages return; none calls the next one.
+An API defines how a call is read and how its answers look. The rest is here, so that metrics,
+limits and idempotency are the same for all. The stages return; none calls the next one.
 """
 
 from contextlib import ExitStack

@@ -1,4 +1,4 @@
-"""Probes: is this process alive, and can a request succeed right now? Truthful, so that traffic follows the facts."""
+"""Liveness and readiness: whether the process is alive, and a request can succeed now."""
 
 import threading
 from collections.abc import Callable

@@ -1,7 +1,7 @@
 """The thread that reads this replica's reply partition for its waiters.
 
-It decodes records, drops what is not for us (other epoch, nobody waiting, malformed) and hands the rest to the event
-loop in batches.
+It decodes records and drops those of another epoch, without a waiter, or malformed.
+It hands the rest to the event loop in batches.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Reading a request's head and body, bounded in bytes and time, before anything else is done with it."""
+"""Reads a request's head and body, bounded in bytes and time."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence

@@ -1,7 +1,7 @@
-"""OpenAI's Responses API as a dialect of chat, on the way in: the chat body that asks for the same. Pure.
+"""Translates the input of OpenAI's Responses API into a chat body. Pure.
 
-Source of the field names: OpenAI's API reference, Responses. What has no counterpart in a chat is refused by name,
-so that nobody believes it had an effect. What a response gave out goes in again: its items, or references to them.
+Field names: OpenAI's API reference, Responses. Fields without a counterpart in a chat are refused
+by name. Output items of a response are valid input, also by reference.
 """
 
 import re

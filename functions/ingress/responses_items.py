@@ -1,6 +1,6 @@
-"""Items of a Responses call become messages of a chat: what one turn of the assistant said is one message. Pure.
+"""Translates items of a Responses call into chat messages. Pure.
 
-Source of the shapes: OpenAI's API reference, Responses, `input`.
+The assistant's items of one turn become one message. Shapes: OpenAI's API reference, `input`.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Whether the router answers: a request that nobody routes cannot succeed, so an ingress without one is not ready."""
+"""Whether the router answers. Without a router no request succeeds, so the ingress is not ready."""
 
 import http.client
 import threading

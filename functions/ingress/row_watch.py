@@ -1,7 +1,7 @@
-"""Waiting for changes of requests in the store: one look for everybody who waits. Event loop only.
+"""Waits for changes of requests in the store: one query for all waiters. Event loop only.
 
-Polls, calls that join another's work and event streams may be hundreds; each looking for itself would leave the store's
-threads, and the loop, no time for anything else.
+Polls, joined calls and event streams may be hundreds. A query of each would overload the store's
+threads and the loop.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Streams: what a waiter receives, as server-sent events, with comment lines while the model is cold."""
+"""Streams a waiter's reply as server-sent events, with comment lines while the model is cold."""
 
 import asyncio
 import contextlib

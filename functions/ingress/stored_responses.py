@@ -1,4 +1,4 @@
-"""What earlier responses left behind: items that a new input refers to, and the input items of a response."""
+"""Earlier responses: items that a new input refers to, and the input items of a response."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final

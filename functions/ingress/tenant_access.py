@@ -1,4 +1,4 @@
-"""What belongs to whom: rows are only ever found by their own tenant; everybody else gets the same 404."""
+"""Access by tenant: rows are only found by their own tenant. For others they are 404."""
 
 from typing import Final
 

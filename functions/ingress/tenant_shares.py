@@ -1,4 +1,4 @@
-"""Places that tenants share, so that each finds some whatever the others do."""
+"""Places that tenants share, so that each finds some."""
 
 import asyncio
 from collections import Counter

@@ -1,8 +1,7 @@
-"""The HTTP parser's edge: bounds on what is no body, JSON for what cannot be parsed, and abort.
+"""uvicorn's HTTP protocol with bounds, and JSON for what cannot be parsed.
 
-uvicorn bounds neither the size of a request's head nor the time it takes when httptools parses it, nor what a client
-may send around a body in chunks (extensions, trailers), nor line ends before a request. It answers broken HTTP with
-plain text.
+With httptools, uvicorn bounds neither size nor time of a request's head, nor chunk extensions and
+trailers, nor line ends before a request. It answers broken HTTP with plain text.
 """
 
 import asyncio

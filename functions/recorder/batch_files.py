@@ -1,4 +1,4 @@
-"""The files that a batch ends with: what came of each of its lines, in the order of the input."""
+"""The result and error files of a batch: the outcome of each line, in the order of the input."""
 
 import io
 from collections.abc import Collection

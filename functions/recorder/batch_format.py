@@ -1,6 +1,6 @@
-"""Lines of batch files, purely: what goes in is checked, what comes out has the form of OpenAI's Batch API.
+"""Lines of batch files: parses input lines, writes output lines as OpenAI's Batch API. Pure.
 
-Ids are derived from the batch and the line number, so that a runner that starts again repeats them.
+Ids are derived from batch and line number, so that a restarted runner repeats them.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -1,11 +1,11 @@
-"""The batch runner: lines of a file become requests, their answers become files. All its state is in the store.
+"""Runs batches: lines of a file become requests, their answers become files.
 
-Killed anywhere, it goes on where the store says: request ids are derived from batch and line, a line whose row exists
-is not submitted again (the reaper publishes it where its record was never seen), files have derived ids.
-
-What goes wrong with a line or a batch stays with it: a line that cannot be sent is refused, a batch that cannot be run
-is ended after `TRIES` with the answers that it has, and all others go on. Tenants have shares: of batches that are
-worked on at once, and of lines on the log. A batch whose lines only wait for their model holds no share of others.
+All state is in the store, so that a restarted runner resumes. Ids are derived from batch and line.
+A line whose row exists is not submitted again; the reaper publishes it if its record was never
+seen. An error stays with its line or batch: a bad line is refused, and a batch that cannot run
+ends after `TRIES` with the answers it has.
+Tenants have shares of running batches and of lines on Kafka. A batch that only waits for its model
+takes none.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""Which batches take a step now. Pure: every tenant has a share, and what only waits for its model holds none of it."""
+"""Which batches take a step now. Pure: each tenant has a share of running batches."""
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence

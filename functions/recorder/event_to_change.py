@@ -1,4 +1,4 @@
-"""From records to the changes they make in the store."""
+"""Translates records into changes of the store."""
 
 import logging
 from datetime import datetime, timedelta

@@ -1,4 +1,4 @@
-"""What the reaper decides, purely: which requests end now and how, which records were dropped on the way."""
+"""Which requests the reaper ends now and how, and which records were lost. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

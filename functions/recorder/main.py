@@ -1,4 +1,4 @@
-"""Wiring of the recorder process: a recording loop, a reaper and a batch runner on one store."""
+"""Wires the recorder process: the consumer, the reaper and the batch runner on one store."""
 
 import logging
 import threading

@@ -1,4 +1,4 @@
-"""What stands around a pump, whichever process it runs in: whether it turns, and whether its group gets anywhere."""
+"""Health of a consumer loop: whether it turns, and whether its group makes progress."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

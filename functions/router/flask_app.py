@@ -1,7 +1,7 @@
-"""The HTTP binding: a Flask function that takes one CloudEvent a call, as Knative's KafkaSource brings them.
+"""The HTTP binding: a Flask function that takes one CloudEvent a call, as KafkaSource sends them.
 
-Statuses are written for that source: 204 says handled (badly formed events too: they are in the dead letter topic),
-503 says bring it again. 404 and other 4xx are never the answer to an event.
+The statuses are for that source. 204: handled (invalid events too, which are dead letters).
+503: send it again. An event is never answered with 4xx.
 """
 
 import logging

@@ -1,5 +1,7 @@
-"""What the router does with one event. Pure: the same event, catalogue, registry and instant give the same bytes,
-whichever binding calls it. Bad input never raises; it becomes a failed reply, a dead letter, or both.
+"""What the router does with one event. Pure.
+
+The same event, catalogue, registry and instant give the same bytes, in both bindings.
+Bad input never raises. It becomes a failed reply, a dead letter, or both.
 """
 
 from dataclasses import dataclass, replace

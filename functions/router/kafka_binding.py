@@ -1,4 +1,4 @@
-"""The log binding: the router as a consumer of the request topic, without HTTP in between."""
+"""The log binding: the router as a consumer of the request topic, without HTTP."""
 
 from concurrent.futures import Future
 from typing import Final

@@ -1,7 +1,7 @@
-"""A stand-in for Knative's KafkaSource: brings each request record to the router function as a binary CloudEvent.
+"""A stand-in for Knative's KafkaSource: posts each request record to the router function.
 
-Same contract as the cluster's: unordered, at least once, retried while the router is away, the lowest contiguous offset
-committed. Connections are kept open, one a thread.
+It has the same contract: unordered, at least once, retried while the router is down. It commits
+the lowest contiguous offset. Each thread keeps one connection open.
 """
 
 import http.client

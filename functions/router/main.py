@@ -1,4 +1,4 @@
-"""The router process: serves the Flask function under gunicorn, or consumes the request topic itself."""
+"""Wires the router process: the Flask function under gunicorn, or a consumer."""
 
 import logging
 from typing import Any, Final

@@ -1,8 +1,7 @@
-"""Which records are tried no longer. Pure but for what it counts.
+"""Which records are given up. Pure but for its counts.
 
-A record that fails while others get through is at fault itself, whatever the reason: it is given up after so many such
-failures and so long a time. While nothing gets through, the router or the broker is away: then everything waits, and
-nothing is lost.
+A record that fails while others succeed is at fault. It is given up after so many failures and so
+long a time. While nothing succeeds, the router or the broker is down, and everything waits.
 """
 
 from collections.abc import Collection

@@ -1,7 +1,7 @@
-"""Puts what follows from an event into the log, and ends every record: an address that cannot be told costs its caller
-the reply and nobody else anything, what does not fit is refused, and only a broker that is away is waited for.
+"""Appends the records that follow from an event. It ends for every record.
 
-Shared by the router, whichever way its events come, and by the source.
+An address that takes nothing costs only its caller the reply. A record that does not fit is
+refused. It waits only while the broker is down. Used by both bindings and by the source.
 """
 
 import logging

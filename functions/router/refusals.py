@@ -1,6 +1,4 @@
-"""What becomes of an event that cannot be routed: a failed reply where somebody can be told, a dead letter where
-something is worth keeping. Pure.
-"""
+"""What an unroutable event becomes: a failed reply, a dead letter, or both. Pure."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace

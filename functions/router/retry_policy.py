@@ -1,4 +1,4 @@
-"""When to bring a record to the router again, and when it is hopeless: the rules of Knative's data plane. Pure."""
+"""When to send a record to the router again: the rules of Knative's data plane. Pure."""
 
 from typing import Final, Literal
 

@@ -1,6 +1,6 @@
-"""The router around its pure handler: resolves large bodies, decides, appends everything, reports when it is durable.
+"""The router around its pure handler: loads large bodies, decides, appends, reports durability.
 
-Both bindings use it, so that the same event gives the same records whichever way it came.
+Both bindings use it, so that the same event gives the same records.
 """
 
 import logging

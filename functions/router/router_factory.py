@@ -1,4 +1,4 @@
-"""Wiring of the router: settings to a running `Router`, the same for both bindings."""
+"""Wires a `Router` from settings, the same for both bindings."""
 
 from dataclasses import dataclass, replace
 from functools import partial

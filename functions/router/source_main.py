@@ -1,4 +1,4 @@
-"""The source process of the local stack: request records in, HTTP calls of the router function out."""
+"""Wires the source process of the local stack: request records in, calls of the router out."""
 
 from dataclasses import replace
 from typing import Final

@@ -1,5 +1,7 @@
-"""The one way of every reader to the dead letter topic. It ends for every record: a record that cannot be kept as it is
-is kept by reference, and only a log that takes nothing at all is waited for.
+"""Writes dead letters, for every consumer. It ends for every record.
+
+A record that cannot be kept whole is kept by reference. It waits only if Kafka takes nothing at
+all.
 """
 
 import logging

@@ -1,5 +1,6 @@
-"""Whether consumer groups get anywhere: a group that has lag and commits nothing new for long makes no progress,
-whoever its members are and whatever they say of themselves.
+"""Whether consumer groups make progress.
+
+A group with lag that commits nothing new for a long time makes none, whatever its members report.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""Consumer groups without offsets: what would be missing when they wake. Pure, and the port that commits."""
+"""Missing offsets of consumer groups, and the port that commits them. Pure."""
 
 from collections.abc import Mapping
 from typing import Protocol

@@ -1,13 +1,16 @@
-"""The offset ledger: which records of a partition are finished, what may be committed, which attempt comes next.
+"""The offset ledger: finished records of a partition, the offset to commit, the next attempt.
 
-Records are worked on out of order, a group commits one offset per partition. The ledger keeps the lowest offset
-that is not finished (the watermark: what is committed) and writes what lies above it into the commit metadata, as
-Confluent's parallel-consumer does: the offsets finished beyond the watermark (they are not run again after a
-rebalance) and the attempts already begun of the unfinished ones (they go on at n + 1 after a crash), with how many of
-these only moved: a rebalance took their partition to another member while they ran, which is nobody's failure.
+Records finish out of order, but a group commits one offset for each partition.
+The ledger commits the lowest unfinished offset (the watermark). It writes the rest into the commit
+metadata, as Confluent's parallel-consumer does:
 
-Nothing here does I/O. `PartitionLedger` is one partition, `OffsetLedger` all partitions of one group
-member; both belong to the thread that owns the consumer.
+- offsets finished beyond the watermark, which do not run again after a rebalance;
+- attempts that have begun, which continue at n + 1 after a crash;
+- how many of them only moved: a rebalance took their partition during the call, which is no
+  failure.
+
+No I/O. `PartitionLedger` is one partition, `OffsetLedger` all of one member. Both belong to the
+thread that owns the consumer.
 """
 
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""What processes are given of the environment, and what is read of it beside the settings: each name in one place."""
+"""Environment variables of processes, and those read beside the settings."""
 
 import os
 from collections.abc import Collection, Mapping

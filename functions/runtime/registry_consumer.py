@@ -1,7 +1,6 @@
-"""The Service Registry kept current: a thread that folds the compacted status topic into an immutable `Registry`.
+"""Keeps the Service Registry current: a thread that folds the compacted status topic.
 
-Router and ingress each hold one. Readers take `.registry` whenever they like: it is swapped as a whole, never
-changed in place.
+Router and ingress each have one. `.registry` is immutable and replaced as a whole.
 """
 
 import logging

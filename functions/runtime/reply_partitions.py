@@ -1,4 +1,4 @@
-"""Which partitions the topics have that replies may go to: who names one that is not there can be told so at once."""
+"""Partitions of the reply topics, so that an address that does not exist can be refused at once."""
 
 import logging
 import threading

@@ -1,4 +1,4 @@
-"""A thread that follows something on the log, and starts anew whenever that fails."""
+"""A thread that follows a topic and restarts after every failure."""
 
 import logging
 import threading

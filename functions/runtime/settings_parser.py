@@ -1,7 +1,7 @@
-"""Environment variables into frozen groups of settings: every problem at once, each with the name of its variable.
+"""Parses environment variables into frozen groups of settings.
 
-What may be a setting's value is its type's alone: `Literal`, `msgspec.Meta` bounds, and for every number that it is
-finite and not negative.
+It reports every problem at once, with the name of its variable. The field's type defines the valid
+values: `Literal`, `msgspec.Meta` bounds, and every number finite and not negative.
 """
 
 import difflib

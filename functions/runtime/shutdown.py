@@ -1,4 +1,4 @@
-"""Stopping: one flag, set by SIGTERM or SIGINT, that every loop looks at; and dying with the parent."""
+"""Shutdown: a flag, set by SIGTERM or SIGINT, that every loop checks; death with the parent."""
 
 import ctypes
 import gc

@@ -1,4 +1,4 @@
-"""One attempt at the model: called until it has taken the call, as far as its breaker and who stands by allow."""
+"""One attempt: calls the model until it accepts, as far as breaker and stand-by allow."""
 
 import asyncio
 import time

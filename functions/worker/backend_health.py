@@ -1,6 +1,4 @@
-"""The breaker in the worker: it hears how calls end, says what it has become, and keeps requests from a model that
-fails where they have something better to do.
-"""
+"""The circuit breaker in the worker: records ends of calls, reports state, holds requests."""
 
 import asyncio
 import time

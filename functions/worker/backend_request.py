@@ -1,4 +1,4 @@
-"""From a routed request to the body its model server gets, and what the client was promised. Pure."""
+"""Builds the body for the model server from a routed request. Pure."""
 
 import base64
 import re

@@ -1,6 +1,6 @@
-"""Replies of model servers, treated as hostile input: sloppiness is forgiven, what readers rely on is checked.
+"""Reads replies of model servers as hostile input: lenient in form, strict in what readers rely on.
 
-Pure. What comes out is a safe OpenAI object with our own id and the catalogue's model id.
+Pure. The result is a safe OpenAI object with our own id and the catalogue's model id.
 """
 
 import json

@@ -1,7 +1,7 @@
-"""One step of a cascade in the worker: log probabilities asked for and hidden again, chunks held until they are sure.
+"""One step of a cascade: asks for log probabilities, hides them, holds chunks until they are sure.
 
 `HeldStream` stands between the model call and the caller's stream.
-What it decides on is pure (`router_model.cascade.plan`).
+The decisions are in `router_model.cascade.plan`.
 """
 
 from collections.abc import Awaitable, Callable

@@ -1,7 +1,7 @@
-"""The circuit breaker of a service's model calls: a pure reducer, one instance a worker.
+"""The circuit breaker of a service's model calls: a pure reducer, one instance for each worker.
 
-Closed: calls are made and their ends kept. Open: too many of the last requests failed, nothing should be sent here.
-Half open: one request tries it; its end closes the breaker or opens it again, for twice as long.
+Closed: calls are made, their ends recorded. Open: too many of the last requests failed.
+Half open: one request tries it. Its end closes the breaker, or opens it for twice as long.
 """
 
 from collections import defaultdict

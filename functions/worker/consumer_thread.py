@@ -1,7 +1,7 @@
-"""The poll thread: the one owner of the group consumer, the ledger and the schedule.
+"""The thread that owns the group consumer, the ledger and the queue.
 
-Each turn takes outcomes from the event loop, polls, chooses what starts, makes the attempts durable in one commit, and
-only then hands the jobs over. A call therefore never begins before its attempt is counted.
+Each turn takes results from the event loop, polls, chooses what starts, makes the attempts durable
+in one commit, and then hands the jobs over. So no call begins before its attempt is counted.
 """
 
 import logging

@@ -1,6 +1,4 @@
-"""The control tail: which requests were cancelled, known before their generation starts and while it runs, and which
-revision of a service holds its topic.
-"""
+"""The consumer of the control topic: cancelled requests, and the active revision of the service."""
 
 import logging
 import threading

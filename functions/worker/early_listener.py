@@ -1,6 +1,6 @@
-"""The first moment of a worker: its port is open before its libraries are read.
+"""Opens the worker's port before its libraries are loaded.
 
-A probe that comes meanwhile waits for its answer; refused, it would come again a second later.
+A probe that comes meanwhile waits for its answer. A refused one would come a second later.
 """
 
 import socket

@@ -1,4 +1,4 @@
-"""How many starts of a service have failed in a row on this machine, or in this pod: a file that outlives them."""
+"""Failed starts of a service in a row, in a file that survives the process."""
 
 import json
 from contextlib import suppress

@@ -1,8 +1,8 @@
-"""Which fetched job runs next: pure decisions over what is queued and running. Owned by the poll thread.
+"""Which fetched job runs next. Pure. Owned by the consumer thread.
 
-Interactive work goes before batch work, tenants take turns (start-time fair queueing, Goyal et al. 1996, equal
-weights), retries wait for their time, and a job that was in flight in crashed processes until only one attempt is left
-runs alone, so that it takes no neighbour with it.
+Interactive work precedes batch work. Tenants take turns (start-time fair queueing, Goyal et al.
+1996, equal weights). Retries wait for their time. A job that was in flight in crashed processes,
+and has one attempt left, runs alone.
 """
 
 import heapq

@@ -1,7 +1,7 @@
-"""What waits for a service whose start has failed: it goes to whoever stands by. After some failures in a row the rest
-is told why, and leaves the lag.
+"""After a failed start: hands waiting jobs to their stand-by services.
 
-Nobody else could end it before its deadline, and as long as it is there, scaling starts the model again and again.
+After some failed starts in a row it ends the others with an error, so that the lag becomes zero
+and nothing starts the model again.
 """
 
 import asyncio

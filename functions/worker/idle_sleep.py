@@ -1,7 +1,7 @@
-"""An idle model gives its device memory back and is awake again before its next call, without leaving the group.
+"""Lets an idle model release its GPU memory, and wakes it before its next call.
 
-Only servers with sleep steps (`functions/backends/backend_kinds.py`) can do it. Lag still sees
-every waiting request, so that scaling is not concerned: a sleeping replica is a replica.
+The worker stays in its group. Only servers with sleep steps can do it
+(`functions/backends/backend_kinds.py`). Scaling is not affected: a sleeping replica is a replica.
 """
 
 import asyncio

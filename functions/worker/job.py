@@ -1,4 +1,4 @@
-"""A record of the service's topics as the worker sees it: a job to run, or a reason why it cannot be."""
+"""A record of the service's topics as a job, or the reason why it cannot be one."""
 
 import logging
 from collections.abc import Collection

@@ -1,4 +1,4 @@
-"""What every job of a worker shares: the service, its model, and how it is called."""
+"""What all jobs of a worker share: the service, its model, and how it is called."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""One job from its start to its terminal: progress, the model call with its waits, chunks, and the final answer."""
+"""Runs one job: progress, the model call, chunks, and the terminal."""
 
 import asyncio
 import logging

@@ -1,5 +1,6 @@
-"""Jobs that are counted as running and that nobody runs: for a moment while they are handed over, for good after a
-fault. A worker that keeps counting them has fewer slots than it says, and at last none.
+"""Finds jobs that are counted as running, but run nowhere.
+
+That is normal while they are handed over. After a fault it would cost the worker slots for good.
 """
 
 from collections.abc import Callable

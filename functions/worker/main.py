@@ -1,4 +1,4 @@
-"""Wiring of a worker: settings in, one running replica out."""
+"""Wires a worker: settings in, one running replica out."""
 
 import asyncio
 import math

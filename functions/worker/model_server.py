@@ -1,4 +1,4 @@
-"""The model server beside the worker: a child that dies with it, or one reached by URL; watched until the end."""
+"""The model server beside the worker: a child that dies with it, or one reached by URL."""
 
 import asyncio
 import asyncio.subprocess

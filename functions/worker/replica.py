@@ -1,4 +1,4 @@
-"""The life of a worker: start the model, warm it, join the group, watch, drain. Reads top to bottom."""
+"""The life of a worker: start the model, warm it up, join the group, watch, drain."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""What the worker has measured of its model: speed, duration, start, and how many calls failed in a row. No I/O."""
+"""Measurements of the model: speed, duration, start time, failed calls in a row. No I/O."""
 
 from datetime import datetime
 from typing import Final

@@ -1,4 +1,4 @@
-"""What the replica says of itself on the status topic: at every change, and every two seconds."""
+"""Publishes the replica's status: at every change, and every two seconds."""
 
 import asyncio
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Puts a request's events into the log: chunks in order without waiting, terminals until they are acknowledged."""
+"""Appends a request's events: chunks in order without waiting, terminals until acknowledged."""
 
 import asyncio
 import itertools

@@ -1,4 +1,4 @@
-"""What a worker's log says of a request: that it began, and how it ended. Ids and figures, never what was asked."""
+"""Log lines of a request's start and end: ids and figures, never content."""
 
 import logging
 from collections.abc import Mapping

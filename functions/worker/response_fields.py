@@ -1,6 +1,6 @@
-"""Single fields of model servers' replies and chunks, read leniently: texts, finish reasons, usage, log probabilities.
+"""Reads single fields of model servers' replies and chunks, leniently. Pure.
 
-Pure. Servers say the same thing in several ways: docs/reference/servers.md has those that are known.
+Servers express the same thing in several ways: docs/reference/servers.md lists them.
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,4 @@
-"""Whether this worker's Knative revision holds the service's topic: what keeps two revisions out of one consumer
-group.
-"""
+"""Whether this worker's Knative revision may consume. Only one revision of a service may."""
 
 import asyncio
 from contextlib import suppress

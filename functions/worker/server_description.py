@@ -1,6 +1,6 @@
-"""Asks a model server about itself when it warms up: what it calls the model, and what it can do.
+"""Reads a model server's own description when it warms up: its name of the model, its capabilities.
 
-A server that does not answer such questions is none the worse: what is not known is not held against it.
+What a server does not report is not known, and assumed.
 """
 
 from typing import Any, Final

@@ -1,4 +1,4 @@
-"""A streamed reply: each chunk made safe for the client, the whole assembled for the terminal event. Pure."""
+"""Reads a streamed reply: makes each chunk safe for the client, assembles the whole. Pure."""
 
 from dataclasses import dataclass, field
 from typing import Any, Final

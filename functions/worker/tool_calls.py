@@ -1,6 +1,7 @@
-"""Tool calls of one choice, whole or in pieces: told apart by index, id and name, whichever of them the server uses.
+"""Tool calls of one choice, whole or in pieces, distinguished by index, id and name. Pure.
 
-Pure. Every call gets an index in the order of its appearance and an id that no other call of the conversation has.
+Each call gets an index in the order of its appearance, and an id that is unique in the
+conversation.
 """
 
 import json

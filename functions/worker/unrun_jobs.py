@@ -1,4 +1,4 @@
-"""Jobs that end without a model call: those that are refused, and those that died on the way."""
+"""Ends jobs without a model call: refused ones, and those that died before it."""
 
 import logging
 from typing import Final

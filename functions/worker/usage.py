@@ -1,4 +1,4 @@
-"""What a request took and cost, as its terminal says it: decision, timings, cost, steps of a cascade. Pure."""
+"""What a request took and cost, for its terminal: decision, timings, cost, steps. Pure."""
 
 from dataclasses import dataclass
 from datetime import datetime

@@ -1,6 +1,6 @@
-"""`/v1/requests/{id}/feedback`: how good an answer was, by whoever used it or by a judge.
+"""`/v1/requests/{id}/feedback`: ratings of an answer, by users or judges.
 
-Written straight into the store, as files and callback targets are: nobody waits for it, and the log has no use for it.
+They are written straight into the store, like files and callback targets.
 """
 
 import asyncio

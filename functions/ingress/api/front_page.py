@@ -1,6 +1,6 @@
-"""`GET /`: what a person sees who opens the address: what runs here, and what to try. HTML for browsers, else text.
+"""`GET /`: a page for people: what runs here, and what to try. HTML for browsers, else text.
 
-Pure but for the route. Where keys are set nothing of the catalogue is shown: a browser sends none.
+Pure but for the route. With keys it shows nothing of the catalogue, because a browser sends none.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,5 +1,6 @@
-"""`/v1/models`: every model of the catalogue, cold ones included, with its state and when it will be ready, then every
-other name that can be asked for: `auto`, aliases, tasks and cascades.
+"""`/v1/models`: every model of the catalogue, cold ones included, with state and ETA.
+
+Then every other name that `model` may have: `auto`, aliases, tasks and cascades.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""`/v1/requests/{id}/events`: states, chunks and the end of a request as server-sent events, resumable by cursor."""
+"""`/v1/requests/{id}/events`: states, chunks and end of a request as server-sent events."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable

@@ -1,4 +1,4 @@
-"""`/v1/requests`: what became of a request, its events from a cursor on, its cancellation and its deletion."""
+"""`/v1/requests`: state and result of a request, its cancellation and its deletion."""
 
 import asyncio
 from dataclasses import replace

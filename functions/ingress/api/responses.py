@@ -1,4 +1,4 @@
-"""`/v1/responses`: OpenAI's Responses API, in one piece or in the background, and asked for again by id."""
+"""`/v1/responses`: OpenAI's Responses API, in one piece or in the background."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

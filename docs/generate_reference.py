@@ -232,7 +232,7 @@ LIMITS: tuple[tuple[str, float | str, str, str], ...] = (
     ("lists and objects in one schema", limits.MAX_SCHEMA_NODES, "ours",
      "ten for each of OpenAI's properties; grammars made of schemas grow faster than the schemas"),
     ("bytes of one schema", limits.MAX_SCHEMA_BYTES, "ours", "200 for each of OpenAI's properties, with descriptions"),
-    ("characters of a pattern", limits.MAX_PATTERN_CHARS, "ours", "grammars made of patterns grow faster than the patterns"),
+    ("characters of a pattern", limits.MAX_PATTERN_CHARS, "ours", "grammars made of patterns grow faster"),
     ("characters of a grammar", limits.MAX_GRAMMAR_CHARS, "ours", "time of compilation in a model server"),
     ("answers to choose from", limits.MAX_ALTERNATIVES, "ours", "the same"),
     ("`top_logprobs`", limits.MAX_TOP_LOGPROBS, "OpenAI", "-"),

@@ -104,7 +104,7 @@ schemas: $(STAMPS)/test ## write the JSON Schemas (events, catalogue, chart valu
 	$(BIN)/python charts/embed_catalogue_schema.py
 	$(BIN)/python -m functions.scaler.generate_proto
 
-docs: $(STAMPS)/project ## write the generated reference pages (settings, errors) from the code
+docs: $(STAMPS)/project ## write the generated reference pages (docs/reference) from the code
 	$(BIN)/python docs/generate_reference.py
 
 lock: ## resolve the locks again (needs the network; UPGRADE=--upgrade moves the pins)

@@ -1,4 +1,8 @@
-"""Records every event of a request: one transaction a poll."""
+"""The consumer that writes events into the store: poll, one transaction, commit.
+
+A crash repeats changes, and repeated changes have no effect.
+A record that cannot be read or stored is skipped, counted and logged.
+"""
 
 import logging
 from collections.abc import Sequence

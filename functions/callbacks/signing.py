@@ -1,25 +1,9 @@
-"""Signatures and secrets of callbacks, as Standard Webhooks 1.0 says. Pure."""
+"""Signatures of callbacks, as Standard Webhooks 1.0 says. Pure."""
 
-import base64
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Final
 
 from standardwebhooks import Webhook
-
-_FORM: Final = "whsec_{}"
-SECRET_BYTES: Final = 32
-
-
-def new_secret(entropy: bytes) -> str:
-    """A secret (`whsec_...`) made of at least 32 random bytes; the first 32 are used.
-
-    Raises:
-        ValueError: too little entropy.
-    """
-    if len(entropy) < SECRET_BYTES:
-        raise ValueError(f"a secret needs {SECRET_BYTES} random bytes")
-    return _FORM.format(base64.b64encode(entropy[:SECRET_BYTES]).decode())
 
 
 def sign_headers(

@@ -10,7 +10,6 @@ from events.names import Topics
 from events.payloads import PickspinData
 from events.requests import Origin
 from functions.callbacks.main import CallbacksProcess
-from functions.callbacks.signing import new_secret
 from functions.callbacks.webhook_client import SystemResolver
 from functions.ports.store import CallbackTarget
 from functions.runtime.settings import IngressSettings, ProbeSettings, Settings
@@ -20,7 +19,7 @@ from functions.sql.sql_store import SqlStore
 from functions.testing.memory_broker import MemoryBlobs, MemoryLog
 
 TOPICS = Topics()
-SECRET = new_secret(b"s" * 32)
+SECRET = "whsec_" + 8 * "abcd"
 
 
 class Receiver(BaseHTTPRequestHandler):

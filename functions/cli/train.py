@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from router_model.classifier.weights import Manifest
     from router_model.replay.outcome_dataset import OutcomeRow
     from router_model.training.dataset import Dataset
-    from router_model.training.training_pipeline import Job, Recipe, Start
+    from router_model.training.training_pipeline import Recipe, Start, TrainingJob
 
 NEEDED: Final = ("torch", "transformers", "onnx", "safetensors")
 LICENCE: Final = "The outcomes keep the licences of their sources; the card names the sources only."
@@ -119,7 +119,7 @@ def train(  # noqa: PLR0913 - each parameter is a word of the command line
         )
     _check_extra()
     check_out(out)
-    from router_model.training.training_pipeline import Job  # noqa: PLC0415
+    from router_model.training.training_pipeline import TrainingJob  # noqa: PLC0415
 
     kept = out.with_name(f"{out.name}.work") if work is None else work
     with _explain_failures(kept):
@@ -130,7 +130,7 @@ def train(  # noqa: PLR0913 - each parameter is a word of the command line
             recipe = replace(recipe, layers=layers)
         _announce(dataset, kept)
         with open_progress() as told:
-            job = Job(
+            job = TrainingJob(
                 dataset=dataset, start=start, work=kept, out=out, recipe=recipe, told=told, about=_about(licence),
                 threads=threads,
             )  # fmt: skip
@@ -245,7 +245,7 @@ def _announce(dataset: "Dataset", work: Path) -> None:
         typer.echo(f"looking into {work} for what is done already", err=True)
 
 
-def _train(job: "Job") -> "Manifest":
+def _train(job: "TrainingJob") -> "Manifest":
     from router_model.training.training_pipeline import train as train_job  # noqa: PLC0415
 
     return train_job(job)

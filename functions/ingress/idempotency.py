@@ -60,7 +60,7 @@ async def find_first(deps: Dependencies, call: InferenceCall) -> str | None:
     Raises:
         ApiError: see `resolve_claim`.
     """
-    claim = None if call.key is None else await deps.offload(deps.store.claimed, call.key)
+    claim = None if call.key is None else await deps.offload(deps.store.find_claim, call.key)
     return None if claim is None else resolve_claim(claim)
 
 

@@ -40,7 +40,7 @@ async def load_own_request(deps: Dependencies, request: Request) -> RequestRow:
     row = await deps.offload(deps.store.request, name)
     if row is None or row.tenant != tenant:
         source = request.query_params.get("source")
-        found = await deps.offload(deps.store.sent_as, tenant, name, source)
+        found = await deps.offload(deps.store.find_sent, tenant, name, source)
         row = await deps.offload(deps.store.request, found) if found is not None else None
     if row is None:
         raise not_found()

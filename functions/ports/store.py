@@ -243,7 +243,7 @@ class RequestStore(Protocol):
         """Removes a request that never reached Kafka, and frees its key."""
         ...
 
-    def claimed(self, key: KeyUse) -> Claim | None:
+    def find_claim(self, key: KeyUse) -> Claim | None:
         """The current state of a request's key. None: it is free."""
         ...
 
@@ -251,7 +251,7 @@ class RequestStore(Protocol):
 
     def prompt(self, request_id: str) -> Record | None: ...
 
-    def sent_as(self, tenant: str, event_id: str, source: str | None = None) -> str | None:
+    def find_sent(self, tenant: str, event_id: str, source: str | None = None) -> str | None:
         """Id of the request that came in as this event. `source` None: of the first source."""
         ...
 
@@ -284,7 +284,7 @@ class RequestStore(Protocol):
         """
         ...
 
-    def republished(self, request_ids: Sequence[str], now: datetime) -> None:
+    def note_republished(self, request_ids: Sequence[str], now: datetime) -> None:
         """Notes that these records were appended again at `now`."""
         ...
 

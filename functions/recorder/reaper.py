@@ -238,5 +238,5 @@ class Republisher:
             landed.append(row.id)
             log.warning("request published again", extra={"request_id": row.id})
         if landed:
-            self._store.republished(landed, now)
+            self._store.note_republished(landed, now)
         return len(landed)

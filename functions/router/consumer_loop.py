@@ -147,7 +147,7 @@ class Pump:
             self._ledger.gained(polled.gained, self._consumer.committed(polled.gained))
             self._paused -= polled.gained
         for record in polled.records:
-            if self._ledger.fetched(record.partition_id, record.offset):
+            if self._ledger.note_fetched(record.partition_id, record.offset):
                 self._waiting.append(record)
 
     def _forget(self, lost: frozenset[PartitionId]) -> None:

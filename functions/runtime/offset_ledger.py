@@ -83,7 +83,7 @@ class PartitionLedger:
         low = self.watermark
         return low is not None and self._next is not None and self._next - low >= self._span
 
-    def fetched(self, offset: int) -> bool:
+    def note_fetched(self, offset: int) -> bool:
         """Notes a record read from the log; offsets come in ascending order, gaps are normal.
 
         Returns False where there is nothing to do: finished before a rebalance, or read before.
@@ -105,18 +105,18 @@ class PartitionLedger:
         """Of these attempts, those that ended because their partition moved."""
         return self._moved.get(offset, 0)
 
-    def attempt_started(self, offset: int) -> int:
+    def start_attempt(self, offset: int) -> int:
         """Counts one more attempt and returns its number (1-based). It is durable only once `commit()` is."""
         number = self._attempts.get(offset, 0) + 1
         self._attempts[offset] = number
         self._running.add(offset)
         return number
 
-    def attempt_ended(self, offset: int) -> None:
+    def end_attempt(self, offset: int) -> None:
         """Notes that the attempt under way failed; the record may be tried again."""
         self._running.discard(offset)
 
-    def attempt_withdrawn(self, offset: int) -> None:
+    def withdraw_attempt(self, offset: int) -> None:
         """Takes back an attempt that was none: its commit was refused, or the model was not called after it."""
         self._running.discard(offset)
         number = self._attempts.get(offset, 0) - 1
@@ -189,9 +189,9 @@ class OffsetLedger:
     def owns(self, partition: PartitionId) -> bool:
         return partition in self._partitions
 
-    def fetched(self, partition: PartitionId, offset: int) -> bool:
+    def note_fetched(self, partition: PartitionId, offset: int) -> bool:
         """True where the record must be worked on."""
-        return self._of(partition).fetched(offset)
+        return self._of(partition).note_fetched(offset)
 
     def attempts(self, partition: PartitionId, offset: int) -> int:
         ledger = self._partitions.get(partition)
@@ -201,16 +201,16 @@ class OffsetLedger:
         ledger = self._partitions.get(partition)
         return 0 if ledger is None else ledger.moved(offset)
 
-    def attempt_started(self, partition: PartitionId, offset: int) -> int:
-        return self._of(partition).attempt_started(offset)
+    def start_attempt(self, partition: PartitionId, offset: int) -> int:
+        return self._of(partition).start_attempt(offset)
 
-    def attempt_ended(self, partition: PartitionId, offset: int) -> None:
+    def end_attempt(self, partition: PartitionId, offset: int) -> None:
         if partition in self._partitions:
-            self._partitions[partition].attempt_ended(offset)
+            self._partitions[partition].end_attempt(offset)
 
-    def attempt_withdrawn(self, partition: PartitionId, offset: int) -> None:
+    def withdraw_attempt(self, partition: PartitionId, offset: int) -> None:
         if partition in self._partitions:
-            self._partitions[partition].attempt_withdrawn(offset)
+            self._partitions[partition].withdraw_attempt(offset)
 
     def finished(self, partition: PartitionId, offset: int) -> None:
         if partition in self._partitions:

@@ -88,7 +88,7 @@ class SqlRequests:
             if key is not None:
                 idempotency_keys.free(connection, key, request_id)
 
-    def claimed(self, key: KeyUse) -> Claim | None:
+    def find_claim(self, key: KeyUse) -> Claim | None:
         with self._db.read() as connection:
             return idempotency_keys.look_up(connection, key, _standing)
 
@@ -123,7 +123,7 @@ class SqlRequests:
             record = connection.execute(query).scalar()
         return None if record is None else unpack_record(record, None, None)
 
-    def sent_as(self, tenant: str, event_id: str, source: str | None = None) -> str | None:
+    def find_sent(self, tenant: str, event_id: str, source: str | None = None) -> str | None:
         columns = event_ids.c
         query = (
             select(columns.request_id)
@@ -219,7 +219,7 @@ class SqlRequests:
                 for row in connection.execute(query).mappings()
             ]
 
-    def republished(self, request_ids: Sequence[str], now: datetime) -> None:
+    def note_republished(self, request_ids: Sequence[str], now: datetime) -> None:
         with self._db.write() as connection:
             for ids in in_lists(request_ids):
                 connection.execute(

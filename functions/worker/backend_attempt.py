@@ -29,7 +29,7 @@ class BackendAttempt:
     topics: Topics
     count: Callable[[str], None]
 
-    async def until_answered(
+    async def call_until_answered(
         self,
         request: RoutedRequest,
         call: BackendRequest,

@@ -228,9 +228,7 @@ class ConsumerThread(threading.Thread):
         job = outcome.job
         self._active_s = time.monotonic()
         if isinstance(outcome, JobRetry) and self._ledger.owns(job.partition):
-            note = (
-                self._ledger.attempt_ended if outcome.is_counted else self._ledger.attempt_withdrawn
-            )
+            note = self._ledger.end_attempt if outcome.is_counted else self._ledger.withdraw_attempt
             note(job.partition, job.offset)
             job.not_before_s = outcome.not_before_s
             self._schedule.put_back(job)
@@ -282,7 +280,7 @@ class ConsumerThread(threading.Thread):
         for record in records:
             self._active_s = time.monotonic()
             partition, offset = record.partition_id, record.offset
-            if not self._ledger.fetched(partition, offset) or self._schedule.is_running(
+            if not self._ledger.note_fetched(partition, offset) or self._schedule.is_running(
                 partition, offset
             ):
                 continue
@@ -326,7 +324,7 @@ class ConsumerThread(threading.Thread):
             if job.refusal is not None:
                 self._schedule.ended(job)
             else:
-                job.attempt = self._ledger.attempt_started(job.partition, job.offset)
+                job.attempt = self._ledger.start_attempt(job.partition, job.offset)
             chosen.append(job)
         return chosen
 
@@ -375,7 +373,7 @@ class ConsumerThread(threading.Thread):
 
     def _withdraw(self, starts: list[Job]) -> None:
         for job in starts:
-            self._ledger.attempt_withdrawn(job.partition, job.offset)
+            self._ledger.withdraw_attempt(job.partition, job.offset)
             self._schedule.ended(job)
             if self._ledger.owns(job.partition):
                 job.not_before_s = time.monotonic() + _BACKOFF_S

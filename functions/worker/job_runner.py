@@ -265,7 +265,7 @@ class JobRunner:
         def begins() -> None:
             run.called_s = time.monotonic()
 
-        return await self._calling.until_answered(run.request, call, on_chunk, begins)
+        return await self._calling.call_until_answered(run.request, call, on_chunk, begins)
 
     def _publish_chunk(
         self, run: Attempt, sequence: int, chunks: Sequence[dict[str, Any]]

@@ -83,7 +83,7 @@ class StaleWork(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class TrainingJob:
     """One training: what from, where to, how."""
 
     dataset: Dataset
@@ -98,7 +98,7 @@ class Job:
     """Of torch; None: as many as it finds."""
 
 
-def train(job: Job) -> Manifest:
+def train(job: TrainingJob) -> Manifest:
     """Trains and writes a weights directory; without a start, the linear stage alone.
 
     Raises:
@@ -137,7 +137,7 @@ def train(job: Job) -> Manifest:
     )
 
 
-def _encoder(job: Job, start: Start, terms: Terms) -> tuple[EncoderParts, Floats]:
+def _encoder(job: TrainingJob, start: Start, terms: Terms) -> tuple[EncoderParts, Floats]:
     """The encoder's parts, and logits [N, M] that teach the linear stage."""
     ids = encoder_torch.tokenized(start.directory / TOKENIZER, job.dataset.prompts)
     teacher = _kept(
@@ -164,14 +164,14 @@ def _encoder(job: Job, start: Start, terms: Terms) -> tuple[EncoderParts, Floats
     return parts, np.asarray(0.5 * mine + 0.5 * teacher, np.float32)
 
 
-def _frozen(job: Job, start: Start, ids: list[list[int]]) -> Floats:
+def _frozen(job: TrainingJob, start: Start, ids: list[list[int]]) -> Floats:
     """States [N, S] of the encoder as it starts."""
     told, given = _stage(job, "encoder as it starts"), encoder_torch.load_encoder(start.directory)
     encoder_torch.check_ids(given, ids)
     return _kept(job.work / "frozen.npy", lambda: encoder_torch.pooled_of(given, ids, told=told))
 
 
-def _teacher(job: Job, terms: Terms, frozen: Floats) -> Floats:
+def _teacher(job: TrainingJob, terms: Terms, frozen: Floats) -> Floats:
     """Mean of three cross-fitted nets: terms, states of the encoder as it starts, both."""
     dense = np.hstack([terms.numbers, _scaled(frozen, job.dataset)[0]]).astype(np.float32)
     recipe, wide = job.recipe, _wide(terms)
@@ -191,7 +191,7 @@ def _teacher(job: Job, terms: Terms, frozen: Floats) -> Floats:
     return mean
 
 
-def _trained(job: Job, start: Start, ids: list[list[int]], teacher: Floats) -> Training:
+def _trained(job: TrainingJob, start: Start, ids: list[list[int]], teacher: Floats) -> Training:
     """The trained encoder; goes on from its checkpoint. From its second pass on it follows the teacher too."""
     recipe, kept = job.recipe, job.work / "encoder.pt"
     given = encoder_torch.load_encoder(start.directory, layers=recipe.layers)
@@ -218,14 +218,16 @@ def _trained(job: Job, start: Start, ids: list[list[int]], teacher: Floats) -> T
     return training
 
 
-def _first(job: Job, training: Training, ids: list[list[int]]) -> Floats:
+def _first(job: TrainingJob, training: Training, ids: list[list[int]]) -> Floats:
     told = _stage(job, "encoder after its first pass")
     return encoder_torch.success_logits(
         training, encoder_torch.pooled_of(training.model, ids, told=told)
     )
 
 
-def _over_states(job: Job, terms: Terms, states: Floats, teacher: Floats) -> tuple[HeadRows, ...]:
+def _over_states(
+    job: TrainingJob, terms: Terms, states: Floats, teacher: Floats
+) -> tuple[HeadRows, ...]:
     """Heads over [states, numbers], one set a net and seed."""
     scaled, mean, gain = _scaled(states, job.dataset)
     inputs = Inputs(dense=np.hstack([scaled, terms.numbers]).astype(np.float32))
@@ -242,7 +244,7 @@ def _over_states(job: Job, terms: Terms, states: Floats, teacher: Floats) -> tup
 
 
 def _exported(
-    job: Job, start: Start, training: Training, ids: list[list[int]], states: Floats
+    job: TrainingJob, start: Start, training: Training, ids: list[list[int]], states: Floats
 ) -> tuple[dict[str, bytes], Floats, dict[str, Any]]:
     """Files to ship, the tune part's states as the int8 graph gives them, and how near they are to torch's."""
     whole, small = job.work / "encoder.fp32.onnx", job.work / NETWORK
@@ -271,11 +273,11 @@ def _scaled(states: Floats, dataset: Dataset) -> tuple[Floats, Floats, Floats]:
     return scaled, mean, gain
 
 
-def _pass(job: Job, stage: str) -> Callable[[float, float], None]:
+def _pass(job: TrainingJob, stage: str) -> Callable[[float, float], None]:
     return lambda share, loss: job.told(stage, share, f"loss {loss:.3f}")
 
 
-def _stage(job: Job, name: str) -> Callable[[float], None]:
+def _stage(job: TrainingJob, name: str) -> Callable[[float], None]:
     return lambda share: job.told(name, share)
 
 
@@ -289,7 +291,7 @@ def _kept(path: Path, make: Callable[[], Floats]) -> Floats:
     return found
 
 
-def _claim(job: Job) -> None:
+def _claim(job: TrainingJob) -> None:
     """Marks the work directory as this training's."""
     whose = msgspec.json.encode(
         {

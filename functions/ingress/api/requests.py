@@ -59,7 +59,7 @@ async def _by_request_ids(deps: Dependencies, tenant: str, page: PageQuery) -> P
     """The page, with requests named by their own ids where it names them by those of their events."""
 
     async def known_as(name: str | None) -> str | None:
-        sent = None if name is None else await deps.offload(deps.store.sent_as, tenant, name)
+        sent = None if name is None else await deps.offload(deps.store.find_sent, tenant, name)
         return name if sent is None else sent
 
     return replace(page, after=await known_as(page.after), before=await known_as(page.before))

@@ -104,7 +104,7 @@ async def test_a_call_that_was_shed_leaves_its_key_free(rig: Any, chat: Any) -> 
             await client.post("/v1/chat/completions", json=chat, headers=KEY)
         ).status_code == 503
     use = KeyUse(tenant="default", key="k-1", body_hash="h", at=rig.deps.clock.now())
-    assert rig.deps.store.claimed(use) is None
+    assert rig.deps.store.find_claim(use) is None
 
 
 async def test_after_an_unknown_outcome_the_key_joins_what_may_have_been_written(

@@ -112,7 +112,7 @@ async def test_a_body_that_finds_no_room_on_the_disk_claims_nothing(
         assert_try_again(await client.post("/", json=CHAT, headers=EVENT))
         listed = (await client.get("/v1/requests")).json()["data"]
     use = KeyUse(tenant="default", key="k-1", body_hash="h", at=rig.deps.clock.now())
-    assert rig.deps.store.claimed(use) is None
+    assert rig.deps.store.find_claim(use) is None
     assert rig.events_on("infer.requests") == listed == []
 
 

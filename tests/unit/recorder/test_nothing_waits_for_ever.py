@@ -34,7 +34,7 @@ def test_a_request_past_its_deadline_ends_expired_once(stage):
 def test_an_event_that_expires_is_told_under_its_senders_id(stage):
     stage.request("order-7", wait_s=10, source="/shop")
     stage.record_all()
-    request_id = stage.store.sent_as("default", "order-7")
+    request_id = stage.store.find_sent("default", "order-7")
     stage.clock.advance(10 + SETTLE_S)
     assert stage.reaper.tick() == 1
     stage.record_all()

@@ -59,7 +59,7 @@ def test_a_foreign_request_for_a_service_that_never_wakes_expires_within_two_sec
         log.appender(client="t").append(record).result(0)
 
         def is_expired():
-            found = store.sent_as("default", "r1")
+            found = store.find_sent("default", "r1")
             return found is not None and store.request(found).state is State.EXPIRED
 
         until(is_expired)

@@ -39,14 +39,14 @@ def test_the_watermark_never_passes_unfinished_work_and_never_moves_back(
         if step == "fetch":
             offset = log_end + number - 1
             log_end = offset + 1
-            if ledger.fetched(offset):
+            if ledger.note_fetched(offset):
                 unfinished.add(offset)
             else:
                 assert offset in done
         elif step == "start" and unfinished:
             offset = sorted(unfinished)[number % len(unfinished)]
             attempts[offset] = attempts.get(offset, 0) + 1
-            assert ledger.attempt_started(offset) == attempts[offset]
+            assert ledger.start_attempt(offset) == attempts[offset]
         elif step == "finish" and unfinished:
             offset = sorted(unfinished)[number % len(unfinished)]
             ledger.finished(offset)
@@ -61,7 +61,7 @@ def test_the_watermark_never_passes_unfinished_work_and_never_moves_back(
             ledger = PartitionLedger(commit)
             # The log is read again from the committed offset: what was unfinished comes back, nothing else.
             for offset in sorted(unfinished | {o for o in done if o >= commit.offset}):
-                assert ledger.fetched(offset) == (offset in unfinished)
+                assert ledger.note_fetched(offset) == (offset in unfinished)
                 assert ledger.attempts(offset) == (
                     attempts.get(offset, 0) if offset in unfinished else 0
                 )
@@ -115,21 +115,21 @@ def heir_of(ledger: PartitionLedger) -> PartitionLedger:
 
 def test_an_attempt_that_runs_when_its_partition_is_taken_away_has_moved() -> None:
     ledger = PartitionLedger(Commit(0))
-    assert ledger.fetched(0)
-    ledger.attempt_started(0)
+    assert ledger.note_fetched(0)
+    ledger.start_attempt(0)
     for moves in (1, 2):
         ledger = heir_of(ledger)
-        assert ledger.fetched(0)
+        assert ledger.note_fetched(0)
         assert (ledger.attempts(0), ledger.moved(0)) == (moves, moves)
-        assert ledger.attempt_started(0) == moves + 1
+        assert ledger.start_attempt(0) == moves + 1
 
 
 def test_an_attempt_that_failed_before_has_not_moved() -> None:
     ledger = PartitionLedger(Commit(0))
     for offset in (0, 1):
-        assert ledger.fetched(offset)
-        ledger.attempt_started(offset)
-    ledger.attempt_ended(0)
+        assert ledger.note_fetched(offset)
+        ledger.start_attempt(offset)
+    ledger.end_attempt(0)
     heir = heir_of(ledger)
     assert [(heir.attempts(offset), heir.moved(offset)) for offset in (0, 1)] == [(1, 0), (1, 1)]
 
@@ -138,8 +138,8 @@ def test_an_attempt_that_failed_before_has_not_moved() -> None:
 def test_where_nothing_runs_there_is_nothing_to_say_at_parting(end: str) -> None:
     ledger = PartitionLedger(Commit(0))
     assert ledger.parting() is None
-    assert ledger.fetched(0)
-    ledger.attempt_started(0)
+    assert ledger.note_fetched(0)
+    ledger.start_attempt(0)
     assert ledger.parting() is not None
     getattr(ledger, end)(0)
     assert ledger.parting() is None
@@ -147,11 +147,11 @@ def test_where_nothing_runs_there_is_nothing_to_say_at_parting(end: str) -> None
 
 def test_a_crash_after_a_move_counts_once() -> None:
     ledger = PartitionLedger(Commit(0))
-    assert ledger.fetched(0)
-    ledger.attempt_started(0)
+    assert ledger.note_fetched(0)
+    ledger.start_attempt(0)
     heir = heir_of(ledger)
-    assert heir.fetched(0)
-    heir.attempt_started(0)
+    assert heir.note_fetched(0)
+    heir.start_attempt(0)
     after = PartitionLedger(heir.commit())
     assert (after.attempts(0), after.moved(0)) == (2, 1)
 
@@ -190,7 +190,7 @@ def test_a_partition_is_full_when_its_offsets_span_the_cap() -> None:
     ledger = PartitionLedger(Commit(0), span=3)
     for offset in range(3):
         assert not ledger.is_full
-        ledger.fetched(offset)
+        ledger.note_fetched(offset)
     ledger.finished(1)
     assert ledger.is_full
     ledger.finished(0)
@@ -199,18 +199,18 @@ def test_a_partition_is_full_when_its_offsets_span_the_cap() -> None:
 
 def test_a_withdrawn_attempt_is_given_again() -> None:
     ledger = PartitionLedger(Commit(0))
-    ledger.fetched(0)
-    assert ledger.attempt_started(0) == 1
-    ledger.attempt_withdrawn(0)
-    assert ledger.attempt_started(0) == 1
+    ledger.note_fetched(0)
+    assert ledger.start_attempt(0) == 1
+    ledger.withdraw_attempt(0)
+    assert ledger.start_attempt(0) == 1
 
 
 def test_only_what_changed_is_pending() -> None:
     ledger = OffsetLedger()
     ledger.gained([PARTITION], {PARTITION: Commit(4)})
     assert ledger.pending() == {}
-    assert ledger.fetched(PARTITION, 4)
-    assert ledger.attempt_started(PARTITION, 4) == 1
+    assert ledger.note_fetched(PARTITION, 4)
+    assert ledger.start_attempt(PARTITION, 4) == 1
     pending = ledger.pending()
     assert pending == {PARTITION: Commit(4, "2|0|")}
     ledger.committed(pending)
@@ -222,7 +222,7 @@ def test_only_what_changed_is_pending() -> None:
 def test_outcomes_of_a_lost_partition_change_nothing() -> None:
     ledger = OffsetLedger()
     ledger.gained([PARTITION], {})
-    ledger.fetched(PARTITION, 0)
+    ledger.note_fetched(PARTITION, 0)
     ledger.lost([PARTITION])
     ledger.finished(PARTITION, 0)
     assert ledger.pending() == {}

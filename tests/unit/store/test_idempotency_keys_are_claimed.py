@@ -80,9 +80,9 @@ def test_a_key_is_claimed_joined_or_in_conflict(store, facts, use):
     first = store.accept(facts.row("r1", tenant="one"), key=use("a"))
     assert first == Claim(kind="new", id="r1")
     again = store.accept(facts.row("r2", tenant="one"), key=use("a"))
-    assert again == store.claimed(use("a")) == Claim(kind="joined", id="r1")
+    assert again == store.find_claim(use("a")) == Claim(kind="joined", id="r1")
     other = store.accept(facts.row("r3", tenant="one"), key=use("b"))
-    assert other == store.claimed(use("b")) == Claim(kind="conflict", id="r1")
+    assert other == store.find_claim(use("b")) == Claim(kind="conflict", id="r1")
     assert store.request("r2") is None
     assert store.request("r3") is None
 
@@ -96,9 +96,9 @@ def test_another_tenants_key_is_another_key(store, facts, use):
 def test_a_request_that_was_withdrawn_frees_its_own_key_only(store, facts, use):
     store.accept(facts.row("r1", tenant="one"), key=use("a"))
     store.withdraw("r2", use("a"))
-    assert store.claimed(use("a")).kind == "joined"
+    assert store.find_claim(use("a")).kind == "joined"
     store.withdraw("r1", use("a"))
-    assert store.claimed(use("a")) is None
+    assert store.find_claim(use("a")) is None
     assert store.request("r1") is None
     assert store.accept(facts.row("r4", tenant="one"), key=use("b")).kind == "new"
 
@@ -106,16 +106,16 @@ def test_a_request_that_was_withdrawn_frees_its_own_key_only(store, facts, use):
 def test_a_key_is_forgotten_after_a_day(store, facts, use, clock):
     store.accept(facts.row("r1", tenant="one"), key=use("a"))
     clock.advance(24 * 3600 + 1)
-    assert store.claimed(use("b")) is None
+    assert store.find_claim(use("b")) is None
     assert store.accept(facts.row("r2", tenant="one"), key=use("b")).kind == "new"
-    assert store.claimed(use("b")) == Claim(kind="joined", id="r2")
+    assert store.find_claim(use("b")) == Claim(kind="joined", id="r2")
 
 
 def test_a_key_remembers_that_its_request_was_deleted(store, facts, use):
     store.accept(facts.row("r1", tenant="one"), key=use("a"))
     store.forget("r1")
     gone = Claim(kind="gone", id="r1")
-    assert store.claimed(use("a")) == gone
+    assert store.find_claim(use("a")) == gone
     assert store.accept(facts.row("r2", tenant="one"), key=use("a")) == gone
 
 
@@ -123,9 +123,9 @@ def test_a_claim_that_points_to_nothing_is_taken_over(store, facts, use, clock):
     orphan = {"tenant": "one", "key": "k", "body_hash": "a", "request_id": "never"}
     with store._db.write() as connection:
         connection.execute(insert(idempotency_keys).values(**orphan, claimed_at=clock.now()))
-    assert store.claimed(use("a")) is None
+    assert store.find_claim(use("a")) is None
     assert store.accept(facts.row("r1", tenant="one"), key=use("a")).kind == "new"
-    assert store.claimed(use("a")) == Claim(kind="joined", id="r1")
+    assert store.find_claim(use("a")) == Claim(kind="joined", id="r1")
 
 
 def test_a_key_is_claimed_with_its_request_or_not_at_all(store, facts, use, monkeypatch):
@@ -136,7 +136,7 @@ def test_a_key_is_claimed_with_its_request_or_not_at_all(store, facts, use, monk
         patched.setattr(RequestWriter, "accept", killed)
         with pytest.raises(KeyboardInterrupt):
             store.accept(facts.row("r1", tenant="one"), key=use("a"))
-    assert store.claimed(use("a")) is None
+    assert store.find_claim(use("a")) is None
 
 
 def test_one_key_makes_one_request_whoever_tries_at_once(store, facts, use):
@@ -200,7 +200,7 @@ def test_a_tenant_has_no_more_open_batches_than_it_may(store, makers):
 def test_what_there_is_no_room_for_claims_no_key(store, facts, use):
     store.accept(facts.row("r1", tenant="one"), limit=1)
     assert store.accept(facts.row("r2", tenant="one"), key=use("a"), limit=1).kind == "full"
-    assert store.claimed(use("a")) is None
+    assert store.find_claim(use("a")) is None
     assert store.request("r2") is None
 
 

@@ -78,7 +78,7 @@ def test_the_request_record_is_kept_until_the_end(store, facts, clock):
     clock.advance(31)
     ((_, record),) = store.unrouted(clock.now())
     assert (record.partition, record.offset) == (0, 5)
-    store.republished(["r1"], clock.now())
+    store.note_republished(["r1"], clock.now())
     assert store.unrouted(clock.now()) == []
     store.record_batch([facts.completed()])
     clock.advance(31)

@@ -1,8 +1,11 @@
 """Algorithm 1 of the Pick and Spin paper: orchestration-aware scaling with warm pools, as one pure function.
 
-Two terms beyond the paper: activation from zero ignores the cooldown, and a backlog
-term asks for enough replicas to drain what waits within a goal. Scale-in from N to a smaller M above zero does not
-exist here: a cluster leaves it to the HPA, the local stack goes from N to the warm pool after the idle time.
+Two terms go beyond the paper.
+Activation from zero ignores the cooldown.
+A backlog term asks for enough replicas to drain what waits within a goal.
+
+There is no scale-in from N to a smaller M above zero.
+A cluster leaves that to the HPA; the local stack goes from N to the warm pool after the idle time.
 """
 
 import math

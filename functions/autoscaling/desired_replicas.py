@@ -1,8 +1,8 @@
-"""What a scaler that starts no pod itself asks of whoever does: Algorithm 1, turned into a number of replicas.
+"""How many replicas the scaler asks KEDA for, by Algorithm 1.
 
-The difference to `decide`: scale-in from N to a smaller M above zero is left to the one who is asked (on Kubernetes
-the HorizontalPodAutoscaler with its own stabilisation), so what is asked for falls with the need at once. Scale-up,
-warm pool and sleep are Algorithm 1's.
+Scale-up, warm pool and sleep are Algorithm 1's.
+Scale-in from N to a smaller M above zero is the HPA's, with its own stabilisation.
+So the number asked for falls with the need at once.
 """
 
 from dataclasses import dataclass, replace

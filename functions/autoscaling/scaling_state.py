@@ -1,4 +1,4 @@
-"""The memory that Algorithm 1 needs between two looks at a service: a pure reducer, one instance a service."""
+"""What Algorithm 1 remembers of a service between two readings: a pure reducer."""
 
 from dataclasses import dataclass, replace
 

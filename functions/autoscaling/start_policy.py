@@ -1,5 +1,6 @@
-"""What starts that failed in a row mean: when the next one is due, when nobody should wait any more. Pure, and the same
-for whoever starts workers and for the worker itself.
+"""When to start a worker again after failed starts, and when its service counts as broken.
+
+Pure. The local stack starts workers by it, a worker on a cluster reports its breaker by it.
 """
 
 from dataclasses import dataclass

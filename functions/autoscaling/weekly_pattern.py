@@ -1,8 +1,11 @@
-"""Prewarming by habit: which services the history says will be asked for soon. Pure.
+"""Prewarming by habit: which services are expected to be asked for soon. Pure.
 
-History is arrivals by hour, counted from 1970 in UTC; an hour of the week comes again every 168 hours. An hour is
-expected to be busy when most of the same hours of the last weeks had requests, and enough of them on average. Weeks
-from before anything was recorded do not count, and two are needed: one week is no habit.
+The history is arrivals by hour, counted from 1970 in UTC.
+An hour of the week comes again every 168 hours.
+It is expected to be busy when most of the same hours of the last weeks had requests, and enough
+of them on average.
+Weeks from before anything was recorded do not count.
+Two weeks are needed: one is no habit.
 """
 
 from collections.abc import Mapping

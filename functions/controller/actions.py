@@ -1,4 +1,4 @@
-"""What the controller wants done: writes and notices, as frozen data that pure decisions return."""
+"""Writes and notices that pure decisions return; `api_writer` carries them out."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Carries out what was decided: writes to the API while this process leads, and tells Events about them."""
+"""Carries out actions: writes to the Kubernetes API while this process leads, and emits Events."""
 
 import hashlib
 import logging
@@ -116,7 +116,7 @@ class ApiWriter:
 
     def _is_news(self, notice: Notice) -> bool:
         now_s = self._clock.monotonic_s()
-        key = _identity(notice)
+        key = _identify(notice)
         last_s = self._told.get(key)
         if last_s is not None and now_s - last_s < QUIET_S:
             return False
@@ -127,7 +127,7 @@ class ApiWriter:
         return True
 
 
-def _identity(notice: Notice) -> str:
+def _identify(notice: Notice) -> str:
     metadata = notice.about["metadata"]
     return f"{metadata.get('uid')}/{metadata['name']}/{notice.reason}/{notice.message}"
 
@@ -136,7 +136,7 @@ def build_event(notice: Notice, clock: Clock) -> dict[str, Any]:
     """A core/v1 Event; its name is unique to object, notice and instant."""
     now = clock.now()
     metadata = notice.about["metadata"]
-    seed = f"{_identity(notice)}/{now.isoformat()}"
+    seed = f"{_identify(notice)}/{now.isoformat()}"
     stamp = now.strftime("%Y-%m-%dT%H:%M:%SZ")
     return {
         "apiVersion": "v1",

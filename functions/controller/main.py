@@ -1,6 +1,4 @@
-"""Wiring of the controller: a Lease, informers, the autoscaling class, and the rounds of care, each in its own
-thread.
-"""
+"""The controller process: leader election, informers, the autoscaling class and the maintenance loop, a thread each."""
 
 import asyncio
 import logging

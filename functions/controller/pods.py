@@ -1,4 +1,4 @@
-"""Model pods as the controller sees them, as frozen data."""
+"""A pod of a model service, parsed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What a check says: what is wrong with which object, and what to do."""
+"""A pitfall to look for, and a finding of it: what is wrong with which object, and what to do."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass

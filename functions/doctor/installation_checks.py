@@ -1,4 +1,4 @@
-"""What has to be there before anything scales: kinds, a store that several pods can share, clocks that agree. Pure."""
+"""Pitfalls of an installation: missing kinds, a store on SQLite, clocks that disagree. Pure."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -21,19 +21,19 @@ _FIXES: Final = {
 _STORE: Final = "PICKSPIN_STORE_URL"
 
 
-def kinds_are_missing(snapshot: ClusterSnapshot) -> Iterator[Finding]:
+def find_missing_kinds(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     """Kinds the chart makes objects of."""
     for kind in sorted(snapshot.missing):
         if kind in _FIXES:
             yield Finding("error", f"Kind {kind}", "the cluster does not know it", _FIXES[kind])
 
 
-def sqlite_is_shared(snapshot: ClusterSnapshot) -> Iterator[Finding]:
+def find_shared_sqlite(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     """SQLite is one file on one machine; several pods would each have their own, or lock each other out."""
     users = [
         (owner, url, dig(owner, "spec", "replicas", default=1))
         for owner in (*snapshot.deployments, *snapshot.stateful_sets)
-        for url in _store_urls(owner)
+        for url in _list_store_urls(owner)
     ]
     on_sqlite = [(owner, count) for owner, url, count in users if url.startswith("sqlite")]
     if sum(count for _, count in on_sqlite) > 1:
@@ -46,7 +46,7 @@ def sqlite_is_shared(snapshot: ClusterSnapshot) -> Iterator[Finding]:
         )
 
 
-def clocks_disagree(snapshot: ClusterSnapshot) -> Iterator[Finding]:
+def find_wrong_clocks(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     """Deadlines and leases compare clocks: a node that is off ends requests early, or takes leases that are held."""
     for node, renewed in sorted(snapshot.renewed.items()):
         ahead = renewed - snapshot.taken_at
@@ -61,7 +61,7 @@ def clocks_disagree(snapshot: ClusterSnapshot) -> Iterator[Finding]:
         )
 
 
-def _store_urls(owner: Object) -> Iterator[str]:
+def _list_store_urls(owner: Object) -> Iterator[str]:
     for container in list_containers(dig(owner, "spec", "template", default={})):
         for variable in dig(container, "env", default=()):
             if variable.get("name") == _STORE and variable.get("value"):

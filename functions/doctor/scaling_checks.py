@@ -1,4 +1,4 @@
-"""Pitfalls of KEDA, of offsets, and of the source of requests. Pure: each looks at a snapshot and says what it finds.
+"""Pitfalls of KEDA, of offsets, and of the source of requests. Pure.
 
 KEDA is kedacore/keda v2.20 (pkg/scalers/kafka_scaler.go), KB knative-extensions/eventing-kafka-broker.
 """
@@ -34,7 +34,7 @@ _FIX_OFFSETS: Final = (
 _ISO: Final = "PT"
 
 
-def two_scaled_objects(snapshot: ClusterSnapshot) -> Iterator[Finding]:
+def find_two_scaled_objects(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     """Two on one target fight over its replicas; KEDA's webhook refuses the second only where it is installed."""
     by_target: dict[tuple[str, str], list[str]] = defaultdict(list)
     for scaled in snapshot.scaled_objects:
@@ -51,11 +51,11 @@ def two_scaled_objects(snapshot: ClusterSnapshot) -> Iterator[Finding]:
             )
 
 
-def offsets_are_missing(snapshot: ClusterSnapshot) -> Iterator[Finding]:
+def find_offset_gaps(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     """Without a committed offset KEDA sees no lag, or the whole log; a model is woken never or for nothing."""
     if snapshot.log is None:
         return
-    for scaled, metadata in _kafka_triggers(snapshot):
+    for scaled, metadata in _list_kafka_triggers(snapshot):
         key = (metadata.get("consumerGroup", ""), metadata.get("topic", ""))
         count = snapshot.log.gaps.get(key, 0)
         if count:
@@ -68,12 +68,12 @@ def offsets_are_missing(snapshot: ClusterSnapshot) -> Iterator[Finding]:
             )
 
 
-def offsets_expire(snapshot: ClusterSnapshot) -> Iterator[Finding]:
+def find_expiring_offsets(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     """A group without members loses its offsets after `offsets.retention.minutes`, 7 days by default."""
     if snapshot.log is None or snapshot.log.offsets_retention_minutes is None:
         return
     kept_minutes = snapshot.log.offsets_retention_minutes
-    topics = sorted({metadata.get("topic", "") for _, metadata in _kafka_triggers(snapshot)})
+    topics = sorted({metadata.get("topic", "") for _, metadata in _list_kafka_triggers(snapshot)})
     longer = [
         topic
         for topic in topics
@@ -96,9 +96,9 @@ def offsets_expire(snapshot: ClusterSnapshot) -> Iterator[Finding]:
         )
 
 
-def latest_skips(snapshot: ClusterSnapshot) -> Iterator[Finding]:
+def find_reset_to_latest(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     """`latest`, the default of both, keeps an uncommitted group awake for ever and skips what woke it (keda#2033)."""
-    for scaled, metadata in _kafka_triggers(snapshot):
+    for scaled, metadata in _list_kafka_triggers(snapshot):
         if metadata.get("offsetResetPolicy", "latest") != "earliest":
             yield Finding(
                 "error",
@@ -116,7 +116,7 @@ def latest_skips(snapshot: ClusterSnapshot) -> Iterator[Finding]:
             )
 
 
-def replicas_without_partition(snapshot: ClusterSnapshot) -> Iterator[Finding]:
+def find_idle_replicas(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     """A replica beyond the partitions gets nothing to do, and costs the same."""
     if snapshot.log is None:
         return
@@ -136,9 +136,9 @@ def replicas_without_partition(snapshot: ClusterSnapshot) -> Iterator[Finding]:
             )
 
 
-def old_protocol(snapshot: ClusterSnapshot) -> Iterator[Finding]:
+def find_old_protocol(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     """KEDA speaks protocol 1.0.0 unless told otherwise, which Kafka 4 no longer understands."""
-    for scaled, metadata in _kafka_triggers(snapshot):
+    for scaled, metadata in _list_kafka_triggers(snapshot):
         version = metadata.get("version", "1.0.0")
         if _numbers(version) < OLDEST_VERSION:
             yield Finding(
@@ -149,7 +149,7 @@ def old_protocol(snapshot: ClusterSnapshot) -> Iterator[Finding]:
             )
 
 
-def source_gives_up(snapshot: ClusterSnapshot) -> Iterator[Finding]:
+def find_short_retries(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     """After its retries a KafkaSource commits: what no dead-letter sink took is lost (KB OffsetManager)."""
     for source in snapshot.sources:
         delivery = dig(source, "spec", "delivery")
@@ -177,7 +177,7 @@ def source_gives_up(snapshot: ClusterSnapshot) -> Iterator[Finding]:
             )
 
 
-def scale_in_meets_sleep(snapshot: ClusterSnapshot) -> Iterator[Finding]:
+def find_late_scale_in(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     """An HPA whose write meets KEDA's zero gets a conflict, reads again, and writes its own number on top of the zero.
 
     Seen in the API server's audit log (docs/benchmarks/cluster.md). With a window above the idle time it has
@@ -197,7 +197,7 @@ def scale_in_meets_sleep(snapshot: ClusterSnapshot) -> Iterator[Finding]:
             )
 
 
-def pushes_are_dropped(snapshot: ClusterSnapshot) -> Iterator[Finding]:
+def find_dropped_pushes(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     """KEDA names a trigger when it reconciles, and drops the pushes of one whose scaler it did not reach then."""
     for scaled in snapshot.scaled_objects:
         if is_unheard(scaled):
@@ -222,7 +222,7 @@ def compute_retry_budget_s(delivery: object) -> float:
     return base_s * count * (count + 1) / 2
 
 
-def _kafka_triggers(snapshot: ClusterSnapshot) -> Iterator[tuple[str, dict[str, str]]]:
+def _list_kafka_triggers(snapshot: ClusterSnapshot) -> Iterator[tuple[str, dict[str, str]]]:
     for scaled in snapshot.scaled_objects:
         for metadata in list_triggers(scaled, "kafka"):
             yield get_name(scaled), dict(metadata)

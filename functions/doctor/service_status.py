@@ -1,4 +1,4 @@
-"""What each model service of a cluster is doing, and why it does not scale. Pure, over a snapshot."""
+"""The state of each model service of a cluster, and why it does not scale. Pure."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -72,12 +72,12 @@ def list_statuses(snapshot: ClusterSnapshot) -> tuple[ServiceStatus, ...]:
     slugs = {service.slug for service in known if service.enabled}
     slugs |= {slug for each in snapshot.deployments if (slug := _get_slug(each))}
     slugs |= {slug for each in snapshot.services if (slug := _get_slug(each))}
-    return tuple(_status(slug, snapshot) for slug in sorted(slugs))
+    return tuple(_build_status(slug, snapshot) for slug in sorted(slugs))
 
 
-def _status(slug: str, snapshot: ClusterSnapshot) -> ServiceStatus:
+def _build_status(slug: str, snapshot: ClusterSnapshot) -> ServiceStatus:
     deployments = [each for each in snapshot.deployments if _get_slug(each) == slug]
-    generations = tuple(_generation(each, snapshot) for each in deployments)
+    generations = tuple(_build_generation(each, snapshot) for each in deployments)
     current = [each for each, made in zip(deployments, generations, strict=True) if not made.is_old]
     scaled = [
         each_scaled
@@ -88,27 +88,30 @@ def _status(slug: str, snapshot: ClusterSnapshot) -> ServiceStatus:
     ready = sum(each.ready for each in generations)
     service = None if snapshot.catalogue is None else snapshot.catalogue.service(slug)
     knative = next((each for each in snapshot.services if _get_slug(each) == slug), None)
-    lag = _lag(scaled, snapshot)
+    lag = _sum_lag(scaled, snapshot)
     most = max(
         (dig(each, "spec", "maxReplicaCount", default=100) for each in scaled),
         default=None if service is None else service.max_replicas,
     )
-    reasons = [*_knative_reasons(knative), *_existence(slug, current, scaled, snapshot)]
-    reasons += [reason for each in scaled for reason in _scaling_reasons(each, lag, snapshot)]
-    reasons += _pod_reasons(slug, snapshot)
+    reasons = [
+        *_list_knative_reasons(knative),
+        *_list_existence_reasons(slug, current, scaled, snapshot),
+    ]
+    reasons += [reason for each in scaled for reason in _list_scaling_reasons(each, lag, snapshot)]
+    reasons += _list_pod_reasons(slug, snapshot)
     if lag and most is not None and desired >= most > 0:
         reasons.append(f"it is at its limit of {most} replicas")
     return ServiceStatus(
         slug=slug,
         model="" if service is None else service.model,
         workload="knative" if knative is not None else "deployment",
-        state=_state(deployments, desired, ready),
+        state=_derive_state(deployments, desired, ready),
         desired=desired,
         ready=ready,
         most=most,
         generations=generations,
         lag=lag,
-        gpus=_gpus(deployments),
+        gpus=_count_gpus(deployments),
         usd_per_hour=None if service is None else round(service.price_per_hour_usd * desired, 4),
         reasons=tuple(dict.fromkeys(reasons)),
     )
@@ -121,7 +124,7 @@ def _get_slug(obj: Object) -> str | None:
     return None if slug is None else str(slug)
 
 
-def _state(deployments: Iterable[Object], desired: int, ready: int) -> State:
+def _derive_state(deployments: Iterable[Object], desired: int, ready: int) -> State:
     if not list(deployments):
         return "absent"
     if ready:
@@ -129,7 +132,7 @@ def _state(deployments: Iterable[Object], desired: int, ready: int) -> State:
     return "starting" if desired else "asleep"
 
 
-def _generation(deployment: Object, snapshot: ClusterSnapshot) -> ServiceGeneration:
+def _build_generation(deployment: Object, snapshot: ClusterSnapshot) -> ServiceGeneration:
     revision_name = get_labels(deployment).get(REVISION_LABEL)
     revision = next((r for r in snapshot.revisions if get_name(r) == revision_name), None)
     return ServiceGeneration(
@@ -143,7 +146,7 @@ def _generation(deployment: Object, snapshot: ClusterSnapshot) -> ServiceGenerat
     )
 
 
-def _lag(scaled: Iterable[Object], snapshot: ClusterSnapshot) -> float | None:
+def _sum_lag(scaled: Iterable[Object], snapshot: ClusterSnapshot) -> float | None:
     """What the log says, else what KEDA measures; None where neither was read."""
     names = [get_name(each) for each in scaled]
     if snapshot.log is not None:
@@ -157,7 +160,7 @@ def _lag(scaled: Iterable[Object], snapshot: ClusterSnapshot) -> float | None:
     return sum(known) if known else None
 
 
-def _gpus(deployments: Iterable[Object]) -> Mapping[str, int]:
+def _count_gpus(deployments: Iterable[Object]) -> Mapping[str, int]:
     """Extended resources (those with a slash in their name) that the wanted replicas hold."""
     counts: dict[str, int] = {}
     for deployment in deployments:
@@ -169,21 +172,21 @@ def _gpus(deployments: Iterable[Object]) -> Mapping[str, int]:
     return counts
 
 
-def _knative_reasons(service: Object | None) -> Iterator[str]:
+def _list_knative_reasons(service: Object | None) -> Iterator[str]:
     if service is None:
         return
     created = dig(service, "status", "latestCreatedRevisionName")
     ready = dig(service, "status", "latestReadyRevisionName")
     made = find_condition(service, "ConfigurationsReady")
     if created is not None and created != ready:
-        why = _short(made.get("message") or made.get("reason") or "it is still starting")
+        why = _shorten(made.get("message") or made.get("reason") or "it is still starting")
         serving = f"; {ready} goes on serving" if ready else ""
         yield f"revision {created} is not ready ({why}){serving}"
     elif find_condition(service, "Ready").get("status") == "False":
-        yield f"the Knative Service is not ready: {_short(find_condition(service, 'Ready').get('message', ''))}"
+        yield f"the Knative Service is not ready: {_shorten(find_condition(service, 'Ready').get('message', ''))}"
 
 
-def _existence(
+def _list_existence_reasons(
     slug: str, current: list[Object], scaled: list[Object], snapshot: ClusterSnapshot
 ) -> Iterator[str]:
     if "ScaledObject" in snapshot.missing:
@@ -196,7 +199,9 @@ def _existence(
         yield f"no ScaledObject scales {get_name(current[0])}{hint}"
 
 
-def _scaling_reasons(scaled: Object, lag: float | None, snapshot: ClusterSnapshot) -> Iterator[str]:
+def _list_scaling_reasons(
+    scaled: Object, lag: float | None, snapshot: ClusterSnapshot
+) -> Iterator[str]:
     name = get_name(scaled)
     for annotation in PAUSES:
         value = get_annotations(scaled).get(annotation)
@@ -204,7 +209,7 @@ def _scaling_reasons(scaled: Object, lag: float | None, snapshot: ClusterSnapsho
             yield f"ScaledObject {name} is paused ({annotation}: {value})"
     ready = find_condition(scaled, "Ready")
     if ready.get("status") == "False":
-        yield f"KEDA cannot use ScaledObject {name}: {_short(ready.get('message', ''))}"
+        yield f"KEDA cannot use ScaledObject {name}: {_shorten(ready.get('message', ''))}"
     if find_condition(scaled, "Fallback").get("status") == "True":
         yield f"ScaledObject {name} is in fallback: KEDA cannot read its metrics"
     if snapshot.log is not None:
@@ -218,36 +223,36 @@ def _scaling_reasons(scaled: Object, lag: float | None, snapshot: ClusterSnapsho
         yield f"KEDA has not seen its lag yet; it looks every {wait} s"
 
 
-def _pod_reasons(slug: str, snapshot: ClusterSnapshot) -> Iterator[str]:
+def _list_pod_reasons(slug: str, snapshot: ClusterSnapshot) -> Iterator[str]:
     """Troubles of the service's pods; pods with the same one are said together."""
     pods: dict[str, list[str]] = {}
     for pod in snapshot.pods:
         if get_labels(pod).get(SERVICE_LABEL) == slug and not is_leaving(pod):
-            for trouble in _troubles(pod):
+            for trouble in _list_troubles(pod):
                 pods.setdefault(trouble, []).append(get_name(pod))
     for trouble, names in pods.items():
         yield f"pod {names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {trouble}"
 
 
-def _troubles(pod: Object) -> Iterator[str]:
+def _list_troubles(pod: Object) -> Iterator[str]:
     scheduled = find_condition(pod, "PodScheduled")
     if scheduled.get("status") == "False":
-        yield f"no place: {_short(scheduled.get('message', ''))}"
+        yield f"no place: {_shorten(scheduled.get('message', ''))}"
     for each in dig(pod, "status", "containerStatuses", default=()):
-        yield from _container_troubles(each)
+        yield from _list_container_troubles(each)
 
 
-def _container_troubles(status: Object) -> Iterator[str]:
+def _list_container_troubles(status: Object) -> Iterator[str]:
     waiting = dig(status, "state", "waiting", default={})
     if waiting.get("reason") in _TROUBLE:
         last = dig(status, "lastState", "terminated", default={})
         ended = f", it ended with {last.get('reason')} {last.get('exitCode')}" if last else ""
         yield (
             f"container {status.get('name')} is in {waiting['reason']}{ended}: "
-            f"{_short(last.get('message') or waiting.get('message') or '')}"
+            f"{_shorten(last.get('message') or waiting.get('message') or '')}"
         ).rstrip(": ")
 
 
-def _short(text: object) -> str:
+def _shorten(text: object) -> str:
     line = " ".join(str(text).split())
     return line if len(line) <= _MESSAGE_CHARS else line[: _MESSAGE_CHARS - 3] + "..."

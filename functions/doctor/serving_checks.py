@@ -1,6 +1,6 @@
-"""Pitfalls of Knative Serving and its autoscaling classes. Pure: each looks at a snapshot and says what it finds.
+"""Pitfalls of Knative Serving and its autoscaling classes. Pure.
 
-Where each comes from is said beside it: KS is knative/serving, AK knative-extensions/autoscaler-keda, KEDA
+Each names its source: KS is knative/serving, AK knative-extensions/autoscaler-keda, KEDA
 kedacore/keda.
 """
 
@@ -37,7 +37,7 @@ QUIET_S: Final = 30
 _PULLING: Final = frozenset({HPA_CLASS, CLASS})
 
 
-def two_bridges(snapshot: ClusterSnapshot) -> Iterator[Finding]:
+def find_two_bridges(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     """Both reconcile class hpa and undo each other's work (AK README: a drop-in replacement, not a companion)."""
     hpa = [name for name in snapshot.knative_deployments if name == "autoscaler-hpa"]
     keda = [name for name in snapshot.knative_deployments if name == "autoscaler-keda"]
@@ -50,13 +50,13 @@ def two_bridges(snapshot: ClusterSnapshot) -> Iterator[Finding]:
         )
 
 
-def first_boot(snapshot: ClusterSnapshot) -> Iterator[Finding]:
+def find_killed_first_boots(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     """KEDA takes a fresh target to zero at once unless told to wait (KEDA scale_scaledobjects.go; keda#5008)."""
     for service in snapshot.services:
         if get_class(service) != HPA_CLASS:
             continue
-        needed_s = _start_timeout_s(service, snapshot)
-        for scaled in _scaled_objects_of(service, snapshot):
+        needed_s = _get_start_timeout_s(service, snapshot)
+        for scaled in _list_service_scaled_objects(service, snapshot):
             waits_s = dig(scaled, "spec", "initialCooldownPeriod", default=0)
             if dig(scaled, "spec", "minReplicaCount", default=0) == 0 and waits_s < max(
                 1.0, needed_s or 0.0
@@ -71,9 +71,9 @@ def first_boot(snapshot: ClusterSnapshot) -> Iterator[Finding]:
                 )
 
 
-def old_revisions_serve(snapshot: ClusterSnapshot) -> Iterator[Finding]:
+def find_superseded_revisions(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     """A superseded revision that still runs is in the same group and answers with old weights."""
-    for revision in _superseded(snapshot):
+    for revision in _list_superseded(snapshot):
         name = get_name(revision)
         target = f"{name}-deployment"
         deployment = find_deployment(snapshot, target)
@@ -96,7 +96,7 @@ def old_revisions_serve(snapshot: ClusterSnapshot) -> Iterator[Finding]:
             )
 
 
-def revisions_are_kept(snapshot: ClusterSnapshot) -> Iterator[Finding]:
+def find_kept_revisions(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     """By default 20 inactive revisions stay for 48 h (KS config-gc), each with a ScaledObject of its own."""
     config = snapshot.knative.get("config-gc")
     if config is None or not any(get_class(each) in _PULLING for each in snapshot.services):
@@ -119,7 +119,7 @@ def revisions_are_kept(snapshot: ClusterSnapshot) -> Iterator[Finding]:
         )
 
 
-def flags_are_off(snapshot: ClusterSnapshot) -> Iterator[Finding]:
+def find_missing_flags(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     """What a pod spec may hold is a matter of flags, most of them off (KS pkg/apis/serving/fieldmask.go)."""
     flags = snapshot.knative.get("config-features")
     if flags is None:
@@ -127,7 +127,7 @@ def flags_are_off(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     for service in snapshot.services:
         spec = dig(service, "spec", "template", "spec", default={})
         off = sorted(
-            {flag for flag in _flags_needed(spec) if flags.get(flag, "disabled") == "disabled"}
+            {flag for flag in _list_needed_flags(spec) if flags.get(flag, "disabled") == "disabled"}
         )
         if off:
             yield Finding(
@@ -140,13 +140,13 @@ def flags_are_off(snapshot: ClusterSnapshot) -> Iterator[Finding]:
             )
 
 
-def deadline_is_short(snapshot: ClusterSnapshot) -> Iterator[Finding]:
+def find_short_deadlines(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     """A start slower than the progress deadline (10 min) marks a revision failed, although it comes up later."""
     default_s = parse_duration_s(
         snapshot.knative.get("config-deployment", {}).get("progress-deadline", "600s")
     )
     for service in snapshot.services:
-        needed_s = _start_timeout_s(service, snapshot)
+        needed_s = _get_start_timeout_s(service, snapshot)
         if needed_s is None:
             continue
         text = dig(service, "spec", "template", "metadata", "annotations", PROGRESS_DEADLINE)
@@ -161,13 +161,13 @@ def deadline_is_short(snapshot: ClusterSnapshot) -> Iterator[Finding]:
             )
 
 
-def timeout_is_refused(snapshot: ClusterSnapshot) -> Iterator[Finding]:
+def find_refused_timeouts(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     """`timeoutSeconds` is the pod's grace; above the cluster's limit a change is refused (KS config-defaults)."""
     defaults = snapshot.knative.get("config-defaults")
     if defaults is None:
         return
-    limit_s = _number(defaults, "max-revision-timeout-seconds", LONGEST_TIMEOUT_S)
-    usual_s = _number(defaults, "revision-timeout-seconds", TIMEOUT_DEFAULT_S)
+    limit_s = _get_number(defaults, "max-revision-timeout-seconds", LONGEST_TIMEOUT_S)
+    usual_s = _get_number(defaults, "revision-timeout-seconds", TIMEOUT_DEFAULT_S)
     for service in snapshot.services:
         timeout_s = dig(service, "spec", "template", "spec", "timeoutSeconds", default=usual_s)
         where = f"Knative Service {get_name(service)}"
@@ -188,7 +188,7 @@ def timeout_is_refused(snapshot: ClusterSnapshot) -> Iterator[Finding]:
             )
 
 
-def wake_has_no_metrics(snapshot: ClusterSnapshot) -> Iterator[Finding]:
+def find_wake_without_metrics(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     """HTTP wakes a model by the activator's own gauge, which exists only with Prometheus metrics."""
     config = snapshot.knative.get("config-observability")
     if config is None or config.get("metrics-protocol") == "prometheus":
@@ -207,7 +207,7 @@ def wake_has_no_metrics(snapshot: ClusterSnapshot) -> Iterator[Finding]:
             )
 
 
-def _superseded(snapshot: ClusterSnapshot) -> Iterable[Object]:
+def _list_superseded(snapshot: ClusterSnapshot) -> Iterable[Object]:
     for service in snapshot.services:
         if get_class(service) not in _PULLING:
             continue
@@ -216,12 +216,12 @@ def _superseded(snapshot: ClusterSnapshot) -> Iterable[Object]:
                 yield revision
 
 
-def _scaled_objects_of(service: Object, snapshot: ClusterSnapshot) -> Iterable[Object]:
+def _list_service_scaled_objects(service: Object, snapshot: ClusterSnapshot) -> Iterable[Object]:
     for revision in list_revisions(service, snapshot):
         yield from list_scaled_objects(f"{get_name(revision)}-deployment", snapshot)
 
 
-def _start_timeout_s(service: Object, snapshot: ClusterSnapshot) -> float | None:
+def _get_start_timeout_s(service: Object, snapshot: ClusterSnapshot) -> float | None:
     """How long a start of this service may take by the catalogue; None: not known."""
     template = dig(service, "spec", "template", default={})
     slug = get_labels({"metadata": template.get("metadata") or {}}).get(SERVICE_LABEL)
@@ -229,7 +229,7 @@ def _start_timeout_s(service: Object, snapshot: ClusterSnapshot) -> float | None
     return None if known is None else known.start_timeout_s
 
 
-def _flags_needed(spec: Mapping[str, object]) -> Iterator[str]:
+def _list_needed_flags(spec: Mapping[str, object]) -> Iterator[str]:
     for key, flag in (
         ("nodeSelector", "kubernetes.podspec-nodeselector"),
         ("tolerations", "kubernetes.podspec-tolerations"),
@@ -253,7 +253,7 @@ def _flags_needed(spec: Mapping[str, object]) -> Iterator[str]:
             yield "kubernetes.podspec-fieldref"
 
 
-def _number(config: Mapping[str, str], key: str, default: int) -> int:
+def _get_number(config: Mapping[str, str], key: str, default: int) -> int:
     try:
         return int(config.get(key, default))
     except ValueError:

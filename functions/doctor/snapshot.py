@@ -1,4 +1,4 @@
-"""A cluster at one instant, as plain frozen data: objects as the API sent them, and what the log's brokers said."""
+"""A cluster at one instant: objects as the API sent them, and what the log's brokers reported."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping

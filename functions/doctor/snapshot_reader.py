@@ -1,4 +1,4 @@
-"""Takes a snapshot of a cluster: lists over the Kubernetes API, offsets over the log. What is refused is noted."""
+"""Reads a snapshot of a cluster from the Kubernetes API and the log. What is refused is noted in it."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -45,11 +45,11 @@ _MILLI: Final = 1000.0
 class RetentionReader(Protocol):
     """How long a log keeps things."""
 
-    def of_topics(self, topics: Iterable[str]) -> Mapping[str, int]:
+    def read_topics(self, topics: Iterable[str]) -> Mapping[str, int]:
         """`retention.ms` of each topic that exists; -1: for ever."""
         ...
 
-    def of_offsets(self) -> int | None:
+    def read_offsets(self) -> int | None:
         """`offsets.retention.minutes` of the brokers; None where they do not say."""
         ...
 
@@ -148,8 +148,8 @@ def read_log(
         partitions=partitions,
         gaps=gaps,
         lags=lag,
-        topic_retention_ms=retention.of_topics(partitions),
-        offsets_retention_minutes=retention.of_offsets(),
+        topic_retention_ms=retention.read_topics(partitions),
+        offsets_retention_minutes=retention.read_offsets(),
     )
 
 

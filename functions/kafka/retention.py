@@ -22,11 +22,11 @@ class KafkaRetention:
     def __init__(self, settings: BrokerSettings, *, client: str) -> None:
         self._admin = KafkaAdminClient(**client_options(settings, client))
 
-    def of_topics(self, topics: Iterable[str]) -> Mapping[str, int]:
+    def read_topics(self, topics: Iterable[str]) -> Mapping[str, int]:
         values = self._values(ConfigResourceType.TOPIC, topics, _TOPIC)
         return {name: int(text) for name, text in values.items()}
 
-    def of_offsets(self) -> int | None:
+    def read_offsets(self) -> int | None:
         """By the first broker: where brokers differ in this, that is not on purpose."""
         brokers = [str(broker["broker_id"]) for broker in self._admin.describe_cluster()["brokers"]]
         values = self._values(ConfigResourceType.BROKER, sorted(brokers)[:1], _OFFSETS)

@@ -1,6 +1,6 @@
-"""`KubernetesApi` over HTTP. The `kubernetes` package gives configuration, credentials and TLS; objects stay plain
-JSON.
+"""`KubernetesApi` over HTTP. Objects stay plain JSON.
 
+The `kubernetes` package gives configuration, credentials and TLS.
 Its generated models and `SharedInformer` are not used (docs/adr/0013).
 """
 
@@ -49,7 +49,7 @@ class KubernetesClient:
 
     def listing(self, selection: Selection) -> Listing:
         items: list[Object] = []
-        query = _selectors(selection) | {"limit": str(PAGE)}
+        query = _build_selectors(selection) | {"limit": str(PAGE)}
         while True:
             page = self._call(
                 "list", selection.resource, selection.resource.path(selection.namespace), query
@@ -61,7 +61,7 @@ class KubernetesClient:
             query["continue"] = following
 
     def watch(self, selection: Selection, version: str, timeout_s: float) -> Iterator[WatchEvent]:
-        query = _selectors(selection) | {
+        query = _build_selectors(selection) | {
             "watch": "true",
             "resourceVersion": version,
             "allowWatchBookmarks": "true",
@@ -71,7 +71,7 @@ class KubernetesClient:
         path = f"{resource.path(selection.namespace)}?{urlencode(query)}"
         response = self._request("watch", resource, "GET", path, read_s=SILENCE_S)
         try:
-            for line in _lines(response):
+            for line in _read_lines(response):
                 event = json.loads(line)
                 if event["type"] == "ERROR":
                     status = event["object"]
@@ -158,7 +158,7 @@ class KubernetesClient:
         if response.status < 300:
             return response
         try:
-            raise _failure(response.status, response.read())
+            raise _parse_failure(response.status, response.read())
         finally:
             response.release_conn()
 
@@ -188,7 +188,7 @@ def _connect(kubeconfig: str) -> tuple[Any, Any]:
     return configuration, client.ApiClient(configuration).rest_client.pool_manager
 
 
-def _failure(status: int, raw: bytes) -> KubernetesFailed:
+def _parse_failure(status: int, raw: bytes) -> KubernetesFailed:
     """From the Status object that the API answers, or from whatever stands in front of it."""
     try:
         status_object = json.loads(raw)
@@ -199,7 +199,7 @@ def _failure(status: int, raw: bytes) -> KubernetesFailed:
         return KubernetesFailed(status, "Unknown", raw[:200].decode("utf-8", "replace"))
 
 
-def _lines(response: Any) -> Iterator[bytes]:
+def _read_lines(response: Any) -> Iterator[bytes]:
     """Whole lines of a stream; its end, a broken connection and a long silence are all just its end."""
     import urllib3  # noqa: PLC0415
 
@@ -212,6 +212,6 @@ def _lines(response: Any) -> Iterator[bytes]:
         return
 
 
-def _selectors(selection: Selection) -> dict[str, str]:
+def _build_selectors(selection: Selection) -> dict[str, str]:
     selectors = {"labelSelector": selection.labels, "fieldSelector": selection.fields}
     return {name: text for name, text in selectors.items() if text}

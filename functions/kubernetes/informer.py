@@ -1,8 +1,8 @@
-"""An informer: one kind of object, listed once and then watched, in a cache that others read.
+"""An informer: one kind of object, listed once, then watched, in a cache that others read.
 
-A watch goes on from the last version after every disconnect. Only a version that has become too old (410) makes it list
-again; then what vanished meanwhile is told as well. Now and then everything is told again: who listens is
-level-triggered.
+After a disconnect the watch goes on from the last version.
+Only a version that has become too old (410) causes a new list, which also reports what vanished.
+Every object is reported again from time to time: listeners are level-triggered.
 """
 
 import logging
@@ -71,9 +71,6 @@ class Informer:
     def is_synced(self) -> bool:
         """Whether the first list is in, or the cluster has no such kind."""
         return self._synced.is_set()
-
-    def wait_until_synced(self, timeout_s: float) -> bool:
-        return self._synced.wait(timeout_s)
 
     def learn(self, obj: Object) -> None:
         """Takes the answer to a write of ours, so that the next decision does not act on what was before it."""

@@ -1,9 +1,10 @@
-"""Who of several controllers acts: one holds a Lease of the Kubernetes API and renews it; the others wait for it to
-run out.
+"""Leader election: one of several processes holds a Lease and renews it, the others wait for its end.
 
-The rules are those of Kubernetes' own components. A standby never compares its clock with the holder's: it takes over
-when it has *seen* no change of the Lease for the whole lease time. A leader stops by its own clock when it could not
-renew for the renewal time, which is shorter, so that two never act at once while clocks run at about one speed.
+The rules are those of Kubernetes' own components.
+A standby never compares its clock with the holder's: it takes over when it has *seen* no change of
+the Lease for the whole lease time.
+A leader stops by its own clock when it could not renew for the renewal time, which is shorter.
+So two never act at once while clocks run at about one speed.
 """
 
 import logging

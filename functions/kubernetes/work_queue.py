@@ -1,4 +1,4 @@
-"""A work queue: each key at most once in it, and after failures later and later."""
+"""A work queue: each key is in it at most once, and comes back later and later after failures."""
 
 import heapq
 import threading

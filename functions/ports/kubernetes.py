@@ -94,11 +94,6 @@ class KubernetesFailed(PickspinError):
         return self.status == 409 and self.reason != "AlreadyExists"
 
     @property
-    def is_taken(self) -> bool:
-        """The object to be created exists."""
-        return self.status == 409 and self.reason == "AlreadyExists"
-
-    @property
     def is_gone(self) -> bool:
         """The version to watch from is too old. List again."""
         return self.status == 410

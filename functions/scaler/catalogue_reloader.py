@@ -1,4 +1,4 @@
-"""The catalogue, read again when its file changes (a mounted ConfigMap is replaced in place)."""
+"""Reads the catalogue again when its file changes (a mounted ConfigMap is replaced in place)."""
 
 import logging
 from collections.abc import Callable

@@ -1,6 +1,7 @@
-"""Makes the protobuf module of `externalscaler.proto`: `python -m functions.scaler.generate_proto [DIRECTORY]`.
+"""Generates the protobuf module of `externalscaler.proto`: `python -m functions.scaler.generate_proto [DIRECTORY]`.
 
-Needs the test extra (grpcio-tools). `make schemas` runs it; a test compares what is committed with what it makes.
+Needs the test extra (grpcio-tools).
+`make schemas` runs it; a test compares what is committed with what it makes.
 """
 
 import subprocess

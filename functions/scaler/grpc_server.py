@@ -1,4 +1,4 @@
-"""The gRPC server around the scaler: generic handlers, so that no generated stub is needed."""
+"""The gRPC server of the external scaler. Generic handlers make generated stubs unnecessary."""
 
 from collections.abc import Callable
 from typing import Any, Final

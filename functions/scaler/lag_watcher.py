@@ -1,8 +1,9 @@
-"""The watching thread: offsets in, decisions out, many times a second.
+"""Reads lag and decides for every service, many times a second, in one thread.
 
-A round reads the end offsets of all topics in one request a broker, commits where they may have moved, lets Algorithm 1
-decide for every service, publishes, and tells the status topic where this replica is the one that writes. A round that
-fails changes nothing: the last decisions stay.
+A round reads the end offsets of all topics in one request a broker, and committed offsets where
+they may have moved.
+It runs Algorithm 1 for every service and publishes the decisions.
+A round that fails changes nothing: the last decisions stay.
 """
 
 from collections.abc import Callable, Mapping

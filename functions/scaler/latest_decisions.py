@@ -1,4 +1,7 @@
-"""The latest decision about every service: written by the watching thread, read and waited for on the event loop."""
+"""The latest decision for every service.
+
+The lag watcher's thread writes it; calls of KEDA on the event loop read it and wait for changes.
+"""
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping

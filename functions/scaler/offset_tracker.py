@@ -1,7 +1,7 @@
-"""What is known of every service's offsets, and what has to be read again: pure, over frozen data.
+"""The offsets of every service, its lag, and when commits have to be read again. Pure.
 
-End offsets come often, committed ones only where they may have moved. A new record is seen without asking for commits:
-its end is above the commit that is known already.
+End offsets are read often, committed ones only where they may have moved.
+A new record needs no commits to be seen: its end is above the known commit.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""How soon the next round comes: pure."""
+"""How long the lag watcher pauses between two rounds. Pure."""
 
 from dataclasses import dataclass
 from typing import Final

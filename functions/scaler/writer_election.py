@@ -1,8 +1,9 @@
-"""Which replica writes to the status topic: the one that holds a partition of the log itself.
+"""Elects the replica that writes to the status topic, by a consumer group.
 
-All replicas join one consumer group on the control topic, whose partition 0 has one owner at a time. No lock service
-is needed, and no right on Kubernetes; a dead owner is replaced after the session timeout. While it lasts two may write,
-which is harmless: an entry says what is, and the newest one counts.
+All replicas join one group on the control topic; partition 0 has one owner at a time, the writer.
+It needs no lock service and no right on Kubernetes.
+A dead owner is replaced after the session timeout.
+Until then two may write, which is harmless: an entry is a state, and the newest one counts.
 """
 
 import logging

@@ -1,1 +1,1 @@
-"""The Knative autoscaling class: a reconciler, and what it owes each revision."""
+"""The Knative autoscaling class `keda.pickspin.io`."""

@@ -68,7 +68,7 @@ class ObservedRevision:
 
 def reconcile(observed: ObservedRevision) -> tuple[Action, ...]:
     """Every write that is missing; none where the cluster is as it should be."""
-    return (*_serverless(observed), *_status(observed), *_scaled_object(observed))
+    return (*_plan_serverless(observed), *_plan_status(observed), *_plan_scaled_object(observed))
 
 
 def is_retired(observed: ObservedRevision) -> bool:
@@ -104,33 +104,33 @@ def _has_failed(deployment: Object | None) -> bool:
     return any(each["type"] == "Progressing" and each["status"] == "False" for each in conditions)
 
 
-def _desired(deployment: Object | None) -> int | None:
+def _get_desired(deployment: Object | None) -> int | None:
     replicas = None if deployment is None else deployment["spec"].get("replicas")
     return None if replicas is None else int(replicas)
 
 
-def _ready(deployment: Object | None) -> int:
+def _count_ready(deployment: Object | None) -> int:
     return 0 if deployment is None else int(deployment.get("status", {}).get("readyReplicas") or 0)
 
 
-def _initialised(observed: ObservedRevision) -> bool:
+def _is_initialised(observed: ObservedRevision) -> bool:
     mine = observed.autoscaler
-    has_service = bool(_service_name(observed.serverless))
+    has_service = bool(_get_service_name(observed.serverless))
     return mine.was_initialised or (
-        has_service and _ready(observed.deployment) >= mine.initial_scale
+        has_service and _count_ready(observed.deployment) >= mine.initial_scale
     )
 
 
-def _service_name(serverless: Object | None) -> str:
+def _get_service_name(serverless: Object | None) -> str:
     return str((serverless or {}).get("status", {}).get("serviceName", ""))
 
 
-def _serverless(observed: ObservedRevision) -> tuple[Write, ...]:
+def _plan_serverless(observed: ObservedRevision) -> tuple[Write, ...]:
     """The ServerlessService. In Serve mode the public Service leads to the pods, and with no ready pod Knative itself
     falls back to the activator; in Proxy mode always to the activator, whose gauge of waiting requests wakes by HTTP.
     """
     mine, have = observed.autoscaler, observed.serverless
-    is_served = bool(_desired(observed.deployment)) and not mine.is_woken_by_http
+    is_served = bool(_get_desired(observed.deployment)) and not mine.is_woken_by_http
     spec = {
         "mode": "Serve" if is_served else "Proxy",
         "objectRef": dict(mine.target),
@@ -138,46 +138,48 @@ def _serverless(observed: ObservedRevision) -> tuple[Write, ...]:
         "numActivators": 0,
     }
     if have is None:
-        body = _new(SERVERLESS_SERVICES.api_version, SERVERLESS_SERVICES.kind, mine)
+        body = _build_object(SERVERLESS_SERVICES.api_version, SERVERLESS_SERVICES.kind, mine)
         body["spec"] = spec
         # All of them: Knative puts them on the endpoints, and the activator only knows those with `revisionUID`.
         body["metadata"]["labels"] = dict(mine.labels)
-        return (_write("create", observed, SERVERLESS_SERVICES, body),)
+        return (_build_write("create", observed, SERVERLESS_SERVICES, body),)
     wanted = {"mode": spec["mode"], "objectRef": spec["objectRef"]}
     labels = dict(mine.labels)
     if is_subset(wanted, have["spec"]) and is_subset(labels, get_labels(have)):
         return ()
     body = {"metadata": {"labels": labels}, "spec": spec}
-    return (_write("patch", observed, SERVERLESS_SERVICES, body),)
+    return (_build_write("patch", observed, SERVERLESS_SERVICES, body),)
 
 
-def _status(observed: ObservedRevision) -> tuple[Write, ...]:
+def _plan_status(observed: ObservedRevision) -> tuple[Write, ...]:
     mine = observed.autoscaler
-    desired = _desired(observed.deployment)
+    desired = _get_desired(observed.deployment)
     status = {
-        "conditions": _conditions(observed),
+        "conditions": _build_conditions(observed),
         "observedGeneration": mine.generation,
-        "actualScale": _ready(observed.deployment),
+        "actualScale": _count_ready(observed.deployment),
         "desiredScale": -1 if desired is None else desired,
-        "serviceName": _service_name(observed.serverless),
+        "serviceName": _get_service_name(observed.serverless),
         "metricsServiceName": (observed.serverless or {})
         .get("status", {})
         .get("privateServiceName", ""),
     }
     if is_subset(status, mine.status):
         return ()
-    write = _write("patch", observed, POD_AUTOSCALERS, {"status": status}, subresource="status")
+    write = _build_write(
+        "patch", observed, POD_AUTOSCALERS, {"status": status}, subresource="status"
+    )
     return (write,)
 
 
-def _conditions(observed: ObservedRevision) -> list[dict[str, str]]:
+def _build_conditions(observed: ObservedRevision) -> list[dict[str, str]]:
     """SKSReady, ScaleTargetInitialized, Active, and Ready as their sum; a transition time changes with the status
     only.
     """
     states = {
-        "SKSReady": _sks_ready(observed.serverless),
-        INITIALISED: ("True", "", "") if _initialised(observed) else ("Unknown", "", ""),
-        "Active": _active(observed),
+        "SKSReady": _judge_sks(observed.serverless),
+        INITIALISED: ("True", "", "") if _is_initialised(observed) else ("Unknown", "", ""),
+        "Active": _judge_active(observed),
     }
     order = ("False", "Unknown")
     states["Ready"] = next(
@@ -198,7 +200,7 @@ def _conditions(observed: ObservedRevision) -> list[dict[str, str]]:
     return conditions
 
 
-def _sks_ready(serverless: Object | None) -> tuple[str, str, str]:
+def _judge_sks(serverless: Object | None) -> tuple[str, str, str]:
     conditions = (serverless or {}).get("status", {}).get("conditions", ())
     ready: Object = next((each for each in conditions if each["type"] == "Ready"), {})
     if ready.get("status") == "True":
@@ -206,42 +208,44 @@ def _sks_ready(serverless: Object | None) -> tuple[str, str, str]:
     return "Unknown", "NotReady", str(ready.get("message") or ready.get("reason") or "NotReady")
 
 
-def _active(observed: ObservedRevision) -> tuple[str, str, str]:
-    if not _initialised(observed) and is_retired(observed):
+def _judge_active(observed: ObservedRevision) -> tuple[str, str, str]:
+    if not _is_initialised(observed) and is_retired(observed):
         return "False", "NeverReady", "No replica was ever ready; another revision serves."
-    if _desired(observed.deployment) == 0 and _initialised(observed):
+    if _get_desired(observed.deployment) == 0 and _is_initialised(observed):
         return "False", "NoTraffic", "The target is scaled to zero by KEDA."
-    if _ready(observed.deployment) >= 1:
+    if _count_ready(observed.deployment) >= 1:
         return "True", "", ""
     return "Unknown", "Queued", "The target is being scaled up."
 
 
-def _scaled_object(observed: ObservedRevision) -> tuple[Action, ...]:
+def _plan_scaled_object(observed: ObservedRevision) -> tuple[Action, ...]:
     mine, have = observed.autoscaler, observed.scaled
     is_over = is_retired(observed)
-    if not _initialised(observed) and not is_over and have is None:
+    if not _is_initialised(observed) and not is_over and have is None:
         return ()
     if isinstance(observed.scaling, SpecProblem):
-        return _without_spec(observed, observed.scaling, is_over=is_over)
+        return _plan_without_spec(observed, observed.scaling, is_over=is_over)
     spec = build_spec(observed.scaling, mine, observed.activator_metrics)
     digest = hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:16]
     ours = {APPLIED: digest} | ({PAUSED_REPLICAS: _AT_ZERO} if is_over else {})
     if have is None:
-        body = _new(SCALED_OBJECTS.api_version, SCALED_OBJECTS.kind, mine) | {"spec": spec}
+        body = _build_object(SCALED_OBJECTS.api_version, SCALED_OBJECTS.kind, mine) | {"spec": spec}
         body["metadata"]["annotations"] = ours
-        notice = _notice(observed, "ScaledObjectCreated", "KEDA scales this revision from now on.")
+        notice = _build_notice(
+            observed, "ScaledObjectCreated", "KEDA scales this revision from now on."
+        )
         if is_over:
             message = "Never ready in its time, paused at zero: another revision serves."
-            notice = _notice(observed, "RevisionRetired", message, is_warning=True)
-        return (_write("create", observed, SCALED_OBJECTS, body, notice=notice),)
+            notice = _build_notice(observed, "RevisionRetired", message, is_warning=True)
+        return (_build_write("create", observed, SCALED_OBJECTS, body, notice=notice),)
     now = get_annotations(have)
     annotations = {k: v for k, v in now.items() if k not in {PAUSED_REPLICAS, APPLIED}} | ours
     if annotations == now and is_subset(spec, have["spec"]):
         return ()
-    return (_replacement(observed, have, spec, annotations),)
+    return (_build_replacement(observed, have, spec, annotations),)
 
 
-def _replacement(
+def _build_replacement(
     observed: ObservedRevision,
     have: Object,
     spec: Mapping[str, Any],
@@ -249,30 +253,30 @@ def _replacement(
 ) -> Write:
     before, after = get_annotations(have).get(PAUSED_REPLICAS), annotations.get(PAUSED_REPLICAS)
     if before == after:
-        notice = _notice(observed, "ScalingChanged", "The ScaledObject has a new spec.")
+        notice = _build_notice(observed, "ScalingChanged", "The ScaledObject has a new spec.")
     elif after is None:
-        notice = _notice(observed, "RevisionResumed", "The revision holds the topic again.")
+        notice = _build_notice(observed, "RevisionResumed", "The revision holds the topic again.")
     else:
         successor = "another revision" if observed.serving is None else observed.serving.name
-        notice = _notice(observed, "RevisionRetired", f"Paused at zero: {successor} serves.")
+        notice = _build_notice(observed, "RevisionRetired", f"Paused at zero: {successor} serves.")
     body = {**have, "metadata": {**have["metadata"], "annotations": annotations}, "spec": spec}
-    return _write("replace", observed, SCALED_OBJECTS, body, notice=notice)
+    return _build_write("replace", observed, SCALED_OBJECTS, body, notice=notice)
 
 
-def _without_spec(
+def _plan_without_spec(
     observed: ObservedRevision, problem: SpecProblem, *, is_over: bool
 ) -> tuple[Action, ...]:
     """What is there stays as it is; only a pause must not wait for a spec."""
-    notice = _notice(observed, "ScalingUnusable", problem.message, is_warning=True)
+    notice = _build_notice(observed, "ScalingUnusable", problem.message, is_warning=True)
     have = observed.scaled
     if have is None or is_over == _is_paused(have):
         return (notice,)
     annotations = {k: v for k, v in get_annotations(have).items() if k != PAUSED_REPLICAS}
     annotations |= {PAUSED_REPLICAS: _AT_ZERO} if is_over else {}
-    return (notice, _replacement(observed, have, have["spec"], annotations))
+    return (notice, _build_replacement(observed, have, have["spec"], annotations))
 
 
-def _new(api_version: str, kind: str, mine: PodAutoscaler) -> dict[str, Any]:
+def _build_object(api_version: str, kind: str, mine: PodAutoscaler) -> dict[str, Any]:
     labels = {name: mine.labels[name] for name in _COPIED_LABELS if name in mine.labels}
     return {
         "apiVersion": api_version,
@@ -286,7 +290,7 @@ def _new(api_version: str, kind: str, mine: PodAutoscaler) -> dict[str, Any]:
     }
 
 
-def _write(
+def _build_write(
     verb: Any,
     observed: ObservedRevision,
     resource: Any,
@@ -307,7 +311,7 @@ def _write(
     )
 
 
-def _notice(
+def _build_notice(
     observed: ObservedRevision, reason: str, message: str, *, is_warning: bool = False
 ) -> Notice:
     return Notice(

@@ -1,4 +1,4 @@
-"""A Knative PodAutoscaler of our class, read into frozen data, and which revision of a service may serve."""
+"""A Knative PodAutoscaler of our class, parsed, and which revision of a service serves."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

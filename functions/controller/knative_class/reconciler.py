@@ -1,4 +1,4 @@
-"""The autoscaling class at work: informers feed a queue of revisions, and each is brought to where it should be."""
+"""Reconciles PodAutoscalers of our class: informers feed a work queue, each key is one revision."""
 
 import logging
 from collections.abc import Callable, Iterator

@@ -1,5 +1,6 @@
-"""Says on the control topic which revision holds each service's topic: at every change, and again before the log
-forgets.
+"""Announces on the control topic which revision holds each service's topic.
+
+It does so at every change, and again before the topic drops the record.
 """
 
 import logging

@@ -1,5 +1,6 @@
-"""The ScaledObject spec of a revision: from the scaling ConfigMap or the template, with target, limits and HTTP
-trigger.
+"""The ScaledObject spec of a revision.
+
+It comes from the scaling ConfigMap or the template, and gets target, limits and HTTP trigger here.
 """
 
 import json

@@ -1,1 +1,1 @@
-"""Care for models that run: pods replaced and spared, offsets kept, services prewarmed."""
+"""Work of the leading controller on running models, besides the autoscaling class."""

@@ -1,5 +1,7 @@
-"""Workers whose pods are gone leave their consumer groups: one that was killed could not, and until its session ends
-(10 s) its partitions rest and new replicas wait for the group.
+"""Removes members of consumer groups whose pods are gone.
+
+A worker that is killed cannot leave its group.
+Until its session ends (10 s) its partitions would rest, and new replicas wait for the group.
 """
 
 import logging

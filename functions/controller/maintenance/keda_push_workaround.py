@@ -1,9 +1,11 @@
-"""Makes KEDA hear the scaler's pushes.
+"""Works around pushes that KEDA drops (kedacore/keda v2.20.2, pkg/scaling/scale_handler.go, startPushScalers).
 
-KEDA names a ScaledObject's metrics when it reconciles it (`status.externalMetricNames`). Where the scaler cannot be
-reached just then, as at an install, its trigger is left out, and every push for it is dropped in silence until the next
-reconcile, which nothing causes (kedacore/keda v2.20.2, pkg/scaling/scale_handler.go, startPushScalers): the service
-is woken by its lag alone, up to a polling interval later, and the HPA never learns of the scaler's number.
+KEDA names a ScaledObject's metrics when it reconciles it (`status.externalMetricNames`).
+If it cannot reach the scaler then, as at an install, it leaves that trigger out.
+It drops every push for the trigger until the next reconcile, which nothing causes.
+The service then wakes by its lag alone, up to a polling interval later, and the HPA never gets the
+scaler's number.
+A change of an annotation makes KEDA reconcile again.
 """
 
 from collections.abc import Iterable

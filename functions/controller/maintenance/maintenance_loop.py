@@ -1,5 +1,7 @@
-"""The rounds of care, by the leader: who holds the topic, which pods are spared or replaced, whose pushes KEDA is to
-hear, which services are held warm.
+"""The leader's loop, every second, and what each turn does.
+
+It announces the active revision, sets pod deletion costs, replaces broken pods, works around lost
+KEDA pushes and prewarms services.
 """
 
 import logging
@@ -65,8 +67,8 @@ class MaintenanceLoop:
 
     def __init__(self, parts: MaintenanceDependencies) -> None:
         self._parts = parts
-        self._sparing = DeletionCosts(parts.clock)
-        self._pushing = KedaPushWorkaround()
+        self._deletion_costs = DeletionCosts(parts.clock)
+        self._push_workaround = KedaPushWorkaround()
         self._recoveries: dict[str, RecoveryState] = {}
         self._history: ArrivalHistory | None = None
         self._history_s: float | None = None
@@ -88,13 +90,19 @@ class MaintenanceLoop:
         parts = self._parts
         if not parts.is_leader():
             self._recoveries.clear()
-            self._pushing.forget()
+            self._push_workaround.forget()
             self._prewarm_s = None
             parts.announcer.forget()
             return
         if not (parts.autoscaling.is_synced() and parts.pods.is_synced()):
             return
-        for step in (self._name, self._spare, self._recover, self._push, self._prewarm):
+        for step in (
+            self._announce,
+            self._mark_pods,
+            self._recover,
+            self._wake_keda,
+            self._prewarm,
+        ):
             try:
                 step()
             except NotLeading:
@@ -104,10 +112,10 @@ class MaintenanceLoop:
             except Exception:  # the loop's boundary
                 log.exception("round", extra={"step": step.__name__})
 
-    def _name(self) -> None:
+    def _announce(self) -> None:
         self._parts.announcer.tick(self._parts.autoscaling.ours())
 
-    def _model_pods(self) -> tuple[Pod, ...]:
+    def _list_pods(self) -> tuple[Pod, ...]:
         return tuple(
             Pod.parse(each) for each in self._parts.pods.all() if self._is_of_release(each)
         )
@@ -115,7 +123,7 @@ class MaintenanceLoop:
     def _is_of_release(self, obj: Object) -> bool:
         return is_of_release(obj, self._parts.settings.release)
 
-    def _spare(self) -> None:
+    def _mark_pods(self) -> None:
         now = self._parts.clock.now()
         entries = self._parts.registry().entries
         in_flight = {
@@ -123,17 +131,17 @@ class MaintenanceLoop:
             for (_, replica), status in entries.items()
             if now - status.at <= STALE_AFTER
         }
-        self._parts.writer.carry_out(self._sparing.step(self._model_pods(), in_flight))
+        self._parts.writer.carry_out(self._deletion_costs.step(self._list_pods(), in_flight))
 
     def _recover(self) -> None:
         settings = self._parts.settings
         now_s = self._parts.clock.monotonic_s()
         by_workload: dict[str, list[Pod]] = defaultdict(list)
-        for pod in self._model_pods():
+        for pod in self._list_pods():
             by_workload[pod.workload].append(pod)
         decisions: list[RecoveryDecision] = []
         recoveries: dict[str, RecoveryState] = {}
-        for workload, service, deployment in self._workloads():
+        for workload, service, deployment in self._list_workloads():
             state = WorkloadState(
                 now_s=now_s,
                 wanted=int(deployment["spec"].get("replicas") or 0),
@@ -141,7 +149,7 @@ class MaintenanceLoop:
                 pods=tuple(by_workload[workload]),
             )
             known = self._recoveries.get(workload, RecoveryState())
-            recoveries[workload], decision = known.step(state, self._recovery_limits(service))
+            recoveries[workload], decision = known.step(state, self._build_recovery_limits(service))
             if decision is not None:
                 decisions.append(decision)
         self._recoveries = recoveries
@@ -161,7 +169,7 @@ class MaintenanceLoop:
             outcome = "left" if decision.is_left else decision.reason
             self._parts.metrics.recoveries.labels(decision.pod.service, outcome).inc()
 
-    def _workloads(self) -> Iterator[tuple[str, str, Object]]:
+    def _list_workloads(self) -> Iterator[tuple[str, str, Object]]:
         """Deployments of model pods: (what its pods have as their workload, slug, Deployment)."""
         for deployment in self._parts.autoscaling.deployments.all():
             service = get_service(deployment)
@@ -169,7 +177,7 @@ class MaintenanceLoop:
                 revision = get_labels(deployment).get(REVISION_LABEL)
                 yield revision or service, service, deployment
 
-    def _recovery_limits(self, slug: str) -> RecoveryLimits:
+    def _build_recovery_limits(self, slug: str) -> RecoveryLimits:
         settings = self._parts.settings
         service = self._parts.catalogue.service(slug)
         start_s = 0.0 if service is None else service.start_timeout_s
@@ -179,9 +187,11 @@ class MaintenanceLoop:
             missing_s=start_s + settings.recover_after_s,
         )
 
-    def _push(self) -> None:
+    def _wake_keda(self) -> None:
         now_s = self._parts.clock.monotonic_s()
-        self._carry_out_each(self._pushing.step((obj for _, obj in self._scaled()), now_s))
+        self._carry_out_each(
+            self._push_workaround.step((obj for _, obj in self._list_scaled_objects()), now_s)
+        )
 
     def _prewarm(self) -> None:
         now_s = self._parts.clock.monotonic_s()
@@ -195,13 +205,13 @@ class MaintenanceLoop:
         )
         now = self._parts.clock.now()
         warm = choose_warm(self._parts.catalogue, now, self._history, thresholds)
-        self._parts.writer.carry_out(plan_annotations(self._scaled(), warm))
+        self._parts.writer.carry_out(plan_annotations(self._list_scaled_objects(), warm))
         self._prewarm_s = now_s
         self._parts.metrics.held_warm.clear()
         for slug, why in warm.items():
             self._parts.metrics.held_warm.labels(slug, why).set(1)
 
-    def _scaled(self) -> Iterator[tuple[str, Object]]:
+    def _list_scaled_objects(self) -> Iterator[tuple[str, Object]]:
         """ScaledObjects of model services with their slugs, whether a revision's or a plain Deployment's."""
         for obj in self._parts.autoscaling.scaled.all():
             target = obj["spec"].get("scaleTargetRef", {}).get("name", "")

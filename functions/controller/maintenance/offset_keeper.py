@@ -1,7 +1,7 @@
-"""Keeps consumer groups from losing their place: commits offsets that are missing, at start and daily.
+"""Commits missing offsets of consumer groups, at start and daily.
 
-A group that sleeps longer than the broker keeps offsets has none when it is needed: KEDA then sees no lag, or the
-whole log, and a model is woken never or for nothing.
+A group that sleeps longer than the broker keeps offsets has none when it is needed.
+KEDA then sees no lag, or the whole log, and wakes a model never or for nothing.
 """
 
 import logging

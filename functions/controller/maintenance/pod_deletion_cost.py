@@ -1,4 +1,4 @@
-"""Which pods Kubernetes should take last when it takes some: those with calls running, by pod-deletion-cost."""
+"""Sets the deletion cost of pods: Kubernetes removes those without running calls first."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping

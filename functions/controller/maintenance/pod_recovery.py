@@ -1,8 +1,10 @@
-"""Recovery of broken services: a pure reducer for each workload, from what its pods show to which one is replaced.
+"""Which broken pod of a workload is replaced: a pure reducer, one for each workload.
 
-Kubernetes restarts a failed container at once, then after 10 s, 20 s, up to 5 minutes, and never gives up a pod that
-loads for ever. Here a pod whose containers keep failing is replaced as soon as that is seen, and one that has not
-become ready within its service's own time too: a few times, later and later. Then it is left to Kubernetes, and said.
+Kubernetes restarts a failed container at once, then after 10 s, 20 s, up to 5 minutes.
+It never gives up a pod that loads for ever.
+Here a pod whose containers keep failing is replaced as soon as that is seen.
+So is one that has not become ready within its service's own time.
+After a few replacements, later and later, the pod is left to Kubernetes, and an Event says so.
 """
 
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Holds services warm ahead of requests: by the clock, and by habit; KEDA does it at the word of an annotation."""
+"""Keeps services warm ahead of requests, by schedule and by habit, with KEDA's force-activation annotation."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass

@@ -36,7 +36,7 @@ class Followed:
 
     def __enter__(self):
         self._thread.start()
-        assert self.informer.wait_until_synced(5)
+        assert self.informer._synced.wait(5)
         return self
 
     def __exit__(self, *_):

@@ -108,7 +108,7 @@ def test_two_that_begin_together_do_not_both_lead(api, clock):
     a._write("create")
     with pytest.raises(KubernetesFailed) as refused:
         b._write("create")
-    assert refused.value.is_taken
+    assert refused.value.reason == "AlreadyExists"
 
 
 def test_a_takeover_that_comes_second_is_refused(pair, api, clock):

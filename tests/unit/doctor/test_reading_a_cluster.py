@@ -122,10 +122,10 @@ class Lags:
 
 
 class Retention:
-    def of_topics(self, topics):
+    def read_topics(self, topics):
         return dict.fromkeys(topics, 1000)
 
-    def of_offsets(self):
+    def read_offsets(self):
         return 10_080
 
 

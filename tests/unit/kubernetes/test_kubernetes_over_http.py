@@ -178,7 +178,7 @@ def test_refusals_say_which_kind_they_are(client):
         client.replace(PODS, "n", made)
     with pytest.raises(KubernetesFailed) as another:
         client.delete(PODS, "n", "p", "uid-of-another")
-    assert taken.value.is_taken
+    assert taken.value.reason == "AlreadyExists"
     assert stale.value.is_conflict
     assert another.value.is_conflict
 

@@ -101,7 +101,7 @@ schemas: $(STAMPS)/test ## write the JSON Schemas (events, catalogue, chart valu
 	$(BIN)/python -m events.generate_schemas
 	$(BIN)/python -c 'from router_model.catalogue.schema import schema_text as t; print(t(), end="")' \
 		> router_model/schemas/catalogue.schema.json
-	$(BIN)/python charts/embed_catalogue_schema.py
+	$(BIN)/python charts/generate.py
 	$(BIN)/python -m functions.scaler.generate_proto
 
 docs: $(STAMPS)/project ## write the generated reference pages (docs/reference) from the code

@@ -32,7 +32,7 @@ def commit(settings: Settings, group: str, offsets: Mapping[PartitionId, int]) -
     return KafkaOffsetCommitter(settings.broker, CLIENT).commit(group, offsets)
 
 
-def lags_of(
+def read_lags(
     log: RecordLog, groups: Mapping[str, tuple[str, ...]]
 ) -> Mapping[str, Mapping[PartitionId, Offsets]]:
     """Offsets of every group. A new cluster has no coordinator for its first group until it is asked for one."""
@@ -56,7 +56,7 @@ def prepare(settings: Settings, plan: Mapping[str, Any]) -> None:
     log.admin(client=CLIENT).ensure_topics(topics, TIMEOUT_S)
     print(f"{len(topics)} topics are there")
     groups = {group: tuple(names) for group, names in plan["groups"].items()}
-    for group, offsets in lags_of(log, groups).items():
+    for group, offsets in read_lags(log, groups).items():
         wanted = find_missing_offsets(offsets)
         if not wanted:
             print(f"{group}: nothing missing on {len(offsets)} partitions")

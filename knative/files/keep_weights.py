@@ -22,14 +22,14 @@ class WeightsRefused(Exception):
     """What was fetched is not what the catalogue names; the text says how it differs."""
 
 
-def files_of(directory: Path) -> list[Path]:
+def list_files(directory: Path) -> list[Path]:
     """Files that count, sorted by their path: what begins with a dot at the top is the fetching tool's own."""
     found = [path for path in directory.rglob("*") if path.is_file()]
     counted = [path for path in found if not path.relative_to(directory).parts[0].startswith(".")]
     return sorted(counted, key=lambda path: path.relative_to(directory).as_posix().encode())
 
 
-def hash_of(path: Path) -> str:
+def hash_file(path: Path) -> str:
     """SHA-256 of one file, read in parts."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
@@ -38,12 +38,14 @@ def hash_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def listing_of(directory: Path) -> dict[str, str]:
+def hash_files(directory: Path) -> dict[str, str]:
     """Hash by relative path, in order."""
-    return {path.relative_to(directory).as_posix(): hash_of(path) for path in files_of(directory)}
+    return {
+        path.relative_to(directory).as_posix(): hash_file(path) for path in list_files(directory)
+    }
 
 
-def hash_of_all(listing: Mapping[str, str]) -> str:
+def hash_all(listing: Mapping[str, str]) -> str:
     """What `cd DIR; find * -type f | LC_ALL=C sort | xargs sha256sum | sha256sum` prints."""
     lines = "".join(f"{digest}  {path}\n" for path, digest in listing.items())
     return hashlib.sha256(lines.encode()).hexdigest()
@@ -57,10 +59,10 @@ def keep(incoming: Path, target: Path, *, source: str, sha256: str, file: str) -
     """
     if (target / RECORD).is_file():
         return f"{target} is there"
-    listing = listing_of(incoming) if incoming.is_dir() else {}
+    listing = hash_files(incoming) if incoming.is_dir() else {}
     if not listing:
         raise WeightsRefused(f"{source}: nothing was fetched")
-    found = hash_of_all(listing)
+    found = hash_all(listing)
     if sha256 and found != sha256:
         shutil.rmtree(incoming)
         raise WeightsRefused(f"{source}: its sha256 is {found}, the catalogue says {sha256}")

@@ -14,7 +14,7 @@
      service. A kind of the catalogue with a slash is the resource itself; others are named in `gpus`. */}}
 {{- define "knative.gpu" -}}
 {{- $service := .service -}}
-{{- $found := dict "count" 0 -}}
+{{- $gpu := dict "count" 0 -}}
 {{- if and (ne $service.gpu "none") (not $service.url) -}}
   {{- $known := index .root.Values.modelService.gpus $service.gpu -}}
   {{- if not $known -}}
@@ -26,9 +26,9 @@
   {{- if and $known.sharing (gt $count 1) -}}
     {{- fail (printf "service %s: gpu_share %v is more than one of the %v slices of %s (knative.modelService.gpus): with %s a pod gets one slice, and two are not twice as much" $service.slug $service.gpuShare $slices $service.gpu $known.sharing) -}}
   {{- end -}}
-  {{- $found = merge (dict "count" $count) $known -}}
+  {{- $gpu = merge (dict "count" $count) $known -}}
 {{- end -}}
-{{- toJson $found -}}
+{{- toJson $gpu -}}
 {{- end -}}
 
 {{/* The catalogue as every pod reads it, as JSON: slugs and call timeouts filled in, and weights that a model server beside
@@ -38,17 +38,12 @@
 {{- $backends := .Values.modelService.backends -}}
 {{- $inside := dict -}}
 {{- $beside := dict -}}
-{{- $first := dict -}}
+{{- $slugs := include "pickspin.slugs" . | fromJsonArray -}}
 {{- $known := dict -}}
 {{- range include "pickspin.services" . | fromJsonArray }}{{ $_ := set $known .slug . }}{{ end -}}
-{{- range $catalogue.services -}}
-  {{- $kind := (.backend | default dict).kind | default "llamacpp" -}}
-  {{- if not .slug -}}
-    {{- $slug := include "pickspin.slugOf" .model -}}
-    {{- if hasKey $first .model }}{{ $slug = printf "%s--%s" $slug $kind }}{{ end -}}
-    {{- $_ := set . "slug" $slug -}}
-  {{- end -}}
-  {{- $_ := set $first .model true -}}
+{{- range $index, $_ := $catalogue.services -}}
+  {{- $kind := include "pickspin.kindOf" . -}}
+  {{- $_ := set . "slug" (index $slugs $index) -}}
   {{- $service := get $known .slug -}}
   {{- if $service -}}
     {{- $_ := set . "timeout_s" (include "knative.callTimeout" (dict "root" $ "service" $service "given" .timeout_s) | int) -}}

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 import yaml
 
-from events.names import Topics
+from events.names import SHARED_TOPICS, Topics
 from functions.doctor.scaling_checks import OUTAGE_S, compute_retry_budget_s
 from functions.processes import PROCESSES
 from functions.runtime.settings import load_settings
@@ -381,10 +381,23 @@ def test_a_missing_operator_is_said_at_installation(render, missing, reason):
     assert render({"global": {"checkOperators": False}}, operators=there)
 
 
-def test_the_schema_of_the_values_is_in_step():
-    program = load_program("charts/embed_catalogue_schema.py")
-    text = program.UMBRELLA.read_text(encoding="utf-8")
-    assert text == program.values_schema(), "run `make schemas`"
+def test_the_generated_files_are_in_step():
+    program = load_program("charts/generate.py")
+    for path, text in program.generate().items():
+        assert path.read_text(encoding="utf-8") == text, f"{path}: run `make schemas`"
+
+
+def test_no_template_spells_a_topic_or_a_group():
+    for folder in ("charts/pickspin", "knative", "keda"):
+        for path in (ROOT / folder / "templates").iterdir():
+            text = path.read_text(encoding="utf-8")
+            assert path.name == "_generated.tpl" or not re.search(r"infer[.-]", text), path
+
+
+def test_the_values_give_the_partitions_of_the_table():
+    values = yaml.safe_load((ROOT / "charts/pickspin/values.yaml").read_text(encoding="utf-8"))
+    table = {topic.name.rpartition(".")[2]: topic.partitions for topic in SHARED_TOPICS}
+    assert values["global"]["kafka"]["partitions"] == table
 
 
 def load_program(path: str) -> Any:
@@ -411,7 +424,7 @@ def test_only_offsets_that_are_missing_are_committed():
         part("t", 0): program.Offsets(end=9, committed=None, start=4),
         part("t", 1): program.Offsets(end=9, committed=3, start=4),
     }
-    assert program.missing(found) == {part("t", 0): 4}
+    assert program.find_missing_offsets(found) == {part("t", 0): 4}
 
 
 def test_the_example_catalogue_renders(render):

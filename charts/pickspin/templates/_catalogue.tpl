@@ -28,88 +28,113 @@ app.kubernetes.io/component: {{ .component }}
 {{- if or $weights.path $weights.url $weights.package }}{{ fail (printf "catalogue: model %s: exactly one of package, path, url, source may be given" .id) }}{{ end -}}
 {{- end -}}
 
-{{/* The enabled services as a JSON array, defaults filled in and cross-checked (what JSON Schema cannot say). */}}
+{{/* Topics and groups of this release. Takes root and slug; without slug `{slug}` is left in those of a service. */}}
+{{- define "pickspin.names" -}}
+{{- include "pickspin.wireNames" . | replace "{prefix}" .root.Values.global.topicPrefix | replace "{slug}" (.slug | default "{slug}") -}}
+{{- end -}}
+
+{{/* An entry of the catalogue with its defaults, as JSON. What is given stays, 0 and false too. Takes kind and entry. */}}
+{{- define "pickspin.filledIn" -}}
+{{- $entry := index (include "pickspin.catalogueDefaults" . | fromJson) .kind -}}
+{{- range $name, $value := .entry -}}
+  {{- if not (kindIs "invalid" $value) }}{{ $_ := set $entry $name $value }}{{ end -}}
+{{- end -}}
+{{- toJson $entry -}}
+{{- end -}}
+
+{{/* The slugs of the catalogue's services, in its order, as a JSON array. */}}
+{{- define "pickspin.slugs" -}}
+{{- $slugs := list -}}
+{{- $seen := dict -}}
+{{- range .Values.global.catalogue.services -}}
+  {{- $slug := include "pickspin.slugOf" .model -}}
+  {{- if hasKey $seen .model }}{{ $slug = printf "%s--%s" $slug (include "pickspin.kindOf" .) }}{{ end -}}
+  {{- $_ := set $seen .model true -}}
+  {{- $slugs = append $slugs (.slug | default $slug) -}}
+{{- end -}}
+{{- toJson $slugs -}}
+{{- end -}}
+
+{{/* The kind of a service's backend. */}}
+{{- define "pickspin.kindOf" -}}
+{{- (.backend | default dict).kind | default "llamacpp" -}}
+{{- end -}}
+
+{{/* The enabled services as a JSON array, defaults filled in. The cross-checks are the loader's, made here too: `helm
+     template` and tools that only render run no hook, and a pod that refuses its catalogue says so only in its log. */}}
 {{- define "pickspin.services" -}}
-{{- $global := .Values.global -}}
-{{- $catalogue := $global.catalogue -}}
+{{- $catalogue := .Values.global.catalogue -}}
 {{- $models := dict -}}
 {{- range $catalogue.models -}}
   {{- if hasKey $models .id }}{{ fail (printf "catalogue: two models with the id %s" .id) }}{{ end -}}
   {{- $_ := set $models .id . -}}
 {{- end -}}
+{{- $slugs := include "pickspin.slugs" . | fromJsonArray -}}
+{{- $reserved := include "pickspin.reservedSlugs" . | fromJsonArray -}}
 {{- $seen := dict -}}
-{{- $first := dict -}}
-{{- $found := list -}}
-{{- range $index, $service := $catalogue.services -}}
-  {{- $model := get $models $service.model -}}
-  {{- if not $model }}{{ fail (printf "catalogue: services[%d] names the unknown model %s" $index $service.model) }}{{ end -}}
-  {{- $backend := $service.backend | default dict -}}
-  {{- $kind := $backend.kind | default "llamacpp" -}}
-  {{- $slug := $service.slug | default "" -}}
-  {{- if not $slug -}}
-    {{- $slug = include "pickspin.slugOf" $service.model -}}
-    {{- if hasKey $first $service.model }}{{ $slug = printf "%s--%s" $slug $kind }}{{ end -}}
-  {{- end -}}
-  {{- $_ := set $first $service.model true -}}
+{{- $services := list -}}
+{{- range $index, $given := $catalogue.services -}}
+  {{- $model := get $models $given.model -}}
+  {{- if not $model }}{{ fail (printf "catalogue: services[%d] names the unknown model %s" $index $given.model) }}{{ end -}}
+  {{- $slug := index $slugs $index -}}
   {{- if hasKey $seen $slug }}{{ fail (printf "catalogue: two services on the slug %s" $slug) }}{{ end -}}
   {{- $_ := set $seen $slug true -}}
-  {{- if has $slug (list "retry" "batch" "auto" "_scaler") }}{{ fail (printf "catalogue: the slug %s is reserved" $slug) }}{{ end -}}
+  {{- if has $slug $reserved }}{{ fail (printf "catalogue: the slug %s is reserved" $slug) }}{{ end -}}
   {{- if has $slug (list "ingress" "ingress-replicas" "router" "recorder" "callbacks" "scaler" "controller" "requests" "dead-letters" "prepare-log") }}{{ fail (printf "catalogue: the slug %s is the name of a part of the release; give services[%d] another slug" $slug $index) }}{{ end -}}
   {{- if not (regexMatch "^[a-z0-9]([a-z0-9-]{0,48}[a-z0-9])?$" $slug) }}{{ fail (printf "catalogue: the slug %s is not a DNS label of at most 50 characters" $slug) }}{{ end -}}
-  {{- $tier := $model.tier | default "L1" -}}
-  {{- $min := index ($catalogue.warm_pool | default dict) $tier | default 0 -}}
+  {{- $service := include "pickspin.filledIn" (dict "kind" "Service" "entry" $given) | fromJson -}}
+  {{- $filled := include "pickspin.filledIn" (dict "kind" "Model" "entry" $model) | fromJson -}}
+  {{- $min := index ($catalogue.warm_pool | default dict) $filled.tier | default 0 -}}
   {{- if not (kindIs "invalid" $service.min_warm) }}{{ $min = $service.min_warm }}{{ end -}}
-  {{- $max := $service.max_replicas | default 1 -}}
-  {{- $partitions := $service.partitions | default 12 -}}
-  {{- if gt (int $max) (int $partitions) }}{{ fail (printf "catalogue: service %s may have %d replicas but its topic only %d partitions" $slug (int $max) (int $partitions)) }}{{ end -}}
-  {{- if gt (int $min) (int $max) }}{{ fail (printf "catalogue: service %s keeps %d replicas warm but may have only %d" $slug (int $min) (int $max)) }}{{ end -}}
-  {{- $enabled := true -}}
-  {{- if kindIs "bool" $service.enabled }}{{ $enabled = $service.enabled }}{{ end -}}
-  {{- if $enabled -}}
+  {{- $max := $service.max_replicas | int -}}
+  {{- $partitions := $service.partitions | int -}}
+  {{- if gt $max $partitions }}{{ fail (printf "catalogue: service %s may have %d replicas but its topic only %d partitions" $slug $max $partitions) }}{{ end -}}
+  {{- if gt (int $min) $max }}{{ fail (printf "catalogue: service %s keeps %d replicas warm but may have only %d" $slug (int $min) $max) }}{{ end -}}
+  {{- if $service.enabled -}}
+    {{- $backend := $given.backend | default dict -}}
     {{- $weights := $model.weights | default dict -}}
-    {{- $own := include "pickspin.readAtStart" $service | fromJson -}}
+    {{- $own := include "pickspin.readAtStart" $given | fromJson -}}
     {{- $checksum := dict "model" $model "service" $own "cascades" ($catalogue.cascades | default dict) | toJson | sha256sum | trunc 16 -}}
-    {{- $source := $weights.source | default "" -}}
     {{- $path := $weights.path | default "" -}}
     {{- $claim := "" -}}
     {{- $artefact := "" -}}
-    {{- if $source -}}
+    {{- with $weights.source -}}
       {{- include "pickspin.checkSource" $model -}}
       {{- /* The path names the artefact: another one is another path, and what is there never changes. */ -}}
-      {{- $artefact = printf "%s %s" $source ($weights.sha256 | default "") | sha256sum | trunc 16 -}}
+      {{- $artefact = printf "%s %s" . ($weights.sha256 | default "") | sha256sum | trunc 16 -}}
       {{- $claim = printf "%s-weights-%s" $.Release.Name (include "pickspin.slugOf" $model.id | trunc 40 | trimSuffix "-") -}}
       {{- $path = printf "/models/%s%s" $artefact (ternary "" (printf "/%s" ($weights.file | default "")) (not $weights.file)) -}}
     {{- end -}}
-    {{- $found = append $found (dict
-      "slug" $slug "model" $service.model "kind" $kind "checksum" $checksum
+    {{- $names := include "pickspin.names" (dict "root" $ "slug" $slug) | fromJson -}}
+    {{- $services = append $services (dict
+      "slug" $slug "model" $service.model "kind" (include "pickspin.kindOf" $given) "checksum" $checksum
       "path" $path "url" ($weights.url | default "") "claim" $claim "artefact" $artefact
-      "args" ($backend.args | default dict) "keyEnv" ($backend.key_env | default "") "context" ($model.context_length | default 2048 | int)
-      "capabilities" ($model.capabilities | default (list "chat" "completions"))
-      "topic" (printf "%sinfer.model.%s" $global.topicPrefix $slug)
-      "group" (printf "%sinfer-model-%s" $global.topicPrefix $slug)
-      "concurrency" ($service.concurrency | default 4 | int)
-      "gpu" ($service.gpu | default "none") "gpuShare" ($service.gpu_share | default 0)
-      "min" ($min | int) "max" ($max | int) "partitions" ($partitions | int)
-      "idle" ($service.idle_s | default 300 | int)
-      "timeout" ($service.timeout_s | default 600 | int)
-      "startTimeout" ($service.start_timeout_s | default 120 | int)
-      "workload" ($service.workload | default "knative")
+      "args" ($backend.args | default dict) "keyEnv" ($backend.key_env | default "") "context" ($filled.context_length | int)
+      "capabilities" $filled.capabilities
+      "topics" $names.serviceTopics "group" $names.serviceGroup
+      "concurrency" ($service.concurrency | int)
+      "gpu" $service.gpu "gpuShare" ($service.gpu_share | default 0)
+      "min" ($min | int) "max" $max "partitions" $partitions
+      "idle" ($service.idle_s | int)
+      "timeout" ($service.timeout_s | int)
+      "startTimeout" ($service.start_timeout_s | int)
+      "workload" $service.workload
       "hours" (not (empty $service.warm_hours)) "habit" ($service.warm_by_habit | default false)) -}}
   {{- end -}}
 {{- end -}}
-{{- toJson $found -}}
+{{- toJson $services -}}
 {{- end -}}
 
-{{/* Triggers of one service. Takes root and service: lag of its interactive and of its batch topic, which alone are enough;
-     then the scaler, which says so at once. */}}
+{{/* Triggers of one service. Takes root and service: lag of each of its topics, which alone is enough; then the scaler,
+     which says so at once. */}}
 {{- define "pickspin.triggers" -}}
 {{- $root := .root -}}
 {{- $service := .service -}}
 {{- $scaling := $root.Values.global.scaling -}}
 {{- $threshold := max 1 (round (mulf $scaling.lagShare $service.concurrency) 0 | int) -}}
 {{- $triggers := list -}}
-{{- range $topic := list $service.topic (printf "%s.batch" $service.topic) -}}
-  {{- $triggers = append $triggers (include "pickspin.lagTrigger" (dict "root" $root "group" $service.group "topic" $topic "threshold" $threshold) | fromJson) -}}
+{{- range $service.topics -}}
+  {{- $triggers = append $triggers (include "pickspin.lagTrigger" (dict "root" $root "group" $service.group "topic" .name "threshold" $threshold) | fromJson) -}}
 {{- end -}}
 {{- if $root.Values.global.scaler.enabled -}}
   {{- $triggers = append $triggers (dict "type" "external-push" "metadata" (dict
@@ -273,7 +298,9 @@ app.kubernetes.io/component: {{ .component }}
 {{/* What a worker reads of its service once, at its start, as JSON. What only scales is not part of it: no model starts
      anew for that. Takes an entry of the catalogue's services. */}}
 {{- define "pickspin.readAtStart" -}}
-{{- omit . "slug" "min_warm" "max_replicas" "cooldown_s" "idle_s" "warm_hours" "warm_by_habit" "partitions" "price_per_hour_usd" "cold_start_s" "tokens_per_s" "ttft_s" "prefill_tokens_per_s" "queue_mark_s" | toJson -}}
+{{- $own := omit . "slug" -}}
+{{- range include "pickspin.onlyScales" . | fromJsonArray }}{{ $own = omit $own . }}{{ end -}}
+{{- toJson $own -}}
 {{- end -}}
 
 {{/* The restricted Pod Security Standard, said on the container: a Knative Service takes it nowhere else. */}}
@@ -427,8 +454,8 @@ spec:
 {{- end -}}
 
 {{/* A consumer of ours that scales on the lag of what it reads, between `replicas` and `maxReplicas`; never to zero: it
-     ends what nobody else can end, and holds what nobody else holds. Takes what pickspin.deployment takes, group, topics
-     and values (replicas, maxReplicas, lag for each replica). */}}
+     ends what nobody else can end, and holds what nobody else holds. Takes what pickspin.deployment takes, topics (by
+     their keys in pickspin.wireNames; the group has the component's) and values (replicas, maxReplicas, lag a replica). */}}
 {{- define "pickspin.consumer" -}}
 {{- $root := .root -}}
 {{- $values := .values -}}
@@ -449,9 +476,10 @@ spec:
   maxReplicaCount: {{ $values.maxReplicas }}
   pollingInterval: {{ $root.Values.global.scaling.pollingIntervalSeconds }}
   triggers:
-    {{- $group := .group }}
-    {{- range $topic := .topics }}
-    - {{- include "pickspin.lagTrigger" (dict "root" $root "group" $group "topic" (printf "%s%s" $root.Values.global.topicPrefix $topic) "threshold" ($values.lag | int)) | fromJson | toYaml | nindent 6 }}
+    {{- $names := include "pickspin.names" (dict "root" $root) | fromJson }}
+    {{- $group := get $names.groups .component }}
+    {{- range .topics }}
+    - {{- include "pickspin.lagTrigger" (dict "root" $root "group" $group "topic" (get $names.topics .).name "threshold" ($values.lag | int)) | fromJson | toYaml | nindent 6 }}
     {{- end }}
 {{- end }}
 {{- end -}}

@@ -21,7 +21,7 @@ from functions.ports.kubernetes import Object
 log = logging.getLogger(__name__)
 
 AGAIN_S: Final = 600.0
-"""The control topic keeps records for an hour."""
+"""Well within the time for which the control topic keeps records."""
 RETRY_S: Final = 2.0
 
 

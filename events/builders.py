@@ -50,6 +50,7 @@ from events.payloads import (
     ErrorData,
     FailedData,
     PickspinData,
+    ProbeData,
     ProgressData,
     RevisionData,
     StatusData,
@@ -91,6 +92,7 @@ __all__ = [
     "parse_revision",
     "parse_status",
     "parse_terminal",
+    "probe",
     "progress",
     "progress_outgoing",
     "revision",
@@ -357,6 +359,20 @@ def callback_failed(origin: Origin, data: CallbackFailedData, *, now: datetime) 
         time=to_rfc3339(now),
         data=json_codec.dumps(data),
         extensions=_extensions(origin, {}),
+    )
+
+
+def probe(instance: str, epoch: str, *, now: datetime) -> Event:
+    """Sent by an ingress to its own reply partition, where its readers drop it."""
+    at = to_rfc3339(now)
+    return Event(
+        id=ids.derive(epoch, "probe", at),
+        source=f"/ingress/{instance}",
+        type=names.PROBE,
+        subject=instance,
+        time=at,
+        data=json_codec.dumps(ProbeData()),
+        extensions={names.REPLY_EPOCH: epoch},
     )
 
 

@@ -27,6 +27,7 @@ DATA_TYPES: Final[Mapping[str, tuple[type[msgspec.Struct], ...]]] = MappingProxy
         names.STATUS: (payloads.StatusData,),
         names.DECISION: (payloads.DecisionData,),
         names.REVISION: (payloads.RevisionData,),
+        names.PROBE: (payloads.ProbeData,),
     }
 )
 """What the data of each event type is; more than one: any of them."""

@@ -23,11 +23,12 @@ CALLBACK_FAILED: Final = "io.pickspin.inference.callback.failed.v1"
 STATUS: Final = "io.pickspin.service.status.v1"
 DECISION: Final = "io.pickspin.inference.decision.v1"
 REVISION: Final = "io.pickspin.service.revision.v1"
+PROBE: Final = "io.pickspin.ingress.probe.v1"
 
 EVENT_TYPES: Final = frozenset(
     {
         REQUEST, ROUTED, PROGRESS, CHUNK, COMPLETED, FAILED, CANCEL, CALLBACK_FAILED, STATUS,
-        DECISION, REVISION,
+        DECISION, REVISION, PROBE,
     }
 )  # fmt: skip
 TERMINAL_TYPES: Final = frozenset({COMPLETED, FAILED})

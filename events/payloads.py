@@ -282,3 +282,7 @@ class CallbackFailedData(Payload, frozen=True):
     target_id: str
     attempts: Count
     last_outcome: str | None = None
+
+
+class ProbeData(Payload, frozen=True):
+    """An ingress shows itself that the cluster takes writes."""

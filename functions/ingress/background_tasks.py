@@ -8,12 +8,11 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final, TypeVar
 
-from events import ids, names
+from events import builders
 from events.codecs import kafka_codec
 from events.errors import EventRejected
-from events.event import Event, Record
+from events.event import Record
 from events.request_identity import request_id_of
-from events.timestamps import to_rfc3339
 from functions.ingress.broker_room import TerminalPosition
 from functions.ingress.dependencies import Dependencies
 from functions.ingress.open_calls import shutting_down
@@ -114,16 +113,7 @@ class BackgroundTasks:
 
 async def probe(deps: Dependencies) -> None:
     """Appends an event to our own reply partition: shows that the cluster takes writes. Readers there drop it."""
-    now = deps.clock.now()
-    event = Event(
-        id=ids.derive(deps.epoch, "probe", to_rfc3339(now)),
-        source=f"/ingress/{deps.instance}",
-        type=names.STATUS,
-        subject=deps.instance,
-        time=to_rfc3339(now),
-        data=b"{}",
-        extensions={names.REPLY_EPOCH: deps.epoch},
-    )
+    event = builders.probe(deps.instance, deps.epoch, now=deps.clock.now())
     record = kafka_codec.to_record(
         event, topic=deps.topics.replies, key=None, partition=deps.settings.ingress.partition
     )

@@ -11,7 +11,7 @@ from functions.ingress.parse_call import InferenceCall
 from functions.ports.store import CallbackTarget
 from functions.runtime.errors import ApiError
 
-SECRET_BYTES: Final = 24
+SECRET_BYTES: Final = 32
 
 
 async def name_callback(

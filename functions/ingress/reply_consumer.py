@@ -13,7 +13,7 @@ from typing import Final
 from events.codecs import kafka_codec
 from events.errors import EventRejected
 from events.event import Record
-from events.names import STATUS
+from events.names import PROBE
 from functions.ingress.pending_requests import Waiters
 from functions.ingress.reply_events import Reply, read_reply
 from functions.ports.kafka import RecordTail
@@ -91,8 +91,8 @@ class ReplyConsumer:
 
     def _read_strictly(self, record: Record) -> Reply | None:
         event = kafka_codec.from_record(record)
-        if event.type == STATUS:
-            return None  # our own probe (functions.ingress.background_tasks.probe)
+        if event.type == PROBE:
+            return None  # our own (functions.ingress.background_tasks.probe)
         found = read_reply(event, self._epoch)
         if isinstance(found, str):
             self._dropped(found)

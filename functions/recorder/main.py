@@ -142,7 +142,7 @@ class RecorderProcess:
         limits = ReaperLimits(
             route_bound_s=settings.store.route_bound_s,
             append_s=settings.broker.delivery_timeout_s,
-            further_reply_topics=_names(settings.ingress.reply_topics),
+            further_reply_topics=settings.ingress.further_reply_topics,
             max_record_bytes=settings.broker.max_record_bytes,
         )
         reaper = Reaper(
@@ -241,7 +241,3 @@ class RowPurger:
             return 0
         self._done_s = self._clock.monotonic_s()
         return self._store.purge(self._clock.now() - self._retention)
-
-
-def _names(text: str) -> frozenset[str]:
-    return frozenset(name for part in text.split(",") if (name := part.strip()))

@@ -94,10 +94,9 @@ def policy_of(settings: Settings, topics: Topics, metrics: Metrics) -> RouterPol
 
 def reply_policy_of(settings: Settings, topics: Topics) -> ReplyPolicy:
     """Where replies may go, and how large a record may be."""
-    further = (name.strip() for name in settings.ingress.reply_topics.split(","))
     return ReplyPolicy(
         topics=topics,
-        reply_topics=frozenset(name for name in further if name),
+        reply_topics=settings.ingress.further_reply_topics,
         max_record_bytes=settings.broker.max_record_bytes,
     )
 

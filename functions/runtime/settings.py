@@ -142,6 +142,11 @@ class IngressSettings(Group, frozen=True, kw_only=True):
     reply_topics: str = ""
     """Further topics that an event may name in `replytopic` (comma-separated)."""
 
+    @property
+    def further_reply_topics(self) -> frozenset[str]:
+        """The names that `reply_topics` lists."""
+        return frozenset(name for part in self.reply_topics.split(",") if (name := part.strip()))
+
 
 class RouterSettings(Group, frozen=True, kw_only=True):
     """The router function and its sources."""

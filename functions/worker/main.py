@@ -385,7 +385,6 @@ def _poll(
 ) -> ConsumerThread:
     settings, concurrency = base.settings, base.service.concurrency
     topics, slug = base.topics, base.service.slug
-    further = {part.strip() for part in settings.ingress.reply_topics.split(",") if part.strip()}
     return ConsumerThread(
         open_consumer=lambda: base.dependencies.log.group(
             group=topics.worker_group(slug),
@@ -398,7 +397,7 @@ def _poll(
             slug=slug,
             topics=topics,
             blobs=base.dependencies.blobs,
-            further_reply_topics=further,
+            further_reply_topics=settings.ingress.further_reply_topics,
             max_body_bytes=MAX_BODY_BYTES,
         ),
         schedule=FairQueue(concurrency=concurrency, max_attempts=settings.worker.max_attempts),

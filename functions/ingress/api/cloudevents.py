@@ -157,8 +157,7 @@ def clean_event(deps: Dependencies, event: Event, tenant: str) -> Event:
 
 def reply_topics(settings: Settings, topics: Topics) -> frozenset[str]:
     """Where replies to events from outside may go. Reply partitions belong to ingresses, so not there."""
-    further = (part.strip() for part in settings.ingress.reply_topics.split(","))
-    return frozenset({topics.responses, *filter(None, further)}) - {topics.replies}
+    return (settings.ingress.further_reply_topics | {topics.responses}) - {topics.replies}
 
 
 async def _check(deps: Dependencies, request: InferenceRequest) -> None:

@@ -168,5 +168,6 @@ def samples(
         ),
         builders.decision(request_.request_id, SERVICE, now=later),
         builders.revision(builders.RevisionData(service=SERVICE, revision="tiny-00002", at=later)),
+        builders.probe("0", "5c1d0f", now=later),
     ]
     return {event.type: event for event in found}

@@ -32,7 +32,9 @@ READERS: Mapping[str, Callable[[Event], object]] = {
     names.STATUS: parsers.parse_status,
     names.DECISION: parsers.parse_decision,
     names.REVISION: parsers.parse_revision,
+    names.PROBE: lambda event: event.data,
     names.CALLBACK_FAILED: requests.Origin.of,
+    names.PROBE: lambda event: event.data,
 }
 
 

@@ -429,7 +429,7 @@ def test_status_decision_and_cancel_have_their_keys(samples: Mapping[str, Event]
 
 
 def test_an_origin_is_found_in_any_event_of_a_request(samples: Mapping[str, Event]) -> None:
-    of_services = {types.STATUS, types.REVISION}
+    of_services = {types.STATUS, types.REVISION, types.PROBE}
     ids_ = {Origin.of(samples[t]).request_id for t in types.EVENT_TYPES - of_services}
     assert ids_ == {samples[types.REQUEST].id}
 

@@ -139,7 +139,7 @@ async def test_a_registered_callback_shows_its_secret_once(rig: Any) -> None:
         assert answer.status_code == 201
         body = answer.json()
         assert body["secret"].startswith("whsec_")
-        assert len(base64.b64decode(body["secret"].removeprefix("whsec_"))) == 24
+        assert len(base64.b64decode(body["secret"].removeprefix("whsec_"))) == 32
         later = (await client.get(f"/v1/callbacks/{body['id']}")).json()
         assert "secret" not in later
         assert later["url"] == "https://hooks.example.org/x"

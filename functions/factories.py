@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from functions.ports.store import Store
     from router_model.catalogue.model import Catalogue
     from router_model.classifier.keyword_rules import Classifier
+    from router_model.routing.policy import LoadedPolicy
 
 log = logging.getLogger(__name__)
 
@@ -103,6 +104,28 @@ def load_catalogue(settings: Settings) -> "Catalogue":
         raise StartupFailed(f"cannot read the catalogue {settings.catalogue}: {reason}") from error
     except CatalogueRejected as error:
         raise StartupFailed(f"the catalogue is rejected: {error}") from error
+
+
+def load_policies(catalogue: "Catalogue", settings: Settings) -> "dict[str, LoadedPolicy]":
+    """Every routing policy that the catalogue names, by name.
+
+    Raises:
+        StartupFailed: one cannot be imported, or is no policy.
+    """
+    from router_model.routing.policy import PolicyUnusable  # noqa: PLC0415
+    from router_model.routing.policy import load_policies as load  # noqa: PLC0415
+
+    try:
+        return load(catalogue, policy_dir(settings))
+    except PolicyUnusable as error:
+        raise StartupFailed(f"the catalogue is rejected: {error.path}: {error}") from error
+
+
+def policy_dir(settings: Settings) -> Path | None:
+    """Where modules of policies are looked for that are not installed; None: nowhere."""
+    if settings.router.policy_dir:
+        return Path(settings.router.policy_dir).expanduser().resolve()
+    return Path(settings.catalogue).resolve().parent if settings.catalogue else None
 
 
 def load_classifier(

@@ -7,6 +7,7 @@ Router, ingress, worker, scaler, controller and `pickspin up` each hold one and 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Final
 
 from events.names import BreakerState, ReplicaState
@@ -101,6 +102,14 @@ class Registry:
         return replace(
             self,
             entries={k: v for k, v in self.entries.items() if k != (service, replica)},
+        )
+
+    def read_only(self) -> "Registry":
+        """The same, for those who must not change it."""
+        return Registry(
+            entries=MappingProxyType(self.entries),
+            decisions=MappingProxyType(self.decisions),
+            servers=MappingProxyType(self.servers),
         )
 
     def view(self, slug: str, now: datetime) -> ServiceView:

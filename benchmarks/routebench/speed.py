@@ -32,12 +32,13 @@ from events import names
 from events.event import Event
 from events.names import Topics
 from events.timestamps import to_rfc3339
-from functions.router.handler import RouterPolicy, handled
+from functions.router.handler import RouterRules, handle
 from router_model.catalogue.loader import load_catalogue
 from router_model.catalogue.merge import with_demo_fleet
 from router_model.classifier.keyword_rules import Classifier
 from router_model.classifier.weights import WeightsUnusable
 from router_model.replay.outcome_dataset import BadOutcomes, part_of
+from router_model.routing.context import RoutingContext
 from router_model.service_registry import Registry
 
 PROMPTS: Final = 2_000
@@ -112,12 +113,14 @@ def _handling(prompts: Sequence[str], weights: Path | None) -> dict[str, object]
     stage, classifier = _cheap_stage(weights)
     topics, now = Topics("bench."), datetime.now(UTC)
     catalogue = with_demo_fleet(load_catalogue(_CATALOGUE.read_text(encoding="utf-8")))
-    policy = RouterPolicy(topics=topics, classifier=classifier)
-    registry = Registry()
+    rules = RouterRules(topics=topics)
+    context = RoutingContext(
+        catalogue=catalogue, registry=Registry(), now=now, classifier=classifier
+    )
     events = {prompt: _event(prompt, topics, now) for prompt in prompts}
 
     def decide(prompt: str) -> None:
-        if not handled(events[prompt], catalogue, registry, now, policy=policy).decision:
+        if not handle(events[prompt], context, rules=rules).decision:
             raise SystemExit(f"not routed: {prompt[:80]!r}")
 
     alone = _alone(decide, prompts)

@@ -8,6 +8,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
+import msgspec
 import typer
 
 from functions.cli.output import AsJson, say_json
@@ -61,6 +62,7 @@ def validate(path: File, *, as_json: AsJson = False) -> int:
 
     try:
         catalogue = load_catalogue(_text(path))
+        _check_policies(catalogue, path)
     except CatalogueRejected as rejected:
         if as_json:
             problems = [
@@ -82,6 +84,21 @@ def validate(path: File, *, as_json: AsJson = False) -> int:
             f"version {catalogue.version}"
         )
     return 0
+
+
+def _check_policies(catalogue: "Catalogue", path: Path) -> None:
+    """As the router loads them, with this file as its catalogue."""
+    from functions.factories import policy_dir  # noqa: PLC0415
+    from functions.runtime.settings import load_settings  # noqa: PLC0415
+    from router_model.catalogue.loader import CatalogueRejected  # noqa: PLC0415
+    from router_model.catalogue.strict_yaml import Problem  # noqa: PLC0415
+    from router_model.routing.policy import PolicyUnusable, load_policies  # noqa: PLC0415
+
+    settings = msgspec.structs.replace(load_settings(), catalogue=str(path))
+    try:
+        load_policies(catalogue, policy_dir(settings))
+    except PolicyUnusable as error:
+        raise CatalogueRejected([Problem(error.path, str(error))]) from error
 
 
 def render(
@@ -121,8 +138,6 @@ def render(
 
 def build_values(catalogue: "Catalogue") -> dict[str, Any]:
     """Helm values that hold this catalogue; only what differs from the defaults. Pure."""
-    import msgspec  # noqa: PLC0415 - cheap, but no other verb of this module needs it
-
     tree = msgspec.to_builtins(catalogue)
     tree.pop("version", None)
     return {"global": {"catalogue": tree}}

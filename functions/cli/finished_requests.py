@@ -15,11 +15,11 @@ from events.openai.operations import OPERATIONS
 from events.requests import InferenceRequest, parse_request
 from functions.ports.blobs import BlobStore
 from functions.ports.store import FeedbackRow, FeedbackStore, FinishedQuery, FinishedRequest
-from functions.router.handler import ask_of
+from functions.router.handler import route_request
 from functions.runtime.errors import BlobMissing
 from router_model.classifier.features import prompt_features
 from router_model.replay.outcome_dataset import OutcomeRow, question_key
-from router_model.replay.replayed_decisions import Figures, Recorded, Seen
+from router_model.replay.replayed_decisions import Figures, Measurement, RecordedRequest
 from router_model.service_registry import Registry
 
 if TYPE_CHECKING:
@@ -100,19 +100,19 @@ def read_requests(
         yield ReadableRequest(finished=one, request=request)
 
 
-def build_recorded(one: ReadableRequest) -> Recorded:
+def build_recorded(one: ReadableRequest) -> RecordedRequest:
     """As a request to decide again. Money and time are those of the recorded service, queue and cold start included."""
     row = one.finished.row
     scores = average_scores(one.finished.feedback)
-    seen = {model: Seen(figures=Figures(answered=score)) for model, score in scores.items()}
+    seen = {model: Measurement(figures=Figures(answered=score)) for model, score in scores.items()}
     if row.model is not None and row.state is State.COMPLETED:
         figures = Figures(
             cost_usd=row.cost_usd, seconds=_seconds(one.finished), answered=scores.get(row.model)
         )
-        seen[row.model] = Seen(figures=figures, service=row.service)
-    return Recorded(
+        seen[row.model] = Measurement(figures=figures, service=row.service)
+    return RecordedRequest(
         id=row.id,
-        ask=ask_of(one.request, Registry()),
+        request=route_request(one.request, Registry()),
         service=row.service,
         model=row.model,
         seen=seen,

@@ -27,8 +27,8 @@ from functions.runtime.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from functions.ports.store import FinishedQuery
-    from router_model.replay.replay_summary import Summary
-    from router_model.replay.replayed_decisions import Recorded, Redecided, Scenario
+    from router_model.replay.replay_summary import ReplaySummary
+    from router_model.replay.replayed_decisions import RecordedRequest, Redecided, Scenario
 
 EXAMPLES = """\b
 Examples:
@@ -89,6 +89,7 @@ def _scenario(
     from functions import factories  # noqa: PLC0415 - needed by this verb alone
     from router_model.catalogue.struct_validation import nearest  # noqa: PLC0415
     from router_model.replay.replayed_decisions import Scenario, assumed_registry  # noqa: PLC0415
+    from router_model.routing.context import RoutingContext  # noqa: PLC0415
 
     catalogue = factories.load_catalogue(settings)
     if profile is not None and profile not in catalogue.profiles:
@@ -96,20 +97,20 @@ def _scenario(
             f"the catalogue has no profile {profile}{nearest(profile, catalogue.profiles)}; "
             f"it has {', '.join(sorted(catalogue.profiles))}"
         )
-    return Scenario(
+    context = RoutingContext(
         catalogue=catalogue,
-        classifier=factories.load_classifier(settings),
         registry=assumed_registry(catalogue, "cold" if is_cold else "warm", now),
         now=now,
-        profile=profile,
-        model=model,
+        classifier=factories.load_classifier(settings),
+        policies=factories.load_policies(catalogue, settings),
     )
+    return Scenario(context=context, profile=profile, model=model)
 
 
 @contextmanager
 def _requests(
     settings: Settings, file: Path | None, *, since: datetime | None, tenant: str | None
-) -> Iterator[Iterator["Recorded"]]:
+) -> Iterator[Iterator["RecordedRequest"]]:
     from functions.ports.store import FinishedQuery  # noqa: PLC0415
 
     if file is not None:
@@ -124,7 +125,9 @@ def _requests(
         opened.close()
 
 
-def _of_store(settings: Settings, opened: Any, query: "FinishedQuery") -> Iterator["Recorded"]:
+def _of_store(
+    settings: Settings, opened: Any, query: "FinishedQuery"
+) -> Iterator["RecordedRequest"]:
     from functions import factories  # noqa: PLC0415
     from functions.cli.finished_requests import build_recorded, read_finished, read_requests  # noqa: PLC0415
 
@@ -133,57 +136,61 @@ def _of_store(settings: Settings, opened: Any, query: "FinishedQuery") -> Iterat
 
 
 def _say(
-    requests: Iterable["Recorded"], scenario: "Scenario", *, as_json: bool, assumed: str
+    requests: Iterable["RecordedRequest"], scenario: "Scenario", *, as_json: bool, assumed: str
 ) -> None:
     """One line a request as it is decided, then the summary: nothing but the summary grows in memory."""
     from functions.cli.replay_output import request_lines, request_lines_head  # noqa: PLC0415
-    from router_model.replay.replay_summary import Summary  # noqa: PLC0415
+    from router_model.replay.replay_summary import ReplaySummary  # noqa: PLC0415
     from router_model.replay.replayed_decisions import replay as redecide_all  # noqa: PLC0415
 
-    summary, width = Summary(), terminal_width()
-    about = {"catalogue": scenario.catalogue.version, "models_are": assumed}
+    summary, width = ReplaySummary(), terminal_width()
+    about = {"catalogue": scenario.context.catalogue.version, "models_are": assumed}
     if as_json:
         typer.echo(json.dumps(about)[:-1] + ', "requests": [')
     else:
         typer.echo(request_lines_head(width))
-    for found in redecide_all(requests, scenario):
+    for redecided in redecide_all(requests, scenario):
         if as_json:
             comma = "," if summary.requests else ""
-            typer.echo(comma + json.dumps(_plain(found), ensure_ascii=False))
+            typer.echo(comma + json.dumps(_as_plain(redecided), ensure_ascii=False))
         else:
-            typer.echo("\n".join(request_lines(found, width)))
-        summary = summary.add(found)
+            typer.echo("\n".join(request_lines(redecided, width)))
+        summary = summary.add(redecided)
     if as_json:
         typer.echo(f'], "summary": {json.dumps(msgspec.to_builtins(summary))}}}')
     else:
         _say_summary(summary, scenario, assumed)
 
 
-def _say_summary(summary: "Summary", scenario: "Scenario", assumed: str) -> None:
+def _say_summary(summary: "ReplaySummary", scenario: "Scenario", assumed: str) -> None:
     from functions.cli.replay_output import summary_rows  # noqa: PLC0415
 
     typer.echo("")
     told = (
-        f"{summary.requests} requests under catalogue {scenario.catalogue.version}, every model {assumed}: "
+        f"{summary.requests} requests under catalogue {scenario.context.catalogue.version}, every model {assumed}: "
         f"{summary.changed} would go elsewhere, {summary.refused} would be refused; "
         f"{summary.failed} failed when they were made"
     )
+    for name, count in summary.policies.items():
+        told += f"; {count} ranked by policy {name}"
+    if summary.policy_failures:
+        told += f"; the policy failed {summary.policy_failures} times, and equation 2 ranked"
     typer.echo("\n".join(wrap_text(told, terminal_width())))
     typer.echo("")
     head, *rows = summary_rows(summary)
     say_table(head, rows)
 
 
-def _plain(found: "Redecided") -> dict[str, Any]:
-    decision = found.decision
+def _as_plain(redecided: "Redecided") -> dict[str, Any]:
+    decision = redecided.decision
     return {
-        "id": found.id,
-        "asked_model": found.asked_model,
-        "changed": found.is_changed,
-        "failed": found.is_failed,
-        "was": msgspec.to_builtins(found.was),
-        "would": msgspec.to_builtins(found.would),
-        "refusal": found.refusal,
+        "id": redecided.id,
+        "asked_model": redecided.asked_model,
+        "changed": redecided.is_changed,
+        "failed": redecided.is_failed,
+        "was": msgspec.to_builtins(redecided.was),
+        "would": msgspec.to_builtins(redecided.would),
+        "refusal": redecided.refusal,
         "decision": None
         if decision is None
         else {
@@ -193,5 +200,7 @@ def _plain(found: "Redecided") -> dict[str, Any]:
             "score": decision.score,
             "profile": decision.profile,
             "reason": decision.reason,
+            "policy": decision.policy,
+            "policy_fault": decision.policy_fault,
         },
     }

@@ -15,9 +15,9 @@ from events.openai.operations import BY_PATH, infer_operation
 from functions.runtime.errors import PickspinError
 from router_model.classifier.features import prompt_features
 from router_model.replay.outcome_dataset import OutcomeRow
-from router_model.replay.replayed_decisions import Figures, Recorded, Seen
+from router_model.replay.replayed_decisions import Figures, Measurement, RecordedRequest
+from router_model.routing.context import RouteRequest
 from router_model.routing.model_names import AUTO
-from router_model.routing.select import Ask
 
 MAX_LINE_BYTES: Final = 4 * 1024 * 1024
 
@@ -30,7 +30,7 @@ class BadRecording(PickspinError):
     """A line cannot be replayed; the message names file and line."""
 
 
-def read_recorded_file(path: Path) -> Iterator[Recorded]:
+def read_recorded_file(path: Path) -> Iterator[RecordedRequest]:
     """One request a line; empty lines are skipped. A name that ends in `.gz` is decompressed.
 
     Raises:
@@ -49,39 +49,39 @@ def read_recorded_file(path: Path) -> Iterator[Recorded]:
         raise BadRecording(f"{path} cannot be read after line {number}: {error}") from error
 
 
-def read_recorded_line(line: bytes, name: str) -> Recorded:
+def read_recorded_line(line: bytes, name: str) -> RecordedRequest:
     """The request of one line; `name` is its id where it has none.
 
     Raises:
         EventRejected, ValueError: what it is not.
     """
-    found = loads_object(line)
-    if "outcomes" in found:
-        return of_outcome(msgspec.convert(found, OutcomeRow))
-    body = found.get("body", found)
+    parsed = loads_object(line)
+    if "outcomes" in parsed:
+        return parse_outcome(msgspec.convert(parsed, OutcomeRow))
+    body = parsed.get("body", parsed)
     if not isinstance(body, dict):
         raise ValueError("body is not a JSON object")  # noqa: TRY004 - of the file, not of a caller
-    operation = _operation(found.get("url"), body)
+    operation = _operation(parsed.get("url"), body)
     check_body(operation, body)
     asked = body.get("model")
-    custom_id = found.get("custom_id")
-    return Recorded(
+    custom_id = parsed.get("custom_id")
+    return RecordedRequest(
         id=custom_id if isinstance(custom_id, str) else name,
-        ask=Ask(
+        request=RouteRequest(
             model=asked if isinstance(asked, str) else AUTO,
             features=prompt_features(operation, body),
         ),
     )
 
 
-def of_outcome(row: OutcomeRow) -> Recorded:
+def parse_outcome(row: OutcomeRow) -> RecordedRequest:
     """An outcome row as a chat that names no model; nothing was chosen, all models' outcomes are known."""
     body = {"messages": [{"role": "user", "content": row.prompt}]}
     models = {*row.outcomes, *row.cost, *row.latency_ms}
-    return Recorded(
+    return RecordedRequest(
         id=row.id,
-        ask=Ask(model=AUTO, features=prompt_features(Operation.CHAT, body)),
-        seen={model: Seen(figures=_figures(row, model)) for model in models},
+        request=RouteRequest(model=AUTO, features=prompt_features(Operation.CHAT, body)),
+        seen={model: Measurement(figures=_figures(row, model)) for model in models},
     )
 
 
@@ -96,10 +96,10 @@ def _figures(row: OutcomeRow, model: str) -> Figures:
 
 def _operation(url: object, body: Mapping[str, Any]) -> Operation:
     if url is not None:
-        found = BY_PATH.get(str(url))
-        if found is None:
+        operation = BY_PATH.get(str(url))
+        if operation is None:
             raise ValueError(f"url is not one of {', '.join(BY_PATH)}")
-        return found
+        return operation
     return infer_operation(body) or Operation.COMPLETIONS
 
 

@@ -3,7 +3,7 @@
 from typing import Final
 
 from functions.local.columns import pack_parts
-from router_model.replay.replay_summary import Comparison, Pair, Summary, Total, Totals
+from router_model.replay.replay_summary import Comparison, Pair, ReplaySummary, Total, Totals
 from router_model.replay.replayed_decisions import Choice, Redecided
 
 ABSENT: Final = "-"
@@ -16,36 +16,36 @@ _NAMES: Final = {"cost_usd": "USD", "seconds": "seconds", "answered": "answered 
 
 
 def request_lines_head(width: int) -> str:
-    """The head above `lines_of`, with what its marks mean."""
+    """The head above `format_rows`, with what its marks mean."""
     marks = "(= measured, ~ expected, - not known)"
     return f"{_padded(_HEAD)}\n{marks}" if width >= LINE_WIDTH else marks
 
 
-def request_lines(found: Redecided, width: int) -> list[str]:
+def request_lines(redecided: Redecided, width: int) -> list[str]:
     """One request on a line, or on a block of them where the terminal is narrower than that."""
     if width >= LINE_WIDTH:
-        return [line_of(found)]
-    name, was, would, *figures = _cells(found)
+        return [line_of(redecided)]
+    name, was, would, *figures = _cells(redecided)
     labelled = [f"{label} {cell}" for label, cell in zip(_HEAD[3:], figures, strict=False)]
     return [name, *pack_parts([f"{was} > {would}", *labelled], width)]
 
 
-def line_of(found: Redecided) -> str:
+def line_of(redecided: Redecided) -> str:
     """One request: both services, and of each quantity the measured values (=) of both choices where both have one.
 
     Else what is expected (~) of both, after what was measured of the recorded one: only the same kinds compare.
     """
-    return _padded(_cells(found))
+    return _padded(_cells(redecided))
 
 
-def _cells(found: Redecided) -> tuple[str, ...]:
-    if found.would is None:
-        return (found.id, _service(found.was), f"refused: {found.refusal}")
-    cells = (found.id, _service(found.was), _service(found.would))
-    return (*cells, *(_both(found.was, found.would, name) for name in _DECIMALS))
+def _cells(redecided: Redecided) -> tuple[str, ...]:
+    if redecided.would is None:
+        return (redecided.id, _service(redecided.was), f"refused: {redecided.refusal}")
+    cells = (redecided.id, _service(redecided.was), _service(redecided.would))
+    return (*cells, *(_both(redecided.was, redecided.would, name) for name in _DECIMALS))
 
 
-def summary_rows(summary: Summary) -> list[tuple[str, ...]]:
+def summary_rows(summary: ReplaySummary) -> list[tuple[str, ...]]:
     """The summary: each comparison over the requests that have it for both choices, and how many those are."""
     rows: list[tuple[str, ...]] = [("", "REQUESTS", "WAS", "WOULD BE", "CHANGE")]
     rows += _compared("expected of both", summary.expected)
@@ -69,14 +69,14 @@ def _compared(label: str, comparison: Comparison) -> list[tuple[str, ...]]:
 
 
 def _one_sided(label: str, totals: Totals, *, is_would: bool) -> list[tuple[str, ...]]:
-    found: list[tuple[str, ...]] = []
+    rows: list[tuple[str, ...]] = []
     for name in _DECIMALS:
         one: Total = getattr(totals, name)
         if one.count:
             shown = _shown(name, one.total, one.count)
             cells = ("", shown) if is_would else (shown, "")
-            found.append((_named(label, name), str(one.count), *cells, ""))
-    return found
+            rows.append((_named(label, name), str(one.count), *cells, ""))
+    return rows
 
 
 def _pair(label: str, name: str, pair: Pair) -> tuple[str, ...]:

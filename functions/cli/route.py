@@ -15,11 +15,10 @@ from functions.runtime.errors import PickspinError
 from functions.runtime.settings import load_settings
 
 if TYPE_CHECKING:
-    from functions.cli.route_output import Explained
+    from functions.cli.route_output import ExplainedDecision
     from router_model.catalogue.model import Catalogue
-    from router_model.classifier.keyword_rules import Classifier
     from router_model.replay.replayed_decisions import Readiness
-    from router_model.routing.select import Ask
+    from router_model.routing.context import RouteRequest, RoutingContext
 
 EXAMPLES: Final = """\b
 Examples:
@@ -68,8 +67,9 @@ def route(  # noqa: PLR0913 - each parameter is a word of the command line
     from events.names import Operation  # noqa: PLC0415 - what routes is not needed by other verbs
     from functions import factories  # noqa: PLC0415
     from router_model.classifier.features import prompt_features  # noqa: PLC0415
+    from router_model.replay.replayed_decisions import assumed_registry  # noqa: PLC0415
     from router_model.routing.constraints import Constraints  # noqa: PLC0415
-    from router_model.routing.select import Ask  # noqa: PLC0415
+    from router_model.routing.context import RouteRequest, RoutingContext  # noqa: PLC0415
 
     settings = load_settings()
     if catalogue is not None:
@@ -79,15 +79,18 @@ def route(  # noqa: PLR0913 - each parameter is a word of the command line
     )
     body = {"messages": [{"role": "user", "content": prompt}]}
     features = prompt_features(Operation.CHAT, body)
-    asked = Ask(model=model, features=features, profile=profile, limits=limits)
+    request = RouteRequest(model=model, features=features, profile=profile, limits=limits)
     known = factories.load_catalogue(settings)
-    found = _explained(
-        asked,
-        known if fleet is None else _with_fleet(known),
-        factories.load_classifier(settings),
-        "warm" if warm else "cold",
+    readiness: Readiness = "warm" if warm else "cold"
+    now, effective = datetime.now(UTC), known if fleet is None else _with_fleet(known)
+    context = RoutingContext(
+        catalogue=effective,
+        registry=assumed_registry(effective, readiness, now),
+        now=now,
+        classifier=factories.load_classifier(settings),
+        policies=factories.load_policies(effective, settings),
     )
-    _say(found, is_full=explain, as_json=as_json)
+    _say(_explain(request, context, readiness), is_full=explain, as_json=as_json)
 
 
 def _with_fleet(catalogue: "Catalogue") -> "Catalogue":
@@ -100,27 +103,24 @@ def _with_fleet(catalogue: "Catalogue") -> "Catalogue":
         raise NotRouted(f"--fleet does not fit the catalogue: {error}") from error
 
 
-def _explained(
-    ask: "Ask", catalogue: "Catalogue", classifier: "Classifier", readiness: "Readiness"
-) -> "Explained":
-    from functions.cli.route_output import Explained  # noqa: PLC0415
-    from router_model.replay.replayed_decisions import assumed_registry  # noqa: PLC0415
+def _explain(
+    request: "RouteRequest", context: "RoutingContext", readiness: "Readiness"
+) -> "ExplainedDecision":
+    from functions.cli.route_output import ExplainedDecision  # noqa: PLC0415
     from router_model.routing.no_route import NoRoute  # noqa: PLC0415
     from router_model.routing.select import decide  # noqa: PLC0415
 
-    now = datetime.now(UTC)
-    registry = assumed_registry(catalogue, readiness, now)
     took_ms: list[float] = []
     try:
         for _ in range(TIMES):
             start = time.perf_counter()
-            decision = decide(ask, catalogue, registry, now, classifier)
+            decision = decide(request, context)
             took_ms.append((time.perf_counter() - start) * 1000)
     except NoRoute as refusal:
         raise NotRouted(f"{refusal.code}: {refusal.message}") from refusal
-    return Explained(
-        ask=ask,
-        catalogue=catalogue,
+    return ExplainedDecision(
+        request=request,
+        catalogue=context.catalogue,
         decision=decision,
         readiness=readiness,
         decision_ms=statistics.median(took_ms),
@@ -128,13 +128,13 @@ def _explained(
     )
 
 
-def _say(found: "Explained", *, is_full: bool, as_json: bool) -> None:
+def _say(explained: "ExplainedDecision", *, is_full: bool, as_json: bool) -> None:
     from functions.cli.route_output import as_plain, full_lines, short_lines  # noqa: PLC0415
 
     if as_json:
-        say_json(as_plain(found))
+        say_json(as_plain(explained))
         return
     width = terminal_width()
-    lines = [part for line in short_lines(found) for part in wrap_text(line, width)]
-    for line in [*lines, *(full_lines(found, width) if is_full else ())]:
+    lines = [part for line in short_lines(explained) for part in wrap_text(line, width)]
+    for line in [*lines, *(full_lines(explained, width) if is_full else ())]:
         typer.echo(line)

@@ -11,12 +11,12 @@ from functions.local.columns import format_rows, make_columns, wrap_text
 from router_model.catalogue.model import Catalogue, Model
 from router_model.classifier.features import PromptFeatures
 from router_model.replay.replayed_decisions import Readiness
+from router_model.routing.context import RouteRequest
 from router_model.routing.decision import CandidateTerms, Decision, Dropped
 from router_model.routing.estimates import Basis
 from router_model.routing.model_names import fitting, resolve
 from router_model.routing.no_route import NoRoute
 from router_model.routing.scoring import ScoreWeights, weights_of
-from router_model.routing.select import Ask
 
 BASES: dict[Basis, str] = {
     "learned": "learned of the model",
@@ -41,10 +41,10 @@ _DROPPED: dict[str, str] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Explained:
+class ExplainedDecision:
     """A decision and what it was made from. Times are milliseconds: median of warm decisions, and the first one."""
 
-    ask: Ask
+    request: RouteRequest
     catalogue: Catalogue
     decision: Decision
     readiness: Readiness
@@ -65,9 +65,9 @@ class LeftOut:
     reason: str
 
 
-def short_lines(found: Explained) -> Iterator[str]:
+def short_lines(explained: ExplainedDecision) -> Iterator[str]:
     """Service, class, stage, score, and why."""
-    decision, chosen = found.decision, found.decision.chosen
+    decision, chosen = explained.decision, explained.decision.chosen
     yield f"{decision.service}  (model {decision.model}, score {decision.score:.3f})"
     not_judged = why_not_judged(decision.stage, decision.route_class)
     if not_judged is not None:
@@ -75,12 +75,16 @@ def short_lines(found: Explained) -> Iterator[str]:
     by = "" if not_judged else f" by {decision.stage or 'an unnamed stage'}"
     yield (
         f"class {decision.route_class}{by}, which asks for tier {decision.tier}; "
-        f"{_named(found)}; profile {decision.profile}, catalogue {decision.catalogue}"
+        f"{_named(explained)}; profile {decision.profile}, catalogue {decision.catalogue}"
     )
     yield (
         f"{chosen.relevance:.2f} chance of a good answer ({BASES[chosen.basis]}), {chosen.finish_s:.2f} s, "
-        f"{chosen.cost_usd:.6f} USD expected; every model {_assumed(found.readiness)}"
+        f"{chosen.cost_usd:.6f} USD expected; every model {_assumed(explained.readiness)}"
     )
+    if decision.policy_fault is not None:
+        yield f"policy {decision.policy} failed, equation 2 ranked: {decision.policy_fault}"
+    elif decision.policy is not None:
+        yield f"ranked by policy {decision.policy}; scores are those of equation 2"
     if decision.cascade is not None:
         is_cascade = decision.cascade.on == "unsure"
         # The first place of a plan is the chosen service: nobody takes over from itself.
@@ -89,70 +93,70 @@ def short_lines(found: Explained) -> Iterator[str]:
         yield f"cascade {decision.cascade.name}: {plan}" if is_cascade else f"if it fails: {plan}"
 
 
-def full_lines(found: Explained, width: int) -> Iterator[str]:
+def full_lines(explained: ExplainedDecision, width: int) -> Iterator[str]:
     """Everything: features, weights, candidates with every term, and who was not one; nothing is cut at `width`."""
-    features, weights = found.ask.features, found.weights
+    features, weights = explained.request.features, explained.weights
     yield ""
     yield from wrap_text(
-        f"decided in {found.decision_ms:.3f} ms (the first time {found.first_ms:.1f} ms); prompt of about "
-        f"{features.tokens} tokens{_wants(features)}; norm {found.catalogue.norm}",
+        f"decided in {explained.decision_ms:.3f} ms (the first time {explained.first_ms:.1f} ms); prompt of about "
+        f"{features.tokens} tokens{_wants(features)}; norm {explained.catalogue.norm}",
         width,
     )
     yield f"score = {weights.relevance:.3f} R + {weights.latency:.3f} T^ + {weights.cost:.3f} C^"
     yield ""
-    rows = [_candidate(one, found.decision.service) for one in found.decision.candidates]
+    rows = [_candidate(one, explained.decision.service) for one in explained.decision.candidates]
     yield from format_rows(CANDIDATE, rows, width)
-    others = [*_dropped_rows(found.decision.dropped), *_left_out_rows(found)]
+    others = [*_dropped_rows(explained.decision.dropped), *_left_out_rows(explained)]
     if others:
         yield ""
         yield from format_rows(make_columns(("not chosen from", "model", "why")), others, width)
-    if found.decision.unusable:
-        yield f"{found.decision.unusable} values of the classifier could not be used"
+    if explained.decision.unusable:
+        yield f"{explained.decision.unusable} values of the classifier could not be used"
 
 
-def as_plain(found: Explained) -> dict[str, Any]:
+def as_plain(explained: ExplainedDecision) -> dict[str, Any]:
     """The decision and everything around it as plain data."""
-    plain: dict[str, Any] = msgspec.to_builtins(found.decision)
+    plain: dict[str, Any] = msgspec.to_builtins(explained.decision)
     return plain | {
-        "asked_model": found.ask.model,
-        "stage_in_words": stage_in_words(found.decision.stage, found.decision.route_class),
-        "models_are": _assumed(found.readiness),
-        "prompt_tokens": found.ask.features.tokens,
-        "needs": list(found.ask.features.needs),
-        "limits": msgspec.to_builtins(found.ask.limits),
-        "weights": msgspec.to_builtins(found.weights),
-        "norm": found.catalogue.norm,
-        "left_out": [msgspec.to_builtins(one) for one in left_out(found)],
-        "decision_ms": round(found.decision_ms, 4),
-        "first_decision_ms": round(found.first_ms, 4),
+        "asked_model": explained.request.model,
+        "stage_in_words": stage_in_words(explained.decision.stage, explained.decision.route_class),
+        "models_are": _assumed(explained.readiness),
+        "prompt_tokens": explained.request.features.tokens,
+        "needs": list(explained.request.features.needs),
+        "limits": msgspec.to_builtins(explained.request.limits),
+        "weights": msgspec.to_builtins(explained.weights),
+        "norm": explained.catalogue.norm,
+        "left_out": [msgspec.to_builtins(one) for one in left_out(explained)],
+        "decision_ms": round(explained.decision_ms, 4),
+        "first_decision_ms": round(explained.first_ms, 4),
     }
 
 
-def left_out(found: Explained) -> Iterator[LeftOut]:
+def left_out(explained: ExplainedDecision) -> Iterator[LeftOut]:
     """Every service that was neither scored nor dropped, and why it never came that far."""
-    known = {one.service for one in found.decision.candidates}
-    known |= {one.service for one in found.decision.dropped}
-    for service in found.catalogue.services:
+    known = {one.service for one in explained.decision.candidates}
+    known |= {one.service for one in explained.decision.dropped}
+    for service in explained.catalogue.services:
         if service.slug in known:
             continue
-        model = found.catalogue.model(service.model)
+        model = explained.catalogue.model(service.model)
         reason = "it is disabled"
         if service.enabled and model is not None:
-            reason = _obstacle(model, found)
+            reason = _obstacle(model, explained)
         yield LeftOut(service=service.slug, model=service.model, reason=reason)
 
 
-def _obstacle(model: Model, found: Explained) -> str:
-    features = found.ask.features
+def _obstacle(model: Model, explained: ExplainedDecision) -> str:
+    features = explained.request.features
     if features.operation.value not in model.capabilities:
         return f"it does not offer {features.operation.value}"
     missing = [need for need in features.needs if need not in model.capabilities]
     if missing:
         return f"it does not offer {' and '.join(missing)}"
     try:
-        named = resolve(found.catalogue, found.ask.model, features.operation)
+        named = resolve(explained.catalogue, explained.request.model, features.operation)
         if model not in named.models:
-            return f"{found.ask.model} does not stand for it"
+            return f"{explained.request.model} does not stand for it"
         if model not in fitting((model, *named.models), features, is_named=False):
             return f"its context of {model.context_length} tokens is too short"
     except NoRoute as refusal:
@@ -184,16 +188,16 @@ def _dropped_rows(dropped: tuple[Dropped, ...]) -> Iterator[tuple[str, str, str]
         yield one.service, one.model, why
 
 
-def _left_out_rows(found: Explained) -> Iterator[tuple[str, str, str]]:
-    for one in left_out(found):
+def _left_out_rows(explained: ExplainedDecision) -> Iterator[tuple[str, str, str]]:
+    for one in left_out(explained):
         yield one.service, one.model, one.reason
 
 
-def _named(found: Explained) -> str:
-    stands_in = found.decision.stands_in_for
+def _named(explained: ExplainedDecision) -> str:
+    stands_in = explained.decision.stands_in_for
     if stands_in is not None:
-        return f"stands in for {stands_in} ({found.decision.reason})"
-    return f"asked for as {found.ask.model} ({found.decision.reason})"
+        return f"stands in for {stands_in} ({explained.decision.reason})"
+    return f"asked for as {explained.request.model} ({explained.decision.reason})"
 
 
 def _wants(features: PromptFeatures) -> str:

@@ -84,7 +84,9 @@ def _effective_settings(
         data_dir=str(directory),
         broker=replace(settings.broker, kind=kind),
         ingress=replace(ingress, port=port, router_url=build_url(router.host, router_port)),
-        router=replace(router, port=router_port),
+        router=replace(
+            router, port=router_port, policy_dir=str(factories.policy_dir(settings) or "")
+        ),
     )
 
 

@@ -140,7 +140,7 @@ def effective_catalogue(settings: Settings, options: UpOptions) -> Catalogue:
     """The configured catalogue, with the command line's models and fleet added.
 
     Raises:
-        StartupFailed: unreadable, rejected, or a model's file does not exist.
+        StartupFailed: unreadable, rejected, its policy cannot be used, or a model's file does not exist.
     """
     catalogue = factories.load_catalogue(settings)
     try:
@@ -150,6 +150,7 @@ def effective_catalogue(settings: Settings, options: UpOptions) -> Catalogue:
         effective = with_demo_fleet(catalogue) if options.fleet == "demo" else catalogue
     except CatalogueRejected as error:
         raise StartupFailed(f"--model or --fleet does not fit the catalogue: {error}") from error
+    factories.load_policies(effective, settings)
     for service in effective.services:
         if service.enabled:
             check_local_arguments(service)

@@ -2,7 +2,7 @@
 
 Used by the source (work is an HTTP call) and by the log binding (work is handler and appends). A record is tried
 again, with growing delays; nothing is skipped. One that fails while others get through is given up in the end: it goes
-to the dead letter topic with its reason (`patience`).
+to the dead letter topic with its reason (`give_up`).
 """
 
 import heapq
@@ -16,7 +16,7 @@ from typing import Final
 from events.event import PartitionId, Record
 from functions.ports.clock import Clock
 from functions.ports.kafka import GroupConsumer
-from functions.router.patience import Patience, Troubles
+from functions.router.give_up import FailingRecords, GiveUpRule
 from functions.router.retry_policy import BACKOFF
 from functions.runtime.offset_ledger import OffsetLedger
 from functions.runtime.shutdown import StopFlag
@@ -38,11 +38,11 @@ Begin = Callable[[Record], "Future[None]"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PumpLimits:
+class LoopLimits:
     """`in_flight`: most records begun or waiting for another try, but for one probe now and then."""
 
     in_flight: int
-    patience: Patience = field(default_factory=Patience)
+    give_up: GiveUpRule = field(default_factory=GiveUpRule)
 
 
 @dataclass(order=True, slots=True)
@@ -60,7 +60,7 @@ class _Done:
     is_given_up: bool
 
 
-class Pump:
+class ConsumerLoop:
     """Owned by the thread that calls `run`.
 
     Args:
@@ -79,7 +79,7 @@ class Pump:
         give_up: Begin,
         clock: Clock,
         stop: StopFlag,
-        limits: PumpLimits,
+        limits: LoopLimits,
     ) -> None:
         self._consumer = consumer
         self._begin = begin
@@ -91,7 +91,7 @@ class Pump:
         self._done: queue.SimpleQueue[_Done] = queue.SimpleQueue()
         self._waiting: list[Record] = []
         self._retries: list[_Retry] = []
-        self._troubles = Troubles(limits.patience)
+        self._failing = FailingRecords(limits.give_up)
         self._probed_s = clock.monotonic_s()
         self._running = 0
         self._paused: frozenset[PartitionId] = frozenset()
@@ -155,7 +155,7 @@ class Pump:
         self._waiting = [one for one in self._waiting if one.partition_id not in lost]
         self._retries = [one for one in self._retries if one.partition not in lost]
         heapq.heapify(self._retries)
-        self._troubles.lost(lost)
+        self._failing.lost(lost)
         self._paused -= lost
 
     def _begin_waiting(self) -> None:
@@ -173,7 +173,7 @@ class Pump:
 
     def _start(self, record: Record) -> None:
         place = (record.partition_id, record.offset)
-        is_hopeless = self._troubles.is_hopeless(place, self._clock.monotonic_s())
+        is_hopeless = self._failing.is_hopeless(place, self._clock.monotonic_s())
         self._running += 1
         try:
             work = self._give_up(record) if is_hopeless else self._begin(record)
@@ -189,10 +189,10 @@ class Pump:
     def _settle(self, *, block: bool) -> None:
         """Takes in what has finished; when nothing more may begin, waits a moment for something to finish."""
         try:
-            found = self._done.get(timeout=BUSY_POLL_S) if block else self._done.get_nowait()
+            done = self._done.get(timeout=BUSY_POLL_S) if block else self._done.get_nowait()
             while True:
-                self._finish(found)
-                found = self._done.get_nowait()
+                self._finish(done)
+                done = self._done.get_nowait()
         except queue.Empty:
             return
 
@@ -205,13 +205,13 @@ class Pump:
         if done.error is None:
             if done.is_given_up:
                 log.error("record given up", extra={"partition": partition, "at": record.offset})
-                self._troubles.ended(place)
+                self._failing.ended(place)
             else:
-                self._troubles.succeeded(place)
+                self._failing.succeeded(place)
             self._ledger.finished(partition, record.offset)
             return
         now_s = self._clock.monotonic_s()
-        attempt = self._troubles.failed(place, now_s)
+        attempt = self._failing.failed(place, now_s)
         wait_s = BACKOFF.delay_s(attempt)
         log.warning(
             "record not routed yet",

@@ -1,6 +1,6 @@
 """What the router does with one event. Pure.
 
-The same event, catalogue, registry and instant give the same bytes, in both bindings.
+The same event and context give the same bytes, in both bindings.
 Bad input never raises. It becomes a failed reply, a dead letter, or both.
 """
 
@@ -17,23 +17,22 @@ from events.limits import DEFAULT_LIMITS
 from events.names import Priority
 from events.requests import InferenceRequest, Origin, ReplyAddress, parse_request
 from functions.router.refusals import (
-    ReplyPolicy,
+    ReplyRules,
     check_reply,
     failure_of,
     fits,
-    refused,
+    refuse_event,
     reply_of,
     terminal,
 )
 from router_model.catalogue.model import Catalogue
 from router_model.classifier.features import PromptFeatures, prompt_features
-from router_model.classifier.keyword_rules import Classifier
 from router_model.routing.candidates import Patience
 from router_model.routing.constraints import Constraints
+from router_model.routing.context import RouteRequest, RoutingContext
 from router_model.routing.decision import Decision
-from router_model.routing.estimate_history import NO_HISTORY, History
 from router_model.routing.no_route import NoRoute
-from router_model.routing.select import OPEN_REASONS, Ask, decide
+from router_model.routing.select import OPEN_REASONS, decide
 from router_model.service_registry import Registry
 
 _CORE_HEADERS: Final = 8
@@ -44,14 +43,13 @@ _HEADER_BYTES: Final = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RouterPolicy(ReplyPolicy):
+class RouterRules(ReplyRules):
     """What does not change from event to event.
 
     `background_wait_s` is the deadline of a request that states none. `max_hops` bounds how often one request may come
     round.
     """
 
-    classifier: Classifier
     max_hops: int = 4
     background_wait_s: float = 3600.0
 
@@ -65,82 +63,52 @@ class Handled:
 
 
 def handle(
-    event: Event,
-    catalogue: Catalogue,
-    registry: Registry,
-    now: datetime,
-    *,
-    policy: RouterPolicy,
-    body: bytes | None = None,
-) -> tuple[Outgoing, ...]:
-    """Everything that follows from one event, in the order in which it is to be appended. See `handled`."""
-    return handled(event, catalogue, registry, now, policy=policy, body=body).outgoing
-
-
-def handled(
-    event: Event,
-    catalogue: Catalogue,
-    registry: Registry,
-    now: datetime,
-    *,
-    policy: RouterPolicy,
-    body: bytes | None = None,
-    history: History = NO_HISTORY,
+    event: Event, context: RoutingContext, *, rules: RouterRules, body: bytes | None = None
 ) -> Handled:
-    """What follows from one event.
+    """Everything that follows from one event, in the order in which it is to be appended.
 
     `body` is what the event's `dataref` stands for, resolved by the caller; None where there is none. A request whose
-    decision is known (`registry.decisions`) goes to the same service again, with the same event ids. `history` is of
-    earlier decisions; the caller folds this one in.
+    decision is known (`registry.decisions`) goes to the same service again, with the same event ids.
     """
+    now = context.now
     try:
-        request = _accepted(event, policy, now, body)
+        request = _accept(event, rules, now, body)
         if now >= request.deadline:
-            return Handled(
-                _ended(
-                    request, "deadline_exceeded", "the deadline passed in the queue", policy, now
-                )
-            )
-        return _routed(request, catalogue, registry, now, policy, history)
+            message = "the deadline passed in the queue"
+            return Handled(_end(request, "deadline_exceeded", message, rules, now))
+        return _route(request, context, rules)
     except NoRoute as refusal:
         failure = failure_of(refusal.code, refusal.message, refusal.param)
-        address = reply_of(event, policy)
-        return Handled(terminal(Origin.of(event), failure, address, policy, now))
+        address = reply_of(event, rules)
+        return Handled(terminal(Origin.of(event), failure, address, rules, now))
     except EventRejected as rejection:
-        return Handled(refused(event, rejection, policy, now))
+        return Handled(refuse_event(event, rejection, rules, now))
 
 
-def _accepted(
-    event: Event, policy: RouterPolicy, now: datetime, body: bytes | None
+def _accept(
+    event: Event, rules: RouterRules, now: datetime, body: bytes | None
 ) -> InferenceRequest:
     request = parse_request(
-        event, default_wait_s=policy.background_wait_s, body=body, received_at=now
+        event, default_wait_s=rules.background_wait_s, body=body, received_at=now
     )
-    if request.hops > policy.max_hops:
+    if request.hops > rules.max_hops:
         raise EventRejected("invalid_event", "the request went round too often", names.HOPS)
-    check_reply(request.reply, policy)
+    check_reply(request.reply, rules)
     return request
 
 
-def _routed(
-    request: InferenceRequest,
-    catalogue: Catalogue,
-    registry: Registry,
-    now: datetime,
-    policy: RouterPolicy,
-    history: History,
-) -> Handled:
-    patience: Patience = "short" if is_waited_for(request.reply, policy.topics) else "long"
-    ask = ask_of(request, registry, patience)
-    decision = decide(ask, catalogue, registry, now, policy.classifier, history)
+def _route(request: InferenceRequest, context: RoutingContext, rules: RouterRules) -> Handled:
+    catalogue, now = context.catalogue, context.now
+    patience: Patience = "short" if is_waited_for(request.reply, rules.topics) else "long"
+    asked = route_request(request, context.registry, patience)
+    decision = decide(asked, context)
     request = _within_task(request, catalogue)
     if now >= request.deadline:
-        return Handled(
-            _ended(request, "deadline_exceeded", "the task's time passed in the queue", policy, now)
-        )
+        message = "the task's time passed in the queue"
+        return Handled(_end(request, "deadline_exceeded", message, rules, now))
     event = _build_routed(request, decision, catalogue, now)
-    routed = builders.routed_outgoing(event, request, policy.topics)
-    if not fits(routed, policy):
+    routed = builders.routed_outgoing(event, request, rules.topics)
+    if not fits(routed, rules):
         raise EventRejected("request_too_large", "the request does not fit a record when routed")
     if not _is_readable(event):
         raise EventRejected("header_too_large", "too many attributes, or too many bytes of them")
@@ -156,15 +124,15 @@ def _routed(
     outgoing = (
         routed,
         *builders.progress_outgoing(
-            told, topics=policy.topics, reply=_own_partition(request, policy)
+            told, topics=rules.topics, reply=_own_partition(request, rules)
         ),
-        builders.decision_outgoing(remembered, topics=policy.topics),
+        builders.decision_outgoing(remembered, topics=rules.topics),
     )
-    session = _session_of(request, ask.features)
-    if session is not None and decision.reason in OPEN_REASONS and ask.home != decision.service:
+    session = _session_of(request, asked.features)
+    if session is not None and decision.reason in OPEN_REASONS and asked.home != decision.service:
         # Where `auto` or a task has sent it, when that is news.
         kept = builders.decision(session, decision.service, now=now)
-        outgoing = (*outgoing, builders.decision_outgoing(kept, topics=policy.topics))
+        outgoing = (*outgoing, builders.decision_outgoing(kept, topics=rules.topics))
     return Handled(outgoing, decision)
 
 
@@ -174,11 +142,13 @@ def _session_of(request: InferenceRequest, features: PromptFeatures) -> str | No
     return None if name is None else ids.of_session(request.tenant, name)
 
 
-def ask_of(request: InferenceRequest, registry: Registry, patience: Patience = "none") -> Ask:
+def route_request(
+    request: InferenceRequest, registry: Registry, patience: Patience = "none"
+) -> RouteRequest:
     """What a request wants of Pick; a decision about it that the registry knows is to be repeated."""
     features = prompt_features(request.operation, request.body)
     session = _session_of(request, features)
-    return Ask(
+    return RouteRequest(
         model=request.asked_model,
         features=features,
         tenant=request.tenant,
@@ -230,15 +200,15 @@ def _build_routed(
     return replace(event, extensions={n: v for n, v in every.items() if v is not None})
 
 
-def _own_partition(request: InferenceRequest, policy: RouterPolicy) -> ReplyAddress | None:
+def _own_partition(request: InferenceRequest, rules: RouterRules) -> ReplyAddress | None:
     """Progress goes to a reply partition; readers of whole topics get final replies only."""
-    return request.reply if is_waited_for(request.reply, policy.topics) else None
+    return request.reply if is_waited_for(request.reply, rules.topics) else None
 
 
-def _ended(
-    request: InferenceRequest, code: str, message: str, policy: RouterPolicy, now: datetime
+def _end(
+    request: InferenceRequest, code: str, message: str, rules: RouterRules, now: datetime
 ) -> tuple[Outgoing, ...]:
-    return terminal(request.origin, failure_of(code, message, None), request.reply, policy, now)
+    return terminal(request.origin, failure_of(code, message, None), request.reply, rules, now)
 
 
 def _is_readable(event: Event) -> bool:

@@ -15,7 +15,7 @@ from events.codecs.http_codec import to_http
 from events.codecs.kafka_codec import from_record
 from events.errors import EventRejected
 from events.event import Record
-from functions.router.publisher import Publisher
+from functions.router.publisher import RouterPublisher
 from functions.router.retry_policy import verdict
 from functions.runtime.errors import PickspinError
 
@@ -40,7 +40,9 @@ class RouterAddress:
 class Source:
     """Starts deliveries; at most `in_flight` calls run at once."""
 
-    def __init__(self, address: RouterAddress, publisher: Publisher, *, in_flight: int) -> None:
+    def __init__(
+        self, address: RouterAddress, publisher: RouterPublisher, *, in_flight: int
+    ) -> None:
         self._address = address
         self._publisher = publisher
         self._local = threading.local()

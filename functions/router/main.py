@@ -1,58 +1,62 @@
 """Wires the router process: the Flask function under gunicorn, or a consumer."""
 
 import logging
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
 
 from functions import factories
-from functions.router.consumer_loop import Pump, PumpLimits
+from functions.router.consumer_loop import ConsumerLoop, LoopLimits
 from functions.router.consumer_watch import watched_feed
 from functions.router.kafka_binding import IN_FLIGHT, LogBinding
-from functions.router.router_factory import build, patience_of
+from functions.router.router_factory import build_router, give_up_rule
 from functions.runtime.errors import StartupFailed
 from functions.runtime.settings import ProbeSettings, Settings
 from functions.runtime.shutdown import StopFlag, prefer_latency
 from functions.runtime.system_clock import SystemClock
 from router_model.catalogue.model import Catalogue
+from router_model.routing.policy import LoadedPolicy
 
 log = logging.getLogger(__name__)
 
 CLOSE_S: Final = 5.0
+Policies = Mapping[str, LoadedPolicy]
 
 
 def run(settings: Settings) -> int:
     """Serves until SIGTERM or SIGINT. Returns the exit status.
 
     Raises:
-        StartupFailed: the catalogue is rejected, a setting is wrong, or the cluster is not usable.
+        StartupFailed: the catalogue is rejected, its policy or a setting is wrong, or the cluster is not usable.
     """
     prefer_latency()
     catalogue = factories.load_catalogue(settings)
+    policies = factories.load_policies(catalogue, settings)
     if settings.router.binding == "http":
-        return _serve(settings, catalogue)
+        return _serve(settings, catalogue, policies)
     if settings.router.binding == "log":
-        return _consume(settings, catalogue)
+        return _consume(settings, catalogue, policies)
     raise StartupFailed(
         f"router.binding is {settings.router.binding!r}; it must be 'http' or 'log'"
     )
 
 
-def _serve(settings: Settings, catalogue: Catalogue) -> int:
+def _serve(settings: Settings, catalogue: Catalogue, policies: Policies) -> int:
     from functions.router.gunicorn_server import serve  # noqa: PLC0415 - gunicorn and flask only here
 
     def load() -> tuple[Any, Any]:
         from functions.router.flask_app import create_app  # noqa: PLC0415
 
-        built = build(settings, catalogue)
+        process = build_router(settings, catalogue, policies)
         app = create_app(
-            built.router,
-            is_ready=built.tail.is_caught_up,
-            metrics=built.metrics,
+            process.router,
+            is_ready=process.tail.is_caught_up,
+            metrics=process.metrics,
             append_wait_s=settings.router.request_timeout_s,
-            requests_topic=built.topics.requests,
+            requests_topic=process.topics.requests,
         )
-        return app, lambda: built.close(CLOSE_S)
+        return app, lambda: process.close(CLOSE_S)
 
     return serve(load, settings.router)
 
@@ -66,24 +70,24 @@ def _probed(settings: Settings) -> Settings:
     return msgspec.structs.replace(settings, probes=here)
 
 
-def _consume(settings: Settings, catalogue: Catalogue) -> int:
+def _consume(settings: Settings, catalogue: Catalogue, policies: Policies) -> int:
     stop = StopFlag.install()
-    built = build(settings, catalogue)
+    process = build_router(settings, catalogue, policies)
     try:
-        while not built.tail.is_caught_up() and not stop.wait(0.02):
+        while not process.tail.is_caught_up() and not stop.wait(0.02):
             pass
-        consumer = built.log.group(
-            group=built.topics.router_group,
-            topics=(built.topics.requests,),
+        consumer = process.log.group(
+            group=process.topics.router_group,
+            topics=(process.topics.requests,),
             client="router",
             is_awaited=True,
         )
-        binding = LogBinding(built.router)
-        limits = PumpLimits(in_flight=IN_FLIGHT, patience=patience_of(settings))
+        binding = LogBinding(process.router)
+        limits = LoopLimits(in_flight=IN_FLIGHT, give_up=give_up_rule(settings))
         with watched_feed(
-            _probed(settings), built.log, built.topics, built.metrics, stop
+            _probed(settings), process.log, process.topics, process.metrics, stop
         ) as looked_at:
-            Pump(
+            ConsumerLoop(
                 consumer,
                 binding.begin,
                 give_up=binding.abandon,
@@ -92,5 +96,5 @@ def _consume(settings: Settings, catalogue: Catalogue) -> int:
                 limits=limits,
             ).run()
     finally:
-        built.close(CLOSE_S)
+        process.close(CLOSE_S)
     return 0

@@ -18,7 +18,13 @@ from events.names import DEAD_LETTER_REASON, REQUEST_ID, ROUTED, TENANT, TERMINA
 from events.salvage import salvaged
 from functions.ports.clock import Clock
 from functions.ports.kafka import RecordAppender
-from functions.router.refusals import ReplyPolicy, given_up, is_addressed, refused, unroutable
+from functions.router.refusals import (
+    ReplyRules,
+    give_up_event,
+    is_addressed,
+    refuse_event,
+    refuse_unroutable,
+)
 from functions.runtime.dead_letter_writer import DeadLetterWriter
 from functions.runtime.errors import AppendFailed
 from functions.runtime.telemetry import Metrics
@@ -39,20 +45,20 @@ Then = Callable[[BaseException | None], None]
 """Hears how one append ended; None: well."""
 
 
-class Publisher:
+class RouterPublisher:
     """Thread-safe. Futures resolve when everything is durable, and fail with `AppendFailed` where the same call may
     succeed later.
     """
 
     def __init__(
-        self, *, appender: RecordAppender, policy: ReplyPolicy, clock: Clock, metrics: Metrics
+        self, *, appender: RecordAppender, rules: ReplyRules, clock: Clock, metrics: Metrics
     ) -> None:
         self._appender = appender
-        self._policy = policy
+        self._rules = rules
         self._clock = clock
         self._metrics = metrics
         self._dead_letters = DeadLetterWriter(
-            appender, topic=policy.topics.dlq, max_bytes=policy.max_record_bytes, metrics=metrics
+            appender, topic=rules.topics.dlq, max_bytes=rules.max_record_bytes, metrics=metrics
         )
 
     def publish(self, event: Event, outgoing: Sequence[Outgoing]) -> "Future[None]":
@@ -61,12 +67,12 @@ class Publisher:
         def instead(error: AppendFailed) -> Sequence[Outgoing]:
             now = self._clock.now()
             if error.is_unroutable:
-                return unroutable(event, self._policy, now)
+                return refuse_unroutable(event, self._rules, now)
             rejection = EventRejected("request_too_large", "the request does not fit a record")
-            return refused(replace(event, data=None), rejection, self._policy, now)
+            return refuse_event(replace(event, data=None), rejection, self._rules, now)
 
         try:
-            return self._published(event, outgoing, instead)
+            return self._publish(event, outgoing, instead)
         except Exception as error:
             # The loop boundary: what cannot be written is a fault of ours, and ends this one event.
             log.exception("an event of our own cannot be written")
@@ -78,8 +84,8 @@ class Publisher:
         bare = Event(id=event.id, source=event.source, type=event.type, extensions=kept)
         for known in (event, bare):
             try:
-                outgoing = given_up(known, reason, self._policy, self._clock.now())
-                return self._published(known, outgoing, None)
+                outgoing = give_up_event(known, reason, self._rules, self._clock.now())
+                return self._publish(known, outgoing, None)
             except Exception:
                 log.exception("an event cannot be given up")
         return self._keep_place(event, f"internal:{reason}")
@@ -91,7 +97,7 @@ class Publisher:
         return self._keep_and_tell(
             record,
             rejection.reason,
-            lambda event: refused(event, rejection, self._policy, self._clock.now()),
+            lambda event: refuse_event(event, rejection, self._rules, self._clock.now()),
         )
 
     def abandon(self, record: Record) -> "Future[None]":
@@ -99,7 +105,7 @@ class Publisher:
         return self._keep_and_tell(
             record,
             _GIVEN_UP,
-            lambda event: given_up(event, _GIVEN_UP, self._policy, self._clock.now()),
+            lambda event: give_up_event(event, _GIVEN_UP, self._rules, self._clock.now()),
             is_last=True,
         )
 
@@ -107,22 +113,22 @@ class Publisher:
         self,
         record: Record,
         reason: str,
-        told: Callable[[Event], Sequence[Outgoing]],
+        tell: Callable[[Event], Sequence[Outgoing]],
         *,
         is_last: bool = False,
     ) -> "Future[None]":
         every = [self._dead_letters.keep(record, reason)]
         event = salvaged(record)
         if event is not None:
-            outgoing = [out for out in told(event) if out.topic != self._policy.topics.dlq]
-            every.append(self._published(event, outgoing, None, is_last=is_last))
-        return gathered(every)
+            outgoing = [out for out in tell(event) if out.topic != self._rules.topics.dlq]
+            every.append(self._publish(event, outgoing, None, is_last=is_last))
+        return gather_futures(every)
 
     def keep(self, record: Record, reason: str) -> "Future[None]":
         """Puts a record that cannot be handled on the dead letter topic."""
         return self._dead_letters.keep(record, reason)
 
-    def _published(
+    def _publish(
         self,
         event: Event,
         outgoing: Sequence[Outgoing],
@@ -142,7 +148,7 @@ class Publisher:
                 last = (
                     self._keep_place(event, "unwritable")
                     if instead is None
-                    else self._published(event, instead(error), None)
+                    else self._publish(event, instead(error), None)
                 )
             except Exception as bug:
                 log.exception("an event cannot be refused")
@@ -156,7 +162,7 @@ class Publisher:
 
     def _append(self, out: Outgoing, record: Record, then: Then, *, is_last: bool) -> None:
         """One record. It fails for good only where the event itself has to end another way."""
-        if out.topic == self._policy.topics.dlq:
+        if out.topic == self._rules.topics.dlq:
             kept = self._kept_letter(out, record)
             kept.add_done_callback(lambda done: then(done.exception()))
             return
@@ -169,7 +175,7 @@ class Publisher:
                 return
             self._metrics.append_failures.labels(out.topic).inc()
             is_final = isinstance(error, AppendFailed) and error.is_final
-            if is_addressed(out, self._policy) and (is_final or is_spared):
+            if is_addressed(out, self._rules) and (is_final or is_spared):
                 self._keep_untold(out, record, then)
             elif not isinstance(error, AppendFailed):
                 then(AppendFailed(type(error).__name__, is_unknown=True))
@@ -192,12 +198,12 @@ class Publisher:
 
     def _kept_letter(self, out: Outgoing, record: Record) -> "Future[None]":
         reason = out.event.get(DEAD_LETTER_REASON) or ""
-        return self._dead_letters.keep(replace(record, topic=self._policy.topics.requests), reason)
+        return self._dead_letters.keep(replace(record, topic=self._rules.topics.requests), reason)
 
     def _keep_place(self, event: Event, reason: str) -> "Future[None]":
         """The last resort: that there was such an event."""
         header = ("ce_id", event.id.encode("utf-8", "replace"))
-        bare = Record(topic=self._policy.topics.requests, value=None, headers=(header,))
+        bare = Record(topic=self._rules.topics.requests, value=None, headers=(header,))
         return self._dead_letters.keep(bare, reason)
 
 
@@ -224,7 +230,7 @@ class Gathering:
         self._then(next(passing, self._errors[0]) if self._errors else None)
 
 
-def gathered(every: Sequence["Future[None]"]) -> "Future[None]":
+def gather_futures(every: Sequence["Future[None]"]) -> "Future[None]":
     """One future over several."""
     future: Future[None] = Future()
     ends = Gathering(len(every), lambda error: _end(future, error))

@@ -22,7 +22,7 @@ _TRACE: Final = frozenset({names.TRACE_PARENT, names.TRACE_STATE})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReplyPolicy:
+class ReplyRules:
     """Where replies may go and how large a record may be.
 
     `reply_topics` are topics beyond `infer.replies` and `infer.responses` that a reply may go to. `has_partition` says
@@ -35,50 +35,52 @@ class ReplyPolicy:
     max_record_bytes: int = 900 * 1024
 
 
-def refused(
-    event: Event, rejection: EventRejected, policy: ReplyPolicy, now: datetime
+def refuse_event(
+    event: Event, rejection: EventRejected, rules: ReplyRules, now: datetime
 ) -> tuple[Outgoing, ...]:
     """A failed reply where the event is a request with a usable id; a dead letter unless only a field was wrong."""
     out: tuple[Outgoing, ...] = ()
     if event.type == names.REQUEST and ids.is_event_id(event.id):
         failure = failure_of(rejection.code, rejection.message, rejection.attribute)
-        out = terminal(_clean_origin(event), failure, reply_of(event, policy), policy, now)
+        out = terminal(_clean_origin(event), failure, reply_of(event, rules), rules, now)
         if rejection.code in NOT_DEAD_LETTERED:
             return out
-    return (*out, dead_letter(event, rejection.reason, policy))
+    return (*out, dead_letter(event, rejection.reason, rules))
 
 
-def given_up(event: Event, reason: str, policy: ReplyPolicy, now: datetime) -> tuple[Outgoing, ...]:
+def give_up_event(
+    event: Event, reason: str, rules: ReplyRules, now: datetime
+) -> tuple[Outgoing, ...]:
     """After a fault of our own: the request fails as `internal`, the event is kept with `reason` (a class name)."""
     out: tuple[Outgoing, ...] = ()
     if event.type == names.REQUEST and ids.is_event_id(event.id):
         failure = failure_of("internal", "the router failed on this request", None)
-        out = terminal(_clean_origin(event), failure, reply_of(event, policy), policy, now)
-    return (*out, dead_letter(event, f"internal:{reason}", policy))
+        out = terminal(_clean_origin(event), failure, reply_of(event, rules), rules, now)
+    return (*out, dead_letter(event, f"internal:{reason}", rules))
 
 
-def dead_letter(event: Event, reason: str, policy: ReplyPolicy) -> Outgoing:
+def dead_letter(event: Event, reason: str, rules: ReplyRules) -> Outgoing:
     """The event as it was, plus `deadletterreason`; without its data where that would not fit a record."""
     kept = replace(event, extensions={**event.extensions, names.DEAD_LETTER_REASON: reason})
     out = Outgoing(
-        topic=policy.topics.dlq, key=event.get(names.PARTITION_KEY) or event.id, event=kept
+        topic=rules.topics.dlq, key=event.get(names.PARTITION_KEY) or event.id, event=kept
     )
-    return out if fits(out, policy) else replace(out, event=replace(kept, data=None))
+    return out if fits(out, rules) else replace(out, event=replace(kept, data=None))
 
 
-def unroutable(event: Event, policy: ReplyPolicy, now: datetime) -> tuple[Outgoing, ...]:
+def refuse_unroutable(event: Event, rules: ReplyRules, now: datetime) -> tuple[Outgoing, ...]:
     """The chosen service's topic is not there: the request fails now, and is kept."""
     failure = failure_of("no_healthy_service", "the service of this model cannot be reached", None)
-    out = terminal(_clean_origin(event), failure, reply_of(event, policy), policy, now)
-    return (*out, dead_letter(event, "unroutable", policy))
+    out = terminal(_clean_origin(event), failure, reply_of(event, rules), rules, now)
+    return (*out, dead_letter(event, "unroutable", rules))
 
 
-def is_addressed(out: Outgoing, policy: ReplyPolicy) -> bool:
+def is_addressed(out: Outgoing, rules: ReplyRules) -> bool:
     """Whether an event goes to an address that its caller named: whatever is wrong with that is the caller's affair."""
-    topics = policy.topics
+    topics = rules.topics
     return (
         out.topic == topics.replies
-        or out.topic in policy.reply_topics
+        or out.topic in rules.reply_topics
         or (out.topic == topics.responses and out.partition is not None)
     )
 
@@ -87,11 +89,11 @@ def terminal(
     origin: Origin,
     failure: Failure,
     address: ReplyAddress | None,
-    policy: ReplyPolicy,
+    rules: ReplyRules,
     now: datetime,
 ) -> tuple[Outgoing, ...]:
     event = builders.failed(origin, failure, source=builders.ROUTER, now=now)
-    return builders.terminal_outgoing(event, topics=policy.topics, reply=address)
+    return builders.terminal_outgoing(event, topics=rules.topics, reply=address)
 
 
 def failure_of(code: str, message: str, param: str | None) -> Failure:
@@ -99,23 +101,23 @@ def failure_of(code: str, message: str, param: str | None) -> Failure:
     return Failure(code=code, message=message, type=row.type, status=row.status, param=param)
 
 
-def reply_of(event: Event, policy: ReplyPolicy) -> ReplyAddress | None:
+def reply_of(event: Event, rules: ReplyRules) -> ReplyAddress | None:
     """The reply address where it may be used; an impossible or foreign one counts as none."""
     try:
         address = reply_address(event)
-        check_reply(address, policy)
+        check_reply(address, rules)
     except EventRejected:
         return None
     return address
 
 
-def check_reply(address: ReplyAddress | None, policy: ReplyPolicy) -> None:
+def check_reply(address: ReplyAddress | None, rules: ReplyRules) -> None:
     """Raises EventRejected where replies may not go there, or the topic is known not to have that partition."""
     if address is None:
         return
-    if not is_reply_topic_allowed(address.topic, policy.topics, policy.reply_topics):
+    if not is_reply_topic_allowed(address.topic, rules.topics, rules.reply_topics):
         raise EventRejected("invalid_event", "replies may not go to this topic", names.REPLY_TOPIC)
-    if address.partition is not None and not policy.has_partition(address.topic, address.partition):
+    if address.partition is not None and not rules.has_partition(address.topic, address.partition):
         raise EventRejected(
             "invalid_event", "the reply topic has no such partition", names.REPLY_PARTITION
         )
@@ -123,9 +125,9 @@ def check_reply(address: ReplyAddress | None, policy: ReplyPolicy) -> None:
 
 def _clean_origin(event: Event) -> Origin:
     """The origin without attributes that a reader of the reply would refuse."""
-    found = Origin.of(event)
-    carried = {name: value for name, value in found.carried.items() if _is_usable(name, value)}
-    return replace(found, carried=carried)
+    origin = Origin.of(event)
+    carried = {name: value for name, value in origin.carried.items() if _is_usable(name, value)}
+    return replace(origin, carried=carried)
 
 
 def _is_usable(name: str, value: str) -> bool:
@@ -134,13 +136,13 @@ def _is_usable(name: str, value: str) -> bool:
     return name in _TRACE or ids.is_valid_id(value)
 
 
-def fits(out: Outgoing, policy: ReplyPolicy) -> bool:
-    if len(out.event.data or b"") < policy.max_record_bytes // 2:
+def fits(out: Outgoing, rules: ReplyRules) -> bool:
+    if len(out.event.data or b"") < rules.max_record_bytes // 2:
         return True
-    return outgoing_record(out).size_bytes <= policy.max_record_bytes
+    return outgoing_record(out).size_bytes <= rules.max_record_bytes
 
 
-def outcome(outgoing: tuple[Outgoing, ...], topics: Topics) -> Mapping[str, str]:
+def summarise_outgoing(outgoing: tuple[Outgoing, ...], topics: Topics) -> Mapping[str, str]:
     """Labels for logs and metrics: `kind` (routed, failed, dead_letter), and where routed `service`, `model`,
     `route_class`, `stage`, `score`, `reason`, else `code`, which may be empty.
     """
@@ -157,7 +159,7 @@ def outcome(outgoing: tuple[Outgoing, ...], topics: Topics) -> Mapping[str, str]
                 "score": event.extensions[names.ROUTE_SCORE],
             }
     is_kept = any(out.topic == topics.dlq for out in outgoing)
-    code = next((found for out in outgoing if (found := _code_of(out.event))), "")
+    code = next((code for out in outgoing if (code := _code_of(out.event))), "")
     return {"kind": "dead_letter" if is_kept else "failed", "code": code}
 
 
@@ -165,5 +167,5 @@ def _code_of(event: Event) -> str:
     """Of a failed terminal: why."""
     if event.type != names.FAILED:
         return ""
-    found = msgspec.json.decode(event.data or b"{}", type=dict[str, Any]).get("error") or {}
-    return str(found.get("code", ""))
+    error = msgspec.json.decode(event.data or b"{}", type=dict[str, Any]).get("error") or {}
+    return str(error.get("code", ""))

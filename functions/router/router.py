@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -20,14 +20,13 @@ from events.request_identity import request_id_of
 from functions.ports.blobs import BlobStore
 from functions.ports.clock import Clock
 from functions.ports.kafka import RecordAppender
-from functions.router.handler import Handled, RouterPolicy, handled
-from functions.router.publisher import Publisher
-from functions.router.refusals import outcome, refused
+from functions.router.handler import Handled, RouterRules, handle
+from functions.router.publisher import RouterPublisher
+from functions.router.refusals import refuse_event, summarise_outgoing
 from functions.runtime.errors import BlobMissing
 from functions.runtime.telemetry import Metrics
-from router_model.catalogue.model import Catalogue
+from router_model.routing.context import RoutingContext
 from router_model.routing.decision import Decision
-from router_model.routing.estimate_history import NO_HISTORY, History
 from router_model.service_registry import Registry
 
 LARGE_AT_ONCE: Final = 2
@@ -37,40 +36,45 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RouterParts:
-    """What a router is put together from. `registry` is asked anew for every event."""
+class RouterDependencies:
+    """What a router is put together from.
 
-    catalogue: Catalogue
+    `context` is what it starts with: for each event its registry and instant are asked anew, and it folds its decisions
+    into the history.
+    """
+
+    context: RoutingContext
     registry: Callable[[], Registry]
     clock: Clock
-    policy: RouterPolicy
+    rules: RouterRules
     appender: RecordAppender
     blobs: BlobStore
     metrics: Metrics
-    history: History = NO_HISTORY
-    """Empty, with the limit that applies; the router folds its decisions into it."""
 
 
 class Router:
     """Thread-safe; never raises for what an event holds."""
 
-    def __init__(self, parts: RouterParts) -> None:
-        self._parts = parts
-        self._history = parts.history
+    def __init__(self, dependencies: RouterDependencies) -> None:
+        self._dependencies = dependencies
+        self._history = dependencies.context.history
         self._large = threading.BoundedSemaphore(LARGE_AT_ONCE)
-        self._publisher = Publisher(
-            appender=parts.appender, policy=parts.policy, clock=parts.clock, metrics=parts.metrics
+        self._publisher = RouterPublisher(
+            appender=dependencies.appender,
+            rules=dependencies.rules,
+            clock=dependencies.clock,
+            metrics=dependencies.metrics,
         )
 
     def route(self, event: Event) -> "Future[None]":
         """Routes one event. Resolves when every record that follows from it is durable; fails with `AppendFailed`
         where that is not known: then the event is to be brought again, and gives the same ids.
         """
-        return self._ended(event, lambda: self.decide(event))
+        return self._decide_and_publish(event, lambda: self.decide(event))
 
     def refuse(self, event: Event, rejection: EventRejected) -> "Future[None]":
         """Ends a request that cannot be routed, for a reason found outside the handler."""
-        return self._ended(event, lambda: self._refused(event, rejection))
+        return self._decide_and_publish(event, lambda: self._refuse(event, rejection))
 
     def reject(self, record: Record, rejection: EventRejected) -> "Future[None]":
         """Puts a record that holds no event on the dead letter topic; where it is a request that can be told, it
@@ -82,7 +86,9 @@ class Router:
         """Ends a record that fails again and again while others get through."""
         return self._publisher.abandon(record)
 
-    def _ended(self, event: Event, decide: Callable[[], tuple[Outgoing, ...]]) -> "Future[None]":
+    def _decide_and_publish(
+        self, event: Event, decide: Callable[[], tuple[Outgoing, ...]]
+    ) -> "Future[None]":
         """Deciding, counting and publishing under one roof: whatever fails in them ends this event alone."""
         try:
             return self._publisher.publish(event, decide())
@@ -91,57 +97,67 @@ class Router:
             log.exception("routing failed", extra={"event_id": event.id})
             return self._publisher.give_up(event, type(error).__name__)
 
-    def _refused(self, event: Event, rejection: EventRejected) -> tuple[Outgoing, ...]:
-        parts = self._parts
-        outgoing = refused(event, rejection, parts.policy, parts.clock.now())
+    def _refuse(self, event: Event, rejection: EventRejected) -> tuple[Outgoing, ...]:
+        rules, clock = self._dependencies.rules, self._dependencies.clock
+        outgoing = refuse_event(event, rejection, rules, clock.now())
         self._count(event, outgoing, 0.0)
         return outgoing
 
     def decide(self, event: Event) -> tuple[Outgoing, ...]:
         """The handler's answer, with the body behind a `dataref` resolved."""
-        parts = self._parts
-        now, started = parts.clock.now(), time.perf_counter()
+        now, started = self._dependencies.clock.now(), time.perf_counter()
         try:
-            found = self._handled(event, now)
-            outgoing = found.outgoing
-            self._remember(found.decision)
+            handled = self._resolve_and_handle(event, now)
+            outgoing = handled.outgoing
+            self._remember(event, handled.decision)
         except BlobMissing:
             missing = EventRejected("invalid_event", "the data cannot be found", names.DATA_REF)
-            outgoing = refused(event, missing, parts.policy, now)
+            outgoing = refuse_event(event, missing, self._dependencies.rules, now)
         self._count(event, outgoing, time.perf_counter() - started)
         return outgoing
 
-    def _remember(self, decision: Decision | None) -> None:
+    def _remember(self, event: Event, decision: Decision | None) -> None:
         """Threads may overwrite each other's step: history is a sample, one decision more or less is the same."""
-        if decision is not None:
-            self._history = self._history.observe(decision.candidates)
-            self._parts.metrics.unusable_scores.inc(decision.unusable)
+        if decision is None:
+            return
+        self._history = self._history.observe(decision.candidates)
+        metrics = self._dependencies.metrics
+        metrics.unusable_scores.inc(decision.unusable)
+        if decision.policy is not None and decision.policy_fault is not None:
+            metrics.policy_failures.labels(decision.policy).inc()
+            log.error(
+                "the policy failed, equation 2 decided",
+                extra={
+                    "request_id": request_id_of(event),
+                    "policy": decision.policy,
+                    "reason": decision.policy_fault,
+                },
+            )
 
-    def _handled(self, event: Event, now: datetime) -> Handled:
+    def _resolve_and_handle(self, event: Event, now: datetime) -> Handled:
         ref = event.get(names.DATA_REF)
         if ref is None or event.data is not None:
             return self._handle(event, now, None)
         with self._large:
-            body = self._parts.blobs.get(ref, limit_bytes=MAX_BODY_BYTES)
+            body = self._dependencies.blobs.get(ref, limit_bytes=MAX_BODY_BYTES)
             return self._handle(event, now, body)
 
     def _handle(self, event: Event, now: datetime, body: bytes | None) -> Handled:
-        parts = self._parts
-        return handled(
-            event, parts.catalogue, parts.registry(), now,
-            policy=parts.policy, body=body, history=self._history,
-        )  # fmt: skip
+        parts = self._dependencies
+        context = replace(parts.context, registry=parts.registry(), now=now, history=self._history)
+        return handle(event, context, rules=parts.rules, body=body)
 
     def _count(self, event: Event, outgoing: tuple[Outgoing, ...], seconds: float) -> None:
-        metrics, found = self._parts.metrics, outcome(outgoing, self._parts.policy.topics)
+        metrics = self._dependencies.metrics
+        summary = summarise_outgoing(outgoing, self._dependencies.rules.topics)
         metrics.decision_seconds.observe(seconds)
-        log.info("%s", found["kind"], extra=_story(event, found, seconds))
-        if found["kind"] == "routed":
-            labels = (found["service"], found["route_class"], found["reason"])
+        log.info("%s", summary["kind"], extra=_story(event, summary, seconds))
+        if summary["kind"] == "routed":
+            labels = (summary["service"], summary["route_class"], summary["reason"])
             metrics.decisions.labels(*labels).inc()
 
 
-def _story(event: Event, found: Mapping[str, str], seconds: float) -> dict[str, object]:
+def _story(event: Event, summary: Mapping[str, str], seconds: float) -> dict[str, object]:
     """What the log says of a decision: where the request goes, and why; never what it asks."""
-    said = {name: value for name, value in found.items() if name != "kind"}
+    said = {name: value for name, value in summary.items() if name != "kind"}
     return {"request_id": request_id_of(event), **said, "decision_ms": round(seconds * 1000, 3)}

@@ -1,26 +1,29 @@
 """Wires a `Router` from settings, the same for both bindings."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
 from events.names import Topics
 from functions import factories
 from functions.ports.kafka import RecordAppender, RecordLog
-from functions.router.handler import RouterPolicy
-from functions.router.patience import Patience
-from functions.router.refusals import ReplyPolicy
-from functions.router.router import Router, RouterParts
+from functions.router.give_up import GiveUpRule
+from functions.router.handler import RouterRules
+from functions.router.refusals import ReplyRules
+from functions.router.router import Router, RouterDependencies
 from functions.runtime.registry_consumer import RegistryConsumer
 from functions.runtime.reply_partitions import ReplyPartitions
 from functions.runtime.settings import Settings
 from functions.runtime.system_clock import SystemClock
 from functions.runtime.telemetry import Metrics
 from router_model.catalogue.model import Catalogue
+from router_model.routing.context import RoutingContext
 from router_model.routing.estimate_history import new_history
+from router_model.routing.policy import LoadedPolicy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Built:
+class RouterProcess:
     """A router with everything it owns. `close` flushes and ends its threads."""
 
     router: Router
@@ -37,7 +40,9 @@ class Built:
         self.partitions.close()
 
 
-def build(settings: Settings, catalogue: Catalogue) -> Built:
+def build_router(
+    settings: Settings, catalogue: Catalogue, policies: Mapping[str, LoadedPolicy]
+) -> RouterProcess:
     """Connects. Must run in the process (and, under gunicorn, the worker) that serves: clients own threads.
 
     Raises:
@@ -47,21 +52,28 @@ def build(settings: Settings, catalogue: Catalogue) -> Built:
     tail = RegistryConsumer(log, topics, "router-registry")
     tail.start()
     appender = log.appender(client="router")
-    policy = policy_of(settings, topics, metrics)
-    partitions = partitions_of(log, policy, client="router-replies")
+    rules, clock = router_rules(settings, topics), SystemClock()
+    partitions = open_partitions(log, rules, client="router-replies")
+    context = RoutingContext(
+        catalogue=catalogue,
+        registry=tail.registry,
+        now=clock.now(),
+        classifier=factories.load_classifier(settings, metrics.classifier_fallbacks.inc),
+        history=new_history(catalogue.norm, settings.router.history),
+        policies=policies,
+    )
     router = Router(
-        RouterParts(
-            catalogue=catalogue,
+        RouterDependencies(
+            context=context,
             registry=lambda: tail.registry,
-            clock=SystemClock(),
-            policy=replace(policy, has_partition=partitions.has),
+            clock=clock,
+            rules=replace(rules, has_partition=partitions.has),
             appender=appender,
             blobs=factories.open_blobs(settings),
             metrics=metrics,
-            history=new_history(catalogue.norm, settings.router.history),
         )
     )
-    return Built(
+    return RouterProcess(
         router=router,
         tail=tail,
         appender=appender,
@@ -72,19 +84,18 @@ def build(settings: Settings, catalogue: Catalogue) -> Built:
     )
 
 
-def partitions_of(log: RecordLog, policy: ReplyPolicy, *, client: str) -> ReplyPartitions:
+def open_partitions(log: RecordLog, rules: ReplyRules, *, client: str) -> ReplyPartitions:
     """The partitions of all topics that replies may go to."""
-    topics = policy.topics
-    named = (topics.replies, topics.responses, *sorted(policy.reply_topics))
+    topics = rules.topics
+    named = (topics.replies, topics.responses, *sorted(rules.reply_topics))
     return ReplyPartitions(partial(log.offset_reader, client=client), named, SystemClock())
 
 
-def policy_of(settings: Settings, topics: Topics, metrics: Metrics) -> RouterPolicy:
-    """The handler's policy. A classifier that cannot be used is counted in `metrics`."""
-    replies = reply_policy_of(settings, topics)
-    return RouterPolicy(
+def router_rules(settings: Settings, topics: Topics) -> RouterRules:
+    """The handler's rules."""
+    replies = reply_rules(settings, topics)
+    return RouterRules(
         topics=topics,
-        classifier=factories.load_classifier(settings, metrics.classifier_fallbacks.inc),
         reply_topics=replies.reply_topics,
         max_hops=settings.router.max_hops,
         background_wait_s=settings.ingress.background_wait_s,
@@ -92,15 +103,15 @@ def policy_of(settings: Settings, topics: Topics, metrics: Metrics) -> RouterPol
     )
 
 
-def reply_policy_of(settings: Settings, topics: Topics) -> ReplyPolicy:
+def reply_rules(settings: Settings, topics: Topics) -> ReplyRules:
     """Where replies may go, and how large a record may be."""
-    return ReplyPolicy(
+    return ReplyRules(
         topics=topics,
         reply_topics=settings.ingress.further_reply_topics,
         max_record_bytes=settings.broker.max_record_bytes,
     )
 
 
-def patience_of(settings: Settings) -> Patience:
+def give_up_rule(settings: Settings) -> GiveUpRule:
     """When a record is tried no longer."""
-    return Patience(tries=settings.router.give_up_tries, bound_s=settings.router.give_up_s)
+    return GiveUpRule(tries=settings.router.give_up_tries, bound_s=settings.router.give_up_s)

@@ -5,11 +5,11 @@ from typing import Final
 
 from events.names import Topics
 from functions import factories
-from functions.router.consumer_loop import Pump, PumpLimits
+from functions.router.consumer_loop import ConsumerLoop, LoopLimits
 from functions.router.consumer_watch import watched_feed
 from functions.router.kafka_source import RouterAddress, Source
-from functions.router.publisher import Publisher
-from functions.router.router_factory import partitions_of, patience_of, reply_policy_of
+from functions.router.publisher import RouterPublisher
+from functions.router.router_factory import give_up_rule, open_partitions, reply_rules
 from functions.runtime.errors import StartupFailed
 from functions.runtime.settings import Settings
 from functions.runtime.shutdown import StopFlag, prefer_latency
@@ -32,11 +32,11 @@ def run(settings: Settings) -> int:
     stop = StopFlag.install()
     log, topics, metrics = factories.open_log(settings), Topics(settings.broker.prefix), Metrics()
     appender = log.appender(client="source")
-    policy = reply_policy_of(settings, topics)
-    partitions = partitions_of(log, policy, client="source-replies")
-    publisher = Publisher(
+    rules = reply_rules(settings, topics)
+    partitions = open_partitions(log, rules, client="source-replies")
+    publisher = RouterPublisher(
         appender=appender,
-        policy=replace(policy, has_partition=partitions.has),
+        rules=replace(rules, has_partition=partitions.has),
         clock=SystemClock(),
         metrics=metrics,
     )
@@ -47,10 +47,10 @@ def run(settings: Settings) -> int:
     consumer = log.group(
         group=topics.router_group, topics=(topics.requests,), client="source", is_awaited=True
     )
-    limits = PumpLimits(in_flight=router.source_in_flight, patience=patience_of(settings))
+    limits = LoopLimits(in_flight=router.source_in_flight, give_up=give_up_rule(settings))
     try:
         with watched_feed(settings, log, topics, metrics, stop) as looked_at:
-            Pump(
+            ConsumerLoop(
                 consumer,
                 source.begin,
                 clock=SystemClock(),

@@ -169,6 +169,8 @@ class RouterSettings(Group, frozen=True, kw_only=True):
     """The classifier's weights. Empty: the shipped ones. Unusable: the keyword rule."""
     encoder_threads: int = 2
     """Threads of the encoder for one prompt. 0: every core."""
+    policy_dir: str = ""
+    """Where the module of a catalogue's `policy` lies. Empty: beside the catalogue file."""
     history: int | None = None
     """Recent T and C that count in scores (ADR 0012). None: 512 if `norm` is distributional."""
 

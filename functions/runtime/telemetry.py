@@ -116,6 +116,12 @@ class Metrics:
             "Values of the classifier that were no chance or length, and counted as unknown.",
             registry=r,
         )
+        self.policy_failures = Counter(
+            "pickspin_policy_failures",
+            "Decisions that Equation 2 made because the catalogue's policy failed.",
+            ["policy"],
+            registry=r,
+        )
         self.classifier_fallbacks = Counter(
             "pickspin_classifier_fallbacks",
             "Starts on which the keyword rule stood in for weights that cannot be used.",

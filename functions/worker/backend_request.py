@@ -21,7 +21,7 @@ from functions.worker.tool_calls import MAX_CALLS
 from router_model.catalogue.model import Model, Service
 from router_model.classifier.features import prompt_features, wants_of
 from router_model.routing.backend_fields import version_of
-from router_model.routing.capabilities import kind_of, lack_of
+from router_model.routing.capabilities import find_lack, kind_of
 
 _OURS: Final = frozenset(
     {"callback", "store", "metadata", "profile", "priority", "background", "pickspin"}
@@ -62,9 +62,9 @@ def check_abilities(request: RoutedRequest, service: Service, info: ServerInfo |
     kind = kind_of(service.backend.kind, info)
     # Of the others each says itself what does not fit; Ollama cuts it off without a word.
     read = prompt_features if kind == "ollama" else wants_of
-    lack = lack_of(kind, info, read(request.operation, request.body))
+    lack = find_lack(kind, info, read(request.operation, request.body))
     if lack is not None:
-        refused = lack.refused()
+        refused = lack.refusal()
         raise ApiError(refused.code, refused.message, param=refused.param, src="model")
 
 

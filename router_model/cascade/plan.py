@@ -1,7 +1,7 @@
 """Cascades: a small model answers first, a larger one only where the small one was unsure. Pure policy.
 
-The router makes the plan (`planned`): of every step's model the service that Algorithm 2 ranks best. The worker of a
-step judges its own answer (`Judge`): below the least confidence, and where the model server gave no log probabilities
+The router makes the plan (`plan_cascade`): of every step's model the service that ranks best. The worker of a step
+judges its own answer (`Judge`): below the least confidence, and where the model server gave no log probabilities
 at all, the request goes on to the next step. The last step always answers. Source of the policy: FrugalGPT (Chen et al.
 2023); of confidence as the rule of deferral: see `router_model.cascade.confidence`.
 """
@@ -55,14 +55,8 @@ class Judge:
         return self.verdict(self.confidence(choices)) == "answer"
 
 
-def planned(
-    name: str, cascade: Cascade | None, chosen: Sequence[CandidateTerms]
-) -> CascadeState | None:
-    """The plan of a decision: `chosen` is the service of the first step and of each later one that has any. None where
-    no cascade was asked for.
-    """
-    if cascade is None:
-        return None
+def plan_cascade(name: str, cascade: Cascade, chosen: Sequence[CandidateTerms]) -> CascadeState:
+    """The plan of a decision: `chosen` is the service of the first step and of each later one that has any."""
     places = (
         CascadePlace(
             service=terms.service,
@@ -74,7 +68,7 @@ def planned(
     return CascadeState(name=name, plan=tuple(places))
 
 
-def standing_by(places: Sequence[CandidateTerms]) -> CascadeState | None:
+def plan_stand_by(places: Sequence[CandidateTerms]) -> CascadeState | None:
     """The plan of a decision that is no cascade: the chosen service, then those that take over should it fail. None
     where none does.
     """

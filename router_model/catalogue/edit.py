@@ -26,7 +26,8 @@ def with_profile(text: str, name: str, profile: Profile) -> str:
         after = load_catalogue(edited)
     except CatalogueRejected as error:
         raise NotEditable("the profile does not fit the layout of the file") from error
-    profiles = {**before.profiles, name: profile}
+    known = before.profiles.get(name, profile)
+    profiles = {**before.profiles, name: msgspec.structs.replace(profile, policy=known.policy)}
     if msgspec.structs.replace(before, profiles=profiles, version="") != msgspec.structs.replace(
         after, version=""
     ):
@@ -69,9 +70,10 @@ def _replaced(text: str, node: yaml.Node, profile: Profile) -> str:
     if not isinstance(node, yaml.MappingNode):
         raise NotEditable("the profile is not a mapping")
     numbers = {"alpha": profile.alpha, "latency": profile.latency, "cost": profile.cost}
-    for key, found in sorted(node.value, key=lambda pair: -pair[1].start_mark.index):
-        start, end = found.start_mark.index, found.end_mark.index
-        text = f"{text[:start]}{numbers.get(key.value, 0.0)!r}{text[end:]}"
+    for key, number in sorted(node.value, key=lambda pair: -pair[1].start_mark.index):
+        if key.value in numbers:
+            start, end = number.start_mark.index, number.end_mark.index
+            text = f"{text[:start]}{numbers[key.value]!r}{text[end:]}"
     return text
 
 

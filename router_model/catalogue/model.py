@@ -131,6 +131,8 @@ class Profile(Entry, frozen=True):
     alpha: float
     latency: float
     cost: float
+    policy: str | None = None
+    """Routing policy of this profile, as `Catalogue.policy`; None: the catalogue's."""
 
 
 class Task(Entry, frozen=True):
@@ -194,6 +196,8 @@ class Catalogue(Entry, frozen=True):
     services: tuple[Service, ...]
     profiles: Mapping[str, Profile] = msgspec.field(default_factory=lambda: dict(PROFILES))
     default_profile: str = "balanced"
+    policy: str | None = None
+    """Routing policy of one's own, `package.module:Name` (router_model.routing.policy); None: Equation 2."""
     norm: Norm = "minmax"
     """How T and C are put into [0, 1] (docs/adr/0012): between the least and the most of the candidates, or by their
     position in the distribution of candidates and recent history."""

@@ -21,6 +21,7 @@ MAX_ID_CHARS: Final = 128
 MAX_SLUG_CHARS: Final = 63
 RESERVED_NAMES: Final = frozenset({"auto"})
 _SLUG: Final = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
+_POLICY: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _KEY_ENV: Final = re.compile(r"(?!PICKSPIN_)[A-Z_][A-Z0-9_]{0,127}")
 _SECRET_ARGUMENT: Final = re.compile(r"(?i)(.*[_-])?(api_?key|password|secret|token)")
@@ -260,6 +261,13 @@ def _profiles(catalogue: Catalogue) -> Iterator[Problem]:
             yield Problem(f"warm_pool.{tier}", "must be at least 0")
 
 
+def _policies(catalogue: Catalogue) -> Iterator[Problem]:
+    named = {f"profiles.{name}.policy": one.policy for name, one in catalogue.profiles.items()}
+    for path, policy in {"policy": catalogue.policy, **named}.items():
+        if policy is not None and not _POLICY.fullmatch(policy):
+            yield Problem(path, "must be package.module:Name")
+
+
 def _names(catalogue: Catalogue) -> Iterator[Problem]:
     ids = {model.id for model in catalogue.models}
     for alias in catalogue.aliases:
@@ -350,7 +358,7 @@ def _at_least(path: str, entry: object, least: Mapping[str, int]) -> Iterator[Pr
 
 
 _CHECKS: Final[tuple[Check, ...]] = (
-    _ids, _models, _services, _slugs, _cells, _profiles, _names, _repeated_models,
+    _ids, _models, _services, _slugs, _cells, _profiles, _policies, _names, _repeated_models,
     check_cascades,
 )  # fmt: skip
 _REFERENCE_CHECKS: Final[tuple[Check, ...]] = (

@@ -18,10 +18,9 @@ from router_model.classifier.features import CHARS_PER_TOKEN, PromptFeatures, pr
 from router_model.classifier.keyword_rules import Classifier
 from router_model.replay.outcome_dataset import EVALUATION_ONLY, OutcomeRow, part_of
 from router_model.routing.candidates import Candidate, Estimate, estimate
-from router_model.routing.estimate_history import NO_HISTORY, History
+from router_model.routing.estimate_history import NO_HISTORY, EstimateHistory
 from router_model.routing.estimates import expected_cost_usd, expected_finish
-from router_model.routing.scoring import ScoreWeights, weights_of
-from router_model.routing.select import rank
+from router_model.routing.scoring import ScoreWeights, score_candidates, weights_of
 from router_model.service_registry import ServiceView
 
 MAX_PROMPTS: Final = 3000
@@ -109,7 +108,7 @@ def replay(
     rows: Sequence[OutcomeRow],
     catalogue: Catalogue,
     classifier: Classifier,
-    history: History = NO_HISTORY,
+    history: EstimateHistory = NO_HISTORY,
 ) -> Replay:
     """The rows with every term of Eq. 2, as the router would find them one after the other.
 
@@ -131,7 +130,7 @@ def replay(
             Operation.CHAT, {"messages": [{"role": "user", "content": row.prompt}]}
         )
         estimates = _estimates(row, catalogue, features, classifier)
-        ranked = rank(estimates, _EVEN, catalogue.norm, history)
+        ranked = score_candidates(estimates, _EVEN, catalogue.norm, history)
         history = history.observe(ranked)
         by_slug = {one.candidate.service.slug: one for one in estimates}
         ordered = sorted(ranked, key=lambda t: (t.cost_usd, t.finish_s, t.service))

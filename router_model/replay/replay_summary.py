@@ -1,6 +1,6 @@
 """What a replay comes to: sums that compare only what is known of both choices. Pure, of constant size."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -70,7 +70,7 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Summary:
+class ReplaySummary:
     """A whole replay.
 
     `measured` compares what the recording has for both choices, `expected` what is predicted for both. `answered` takes
@@ -92,20 +92,27 @@ class Summary:
     answered: Pair = Pair()
     measured_was: int = 0
     measured_would: int = 0
+    policies: Mapping[str, int] = field(default_factory=dict)
+    """By routing policy: how many requests it was to rank."""
+    policy_failures: int = 0
+    """How many of those equation 2 ranked, because the policy failed."""
     services: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     """By service: how many requests it had, and would have."""
 
-    def add(self, found: Redecided) -> "Summary":
+    def add(self, redecided: Redecided) -> "ReplaySummary":
         """With one more request."""
-        was, would = found.was, found.would
+        was, would = redecided.was, redecided.would
         counted = replace(
             self,
             requests=self.requests + 1,
             refused=self.refused + (would is None),
-            changed=self.changed + found.is_changed,
-            failed=self.failed + found.is_failed,
+            changed=self.changed + redecided.is_changed,
+            failed=self.failed + redecided.is_failed,
             without_choice=self.without_choice + (was is None),
-            services=_counted(self.services, found),
+            policies=_count_policy(self.policies, redecided),
+            policy_failures=self.policy_failures
+            + (redecided.decision is not None and redecided.decision.policy_fault is not None),
+            services=_count(self.services, redecided),
         )
         if was is not None:
             counted = replace(counted, recorded=counted.recorded.add(was.measured))
@@ -128,18 +135,17 @@ class Summary:
         )
 
 
-def summarise(found: Iterable[Redecided]) -> Summary:
-    """The summary of a replay."""
-    summary = Summary()
-    for one in found:
-        summary = summary.add(one)
-    return summary
-
-
-def _counted(known: Mapping[str, tuple[int, int]], found: Redecided) -> dict[str, tuple[int, int]]:
+def _count(
+    known: Mapping[str, tuple[int, int]], redecided: Redecided
+) -> dict[str, tuple[int, int]]:
     counts = dict(known)
-    for choice, was, would in ((found.was, 1, 0), (found.would, 0, 1)):
+    for choice, was, would in ((redecided.was, 1, 0), (redecided.would, 0, 1)):
         if choice is not None:
             before = counts.get(choice.service, (0, 0))
             counts[choice.service] = (before[0] + was, before[1] + would)
     return counts
+
+
+def _count_policy(known: Mapping[str, int], redecided: Redecided) -> Mapping[str, int]:
+    name = None if redecided.decision is None else redecided.decision.policy
+    return known if name is None else {**known, name: known.get(name, 0) + 1}

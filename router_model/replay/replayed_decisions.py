@@ -13,11 +13,11 @@ from typing import Final, Literal
 from events.names import ReplicaState
 from events.payloads import StatusData
 from router_model.catalogue.model import Catalogue
-from router_model.classifier.keyword_rules import Classifier
+from router_model.routing.context import RouteRequest, RoutingContext
 from router_model.routing.decision import CandidateTerms, Decision
-from router_model.routing.estimate_history import History, new_history
+from router_model.routing.estimate_history import new_history
 from router_model.routing.no_route import NoRoute
-from router_model.routing.select import Ask, decide
+from router_model.routing.select import decide
 from router_model.service_registry import Registry
 
 Readiness = Literal["warm", "cold"]
@@ -38,7 +38,7 @@ NOTHING: Final = Figures()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class Measurement:
     """What was measured of one model's answer. Money and time hold for `service` (None: any of the model's)."""
 
     figures: Figures
@@ -46,14 +46,14 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recorded:
+class RecordedRequest:
     """A request of the past as it was sent, and what is known of it. `seen` is by model id or learned name."""
 
     id: str
-    ask: Ask
+    request: RouteRequest
     service: str | None = None
     model: str | None = None
-    seen: Mapping[str, Seen] = field(default_factory=dict)
+    seen: Mapping[str, Measurement] = field(default_factory=dict)
     is_failed: bool = False
 
 
@@ -61,10 +61,7 @@ class Recorded:
 class Scenario:
     """What the requests are decided under. `profile` and `model` None: as each request asked."""
 
-    catalogue: Catalogue
-    classifier: Classifier
-    registry: Registry
-    now: datetime
+    context: RoutingContext
     profile: str | None = None
     model: str | None = None
 
@@ -81,8 +78,8 @@ class Choice:
     @property
     def answered(self) -> float | None:
         """How good the answer was where that was measured, else the chance that it is good."""
-        found = self.measured.answered
-        return self.expected.answered if found is None else found
+        measured = self.measured.answered
+        return self.expected.answered if measured is None else measured
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +106,7 @@ def assumed_registry(catalogue: Catalogue, readiness: Readiness, now: datetime) 
     """Every service with one idle replica, or every service asleep: the recording does not say how it was then."""
     if readiness == "cold":
         return Registry()
-    found = [
+    statuses = [
         StatusData(
             service=service.slug,
             replica="assumed",
@@ -120,73 +117,68 @@ def assumed_registry(catalogue: Catalogue, readiness: Readiness, now: datetime) 
         for service in catalogue.services
         if service.enabled
     ]
-    return Registry({(status.service, status.replica): status for status in found})
+    return Registry({(status.service, status.replica): status for status in statuses})
 
 
-def replay(requests: Iterable[Recorded], scenario: Scenario) -> Iterator[Redecided]:
+def replay(requests: Iterable[RecordedRequest], scenario: Scenario) -> Iterator[Redecided]:
     """Decides each again, one by one, each as if it were alone; history of the norm grows from one to the next."""
-    history = new_history(scenario.catalogue.norm)
+    context = scenario.context
+    history = new_history(context.catalogue.norm)
     for recorded in requests:
-        found = redecide(recorded, scenario, history)
-        if found.decision is not None:
-            history = history.observe(found.decision.candidates)
-        yield found
+        context = replace(context, history=history)
+        redecided = redecide(recorded, replace(scenario, context=context))
+        if redecided.decision is not None:
+            history = history.observe(redecided.decision.candidates)
+        yield redecided
 
 
-def redecide(recorded: Recorded, scenario: Scenario, history: History) -> Redecided:
+def redecide(recorded: RecordedRequest, scenario: Scenario) -> Redecided:
     """One request decided again. Never raises: a refusal is a result."""
-    ask = replace(
-        recorded.ask,
-        model=scenario.model or recorded.ask.model,
-        profile=scenario.profile or recorded.ask.profile,
+    request = replace(
+        recorded.request,
+        model=scenario.model or recorded.request.model,
+        profile=scenario.profile or recorded.request.profile,
         repeat=None,
     )
-    was = _recorded_choice(recorded, scenario, history)
-    found = Redecided(
+    redecided = Redecided(
         id=recorded.id,
-        asked_model=recorded.ask.model,
-        was=was,
+        asked_model=recorded.request.model,
+        was=_recorded_choice(recorded, scenario.context),
         would=None,
         is_failed=recorded.is_failed,
     )
     try:
-        decision = _decide(ask, scenario, history)
+        decision = decide(request, scenario.context)
     except NoRoute as refusal:
-        return replace(found, refusal=f"{refusal.code}: {refusal.message}")
+        return replace(redecided, refusal=f"{refusal.code}: {refusal.message}")
     chosen = decision.chosen
     would = Choice(
         service=chosen.service,
         model=chosen.model,
-        measured=_measured(recorded, scenario.catalogue, chosen.service, chosen.model),
+        measured=_measured(recorded, scenario.context.catalogue, chosen.service, chosen.model),
         expected=_expected(chosen),
     )
-    return replace(found, would=would, decision=decision)
+    return replace(redecided, would=would, decision=decision)
 
 
-def _recorded_choice(recorded: Recorded, scenario: Scenario, history: History) -> Choice | None:
+def _recorded_choice(recorded: RecordedRequest, context: RoutingContext) -> Choice | None:
     service, model = recorded.service, recorded.model
     if service is None or model is None:
         return None
-    measured = _measured(recorded, scenario.catalogue, service, model)
+    measured = _measured(recorded, context.catalogue, service, model)
     expected = NOTHING
-    known = scenario.catalogue.service(service)
+    known = context.catalogue.service(service)
     if known is not None and known.model == model and known.enabled:
         # Its own model by name and without limits: it was chosen, whatever would be chosen now.
-        ask = Ask(model=model, features=recorded.ask.features, repeat=service)
+        request = RouteRequest(model=model, features=recorded.request.features, repeat=service)
         try:
-            expected = _expected(_decide(ask, scenario, history).chosen)
+            expected = _expected(decide(request, context).chosen)
         except NoRoute:
             expected = NOTHING
     return Choice(service=service, model=model, measured=measured, expected=expected)
 
 
-def _decide(ask: Ask, scenario: Scenario, history: History) -> Decision:
-    return decide(
-        ask, scenario.catalogue, scenario.registry, scenario.now, scenario.classifier, history
-    )
-
-
-def _measured(recorded: Recorded, catalogue: Catalogue, service: str, model: str) -> Figures:
+def _measured(recorded: RecordedRequest, catalogue: Catalogue, service: str, model: str) -> Figures:
     known = catalogue.model(model)
     seen = recorded.seen.get(model)
     if seen is None and known is not None:

@@ -26,17 +26,17 @@ from router_model.routing.no_route import (
 
 @dataclass(frozen=True, slots=True)
 class Lack:
-    """One thing that a server cannot do: `what` for a person, `param` the field of the body, `refusal` its kind."""
+    """One thing that a server cannot do: `what` for a person, `param` the field of the body, `kind` of refusal."""
 
     what: str
     param: str | None
-    refusal: type[CapabilityMissing | ContextTooLong | UnsupportedField]
+    kind: type[CapabilityMissing | ContextTooLong | UnsupportedField]
 
-    def refused(self) -> NoRoute:
+    def refusal(self) -> NoRoute:
         """The error for the caller."""
-        found = self.refusal(self.what)
-        found.param = self.param
-        return found
+        error = self.kind(self.what)
+        error.param = self.param
+        return error
 
 
 def kind_of(declared: ServerKind, info: ServerInfo | None) -> ServerKind:
@@ -46,7 +46,9 @@ def kind_of(declared: ServerKind, info: ServerInfo | None) -> ServerKind:
     return next(known, declared)
 
 
-def lack_of(declared: ServerKind, info: ServerInfo | None, features: PromptFeatures) -> Lack | None:
+def find_lack(
+    declared: ServerKind, info: ServerInfo | None, features: PromptFeatures
+) -> Lack | None:
     """The first thing that a request wants and the server cannot do; None where it can do all, as far as is known."""
     kind = kind_of(declared, info)
     version = None if info is None else version_of(info.version)
@@ -54,10 +56,10 @@ def lack_of(declared: ServerKind, info: ServerInfo | None, features: PromptFeatu
         beside = " beside a form of the answer" if is_endless_form(name, kind) else ""
         said = f"{name}{beside} is not supported by the model's server ({SERVER_NAMES[kind]})"
         return Lack(said, name, UnsupportedField)
-    return None if info is None else _lack_of(info, features)
+    return None if info is None else _find_lack(info, features)
 
 
-def _lack_of(info: ServerInfo, features: PromptFeatures) -> Lack | None:
+def _find_lack(info: ServerInfo, features: PromptFeatures) -> Lack | None:
     wants = {
         "tools": ("tools" in features.needs, info.tools, "tools"),
         "images": ("vision" in features.needs, info.vision, "messages"),

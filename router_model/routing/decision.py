@@ -74,6 +74,10 @@ class Decision:
     catalogue: str
     candidates: tuple[CandidateTerms, ...]
     stage: str = ""
+    policy: str | None = None
+    """Name of the policy that ranked them; None: Equation 2."""
+    policy_fault: str | None = None
+    """Why that policy did not, and Equation 2 did."""
     dropped: tuple[Dropped, ...] = ()
     unusable: int = 0
     stands_in_for: str | None = None

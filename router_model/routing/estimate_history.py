@@ -35,28 +35,28 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class History:
+class EstimateHistory:
     """Seconds and dollars expected of recent candidates. Empty: the candidates alone count."""
 
     finish_s: Window = Window()
     cost_usd: Window = Window()
 
-    def observe(self, candidates: Iterable[CandidateTerms]) -> "History":
+    def observe(self, candidates: Iterable[CandidateTerms]) -> "EstimateHistory":
         """With every candidate of a decision, chosen or not: what history holds does not depend on the weights."""
         if self.finish_s.limit <= 0:
             return self
-        found = tuple(candidates)
-        return History(
-            finish_s=self.finish_s.add(terms.finish_s for terms in found),
-            cost_usd=self.cost_usd.add(terms.cost_usd for terms in found),
+        observed = tuple(candidates)
+        return EstimateHistory(
+            finish_s=self.finish_s.add(terms.finish_s for terms in observed),
+            cost_usd=self.cost_usd.add(terms.cost_usd for terms in observed),
         )
 
 
-NO_HISTORY: Final = History()
+NO_HISTORY: Final = EstimateHistory()
 
 
-def new_history(norm: Norm, limit: int | None = None) -> History:
+def new_history(norm: Norm, limit: int | None = None) -> EstimateHistory:
     """An empty history of `limit` values. None: what the norm needs, which is nothing for min-max."""
     if limit is None:
         limit = DISTRIBUTION_VALUES if norm == "distributional" else 0
-    return History(finish_s=Window(limit), cost_usd=Window(limit))
+    return EstimateHistory(finish_s=Window(limit), cost_usd=Window(limit))

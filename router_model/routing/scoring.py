@@ -1,19 +1,25 @@
-"""The score of a service for a prompt: Equation 2 of the paper, and nothing else.
+"""The score of a service for a prompt, and the default policy: Equation 2 of the paper, and nothing else.
 
     f = w_R R^ + w_T T^ + w_C C^      T^ = 1 - norm(T)      C^ = 1 - norm(C)
 
 with (w_R, w_T, w_C) = (alpha, lambda, mu) / (alpha + lambda + mu) and norm over the candidates and, where given,
-history: min-max (`Range`) or the position in their distribution (`Positions`). R^ is a chance in [0, 1] already. Each
-score lies in [0, 1]. Since the divisor is the same for every candidate, raising alpha alone never lowers the R of the
-best, raising lambda never raises its T, and raising mu never raises its C.
+history: min-max (`RangeScale`) or the position in their distribution (`RankScale`). R^ is a chance in [0, 1] already.
+Each score lies in [0, 1]. Since the divisor is the same for every candidate, raising alpha alone never lowers the R of
+the best, raising lambda never raises its T, and raising mu never raises its C.
 """
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from router_model.catalogue.model import Norm, Profile
+from router_model.routing.candidates import Estimate
+from router_model.routing.decision import CandidateTerms
+from router_model.routing.estimate_history import NO_HISTORY, EstimateHistory
+
+if TYPE_CHECKING:
+    from router_model.routing.policy import PolicyContext
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +38,7 @@ class Scale(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Range:
+class RangeScale:
     """Smallest and largest value seen of a quantity (seconds or dollars)."""
 
     low: float
@@ -47,7 +53,7 @@ class Range:
 
 
 @dataclass(frozen=True, slots=True)
-class Positions:
+class RankScale:
     """Every value seen of a quantity, ascending. One far-off value moves the others by one place only."""
 
     ordered: Sequence[float]
@@ -68,9 +74,9 @@ def scale_of(norm: Norm, values: Iterable[float], history: Sequence[float] = ())
         ValueError: there is neither a value nor history.
     """
     if norm == "distributional":
-        return Positions(sorted((*history, *values)))
-    found = [*values, *history[:1], *history[-1:]]
-    return Range(min(found), max(found))
+        return RankScale(sorted((*history, *values)))
+    extremes = [*values, *history[:1], *history[-1:]]
+    return RangeScale(min(extremes), max(extremes))
 
 
 def weights_of(profile: Profile) -> ScoreWeights:
@@ -90,3 +96,50 @@ def score(weights: ScoreWeights, relevance: float, latency: float, cost: float) 
     combined = weights.relevance * relevance + weights.latency * latency + weights.cost * cost
     # A convex combination is within [0, 1]; the last bit of rounding may not be.
     return min(1.0, max(0.0, combined))
+
+
+def score_candidates(
+    estimates: Sequence[Estimate],
+    weights: ScoreWeights,
+    norm: Norm = "minmax",
+    history: EstimateHistory = NO_HISTORY,
+) -> tuple[CandidateTerms, ...]:
+    """All candidates with their terms, best first; equal scores: cheaper, then sooner, then by slug."""
+    if not estimates:
+        return ()
+    seconds = scale_of(norm, (one.finish_s for one in estimates), history.finish_s.ordered)
+    dollars = scale_of(norm, (one.cost_usd for one in estimates), history.cost_usd.ordered)
+    return _by_score(
+        _terms(one, 1 - seconds.norm(one.finish_s), 1 - dollars.norm(one.cost_usd), weights)
+        for one in estimates
+    )
+
+
+class Equation2:
+    """The default policy. A profile may name it where the catalogue's own policy is another."""
+
+    def rank(
+        self, candidates: Sequence[CandidateTerms], context: "PolicyContext"
+    ) -> tuple[CandidateTerms, ...]:
+        """The candidates by their score."""
+        return _by_score(candidates)
+
+
+def _by_score(candidates: Iterable[CandidateTerms]) -> tuple[CandidateTerms, ...]:
+    return tuple(sorted(candidates, key=lambda t: (-t.score, t.cost_usd, t.finish_s, t.service)))
+
+
+def _terms(one: Estimate, latency: float, cost: float, weights: ScoreWeights) -> CandidateTerms:
+    chance, basis, _ = one.relevance
+    return CandidateTerms(
+        service=one.candidate.service.slug,
+        model=one.candidate.model.id,
+        finish_s=one.finish_s,
+        cost_usd=one.cost_usd,
+        relevance=chance,
+        basis=basis,
+        latency=latency,
+        cost=cost,
+        score=score(weights, chance, latency, cost),
+        parts=one.finish,
+    )

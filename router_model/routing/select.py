@@ -1,206 +1,224 @@
 """Algorithm 2 of the paper: score every healthy service with capacity, take the best.
 
-`decide` is the whole of Pick for one prompt: name, classify, filter, score, choose. Pure.
+`decide` is the whole of Pick for one prompt: name, classify, filter, score, rank, choose. Pure, if its policy is.
 """
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import replace
 from typing import Final
 
 from events.payloads import CascadeState
-from events.requests import Fallback
-from router_model.cascade.plan import planned, standing_by
-from router_model.catalogue.model import Catalogue, Norm
+from router_model.cascade.plan import plan_cascade, plan_stand_by
 from router_model.classifier.features import PromptFeatures, within
-from router_model.classifier.keyword_rules import Classification, Classifier
-from router_model.routing.candidates import Candidate, Estimate, Patience, candidates_of, estimate
-from router_model.routing.capabilities import Lack, lack_of
-from router_model.routing.constraints import NO_CONSTRAINTS, Constraints, Miss, unmet, worst_miss
+from router_model.classifier.keyword_rules import Classification
+from router_model.routing.candidates import Estimate, candidates_of, estimate
+from router_model.routing.context import RouteRequest, RoutingContext
 from router_model.routing.decision import CandidateTerms, Decision, Dropped
-from router_model.routing.estimate_history import NO_HISTORY, History
 from router_model.routing.fallbacks import Option, options_of, usable
 from router_model.routing.model_names import Resolution, allowed_to, resolve
 from router_model.routing.no_route import NoHealthyService, NoRoute, ProfileUnknown
-from router_model.routing.scoring import ScoreWeights, scale_of, score, weights_of
+from router_model.routing.policy import (
+    LoadedPolicy,
+    PolicyFailed,
+    find_policy,
+    policy_of,
+    with_request,
+)
+from router_model.routing.scoring import score_candidates, weights_of
 from router_model.routing.session_affinity import conversation_choices, session_choice
-from router_model.service_registry import Registry
+from router_model.routing.shortlist import NONE_HEALTHY, Shortlist, list_candidates
 
 OPEN_REASONS: Final = frozenset({"auto", "task"})
 """Whoever asks like this names no model: a conversation has one of its own."""
 MAX_STANDING_BY: Final = 2
 """Services that may take over from the chosen one, should it fail."""
-_NONE_HEALTHY: Final = "no service of the model is healthy now"
-_MOST_WHY: Final = 300
-"""Characters of a service's own words in a refusal."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
-    """What a request wants of Pick. `profile` None: the catalogue's default. `repeat`: the service of an earlier
-    decision about the same request, which is repeated while it still exists. `fallback` None: as the catalogue says.
-    """
-
-    model: str
-    features: PromptFeatures
-    tenant: str = ""
-    profile: str | None = None
-    repeat: str | None = None
-    session: str | None = None
-    home: str | None = None
-    """The service that the session has been with, where that is remembered."""
-    fallback: Fallback | None = None
-    limits: Constraints = NO_CONSTRAINTS
-    patience: Patience = "none"
-    """What it waits for where no service is healthy."""
-    heeds_queue: bool = False
-    """Whether a service whose queue is beyond its mark is left out."""
-
-    @property
-    def impatient(self) -> "Ask":
-        """The same, which waits for nobody."""
-        return replace(self, patience="none")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shortlist:
-    """What may be chosen among, with estimates, and what may not. `misses`: the limits that candidates break."""
-
-    estimates: tuple[Estimate, ...]
-    dropped: tuple[Dropped, ...]
-    unusable: int
-    misses: tuple[Miss, ...] = ()
-    is_repeat: bool = False
-    why: str = ""
-    """What the first unhealthy service says of itself."""
-    lack: Lack | None = None
-    """What the first service cannot do whose server cannot do what the request wants."""
-
-    @property
-    def refusal(self) -> NoRoute:
-        """Why nothing may be chosen, where nothing may."""
-        if self.misses:
-            return unmet(self.misses)
-        if self.lack is not None and all(one.reason == "unsupported" for one in self.dropped):
-            return self.lack.refused()
-        return NoHealthyService(f"{_NONE_HEALTHY}: {self.why}" if self.why else _NONE_HEALTHY)
-
-
-def decide(
-    ask: Ask,
-    catalogue: Catalogue,
-    registry: Registry,
-    now: datetime,
-    classifier: Classifier,
-    history: History = NO_HISTORY,
-) -> Decision:
-    """Chooses a service.
+def decide(request: RouteRequest, context: RoutingContext) -> Decision:
+    """Chooses a service: by the policy that the catalogue names, and by Equation 2 where it names none or that fails.
 
     Raises:
         NoRoute: one of its subclasses says why there is none.
     """
-    name = catalogue.default_profile if ask.profile is None else ask.profile
-    weights = _weights(catalogue, name)
-    resolution = resolve(catalogue, ask.model, ask.features.operation)
-    allowed_to(resolution.models, catalogue, ask.tenant)
+    catalogue = context.catalogue
+    profile = catalogue.default_profile if request.profile is None else request.profile
+    if profile not in catalogue.profiles:
+        raise ProfileUnknown(f"no such profile; there are: {', '.join(catalogue.profiles)}")
+    name = policy_of(catalogue, profile)
+    try:
+        policy = None if name is None else find_policy(context, name)
+        return replace(_decide_by(policy, request, context, profile), policy=name)
+    except PolicyFailed as failure:
+        decision = _decide_by(None, request, context, profile)
+        return replace(decision, policy=name, policy_fault=str(failure))
+
+
+def _decide_by(
+    policy: LoadedPolicy | None, request: RouteRequest, context: RoutingContext, profile: str
+) -> Decision:
+    catalogue = context.catalogue
+    resolution = resolve(catalogue, request.model, request.features.operation)
+    allowed_to(resolution.models, catalogue, request.tenant)
     if resolution.task is not None:
-        ask = replace(ask, features=within(ask.features, resolution.task.max_tokens))
-    options = options_of(catalogue, resolution, ask.features, ask.fallback)
-    learned = dict.fromkeys(model.learned_name for one in options for model in one.models)
-    judge = _Judge(classifier, tuple(learned), weights, catalogue.norm, history)
-    found = judge.classify(ask.features)
-    option, listed = _first_open(options, ask, catalogue, registry, now, found)
-    ranked = judge.rank(listed.estimates)
-    chosen = _chosen(ranked, option, listed, ask, catalogue, judge)
-
-    def best_of(one: Option) -> CandidateTerms | None:
-        with suppress(NoRoute):
-            _, further = _open_option([one], ask.impatient, catalogue, registry, now, found)
-            return judge.rank(further.estimates)[0]
-        return None
-
-    later = map(best_of, options[options.index(option) + 1 :])
+        limited = within(request.features, resolution.task.max_tokens)
+        request = replace(request, features=limited)
+    options = options_of(catalogue, resolution, request.features, request.fallback)
+    pick = _Pick(request, context, profile, policy, options)
+    option, listed = pick.first_open()
+    ranked = pick.rank(listed.estimates, pick.classification)
+    chosen = pick.choose(ranked, option, listed)
+    later = map(pick.best_of, options[options.index(option) + 1 :])
     return Decision(
         service=chosen.service,
         model=chosen.model,
-        route_class=found.route_class,
-        tier=found.tier,
+        route_class=pick.classification.route_class,
+        tier=pick.classification.tier,
         score=chosen.score,
         reason="replay" if listed.is_repeat else option.reason,
-        profile=name,
+        profile=profile,
         catalogue=catalogue.version,
         candidates=ranked,
-        stage=found.reason,
+        stage=pick.classification.reason,
         dropped=listed.dropped,
         unusable=listed.unusable,
         stands_in_for=_replaced(resolution, chosen.model),
-        cascade=_plan(ask, resolution, chosen, ranked, later),
+        cascade=_plan(request, resolution, chosen, ranked, later),
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Judge:
-    """How prompts of this request are classified, and candidates for them ranked."""
+class _Pick:
+    """One decision under way. Its prompt is classified once.
 
-    classifier: Classifier
-    learned: tuple[str, ...]
-    """Names under which the classifier may know the models."""
-    weights: ScoreWeights
-    norm: Norm
-    history: History
-
-    def classify(self, features: PromptFeatures) -> Classification:
-        return self.classifier.classify(features, self.learned)
-
-    def rank(self, estimates: Sequence[Estimate]) -> tuple[CandidateTerms, ...]:
-        return rank(estimates, self.weights, self.norm, self.history)
-
-
-def _chosen(
-    ranked: Sequence[CandidateTerms],
-    option: Option,
-    listed: Shortlist,
-    ask: Ask,
-    catalogue: Catalogue,
-    judge: _Judge,
-) -> CandidateTerms:
-    """The best of `ranked`, or near it for a session, or of the model that a conversation keeps."""
-    is_free = option.reason in OPEN_REASONS and len({terms.model for terms in ranked}) > 1
-    home = _home(ask, listed, catalogue, judge) if is_free else None
-    own = conversation_choices(ranked, home, margin=catalogue.conversation_margin)
-    return _of_session(own, ask, catalogue)
-
-
-def _home(ask: Ask, listed: Shortlist, catalogue: Catalogue, judge: _Judge) -> str | None:
-    """The model that a conversation has been with: what is remembered of its session, else what its opening would be
-    given now. None: it only begins.
+    Raises:
+        PolicyFailed: by any method that ranks.
     """
-    opening = ask.features.opening
-    if opening is None or catalogue.conversation_margin <= 0:
+
+    def __init__(
+        self,
+        request: RouteRequest,
+        context: RoutingContext,
+        profile: str,
+        policy: LoadedPolicy | None,
+        options: Sequence[Option],
+    ) -> None:
+        self._request = request
+        self._context = context
+        self._profile = profile
+        self._policy = policy
+        self._options = options
+        self._weights = weights_of(context.catalogue.profiles[profile])
+        learned = dict.fromkeys(model.learned_name for one in options for model in one.models)
+        self._learned = tuple(learned)
+        self.classification = self._classify(request.features)
+
+    def rank(
+        self, estimates: Sequence[Estimate], classification: Classification
+    ) -> tuple[CandidateTerms, ...]:
+        """All candidates, best first. A policy is asked where there is something to choose."""
+        context, norm = self._context, self._context.catalogue.norm
+        scored = score_candidates(estimates, self._weights, norm, context.history)
+        if self._policy is None or len(scored) <= 1:
+            return scored
+        known = with_request(context, self._request, self._profile, classification)
+        return self._policy.rank(scored, known)
+
+    def choose(
+        self, ranked: Sequence[CandidateTerms], option: Option, listed: Shortlist
+    ) -> CandidateTerms:
+        """The best of `ranked`, or near it for a session, or of the model that a conversation keeps."""
+        is_free = option.reason in OPEN_REASONS and len({terms.model for terms in ranked}) > 1
+        home = self._home_model(listed) if is_free else None
+        margin = self._context.catalogue.conversation_margin
+        return self._of_session(conversation_choices(ranked, home, margin=margin))
+
+    def first_open(self) -> tuple[Option, Shortlist]:
+        """The first option with a healthy service whose queue is not too long; where there is none, the first with one
+        that the request waits for.
+
+        Raises:
+            NoRoute: there is neither.
+        """
+        try:
+            eager = replace(self._request.impatient, heeds_queue=True)
+            return self._open_option(self._options, eager)
+        except NoRoute:
+            return self._open_option(self._options, self._request)
+
+    def best_of(self, option: Option) -> CandidateTerms | None:
+        """The best service of another option, if one can take the request now."""
+        with suppress(NoRoute):
+            _, listed = self._open_option([option], self._request.impatient)
+            return self.rank(listed.estimates, self.classification)[0]
         return None
-    service = None if ask.home is None else catalogue.service(ask.home)
-    if service is not None:
-        return service.model
-    found = judge.classify(opening)
-    begun = judge.rank([estimate(one.candidate, opening, found) for one in listed.estimates])
-    return _of_session(begun, ask, catalogue).model
 
+    def _open_option(
+        self, options: Sequence[Option], request: RouteRequest
+    ) -> tuple[Option, Shortlist]:
+        """The first option with a service that can take the request; an earlier decision's comes before all.
 
-def _of_session(ranked: Sequence[CandidateTerms], ask: Ask, catalogue: Catalogue) -> CandidateTerms:
-    margin = catalogue.affinity_margin
-    return session_choice(ranked, ask.session, tenant=ask.tenant, margin=margin)
+        A model that was named and breaks a limit of the request is not replaced, unless the request allows stand-ins.
 
+        Raises:
+            NoRoute: there is none; why the last one that was no stand-in could not.
+        """
+        catalogue, registry = self._context.catalogue, self._context.registry
+        refusal: NoRoute = NoHealthyService(NONE_HEALTHY)
+        dropped: dict[str, Dropped] = {}
+        for option in sorted(options, key=lambda one: not self._holds_repeat(one)):
+            try:
+                models = usable(option, catalogue, registry, request.features, request.tenant)
+                candidates = candidates_of(catalogue, registry, models, self._context.now)
+                listed = list_candidates(candidates, request, self.classification)
+            except NoRoute as why:
+                if option.reason != "fallback":
+                    refusal = why
+                continue
+            dropped |= {one.service: one for one in listed.dropped}
+            if listed.estimates:
+                return option, replace(listed, dropped=tuple(dropped.values()))
+            if option.reason != "fallback":
+                refusal = listed.refusal
+            is_named = option.reason in {"explicit", "alias"}
+            if listed.misses and is_named and request.fallback != "allow":
+                break
+        raise refusal
 
-def _weights(catalogue: Catalogue, profile: str) -> ScoreWeights:
-    found = catalogue.profiles.get(profile)
-    if found is None:
-        raise ProfileUnknown(f"no such profile; there are: {', '.join(catalogue.profiles)}")
-    return weights_of(found)
+    def _holds_repeat(self, option: Option) -> bool:
+        slug = self._request.repeat
+        service = None if slug is None else self._context.catalogue.service(slug)
+        return service is not None and any(model.id == service.model for model in option.models)
+
+    def _classify(self, features: PromptFeatures) -> Classification:
+        return self._context.classifier.classify(features, self._learned)
+
+    def _home_model(self, listed: Shortlist) -> str | None:
+        """The model that a conversation has been with: what is remembered of its session, else what its opening would
+        be given now. None: it only begins.
+        """
+        request, catalogue = self._request, self._context.catalogue
+        opening = request.features.opening
+        if opening is None or catalogue.conversation_margin <= 0:
+            return None
+        service = None if request.home is None else catalogue.service(request.home)
+        if service is not None:
+            return service.model
+        classification = self._classify(opening)
+        begun = [estimate(one.candidate, opening, classification) for one in listed.estimates]
+        return self._of_session(self.rank(begun, classification)).model
+
+    def _of_session(self, ranked: Sequence[CandidateTerms]) -> CandidateTerms:
+        return session_choice(
+            ranked,
+            self._request.session,
+            tenant=self._request.tenant,
+            margin=self._context.catalogue.affinity_margin,
+            by_score=self._policy is None,
+        )
 
 
 def _plan(
-    ask: Ask,
+    request: RouteRequest,
     resolution: Resolution,
     chosen: CandidateTerms,
     ranked: Sequence[CandidateTerms],
@@ -210,179 +228,16 @@ def _plan(
     option that is open.
     """
     if resolution.cascade is not None:
-        return planned(ask.model, resolution.cascade, [chosen, *filter(None, later)])
+        return plan_cascade(request.model, resolution.cascade, [chosen, *filter(None, later)])
     places = [chosen, *[one for one in ranked if one.service != chosen.service][:1]]
     for best in later if len(places) <= MAX_STANDING_BY else ():
         if best is not None and best.service not in {place.service for place in places}:
             places.append(best)
         if len(places) > MAX_STANDING_BY:
             break
-    return standing_by(places)
+    return plan_stand_by(places)
 
 
 def _replaced(resolution: Resolution, chosen: str) -> str | None:
     named = resolution.models[0].id
     return named if resolution.asked_by in {"explicit", "alias"} and chosen != named else None
-
-
-def _first_open(
-    options: Sequence[Option],
-    ask: Ask,
-    catalogue: Catalogue,
-    registry: Registry,
-    now: datetime,
-    found: Classification,
-) -> tuple[Option, Shortlist]:
-    """The first option with a healthy service whose queue is not too long; where there is none, the first with one that
-    the request waits for.
-
-    Raises:
-        NoRoute: there is neither.
-    """
-    eager = replace(ask.impatient, heeds_queue=True)
-    try:
-        return _open_option(options, eager, catalogue, registry, now, found)
-    except NoRoute:
-        return _open_option(options, ask, catalogue, registry, now, found)
-
-
-def _open_option(
-    options: Sequence[Option],
-    ask: Ask,
-    catalogue: Catalogue,
-    registry: Registry,
-    now: datetime,
-    found: Classification,
-) -> tuple[Option, Shortlist]:
-    """The first option with a service that can take the request; an earlier decision's comes before all.
-
-    A model that was named and breaks a limit of the request is not replaced, unless the request allows stand-ins.
-
-    Raises:
-        NoRoute: there is none; why the last one that was no stand-in could not.
-    """
-    refusal: NoRoute = NoHealthyService(_NONE_HEALTHY)
-    dropped: dict[str, Dropped] = {}
-    for option in sorted(options, key=lambda one: not _holds(one, ask.repeat, catalogue)):
-        try:
-            models = usable(option, catalogue, registry, ask.features, ask.tenant)
-            listed = shortlist(candidates_of(catalogue, registry, models, now), ask, found)
-        except NoRoute as why:
-            if option.reason != "fallback":
-                refusal = why
-            continue
-        dropped |= {one.service: one for one in listed.dropped}
-        if listed.estimates:
-            return option, replace(listed, dropped=tuple(dropped.values()))
-        if option.reason != "fallback":
-            refusal = listed.refusal
-        if listed.misses and option.reason in {"explicit", "alias"} and ask.fallback != "allow":
-            break
-    raise refusal
-
-
-def _holds(option: Option, slug: str | None, catalogue: Catalogue) -> bool:
-    service = None if slug is None else catalogue.service(slug)
-    return service is not None and any(model.id == service.model for model in option.models)
-
-
-def shortlist(candidates: Iterable[Candidate], ask: Ask, found: Classification) -> Shortlist:
-    """The candidates that are healthy, have capacity and keep the limits of the request.
-
-    A service that was decided on before is taken again whatever became of it: its request may be there already.
-    """
-    listed = list(candidates)
-    repeated = [one for one in listed if one.service.slug == ask.repeat]
-    if repeated:
-        again = tuple(estimate(one, ask.features, found) for one in repeated)
-        unusable = sum(one.unusable for one in again)
-        return Shortlist(estimates=again, dropped=(), unusable=unusable, is_repeat=True)
-    kept, dropped, misses, unusable, why = [], [], [], 0, ""
-    first_lack: Lack | None = None
-    for one in listed:
-        slug, model, obstacle = one.service.slug, one.model.id, one.obstacle(ask.patience)
-        lack = lack_of(one.service.backend.kind, one.view.server, ask.features)
-        if lack is not None:
-            dropped.append(Dropped(service=slug, model=model, reason="unsupported", why=lack.what))
-            first_lack = first_lack or lack
-            continue
-        if obstacle is not None:
-            dropped.append(Dropped(service=slug, model=model, reason=obstacle))
-            why = why or (one.view.message or "")[:_MOST_WHY]
-            continue
-        expected = estimate(one, ask.features, found)
-        unusable += expected.unusable
-        queue_s, mark_s = expected.finish.queue_s, one.service.queue_mark_s
-        if ask.heeds_queue and queue_s > mark_s:
-            dropped.append(
-                Dropped(service=slug, model=model, reason="queue", value=queue_s, limit=mark_s)
-            )
-            continue
-        miss = _miss(ask.limits, expected)
-        if miss is None:
-            kept.append(expected)
-            continue
-        misses.append(miss)
-        dropped.append(
-            Dropped(
-                service=slug, model=model, reason=miss.bound, value=miss.value, limit=miss.limit
-            )
-        )
-    return Shortlist(
-        estimates=tuple(kept),
-        dropped=tuple(dropped),
-        unusable=unusable,
-        misses=tuple(misses),
-        why=why,
-        lack=first_lack,
-    )
-
-
-def rank(
-    estimates: Sequence[Estimate],
-    weights: ScoreWeights,
-    norm: Norm = "minmax",
-    history: History = NO_HISTORY,
-) -> tuple[CandidateTerms, ...]:
-    """All candidates with their terms, best first; equal scores: cheaper, then sooner, then by slug.
-
-    Raises:
-        NoHealthyService: there is no candidate.
-    """
-    if not estimates:
-        raise NoHealthyService(_NONE_HEALTHY)
-    seconds = scale_of(norm, (one.finish_s for one in estimates), history.finish_s.ordered)
-    dollars = scale_of(norm, (one.cost_usd for one in estimates), history.cost_usd.ordered)
-    terms = [
-        _terms(one, 1 - seconds.norm(one.finish_s), 1 - dollars.norm(one.cost_usd), weights)
-        for one in estimates
-    ]
-    return tuple(sorted(terms, key=lambda t: (-t.score, t.cost_usd, t.finish_s, t.service)))
-
-
-def _miss(limits: Constraints, expected: Estimate) -> Miss | None:
-    if limits is NO_CONSTRAINTS:
-        return None
-    return worst_miss(
-        limits,
-        expected.candidate.service.slug,
-        finish_s=expected.finish_s,
-        cost_usd=expected.cost_usd,
-        relevance=expected.relevance.chance,
-    )
-
-
-def _terms(one: Estimate, latency: float, cost: float, weights: ScoreWeights) -> CandidateTerms:
-    chance, basis, _ = one.relevance
-    return CandidateTerms(
-        service=one.candidate.service.slug,
-        model=one.candidate.model.id,
-        finish_s=one.finish_s,
-        cost_usd=one.cost_usd,
-        relevance=chance,
-        basis=basis,
-        latency=latency,
-        cost=cost,
-        score=score(weights, chance, latency, cost),
-        parts=one.finish,
-    )

@@ -13,16 +13,22 @@ from router_model.routing.decision import CandidateTerms
 
 
 def session_choice(
-    ranked: Sequence[CandidateTerms], session: str | None, *, tenant: str, margin: float
+    ranked: Sequence[CandidateTerms],
+    session: str | None,
+    *,
+    tenant: str,
+    margin: float,
+    by_score: bool = True,
 ) -> CandidateTerms:
     """The candidate for a session: of those nearly as good as the best, the one with the highest hash.
 
-    `ranked` is not empty and best first. Without a session, or with a margin of 0, the best.
+    `ranked` is not empty and best first. Without a session, or with a margin of 0, the best. `by_score` False: a policy
+    has ranked them, so that a near score alone makes nothing as good as its best.
     """
     best = ranked[0]
     if session is None or margin <= 0:
         return best
-    near = [terms for terms in ranked if is_near(terms, best, margin)]
+    near = [terms for terms in ranked if is_near(terms, best, margin, by_score=by_score)]
     return max(near, key=lambda terms: (_weight(tenant, session, terms.service), terms.service))
 
 
@@ -40,18 +46,25 @@ def conversation_choices(
     return own
 
 
-def is_near(terms: CandidateTerms, best: CandidateTerms, margin: float) -> bool:
+def is_near(
+    terms: CandidateTerms, best: CandidateTerms, margin: float, *, by_score: bool = True
+) -> bool:
     """Whether a candidate's score is within the margin of the best, or each of its raw terms is: R absolutely, T and C
     relative to the best's.
 
-    The raw terms count because min-max over two candidates makes a millisecond as wide as a minute.
+    The raw terms count because min-max over two candidates makes a millisecond as wide as a minute. Without `by_score`
+    they alone do, and must not be better by more than the margin either.
     """
-    if terms.score >= best.score - margin:
-        return True
+    if by_score:
+        return terms.score >= best.score - margin or _is_no_worse(terms, best, margin)
+    return _is_no_worse(terms, best, margin) and _is_no_worse(best, terms, margin)
+
+
+def _is_no_worse(terms: CandidateTerms, other: CandidateTerms, margin: float) -> bool:
     return (
-        terms.relevance >= best.relevance - margin
-        and terms.finish_s <= best.finish_s * (1 + margin)
-        and terms.cost_usd <= best.cost_usd * (1 + margin)
+        terms.relevance >= other.relevance - margin
+        and terms.finish_s <= other.finish_s * (1 + margin)
+        and terms.cost_usd <= other.cost_usd * (1 + margin)
     )
 
 

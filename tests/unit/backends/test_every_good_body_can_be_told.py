@@ -14,7 +14,7 @@ from events.openai.refused_fields import REFUSED_FIELDS
 from functions.backends.body_translation import translate_body
 from router_model.classifier.features import wants_of
 from router_model.routing.backend_fields import FIELDS, SERVER_KINDS
-from router_model.routing.capabilities import lack_of
+from router_model.routing.capabilities import find_lack
 
 VALUES = st.one_of(
     st.none(), st.booleans(), st.integers(-2, 40), st.floats(0, 2), st.text("ab{", max_size=3),
@@ -37,7 +37,7 @@ def test_a_good_body_is_told_or_refused_by_name(fields: dict[str, Any], is_chat:
     except EventRejected:
         return
     for kind in SERVER_KINDS:
-        lack = lack_of(kind, None, wants_of(operation, body))
+        lack = find_lack(kind, None, wants_of(operation, body))
         if lack is not None:
             assert lack.param is not None
             assert lack.param.split(".")[0] in fields

@@ -18,7 +18,8 @@ from router_model.classifier.features import prompt_features
 from router_model.classifier.hybrid import LearnedClassifier
 from router_model.classifier.weights import load_learned
 from router_model.replay.replayed_decisions import assumed_registry
-from router_model.routing.select import Ask, decide
+from router_model.routing.context import RouteRequest, RoutingContext
+from router_model.routing.select import decide
 from router_model.service_registry import Registry
 
 ROOT = Path(__file__).parents[3]
@@ -63,12 +64,18 @@ def test_one_after_the_other_they_go_the_same_way(
         registry = Registry({key: one for key, one in every.items() if key[0] in warm})
         words = shlex.split(command)
         body = {"messages": [{"role": "user", "content": words[-1]}]}
-        asked = Ask(
+        asked = RouteRequest(
             model="auto",
             features=prompt_features(Operation.CHAT, body),
             profile=words[-2] if "--profile" in words else None,
         )
-        assert decide(asked, fleet, registry, now, shipped).service == service, warm
+        assert (
+            decide(
+                asked,
+                RoutingContext(catalogue=fleet, registry=registry, now=now, classifier=shipped),
+            ).service
+            == service
+        ), warm
 
 
 def test_a_fleet_whose_names_are_taken_is_refused_in_a_line(capsys: Any, tmp_path: Path) -> None:

@@ -33,15 +33,12 @@ GERUNDS: Final = {
 }
 # Classes that still mean two things; the list only shrinks.
 TWO_MEANINGS: Final = {
-    "Ask",
     "Cost",
     "Decision",
-    "History",
     "Job",
     "Reading",
     "Reporter",
     "Snapshot",
-    "Summary",
     "Terms",
     "Timings",
     "Verdict",

@@ -7,19 +7,21 @@ from datetime import datetime, timedelta
 import pytest
 
 from events import names
-from events.event import Event
+from events.event import Event, Outgoing
 from events.names import Topics
 from events.timestamps import to_rfc3339
-from functions.router.handler import RouterPolicy
-from functions.router.publisher import Publisher
-from functions.router.router import Router, RouterParts
+from functions.router import handler
+from functions.router.handler import RouterRules
+from functions.router.publisher import RouterPublisher
+from functions.router.router import Router, RouterDependencies
 from functions.runtime.telemetry import Metrics
 from functions.testing.fake_clock import FakeClock
 from functions.testing.memory_broker import MemoryBlobs, MemoryLog
 from router_model.catalogue.loader import load_catalogue
 from router_model.catalogue.merge import with_demo_fleet
 from router_model.catalogue.model import Catalogue
-from router_model.classifier.keyword_rules import KeywordClassifier
+from router_model.classifier.keyword_rules import Classifier, KeywordClassifier
+from router_model.routing.context import RoutingContext
 from router_model.service_registry import Registry
 
 BODY = b'{"model":"auto","messages":[{"role":"user","content":"hello there"}]}'
@@ -35,6 +37,26 @@ aliases: {nick: real}
 tasks:
   nightly: {models: [real], priority: batch, timeout_s: 60}
 """
+
+
+def handle(
+    event: Event,
+    catalogue: Catalogue,
+    registry: Registry,
+    now: datetime,
+    *,
+    rules: RouterRules,
+    classifier: Classifier | None = None,
+    body: bytes | None = None,
+) -> tuple[Outgoing, ...]:
+    """What the handler makes of an event, by the keyword rule unless told otherwise."""
+    context = RoutingContext(
+        catalogue=catalogue,
+        registry=registry,
+        now=now,
+        classifier=classifier or KeywordClassifier(),
+    )
+    return handler.handle(event, context, rules=rules, body=body).outgoing
 
 
 @pytest.fixture(scope="session")
@@ -58,8 +80,8 @@ def topics() -> Topics:
 
 
 @pytest.fixture
-def policy(topics: Topics) -> RouterPolicy:
-    return RouterPolicy(topics=topics, classifier=KeywordClassifier())
+def rules(topics: Topics) -> RouterRules:
+    return RouterRules(topics=topics)
 
 
 @pytest.fixture
@@ -103,26 +125,31 @@ class Bench:
     topics: Topics
     registry: Registry
     router: Router
-    publisher: Publisher
+    publisher: RouterPublisher
     """What the source has of its own beside the router."""
 
 
 @pytest.fixture
 def make_bench(
-    catalogue: Catalogue, clock: FakeClock, topics: Topics, policy: RouterPolicy
+    catalogue: Catalogue, clock: FakeClock, topics: Topics, rules: RouterRules
 ) -> Callable[[], Bench]:
     def make() -> Bench:
         log, blobs, metrics = MemoryLog(), MemoryBlobs(), Metrics()
-        publisher = Publisher(
-            appender=log.appender(client="source"), policy=policy, clock=clock, metrics=metrics
+        publisher = RouterPublisher(
+            appender=log.appender(client="source"), rules=rules, clock=clock, metrics=metrics
         )
         bench = Bench(log, blobs, metrics, topics, Registry(), router=None, publisher=publisher)  # type: ignore[arg-type]
         bench.router = Router(
-            RouterParts(
-                catalogue=catalogue,
+            RouterDependencies(
+                context=RoutingContext(
+                    catalogue=catalogue,
+                    registry=bench.registry,
+                    now=clock.now(),
+                    classifier=KeywordClassifier(),
+                ),
                 registry=lambda: bench.registry,
                 clock=clock,
-                policy=policy,
+                rules=rules,
                 appender=log.appender(client="router"),
                 blobs=blobs,
                 metrics=metrics,

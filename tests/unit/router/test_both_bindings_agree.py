@@ -9,7 +9,7 @@ import pytest
 from events import names as types
 from events.codecs.kafka_codec import to_record
 from events.event import Event, Record
-from functions.router.consumer_loop import Pump, PumpLimits
+from functions.router.consumer_loop import ConsumerLoop, LoopLimits
 from functions.router.flask_app import create_app
 from functions.router.kafka_binding import LogBinding
 from functions.router.kafka_source import RouterAddress, Source
@@ -58,13 +58,13 @@ def drive(
     consumer = bench.log.group(
         group=bench.topics.router_group, topics=(bench.topics.requests,), client="c"
     )
-    pump = Pump(
+    pump = ConsumerLoop(
         consumer,
         begin,
         give_up=bench.router.abandon,
         clock=FakeClock(),
         stop=stop,
-        limits=PumpLimits(in_flight=4),
+        limits=LoopLimits(in_flight=4),
     )
     group = bench.log.groups[bench.topics.router_group]
     for _ in range(200):

@@ -8,11 +8,12 @@ import pytest
 from events import names
 from events.event import Event
 from events.requests import parse_routed
-from functions.router.handler import RouterPolicy, handle
+from functions.router.handler import RouterRules
 from router_model.catalogue.loader import dump_catalogue, load_catalogue
 from router_model.catalogue.merge import with_demo_fleet
 from router_model.catalogue.model import Catalogue
 from router_model.service_registry import Registry
+from tests.unit.router.conftest import handle
 
 CATALOGUE = """
 models: [{id: real, weights: {path: /m.gguf}}]
@@ -28,10 +29,10 @@ def fleet() -> Catalogue:
 
 
 def test_the_first_step_gets_the_request_and_the_plan(
-    request_event: Callable[..., Event], fleet: Catalogue, now: datetime, policy: RouterPolicy
+    request_event: Callable[..., Event], fleet: Catalogue, now: datetime, rules: RouterRules
 ) -> None:
-    out = handle(request_event(model="frugal"), fleet, Registry(), now, policy=policy)
-    assert out[0].topic == policy.topics.model("sim-small")
+    out = handle(request_event(model="frugal"), fleet, Registry(), now, rules=rules)
+    assert out[0].topic == rules.topics.model("sim-small")
     routed = parse_routed(out[0].event)
     assert routed.decision.reason == "cascade"
     assert routed.cascade is not None
@@ -42,23 +43,23 @@ def test_the_first_step_gets_the_request_and_the_plan(
 
 
 def test_a_plan_of_the_callers_own_is_dropped(
-    request_event: Callable[..., Event], fleet: Catalogue, now: datetime, policy: RouterPolicy
+    request_event: Callable[..., Event], fleet: Catalogue, now: datetime, rules: RouterRules
 ) -> None:
     forged = '{"name":"x","plan":[{"service":"sim-large","model":"sim-large"}]}'
     event = request_event(model="sim-large", ext={names.CASCADE: forged})
-    out = handle(event, fleet, Registry(), now, policy=policy)
+    out = handle(event, fleet, Registry(), now, rules=rules)
     assert out[0].event.type == names.ROUTED
     assert names.CASCADE not in out[0].event.extensions
 
 
 def test_room_is_kept_for_what_the_steps_will_add(
-    request_event: Callable[..., Event], fleet: Catalogue, now: datetime, policy: RouterPolicy
+    request_event: Callable[..., Event], fleet: Catalogue, now: datetime, rules: RouterRules
 ) -> None:
     def fits(padding: int, model: str) -> bool:
         event = request_event(
             model=model, ext={f"pad{n}": "x" * (padding // 10) for n in range(10)}
         )
-        out = handle(event, fleet, Registry(), now, policy=policy)
+        out = handle(event, fleet, Registry(), now, rules=rules)
         return out[0].event.type == names.ROUTED
 
     most = max(size for size in range(11_000, 13_500, 50) if fits(size, "sim-large"))

@@ -11,18 +11,19 @@ from events import names
 from events.builders import parse_progress
 from events.event import Event, Outgoing
 from events.requests import parse_routed
-from functions.router.handler import RouterPolicy, handle
+from functions.router.handler import RouterRules
 from router_model.catalogue.model import Catalogue
 from router_model.classifier.keyword_rules import Classification
 from router_model.service_registry import Registry
+from tests.unit.router.conftest import handle
 
 Make = Callable[..., Event]
 Handle = Callable[[Event], tuple[Outgoing, ...]]
 
 
 @pytest.fixture
-def routed(catalogue: Catalogue, now: datetime, policy: RouterPolicy) -> Handle:
-    return lambda event: handle(event, catalogue, Registry(), now, policy=policy)
+def routed(catalogue: Catalogue, now: datetime, rules: RouterRules) -> Handle:
+    return lambda event: handle(event, catalogue, Registry(), now, rules=rules)
 
 
 def test_a_routed_event_and_its_progress_name_the_stage(
@@ -54,10 +55,10 @@ class Abstaining:
 
 
 def test_a_decision_that_was_not_judged_says_so_in_words(
-    request_event: Make, catalogue: Catalogue, now: datetime, policy: RouterPolicy
+    request_event: Make, catalogue: Catalogue, now: datetime, rules: RouterRules
 ) -> None:
-    unsure = replace(policy, classifier=Abstaining())
-    out = handle(request_event(model="real"), catalogue, Registry(), now, policy=unsure)
+    event = request_event(model="real")
+    out = handle(event, catalogue, Registry(), now, rules=rules, classifier=Abstaining())
     said = "the learned stage could not judge this prompt; the keyword rules decided: medium"
     shown = parse_progress(out[1].event).data.decision
     assert shown is not None

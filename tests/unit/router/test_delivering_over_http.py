@@ -10,8 +10,8 @@ from events.codecs.kafka_codec import to_record
 from events.event import Event, Record
 from events.names import Topics
 from functions.router.kafka_source import NotTaken, RouterAddress, Source
-from functions.router.publisher import Publisher
-from functions.router.refusals import ReplyPolicy
+from functions.router.publisher import RouterPublisher
+from functions.router.refusals import ReplyRules
 from functions.runtime.errors import AppendFailed
 from functions.runtime.telemetry import Metrics
 from functions.testing.fake_clock import FakeClock
@@ -67,10 +67,10 @@ def log() -> MemoryLog:
     return MemoryLog()
 
 
-def publisher_of(log: MemoryLog) -> Publisher:
-    return Publisher(
+def publisher_of(log: MemoryLog) -> RouterPublisher:
+    return RouterPublisher(
         appender=log.appender(client="s"),
-        policy=ReplyPolicy(topics=Topics("")),
+        rules=ReplyRules(topics=Topics("")),
         clock=FakeClock(),
         metrics=Metrics(),
     )

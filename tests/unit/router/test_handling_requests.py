@@ -18,20 +18,21 @@ from events.names import Priority, ReplicaState, State, Topics
 from events.parsers import parse_decision
 from events.payloads import StatusData
 from events.requests import parse_routed
-from functions.router.handler import RouterPolicy, handle
+from functions.router.handler import RouterRules
 from router_model.catalogue.model import Catalogue
 from router_model.service_registry import Registry
+from tests.unit.router.conftest import handle
 
 Make = Callable[..., Event]
 Handle = Callable[..., tuple[Outgoing, ...]]
 
 
 @pytest.fixture
-def routed(catalogue: Catalogue, now: datetime, policy: RouterPolicy) -> Handle:
+def routed(catalogue: Catalogue, now: datetime, rules: RouterRules) -> Handle:
     def run(
         event: Event, registry: Registry | None = None, at: datetime = now
     ) -> tuple[Outgoing, ...]:
-        return handle(event, catalogue, registry or Registry(), at, policy=policy)
+        return handle(event, catalogue, registry or Registry(), at, rules=rules)
 
     return run
 
@@ -147,19 +148,19 @@ def test_a_stand_in_says_for_whom(
     request_event: Make,
     catalogue: Catalogue,
     now: datetime,
-    policy: RouterPolicy,
+    rules: RouterRules,
     failing: Registry,
 ) -> None:
     chained = replace_in(catalogue, fallbacks={"real": ("sim-large", "sim-small")})
     event = request_event(model="nick", ext={names.ASKED_MODEL: "forged"})
-    out = handle(event, chained, failing, now, policy=policy)
+    out = handle(event, chained, failing, now, rules=rules)
     request = parse_routed(out[0].event)
     assert (request.service, request.model) == ("sim-large",) * 2
     assert (request.decision.asked_model, request.decision.reason) == ("real", "fallback")
     told = parse_progress(out[1].event).data.decision
     assert told is not None
     assert (told.reason, told.asked_model) == ("fallback", "real")
-    healthy = handle(event, chained, Registry(), now, policy=policy)
+    healthy = handle(event, chained, Registry(), now, rules=rules)
     assert parse_routed(healthy[0].event).decision.asked_model is msgspec.UNSET
     assert b"asked_model" not in (healthy[1].event.data or b"")
 
@@ -180,13 +181,13 @@ def test_a_request_says_whether_another_model_may_answer(
 
 
 def test_requests_of_one_session_go_to_one_service(
-    request_event: Make, catalogue: Catalogue, now: datetime, policy: RouterPolicy
+    request_event: Make, catalogue: Catalogue, now: datetime, rules: RouterRules
 ) -> None:
     wide = replace_in(catalogue, affinity_margin=1.0)
 
     def service(session: str, request_id: str) -> str | None:
         event = request_event(model="real", id=request_id, ext={names.PARTITION_KEY: session})
-        made = handle(event, wide, Registry(), now, policy=policy)
+        made = handle(event, wide, Registry(), now, rules=rules)
         return made[0].event.get(names.SERVICE)
 
     first = {f"s{n}": service(f"s{n}", f"req_{n}") for n in range(20)}
@@ -253,20 +254,20 @@ def test_a_turn_of_a_remembered_session_goes_where_the_last_one_went(
 
 
 def test_a_body_that_asks_for_tools_is_refused_by_a_model_that_lists_traits_without_them(
-    request_event: Make, catalogue: Catalogue, now: datetime, policy: RouterPolicy
+    request_event: Make, catalogue: Catalogue, now: datetime, rules: RouterRules
 ) -> None:
     body = (
         b'{"model":"real","messages":[{"role":"user","content":"hi"}],'
         b'"tools":[{"type":"function","function":{"name":"f"}}]}'
     )
-    passed = handle(request_event(data=body), catalogue, Registry(), now, policy=policy)
+    passed = handle(request_event(data=body), catalogue, Registry(), now, rules=rules)
     assert passed[0].event.data == body
     models = tuple(
         replace_in(model, capabilities=("chat", "code")) if model.id == "real" else model
         for model in catalogue.models
     )
     strict = replace_in(catalogue, models=models)
-    out = handle(request_event(data=body), strict, Registry(), now, policy=policy)
+    out = handle(request_event(data=body), strict, Registry(), now, rules=rules)
     error = json.loads(out[0].event.data or b"")["error"]
     assert (error["code"], error["param"]) == ("capability_missing", "model")
     assert "tools" in error["message"]
@@ -388,12 +389,12 @@ def test_a_reply_that_listens_on_the_response_topic_is_sent_once(
 
 
 def test_an_allowed_further_reply_topic_is_used(
-    request_event: Make, catalogue: Catalogue, now: datetime, policy: RouterPolicy
+    request_event: Make, catalogue: Catalogue, now: datetime, rules: RouterRules
 ) -> None:
     ext = {names.REPLY_TOPIC: "shop.answers", names.REPLY_PARTITION: None}
     event = request_event(model="nobody", ext=ext)
-    allowing = replace(policy, reply_topics=frozenset({"shop.answers"}))
-    out = handle(event, catalogue, Registry(), now, policy=allowing)
+    allowing = replace(rules, reply_topics=frozenset({"shop.answers"}))
+    out = handle(event, catalogue, Registry(), now, rules=allowing)
     assert [found.topic for found in out] == ["t.infer.responses", "shop.answers"]
 
 
@@ -402,7 +403,7 @@ def test_each_routing_counts_one_hop(request_event: Make, routed: Handle) -> Non
 
 
 def test_a_resolved_body_is_decided_on_but_not_copied(
-    request_event: Make, catalogue: Catalogue, now: datetime, policy: RouterPolicy
+    request_event: Make, catalogue: Catalogue, now: datetime, rules: RouterRules
 ) -> None:
     body = request_event(model="real").data
     ext = {
@@ -410,7 +411,7 @@ def test_a_resolved_body_is_decided_on_but_not_copied(
         names.DATA_HASH: ids.content_hash(body),
     }
     event = request_event(data=None, ext=ext)
-    made = handle(event, catalogue, Registry(), now, policy=policy, body=body)[0].event
+    made = handle(event, catalogue, Registry(), now, rules=rules, body=body)[0].event
     assert made.subject == "real"
     assert made.data is None
     assert made.get(names.DATA_REF) == ext[names.DATA_REF]

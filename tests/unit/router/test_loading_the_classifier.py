@@ -4,9 +4,9 @@ import logging
 
 import pytest
 
-from events.names import Operation, Topics
+from events.names import Operation
 from functions import factories
-from functions.router.router_factory import policy_of
+from functions.factories import load_classifier
 from functions.runtime.errors import StartupFailed
 from functions.runtime.settings import RouterSettings, Settings, load_settings
 from functions.runtime.telemetry import Metrics
@@ -86,9 +86,10 @@ def test_unusable_weights_leave_routing_to_the_rule_and_say_so(
     damage(tiny.write(tmp_path))
     metrics = Metrics()
     with caplog.at_level(logging.INFO):
-        policy = policy_of(settings("hybrid", tmp_path), Topics(), metrics)
-    assert isinstance(policy.classifier, KeywordClassifier)
-    assert policy.classifier.classify(ASKED).reason == "keyword"
+        count = metrics.classifier_fallbacks.inc
+        classifier = load_classifier(settings("hybrid", tmp_path), count)
+    assert isinstance(classifier, KeywordClassifier)
+    assert classifier.classify(ASKED).reason == "keyword"
     (record,) = caplog.records
     message = record.getMessage()
     assert record.levelno == logging.ERROR
@@ -101,7 +102,8 @@ def test_unusable_weights_leave_routing_to_the_rule_and_say_so(
 
 def test_usable_weights_are_no_fallback(tiny, tmp_path, caplog) -> None:
     metrics = Metrics()
-    policy_of(settings("hybrid", tiny.write(tmp_path)), Topics(), metrics)
+    count = metrics.classifier_fallbacks.inc
+    load_classifier(settings("hybrid", tiny.write(tmp_path)), count)
     assert not caplog.records
     assert metrics.registry.get_sample_value("pickspin_classifier_fallbacks_total") == 0.0
 

@@ -12,7 +12,7 @@ from events.builders import parse_terminal
 from events.codecs.kafka_codec import from_record, to_record
 from events.event import Event, PartitionId, Record
 from events.request_identity import request_id_of
-from functions.router.consumer_loop import Pump, PumpLimits
+from functions.router.consumer_loop import ConsumerLoop, LoopLimits
 from functions.router.kafka_binding import LogBinding
 from functions.router.router import Router
 from functions.runtime.errors import AppendFailed
@@ -63,8 +63,8 @@ def drive(bench: Any, begin: Callable[[Record], "Future[None]"]) -> None:
     group = bench.topics.router_group
     consumer = bench.log.group(group=group, topics=(bench.topics.requests,), client="c")
     stop, clock = StopFlag(), FakeClock()
-    limits = PumpLimits(in_flight=4)
-    pump = Pump(
+    limits = LoopLimits(in_flight=4)
+    pump = ConsumerLoop(
         consumer, begin, give_up=bench.router.abandon, clock=clock, stop=stop, limits=limits
     )
     reader = bench.log.lag_reader(client="t")
@@ -146,9 +146,9 @@ def test_an_end_that_cannot_be_told_is_kept_and_the_rest_is_published(
 def test_an_address_that_is_known_not_to_be_there_is_refused_at_once(
     bench: Any, request_event: Make
 ) -> None:
-    parts = bench.router._parts
-    policy = replace(parts.policy, has_partition=lambda topic, partition: partition < 4)
-    router = Router(replace(parts, policy=policy))
+    parts = bench.router._dependencies
+    rules = replace(parts.rules, has_partition=lambda topic, partition: partition < 4)
+    router = Router(replace(parts, rules=rules))
     router.route(request_event(id="lost", model="real", ext={names.REPLY_PARTITION: "4"})).result(0)
     router.route(request_event(id="good", model="real", ext={names.REPLY_PARTITION: "3"})).result(0)
     (failed,) = bench.log.records(bench.topics.responses)

@@ -7,8 +7,8 @@ import pytest
 
 from events.event import PartitionId, Record
 from functions.router import consumer_loop
-from functions.router.consumer_loop import PROBE_S, Pump, PumpLimits
-from functions.router.patience import Patience
+from functions.router.consumer_loop import PROBE_S, ConsumerLoop, LoopLimits
+from functions.router.give_up import GiveUpRule
 from functions.router.retry_policy import BACKOFF
 from functions.runtime.shutdown import StopFlag
 from functions.testing.fake_clock import FakeClock
@@ -59,11 +59,13 @@ def log() -> MemoryLog:
 
 def pump_of(
     log: MemoryLog, work: Any, clock: FakeClock, in_flight: int = 3
-) -> tuple[Pump, StopFlag]:
+) -> tuple[ConsumerLoop, StopFlag]:
     stop = StopFlag()
     consumer = log.group(group=GROUP, topics=(TOPIC,), client="c")
-    limits = PumpLimits(in_flight=in_flight, patience=Patience(tries=3, bound_s=10.0))
-    pump = Pump(consumer, work.begin, give_up=work.give_up, clock=clock, stop=stop, limits=limits)
+    limits = LoopLimits(in_flight=in_flight, give_up=GiveUpRule(tries=3, bound_s=10.0))
+    pump = ConsumerLoop(
+        consumer, work.begin, give_up=work.give_up, clock=clock, stop=stop, limits=limits
+    )
     return pump, stop
 
 
@@ -72,7 +74,7 @@ def committed(log: MemoryLog) -> int:
     return 0 if found is None else found.offset
 
 
-def turn(pump: Pump, clock: FakeClock, times: int = 3) -> None:
+def turn(pump: ConsumerLoop, clock: FakeClock, times: int = 3) -> None:
     for _ in range(times):
         clock.advance(0.25)
         pump.step()
@@ -211,7 +213,7 @@ class Judged:
         return future
 
 
-def feed(log: MemoryLog, pump: Pump, clock: FakeClock, seconds: float) -> None:
+def feed(log: MemoryLog, pump: ConsumerLoop, clock: FakeClock, seconds: float) -> None:
     """One new record a second."""
     for _ in range(int(seconds)):
         log.store(Record(topic=TOPIC, value=b"new"))

@@ -15,9 +15,10 @@ from router_model.catalogue.loader import CatalogueRejected, dump_catalogue, fin
 from router_model.catalogue.model import Catalogue, Tenant
 from router_model.classifier.features import prompt_features
 from router_model.classifier.keyword_rules import KeywordClassifier
+from router_model.routing.context import RouteRequest, RoutingContext
 from router_model.routing.decision import Decision
 from router_model.routing.no_route import CapabilityMissing, ModelNotAllowed, NoHealthyService
-from router_model.routing.select import Ask, decide
+from router_model.routing.select import decide
 from router_model.service_registry import Registry
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -51,8 +52,16 @@ def decided(registry: Registry | None = None, catalogue: Catalogue = FLEET, **as
     operation = ask.pop("operation", Operation.CHAT)
     messages = {"messages": [{"role": "user", "content": text}], "input": text}
     features = prompt_features(operation, messages)
-    asked = Ask(model="frugal", features=features, **ask)
-    return decide(asked, catalogue, registry or Registry(), NOW, KeywordClassifier())
+    asked = RouteRequest(model="frugal", features=features, **ask)
+    return decide(
+        asked,
+        RoutingContext(
+            catalogue=catalogue,
+            registry=registry or Registry(),
+            now=NOW,
+            classifier=KeywordClassifier(),
+        ),
+    )
 
 
 def failed(*services: str) -> Registry:

@@ -10,8 +10,9 @@ from events.payloads import StatusData
 from router_model.catalogue.loader import CatalogueRejected, load_catalogue
 from router_model.classifier.features import prompt_features
 from router_model.classifier.keyword_rules import KeywordClassifier
+from router_model.routing.context import RouteRequest, RoutingContext
 from router_model.routing.decision import Decision
-from router_model.routing.select import Ask, decide
+from router_model.routing.select import decide
 from router_model.routing.session_affinity import conversation_choices
 from router_model.service_registry import Registry
 
@@ -45,9 +46,16 @@ def pick(body: dict[str, Any], *statuses: StatusData, rest: str = "", **asked: A
     registry = Registry()
     for status in statuses:
         registry = registry.apply(status)
-    ask = Ask(**{"model": "auto", "features": prompt_features(Operation.CHAT, body), **asked})
+    ask = RouteRequest(
+        **{"model": "auto", "features": prompt_features(Operation.CHAT, body), **asked}
+    )
     catalogue = load_catalogue(CATALOGUE + rest)
-    return decide(ask, catalogue, registry, NOW, KeywordClassifier())
+    return decide(
+        ask,
+        RoutingContext(
+            catalogue=catalogue, registry=registry, now=NOW, classifier=KeywordClassifier()
+        ),
+    )
 
 
 def test_the_turns_alone_would_go_to_different_models() -> None:

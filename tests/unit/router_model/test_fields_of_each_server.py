@@ -15,7 +15,7 @@ from router_model.routing.backend_fields import (
     version_of,
     without_idle,
 )
-from router_model.routing.capabilities import kind_of, lack_of
+from router_model.routing.capabilities import find_lack, kind_of
 
 CHAT = {"messages": [{"role": "user", "content": "hi"}]}
 
@@ -71,12 +71,12 @@ def test_as_many_as_are_wanted_is_no_best_of() -> None:
 def test_what_a_server_does_not_do_is_refused_by_name(
     kind: Any, body: dict[str, object], field: str
 ) -> None:
-    lack = lack_of(kind, None, chat(**body))
+    lack = find_lack(kind, None, chat(**body))
     assert lack is not None
-    refused = lack.refused()
+    refused = lack.refusal()
     assert (refused.code, refused.param) == ("unsupported_parameter", field)
     assert field in refused.message
-    assert lack_of("openai", None, chat(**body)) is None
+    assert find_lack("openai", None, chat(**body)) is None
 
 
 def test_a_version_may_take_what_an_older_one_did_not() -> None:
@@ -91,7 +91,7 @@ def test_a_server_is_what_it_says_it_is() -> None:
     assert kind_of("openai", ServerInfo(kind="ollama")) == "ollama"
     assert kind_of("vllm", ServerInfo(kind="openai")) == "vllm"
     assert kind_of("vllm", ServerInfo(kind="something new")) == "vllm"
-    assert lack_of("openai", ServerInfo(kind="ollama"), chat(top_k=3)) is not None
+    assert find_lack("openai", ServerInfo(kind="ollama"), chat(top_k=3)) is not None
 
 
 TOOLS = [{"type": "function", "function": {"name": "f"}}]
@@ -121,10 +121,10 @@ def test_what_a_server_says_it_cannot_is_refused(
     said: dict[str, Any], body: dict[str, Any], code: str, param: str | None
 ) -> None:
     features = prompt_features(Operation.CHAT, body)
-    lack = lack_of("llamacpp", ServerInfo(kind="llamacpp", **said), features)
+    lack = find_lack("llamacpp", ServerInfo(kind="llamacpp", **said), features)
     assert lack is not None
-    assert (lack.refused().code, lack.refused().param) == (code, param)
-    assert lack_of("llamacpp", ServerInfo(kind="llamacpp"), features) is None
+    assert (lack.refusal().code, lack.refusal().param) == (code, param)
+    assert find_lack("llamacpp", ServerInfo(kind="llamacpp"), features) is None
 
 
 def test_token_ids_beyond_the_vocabulary_are_of_another_tokeniser() -> None:
@@ -132,7 +132,7 @@ def test_token_ids_beyond_the_vocabulary_are_of_another_tokeniser() -> None:
 
     def lack(tokens: object) -> object:
         features = prompt_features(Operation.EMBEDDINGS, {"input": tokens})
-        return lack_of("llamacpp", info, features)
+        return find_lack("llamacpp", info, features)
 
     assert lack([101, 7592, 102]) is None
     assert lack(["words", "more"]) is None

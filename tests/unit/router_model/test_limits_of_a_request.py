@@ -13,9 +13,10 @@ from router_model.catalogue.model import Catalogue
 from router_model.classifier.features import PromptFeatures
 from router_model.classifier.keyword_rules import KeywordClassifier
 from router_model.routing.constraints import Constraints, Miss, unmet, worst_miss
+from router_model.routing.context import RouteRequest, RoutingContext
 from router_model.routing.decision import Decision, Dropped
 from router_model.routing.no_route import ConstraintsUnmet, NoHealthyService
-from router_model.routing.select import Ask, decide
+from router_model.routing.select import decide
 from router_model.service_registry import Registry
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -35,7 +36,10 @@ fallbacks: {large: [small]}
 EXPECTED = {
     one.service: one
     for one in decide(
-        Ask(model="auto", features=QUESTION), FLEET, Registry(), NOW, KeywordClassifier()
+        RouteRequest(model="auto", features=QUESTION),
+        RoutingContext(
+            catalogue=FLEET, registry=Registry(), now=NOW, classifier=KeywordClassifier()
+        ),
     ).candidates
 }
 
@@ -48,14 +52,22 @@ def choose(
     fallback: Fallback | None = None,
     **limits: float,
 ) -> Decision:
-    ask = Ask(
+    ask = RouteRequest(
         model=model,
         features=QUESTION,
         repeat=repeat,
         fallback=fallback,
         limits=Constraints(**limits),
     )
-    return decide(ask, catalogue, registry or Registry(), NOW, KeywordClassifier())
+    return decide(
+        ask,
+        RoutingContext(
+            catalogue=catalogue,
+            registry=registry or Registry(),
+            now=NOW,
+            classifier=KeywordClassifier(),
+        ),
+    )
 
 
 def failed(slug: str) -> Registry:

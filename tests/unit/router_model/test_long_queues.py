@@ -14,9 +14,10 @@ from router_model.catalogue.validation import check
 from router_model.classifier.features import prompt_features
 from router_model.classifier.keyword_rules import KeywordClassifier
 from router_model.routing.constraints import Constraints
+from router_model.routing.context import RouteRequest, RoutingContext
 from router_model.routing.decision import Decision
 from router_model.routing.no_route import ConstraintsUnmet
-from router_model.routing.select import Ask, decide
+from router_model.routing.select import decide
 from router_model.service_registry import SCALER, Registry
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -47,8 +48,13 @@ LONG, SHORT = queued("busy", 5000), queued("busy", 50)
 
 
 def choose(registry: Registry, model: str, **more: Any) -> Decision:
-    ask = Ask(model=model, features=FEATURES, **more)
-    return decide(ask, CATALOGUE, registry, NOW, KeywordClassifier())
+    ask = RouteRequest(model=model, features=FEATURES, **more)
+    return decide(
+        ask,
+        RoutingContext(
+            catalogue=CATALOGUE, registry=registry, now=NOW, classifier=KeywordClassifier()
+        ),
+    )
 
 
 @pytest.mark.parametrize(("model", "reason"), [("busy", "fallback"), ("thrifty", "cascade")])

@@ -1,6 +1,7 @@
 """Replay: another profile, model or catalogue decides anew; what was measured and what is expected stay apart."""
 
 from datetime import UTC, datetime
+from functools import reduce
 
 import msgspec
 import pytest
@@ -9,17 +10,17 @@ from events.names import Operation
 from router_model.catalogue.loader import load_catalogue
 from router_model.classifier.features import PromptFeatures
 from router_model.classifier.keyword_rules import KeywordClassifier
-from router_model.replay.replay_summary import summarise
+from router_model.replay.replay_summary import ReplaySummary
 from router_model.replay.replayed_decisions import (
     Figures,
-    Recorded,
+    Measurement,
+    RecordedRequest,
     Scenario,
-    Seen,
     assumed_registry,
     replay,
 )
 from router_model.routing.constraints import Constraints
-from router_model.routing.select import Ask
+from router_model.routing.context import RouteRequest, RoutingContext
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 CATALOGUE = load_catalogue(
@@ -42,13 +43,13 @@ MEASURED = Figures(cost_usd=0.5, seconds=3.0, answered=1.0)
 
 
 def recorded(request_id="r1", *, service="large", model="large", seen=None, **ask):
-    asked = Ask(**{"model": "auto", "features": QUESTION, **ask})
-    return Recorded(
+    asked = RouteRequest(**{"model": "auto", "features": QUESTION, **ask})
+    return RecordedRequest(
         id=request_id,
-        ask=asked,
+        request=asked,
         service=service,
         model=model,
-        seen={"large": Seen(figures=MEASURED, service="large")} if seen is None else seen,
+        seen={"large": Measurement(figures=MEASURED, service="large")} if seen is None else seen,
     )
 
 
@@ -59,7 +60,9 @@ def scenario(**fields):
         "registry": assumed_registry(CATALOGUE, "warm", NOW),
         "now": NOW,
     }
-    return Scenario(**{**values, **fields})
+    known = {name: value for name, value in fields.items() if name in {"profile", "model"}}
+    others = {name: value for name, value in fields.items() if name not in known}
+    return Scenario(context=RoutingContext(**{**values, **others}), **known)
 
 
 def one(request, **fields):
@@ -88,20 +91,20 @@ def test_another_profile_chooses_anew_and_nothing_measured_is_made_up_for_it():
 
 
 def test_a_judges_score_of_the_other_model_is_used_where_it_is_recorded():
-    seen = {"small": Seen(figures=Figures(answered=0.25))}
+    seen = {"small": Measurement(figures=Figures(answered=0.25))}
     found = one(recorded(seen=seen), model="small")
     assert found.would.measured == Figures(answered=0.25)
     assert found.would.answered == 0.25
 
 
 def test_a_model_is_known_by_its_learned_name_too():
-    found = one(recorded(seen={"Known": Seen(figures=MEASURED)}, service=None, model=None))
+    found = one(recorded(seen={"Known": Measurement(figures=MEASURED)}, service=None, model=None))
     assert (found.was, found.would.measured, found.is_changed) == (None, MEASURED, False)
 
 
 def test_money_and_time_of_another_service_of_the_model_are_not_taken_over():
     (found,) = replay(
-        [recorded(seen={"large": Seen(figures=MEASURED, service="elsewhere")})], scenario()
+        [recorded(seen={"large": Measurement(figures=MEASURED, service="elsewhere")})], scenario()
     )
     assert found.would.measured == Figures(answered=1.0)
 
@@ -153,7 +156,7 @@ def test_a_summary_compares_only_what_both_choices_have():
         recorded("unknown", service=None, model=None, seen={}),
         recorded("refused", model="large", profile="nothing"),
     ]
-    found = summarise(replay(requests, scenario()))
+    found = reduce(ReplaySummary.add, replay(requests, scenario()), ReplaySummary())
     assert (found.requests, found.refused, found.changed, found.without_choice) == (4, 1, 2, 1)
     assert found.recorded.cost_usd.count == 3
     assert found.recorded.cost_usd.total == pytest.approx(1.5)
@@ -170,5 +173,5 @@ def test_a_summary_compares_only_what_both_choices_have():
 
 
 def test_what_is_measured_never_changes_what_is_expected():
-    much = {"large": Seen(figures=Figures(cost_usd=9.0, seconds=99.0, answered=0.0))}
+    much = {"large": Measurement(figures=Figures(cost_usd=9.0, seconds=99.0, answered=0.0))}
     assert one(recorded(seen=much)).would.expected == one(recorded(seen={})).would.expected

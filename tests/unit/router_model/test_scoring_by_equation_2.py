@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router_model.catalogue.model import PROFILES, Profile
-from router_model.routing.scoring import Positions, Range, scale_of, score, weights_of
+from router_model.routing.scoring import RangeScale, RankScale, scale_of, score, weights_of
 
 amounts = st.floats(0, 1e9, allow_nan=False)
 unit = st.floats(0, 1)
@@ -57,8 +57,8 @@ def test_norm_does_not_depend_on_the_unit(values: list[float], factor: float) ->
 
 @given(st.permutations([3.0, 1.0, 2.0, 2.0]))
 def test_norm_does_not_depend_on_order(values: list[float]) -> None:
-    assert scale_of("minmax", values) == Range(1.0, 3.0)
-    assert scale_of("distributional", values) == Positions([1.0, 2.0, 2.0, 3.0])
+    assert scale_of("minmax", values) == RangeScale(1.0, 3.0)
+    assert scale_of("distributional", values) == RankScale([1.0, 2.0, 2.0, 3.0])
 
 
 def test_equal_values_do_not_discriminate() -> None:
@@ -98,8 +98,8 @@ def test_values_in_history_count_as_rivals() -> None:
 
 
 def test_a_value_outside_is_clipped() -> None:
-    assert Range(1.0, 2.0).norm(5.0) == 1.0
-    assert Range(1.0, 2.0).norm(0.0) == 0.0
+    assert RangeScale(1.0, 2.0).norm(5.0) == 1.0
+    assert RangeScale(1.0, 2.0).norm(0.0) == 0.0
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from router_model.catalogue.model import PROFILES, Catalogue, Model, Service, Ta
 from router_model.classifier.features import PromptFeatures
 from router_model.classifier.keyword_rules import Classification, KeywordClassifier, RouteClass
 from router_model.routing.candidates import Candidate, Estimate, estimate
+from router_model.routing.context import RouteRequest, RoutingContext
 from router_model.routing.decision import Decision
 from router_model.routing.no_route import (
     CapabilityMissing,
@@ -26,8 +27,8 @@ from router_model.routing.no_route import (
     NoRoute,
     ProfileUnknown,
 )
-from router_model.routing.scoring import weights_of
-from router_model.routing.select import Ask, decide, rank
+from router_model.routing.scoring import score_candidates, weights_of
+from router_model.routing.select import decide
 from router_model.service_registry import Registry, ServiceView
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -59,8 +60,16 @@ def choose(
     features: PromptFeatures = QUESTION,
     **more: str,
 ) -> Decision:
-    ask = Ask(model=asked, features=features, **more)
-    return decide(ask, FLEET, registry or Registry(), NOW, KeywordClassifier())
+    ask = RouteRequest(model=asked, features=features, **more)
+    return decide(
+        ask,
+        RoutingContext(
+            catalogue=FLEET,
+            registry=registry or Registry(),
+            now=NOW,
+            classifier=KeywordClassifier(),
+        ),
+    )
 
 
 def status(service: str, state: ReplicaState, **more: float) -> StatusData:
@@ -136,7 +145,7 @@ def test_the_choice_is_the_argmax_of_brute_force(
         / total
         for one in expected
     )
-    ranked = rank(expected, weights_of(chosen))
+    ranked = score_candidates(expected, weights_of(chosen))
     assert ranked[0].score == pytest.approx(best)
 
 
@@ -145,11 +154,11 @@ def test_dearer_rivals_never_worsen_the_cost_term_of_the_best(
     found: list[Candidate], route_class: RouteClass
 ) -> None:
     weights = weights_of(PROFILES["cost"])
-    best = rank(estimates_of(found, route_class), weights)[0]
+    best = score_candidates(estimates_of(found, route_class), weights)[0]
     dearer = [
         one if one.service.slug == best.service else at_three_times_the_price(one) for one in found
     ]
-    ranked = rank(estimates_of(dearer, route_class), weights)
+    ranked = score_candidates(estimates_of(dearer, route_class), weights)
     again = {terms.service: terms.cost for terms in ranked}
     assert again[best.service] >= best.cost - 1e-9
 
@@ -162,8 +171,12 @@ def at_three_times_the_price(one: Candidate) -> Candidate:
 
 
 def test_no_candidate_is_a_typed_refusal() -> None:
+    assert score_candidates([], weights_of(PROFILES["balanced"])) == ()
+    registry = Registry()
+    for service in ("real", "real--vllm"):
+        registry = registry.apply(status(service, ReplicaState.FAILED, failed_starts=1))
     with pytest.raises(NoHealthyService):
-        rank([], weights_of(PROFILES["balanced"]))
+        choose("real", registry)
 
 
 def test_equal_scores_are_broken_by_slug() -> None:
@@ -171,8 +184,16 @@ def test_equal_scores_are_broken_by_slug() -> None:
         models=FLEET.models[:1],
         services=(Service(model="real", slug="b"), Service(model="real", slug="a")),
     ))  # fmt: skip
-    ask = Ask(model="real", features=QUESTION)
-    assert decide(ask, twins, Registry(), NOW, KeywordClassifier()).service == "a"
+    ask = RouteRequest(model="real", features=QUESTION)
+    assert (
+        decide(
+            ask,
+            RoutingContext(
+                catalogue=twins, registry=Registry(), now=NOW, classifier=KeywordClassifier()
+            ),
+        ).service
+        == "a"
+    )
 
 
 def test_a_cold_service_is_a_candidate_and_pays_for_its_start() -> None:

@@ -11,8 +11,9 @@ from router_model.catalogue.model import Catalogue, Model, Service
 from router_model.classifier.features import prompt_features
 from router_model.classifier.keyword_rules import KeywordClassifier
 from router_model.routing.candidates import Patience
+from router_model.routing.context import RouteRequest, RoutingContext
 from router_model.routing.no_route import NoHealthyService
-from router_model.routing.select import Ask, decide
+from router_model.routing.select import decide
 from router_model.service_registry import SCALER, STALE_AFTER, Registry
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -59,8 +60,13 @@ RESTING = registry(
 
 def chosen(found: Registry, model: str = "auto", patience: Patience = "short", **more: Any) -> str:
     now = more.pop("now", NOW)
-    ask = Ask(model=model, features=FEATURES, patience=patience, **more)
-    return decide(ask, CATALOGUE, found, now, KeywordClassifier()).service
+    ask = RouteRequest(model=model, features=FEATURES, patience=patience, **more)
+    return decide(
+        ask,
+        RoutingContext(
+            catalogue=CATALOGUE, registry=found, now=now, classifier=KeywordClassifier()
+        ),
+    ).service
 
 
 @pytest.mark.parametrize("found", [COMING_BACK, LOADING_AGAIN, GIVEN_UP, RESTING])

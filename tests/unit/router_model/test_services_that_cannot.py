@@ -10,13 +10,14 @@ from events.payloads import ServerInfo, StatusData
 from router_model.catalogue.model import Backend, Catalogue, Model, Service
 from router_model.classifier.features import prompt_features
 from router_model.classifier.keyword_rules import KeywordClassifier
+from router_model.routing.context import RouteRequest, RoutingContext
 from router_model.routing.no_route import (
     CapabilityMissing,
     ContextTooLong,
     NoRoute,
     UnsupportedField,
 )
-from router_model.routing.select import Ask, decide
+from router_model.routing.select import decide
 from router_model.service_registry import Registry
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -47,8 +48,11 @@ def chosen(
     of: Catalogue, registry: Registry, model: str = "auto", body: dict[str, Any] | None = None
 ) -> str:
     features = prompt_features(Operation.CHAT, body or CHAT)
-    ask = Ask(model=model, features=features)
-    return decide(ask, of, registry, NOW, KeywordClassifier()).service
+    ask = RouteRequest(model=model, features=features)
+    return decide(
+        ask,
+        RoutingContext(catalogue=of, registry=registry, now=NOW, classifier=KeywordClassifier()),
+    ).service
 
 
 def test_auto_looks_for_a_server_that_takes_the_field() -> None:

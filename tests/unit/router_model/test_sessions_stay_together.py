@@ -12,9 +12,10 @@ from events.payloads import StatusData
 from router_model.catalogue.loader import load_catalogue
 from router_model.classifier.features import PromptFeatures
 from router_model.classifier.keyword_rules import KeywordClassifier
+from router_model.routing.context import RouteRequest, RoutingContext
 from router_model.routing.decision import CandidateTerms
 from router_model.routing.estimates import FinishEstimate
-from router_model.routing.select import Ask, decide
+from router_model.routing.select import decide
 from router_model.routing.session_affinity import session_choice
 from router_model.service_registry import Registry
 
@@ -45,8 +46,13 @@ def chosen(session: str | None, *statuses: StatusData, margin: float = 0.05) -> 
     registry = Registry()
     for status in statuses:
         registry = registry.apply(status)
-    ask = Ask(model="m", features=HELLO, session=session)
-    return decide(ask, catalogue, registry, NOW, KeywordClassifier()).service
+    ask = RouteRequest(model="m", features=HELLO, session=session)
+    return decide(
+        ask,
+        RoutingContext(
+            catalogue=catalogue, registry=registry, now=NOW, classifier=KeywordClassifier()
+        ),
+    ).service
 
 
 def busy(service: str) -> StatusData:

@@ -26,8 +26,9 @@ from router_model.replay.profile_search import (
     trial,
     tuning_rows,
 )
+from router_model.routing.context import RouteRequest, RoutingContext
 from router_model.routing.estimate_history import new_history
-from router_model.routing.select import Ask, decide
+from router_model.routing.select import decide
 from router_model.service_registry import Registry
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -123,10 +124,15 @@ def test_a_replay_chooses_what_the_router_chooses(rows: list[OutcomeRow], norm: 
                 Operation.CHAT, {"messages": [{"role": "user", "content": each.prompt}]}
             )
             made = decide(
-                Ask(model="auto", features=features, profile="p"),
-                only(found, profile),
-                registry, NOW, KnowsHard(), seen,
-            )  # fmt: skip
+                RouteRequest(model="auto", features=features, profile="p"),
+                RoutingContext(
+                    catalogue=only(found, profile),
+                    registry=registry,
+                    now=NOW,
+                    classifier=KnowsHard(),
+                    history=seen,
+                ),
+            )
             seen = seen.observe(made.candidates)
             counts[made.service] = counts.get(made.service, 0) + 1 / len(rows)
         got = trial(replay(rows, found, KnowsHard(), history), profile)

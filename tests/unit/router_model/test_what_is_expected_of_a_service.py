@@ -14,6 +14,7 @@ from router_model.catalogue.model import Catalogue, Model, Service
 from router_model.classifier.features import PromptFeatures
 from router_model.classifier.keyword_rules import Classification
 from router_model.routing.candidates import Candidate, estimate
+from router_model.routing.context import RouteRequest, RoutingContext
 from router_model.routing.estimates import (
     DEFAULT_QUALITY,
     answer_length,
@@ -22,7 +23,7 @@ from router_model.routing.estimates import (
     relevance,
 )
 from router_model.routing.no_route import ModelNotFound, NoHealthyService
-from router_model.routing.select import Ask, decide
+from router_model.routing.select import decide
 from router_model.service_registry import Registry, ServiceView
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -162,8 +163,16 @@ class Says:
 
 
 def choose(says: Says, model: str = "auto", registry: Registry | None = None) -> object:
-    ask = Ask(model=model, features=QUESTION, profile="quality")
-    return decide(ask, load_catalogue(TEXT), registry or Registry(), NOW, says)
+    ask = RouteRequest(model=model, features=QUESTION, profile="quality")
+    return decide(
+        ask,
+        RoutingContext(
+            catalogue=load_catalogue(TEXT),
+            registry=registry or Registry(),
+            now=NOW,
+            classifier=says,
+        ),
+    )
 
 
 def test_the_classifier_is_asked_about_the_candidates_by_learned_name() -> None:
@@ -224,5 +233,12 @@ def test_an_empty_catalogue_is_refused_by_its_loader_and_by_the_router() -> None
     with pytest.raises(CatalogueRejected, match="at least one model"):
         load_catalogue("{models: [], services: []}")
     with pytest.raises(ModelNotFound):
-        decide(Ask(model="auto", features=QUESTION), Catalogue(models=(), services=()), Registry(),
-               NOW, Says({}))  # fmt: skip
+        decide(
+            RouteRequest(model="auto", features=QUESTION),
+            RoutingContext(
+                catalogue=Catalogue(models=(), services=()),
+                registry=Registry(),
+                now=NOW,
+                classifier=Says({}),
+            ),
+        )

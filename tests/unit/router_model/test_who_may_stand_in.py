@@ -13,6 +13,7 @@ from router_model.catalogue.model import Task, Tenant
 from router_model.classifier.features import PromptFeatures, prompt_features
 from router_model.classifier.keyword_rules import KeywordClassifier
 from router_model.routing.constraints import Constraints
+from router_model.routing.context import RouteRequest, RoutingContext
 from router_model.routing.decision import Decision
 from router_model.routing.no_route import (
     CapabilityMissing,
@@ -21,7 +22,7 @@ from router_model.routing.no_route import (
     ModelNotAllowed,
     NoHealthyService,
 )
-from router_model.routing.select import Ask, decide
+from router_model.routing.select import decide
 from router_model.service_registry import Registry
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -73,8 +74,16 @@ def choose(
     catalogue: Any = FLEET,
     **more: Any,
 ) -> Decision:
-    ask = Ask(model=model, features=features() if asked is None else asked, **more)
-    return decide(ask, catalogue, registry or Registry(), NOW, KeywordClassifier())
+    ask = RouteRequest(model=model, features=features() if asked is None else asked, **more)
+    return decide(
+        ask,
+        RoutingContext(
+            catalogue=catalogue,
+            registry=registry or Registry(),
+            now=NOW,
+            classifier=KeywordClassifier(),
+        ),
+    )
 
 
 @pytest.mark.parametrize("named", ["plain", "nick"])
@@ -259,10 +268,9 @@ services: [{model: one}, {model: one, backend: {kind: vllm}}, {model: two}]
 """
     )
     found = decide(
-        Ask(model="one", features=features(), fallback="none"),
-        fleet,
-        Registry(),
-        NOW,
-        KeywordClassifier(),
+        RouteRequest(model="one", features=features(), fallback="none"),
+        RoutingContext(
+            catalogue=fleet, registry=Registry(), now=NOW, classifier=KeywordClassifier()
+        ),
     )
     assert {found.service, *standing_by(found)} == {"one", "one--vllm"}

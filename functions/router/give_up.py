@@ -13,7 +13,7 @@ Place = tuple[PartitionId, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
+class GiveUpRule:
     """A record is given up once it has failed `tries` times, others got through before each, and `bound_s` have passed
     since its first failure.
     """
@@ -23,7 +23,7 @@ class Patience:
 
 
 @dataclass(slots=True)
-class _Trouble:
+class _Failing:
     first_s: float
     successes: int
     """Of other records, as of the last failure."""
@@ -32,13 +32,13 @@ class _Trouble:
     """Failures that others had got through before."""
 
 
-class Troubles:
+class FailingRecords:
     """The records that have failed and have not ended. Owned by one thread."""
 
-    def __init__(self, patience: Patience) -> None:
-        self._patience = patience
+    def __init__(self, rule: GiveUpRule) -> None:
+        self._rule = rule
         self._successes = 0
-        self._troubles: dict[Place, _Trouble] = {}
+        self._failing: dict[Place, _Failing] = {}
 
     def succeeded(self, place: Place) -> None:
         """A record got through."""
@@ -47,26 +47,26 @@ class Troubles:
 
     def ended(self, place: Place) -> None:
         """A record needs no further look, whether it got through or was given up."""
-        self._troubles.pop(place, None)
+        self._failing.pop(place, None)
 
     def failed(self, place: Place, now_s: float) -> int:
         """A record has failed; returns how often. `now_s` is monotonic."""
-        trouble = self._troubles.setdefault(place, _Trouble(now_s, self._successes))
-        trouble.failures += 1
-        if self._successes > trouble.successes:
-            trouble.telling += 1
-            trouble.successes = self._successes
-        return trouble.failures
+        failing = self._failing.setdefault(place, _Failing(now_s, self._successes))
+        failing.failures += 1
+        if self._successes > failing.successes:
+            failing.telling += 1
+            failing.successes = self._successes
+        return failing.failures
 
     def is_hopeless(self, place: Place, now_s: float) -> bool:
         """Whether a record is to be given up."""
-        trouble = self._troubles.get(place)
+        failing = self._failing.get(place)
         return (
-            trouble is not None
-            and trouble.telling >= self._patience.tries
-            and now_s - trouble.first_s >= self._patience.bound_s
+            failing is not None
+            and failing.telling >= self._rule.tries
+            and now_s - failing.first_s >= self._rule.bound_s
         )
 
     def lost(self, partitions: Collection[PartitionId]) -> None:
         """Forgets the records of partitions that were taken away."""
-        self._troubles = {k: found for k, found in self._troubles.items() if k[0] not in partitions}
+        self._failing = {k: one for k, one in self._failing.items() if k[0] not in partitions}

@@ -160,6 +160,11 @@ class BreakerState(StrEnum):
     OPEN = "open"
     HALF_OPEN = "half_open"
 
+    @classmethod
+    def after_opening(cls, left_s: float) -> "BreakerState":
+        """Of a breaker that has opened: it is open for so many seconds more, then half open."""
+        return cls.OPEN if left_s > 0 else cls.HALF_OPEN
+
 
 _HOUR_S: Final = 3600
 _DAY_S: Final = 24 * _HOUR_S

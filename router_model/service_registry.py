@@ -201,9 +201,9 @@ def _health(
 def _health_of(status: StatusData, now: datetime) -> _Health:
     breaker, retry_in_s = status.breaker, None
     if breaker is BreakerState.OPEN and status.retry_at is not None:
-        retry_in_s = (status.retry_at - now).total_seconds()
-        if retry_in_s <= 0:
-            breaker, retry_in_s = BreakerState.HALF_OPEN, None
+        left_s = (status.retry_at - now).total_seconds()
+        breaker = BreakerState.after_opening(left_s)
+        retry_in_s = left_s if breaker is BreakerState.OPEN else None
     return _Health(
         failed_starts=status.failed_starts,
         breaker=breaker,

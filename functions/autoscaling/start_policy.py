@@ -8,6 +8,7 @@ from typing import Final
 
 from events.names import BreakerState
 from functions.runtime.backoff import Backoff
+from functions.runtime.settings import WorkerSettings
 
 MOST_S: Final = 300.0
 """Longest pause between two starts, and longest time for which an open breaker stays open."""
@@ -24,13 +25,16 @@ class StartPolicy:
     most: int
     hold_s: float
 
+    @classmethod
+    def of(cls, settings: WorkerSettings) -> "StartPolicy":
+        """As the settings say."""
+        return cls(most=settings.failed_starts, hold_s=settings.failed_hold_s)
+
     def breaker(self, failures: int, since_failure_s: float) -> BreakerState:
         """The breaker of a service whose last start failed so many seconds ago."""
         if failures < self.most:
             return BreakerState.CLOSED
-        return (
-            BreakerState.OPEN if since_failure_s < self.hold(failures) else BreakerState.HALF_OPEN
-        )
+        return BreakerState.after_opening(self.hold(failures) - since_failure_s)
 
     def hold(self, failures: int) -> float:
         """Seconds for which a service counts as broken after its last failed start."""

@@ -82,7 +82,7 @@ class WorkerPool:
         self._started = 0
         self._watching: set[asyncio.Task[None]] = set()
         worker = launch.settings.worker
-        self._rule = StartPolicy(most=worker.failed_starts, hold_s=worker.failed_hold_s)
+        self._rule = StartPolicy.of(worker)
 
     def of(self, slug: str) -> list[Replica]:
         """Replicas that are wanted, oldest first."""

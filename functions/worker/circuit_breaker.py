@@ -60,7 +60,7 @@ class CircuitBreaker:
     def state(self, now_s: float) -> BreakerState:
         if not self.is_open:
             return BreakerState.CLOSED
-        return BreakerState.OPEN if self.left_s(now_s) > 0 else BreakerState.HALF_OPEN
+        return BreakerState.after_opening(self.left_s(now_s))
 
     def ended(self, end: CallEnd) -> "CircuitBreaker":
         """With one more call's end. While it is open, ends of calls that began before say nothing new."""

@@ -200,7 +200,7 @@ class Base:
     @property
     def start_rule(self) -> StartPolicy:
         worker = self.settings.worker
-        return StartPolicy(most=worker.failed_starts, hold_s=worker.failed_hold_s)
+        return StartPolicy.of(worker)
 
     def has_no_other(self) -> bool:
         """Whether no other replica is ready, as far as the status topic says; False where it cannot be read in time."""

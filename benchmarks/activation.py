@@ -38,7 +38,7 @@ from functions.ports.kafka import Commit, TopicSpec
 from functions.runtime.process_environment import child_environ
 from functions.runtime.settings import BrokerSettings, ScalerSettings, Settings
 from functions.scaler import externalscaler_pb2 as pb
-from router_model.catalogue.loader import dump_catalogue, finish
+from router_model.catalogue.loader import dump_catalogue, finish_catalogue
 from router_model.catalogue.model import Backend, Catalogue, Model, Service
 
 TOPICS = Topics()
@@ -67,7 +67,7 @@ def catalogue_of(count: int) -> Catalogue:
     services = tuple(
         Service(model="m", slug=f"s{number:03d}", backend=fake) for number in range(count)
     )
-    return finish(Catalogue(models=(Model(id="m", simulated=True),), services=services))
+    return finish_catalogue(Catalogue(models=(Model(id="m", simulated=True),), services=services))
 
 
 @contextlib.contextmanager

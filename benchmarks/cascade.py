@@ -40,9 +40,9 @@ from functions.runtime.settings import Settings
 from router_model.cascade.confidence import (
     Measure,
     TokenConfidence,
-    calibrated,
-    choice_logprobs,
-    isotonic_points,
+    calibrate,
+    fit_isotonic,
+    read_logprobs,
 )
 
 MODEL = "smollm2-135m-instruct"
@@ -194,7 +194,7 @@ async def ask(
     answer = await client.post("/v1/chat/completions", json=body)
     answer.raise_for_status()
     (choice,) = answer.json()["choices"]
-    logprobs = choice_logprobs(choice.get("logprobs"))
+    logprobs = read_logprobs(choice.get("logprobs"))
     if logprobs is None:
         return None
     tokens = TokenConfidence(logprobs)
@@ -298,7 +298,7 @@ def figures(suite: str, measure: Measure, graded: Sequence[Graded], seed: int) -
 
 def map_of(measure: Measure, graded: Sequence[Graded]) -> tuple[tuple[float, float], ...]:
     """The isotonic map of graded answers."""
-    return isotonic_points([g.raw[measure] for g in graded], [float(g.is_right) for g in graded])
+    return fit_isotonic([g.raw[measure] for g in graded], [float(g.is_right) for g in graded])
 
 
 def judged(measure: Measure, graded: Sequence[Graded], seed: int) -> tuple[float, ...]:
@@ -306,7 +306,7 @@ def judged(measure: Measure, graded: Sequence[Graded], seed: int) -> tuple[float
     fitted, held = halves(graded, seed)
     points = map_of(measure, fitted)
     raw = [g.raw[measure] for g in held]
-    mapped = [calibrated(value, points) for value in raw]
+    mapped = [calibrate(value, points) for value in raw]
     rights = [g.is_right for g in held]
     base = [sum(g.is_right for g in fitted) / len(fitted)] * len(held)
     chances = (brier(raw, rights), brier(mapped, rights), brier(base, rights))
@@ -321,7 +321,7 @@ def cascade_table(
     for number in range(SPLITS):
         fitted, held = halves(graded, seed + number)
         points = map_of(measure, fitted)
-        pairs += [(calibrated(g.raw[measure], points), g.is_right) for g in held]
+        pairs += [(calibrate(g.raw[measure], points), g.is_right) for g in held]
     rows: list[tuple[float, float, float | None]] = []
     for threshold in (0.0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8):
         kept = [right for chance, right in pairs if chance >= threshold]
@@ -353,7 +353,7 @@ def picture(suites: dict[str, list[Graded]], measure: Measure, seed: int) -> str
             f'<text x="{left - 8}" y="{top + side / 2}" text-anchor="middle" '
             f'transform="rotate(-90 {left - 8} {top + side / 2})">share right</text>'
         )
-        for values, colour in ((raw, "#888"), ([calibrated(v, points) for v in raw], "#1565c0")):
+        for values, colour in ((raw, "#888"), ([calibrate(v, points) for v in raw], "#1565c0")):
             for _, count, mean, accuracy in reliability(values, rights):
                 x, y = left + mean * side, top + (1 - accuracy) * side
                 radius = 3 + 12 * (count / len(held)) ** 0.5

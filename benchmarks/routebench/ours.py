@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from benchmarks.routebench.questions import Questions
 from events.names import Operation
-from router_model.classifier.features import PromptFeatures, prompt_features
+from router_model.classifier.features import PromptFeatures, extract_features
 from router_model.classifier.keyword_rules import TIER_OF, Classification, Classifier
 
 Array = NDArray[np.float64]
@@ -86,4 +86,4 @@ class ShippedRouter:
 
 def chat_features(prompt: str) -> PromptFeatures:
     body = {"messages": [{"role": "user", "content": prompt}]}
-    return prompt_features(Operation.CHAT, body)
+    return extract_features(Operation.CHAT, body)

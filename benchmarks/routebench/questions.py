@@ -12,8 +12,8 @@ from benchmarks.routebench.suites import Case, Price
 from router_model.classifier.features import CHARS_PER_TOKEN, DEFAULT_ANSWER_TOKENS
 from router_model.replay.outcome_dataset import (
     OutcomeRow,
-    outcome_files,
-    part_of,
+    assign_part,
+    list_outcome_files,
     read_outcome_file,
 )
 
@@ -54,7 +54,7 @@ class Questions:
 
 def read_sources(directory: Path, wanted: Collection[str]) -> dict[str, list[OutcomeRow]]:
     """Rows by source, of those wanted sources that the directory has. Raises BadOutcomes."""
-    found = outcome_files(directory)
+    found = list_outcome_files(directory)
     return {source: list(read_outcome_file(found[source])) for source in wanted if source in found}
 
 
@@ -84,7 +84,7 @@ def gather(case: Case, rows: BySource, prices: Mapping[str, Price]) -> Questions
 
 def cut(questions: Questions) -> tuple[Questions, Questions]:
     """(Parts train and tune, part dev) by the fixed cut."""
-    is_dev = np.array([part_of(qkey) == "dev" for qkey in questions.qkeys])
+    is_dev = np.array([assign_part(qkey) == "dev" for qkey in questions.qkeys])
     return questions.only(~is_dev), questions.only(is_dev)
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from benchmarks.routebench.questions import Questions
 from events.names import Operation
-from router_model.classifier.features import prompt_features
+from router_model.classifier.features import extract_features
 from router_model.classifier.keyword_rules import TIER_OF, Classifier, KeywordClassifier
 
 Array = NDArray[np.float64]
@@ -83,7 +83,7 @@ def keyword_router(classifier: Classifier | None = None) -> RuleRouter:
     def number(prompt: str) -> float:
         body = {"messages": [{"role": "user", "content": prompt}]}
         return float(
-            classes.index(rule.classify(prompt_features(Operation.CHAT, body)).route_class)
+            classes.index(rule.classify(extract_features(Operation.CHAT, body)).route_class)
         )
 
     return RuleRouter("keyword", number)

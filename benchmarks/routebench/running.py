@@ -16,7 +16,7 @@ from benchmarks.routebench.questions import Questions, cut, gather, read_sources
 from benchmarks.routebench.scoring import Score, Task, score_routers
 from benchmarks.routebench.suites import Case, Suites
 from benchmarks.routebench.verdicts import Judged, judge
-from router_model.replay.outcome_dataset import part_of
+from router_model.replay.outcome_dataset import assign_part
 
 SEED: Final = 20_250_101
 Say = Callable[[str], None]
@@ -101,7 +101,9 @@ def _weights(
 
 def _seen(rows: Mapping[str, Sequence[object]], tasks: Sequence[Task]) -> int:
     """Scored questions that lie in the training or tuning part of the training directory."""
-    learned = {row.qkey for found in rows.values() for row in found if part_of(row.qkey) != "dev"}
+    learned = {
+        row.qkey for found in rows.values() for row in found if assign_part(row.qkey) != "dev"
+    }
     return len({qkey for task in tasks for qkey in task.scored.qkeys} & learned)
 
 

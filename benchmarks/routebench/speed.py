@@ -37,7 +37,7 @@ from router_model.catalogue.loader import load_catalogue
 from router_model.catalogue.merge import with_demo_fleet
 from router_model.classifier.keyword_rules import Classifier
 from router_model.classifier.weights import WeightsUnusable
-from router_model.replay.outcome_dataset import BadOutcomes, part_of
+from router_model.replay.outcome_dataset import BadOutcomes, assign_part
 from router_model.routing.context import RoutingContext
 from router_model.service_registry import Registry
 
@@ -188,7 +188,7 @@ def _prompts(train: Path) -> tuple[list[str], str]:
     try:
         sources = {source for case in load_suites().cases for source in case.sources}
         rows = (row for found in read_sources(train, sources).values() for row in found)
-        dev = {row.qkey: row.prompt for row in rows if part_of(row.qkey) == "dev"}
+        dev = {row.qkey: row.prompt for row in rows if assign_part(row.qkey) == "dev"}
     except BadOutcomes:
         dev = {}
     if len(dev) < PROMPTS:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.table3.pool import Pool
 from router_model.classifier.features import CHARS_PER_TOKEN
-from router_model.replay.outcome_dataset import OutcomeRow, Part, part_of, read_outcomes
+from router_model.replay.outcome_dataset import OutcomeRow, Part, assign_part, read_outcomes
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ def questions(pool: Pool, data: Path, part: Part) -> list[OutcomeRow]:
     return [
         row
         for row in read_outcomes(data, sources=pool.sources)
-        if part_of(row.qkey) == part and names <= row.outcomes.keys() and names <= row.out_chars.keys()
+        if assign_part(row.qkey) == part and names <= row.outcomes.keys() and names <= row.out_chars.keys()
     ]  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from benchmarks.table3.pool import Pool
 from events.names import Operation
-from router_model.classifier.features import prompt_features
+from router_model.classifier.features import extract_features
 from router_model.classifier.keyword_rules import KeywordClassifier, RouteClass
 
 MULTI_OBJECTIVE: Final = "multi-objective (tuned)"
@@ -73,6 +73,6 @@ def _static(by_class: Mapping[RouteClass, str]) -> Callable[[str], str]:
 
     def choose(prompt: str) -> str:
         body = {"messages": [{"role": "user", "content": prompt}]}
-        return by_class[classifier.classify(prompt_features(Operation.CHAT, body)).route_class]
+        return by_class[classifier.classify(extract_features(Operation.CHAT, body)).route_class]
 
     return choose

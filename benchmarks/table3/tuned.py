@@ -9,7 +9,15 @@ from benchmarks.table3.pool import Limits
 from router_model.catalogue.model import Catalogue
 from router_model.classifier.keyword_rules import Classifier
 from router_model.replay.outcome_dataset import OutcomeRow
-from router_model.replay.profile_search import Objective, Replay, Trial, best, grid, replay, search
+from router_model.replay.profile_search import (
+    Objective,
+    ScoredOutcomes,
+    Trial,
+    make_grid,
+    score_outcomes,
+    search,
+    select_best,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,20 +42,20 @@ def tune(
     Raises:
         NothingToTune: no profile keeps the limits.
     """
-    found = replay(rows, catalogue, classifier)
+    found = score_outcomes(rows, catalogue, classifier)
     cost, latency = means_of_random(found)
-    trials = search(found, grid())
+    trials = search(found, make_grid())
     tuned = {}
     for name, limit in limits.items():
         objective = Objective(
             max_cost_usd_per_1k=1000 * cost * limit.cost_of_random,
             max_latency_s=latency * limit.latency_of_random,
         )
-        tuned[name] = Tuned(best(trials, objective), objective, found.prompts)
+        tuned[name] = Tuned(select_best(trials, objective), objective, found.prompts)
     return tuned
 
 
-def means_of_random(found: Replay) -> tuple[float, float]:
+def means_of_random(found: ScoredOutcomes) -> tuple[float, float]:
     """(USD, seconds) of a call when every candidate is as likely as any other."""
     each = found.is_there.sum(axis=1)
     cost = (found.cost_usd * found.is_there).sum(axis=1) / each

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from events.openai.answer_forms import GUIDED, STRUCTURED, AnswerForm, form_of
 from events.openai.refused_fields import REFUSED_FIELDS
-from router_model.routing.backend_fields import ServerKind, Version, without_idle
+from router_model.routing.backend_fields import ServerKind, Version, drop_idle
 
 _STRUCTURED_SINCE: Final[Version] = (0, 11)
 """vLLM: `structured_outputs` took the place of `guided_json` and the like."""
@@ -26,7 +26,7 @@ def translate_body(
 ) -> _Body:
     """The body as a server of that kind and version (None: the newest) takes it."""
     form = form_of(body)
-    translated: _Body = without_idle(kind, {k: v for k, v in body.items() if k not in _SAID})
+    translated: _Body = drop_idle(kind, {k: v for k, v in body.items() if k not in _SAID})
     if body.get("tool_choice") == "none" and "tool_choice" not in translated:
         translated.pop("tools", None)
     if kind == "llamacpp" and "repeat_penalty" in translated:

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Final
 
 from functions.runtime.errors import StartupFailed
-from router_model.catalogue.backend_flags import local_problem
+from router_model.catalogue.backend_flags import find_local_problem
 from router_model.catalogue.model import BackendKind, Model, Service
 
 Version = tuple[int, ...]
@@ -90,7 +90,7 @@ def build_arguments(
 def check_local_arguments(service: Service) -> None:
     """Raises StartupFailed where the llama.cpp that this machine starts lacks one of the service's arguments."""
     for name in service.backend.args if service.backend.kind == "llamacpp" else ():
-        if (problem := local_problem(name)) is not None:
+        if (problem := find_local_problem(name)) is not None:
             raise StartupFailed(f"service {service.slug}: backend.args.{name}: {problem}")
 
 

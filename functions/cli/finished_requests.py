@@ -17,8 +17,8 @@ from functions.ports.blobs import BlobStore
 from functions.ports.store import FeedbackRow, FeedbackStore, FinishedQuery, FinishedRequest
 from functions.router.handler import route_request
 from functions.runtime.errors import BlobMissing
-from router_model.classifier.features import prompt_features
-from router_model.replay.outcome_dataset import OutcomeRow, question_key
+from router_model.classifier.features import extract_features
+from router_model.replay.outcome_dataset import OutcomeRow, hash_question
 from router_model.replay.replayed_decisions import Figures, Measurement, RecordedRequest
 from router_model.service_registry import Registry
 
@@ -145,7 +145,7 @@ def build_outcome(one: ReadableRequest, catalogue: "Catalogue") -> OutcomeRow | 
     acceptance to the end. Of a cascade money and time are left out: they are those of all its steps.
     """
     row, request = one.finished.row, one.request
-    prompt = prompt_features(request.operation, request.body).text
+    prompt = extract_features(request.operation, request.body).text
     scores = average_scores(
         replace(opinion, model=_learned_name(catalogue, opinion.model))
         for opinion in one.finished.feedback
@@ -160,7 +160,7 @@ def build_outcome(one: ReadableRequest, catalogue: "Catalogue") -> OutcomeRow | 
         id=row.id,
         source=SOURCE,
         benchmark=BENCHMARK,
-        qkey=question_key(prompt),
+        qkey=hash_question(prompt),
         prompt=prompt,
         outcomes=scores,
         out_chars=_only(by, _chars(answer)),

@@ -88,7 +88,7 @@ def _scenario(
 ) -> "Scenario":
     from functions import factories  # noqa: PLC0415 - needed by this verb alone
     from router_model.catalogue.struct_validation import nearest  # noqa: PLC0415
-    from router_model.replay.replayed_decisions import Scenario, assumed_registry  # noqa: PLC0415
+    from router_model.replay.replayed_decisions import Scenario, assume_registry  # noqa: PLC0415
     from router_model.routing.context import RoutingContext  # noqa: PLC0415
 
     catalogue = factories.load_catalogue(settings)
@@ -99,7 +99,7 @@ def _scenario(
         )
     context = RoutingContext(
         catalogue=catalogue,
-        registry=assumed_registry(catalogue, "cold" if is_cold else "warm", now),
+        registry=assume_registry(catalogue, "cold" if is_cold else "warm", now),
         now=now,
         classifier=factories.load_classifier(settings),
         policies=factories.load_policies(catalogue, settings),

@@ -13,7 +13,7 @@ from events.names import Operation
 from events.openai.body_validation import check_body
 from events.openai.operations import BY_PATH, infer_operation
 from functions.runtime.errors import PickspinError
-from router_model.classifier.features import prompt_features
+from router_model.classifier.features import extract_features
 from router_model.replay.outcome_dataset import OutcomeRow
 from router_model.replay.replayed_decisions import Figures, Measurement, RecordedRequest
 from router_model.routing.context import RouteRequest
@@ -69,7 +69,7 @@ def read_recorded_line(line: bytes, name: str) -> RecordedRequest:
         id=custom_id if isinstance(custom_id, str) else name,
         request=RouteRequest(
             model=asked if isinstance(asked, str) else AUTO,
-            features=prompt_features(operation, body),
+            features=extract_features(operation, body),
         ),
     )
 
@@ -80,7 +80,7 @@ def parse_outcome(row: OutcomeRow) -> RecordedRequest:
     models = {*row.outcomes, *row.cost, *row.latency_ms}
     return RecordedRequest(
         id=row.id,
-        request=RouteRequest(model=AUTO, features=prompt_features(Operation.CHAT, body)),
+        request=RouteRequest(model=AUTO, features=extract_features(Operation.CHAT, body)),
         seen={model: Measurement(figures=_figures(row, model)) for model in models},
     )
 

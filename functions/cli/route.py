@@ -66,8 +66,8 @@ def route(  # noqa: PLR0913 - each parameter is a word of the command line
     """
     from events.names import Operation  # noqa: PLC0415 - what routes is not needed by other verbs
     from functions import factories  # noqa: PLC0415
-    from router_model.classifier.features import prompt_features  # noqa: PLC0415
-    from router_model.replay.replayed_decisions import assumed_registry  # noqa: PLC0415
+    from router_model.classifier.features import extract_features  # noqa: PLC0415
+    from router_model.replay.replayed_decisions import assume_registry  # noqa: PLC0415
     from router_model.routing.constraints import Constraints  # noqa: PLC0415
     from router_model.routing.context import RouteRequest, RoutingContext  # noqa: PLC0415
 
@@ -78,14 +78,14 @@ def route(  # noqa: PLR0913 - each parameter is a word of the command line
         max_cost_usd=max_cost_usd, max_latency_s=max_latency_s, min_quality=min_quality
     )
     body = {"messages": [{"role": "user", "content": prompt}]}
-    features = prompt_features(Operation.CHAT, body)
+    features = extract_features(Operation.CHAT, body)
     request = RouteRequest(model=model, features=features, profile=profile, limits=limits)
     known = factories.load_catalogue(settings)
     readiness: Readiness = "warm" if warm else "cold"
     now, effective = datetime.now(UTC), known if fleet is None else _with_fleet(known)
     context = RoutingContext(
         catalogue=effective,
-        registry=assumed_registry(effective, readiness, now),
+        registry=assume_registry(effective, readiness, now),
         now=now,
         classifier=factories.load_classifier(settings),
         policies=factories.load_policies(effective, settings),

@@ -14,9 +14,9 @@ from router_model.replay.replayed_decisions import Readiness
 from router_model.routing.context import RouteRequest
 from router_model.routing.decision import CandidateTerms, Decision, Dropped
 from router_model.routing.estimates import Basis
-from router_model.routing.model_names import fitting, resolve
+from router_model.routing.model_names import filter_fitting, resolve
 from router_model.routing.no_route import NoRoute
-from router_model.routing.scoring import ScoreWeights, weights_of
+from router_model.routing.scoring import ScoreWeights, normalise_weights
 
 BASES: dict[Basis, str] = {
     "learned": "learned of the model",
@@ -53,7 +53,7 @@ class ExplainedDecision:
 
     @property
     def weights(self) -> ScoreWeights:
-        return weights_of(self.catalogue.profiles[self.decision.profile])
+        return normalise_weights(self.catalogue.profiles[self.decision.profile])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +157,7 @@ def _obstacle(model: Model, explained: ExplainedDecision) -> str:
         named = resolve(explained.catalogue, explained.request.model, features.operation)
         if model not in named.models:
             return f"{explained.request.model} does not stand for it"
-        if model not in fitting((model, *named.models), features, is_named=False):
+        if model not in filter_fitting((model, *named.models), features, is_named=False):
             return f"its context of {model.context_length} tokens is too short"
     except NoRoute as refusal:
         return refusal.message

@@ -93,9 +93,9 @@ def read_outcome_rows(
 
 
 def _read_file_rows(files: OutcomeFiles) -> "Iterator[OutcomeRow]":
-    from router_model.replay.outcome_dataset import outcome_files, read_outcomes  # noqa: PLC0415
+    from router_model.replay.outcome_dataset import list_outcome_files, read_outcomes  # noqa: PLC0415
 
-    missing = set(files.sources) - outcome_files(files.directory).keys()
+    missing = set(files.sources) - list_outcome_files(files.directory).keys()
     if missing:
         raise TrainFailed(f"no such file in {files.directory}: {', '.join(sorted(missing))}")
     yield from read_outcomes(files.directory, sources=files.sources or None)

@@ -12,7 +12,7 @@ from functions.runtime.settings import load_settings
 
 if TYPE_CHECKING:
     from router_model.catalogue.model import Catalogue, Profile
-    from router_model.replay.profile_search import Replay, Trial
+    from router_model.replay.profile_search import ScoredOutcomes, Trial
 
 HEAD = ("PROFILE", "ALPHA", "LAMBDA", "MU", "ACCURACY", "USD/1K", "SECONDS", "MOSTLY")
 EXAMPLES = (
@@ -68,10 +68,10 @@ def tune(  # noqa: PLR0913 - each parameter is a word of the command line
     from router_model.replay.profile_search import (  # noqa: PLC0415
         NothingToTune,
         Objective,
-        best,
-        grid,
-        pareto,
+        make_grid,
         search,
+        select_best,
+        select_pareto,
     )
 
     if maximise not in {"accuracy", "utility"}:
@@ -85,16 +85,16 @@ def tune(  # noqa: PLR0913 - each parameter is a word of the command line
     )
     found_catalogue = _catalogue(catalogue)
     try:
-        points = grid(step)
+        points = make_grid(step)
         outcome = _replay(data, source, found_catalogue, prompts, seed)
         trials = search(outcome, points)
-        winner = best(trials, objective)
+        winner = select_best(trials, objective)
     except (NothingToTune, ValueError) as error:
         raise TuneFailed(str(error)) from error
     known = search(outcome, found_catalogue.profiles.values())
     report = _Report(
         winner=winner,
-        front=pareto(trials),
+        front=select_pareto(trials),
         known=dict(zip(found_catalogue.profiles, known, strict=True)),
         prompts=outcome.prompts,
         name=name,
@@ -116,28 +116,30 @@ class _Report(msgspec.Struct, frozen=True, kw_only=True):
 
 def _replay(
     data: Path, sources: list[str] | None, catalogue: "Catalogue", prompts: int, seed: int
-) -> "Replay":
+) -> "ScoredOutcomes":
     from functions import factories  # noqa: PLC0415 - the loader is not needed by other verbs
     from router_model.replay.outcome_dataset import (  # noqa: PLC0415
         EVALUATION_ONLY,
         BadOutcomes,
-        outcome_files,
+        list_outcome_files,
         read_outcomes,
     )
-    from router_model.replay.profile_search import replay, tuning_rows  # noqa: PLC0415
-    from router_model.routing.estimate_history import new_history  # noqa: PLC0415
+    from router_model.replay.profile_search import score_outcomes, select_tuning_rows  # noqa: PLC0415
+    from router_model.routing.estimate_history import start_history  # noqa: PLC0415
 
     try:
-        files = outcome_files(data).keys()
+        files = list_outcome_files(data).keys()
         missing = set(sources or ()) - files
         if missing:
             raise TuneFailed(f"no such file in {data}: {', '.join(sorted(missing))}")
         wanted = set(sources or files) - EVALUATION_ONLY
-        rows = tuning_rows(read_outcomes(data, sources=wanted), catalogue, limit=prompts, seed=seed)
+        rows = select_tuning_rows(
+            read_outcomes(data, sources=wanted), catalogue, limit=prompts, seed=seed
+        )
     except BadOutcomes as error:
         raise TuneFailed(str(error)) from error
     classifier = factories.load_classifier(load_settings())
-    return replay(rows, catalogue, classifier, new_history(catalogue.norm))
+    return score_outcomes(rows, catalogue, classifier, start_history(catalogue.norm))
 
 
 def _say(report: _Report, *, as_json: bool) -> None:

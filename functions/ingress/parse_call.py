@@ -21,7 +21,7 @@ from functions.ingress.held_bodies import HeldBody, keep, kept
 from functions.ports.store import KeyUse
 from functions.runtime.errors import ApiError
 from router_model.catalogue.model import Catalogue, Task
-from router_model.routing.model_names import AUTO, allowed_to, resolve
+from router_model.routing.model_names import AUTO, filter_allowed, resolve
 from router_model.routing.no_route import NoRoute
 
 CALLBACK_FIELD: Final = "callback"
@@ -227,7 +227,7 @@ def parse_model_name(catalogue: Catalogue, found: object, operation: Operation, 
     if not isinstance(found, str) or not found or any(char < " " for char in found):
         raise ApiError("invalid_value", "model must be a name.", param="model")
     try:
-        allowed_to(resolve(catalogue, found, operation).models, catalogue, tenant)
+        filter_allowed(resolve(catalogue, found, operation).models, catalogue, tenant)
     except NoRoute as refused:
         raise ApiError(refused.code, refused.message, param=refused.param) from None
     return found

@@ -48,7 +48,7 @@ class _Server(BaseApplication):  # type: ignore[misc]
         self._close()
 
 
-def options_of(settings: RouterSettings) -> dict[str, Any]:
+def build_options(settings: RouterSettings) -> dict[str, Any]:
     """Gunicorn's settings. Threads, not `sync`: that one cuts requests at `timeout`. The grace is longer than the
     longest request, so that none is dropped without an answer.
     """
@@ -72,7 +72,7 @@ def options_of(settings: RouterSettings) -> dict[str, Any]:
 def serve(load: Load, settings: RouterSettings) -> int:
     """Serves until SIGTERM or SIGINT; returns the exit status."""
     try:
-        _Server(load, options_of(settings)).run()
+        _Server(load, build_options(settings)).run()
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else 1
     return 0

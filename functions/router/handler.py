@@ -18,15 +18,15 @@ from events.names import Priority
 from events.requests import InferenceRequest, Origin, ReplyAddress, parse_request
 from functions.router.refusals import (
     ReplyRules,
+    build_terminal,
     check_reply,
-    failure_of,
+    find_reply,
     fits,
+    make_failure,
     refuse_event,
-    reply_of,
-    terminal,
 )
 from router_model.catalogue.model import Catalogue
-from router_model.classifier.features import PromptFeatures, prompt_features
+from router_model.classifier.features import PromptFeatures, extract_features
 from router_model.routing.candidates import Patience
 from router_model.routing.constraints import Constraints
 from router_model.routing.context import RouteRequest, RoutingContext
@@ -78,9 +78,9 @@ def handle(
             return Handled(_end(request, "deadline_exceeded", message, rules, now))
         return _route(request, context, rules)
     except NoRoute as refusal:
-        failure = failure_of(refusal.code, refusal.message, refusal.param)
-        address = reply_of(event, rules)
-        return Handled(terminal(Origin.of(event), failure, address, rules, now))
+        failure = make_failure(refusal.code, refusal.message, refusal.param)
+        address = find_reply(event, rules)
+        return Handled(build_terminal(Origin.of(event), failure, address, rules, now))
     except EventRejected as rejection:
         return Handled(refuse_event(event, rejection, rules, now))
 
@@ -146,7 +146,7 @@ def route_request(
     request: InferenceRequest, registry: Registry, patience: Patience = "none"
 ) -> RouteRequest:
     """What a request wants of Pick; a decision about it that the registry knows is to be repeated."""
-    features = prompt_features(request.operation, request.body)
+    features = extract_features(request.operation, request.body)
     session = _session_of(request, features)
     return RouteRequest(
         model=request.asked_model,
@@ -208,7 +208,9 @@ def _own_partition(request: InferenceRequest, rules: RouterRules) -> ReplyAddres
 def _end(
     request: InferenceRequest, code: str, message: str, rules: RouterRules, now: datetime
 ) -> tuple[Outgoing, ...]:
-    return terminal(request.origin, failure_of(code, message, None), request.reply, rules, now)
+    return build_terminal(
+        request.origin, make_failure(code, message, None), request.reply, rules, now
+    )
 
 
 def _is_readable(event: Event) -> bool:

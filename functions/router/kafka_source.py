@@ -16,7 +16,7 @@ from events.codecs.kafka_codec import from_record
 from events.errors import EventRejected
 from events.event import Record
 from functions.router.publisher import RouterPublisher
-from functions.router.retry_policy import verdict
+from functions.router.retry_policy import judge_status
 from functions.runtime.errors import PickspinError
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ class Source:
             self._wait(self._publisher.reject(record, error))
             return
         status = self._post(headers, body)
-        judged = verdict(status)
+        judged = judge_status(status)
         if judged == "again":
             raise NotTaken("no answer" if status is None else f"status {status}")
         if judged == "hopeless":

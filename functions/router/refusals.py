@@ -41,11 +41,11 @@ def refuse_event(
     """A failed reply where the event is a request with a usable id; a dead letter unless only a field was wrong."""
     out: tuple[Outgoing, ...] = ()
     if event.type == names.REQUEST and ids.is_event_id(event.id):
-        failure = failure_of(rejection.code, rejection.message, rejection.attribute)
-        out = terminal(_clean_origin(event), failure, reply_of(event, rules), rules, now)
+        failure = make_failure(rejection.code, rejection.message, rejection.attribute)
+        out = build_terminal(_clean_origin(event), failure, find_reply(event, rules), rules, now)
         if rejection.code in NOT_DEAD_LETTERED:
             return out
-    return (*out, dead_letter(event, rejection.reason, rules))
+    return (*out, build_dead_letter(event, rejection.reason, rules))
 
 
 def give_up_event(
@@ -54,12 +54,12 @@ def give_up_event(
     """After a fault of our own: the request fails as `internal`, the event is kept with `reason` (a class name)."""
     out: tuple[Outgoing, ...] = ()
     if event.type == names.REQUEST and ids.is_event_id(event.id):
-        failure = failure_of("internal", "the router failed on this request", None)
-        out = terminal(_clean_origin(event), failure, reply_of(event, rules), rules, now)
-    return (*out, dead_letter(event, f"internal:{reason}", rules))
+        failure = make_failure("internal", "the router failed on this request", None)
+        out = build_terminal(_clean_origin(event), failure, find_reply(event, rules), rules, now)
+    return (*out, build_dead_letter(event, f"internal:{reason}", rules))
 
 
-def dead_letter(event: Event, reason: str, rules: ReplyRules) -> Outgoing:
+def build_dead_letter(event: Event, reason: str, rules: ReplyRules) -> Outgoing:
     """The event as it was, plus `deadletterreason`; without its data where that would not fit a record."""
     kept = replace(event, extensions={**event.extensions, names.DEAD_LETTER_REASON: reason})
     out = Outgoing(
@@ -70,9 +70,11 @@ def dead_letter(event: Event, reason: str, rules: ReplyRules) -> Outgoing:
 
 def refuse_unroutable(event: Event, rules: ReplyRules, now: datetime) -> tuple[Outgoing, ...]:
     """The chosen service's topic is not there: the request fails now, and is kept."""
-    failure = failure_of("no_healthy_service", "the service of this model cannot be reached", None)
-    out = terminal(_clean_origin(event), failure, reply_of(event, rules), rules, now)
-    return (*out, dead_letter(event, "unroutable", rules))
+    failure = make_failure(
+        "no_healthy_service", "the service of this model cannot be reached", None
+    )
+    out = build_terminal(_clean_origin(event), failure, find_reply(event, rules), rules, now)
+    return (*out, build_dead_letter(event, "unroutable", rules))
 
 
 def is_addressed(out: Outgoing, rules: ReplyRules) -> bool:
@@ -85,7 +87,7 @@ def is_addressed(out: Outgoing, rules: ReplyRules) -> bool:
     )
 
 
-def terminal(
+def build_terminal(
     origin: Origin,
     failure: Failure,
     address: ReplyAddress | None,
@@ -96,12 +98,12 @@ def terminal(
     return builders.terminal_outgoing(event, topics=rules.topics, reply=address)
 
 
-def failure_of(code: str, message: str, param: str | None) -> Failure:
+def make_failure(code: str, message: str, param: str | None) -> Failure:
     row = CODES[code]
     return Failure(code=code, message=message, type=row.type, status=row.status, param=param)
 
 
-def reply_of(event: Event, rules: ReplyRules) -> ReplyAddress | None:
+def find_reply(event: Event, rules: ReplyRules) -> ReplyAddress | None:
     """The reply address where it may be used; an impossible or foreign one counts as none."""
     try:
         address = reply_address(event)

@@ -12,7 +12,7 @@ _OK: Final = range(200, 300)
 _SERVER_ERRORS: Final = 500
 
 
-def verdict(status: int | None) -> Verdict:
+def judge_status(status: int | None) -> Verdict:
     """What an answer means; `status` None is a network error or a timeout."""
     if status is None or status in _RETRIED or status >= _SERVER_ERRORS:
         return "again"

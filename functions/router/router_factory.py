@@ -18,7 +18,7 @@ from functions.runtime.system_clock import SystemClock
 from functions.runtime.telemetry import Metrics
 from router_model.catalogue.model import Catalogue
 from router_model.routing.context import RoutingContext
-from router_model.routing.estimate_history import new_history
+from router_model.routing.estimate_history import start_history
 from router_model.routing.policy import LoadedPolicy
 
 
@@ -59,7 +59,7 @@ def build_router(
         registry=tail.registry,
         now=clock.now(),
         classifier=factories.load_classifier(settings, metrics.classifier_fallbacks.inc),
-        history=new_history(catalogue.norm, settings.router.history),
+        history=start_history(catalogue.norm, settings.router.history),
         policies=policies,
     )
     router = Router(

@@ -19,9 +19,9 @@ from functions.runtime.errors import ApiError
 from functions.worker.backend_response import Shape
 from functions.worker.tool_calls import MAX_CALLS
 from router_model.catalogue.model import Model, Service
-from router_model.classifier.features import prompt_features, wants_of
-from router_model.routing.backend_fields import version_of
-from router_model.routing.capabilities import find_lack, kind_of
+from router_model.classifier.features import extract_features, extract_wants
+from router_model.routing.backend_fields import parse_version
+from router_model.routing.capabilities import find_kind, find_lack
 
 _OURS: Final = frozenset(
     {"callback", "store", "metadata", "profile", "priority", "background", "pickspin"}
@@ -59,9 +59,9 @@ def check_abilities(request: RoutedRequest, service: Service, info: ServerInfo |
     Raises:
         ApiError: `capability_missing`, `unsupported_parameter` or `context_length_exceeded`.
     """
-    kind = kind_of(service.backend.kind, info)
+    kind = find_kind(service.backend.kind, info)
     # Of the others each says itself what does not fit; Ollama cuts it off without a word.
-    read = prompt_features if kind == "ollama" else wants_of
+    read = extract_features if kind == "ollama" else extract_wants
     lack = find_lack(kind, info, read(request.operation, request.body))
     if lack is not None:
         refused = lack.refusal()
@@ -82,8 +82,8 @@ def build_backend_request(
         ApiError: `invalid_value`: it wants more tokens than an answer may have.
     """
     asked = {key: value for key, value in without_nulls(request.body).items() if key not in _OURS}
-    kind = kind_of(service.backend.kind, info)
-    version = None if info is None else version_of(info.version)
+    kind = find_kind(service.backend.kind, info)
+    version = None if info is None else parse_version(info.version)
     body = translate_body(kind, asked, version)
     body["model"] = choose_model_name(service, model, info)
     is_generative = OPERATIONS[request.operation].is_generative

@@ -15,7 +15,7 @@ from events.requests import RoutedRequest
 from functions.runtime.errors import ApiError
 from functions.worker.backend_errors import CallFailed
 from functions.worker.backend_request import BackendRequest
-from router_model.cascade.confidence import TokenConfidence, choice_logprobs
+from router_model.cascade.confidence import TokenConfidence, read_logprobs
 from router_model.cascade.plan import Judge
 from router_model.catalogue.model import Service
 
@@ -208,7 +208,7 @@ class HeldStream:
 
     def _whole(self, reply: dict[str, Any]) -> float | None:
         """The confidence of an answer in one piece."""
-        logprobs = [choice_logprobs(choice.get("logprobs")) for choice in reply["choices"]]
+        logprobs = [read_logprobs(choice.get("logprobs")) for choice in reply["choices"]]
         if any(one is None for one in logprobs):
             return None
         return self._judge.confidence([TokenConfidence(one or ()) for one in logprobs])
@@ -217,7 +217,7 @@ class HeldStream:
         index = choice["index"]
         delta = choice.get("delta") or {}
         said = [choice.get("text"), *(value for name, value in delta.items() if name != "role")]
-        logprobs = choice_logprobs(choice.get("logprobs"))
+        logprobs = read_logprobs(choice.get("logprobs"))
         for logprob in logprobs or ():
             self._tokens[index].add(logprob)
         self._left_bytes -= _CHUNK_BYTES

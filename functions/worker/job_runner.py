@@ -47,7 +47,7 @@ from functions.worker.reply_producer import ChunkSender, ReplyProducer, Unkept
 from functions.worker.request_log import log_end, log_start
 from functions.worker.unrun_jobs import UnrunJobs
 from functions.worker.usage import Account, compute_cost
-from router_model.cascade.plan import judge_of
+from router_model.cascade.plan import make_judge
 
 log = logging.getLogger(__name__)
 
@@ -152,7 +152,7 @@ class JobRunner:
 
     async def _run(self, job: Job, request: RoutedRequest) -> Outcome:
         run = Attempt(job, request, str(uuid.uuid4()), self._clock.now())
-        run.judge = judge_of(request.cascade, self._serving.cascades)
+        run.judge = make_judge(request.cascade, self._serving.cascades)
         run.task = asyncio.current_task()
         self._runs[request.request_id] = run
         self._in_flight.inc()

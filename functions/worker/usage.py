@@ -9,7 +9,7 @@ import msgspec
 from events.payloads import CascadeUsed, Cost, PickspinData, Timings
 from events.requests import RoutedRequest
 from functions.worker.cascade_step import StepEnd, build_cascade_used
-from router_model.cascade.plan import told, total
+from router_model.cascade.plan import sum_costs, summarise_cascade
 from router_model.catalogue.model import Service
 
 
@@ -47,12 +47,12 @@ class Account:
             model=self.service.model,
             decision=request.decision,
             timings=self._timings(),
-            cost=total(cascade, cost),
+            cost=sum_costs(cascade, cost),
             attempt=self.attempt,
         )
         if cascade is None:
             return data
-        return _with(data, cascade=told(cascade, self._used(cost)) or msgspec.UNSET)
+        return _with(data, cascade=summarise_cascade(cascade, self._used(cost)) or msgspec.UNSET)
 
     @property
     def _all_s(self) -> float:
@@ -93,8 +93,8 @@ def build_refused_usage(request: RoutedRequest | None, known: PickspinData) -> P
     """What is known of a request whose step was never called, with what the steps before it used."""
     if request is None or request.cascade is None:
         return known
-    cascade = told(request.cascade) or msgspec.UNSET
-    return _with(known, cascade=cascade, cost=total(request.cascade, Cost()))
+    cascade = summarise_cascade(request.cascade) or msgspec.UNSET
+    return _with(known, cascade=cascade, cost=sum_costs(request.cascade, Cost()))
 
 
 def compute_cost(service: Service, seconds: float) -> Cost:

@@ -8,8 +8,8 @@ Raw measures of the probabilities p_1..p_n that the model gave its own tokens, e
     min_probability   min(p_i), the weakest token (Gupta et al. 2024, "Language Model Cascades: Token-level uncertainty
                       and beyond", compares such aggregates as deferral rules)
 
-A raw measure orders answers; it is no chance that the answer is right. `calibrated` makes it one with a non-decreasing
-map fitted on graded answers (isotonic regression, Zadrozny and Elkan 2002): `isotonic_points`.
+A raw measure orders answers; it is no chance that the answer is right. `calibrate` makes it one with a non-decreasing
+map fitted on graded answers (isotonic regression, Zadrozny and Elkan 2002): `fit_isotonic`.
 """
 
 import itertools
@@ -65,7 +65,7 @@ class TokenConfidence:
         return min(1.0, math.exp(self._logs / self.count))
 
 
-def calibrated(raw: float, points: Points = ()) -> float:
+def calibrate(raw: float, points: Points = ()) -> float:
     """The chance in [0, 1] that `points` gives a raw measure: linear between points, constant outside them."""
     if not points:
         return min(1.0, max(0.0, raw))
@@ -81,7 +81,7 @@ def calibrated(raw: float, points: Points = ()) -> float:
 
 
 def are_points_valid(points: Points) -> bool:
-    """Whether `points` is a map that `calibrated` can use."""
+    """Whether `points` is a map that `calibrate` can use."""
     if not all(len(point) == _PAIR and all(0 <= value <= 1 for value in point) for point in points):
         return False
     return all(
@@ -89,10 +89,8 @@ def are_points_valid(points: Points) -> bool:
     )
 
 
-def isotonic_points(
-    raws: Sequence[float], grades: Sequence[float]
-) -> tuple[tuple[float, float], ...]:
-    """The non-decreasing map nearest to the grades in squares, for `calibrated`: one point for each level, at the
+def fit_isotonic(raws: Sequence[float], grades: Sequence[float]) -> tuple[tuple[float, float], ...]:
+    """The non-decreasing map nearest to the grades in squares, for `calibrate`: one point for each level, at the
     mean raw value of the answers that share it. Pool-adjacent-violators; equal raw values are pooled first.
 
     `raws` and `grades` (0 wrong to 1 right) belong together, one pair for each answer.
@@ -112,7 +110,7 @@ def _level(block: list[float]) -> float:
     return block[2] / block[0]
 
 
-def choice_logprobs(logprobs: Any) -> list[float] | None:
+def read_logprobs(logprobs: Any) -> list[float] | None:
     """The log probabilities of the tokens in a choice's or chunk's `logprobs` object (chat: `content`, completions:
     `token_logprobs`). None: there are none, or one of them is no number; what a server says is not trusted.
     """

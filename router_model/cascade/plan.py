@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 from events.cascade_attribute import present
 from events.payloads import CascadeInfo, CascadePlace, CascadeState, CascadeUsed, Cost
-from router_model.cascade.confidence import Measure, Points, TokenConfidence, calibrated
+from router_model.cascade.confidence import Measure, Points, TokenConfidence, calibrate
 from router_model.catalogue.model import Cascade, Judging
 from router_model.routing.decision import CandidateTerms
 
@@ -39,7 +39,7 @@ class Judge:
         known = [raw for raw in raws if raw is not None]
         if not known or len(known) < len(raws):
             return None
-        return calibrated(min(known), self.points)
+        return calibrate(min(known), self.points)
 
     def verdict(self, confidence: float | None) -> Verdict:
         """Whether an answer is given to the caller; what is not known counts as unsure."""
@@ -78,7 +78,7 @@ def plan_stand_by(places: Sequence[CandidateTerms]) -> CascadeState | None:
     return CascadeState(name=STAND_BY, plan=plan, on="failure")
 
 
-def judge_of(state: CascadeState | None, cascades: Mapping[str, Cascade]) -> Judge | None:
+def make_judge(state: CascadeState | None, cascades: Mapping[str, Cascade]) -> Judge | None:
     """How the step under way judges; None at the last step, among services that stand by, and outside cascades.
 
     The threshold travels with the request; measure and calibration are those of the worker's own catalogue
@@ -99,7 +99,7 @@ def judge_of(state: CascadeState | None, cascades: Mapping[str, Cascade]) -> Jud
     )
 
 
-def told(state: CascadeState, last: CascadeUsed | None = None) -> CascadeInfo | None:
+def summarise_cascade(state: CascadeState, last: CascadeUsed | None = None) -> CascadeInfo | None:
     """What the caller is told when `last` has ended the request; None: it ended before its step was called. Nothing
     where no service that stood by was needed.
     """
@@ -114,7 +114,7 @@ def told(state: CascadeState, last: CascadeUsed | None = None) -> CascadeInfo | 
     )
 
 
-def total(state: CascadeState | None, cost: Cost) -> Cost:
+def sum_costs(state: CascadeState | None, cost: Cost) -> Cost:
     """The cost of a step together with that of all earlier ones."""
     costs = [] if state is None else [used.cost for used in state.used]
     return Cost(

@@ -77,19 +77,19 @@ _WORDS: Final[Mapping[type, str]] = {
 }
 
 
-def spelled(name: str) -> str:
+def spell_flag(name: str) -> str:
     """The name of an argument as a command line has it, without its hyphens in front."""
     return name.lstrip("-").replace("_", "-")
 
 
-def argument_problem(kind: BackendKind, name: str, value: Value) -> str | None:
+def find_argument_problem(kind: BackendKind, name: str, value: Value) -> str | None:
     """What is wrong with one entry of `backend.args`; None: nothing that is known."""
     table = {"llamacpp": LLAMACPP, "fake": FAKE}.get(kind)
     if table is None or name == "model":
         return None
-    flag = table.get(spelled(name))
+    flag = table.get(spell_flag(name))
     if flag is None:
-        near = difflib.get_close_matches(spelled(name), table, n=1, cutoff=_NEAR)
+        near = difflib.get_close_matches(spell_flag(name), table, n=1, cutoff=_NEAR)
         if near:
             return f"the server has no such argument (did you mean {near[0].replace('-', '_')!r}?)"
         return None if kind != "fake" else f"there are {', '.join(sorted(table)).replace('-', '_')}"
@@ -101,9 +101,9 @@ def argument_problem(kind: BackendKind, name: str, value: Value) -> str | None:
     return f"must be {_WORDS[flag.kind]}, not {value!r}"
 
 
-def local_problem(name: str) -> str | None:
+def find_local_problem(name: str) -> str | None:
     """Why the llama.cpp that this machine starts cannot take an argument; None: it can, or it is not its own."""
-    flag = LLAMACPP.get(spelled(name))
+    flag = LLAMACPP.get(spell_flag(name))
     if name == "model" or (flag is not None and flag.field):
         return None
     return (

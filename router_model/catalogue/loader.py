@@ -14,7 +14,7 @@ import yaml
 from router_model.catalogue.model import Catalogue, Service
 from router_model.catalogue.strict_yaml import Problem, Reading, read_yaml
 from router_model.catalogue.struct_validation import INVALID, check_tree
-from router_model.catalogue.validation import check, slug_of
+from router_model.catalogue.validation import check_catalogue, make_slug
 
 VERSION_CHARS: Final = 12
 _ENTRY: Final = re.compile(r"(models|services)\[(\d+)\](.*)")
@@ -54,21 +54,22 @@ def load_catalogue(text: str) -> Catalogue:
         raise CatalogueRejected(problems)
     catalogue = _with_slugs(found)
     problems += [
-        _located(problem, reading) for problem in check(catalogue, has_all_entries=not problems)
+        _located(problem, reading)
+        for problem in check_catalogue(catalogue, has_all_entries=not problems)
     ]
     if problems:
         raise CatalogueRejected(problems)
     return _with_version(catalogue)
 
 
-def finish(catalogue: Catalogue) -> Catalogue:
+def finish_catalogue(catalogue: Catalogue) -> Catalogue:
     """A catalogue put together in code, checked like a file's, with slugs and version.
 
     Raises:
         CatalogueRejected: naming every problem.
     """
     filled = _with_slugs(catalogue)
-    problems = check(filled)
+    problems = check_catalogue(filled)
     if problems:
         raise CatalogueRejected(problems)
     return _with_version(filled)
@@ -98,7 +99,7 @@ def _with_slugs(catalogue: Catalogue) -> Catalogue:
         slug = service.slug
         if not slug:
             is_first = all(service.model != earlier.model for earlier in services)
-            name = slug_of(service.model)
+            name = make_slug(service.model)
             slug = name if is_first else f"{name}--{service.backend.kind}"
         services.append(msgspec.structs.replace(service, slug=slug))
     return msgspec.structs.replace(catalogue, services=tuple(services))

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from router_model.catalogue.loader import CatalogueRejected, finish
+from router_model.catalogue.loader import CatalogueRejected, finish_catalogue
 from router_model.catalogue.model import Backend, Cascade, Catalogue, Model, Service, Weights
 from router_model.catalogue.strict_yaml import Problem
 
@@ -77,7 +77,7 @@ def with_model(catalogue: Catalogue, name: str, source: str) -> Catalogue:
         problem = f"{source!r} is neither a .gguf file nor an http:// or https:// base URL"
         raise CatalogueRejected([Problem(f"model {name}", problem)])
     model = Model(id=name, context_length=OWN_CONTEXT_LENGTH, weights=weights)
-    return finish(_joined(catalogue, (model,), (service,)))
+    return finish_catalogue(_joined(catalogue, (model,), (service,)))
 
 
 ONLY_SCALES: Final = frozenset(
@@ -140,7 +140,7 @@ def with_demo_fleet(catalogue: Catalogue) -> Catalogue:
         CatalogueRejected: a name of the fleet is taken.
     """
     services = tuple(_demo_service(model.id) for model in DEMO_MODELS)
-    return finish(_joined(catalogue, DEMO_MODELS, services))
+    return finish_catalogue(_joined(catalogue, DEMO_MODELS, services))
 
 
 def _demo_service(model_id: str) -> Service:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
-from router_model.catalogue.backend_flags import argument_problem
+from router_model.catalogue.backend_flags import find_argument_problem
 from router_model.catalogue.cascade_validation import check_cascades
 from router_model.catalogue.cron_window import CronRejected, check_cron, zone
 from router_model.catalogue.model import RESERVED_SLUGS, TIERS, Catalogue, Model, Service, Weights
@@ -29,7 +29,7 @@ _SECRET_ARGUMENT: Final = re.compile(r"(?i)(.*[_-])?(api_?key|password|secret|to
 Check = Callable[[Catalogue], Iterator[Problem]]
 
 
-def check(catalogue: Catalogue, *, has_all_entries: bool = True) -> list[Problem]:
+def check_catalogue(catalogue: Catalogue, *, has_all_entries: bool = True) -> list[Problem]:
     """Every problem of a catalogue whose slugs are filled in.
 
     `has_all_entries` False: some entries could not be read, so references to what is absent are not judged.
@@ -40,7 +40,7 @@ def check(catalogue: Catalogue, *, has_all_entries: bool = True) -> list[Problem
     return found
 
 
-def slug_of(text: str) -> str:
+def make_slug(text: str) -> str:
     """The RFC 1123 label of a model id: lower case, everything but letters and digits becomes one dash.
 
     May be empty or too long; the checks refuse such ids.
@@ -159,7 +159,7 @@ def _arguments(path: str, service: Service) -> Iterator[Problem]:
     for name, value in service.backend.args.items():
         if _SECRET_ARGUMENT.fullmatch(name):
             yield Problem(f"{path}.backend.args.{name}", "the catalogue holds no secrets")
-        elif problem := argument_problem(service.backend.kind, name, value):
+        elif problem := find_argument_problem(service.backend.kind, name, value):
             yield Problem(f"{path}.backend.args.{name}", problem)
 
 
@@ -230,7 +230,7 @@ def _cells(catalogue: Catalogue) -> Iterator[Problem]:
     for index, service in enumerate(catalogue.services):
         kind = service.backend.kind
         earlier = first.setdefault((service.model, kind), index)
-        if earlier != index and service.slug == f"{slug_of(service.model)}--{kind}":
+        if earlier != index and service.slug == f"{make_slug(service.model)}--{kind}":
             yield Problem(
                 f"services[{index}].slug",
                 f"services[{earlier}] is the same model on the same backend: set a slug",

@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 
 from events.names import Operation
 from events.openai.operations import OPERATIONS
-from router_model.routing.backend_fields import fields_used
+from router_model.routing.backend_fields import list_used_fields
 
 Need = Literal["tools", "vision"]
 """A capability that a body asks for beyond its operation."""
@@ -63,7 +63,7 @@ class PromptFeatures:
         return min(DEFAULT_ANSWER_TOKENS, self.answer_limit or DEFAULT_ANSWER_TOKENS)
 
 
-def prompt_features(operation: Operation, body: Mapping[str, object]) -> PromptFeatures:
+def extract_features(operation: Operation, body: Mapping[str, object]) -> PromptFeatures:
     """Features of a body that was checked; parts of an unexpected shape count as empty.
 
     For embeddings of several inputs the tokens are those of the longest one: each is embedded by itself.
@@ -108,7 +108,7 @@ def _features(operation: Operation, body: Mapping[str, object]) -> PromptFeature
     )
 
 
-def wants_of(operation: Operation, body: Mapping[str, object]) -> PromptFeatures:
+def extract_wants(operation: Operation, body: Mapping[str, object]) -> PromptFeatures:
     """What a checked body wants of a model server, without a look at its text: that may be long."""
     return PromptFeatures(
         operation=operation, text="", tokens=1, least_tokens=0, **_wants(operation, body)
@@ -119,7 +119,7 @@ def _wants(operation: Operation, body: Mapping[str, object]) -> dict[str, Any]:
     is_chat = operation is Operation.CHAT
     return {
         "needs": tuple(_needs(operation, body)),
-        "fields": fields_used(operation, body),
+        "fields": list_used_fields(operation, body),
         "choices": _count(body.get("n")),
         "has_audio": is_chat and _has_part(body.get("messages"), _AUDIO),
         "most_token_id": -1 if is_chat else _most_token_id(body),
@@ -143,7 +143,7 @@ def _first_turn(
     return messages[: first + 1], messages[: answer + 1]
 
 
-def within(features: PromptFeatures, answer_tokens: int) -> PromptFeatures:
+def limit_answer(features: PromptFeatures, answer_tokens: int) -> PromptFeatures:
     """The features with a further limit of answer tokens."""
     limit = min(answer_tokens, features.answer_limit or answer_tokens)
     return replace(features, answer_limit=limit)

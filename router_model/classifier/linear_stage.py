@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from router_model.classifier.heads import Array, ComplexityHead, Heads, LengthHead, OutlierGate
-from router_model.classifier.prompt_terms import numbers, term_counts
+from router_model.classifier.prompt_terms import count_terms, extract_numbers
 
 CLIP: Final = 4.0
 """Standardised numbers are cut to this many standard deviations."""
@@ -54,12 +54,12 @@ class LinearStage:
     """Share of a prompt's words that must be known for its class to be judged by a complexity head."""
 
     def read(self, text: str) -> LinearReading:
-        counts = term_counts(text)
+        counts = count_terms(text)
         found = np.fromiter(
             map(self.vocabulary.get, counts, itertools.repeat(_UNKNOWN)), np.intp, len(counts)
         )
         known = found != _UNKNOWN
-        standard = (numbers(text) - self.mean) / self.deviation
+        standard = (extract_numbers(text) - self.mean) / self.deviation
         np.clip(standard, -CLIP, CLIP, out=standard)
         latent = standard @ self.mixing + self.offset
         rows = found[known]

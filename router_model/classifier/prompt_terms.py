@@ -32,20 +32,20 @@ NUMBER_NAMES: Final = (
     "log_blanks", "log_brackets", "code", "capital_share", "foreign_share", "negations", "ends_answer", "ends_question",
     "begins_q", "ends_colon",
 )  # fmt: skip
-"""What `numbers` returns, in order."""
+"""What `extract_numbers` returns, in order."""
 
 
-def terms(text: str) -> Iterator[str]:
+def extract_terms(text: str) -> Iterator[str]:
     """Words, runs of digits and single signs of the lower-cased text, then every pair of neighbours."""
     words = _WORD.findall(text[:MAX_CHARS].lower())
     return itertools.chain(words, map(" ".join, itertools.pairwise(words)))
 
 
-def term_counts(text: str) -> Counter[str]:
-    return Counter(terms(text))
+def count_terms(text: str) -> Counter[str]:
+    return Counter(extract_terms(text))
 
 
-def numbers(text: str) -> npt.NDArray[np.float32]:
+def extract_numbers(text: str) -> npt.NDArray[np.float32]:
     """Cheap numeric features [len(NUMBER_NAMES)], not standardised. Takes the text uncut but for `MAX_CHARS`."""
     cut = text[:MAX_CHARS]
     raw = cut.encode("utf-8", "replace")

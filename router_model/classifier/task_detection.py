@@ -59,7 +59,7 @@ def detect_task(features: PromptFeatures) -> TaskName:
     return "chat"
 
 
-def trait_of(task: str, features: PromptFeatures) -> Capability | None:
+def find_trait(task: str, features: PromptFeatures) -> Capability | None:
     """The trait that a model for a task should have where the catalogue lists no models for it; None: any will do."""
     if task == "coding":
         return "code"

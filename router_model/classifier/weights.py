@@ -99,7 +99,7 @@ def load_stages(
         WeightsUnusable: as `load_learned`.
     """
     try:
-        linear = _linear(arrays_of(directory, LINEAR, manifest), manifest)
+        linear = _linear(load_arrays(directory, LINEAR, manifest), manifest)
         check_linear(linear)
         if not has_encoder:
             return linear, None
@@ -133,7 +133,7 @@ def read_manifest(directory: Path) -> Manifest:
     return found
 
 
-def verified(directory: Path, name: str, manifest: Manifest) -> bytes:
+def verify_files(directory: Path, name: str, manifest: Manifest) -> bytes:
     """The bytes of one file whose hash is the manifest's.
 
     Raises:
@@ -157,13 +157,13 @@ def verified(directory: Path, name: str, manifest: Manifest) -> bytes:
     return raw
 
 
-def arrays_of(directory: Path, name: str, manifest: Manifest) -> dict[str, Any]:
+def load_arrays(directory: Path, name: str, manifest: Manifest) -> dict[str, Any]:
     """The arrays of one verified npz file, all finite.
 
     Raises:
-        WeightsUnusable: as `verified`; or a value is not finite.
+        WeightsUnusable: as `verify_files`; or a value is not finite.
     """
-    with np.load(io.BytesIO(verified(directory, name, manifest)), allow_pickle=False) as held:
+    with np.load(io.BytesIO(verify_files(directory, name, manifest)), allow_pickle=False) as held:
         found = {key: held[key] for key in held.files}
     for key, array in found.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
@@ -205,17 +205,17 @@ def _encoder(directory: Path, manifest: Manifest, threads: int) -> EncoderStage:
         raise WeightsUnusable(
             f"{directory} has no encoder", "set PICKSPIN_ROUTER_CLASSIFIER to linear, or train one"
         )
-    held = arrays_of(directory, ENCODER, manifest)
+    held = load_arrays(directory, ENCODER, manifest)
     return EncoderStage(
-        network=network_of(verified(directory, NETWORK, manifest), threads),
-        tokenizer=_tokenizer(verified(directory, TOKENIZER, manifest)),
+        network=load_network(verify_files(directory, NETWORK, manifest), threads),
+        tokenizer=_tokenizer(verify_files(directory, TOKENIZER, manifest)),
         heads=_heads(held),
         gate=OutlierGate(_floats(held["centroids"]), manifest.encoder_threshold),
         complexity=_complexity(held),
     )
 
 
-def network_of(raw: bytes, threads: int) -> Network:
+def load_network(raw: bytes, threads: int) -> Network:
     """The network in these bytes of an ONNX file, on so many threads.
 
     Raises:

@@ -1,7 +1,7 @@
 """Recorded outcomes: which model answered which question how well. What routers are trained and measured on.
 
 One file a source, gzip, JSON Lines, one question a line. A question keeps one `qkey` (a hash of its stem) in every
-file, so that a cut by `part_of` puts it, and its copies, on one side only.
+file, so that a cut by `assign_part` puts it, and its copies, on one side only.
 """
 
 import gzip
@@ -78,7 +78,7 @@ class BadOutcomes(Exception):
         super().__init__(f"{where}: {message}")
 
 
-def part_of(qkey: str) -> Part:
+def assign_part(qkey: str) -> Part:
     """The part of a question: 15 % dev (reported on), 10 % tune (choices are made on it), else train."""
     digest = hashlib.sha256(f"dev:{qkey}".encode()).hexdigest()
     share = int(digest[:8], 16) / 2**32
@@ -87,7 +87,7 @@ def part_of(qkey: str) -> Part:
     return "tune" if share < DEV_SHARE + TUNE_SHARE else "train"
 
 
-def question_key(prompt: str) -> str:
+def hash_question(prompt: str) -> str:
     """The `qkey` of a question: 16 hex digits of the SHA-256 of its stem, so that reworded options make no difference.
 
     The stem is what comes before lettered options (A. B. ... each on a line), in NFKC and lower case, every run of
@@ -100,7 +100,7 @@ def question_key(prompt: str) -> str:
     return hashlib.sha256(normal.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-def outcome_files(directory: Path) -> dict[str, Path]:
+def list_outcome_files(directory: Path) -> dict[str, Path]:
     """The outcome files of a directory by source (file name without suffix), in order of name.
 
     Looks into `<directory>/outcomes` where that is, else into the directory itself. Raises BadOutcomes when there is no
@@ -119,12 +119,12 @@ def outcome_files(directory: Path) -> dict[str, Path]:
 def read_outcomes(
     directory: Path, *, sources: Collection[str] | None = None
 ) -> Iterator[OutcomeRow]:
-    """Every row of the files of a directory (see `outcome_files`), one by one.
+    """Every row of the files of a directory (see `list_outcome_files`), one by one.
 
-    `sources` keeps the files of these names only; a name without a file is no error: ask `outcome_files`. Raises
+    `sources` keeps the files of these names only; a name without a file is no error: ask `list_outcome_files`. Raises
     BadOutcomes, naming file and line, on the first row that does not fit.
     """
-    for source, path in outcome_files(directory).items():
+    for source, path in list_outcome_files(directory).items():
         if sources is None or source in sources:
             yield from read_outcome_file(path)
 

@@ -14,13 +14,13 @@ import numpy as np
 
 from events.names import Operation, ReplicaState
 from router_model.catalogue.model import Catalogue, Profile, Service
-from router_model.classifier.features import CHARS_PER_TOKEN, PromptFeatures, prompt_features
+from router_model.classifier.features import CHARS_PER_TOKEN, PromptFeatures, extract_features
 from router_model.classifier.keyword_rules import Classifier
-from router_model.replay.outcome_dataset import EVALUATION_ONLY, OutcomeRow, part_of
+from router_model.replay.outcome_dataset import EVALUATION_ONLY, OutcomeRow, assign_part
 from router_model.routing.candidates import Candidate, Estimate, estimate
 from router_model.routing.estimate_history import NO_HISTORY, EstimateHistory
-from router_model.routing.estimates import expected_cost_usd, expected_finish
-from router_model.routing.scoring import ScoreWeights, score_candidates, weights_of
+from router_model.routing.estimates import estimate_cost_usd, estimate_finish
+from router_model.routing.scoring import ScoreWeights, normalise_weights, score_candidates
 from router_model.service_registry import ServiceView
 
 MAX_PROMPTS: Final = 3000
@@ -65,7 +65,7 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Replay:
+class ScoredOutcomes:
     """Prompts x candidates. Row by row the candidates stand in the order that breaks ties; where a row has
     fewer, `is_there` is False. `got`, `cost_usd` and `seconds` are what a choice leads to;
     `service` indexes `services`.
@@ -86,7 +86,7 @@ class Replay:
         return int(self.relevance.shape[0])
 
 
-def tuning_rows(
+def select_tuning_rows(
     rows: Iterable[OutcomeRow], catalogue: Catalogue, *, limit: int = MAX_PROMPTS, seed: int = 0
 ) -> list[OutcomeRow]:
     """Rows of the tune part that at least two of the catalogue's models answered, at most `limit`.
@@ -98,18 +98,18 @@ def tuning_rows(
         row
         for row in rows
         if row.source not in EVALUATION_ONLY
-        and part_of(row.qkey) == "tune"
+        and assign_part(row.qkey) == "tune"
         and len(names & row.outcomes.keys()) >= LEAST_MODELS
     ]
     return sorted(kept, key=lambda row: _lot(row, seed))[:limit]
 
 
-def replay(
+def score_outcomes(
     rows: Sequence[OutcomeRow],
     catalogue: Catalogue,
     classifier: Classifier,
     history: EstimateHistory = NO_HISTORY,
-) -> Replay:
+) -> ScoredOutcomes:
     """The rows with every term of Eq. 2, as the router would find them one after the other.
 
     Raises:
@@ -126,7 +126,7 @@ def replay(
     terms, gains = np.zeros((3, *shape)), np.zeros((3, *shape))
     place, is_there = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.bool_)
     for n, row in enumerate(rows):
-        features = prompt_features(
+        features = extract_features(
             Operation.CHAT, {"messages": [{"role": "user", "content": row.prompt}]}
         )
         estimates = _estimates(row, catalogue, features, classifier)
@@ -139,13 +139,13 @@ def replay(
             gains[:, n, k] = _gain(row, by_slug[found.service], features)
             place[n, k] = places[found.service]
             is_there[n, k] = True
-    return Replay(
+    return ScoredOutcomes(
         services=tuple(places), is_there=is_there, relevance=terms[0], latency=terms[1], cost=terms[2],
         got=gains[0], cost_usd=gains[1], seconds=gains[2], service=place,
     )  # fmt: skip
 
 
-def grid(step: float = 0.05) -> list[Profile]:
+def make_grid(step: float = 0.05) -> list[Profile]:
     """Every (alpha, lambda, mu) that is a multiple of `step` and sums to 1: only their proportions matter.
 
     Raises:
@@ -161,9 +161,9 @@ def grid(step: float = 0.05) -> list[Profile]:
     ]
 
 
-def trial(found: Replay, profile: Profile) -> Trial:
+def try_profile(found: ScoredOutcomes, profile: Profile) -> Trial:
     """What a profile would have got over the prompts."""
-    weights = weights_of(profile)
+    weights = normalise_weights(profile)
     scores = (
         weights.relevance * found.relevance
         + weights.latency * found.latency
@@ -185,12 +185,12 @@ def trial(found: Replay, profile: Profile) -> Trial:
     )
 
 
-def search(found: Replay, profiles: Iterable[Profile]) -> list[Trial]:
+def search(found: ScoredOutcomes, profiles: Iterable[Profile]) -> list[Trial]:
     """A trial of every profile."""
-    return [trial(found, profile) for profile in profiles]
+    return [try_profile(found, profile) for profile in profiles]
 
 
-def pareto(trials: Iterable[Trial]) -> list[Trial]:
+def select_pareto(trials: Iterable[Trial]) -> list[Trial]:
     """Trials that no other beats in accuracy, cost and latency at once, most accurate first; one of equals."""
     distinct: dict[tuple[float, float, float], Trial] = {}
     for one in trials:
@@ -204,7 +204,7 @@ def pareto(trials: Iterable[Trial]) -> list[Trial]:
     return front
 
 
-def best(trials: Sequence[Trial], objective: Objective) -> Trial:
+def select_best(trials: Sequence[Trial], objective: Objective) -> Trial:
     """The trial that keeps the limits and gets most; of equals the cheaper, then the sooner, then the one in the middle
     of those that choose alike: other choices are farthest from it.
 
@@ -219,14 +219,16 @@ def best(trials: Sequence[Trial], objective: Objective) -> Trial:
             f"no profile keeps the limits: the cheapest costs {cheapest:.4g} USD per 1,000 prompts, "
             f"the fastest takes {soonest:.4g} s"
         )
-    keys = [(-value(one, objective), one.cost_usd_per_1k, one.latency_s) for one in allowed]
+    keys = [
+        (-evaluate_trial(one, objective), one.cost_usd_per_1k, one.latency_s) for one in allowed
+    ]
     least = min(keys)
     equals = [one for one, key in zip(allowed, keys, strict=True) if key == least]
     points = np.array([[p.alpha, p.latency, p.cost] for p in (one.profile for one in equals)])
     return equals[int(np.argmin(((points - points.mean(axis=0)) ** 2).sum(axis=1)))]
 
 
-def value(one: Trial, objective: Objective) -> float:
+def evaluate_trial(one: Trial, objective: Objective) -> float:
     """What the objective makes of a trial; higher is better."""
     if objective.maximise == "accuracy":
         return one.accuracy
@@ -284,9 +286,9 @@ def _gain(
         tokens = float(row.tokens[name][1])
     elif name in row.out_chars:
         tokens = row.out_chars[name] / CHARS_PER_TOKEN
-    finish = expected_finish(candidate.service, candidate.view, features, tokens)
+    finish = estimate_finish(candidate.service, candidate.view, features, tokens)
     return (
         row.outcomes[name],
-        expected_cost_usd(candidate.service, finish),
+        estimate_cost_usd(candidate.service, finish),
         finish.total_s,
     )

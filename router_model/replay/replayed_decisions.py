@@ -15,7 +15,7 @@ from events.payloads import StatusData
 from router_model.catalogue.model import Catalogue
 from router_model.routing.context import RouteRequest, RoutingContext
 from router_model.routing.decision import CandidateTerms, Decision
-from router_model.routing.estimate_history import new_history
+from router_model.routing.estimate_history import start_history
 from router_model.routing.no_route import NoRoute
 from router_model.routing.select import decide
 from router_model.service_registry import Registry
@@ -102,7 +102,7 @@ class Redecided:
         return self.would is None or self.would.service != self.was.service
 
 
-def assumed_registry(catalogue: Catalogue, readiness: Readiness, now: datetime) -> Registry:
+def assume_registry(catalogue: Catalogue, readiness: Readiness, now: datetime) -> Registry:
     """Every service with one idle replica, or every service asleep: the recording does not say how it was then."""
     if readiness == "cold":
         return Registry()
@@ -123,7 +123,7 @@ def assumed_registry(catalogue: Catalogue, readiness: Readiness, now: datetime) 
 def replay(requests: Iterable[RecordedRequest], scenario: Scenario) -> Iterator[Redecided]:
     """Decides each again, one by one, each as if it were alone; history of the norm grows from one to the next."""
     context = scenario.context
-    history = new_history(context.catalogue.norm)
+    history = start_history(context.catalogue.norm)
     for recorded in requests:
         context = replace(context, history=history)
         redecided = redecide(recorded, replace(scenario, context=context))

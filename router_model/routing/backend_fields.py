@@ -105,7 +105,7 @@ FORMS: Final[Mapping[str, Collection[ServerKind]]] = MappingProxyType(
 """Kinds that give an answer a form, by the form (events.openai.answer_forms), each told in its own words."""
 
 
-def fields_used(operation: Operation, body: Mapping[str, object]) -> tuple[str, ...]:
+def list_used_fields(operation: Operation, body: Mapping[str, object]) -> tuple[str, ...]:
     """The listed fields that a checked body makes use of, and the forms it asks for, as the caller wrote them."""
     found = [name for name in FIELDS if name in body and not _is_idle(name, body[name], body)]
     if not OPERATIONS[operation].is_generative:
@@ -118,10 +118,10 @@ def fields_used(operation: Operation, body: Mapping[str, object]) -> tuple[str, 
     return tuple(found)
 
 
-def not_taken(
+def find_untaken(
     kind: ServerKind, used: Collection[str], version: Version | None = None
 ) -> Iterator[str]:
-    """Of the fields used (`fields_used`), those that a server of that kind does not do. `version` None: the newest."""
+    """Of the fields used (`list_used_fields`), those that such a server does not do. `version` None: the newest."""
     for name in used:
         named, _, form = name.partition("=")
         if form:
@@ -136,7 +136,7 @@ def is_endless_form(name: str, kind: ServerKind) -> bool:
     return name == "ignore_eos" and FIELDS[name].is_known_to(kind)
 
 
-def without_idle(kind: ServerKind, body: Mapping[str, object]) -> dict[str, object]:
+def drop_idle(kind: ServerKind, body: Mapping[str, object]) -> dict[str, object]:
     """The body as a server of that kind takes it: fields under its own names, and without those that it would not
     know and that ask for nothing.
     """
@@ -150,7 +150,7 @@ def without_idle(kind: ServerKind, body: Mapping[str, object]) -> dict[str, obje
     return found
 
 
-def version_of(text: str | None) -> Version | None:
+def parse_version(text: str | None) -> Version | None:
     """The leading numbers of a version (`0.12.11-rc1`), or None."""
     if text is None:
         return None

@@ -11,10 +11,10 @@ from router_model.classifier.keyword_rules import Classification
 from router_model.routing.estimates import (
     FinishEstimate,
     Relevance,
-    answer_length,
-    expected_cost_usd,
-    expected_finish,
-    relevance,
+    estimate_answer_length,
+    estimate_cost_usd,
+    estimate_finish,
+    estimate_relevance,
 )
 from router_model.service_registry import Registry, ServiceView
 
@@ -56,7 +56,7 @@ class Estimate:
     unusable: int = 0
 
 
-def candidates_of(
+def find_candidates(
     catalogue: Catalogue, registry: Registry, models: Iterable[Model], now: datetime
 ) -> list[Candidate]:
     """Every enabled service of the models, with its view at `now`."""
@@ -69,14 +69,14 @@ def candidates_of(
 
 def estimate(candidate: Candidate, features: PromptFeatures, found: Classification) -> Estimate:
     """What is expected of a candidate for a prompt."""
-    length = answer_length(candidate.model, features, found)
-    finish = expected_finish(candidate.service, candidate.view, features, length.tokens)
-    chance = relevance(candidate.model, found)
+    length = estimate_answer_length(candidate.model, features, found)
+    finish = estimate_finish(candidate.service, candidate.view, features, length.tokens)
+    chance = estimate_relevance(candidate.model, found)
     return Estimate(
         candidate,
         finish,
         finish.total_s,
-        expected_cost_usd(candidate.service, finish),
+        estimate_cost_usd(candidate.service, finish),
         chance,
         chance.unusable + length.unusable,
     )

@@ -12,9 +12,9 @@ from router_model.routing.backend_fields import (
     SERVER_KINDS,
     SERVER_NAMES,
     ServerKind,
+    find_untaken,
     is_endless_form,
-    not_taken,
-    version_of,
+    parse_version,
 )
 from router_model.routing.no_route import (
     CapabilityMissing,
@@ -39,7 +39,7 @@ class Lack:
         return error
 
 
-def kind_of(declared: ServerKind, info: ServerInfo | None) -> ServerKind:
+def find_kind(declared: ServerKind, info: ServerInfo | None) -> ServerKind:
     """What the server is: what it says, else what the catalogue does."""
     said = None if info is None else info.kind
     known = (kind for kind in SERVER_KINDS if kind == said and kind != "openai")
@@ -50,9 +50,9 @@ def find_lack(
     declared: ServerKind, info: ServerInfo | None, features: PromptFeatures
 ) -> Lack | None:
     """The first thing that a request wants and the server cannot do; None where it can do all, as far as is known."""
-    kind = kind_of(declared, info)
-    version = None if info is None else version_of(info.version)
-    for name in not_taken(kind, features.fields, version):
+    kind = find_kind(declared, info)
+    version = None if info is None else parse_version(info.version)
+    for name in find_untaken(kind, features.fields, version):
         beside = " beside a form of the answer" if is_endless_form(name, kind) else ""
         said = f"{name}{beside} is not supported by the model's server ({SERVER_NAMES[kind]})"
         return Lack(said, name, UnsupportedField)

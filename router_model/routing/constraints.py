@@ -58,7 +58,7 @@ _MEANING: Final[dict[Bound, str]] = {
 }
 
 
-def worst_miss(
+def find_worst_miss(
     limits: Constraints, service: str, *, finish_s: float, cost_usd: float, relevance: float
 ) -> Miss | None:
     """The limit that a candidate breaks by most, or None where it keeps all. A value at its limit keeps it."""
@@ -72,7 +72,7 @@ def worst_miss(
     return max(misses, key=lambda miss: miss.excess, default=None)
 
 
-def unmet(misses: Iterable[Miss]) -> ConstraintsUnmet:
+def refuse_unmet(misses: Iterable[Miss]) -> ConstraintsUnmet:
     """The refusal where every candidate missed; it names the one that came nearest."""
     nearest = min(misses, key=lambda miss: (miss.excess, miss.service))
     return ConstraintsUnmet(

@@ -55,7 +55,7 @@ class EstimateHistory:
 NO_HISTORY: Final = EstimateHistory()
 
 
-def new_history(norm: Norm, limit: int | None = None) -> EstimateHistory:
+def start_history(norm: Norm, limit: int | None = None) -> EstimateHistory:
     """An empty history of `limit` values. None: what the norm needs, which is nothing for min-max."""
     if limit is None:
         limit = DISTRIBUTION_VALUES if norm == "distributional" else 0

@@ -65,7 +65,7 @@ class FinishEstimate:
         return self.queue_s + self.cold_s
 
 
-def expected_finish(
+def estimate_finish(
     service: Service, view: ServiceView, features: PromptFeatures, answer_tokens: float
 ) -> FinishEstimate:
     """T: queue + cold start + prefill + first token + decoding.
@@ -89,7 +89,7 @@ def expected_finish(
     )
 
 
-def expected_cost_usd(service: Service, finish: FinishEstimate) -> float:
+def estimate_cost_usd(service: Service, finish: FinishEstimate) -> float:
     """C: replica seconds x price. A replica is shared by the calls that it takes at once (as the worker counts the
     cost of an answer), a cold start by everything that waits for it.
     """
@@ -101,7 +101,7 @@ def expected_cost_usd(service: Service, finish: FinishEstimate) -> float:
     )
 
 
-def relevance(model: Model, found: Classification) -> Relevance:
+def estimate_relevance(model: Model, found: Classification) -> Relevance:
     """R: what was learned of the model, else what the catalogue states, else what was learned of its tier, else a
     prior.
 
@@ -124,7 +124,9 @@ def relevance(model: Model, found: Classification) -> Relevance:
     return Relevance(DEFAULT_QUALITY[model.tier][found.route_class], "default", unusable)
 
 
-def answer_length(model: Model, features: PromptFeatures, found: Classification) -> AnswerLength:
+def estimate_answer_length(
+    model: Model, features: PromptFeatures, found: Classification
+) -> AnswerLength:
     """Tokens of the answer: predicted for the model, else for any model, else a default; within the caller's and the
     model's limits. 0 for embeddings. A prediction that is no finite number from 0 up counts as unknown.
     """

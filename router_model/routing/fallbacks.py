@@ -10,8 +10,8 @@ from typing import Literal
 from events.requests import Fallback
 from router_model.catalogue.model import TRAITS, Capability, Catalogue, Model
 from router_model.classifier.features import Need, PromptFeatures
-from router_model.classifier.task_detection import detect_task, trait_of
-from router_model.routing.model_names import AskedBy, Resolution, allowed_to, fitting
+from router_model.classifier.task_detection import detect_task, find_trait
+from router_model.routing.model_names import AskedBy, Resolution, filter_allowed, filter_fitting
 from router_model.routing.no_route import CapabilityMissing
 from router_model.service_registry import Registry
 
@@ -26,7 +26,7 @@ class Option:
     models: tuple[Model, ...]
 
 
-def options_of(
+def list_options(
     catalogue: Catalogue,
     resolution: Resolution,
     features: PromptFeatures,
@@ -50,7 +50,7 @@ def options_of(
     return Option(resolution.asked_by, preferred), everyone
 
 
-def usable(
+def filter_usable(
     option: Option, catalogue: Catalogue, registry: Registry, features: PromptFeatures, tenant: str
 ) -> tuple[Model, ...]:
     """The models of an option that the tenant may use, that have what the body asks for, and that hold the prompt.
@@ -60,11 +60,11 @@ def usable(
     Raises:
         ModelNotAllowed, CapabilityMissing, ContextTooLong: none does.
     """
-    models = allowed_to(option.models, catalogue, tenant)
-    models = capable(models, features.needs)
+    models = filter_allowed(option.models, catalogue, tenant)
+    models = filter_capable(models, features.needs)
     lengths = {model.id: _context_length(model, catalogue, registry) for model in models}
     is_named = option.reason in {"explicit", "alias", "cascade"}
-    return fitting(models, features, lengths, is_named=is_named)
+    return filter_fitting(models, features, lengths, is_named=is_named)
 
 
 def _context_length(model: Model, catalogue: Catalogue, registry: Registry) -> int:
@@ -74,7 +74,7 @@ def _context_length(model: Model, catalogue: Catalogue, registry: Registry) -> i
     return max((length or model.context_length for length in lengths), default=model.context_length)
 
 
-def capable(models: Sequence[Model], needs: Sequence[Need]) -> tuple[Model, ...]:
+def filter_capable(models: Sequence[Model], needs: Sequence[Need]) -> tuple[Model, ...]:
     """The models that list every capability needed; where none does, those that list no trait at all.
 
     Such a catalogue says nothing about traits, so the model server has the last word.
@@ -119,5 +119,5 @@ def _preferred(
         return ()
     if task.models:
         return tuple(model for model in resolution.models if model.id in task.models)
-    trait = trait_of(name, features)
+    trait = find_trait(name, features)
     return tuple(model for model in resolution.models if trait in model.capabilities)

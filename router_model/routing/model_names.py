@@ -67,14 +67,14 @@ class VirtualName:
     models: tuple[Model, ...]
 
 
-def virtual_names(catalogue: Catalogue, tenant: str) -> tuple[VirtualName, ...]:
+def list_virtual_names(catalogue: Catalogue, tenant: str) -> tuple[VirtualName, ...]:
     """Every name beside the models' own that a tenant can ask for: `auto`, then aliases, tasks and cascades."""
     found = []
     for name in (AUTO, *catalogue.aliases, *catalogue.tasks, *catalogue.cascades):
         try:
             kind, models, _ = _named(catalogue, name)
             served = tuple(model for model in models if catalogue.services_of(model.id))
-            allowed = allowed_to(served, catalogue, tenant)
+            allowed = filter_allowed(served, catalogue, tenant)
         except (ModelNotFound, ModelNotAllowed):
             continue
         if kind != "explicit" and allowed:
@@ -82,7 +82,9 @@ def virtual_names(catalogue: Catalogue, tenant: str) -> tuple[VirtualName, ...]:
     return tuple(found)
 
 
-def allowed_to(models: tuple[Model, ...], catalogue: Catalogue, tenant: str) -> tuple[Model, ...]:
+def filter_allowed(
+    models: tuple[Model, ...], catalogue: Catalogue, tenant: str
+) -> tuple[Model, ...]:
     """The models that a tenant may use; no list means all.
 
     Raises:
@@ -97,7 +99,7 @@ def allowed_to(models: tuple[Model, ...], catalogue: Catalogue, tenant: str) -> 
     return allowed
 
 
-def fitting(
+def filter_fitting(
     models: Sequence[Model],
     features: PromptFeatures,
     lengths: Mapping[str, int] | None = None,

@@ -109,20 +109,20 @@ def load_policies(catalogue: Catalogue, folder: Path | None = None) -> dict[str,
     Raises:
         PolicyUnusable: one cannot be imported, or is no policy.
     """
-    named = policy_names(catalogue)
+    named = list_policies(catalogue)
     if named and folder is not None and str(folder) not in sys.path:
         sys.path.append(str(folder))  # last: a file there never hides an installed module
     return {name: LoadedPolicy(_load(path, name), catalogue) for name, path in named.items()}
 
 
-def policy_names(catalogue: Catalogue) -> dict[str, str]:
+def list_policies(catalogue: Catalogue) -> dict[str, str]:
     """Every policy that the catalogue names, with the key where it does first."""
     profiles = [(f"profiles.{name}.policy", one.policy) for name, one in catalogue.profiles.items()]
     every = [("policy", catalogue.policy), *profiles]
     return {name: path for path, name in reversed(every) if name is not None}
 
 
-def policy_of(catalogue: Catalogue, profile: str) -> str | None:
+def name_policy(catalogue: Catalogue, profile: str) -> str | None:
     """Name of the policy that decides under a profile: the profile's, else the catalogue's; None: Equation 2."""
     return catalogue.profiles[profile].policy or catalogue.policy
 
@@ -180,7 +180,7 @@ def _read_only(value: Any) -> Any:
     return value
 
 
-def with_request(
+def add_request(
     context: RoutingContext, request: RouteRequest, profile: str, classification: Classification
 ) -> PolicyContext:
     """The context of a decision, with the request that is decided."""

@@ -67,7 +67,7 @@ class RankScale:
         return min(1.0, max(0.0, (below + upto - 1) / 2 / others))
 
 
-def scale_of(norm: Norm, values: Iterable[float], history: Sequence[float] = ()) -> Scale:
+def make_scale(norm: Norm, values: Iterable[float], history: Sequence[float] = ()) -> Scale:
     """The scale of the candidates' values and of history, which is in ascending order.
 
     Raises:
@@ -79,7 +79,7 @@ def scale_of(norm: Norm, values: Iterable[float], history: Sequence[float] = ())
     return RangeScale(min(extremes), max(extremes))
 
 
-def weights_of(profile: Profile) -> ScoreWeights:
+def normalise_weights(profile: Profile) -> ScoreWeights:
     """The normalised weights of a profile.
 
     Raises:
@@ -107,8 +107,8 @@ def score_candidates(
     """All candidates with their terms, best first; equal scores: cheaper, then sooner, then by slug."""
     if not estimates:
         return ()
-    seconds = scale_of(norm, (one.finish_s for one in estimates), history.finish_s.ordered)
-    dollars = scale_of(norm, (one.cost_usd for one in estimates), history.cost_usd.ordered)
+    seconds = make_scale(norm, (one.finish_s for one in estimates), history.finish_s.ordered)
+    dollars = make_scale(norm, (one.cost_usd for one in estimates), history.cost_usd.ordered)
     return _by_score(
         _terms(one, 1 - seconds.norm(one.finish_s), 1 - dollars.norm(one.cost_usd), weights)
         for one in estimates

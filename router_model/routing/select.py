@@ -10,24 +10,24 @@ from typing import Final
 
 from events.payloads import CascadeState
 from router_model.cascade.plan import plan_cascade, plan_stand_by
-from router_model.classifier.features import PromptFeatures, within
+from router_model.classifier.features import PromptFeatures, limit_answer
 from router_model.classifier.keyword_rules import Classification
-from router_model.routing.candidates import Estimate, candidates_of, estimate
+from router_model.routing.candidates import Estimate, estimate, find_candidates
 from router_model.routing.context import RouteRequest, RoutingContext
 from router_model.routing.decision import CandidateTerms, Decision, Dropped
-from router_model.routing.fallbacks import Option, options_of, usable
-from router_model.routing.model_names import Resolution, allowed_to, resolve
+from router_model.routing.fallbacks import Option, filter_usable, list_options
+from router_model.routing.model_names import Resolution, filter_allowed, resolve
 from router_model.routing.no_route import NoHealthyService, NoRoute, ProfileUnknown
 from router_model.routing.policy import (
     LoadedPolicy,
     PolicyFailed,
+    add_request,
     find_policy,
-    policy_of,
-    with_request,
+    name_policy,
 )
-from router_model.routing.scoring import score_candidates, weights_of
-from router_model.routing.session_affinity import conversation_choices, session_choice
-from router_model.routing.shortlist import NONE_HEALTHY, Shortlist, list_candidates
+from router_model.routing.scoring import normalise_weights, score_candidates
+from router_model.routing.session_affinity import choose_for_session, filter_for_conversation
+from router_model.routing.shortlist import NONE_HEALTHY, Shortlist, make_shortlist
 
 OPEN_REASONS: Final = frozenset({"auto", "task"})
 """Whoever asks like this names no model: a conversation has one of its own."""
@@ -45,7 +45,7 @@ def decide(request: RouteRequest, context: RoutingContext) -> Decision:
     profile = catalogue.default_profile if request.profile is None else request.profile
     if profile not in catalogue.profiles:
         raise ProfileUnknown(f"no such profile; there are: {', '.join(catalogue.profiles)}")
-    name = policy_of(catalogue, profile)
+    name = name_policy(catalogue, profile)
     try:
         policy = None if name is None else find_policy(context, name)
         return replace(_decide_by(policy, request, context, profile), policy=name)
@@ -59,11 +59,11 @@ def _decide_by(
 ) -> Decision:
     catalogue = context.catalogue
     resolution = resolve(catalogue, request.model, request.features.operation)
-    allowed_to(resolution.models, catalogue, request.tenant)
+    filter_allowed(resolution.models, catalogue, request.tenant)
     if resolution.task is not None:
-        limited = within(request.features, resolution.task.max_tokens)
+        limited = limit_answer(request.features, resolution.task.max_tokens)
         request = replace(request, features=limited)
-    options = options_of(catalogue, resolution, request.features, request.fallback)
+    options = list_options(catalogue, resolution, request.features, request.fallback)
     pick = _Pick(request, context, profile, policy, options)
     option, listed = pick.first_open()
     ranked = pick.rank(listed.estimates, pick.classification)
@@ -107,7 +107,7 @@ class _Pick:
         self._profile = profile
         self._policy = policy
         self._options = options
-        self._weights = weights_of(context.catalogue.profiles[profile])
+        self._weights = normalise_weights(context.catalogue.profiles[profile])
         learned = dict.fromkeys(model.learned_name for one in options for model in one.models)
         self._learned = tuple(learned)
         self.classification = self._classify(request.features)
@@ -120,7 +120,7 @@ class _Pick:
         scored = score_candidates(estimates, self._weights, norm, context.history)
         if self._policy is None or len(scored) <= 1:
             return scored
-        known = with_request(context, self._request, self._profile, classification)
+        known = add_request(context, self._request, self._profile, classification)
         return self._policy.rank(scored, known)
 
     def choose(
@@ -130,7 +130,7 @@ class _Pick:
         is_free = option.reason in OPEN_REASONS and len({terms.model for terms in ranked}) > 1
         home = self._home_model(listed) if is_free else None
         margin = self._context.catalogue.conversation_margin
-        return self._of_session(conversation_choices(ranked, home, margin=margin))
+        return self._of_session(filter_for_conversation(ranked, home, margin=margin))
 
     def first_open(self) -> tuple[Option, Shortlist]:
         """The first option with a healthy service whose queue is not too long; where there is none, the first with one
@@ -167,9 +167,11 @@ class _Pick:
         dropped: dict[str, Dropped] = {}
         for option in sorted(options, key=lambda one: not self._holds_repeat(one)):
             try:
-                models = usable(option, catalogue, registry, request.features, request.tenant)
-                candidates = candidates_of(catalogue, registry, models, self._context.now)
-                listed = list_candidates(candidates, request, self.classification)
+                models = filter_usable(
+                    option, catalogue, registry, request.features, request.tenant
+                )
+                candidates = find_candidates(catalogue, registry, models, self._context.now)
+                listed = make_shortlist(candidates, request, self.classification)
             except NoRoute as why:
                 if option.reason != "fallback":
                     refusal = why
@@ -208,7 +210,7 @@ class _Pick:
         return self._of_session(self.rank(begun, classification)).model
 
     def _of_session(self, ranked: Sequence[CandidateTerms]) -> CandidateTerms:
-        return session_choice(
+        return choose_for_session(
             ranked,
             self._request.session,
             tenant=self._request.tenant,

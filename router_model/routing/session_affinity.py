@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from router_model.routing.decision import CandidateTerms
 
 
-def session_choice(
+def choose_for_session(
     ranked: Sequence[CandidateTerms],
     session: str | None,
     *,
@@ -32,7 +32,7 @@ def session_choice(
     return max(near, key=lambda terms: (_weight(tenant, session, terms.service), terms.service))
 
 
-def conversation_choices(
+def filter_for_conversation(
     ranked: Sequence[CandidateTerms], home: str | None, *, margin: float
 ) -> Sequence[CandidateTerms]:
     """What a conversation may choose among: the services of the model that it has been with (`home`), or all.

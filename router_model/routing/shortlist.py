@@ -7,7 +7,7 @@ from typing import Final
 from router_model.classifier.keyword_rules import Classification
 from router_model.routing.candidates import Candidate, Estimate, estimate
 from router_model.routing.capabilities import Lack, find_lack
-from router_model.routing.constraints import NO_CONSTRAINTS, Miss, unmet, worst_miss
+from router_model.routing.constraints import NO_CONSTRAINTS, Miss, find_worst_miss, refuse_unmet
 from router_model.routing.context import RouteRequest
 from router_model.routing.decision import Dropped, DropReason
 from router_model.routing.no_route import NoHealthyService, NoRoute
@@ -35,13 +35,13 @@ class Shortlist:
     def refusal(self) -> NoRoute:
         """Why nothing may be chosen, where nothing may."""
         if self.misses:
-            return unmet(self.misses)
+            return refuse_unmet(self.misses)
         if self.lack is not None and all(one.reason == "unsupported" for one in self.dropped):
             return self.lack.refusal()
         return NoHealthyService(f"{NONE_HEALTHY}: {self.why}" if self.why else NONE_HEALTHY)
 
 
-def list_candidates(
+def make_shortlist(
     candidates: Iterable[Candidate], request: RouteRequest, classification: Classification
 ) -> Shortlist:
     """The candidates that are healthy, have capacity and keep the limits of the request.
@@ -113,7 +113,7 @@ def _drop(
 def _miss(request: RouteRequest, expected: Estimate) -> Miss | None:
     if request.limits is NO_CONSTRAINTS:
         return None
-    return worst_miss(
+    return find_worst_miss(
         request.limits,
         expected.candidate.service.slug,
         finish_s=expected.finish_s,

@@ -84,12 +84,12 @@ def extend(
         )
         for name, scores in sorted(labels.items())
     )
-    files = {name: weights.verified(base, name, manifest) for name in manifest.files}
+    files = {name: weights.verify_files(base, name, manifest) for name in manifest.files}
     stages = [(weights.LINEAR, linear.heads, seen.linear)]
     if encoder is not None and seen.encoder is not None:
         stages.append((weights.ENCODER, encoder.heads, seen.encoder))
     for file, heads, inputs in stages:
-        held = weights.arrays_of(base, file, manifest)
+        held = weights.load_arrays(base, file, manifest)
         grown = _grown(heads, inputs, labels, at, found)
         held.update(names=weights.pack_strings(grown[0]), weight=grown[1], bias=grown[2])
         files[file] = weight_files.packed(held)

@@ -103,7 +103,7 @@ def learn_classes(
             theirs.append(np.concatenate((encoder.pooled(each.prompt), latent)))
         told((number + 1) / len(labelled))
     classes = np.array([CLASSES.index(each.label) for each in labelled])
-    files = {name: weights.verified(base, name, manifest) for name in manifest.files}
+    files = {name: weights.verify_files(base, name, manifest) for name in manifest.files}
     fits = []
     for file, stage, seen in (
         (weights.LINEAR, "linear", ours),
@@ -112,7 +112,7 @@ def learn_classes(
         if seen:
             inputs = np.stack(seen).astype(np.float64)
             weight, bias = fitted(inputs, classes)
-            held = weights.arrays_of(base, file, manifest)
+            held = weights.load_arrays(base, file, manifest)
             held[weights.COMPLEXITY_WEIGHT] = weight.astype(np.float32)
             held[weights.COMPLEXITY_BIAS] = bias.astype(np.float32)
             files[file] = weight_files.packed(held)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from router_model.catalogue.model import TIERS
 from router_model.classifier.heads import TIER_PREFIX
-from router_model.replay.outcome_dataset import EVALUATION_ONLY, OutcomeRow, part_of
+from router_model.replay.outcome_dataset import EVALUATION_ONLY, OutcomeRow, assign_part
 from router_model.training.model_tiers import tier_of
 
 Floats = npt.NDArray[np.float32]
@@ -93,7 +93,7 @@ def dataset_of(rows: Iterable[OutcomeRow], *, min_labels: int = MIN_LABELS) -> D
 def _parts(rows: Sequence[OutcomeRow], index: Mapping[str, int]) -> npt.NDArray[np.str_]:
     """The part of every prompt, by its question; of few questions some of the training part move to the tune part."""
     keys = {row.prompt: row.qkey for row in rows}
-    part = {key: str(part_of(key)) for key in keys.values()}
+    part = {key: str(assign_part(key)) for key in keys.values()}
     train = sorted((key for key in part if part[key] == "train"), key=_tune_order)
     missing = LEAST_TUNE - sum(each == "tune" for each in part.values())
     for key in train[: max(0, min(missing, len(train) // 4))]:
@@ -118,7 +118,7 @@ def _enough(rows: Sequence[OutcomeRow], min_labels: int) -> tuple[str, ...]:
     """Models with enough labels; TooLittleData says how many the others have where there is none."""
     counts: Counter[str] = Counter()
     for row in rows:
-        if part_of(row.qkey) == "train":
+        if assign_part(row.qkey) == "train":
             counts.update(row.outcomes.keys())
     found = tuple(sorted(name for name, count in counts.items() if count >= min_labels))
     if not found:

@@ -17,7 +17,7 @@ from onnxruntime.transformers import optimizer
 from onnxruntime.transformers.fusion_options import FusionOptions
 from torch import nn
 
-from router_model.classifier.weights import network_of, pack_strings
+from router_model.classifier.weights import load_network, pack_strings
 from router_model.training.encoder_torch import pooled, pooled_of, tokenized
 
 OPSET: Final = 17
@@ -131,7 +131,7 @@ def pooled_by_graph(
     graph: Path, ids: list[list[int]], *, told: Callable[[float], None] = lambda _: None
 ) -> npt.NDArray[np.float32]:
     """Pooled output [N, K] of a written graph, prompt by prompt, as it is served."""
-    session = network_of(graph.read_bytes(), threads=os.cpu_count() or 1)
+    session = load_network(graph.read_bytes(), threads=os.cpu_count() or 1)
     rows = []
     for each in ids:
         tokens = np.array([each], dtype=np.int64)

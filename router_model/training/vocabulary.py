@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from router_model.classifier.linear_stage import CLIP
-from router_model.classifier.prompt_terms import numbers, term_counts
+from router_model.classifier.prompt_terms import count_terms, extract_numbers
 from router_model.training.dataset import TooLittleData
 
 Floats = npt.NDArray[np.float32]
@@ -58,7 +58,7 @@ def terms_of(prompts: Sequence[str], train: npt.NDArray[np.intp], *, size: int) 
     Raises:
         TooLittleData: no term occurs often enough.
     """
-    counts = [term_counts(prompt) for prompt in prompts]
+    counts = [count_terms(prompt) for prompt in prompts]
     frequency: Counter[str] = Counter()
     for row in train:
         frequency.update(counts[row].keys())
@@ -69,7 +69,7 @@ def terms_of(prompts: Sequence[str], train: npt.NDArray[np.intp], *, size: int) 
     idf = np.array(
         [math.log((1 + len(train)) / (1 + frequency[term])) + 1 for term in kept], np.float32
     )
-    raw = np.stack([numbers(prompt) for prompt in prompts])
+    raw = np.stack([extract_numbers(prompt) for prompt in prompts])
     mean, deviation = raw[train].mean(axis=0), raw[train].std(axis=0) + 1e-6
     rows, coverage = _rows(counts, {term: number for number, term in enumerate(kept)}, idf)
     return Terms(

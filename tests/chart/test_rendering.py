@@ -18,7 +18,7 @@ from functions.processes import PROCESSES
 from functions.runtime.settings import load_settings
 from router_model.catalogue.loader import load_catalogue
 from router_model.catalogue.model import Service
-from router_model.catalogue.validation import slug_of
+from router_model.catalogue.validation import make_slug
 from tests.chart.manifests import (
     catalogue,
     environment,
@@ -164,7 +164,7 @@ def test_slugs_are_derived_as_the_loader_does(render):
             service(model="Other.Model-7B", backend={"kind": "llamacpp"}),
         )
     )
-    slug = slug_of("Other.Model-7B")
+    slug = make_slug("Other.Model-7B")
     assert scaling_of(docs, slug)
     assert scaling_of(docs, f"{slug}--llamacpp")
 

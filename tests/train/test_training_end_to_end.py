@@ -13,7 +13,7 @@ import pytest
 from events.names import Operation
 from functions.cli import main
 from router_model.classifier import weights
-from router_model.classifier.features import prompt_features
+from router_model.classifier.features import extract_features
 from router_model.classifier.hybrid import MODES
 from router_model.training import encoder_torch, onnx_export
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.train
 
 
 def features(text: str) -> Any:
-    return prompt_features(Operation.CHAT, {"messages": [{"role": "user", "content": text}]})
+    return extract_features(Operation.CHAT, {"messages": [{"role": "user", "content": text}]})
 
 
 def train(arguments: list[str]) -> int:
@@ -84,7 +84,7 @@ def test_the_manifest_says_how_they_were_made(trained: Path, distilbert: Path) -
         "MODEL_CARD.md", "encoder.npz", "encoder.onnx", "linear.npz", "tokenizer.json",
     }  # fmt: skip
     for name in manifest.files:
-        weights.verified(trained, name, manifest)
+        weights.verify_files(trained, name, manifest)
     training = manifest.training
     assert training["data"]["sources"] == ["made"]
     assert training["recipe"]["encoder"]["epochs"] == 3

@@ -18,7 +18,7 @@ from functions.ingress.http_responses import answer
 from functions.ingress.tenant_access import authenticate
 from functions.runtime.errors import ApiError
 from router_model.catalogue.model import Catalogue, Model, Service
-from router_model.routing.model_names import VirtualName, virtual_names
+from router_model.routing.model_names import VirtualName, list_virtual_names
 from router_model.service_registry import ServiceView
 
 CREATED: Final = 1_735_689_600
@@ -46,7 +46,7 @@ async def retrieve(deps: Dependencies, request: Request) -> Response:
     for model in _visible(deps.catalogue, tenant):
         if model.id == asked:
             return answer(_shown_now(deps, model))
-    for virtual in virtual_names(deps.catalogue, tenant):
+    for virtual in list_virtual_names(deps.catalogue, tenant):
         if virtual.name == asked:
             return answer(_virtual_now(deps, virtual))
     raise ApiError("model_not_found", "No such model here; GET /v1/models lists them.")
@@ -55,7 +55,7 @@ async def retrieve(deps: Dependencies, request: Request) -> Response:
 def models_now(deps: Dependencies, tenant: str) -> list[dict[str, object]]:
     """Everything that the tenant can ask for, as it is shown now: models, then names that stand for them."""
     models = [_shown_now(deps, model) for model in _visible(deps.catalogue, tenant)]
-    names = virtual_names(deps.catalogue, tenant)
+    names = list_virtual_names(deps.catalogue, tenant)
     return [*models, *(_virtual_now(deps, name) for name in names)]
 
 

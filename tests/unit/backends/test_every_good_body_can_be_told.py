@@ -12,7 +12,7 @@ from events.openai.answer_forms import GUIDED, STRUCTURED
 from events.openai.body_validation import check_body
 from events.openai.refused_fields import REFUSED_FIELDS
 from functions.backends.body_translation import translate_body
-from router_model.classifier.features import wants_of
+from router_model.classifier.features import extract_wants
 from router_model.routing.backend_fields import FIELDS, SERVER_KINDS
 from router_model.routing.capabilities import find_lack
 
@@ -37,7 +37,7 @@ def test_a_good_body_is_told_or_refused_by_name(fields: dict[str, Any], is_chat:
     except EventRejected:
         return
     for kind in SERVER_KINDS:
-        lack = find_lack(kind, None, wants_of(operation, body))
+        lack = find_lack(kind, None, extract_wants(operation, body))
         if lack is not None:
             assert lack.param is not None
             assert lack.param.split(".")[0] in fields

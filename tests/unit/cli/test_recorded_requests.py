@@ -20,7 +20,7 @@ from functions.sql.sql_store import SqlStore
 from functions.testing.fake_clock import FakeClock
 from functions.testing.memory_broker import MemoryBlobs
 from router_model.catalogue.loader import load_catalogue
-from router_model.replay.outcome_dataset import OutcomeRow, question_key, read_outcomes
+from router_model.replay.outcome_dataset import OutcomeRow, hash_question, read_outcomes
 
 CATALOGUE = """
 models:
@@ -267,7 +267,7 @@ def test_rated_answers_are_exported_as_outcomes(past: Any, capsys: Any, tmp_path
         id="r1",
         source="store",
         benchmark="recorded",
-        qkey=question_key("what is a monad"),
+        qkey=hash_question("what is a monad"),
         prompt="What is a monad?",
         outcomes={"large": 0.75, "Learned": 0.5},
         out_chars={"large": 4},

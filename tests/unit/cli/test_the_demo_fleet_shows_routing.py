@@ -14,10 +14,10 @@ from functions.cli import main
 from router_model.catalogue.loader import load_catalogue
 from router_model.catalogue.merge import with_demo_fleet
 from router_model.catalogue.model import Catalogue
-from router_model.classifier.features import prompt_features
+from router_model.classifier.features import extract_features
 from router_model.classifier.hybrid import LearnedClassifier
 from router_model.classifier.weights import load_learned
-from router_model.replay.replayed_decisions import assumed_registry
+from router_model.replay.replayed_decisions import assume_registry
 from router_model.routing.context import RouteRequest, RoutingContext
 from router_model.routing.select import decide
 from router_model.service_registry import Registry
@@ -58,7 +58,7 @@ def test_one_after_the_other_they_go_the_same_way(
 ) -> None:
     """Each finds warm what the ones before it have woken; twice over."""
     now = datetime.now(UTC)
-    every = assumed_registry(fleet, "warm", now).entries
+    every = assume_registry(fleet, "warm", now).entries
     woken = accumulate([*SHOWN, *SHOWN], lambda seen, one: {*seen, one[1]}, initial={*before})
     for (command, service), warm in zip([*SHOWN, *SHOWN], woken, strict=False):
         registry = Registry({key: one for key, one in every.items() if key[0] in warm})
@@ -66,7 +66,7 @@ def test_one_after_the_other_they_go_the_same_way(
         body = {"messages": [{"role": "user", "content": words[-1]}]}
         asked = RouteRequest(
             model="auto",
-            features=prompt_features(Operation.CHAT, body),
+            features=extract_features(Operation.CHAT, body),
             profile=words[-2] if "--profile" in words else None,
         )
         assert (

@@ -8,7 +8,7 @@ import pytest
 
 from functions.cli import main
 from router_model.catalogue.loader import load_catalogue
-from router_model.replay.outcome_dataset import part_of
+from router_model.replay.outcome_dataset import assign_part
 
 CATALOGUE = """# mine
 models:
@@ -43,7 +43,7 @@ def tune(files: Path, *more: str) -> int:
 def test_the_best_profile_is_printed_as_json(files: Path, capsys: pytest.CaptureFixture) -> None:
     assert tune(files, "--json") == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["prompts"] == sum(part_of(str(n)) == "tune" for n in range(300))
+    assert found["prompts"] == sum(assign_part(str(n)) == "tune" for n in range(300))
     assert found["winner"]["accuracy"] == 1.0
     assert 0 < found["winner"]["shares"]["small"] < 1
     assert any(one["shares"] == {"small": 1.0} for one in found["front"])

@@ -13,7 +13,7 @@ from benchmarks.routebench.running import describe_shipped, load, score_all
 from benchmarks.routebench.suites import load_suites
 from benchmarks.routebench.writing import write_results
 from router_model.classifier.keyword_rules import Classification
-from router_model.replay.outcome_dataset import part_of
+from router_model.replay.outcome_dataset import assign_part
 
 SMALL, LARGE = "mistralai/Mixtral-8x7B-Instruct-v0.1", "gpt-4-1106-preview"
 
@@ -61,7 +61,7 @@ def run(data, suites):
 def test_without_test_data_the_dev_part_is_scored_and_the_rest_trains(tmp_path, suites):
     data = load(suites, write(tmp_path / "train", range(600)), None, draws=40)
     (task,) = data.tasks
-    assert {part_of(qkey) for qkey in task.scored.qkeys} == {"dev"}
+    assert {assign_part(qkey) for qkey in task.scored.qkeys} == {"dev"}
     assert len(task.train) + len(task.scored) == 600
     assert data.seen == 0
     assert set(data.missing) == {case.name for case in suites.cases} - {"B"}
@@ -73,7 +73,7 @@ def test_with_test_data_it_is_scored_whole_and_its_questions_do_not_train(tmp_pa
     (task,) = data.tasks
     assert (len(task.train), len(task.scored)) == (290, 110)
     shared = [f"{number:016x}" for number in range(290, 300)]
-    assert data.seen == sum(part_of(qkey) != "dev" for qkey in shared) > 0
+    assert data.seen == sum(assign_part(qkey) != "dev" for qkey in shared) > 0
 
 
 def test_a_router_that_knows_is_above_and_every_figure_is_written(tmp_path, suites):

@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks.routebench.questions import cut, gather, pool_costs
 from benchmarks.routebench.suites import Case, Price, load_suites
-from router_model.replay.outcome_dataset import OutcomeRow, part_of
+from router_model.replay.outcome_dataset import OutcomeRow, assign_part
 
 PRICES = {"small": Price(1.0, 2.0, "list"), "large": Price(10.0, 20.0, "list")}
 
@@ -68,5 +68,5 @@ def test_the_dev_part_is_never_trained_on():
     questions = gather(case("pair"), {"s": [row(number) for number in range(200)]}, PRICES)
     train, dev = cut(questions)
     assert len(train) + len(dev) == 200
-    assert {part_of(qkey) for qkey in dev.qkeys} == {"dev"}
+    assert {assign_part(qkey) for qkey in dev.qkeys} == {"dev"}
     assert not set(train.qkeys) & set(dev.qkeys)

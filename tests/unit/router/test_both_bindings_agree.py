@@ -13,7 +13,7 @@ from functions.router.consumer_loop import ConsumerLoop, LoopLimits
 from functions.router.flask_app import create_app
 from functions.router.kafka_binding import LogBinding
 from functions.router.kafka_source import RouterAddress, Source
-from functions.router.retry_policy import verdict
+from functions.router.retry_policy import judge_status
 from functions.runtime.shutdown import StopFlag
 from functions.testing.fake_clock import FakeClock
 
@@ -132,4 +132,4 @@ def test_every_record_is_handled_with_success(make_bench: Any, records: list[Rec
      (403, "hopeless"), (413, "hopeless")],
 )  # fmt: skip
 def test_statuses_mean_what_they_mean_to_knative(status: int | None, expected: str) -> None:
-    assert verdict(status) == expected
+    assert judge_status(status) == expected

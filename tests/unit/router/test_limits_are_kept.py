@@ -18,7 +18,7 @@ from router_model.catalogue.model import Catalogue
 from router_model.classifier.features import PromptFeatures
 from router_model.classifier.keyword_rules import Classification
 from router_model.routing.decision import CandidateTerms
-from router_model.routing.estimate_history import new_history
+from router_model.routing.estimate_history import start_history
 from router_model.routing.policy import LoadedPolicy, PolicyContext
 from router_model.service_registry import Registry
 from tests.unit.router.conftest import handle
@@ -92,7 +92,7 @@ def test_the_router_remembers_recent_terms_where_norm_asks_for_it(
     bench = make_bench()
     parts = bench.router._dependencies
     catalogue = msgspec.structs.replace(parts.context.catalogue, norm=norm)
-    context = replace(parts.context, catalogue=catalogue, history=new_history(norm))
+    context = replace(parts.context, catalogue=catalogue, history=start_history(norm))
     router = Router(replace(parts, context=context))
     for number in range(3):
         router.decide(request_event(id=f"req_{number}", model="real"))
@@ -107,7 +107,7 @@ def test_the_same_events_give_the_same_bytes_with_history_too(
     for _ in range(2):
         parts = make_bench().router._dependencies
         catalogue = msgspec.structs.replace(parts.context.catalogue, norm="distributional")
-        history = new_history("distributional")
+        history = start_history("distributional")
         context = replace(parts.context, catalogue=catalogue, history=history)
         router = Router(replace(parts, context=context))
         events = [request_event(id=f"req_{number}") for number in range(5)]

@@ -10,10 +10,15 @@ from hypothesis import strategies as st
 from events.names import Operation, ReplicaState
 from events.payloads import CascadePlace, CascadeState, CascadeUsed, Cost, StatusData
 from router_model.cascade.confidence import TokenConfidence
-from router_model.cascade.plan import Judge, judge_of, told, total
-from router_model.catalogue.loader import CatalogueRejected, dump_catalogue, finish, load_catalogue
+from router_model.cascade.plan import Judge, make_judge, sum_costs, summarise_cascade
+from router_model.catalogue.loader import (
+    CatalogueRejected,
+    dump_catalogue,
+    finish_catalogue,
+    load_catalogue,
+)
 from router_model.catalogue.model import Catalogue, Tenant
-from router_model.classifier.features import prompt_features
+from router_model.classifier.features import extract_features
 from router_model.classifier.keyword_rules import KeywordClassifier
 from router_model.routing.context import RouteRequest, RoutingContext
 from router_model.routing.decision import Decision
@@ -51,7 +56,7 @@ def decided(registry: Registry | None = None, catalogue: Catalogue = FLEET, **as
     text = ask.pop("text", "hello there")
     operation = ask.pop("operation", Operation.CHAT)
     messages = {"messages": [{"role": "user", "content": text}], "input": text}
-    features = prompt_features(operation, messages)
+    features = extract_features(operation, messages)
     asked = RouteRequest(model="frugal", features=features, **ask)
     return decide(
         asked,
@@ -96,7 +101,7 @@ def test_a_step_without_a_healthy_service_is_left_out() -> None:
 
 def test_a_step_that_cannot_hold_the_prompt_or_is_not_allowed_is_left_out() -> None:
     assert plan_of(decided(text="word " * 3000)) == ["middle", "large"]
-    limited = finish(
+    limited = finish_catalogue(
         load_catalogue(TEXT.replace("aliases:", "tenants: {t: {models: [large]}}\naliases:"))
     )
     assert limited.tenants["t"] == Tenant(models=("large",))
@@ -182,17 +187,17 @@ def used(service: str, usd: float = 0.0, **more: Any) -> CascadeUsed:
 
 def test_a_step_judges_as_the_catalogue_says_and_the_last_one_not_at_all() -> None:
     cascades = FLEET.cascades
-    assert judge_of(state(), cascades) == Judge(min_confidence=0.6, hold_tokens=12)
-    assert judge_of(state(used("small")), cascades) == Judge(
+    assert make_judge(state(), cascades) == Judge(min_confidence=0.6, hold_tokens=12)
+    assert make_judge(state(used("small")), cascades) == Judge(
         min_confidence=0.8,
         measure="min_probability",
         points=((0.2, 0.1), (0.9, 0.7)),
         hold_tokens=12,
     )
-    assert judge_of(state(used("small"), used("middle")), cascades) is None
-    assert judge_of(None, cascades) is None
+    assert make_judge(state(used("small"), used("middle")), cascades) is None
+    assert make_judge(None, cascades) is None
     # A worker whose catalogue does not know the cascade still keeps to the threshold that came with the request.
-    assert judge_of(state(), {}) == Judge(min_confidence=0.6)
+    assert make_judge(state(), {}) == Judge(min_confidence=0.6)
 
 
 LOGPROBS = st.lists(st.floats(-20, 0), min_size=1, max_size=12)
@@ -240,12 +245,12 @@ def test_a_stream_is_released_after_enough_sure_tokens_of_every_choice() -> None
 
 def test_the_costs_of_all_steps_are_added_and_told() -> None:
     at = state(used("small", 1.0), used("middle", 2.0))
-    assert total(at, Cost(usd=4.0, gpu_s=1.0)) == Cost(usd=7.0, gpu_s=4.0)
-    assert total(None, Cost(usd=4.0)) == Cost(usd=4.0)
-    info = told(at, used("large", outcome="answered"))
+    assert sum_costs(at, Cost(usd=4.0, gpu_s=1.0)) == Cost(usd=7.0, gpu_s=4.0)
+    assert sum_costs(None, Cost(usd=4.0)) == Cost(usd=4.0)
+    info = summarise_cascade(at, used("large", outcome="answered"))
     assert [step.service for step in info.steps] == ["small", "middle", "large"]
     assert info.escalated
     assert info.confidence is None
-    first = told(state(), used("small", outcome="answered", confidence=0.9))
+    first = summarise_cascade(state(), used("small", outcome="answered", confidence=0.9))
     assert (first.confidence, first.escalated) == (0.9, False)
-    assert [step.service for step in told(at).steps] == ["small", "middle"]
+    assert [step.service for step in summarise_cascade(at).steps] == ["small", "middle"]

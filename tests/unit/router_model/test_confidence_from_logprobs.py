@@ -11,9 +11,9 @@ from router_model.cascade.confidence import (
     Measure,
     TokenConfidence,
     are_points_valid,
-    calibrated,
-    choice_logprobs,
-    isotonic_points,
+    calibrate,
+    fit_isotonic,
+    read_logprobs,
 )
 
 LOGPROBS = st.lists(st.floats(-60, 0), min_size=1, max_size=30)
@@ -81,15 +81,15 @@ def test_a_calibration_keeps_order_and_bounds(
 ) -> None:
     low, high = sorted((one, other))
     assert are_points_valid(points)
-    assert 0 <= calibrated(low, points) <= calibrated(high, points) <= 1
+    assert 0 <= calibrate(low, points) <= calibrate(high, points) <= 1
 
 
 def test_a_calibration_is_linear_between_its_points_and_flat_outside() -> None:
     points = ((0.2, 0.1), (0.6, 0.5))
-    assert [calibrated(raw, points) for raw in (0.0, 0.2, 0.4, 0.6, 1.0)] == pytest.approx(
+    assert [calibrate(raw, points) for raw in (0.0, 0.2, 0.4, 0.6, 1.0)] == pytest.approx(
         [0.1, 0.1, 0.3, 0.5, 0.5]
     )
-    assert calibrated(0.3) == pytest.approx(0.3)
+    assert calibrate(0.3) == pytest.approx(0.3)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_what_is_no_rising_map_is_refused(points: tuple[tuple[float, ...], ...])
 def test_an_isotonic_fit_has_the_levels_of_the_min_max_formula(
     answers: list[tuple[int, bool]],
 ) -> None:
-    points = isotonic_points([raw / 20 for raw, _ in answers], [float(g) for _, g in answers])
+    points = fit_isotonic([raw / 20 for raw, _ in answers], [float(g) for _, g in answers])
     assert are_points_valid(points)
     groups = [
         [float(grade) for other, grade in answers if other == raw]
@@ -131,17 +131,17 @@ def _mean(groups: list[list[float]]) -> float:
 
 
 def test_an_isotonic_fit_pools_what_falls() -> None:
-    points = isotonic_points([0.1, 0.2, 0.3, 0.4], [0.0, 1.0, 0.0, 1.0])
+    points = fit_isotonic([0.1, 0.2, 0.3, 0.4], [0.0, 1.0, 0.0, 1.0])
     assert [value for point in points for value in point] == pytest.approx(
         [0.1, 0.0, 0.25, 0.5, 0.4, 1.0]
     )
-    assert isotonic_points([0.5, 0.5, 0.5, 0.5], [1.0, 0.0, 1.0, 0.0]) == ((0.5, 0.5),)
+    assert fit_isotonic([0.5, 0.5, 0.5, 0.5], [1.0, 0.0, 1.0, 0.0]) == ((0.5, 0.5),)
 
 
 def test_log_probabilities_are_read_in_both_forms_and_not_trusted() -> None:
     chat = {"content": [{"logprob": -0.5}, {"logprob": -1}]}
-    assert choice_logprobs(chat) == [-0.5, -1]
-    assert choice_logprobs({"token_logprobs": [-0.5]}) == [-0.5]
+    assert read_logprobs(chat) == [-0.5, -1]
+    assert read_logprobs({"token_logprobs": [-0.5]}) == [-0.5]
     for nothing in (
         None,
         [],
@@ -154,4 +154,4 @@ def test_log_probabilities_are_read_in_both_forms_and_not_trusted() -> None:
         {"token_logprobs": [-0.1, None]},
         {"token_logprobs": "x"},
     ):
-        assert choice_logprobs(nothing) is None
+        assert read_logprobs(nothing) is None

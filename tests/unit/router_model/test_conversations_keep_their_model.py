@@ -8,12 +8,12 @@ import pytest
 from events.names import Operation, ReplicaState
 from events.payloads import StatusData
 from router_model.catalogue.loader import CatalogueRejected, load_catalogue
-from router_model.classifier.features import prompt_features
+from router_model.classifier.features import extract_features
 from router_model.classifier.keyword_rules import KeywordClassifier
 from router_model.routing.context import RouteRequest, RoutingContext
 from router_model.routing.decision import Decision
 from router_model.routing.select import decide
-from router_model.routing.session_affinity import conversation_choices
+from router_model.routing.session_affinity import filter_for_conversation
 from router_model.service_registry import Registry
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -47,7 +47,7 @@ def pick(body: dict[str, Any], *statuses: StatusData, rest: str = "", **asked: A
     for status in statuses:
         registry = registry.apply(status)
     ask = RouteRequest(
-        **{"model": "auto", "features": prompt_features(Operation.CHAT, body), **asked}
+        **{"model": "auto", "features": extract_features(Operation.CHAT, body), **asked}
     )
     catalogue = load_catalogue(CATALOGUE + rest)
     return decide(
@@ -125,19 +125,19 @@ def test_questions_of_a_session_that_know_nothing_of_each_other_are_no_conversat
     ],
 )
 def test_what_only_begins_has_no_opening(messages: Any) -> None:
-    assert prompt_features(Operation.CHAT, {"messages": messages}).opening is None
+    assert extract_features(Operation.CHAT, {"messages": messages}).opening is None
 
 
 def test_the_opening_is_the_first_question_with_what_stood_before_it() -> None:
-    found = prompt_features(Operation.CHAT, turns(EASY, HARD, system="Be brief.")).opening
+    found = extract_features(Operation.CHAT, turns(EASY, HARD, system="Be brief.")).opening
     assert found is not None
     assert found.text == EASY
-    assert found == prompt_features(Operation.CHAT, turns(EASY, system="Be brief."))
+    assert found == extract_features(Operation.CHAT, turns(EASY, system="Be brief."))
 
 
 def test_a_call_of_a_tool_does_not_change_the_model() -> None:
     called = turns(MIDDLING, EASY)["messages"][:2]
-    found = prompt_features(
+    found = extract_features(
         Operation.CHAT, {"messages": [*called, {"role": "tool", "content": "20 C"}]}
     )
     assert found.opening is not None
@@ -146,7 +146,7 @@ def test_a_call_of_a_tool_does_not_change_the_model() -> None:
 
 def test_every_turn_of_a_conversation_has_its_hash_and_no_other() -> None:
     def name(body: dict[str, Any]) -> str | None:
-        return prompt_features(Operation.CHAT, body).conversation
+        return extract_features(Operation.CHAT, body).conversation
 
     first, other = turns(EASY, HARD), turns(EASY, HARD)
     other["messages"][1]["content"] = "No."
@@ -157,5 +157,5 @@ def test_every_turn_of_a_conversation_has_its_hash_and_no_other() -> None:
 
 def test_choices_of_a_model_that_has_none_are_all() -> None:
     ranked = pick(turns(EASY)).candidates
-    assert conversation_choices(ranked, None, margin=0.4) == ranked
-    assert conversation_choices(ranked, "gone", margin=0.4) == ranked
+    assert filter_for_conversation(ranked, None, margin=0.4) == ranked
+    assert filter_for_conversation(ranked, "gone", margin=0.4) == ranked

@@ -6,46 +6,46 @@ import pytest
 
 from events.names import Operation
 from events.payloads import ServerInfo
-from router_model.classifier.features import prompt_features
+from router_model.classifier.features import extract_features
 from router_model.routing.backend_fields import (
     FIELDS,
     SERVER_KINDS,
-    fields_used,
-    not_taken,
-    version_of,
-    without_idle,
+    drop_idle,
+    find_untaken,
+    list_used_fields,
+    parse_version,
 )
-from router_model.routing.capabilities import find_lack, kind_of
+from router_model.routing.capabilities import find_kind, find_lack
 
 CHAT = {"messages": [{"role": "user", "content": "hi"}]}
 
 
 def chat(**fields: Any) -> Any:
-    return prompt_features(Operation.CHAT, {**CHAT, **fields})
+    return extract_features(Operation.CHAT, {**CHAT, **fields})
 
 
 @pytest.mark.parametrize("name", sorted(FIELDS))
 def test_a_field_that_asks_for_nothing_is_no_use_of_it(name: str) -> None:
     for value in (None, *FIELDS[name].idle):
-        assert fields_used(Operation.CHAT, {name: value}) == ()
+        assert list_used_fields(Operation.CHAT, {name: value}) == ()
         for kind in SERVER_KINDS:
             if not FIELDS[name].is_known_to(kind):
-                assert without_idle(kind, {name: value}) == {}
+                assert drop_idle(kind, {name: value}) == {}
 
 
 def test_what_is_in_no_table_goes_on_as_it_came() -> None:
-    assert fields_used(Operation.CHAT, {"x_mine": {"a": 1}}) == ()
-    assert without_idle("ollama", {"x_mine": {"a": 1}}) == {"x_mine": {"a": 1}}
+    assert list_used_fields(Operation.CHAT, {"x_mine": {"a": 1}}) == ()
+    assert drop_idle("ollama", {"x_mine": {"a": 1}}) == {"x_mine": {"a": 1}}
 
 
 def test_no_logprobs_beside_the_chosen_token_are_still_logprobs() -> None:
-    assert fields_used(Operation.COMPLETIONS, {"prompt": "a", "logprobs": 0}) == ("logprobs",)
-    assert fields_used(Operation.CHAT, {"logprobs": False}) == ()
+    assert list_used_fields(Operation.COMPLETIONS, {"prompt": "a", "logprobs": 0}) == ("logprobs",)
+    assert list_used_fields(Operation.CHAT, {"logprobs": False}) == ()
 
 
 def test_as_many_as_are_wanted_is_no_best_of() -> None:
-    assert fields_used(Operation.COMPLETIONS, {"prompt": "a", "n": 3, "best_of": 3}) == ("n",)
-    assert "best_of" in fields_used(Operation.COMPLETIONS, {"prompt": "a", "best_of": 3})
+    assert list_used_fields(Operation.COMPLETIONS, {"prompt": "a", "n": 3, "best_of": 3}) == ("n",)
+    assert "best_of" in list_used_fields(Operation.COMPLETIONS, {"prompt": "a", "best_of": 3})
 
 
 @pytest.mark.parametrize(
@@ -80,17 +80,17 @@ def test_what_a_server_does_not_do_is_refused_by_name(
 
 
 def test_a_version_may_take_what_an_older_one_did_not() -> None:
-    assert list(not_taken("ollama", ["logprobs"], (0, 11))) == ["logprobs"]
-    assert list(not_taken("ollama", ["logprobs"], (0, 13, 1))) == []
-    assert list(not_taken("ollama", ["logprobs"])) == []
-    assert version_of("v0.12.11-rc1") == (0, 12, 11)
-    assert version_of("b6001") is None
+    assert list(find_untaken("ollama", ["logprobs"], (0, 11))) == ["logprobs"]
+    assert list(find_untaken("ollama", ["logprobs"], (0, 13, 1))) == []
+    assert list(find_untaken("ollama", ["logprobs"])) == []
+    assert parse_version("v0.12.11-rc1") == (0, 12, 11)
+    assert parse_version("b6001") is None
 
 
 def test_a_server_is_what_it_says_it_is() -> None:
-    assert kind_of("openai", ServerInfo(kind="ollama")) == "ollama"
-    assert kind_of("vllm", ServerInfo(kind="openai")) == "vllm"
-    assert kind_of("vllm", ServerInfo(kind="something new")) == "vllm"
+    assert find_kind("openai", ServerInfo(kind="ollama")) == "ollama"
+    assert find_kind("vllm", ServerInfo(kind="openai")) == "vllm"
+    assert find_kind("vllm", ServerInfo(kind="something new")) == "vllm"
     assert find_lack("openai", ServerInfo(kind="ollama"), chat(top_k=3)) is not None
 
 
@@ -120,7 +120,7 @@ SOUND = [{"role": "user", "content": [{"type": "input_audio", "input_audio": {"d
 def test_what_a_server_says_it_cannot_is_refused(
     said: dict[str, Any], body: dict[str, Any], code: str, param: str | None
 ) -> None:
-    features = prompt_features(Operation.CHAT, body)
+    features = extract_features(Operation.CHAT, body)
     lack = find_lack("llamacpp", ServerInfo(kind="llamacpp", **said), features)
     assert lack is not None
     assert (lack.refusal().code, lack.refusal().param) == (code, param)
@@ -131,7 +131,7 @@ def test_token_ids_beyond_the_vocabulary_are_of_another_tokeniser() -> None:
     info = ServerInfo(kind="llamacpp", vocabulary=30_522)
 
     def lack(tokens: object) -> object:
-        features = prompt_features(Operation.EMBEDDINGS, {"input": tokens})
+        features = extract_features(Operation.EMBEDDINGS, {"input": tokens})
         return find_lack("llamacpp", info, features)
 
     assert lack([101, 7592, 102]) is None

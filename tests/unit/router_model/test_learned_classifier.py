@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from events.names import Operation
 from router_model.classifier import weights
-from router_model.classifier.features import PromptFeatures, prompt_features
+from router_model.classifier.features import PromptFeatures, extract_features
 from router_model.classifier.heads import CLASSES, LengthHead, OutlierGate
 from router_model.classifier.hybrid import MODES, LearnedClassifier, _margin
 from router_model.classifier.keyword_rules import Classification, KeywordClassifier
@@ -228,5 +228,5 @@ def test_eight_threads_find_what_one_finds(by_mode, mode) -> None:
 
 def test_a_question_of_a_megabyte_goes_through_features_too(by_mode) -> None:
     body = {"messages": [{"role": "user", "content": "prove rain " * 100_000}]}
-    found = by_mode["hybrid"].classify(prompt_features(Operation.CHAT, body), MODELS)
+    found = by_mode["hybrid"].classify(extract_features(Operation.CHAT, body), MODELS)
     assert_usable(found)

@@ -12,7 +12,7 @@ from router_model.catalogue.loader import load_catalogue
 from router_model.catalogue.model import Catalogue
 from router_model.classifier.features import PromptFeatures
 from router_model.classifier.keyword_rules import KeywordClassifier
-from router_model.routing.constraints import Constraints, Miss, unmet, worst_miss
+from router_model.routing.constraints import Constraints, Miss, find_worst_miss, refuse_unmet
 from router_model.routing.context import RouteRequest, RoutingContext
 from router_model.routing.decision import Decision, Dropped
 from router_model.routing.no_route import ConstraintsUnmet, NoHealthyService
@@ -136,15 +136,15 @@ def test_the_nearest_miss_is_named() -> None:
 
 def test_the_worst_of_several_misses_counts() -> None:
     limits = Constraints(max_cost_usd=1.0, max_latency_s=10.0)
-    miss = worst_miss(limits, "s", finish_s=11.0, cost_usd=3.0, relevance=0.0)
+    miss = find_worst_miss(limits, "s", finish_s=11.0, cost_usd=3.0, relevance=0.0)
     assert miss == Miss(service="s", bound="max_cost", value=3.0, limit=1.0)
-    assert worst_miss(limits, "s", finish_s=10.0, cost_usd=1.0, relevance=0.0) is None
+    assert find_worst_miss(limits, "s", finish_s=10.0, cost_usd=1.0, relevance=0.0) is None
 
 
 def test_a_limit_of_zero_is_missed_by_infinitely_much() -> None:
     free = Miss(service="a", bound="max_cost", value=0.1, limit=0.0)
     near = Miss(service="b", bound="max_cost", value=9.0, limit=1.0)
-    assert "nearest is b" in unmet([free, near]).message
+    assert "nearest is b" in refuse_unmet([free, near]).message
 
 
 def test_free_services_keep_a_cost_limit_of_zero() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from router_model.classifier import weights
 from router_model.classifier.heads import OutlierGate
 from router_model.classifier.linear_stage import CLIP, LinearStage
-from router_model.classifier.prompt_terms import numbers, terms
+from router_model.classifier.prompt_terms import extract_numbers, extract_terms
 
 texts = st.text(max_size=120) | st.lists(
     st.sampled_from(["prove", "the", "sum", "of", "is", "2", "?", "rain", "other"]), max_size=40
@@ -26,7 +26,7 @@ def stage(request, tmp_path_factory) -> LinearStage:
 
 def densely(stage: LinearStage, text: str) -> tuple[np.ndarray, float]:
     """[z, s] and coverage: tf-idf over the whole vocabulary, every step in float64."""
-    found = list(terms(text))
+    found = list(extract_terms(text))
     tf_idf = np.zeros(len(stage.vocabulary))
     for term, row in stage.vocabulary.items():
         if count := found.count(term):
@@ -34,7 +34,7 @@ def densely(stage: LinearStage, text: str) -> tuple[np.ndarray, float]:
     length = np.linalg.norm(tf_idf)
     unit = tf_idf / length if length else tf_idf
     table = stage.table.astype(np.float64) * stage.scale
-    s = np.clip((numbers(text) - stage.mean) / stage.deviation, -CLIP, CLIP)
+    s = np.clip((extract_numbers(text) - stage.mean) / stage.deviation, -CLIP, CLIP)
     z = unit @ table + s @ stage.mixing.astype(np.float64) + stage.offset
     coverage = len(set(found) & set(stage.vocabulary)) / max(1, len(set(found)))
     return np.concatenate([z, s]), coverage

@@ -8,7 +8,7 @@ import pytest
 
 from router_model.catalogue.loader import CatalogueRejected, dump_catalogue, load_catalogue
 from router_model.catalogue.model import Catalogue
-from router_model.catalogue.validation import slug_of
+from router_model.catalogue.validation import make_slug
 
 ROOT = Path(__file__).parents[3]
 GOOD = """
@@ -243,7 +243,7 @@ def test_an_unreadable_entry_causes_no_follow_on_problems() -> None:
 
 
 def test_a_slug_is_a_label_without_dots() -> None:
-    assert slug_of("Org/Qwen2.5_7B Instruct!") == "org-qwen2-5-7b-instruct"
+    assert make_slug("Org/Qwen2.5_7B Instruct!") == "org-qwen2-5-7b-instruct"
 
 
 def test_the_problems_are_one_line_each_in_the_message() -> None:

@@ -10,8 +10,8 @@ from events.names import Operation, ReplicaState
 from events.payloads import StatusData
 from events.requests import Fallback
 from router_model.catalogue.model import Cascade, Catalogue, Model, Service
-from router_model.catalogue.validation import check
-from router_model.classifier.features import prompt_features
+from router_model.catalogue.validation import check_catalogue
+from router_model.classifier.features import extract_features
 from router_model.classifier.keyword_rules import KeywordClassifier
 from router_model.routing.constraints import Constraints
 from router_model.routing.context import RouteRequest, RoutingContext
@@ -21,7 +21,7 @@ from router_model.routing.select import decide
 from router_model.service_registry import SCALER, Registry
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-FEATURES = prompt_features(
+FEATURES = extract_features(
     Operation.CHAT, {"messages": [{"role": "user", "content": "Name a colour."}]}
 )
 CATALOGUE = Catalogue(
@@ -89,4 +89,4 @@ def test_what_was_decided_before_is_not_decided_again_for_its_queue() -> None:
 def test_a_mark_is_above_zero() -> None:
     service = msgspec.structs.replace(CATALOGUE.services[0], queue_mark_s=0.0)
     bad = msgspec.structs.replace(CATALOGUE, services=(service, CATALOGUE.services[1]))
-    assert "services[0].queue_mark_s" in {problem.path for problem in check(bad)}
+    assert "services[0].queue_mark_s" in {problem.path for problem in check_catalogue(bad)}

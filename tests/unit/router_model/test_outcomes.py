@@ -5,9 +5,9 @@ import pytest
 
 from router_model.replay.outcome_dataset import (
     BadOutcomes,
-    outcome_files,
-    part_of,
-    question_key,
+    assign_part,
+    hash_question,
+    list_outcome_files,
     read_outcomes,
 )
 
@@ -40,7 +40,7 @@ def test_a_row_is_read_with_what_is_known_of_it(tmp_path):
 def test_files_are_found_in_the_folder_outcomes_and_can_be_chosen_by_source(tmp_path):
     write(tmp_path / "outcomes", [ROW], "one")
     write(tmp_path / "outcomes", [{**ROW, "id": "second"}], "two")
-    assert list(outcome_files(tmp_path)) == ["one", "two"]
+    assert list(list_outcome_files(tmp_path)) == ["one", "two"]
     assert [row.id for row in read_outcomes(tmp_path, sources={"two", "absent"})] == ["second"]
 
 
@@ -72,7 +72,7 @@ def test_a_file_that_breaks_off_is_refused(tmp_path):
 def test_a_directory_without_outcomes_is_refused(tmp_path):
     for folder in (tmp_path, tmp_path / "absent"):
         with pytest.raises(BadOutcomes):
-            outcome_files(folder)
+            list_outcome_files(folder)
 
 
 def test_a_penalty_below_zero_counts_as_zero(tmp_path):
@@ -82,11 +82,11 @@ def test_a_penalty_below_zero_counts_as_zero(tmp_path):
 
 
 def test_the_parts_are_fixed_and_of_the_stated_size():
-    parts = [part_of(f"{number:016x}") for number in range(20_000)]
+    parts = [assign_part(f"{number:016x}") for number in range(20_000)]
     assert parts.count("dev") / 20_000 == pytest.approx(0.15, abs=0.01)
     assert parts.count("tune") / 20_000 == pytest.approx(0.10, abs=0.01)
     # Weights are trained without the questions of this part: the cut must never move.
-    assert [part_of(key) for key in ("0", "4", "19")] == ["train", "tune", "dev"]
+    assert [assign_part(key) for key in ("0", "4", "19")] == ["train", "tune", "dev"]
 
 
 @pytest.mark.parametrize(
@@ -103,14 +103,14 @@ def test_the_parts_are_fixed_and_of_the_stated_size():
     ],
 )
 def test_a_question_has_the_key_that_published_data_gives_it(prompt: str, key: str) -> None:
-    assert question_key(prompt) == key
-    assert question_key(f"{prompt}\nA. 0\nB. 4\nC. 2\nAnswer:") == key
+    assert hash_question(prompt) == key
+    assert hash_question(f"{prompt}\nA. 0\nB. 4\nC. 2\nAnswer:") == key
 
 
 def test_a_key_ignores_case_punctuation_width_and_options() -> None:
-    plain = question_key("What is a monad?")
-    assert question_key("  what is ... a MONAD_\n") == plain
-    assert question_key("\uff37hat is a monad") == plain, "W in full width"
-    assert question_key("What is a monad?\nA. a burrito\nB. a monoid") == plain
-    assert question_key("What is a monoid?") != plain
-    assert len(question_key("\ud800")) == 16
+    plain = hash_question("What is a monad?")
+    assert hash_question("  what is ... a MONAD_\n") == plain
+    assert hash_question("\uff37hat is a monad") == plain, "W in full width"
+    assert hash_question("What is a monad?\nA. a burrito\nB. a monoid") == plain
+    assert hash_question("What is a monoid?") != plain
+    assert len(hash_question("\ud800")) == 16

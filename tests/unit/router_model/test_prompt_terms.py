@@ -13,9 +13,9 @@ from router_model.classifier.prompt_terms import (
     MAX_CHARS,
     NUMBER_NAMES,
     SCHEME,
-    numbers,
-    term_counts,
-    terms,
+    count_terms,
+    extract_numbers,
+    extract_terms,
 )
 
 anything = st.text(st.characters(codec=None), max_size=200)
@@ -42,20 +42,20 @@ def words_one_by_one(text: str) -> list[str]:
 
 
 def named(text: str) -> dict[str, float]:
-    return dict(zip(NUMBER_NAMES, numbers(text).tolist(), strict=True))
+    return dict(zip(NUMBER_NAMES, extract_numbers(text).tolist(), strict=True))
 
 
 @given(texts)
 def test_terms_are_the_words_and_then_the_pairs_of_neighbours(text: str) -> None:
     words = words_one_by_one(text)
     pairs = [f"{one} {other}" for one, other in itertools.pairwise(words)]
-    assert list(terms(text)) == words + pairs
-    assert term_counts(text) == Counter(words + pairs)
+    assert list(extract_terms(text)) == words + pairs
+    assert count_terms(text) == Counter(words + pairs)
 
 
 @given(texts)
 def test_any_text_has_all_numbers_and_they_are_finite(text: str) -> None:
-    found = numbers(text)
+    found = extract_numbers(text)
     assert found.shape == (len(NUMBER_NAMES),)
     assert found.dtype == np.float32
     assert np.isfinite(found).all()
@@ -63,7 +63,7 @@ def test_any_text_has_all_numbers_and_they_are_finite(text: str) -> None:
 
 
 def test_terms_of_a_question() -> None:
-    assert list(terms("Don't add 12+3!")) == [
+    assert list(extract_terms("Don't add 12+3!")) == [
         *("don't", "add", "12", "+", "3", "!"),
         *("don't add", "add 12", "12 +", "+ 3", "3 !"),
     ]
@@ -103,7 +103,7 @@ def test_options_at_the_begin_of_lines_are_counted(letters, has, four, nine) -> 
 def test_of_a_long_text_only_the_length_is_seen_beyond_the_cut() -> None:
     head = "word 7 " * 500
     assert len(head) > MAX_CHARS
-    assert term_counts(head) == term_counts(head + "further words")
+    assert count_terms(head) == count_terms(head + "further words")
     one, other = named(head), named(head + "FURTHER ???")
     assert one.pop("log_chars") < other.pop("log_chars")
     assert one == other
@@ -117,4 +117,4 @@ def test_the_scheme_changes_with_what_trained_weights_depend_on() -> None:
         0.693147, 0.693147, 1.098612, 2.0, 0.113924, 0.025316, 1.0, 1.0, 0.0, 0.0, 1.0,
     ]  # fmt: skip
     assert SCHEME == "terms-1"
-    assert numbers(text) == pytest.approx(expected, abs=1e-5)
+    assert extract_numbers(text) == pytest.approx(expected, abs=1e-5)

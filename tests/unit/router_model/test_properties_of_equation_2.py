@@ -20,11 +20,11 @@ from router_model.routing.candidates import Candidate, Estimate, estimate
 from router_model.routing.constraints import Constraints
 from router_model.routing.context import RouteRequest
 from router_model.routing.decision import CandidateTerms
-from router_model.routing.estimate_history import EstimateHistory, Window, new_history
+from router_model.routing.estimate_history import EstimateHistory, Window, start_history
 from router_model.routing.estimates import FinishEstimate, Relevance
 from router_model.routing.no_route import NoRoute
-from router_model.routing.scoring import score_candidates, weights_of
-from router_model.routing.shortlist import list_candidates
+from router_model.routing.scoring import normalise_weights, score_candidates
+from router_model.routing.shortlist import make_shortlist
 from router_model.service_registry import ServiceView
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -68,7 +68,7 @@ rises = st.integers(1, 24).map(lambda step: step / 8)
 def first(
     found: list[Estimate], profile: Profile, norm: Norm, history: EstimateHistory
 ) -> CandidateTerms:
-    return score_candidates(found, weights_of(profile), norm, history)[0]
+    return score_candidates(found, normalise_weights(profile), norm, history)[0]
 
 
 def raised(profile: Profile, **by: float) -> Profile:
@@ -102,7 +102,7 @@ def test_raising_mu_never_raises_the_chosen_cost(found, profile, rise, norm, his
 
 @given(rows, profiles, NORMS, histories)
 def test_every_term_and_score_lies_between_zero_and_one(found, profile, norm, history) -> None:
-    for terms in score_candidates(found, weights_of(profile), norm, history):
+    for terms in score_candidates(found, normalise_weights(profile), norm, history):
         values = (terms.relevance, terms.latency, terms.cost, terms.score)
         assert all(0 <= value <= 1 for value in values)
 
@@ -121,8 +121,8 @@ def test_another_unit_of_time_or_money_changes_nothing(
         finish_s=Window(64).add(value * hours for value in history.finish_s.recent),
         cost_usd=Window(64).add(value * cents for value in history.cost_usd.recent),
     )
-    plain = score_candidates(found, weights_of(profile), norm, history)
-    other = score_candidates(scaled, weights_of(profile), norm, remembered)
+    plain = score_candidates(found, normalise_weights(profile), norm, history)
+    other = score_candidates(scaled, normalise_weights(profile), norm, remembered)
     assert [(t.service, t.score) for t in other] == [(t.service, t.score) for t in plain]
 
 
@@ -133,16 +133,16 @@ def test_in_any_unit_the_choice_scores_the_same(found, profile, norm, factor) ->
                     one.cost_usd)
         for one in found
     ]  # fmt: skip
-    plain = {t.service: t.score for t in score_candidates(found, weights_of(profile), norm)}
-    chosen = score_candidates(scaled, weights_of(profile), norm)[0]
+    plain = {t.service: t.score for t in score_candidates(found, normalise_weights(profile), norm)}
+    chosen = score_candidates(scaled, normalise_weights(profile), norm)[0]
     assert plain[chosen.service] == pytest.approx(max(plain.values()))
 
 
 @given(rows, profiles, NORMS, histories, st.randoms(use_true_random=False))
 def test_the_order_of_candidates_changes_nothing(found, profile, norm, history, random) -> None:
     shuffled = random.sample(found, len(found))
-    plain = score_candidates(found, weights_of(profile), norm, history)
-    assert score_candidates(shuffled, weights_of(profile), norm, history) == plain
+    plain = score_candidates(found, normalise_weights(profile), norm, history)
+    assert score_candidates(shuffled, normalise_weights(profile), norm, history) == plain
 
 
 views = st.builds(
@@ -215,17 +215,17 @@ def test_algorithm_2_equals_brute_force(found, route_class, profile, limit) -> N
         if limit.max_latency_s is None or one.finish_s <= limit.max_latency_s
         if limit.min_quality is None or one.relevance.chance >= limit.min_quality
     ]
-    listed = list_candidates(found, ask, known)
+    listed = make_shortlist(found, ask, known)
     assert {one.candidate.service.slug for one in listed.estimates} == {
         one.candidate.service.slug for one in allowed
     }
     assert len(listed.estimates) + len(listed.dropped) == len(found)
     if not allowed:
         assert isinstance(listed.refusal, NoRoute)
-        assert score_candidates(listed.estimates, weights_of(profile)) == ()
+        assert score_candidates(listed.estimates, normalise_weights(profile)) == ()
         return
     exact = {one.candidate.service.slug: exact_score(one, allowed, profile) for one in allowed}
-    chosen = score_candidates(listed.estimates, weights_of(profile))[0]
+    chosen = score_candidates(listed.estimates, normalise_weights(profile))[0]
     assert float(exact[chosen.service]) == pytest.approx(float(max(exact.values())), abs=1e-12)
     assert chosen.score == pytest.approx(float(exact[chosen.service]), abs=1e-12)
 
@@ -244,16 +244,16 @@ def test_a_window_is_the_last_values_in_both_orders(batches, limit) -> None:
 
 def test_history_takes_every_candidate_chosen_or_not() -> None:
     found = [estimate_of("a", 0.5, 1.0, 0.25), estimate_of("b", 0.5, 3.0, 0.5)]
-    ranked = score_candidates(found, weights_of(Profile(alpha=1, latency=1, cost=1)))
-    seen = new_history("distributional").observe(ranked)
+    ranked = score_candidates(found, normalise_weights(Profile(alpha=1, latency=1, cost=1)))
+    seen = start_history("distributional").observe(ranked)
     assert sorted(seen.finish_s.recent) == [1.0, 3.0]
     assert seen.cost_usd.ordered == (0.25, 0.5)
 
 
 def test_without_being_asked_for_there_is_no_history() -> None:
     found = score_candidates(
-        [estimate_of("a", 0.5, 1.0, 0.25)], weights_of(Profile(alpha=1, latency=1, cost=1))
+        [estimate_of("a", 0.5, 1.0, 0.25)], normalise_weights(Profile(alpha=1, latency=1, cost=1))
     )
-    assert new_history("minmax").observe(found) == new_history("minmax")
-    assert new_history("minmax", 8).observe(found).finish_s.recent == (1.0,)
-    assert new_history("distributional", 0).observe(found).finish_s.recent == ()
+    assert start_history("minmax").observe(found) == start_history("minmax")
+    assert start_history("minmax", 8).observe(found).finish_s.recent == (1.0,)
+    assert start_history("distributional", 0).observe(found).finish_s.recent == ()

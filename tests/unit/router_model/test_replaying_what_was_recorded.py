@@ -16,7 +16,7 @@ from router_model.replay.replayed_decisions import (
     Measurement,
     RecordedRequest,
     Scenario,
-    assumed_registry,
+    assume_registry,
     replay,
 )
 from router_model.routing.constraints import Constraints
@@ -57,7 +57,7 @@ def scenario(**fields):
     values = {
         "catalogue": CATALOGUE,
         "classifier": KeywordClassifier(),
-        "registry": assumed_registry(CATALOGUE, "warm", NOW),
+        "registry": assume_registry(CATALOGUE, "warm", NOW),
         "now": NOW,
     }
     known = {name: value for name, value in fields.items() if name in {"profile", "model"}}
@@ -145,7 +145,7 @@ def test_a_recorded_service_that_is_no_more_has_no_expectation():
 
 
 def test_asleep_takes_longer_than_idle():
-    cold = one(recorded(), registry=assumed_registry(CATALOGUE, "cold", NOW))
+    cold = one(recorded(), registry=assume_registry(CATALOGUE, "cold", NOW))
     assert cold.would.expected.seconds == pytest.approx(one(recorded()).would.expected.seconds + 5)
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router_model.catalogue.model import PROFILES, Profile
-from router_model.routing.scoring import RangeScale, RankScale, scale_of, score, weights_of
+from router_model.routing.scoring import RangeScale, RankScale, make_scale, normalise_weights, score
 
 amounts = st.floats(0, 1e9, allow_nan=False)
 unit = st.floats(0, 1)
@@ -18,7 +18,7 @@ preferences = st.builds(
 
 @given(preferences)
 def test_weights_sum_to_one(profile: Profile) -> None:
-    found = weights_of(profile)
+    found = normalise_weights(profile)
     assert math.isclose(found.relevance + found.latency + found.cost, 1.0)
     assert min(found.relevance, found.latency, found.cost) >= 0
 
@@ -27,18 +27,18 @@ def test_weights_sum_to_one(profile: Profile) -> None:
 def test_a_score_lies_between_zero_and_one(
     profile: Profile, relevance: float, latency: float, cost: float
 ) -> None:
-    assert 0 <= score(weights_of(profile), relevance, latency, cost) <= 1
+    assert 0 <= score(normalise_weights(profile), relevance, latency, cost) <= 1
 
 
 def test_the_score_is_the_weighted_sum_of_the_paper() -> None:
-    weights = weights_of(PROFILES["cost"])
+    weights = normalise_weights(PROFILES["cost"])
     expected = (0.3 * 0.5 + 0.2 * 0.25 + 0.8 * 1.0) / 1.3
     assert score(weights, 0.5, 0.25, 1.0) == pytest.approx(expected)
 
 
 @given(st.lists(amounts, min_size=1, max_size=8))
 def test_norm_is_min_max_and_bounded(values: list[float]) -> None:
-    found = scale_of("minmax", values)
+    found = make_scale("minmax", values)
     normed = [found.norm(value) for value in values]
     assert all(0 <= value <= 1 for value in normed)
     if max(values) > min(values):
@@ -49,7 +49,7 @@ def test_norm_is_min_max_and_bounded(values: list[float]) -> None:
 @given(st.lists(st.floats(0.01, 1e6), min_size=2, max_size=8), st.sampled_from([0.5, 2.0, 1024.0]))
 def test_norm_does_not_depend_on_the_unit(values: list[float], factor: float) -> None:
     for norm in ("minmax", "distributional"):
-        plain, scaled = scale_of(norm, values), scale_of(norm, [factor * v for v in values])
+        plain, scaled = make_scale(norm, values), make_scale(norm, [factor * v for v in values])
         assert [scaled.norm(factor * value) for value in values] == pytest.approx(
             [plain.norm(value) for value in values]
         )
@@ -57,25 +57,25 @@ def test_norm_does_not_depend_on_the_unit(values: list[float], factor: float) ->
 
 @given(st.permutations([3.0, 1.0, 2.0, 2.0]))
 def test_norm_does_not_depend_on_order(values: list[float]) -> None:
-    assert scale_of("minmax", values) == RangeScale(1.0, 3.0)
-    assert scale_of("distributional", values) == RankScale([1.0, 2.0, 2.0, 3.0])
+    assert make_scale("minmax", values) == RangeScale(1.0, 3.0)
+    assert make_scale("distributional", values) == RankScale([1.0, 2.0, 2.0, 3.0])
 
 
 def test_equal_values_do_not_discriminate() -> None:
-    assert scale_of("minmax", [2.0, 2.0]).norm(2.0) == 0.0
-    assert scale_of("distributional", [2.0, 2.0]).norm(2.0) == 0.5
-    assert scale_of("distributional", [2.0]).norm(2.0) == 0.0
+    assert make_scale("minmax", [2.0, 2.0]).norm(2.0) == 0.0
+    assert make_scale("distributional", [2.0, 2.0]).norm(2.0) == 0.5
+    assert make_scale("distributional", [2.0]).norm(2.0) == 0.0
 
 
 def test_history_widens_the_range() -> None:
-    assert scale_of("minmax", [2.0], (0.0, 1.0, 8.0)).norm(2.0) == 0.25
+    assert make_scale("minmax", [2.0], (0.0, 1.0, 8.0)).norm(2.0) == 0.25
 
 
 @given(st.lists(amounts, min_size=1, max_size=8), st.lists(amounts, max_size=20))
 def test_a_position_is_bounded_and_keeps_the_order(
     values: list[float], history: list[float]
 ) -> None:
-    found = scale_of("distributional", values, sorted(history))
+    found = make_scale("distributional", values, sorted(history))
     ascending = sorted(values)
     normed = [found.norm(value) for value in ascending]
     assert normed == sorted(normed)
@@ -85,13 +85,13 @@ def test_a_position_is_bounded_and_keeps_the_order(
 
 def test_a_far_off_value_leaves_the_others_apart() -> None:
     values = [1.0, 2.0, 3.0, 1e6]
-    minmax, positions = scale_of("minmax", values), scale_of("distributional", values)
+    minmax, positions = make_scale("minmax", values), make_scale("distributional", values)
     assert minmax.norm(2.0) < 1e-5
     assert positions.norm(2.0) == pytest.approx(1 / 3)
 
 
 def test_values_in_history_count_as_rivals() -> None:
-    found = scale_of("distributional", [5.0], (1.0, 2.0, 3.0, 9.0))
+    found = make_scale("distributional", [5.0], (1.0, 2.0, 3.0, 9.0))
     assert found.norm(5.0) == 0.75
     assert found.norm(0.0) == 0.0
     assert found.norm(10.0) == 1.0
@@ -107,4 +107,4 @@ def test_a_value_outside_is_clipped() -> None:
 )
 def test_impossible_preferences_are_refused(profile: Profile) -> None:
     with pytest.raises(ValueError, match="must not be negative"):
-        weights_of(profile)
+        normalise_weights(profile)

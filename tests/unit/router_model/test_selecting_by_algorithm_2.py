@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from events.names import Operation, ReplicaState
 from events.payloads import StatusData
-from router_model.catalogue.loader import finish, load_catalogue
+from router_model.catalogue.loader import finish_catalogue, load_catalogue
 from router_model.catalogue.merge import with_demo_fleet
 from router_model.catalogue.model import PROFILES, Catalogue, Model, Service, Task, Tenant
 from router_model.classifier.features import PromptFeatures
@@ -27,7 +27,7 @@ from router_model.routing.no_route import (
     NoRoute,
     ProfileUnknown,
 )
-from router_model.routing.scoring import score_candidates, weights_of
+from router_model.routing.scoring import normalise_weights, score_candidates
 from router_model.routing.select import decide
 from router_model.service_registry import Registry, ServiceView
 
@@ -45,7 +45,7 @@ services:
 aliases: {nick: real}
 """
 )
-FLEET = finish(
+FLEET = finish_catalogue(
     msgspec.structs.replace(
         with_demo_fleet(BASE),
         tasks={"chores": Task(models=("sim-small", "real")), "anything": Task()},
@@ -145,7 +145,7 @@ def test_the_choice_is_the_argmax_of_brute_force(
         / total
         for one in expected
     )
-    ranked = score_candidates(expected, weights_of(chosen))
+    ranked = score_candidates(expected, normalise_weights(chosen))
     assert ranked[0].score == pytest.approx(best)
 
 
@@ -153,7 +153,7 @@ def test_the_choice_is_the_argmax_of_brute_force(
 def test_dearer_rivals_never_worsen_the_cost_term_of_the_best(
     found: list[Candidate], route_class: RouteClass
 ) -> None:
-    weights = weights_of(PROFILES["cost"])
+    weights = normalise_weights(PROFILES["cost"])
     best = score_candidates(estimates_of(found, route_class), weights)[0]
     dearer = [
         one if one.service.slug == best.service else at_three_times_the_price(one) for one in found
@@ -171,7 +171,7 @@ def at_three_times_the_price(one: Candidate) -> Candidate:
 
 
 def test_no_candidate_is_a_typed_refusal() -> None:
-    assert score_candidates([], weights_of(PROFILES["balanced"])) == ()
+    assert score_candidates([], normalise_weights(PROFILES["balanced"])) == ()
     registry = Registry()
     for service in ("real", "real--vllm"):
         registry = registry.apply(status(service, ReplicaState.FAILED, failed_starts=1))
@@ -180,7 +180,7 @@ def test_no_candidate_is_a_typed_refusal() -> None:
 
 
 def test_equal_scores_are_broken_by_slug() -> None:
-    twins = finish(Catalogue(
+    twins = finish_catalogue(Catalogue(
         models=FLEET.models[:1],
         services=(Service(model="real", slug="b"), Service(model="real", slug="a")),
     ))  # fmt: skip

@@ -8,7 +8,7 @@ import pytest
 from events.names import BreakerState, Operation, ReplicaState
 from events.payloads import StatusData
 from router_model.catalogue.model import Catalogue, Model, Service
-from router_model.classifier.features import prompt_features
+from router_model.classifier.features import extract_features
 from router_model.classifier.keyword_rules import KeywordClassifier
 from router_model.routing.candidates import Patience
 from router_model.routing.context import RouteRequest, RoutingContext
@@ -17,7 +17,7 @@ from router_model.routing.select import decide
 from router_model.service_registry import SCALER, STALE_AFTER, Registry
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-FEATURES = prompt_features(
+FEATURES = extract_features(
     Operation.CHAT, {"messages": [{"role": "user", "content": "Name a colour."}]}
 )
 WHY = "the model server cannot be reached: connection refused"

@@ -8,7 +8,7 @@ import pytest
 from events.names import Operation, ReplicaState
 from events.payloads import ServerInfo, StatusData
 from router_model.catalogue.model import Backend, Catalogue, Model, Service
-from router_model.classifier.features import prompt_features
+from router_model.classifier.features import extract_features
 from router_model.classifier.keyword_rules import KeywordClassifier
 from router_model.routing.context import RouteRequest, RoutingContext
 from router_model.routing.no_route import (
@@ -47,7 +47,7 @@ def told(state: ReplicaState = ReplicaState.READY, **infos: ServerInfo) -> Regis
 def chosen(
     of: Catalogue, registry: Registry, model: str = "auto", body: dict[str, Any] | None = None
 ) -> str:
-    features = prompt_features(Operation.CHAT, body or CHAT)
+    features = extract_features(Operation.CHAT, body or CHAT)
     ask = RouteRequest(model=model, features=features)
     return decide(
         ask,

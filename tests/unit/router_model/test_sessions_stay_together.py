@@ -16,7 +16,7 @@ from router_model.routing.context import RouteRequest, RoutingContext
 from router_model.routing.decision import CandidateTerms
 from router_model.routing.estimates import FinishEstimate
 from router_model.routing.select import decide
-from router_model.routing.session_affinity import session_choice
+from router_model.routing.session_affinity import choose_for_session
 from router_model.service_registry import Registry
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -82,29 +82,36 @@ def test_a_difference_that_only_the_norm_makes_wide_does_not_count() -> None:
     """Between two candidates min-max is all or nothing, so a millisecond would break every session."""
     best, other = terms("a", 0.9, finish_s=1.0), terms("b", 0.4, finish_s=1.01)
     assert {"a", "b"} == {
-        session_choice([best, other], f"s{n}", tenant="t", margin=0.05).service for n in range(20)
+        choose_for_session([best, other], f"s{n}", tenant="t", margin=0.05).service
+        for n in range(20)
     }
 
 
 @pytest.mark.parametrize("raw", [{"finish_s": 1.2}, {"cost_usd": 0.1}, {"relevance": 0.4}])
 def test_a_candidate_that_is_really_worse_is_not_near(raw: dict[str, float]) -> None:
     ranked = [terms("a", 0.9), terms("b", 0.4, **raw)]
-    found = {session_choice(ranked, f"s{n}", tenant="t", margin=0.05).service for n in range(20)}
+    found = {
+        choose_for_session(ranked, f"s{n}", tenant="t", margin=0.05).service for n in range(20)
+    }
     assert {"a"} == found
 
 
 def test_tenants_with_the_same_session_name_are_told_apart() -> None:
     ranked = [terms("a", 0.9), terms("b", 0.9)]
-    found = {session_choice(ranked, "1", tenant=f"t{n}", margin=0.05).service for n in range(20)}
+    found = {
+        choose_for_session(ranked, "1", tenant=f"t{n}", margin=0.05).service for n in range(20)
+    }
     assert {"a", "b"} == found
 
 
 @given(st.lists(st.text("abcdef", min_size=1, max_size=3), min_size=2, max_size=8, unique=True))
 def test_a_service_that_goes_moves_only_the_sessions_it_had(slugs: list[str]) -> None:
     ranked = [terms(slug, 0.9) for slug in slugs]
-    before = {n: session_choice(ranked, str(n), tenant="", margin=0.05).service for n in range(20)}
+    before = {
+        n: choose_for_session(ranked, str(n), tenant="", margin=0.05).service for n in range(20)
+    }
     after = {
-        n: session_choice(ranked[1:], str(n), tenant="", margin=0.05).service for n in range(20)
+        n: choose_for_session(ranked[1:], str(n), tenant="", margin=0.05).service for n in range(20)
     }
     assert all(after[n] == service for n, service in before.items() if service != slugs[0])
     assert Counter(after.values()).total() == 20

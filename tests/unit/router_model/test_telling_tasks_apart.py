@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events.names import Operation
-from router_model.classifier.features import MAX_CLASSIFIED_CHARS, prompt_features
+from router_model.classifier.features import MAX_CLASSIFIED_CHARS, extract_features
 from router_model.classifier.task_detection import TaskName, detect_task
 
 FILLER = "The council met again on Thursday and heard the report of the harbour master. " * 200
@@ -13,7 +13,7 @@ FILLER = "The council met again on Thursday and heard the report of the harbour 
 
 def looks_like(text: str) -> TaskName:
     body = {"messages": [{"role": "user", "content": text}]}
-    return detect_task(prompt_features(Operation.CHAT, body))
+    return detect_task(extract_features(Operation.CHAT, body))
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_a_prompt_looks_like_its_task(task: TaskName, text: str) -> None:
 
 
 def test_an_embedding_is_one_whatever_the_text() -> None:
-    features = prompt_features(Operation.EMBEDDINGS, {"input": "Summarize this code"})
+    features = extract_features(Operation.EMBEDDINGS, {"input": "Summarize this code"})
     assert detect_task(features) == "embed"
 
 

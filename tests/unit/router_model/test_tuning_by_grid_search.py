@@ -11,23 +11,23 @@ from events.names import Operation, ReplicaState
 from events.payloads import StatusData
 from router_model.catalogue.loader import load_catalogue
 from router_model.catalogue.model import Catalogue, Profile
-from router_model.classifier.features import PromptFeatures, prompt_features
+from router_model.classifier.features import PromptFeatures, extract_features
 from router_model.classifier.keyword_rules import Classification
-from router_model.replay.outcome_dataset import EVALUATION_ONLY, OutcomeRow, part_of
+from router_model.replay.outcome_dataset import EVALUATION_ONLY, OutcomeRow, assign_part
 from router_model.replay.profile_search import (
     NothingToTune,
     Objective,
     Trial,
-    best,
-    grid,
-    pareto,
-    replay,
+    make_grid,
+    score_outcomes,
     search,
-    trial,
-    tuning_rows,
+    select_best,
+    select_pareto,
+    select_tuning_rows,
+    try_profile,
 )
 from router_model.routing.context import RouteRequest, RoutingContext
-from router_model.routing.estimate_history import new_history
+from router_model.routing.estimate_history import start_history
 from router_model.routing.select import decide
 from router_model.service_registry import Registry
 
@@ -66,7 +66,7 @@ def catalogue(norm: str = "minmax") -> Catalogue:
 
 
 def keys(part: str) -> list[str]:
-    return [key for key in map(str, range(2000)) if part_of(key) == part]
+    return [key for key in map(str, range(2000)) if assign_part(key) == part]
 
 
 def row(key: str, *, is_hard: bool = False, **more: object) -> OutcomeRow:
@@ -101,26 +101,26 @@ def test_only_answered_rows_of_the_tune_part_count(rows: list[OutcomeRow]) -> No
     tune = keys("tune")[100]
     alone = row(tune, outcomes={"S": 1.0, "unknown": 1.0})
     barred = row(tune, source=min(EVALUATION_ONLY))
-    found = tuning_rows([*others, alone, barred, *rows], catalogue())
+    found = select_tuning_rows([*others, alone, barred, *rows], catalogue())
     assert {one.qkey for one in found} == {one.qkey for one in rows}
 
 
 def test_the_sample_depends_on_the_seed_and_not_on_the_order(rows: list[OutcomeRow]) -> None:
-    first = tuning_rows(rows, catalogue(), limit=10, seed=1)
-    assert tuning_rows(rows[::-1], catalogue(), limit=10, seed=1) == first
-    assert tuning_rows(rows, catalogue(), limit=10, seed=2) != first
+    first = select_tuning_rows(rows, catalogue(), limit=10, seed=1)
+    assert select_tuning_rows(rows[::-1], catalogue(), limit=10, seed=1) == first
+    assert select_tuning_rows(rows, catalogue(), limit=10, seed=2) != first
     assert len(first) == 10
 
 
 @pytest.mark.parametrize("norm", ["minmax", "distributional"])
 def test_a_replay_chooses_what_the_router_chooses(rows: list[OutcomeRow], norm: str) -> None:
     found = catalogue(norm)
-    registry, history = warm(found), new_history(found.norm, 40)
-    for profile in grid(0.25):
+    registry, history = warm(found), start_history(found.norm, 40)
+    for profile in make_grid(0.25):
         counts: dict[str, float] = {}
         seen = history
         for each in rows:
-            features = prompt_features(
+            features = extract_features(
                 Operation.CHAT, {"messages": [{"role": "user", "content": each.prompt}]}
             )
             made = decide(
@@ -135,7 +135,7 @@ def test_a_replay_chooses_what_the_router_chooses(rows: list[OutcomeRow], norm: 
             )
             seen = seen.observe(made.candidates)
             counts[made.service] = counts.get(made.service, 0) + 1 / len(rows)
-        got = trial(replay(rows, found, KnowsHard(), history), profile)
+        got = try_profile(score_outcomes(rows, found, KnowsHard(), history), profile)
         assert got.shares == pytest.approx(counts)
 
 
@@ -152,8 +152,8 @@ def only(found: Catalogue, profile: Profile) -> Catalogue:
 def test_gains_are_reckoned_from_what_was_really_answered() -> None:
     key = keys("tune")[0]
     measured = row(key, tokens={"S": (10, 400)}, out_chars={"S": 4, "L": 400})
-    found = replay([measured], catalogue(), KnowsHard())
-    cheapest = trial(found, Profile(alpha=0, latency=0, cost=1))
+    found = score_outcomes([measured], catalogue(), KnowsHard())
+    cheapest = try_profile(found, Profile(alpha=0, latency=0, cost=1))
     assert cheapest.shares == {"small": 1.0}
     seconds = 0.2 + 400 / 100
     assert cheapest.latency_s == pytest.approx(seconds, abs=0.02)
@@ -161,22 +161,22 @@ def test_gains_are_reckoned_from_what_was_really_answered() -> None:
     place_usd_per_s = small.price_per_hour_usd / 3600 / small.concurrency
     assert cheapest.cost_usd_per_1k == pytest.approx(1000 * seconds * place_usd_per_s, rel=0.01)
     best_quality = Profile(alpha=1, latency=0, cost=0)
-    assert trial(found, best_quality).accuracy == 1.0
+    assert try_profile(found, best_quality).accuracy == 1.0
 
 
 def test_the_grid_holds_every_proportion_once() -> None:
-    found = grid(0.05)
+    found = make_grid(0.05)
     assert len(found) == 231
     assert len({(p.alpha, p.latency, p.cost) for p in found}) == 231
     assert all(math.isclose(p.alpha + p.latency + p.cost, 1) for p in found)
     for step in (0.0, -1.0, 0.3):
         with pytest.raises(ValueError, match="divide"):
-            grid(step)
+            make_grid(step)
 
 
 def test_the_best_profile_keeps_small_prompts_small(rows: list[OutcomeRow]) -> None:
-    trials = search(replay(rows, catalogue(), KnowsHard()), grid(0.05))
-    everything = best(trials, Objective())
+    trials = search(score_outcomes(rows, catalogue(), KnowsHard()), make_grid(0.05))
+    everything = select_best(trials, Objective())
     assert everything.accuracy == 1.0
     dear = max(one.cost_usd_per_1k for one in trials if one.accuracy == 1.0)
     assert everything.cost_usd_per_1k < dear
@@ -184,24 +184,24 @@ def test_the_best_profile_keeps_small_prompts_small(rows: list[OutcomeRow]) -> N
 
 
 def test_limits_are_kept(rows: list[OutcomeRow]) -> None:
-    trials = search(replay(rows, catalogue(), KnowsHard()), grid(0.05))
-    free = best(trials, Objective())
-    frugal = best(trials, Objective(max_cost_usd_per_1k=free.cost_usd_per_1k * 0.9))
+    trials = search(score_outcomes(rows, catalogue(), KnowsHard()), make_grid(0.05))
+    free = select_best(trials, Objective())
+    frugal = select_best(trials, Objective(max_cost_usd_per_1k=free.cost_usd_per_1k * 0.9))
     assert frugal.cost_usd_per_1k <= free.cost_usd_per_1k * 0.9
     assert frugal.accuracy < free.accuracy
     with pytest.raises(NothingToTune, match="cheapest costs"):
-        best(trials, Objective(max_latency_s=1e-6))
+        select_best(trials, Objective(max_latency_s=1e-6))
 
 
 def test_utility_trades_accuracy_for_dollars_and_seconds(rows: list[OutcomeRow]) -> None:
-    trials = search(replay(rows, catalogue(), KnowsHard()), grid(0.05))
+    trials = search(score_outcomes(rows, catalogue(), KnowsHard()), make_grid(0.05))
     chosen = [
-        best(trials, Objective(maximise="utility", usd_weight=weight)).cost_usd_per_1k
+        select_best(trials, Objective(maximise="utility", usd_weight=weight)).cost_usd_per_1k
         for weight in (0.0, 0.5, 100.0)
     ]
     assert chosen == sorted(chosen, reverse=True)
     assert chosen[-1] == min(one.cost_usd_per_1k for one in trials)
-    hurried = best(trials, Objective(maximise="utility", second_weight=100.0))
+    hurried = select_best(trials, Objective(maximise="utility", second_weight=100.0))
     assert hurried.latency_s == min(one.latency_s for one in trials)
 
 
@@ -224,7 +224,7 @@ def test_the_front_is_what_nothing_beats() -> None:
         for one in trials
         if not any(beats(other, one) for other in trials)
     }
-    front = pareto(trials)
+    front = select_pareto(trials)
     assert {(one.accuracy, one.cost_usd_per_1k, one.latency_s) for one in front} == expected
     assert len(front) == len(expected)
 
@@ -235,9 +235,9 @@ def test_of_equals_the_middle_one_is_chosen() -> None:
         Trial(profile=p, accuracy=1.0, cost_usd_per_1k=1.0, latency_s=1.0, shares={})
         for p in profiles
     ]
-    assert best(equals, Objective()).profile.alpha == 0.5
+    assert select_best(equals, Objective()).profile.alpha == 0.5
 
 
 def test_nothing_to_replay_is_said() -> None:
     with pytest.raises(NothingToTune, match="S, L, other"):
-        replay([], catalogue(), KnowsHard())
+        score_outcomes([], catalogue(), KnowsHard())

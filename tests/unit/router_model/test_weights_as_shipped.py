@@ -65,7 +65,7 @@ def test_every_file_is_the_one_that_the_manifest_names() -> None:
     expected = {weights.LINEAR, weights.ENCODER, weights.NETWORK, weights.TOKENIZER}
     assert expected <= set(manifest.files)
     for name in manifest.files:
-        assert weights.verified(weights.SHIPPED, name, manifest)
+        assert weights.verify_files(weights.SHIPPED, name, manifest)
 
 
 def test_all_weights_together_are_small() -> None:

@@ -17,10 +17,10 @@ from router_model.routing.candidates import Candidate, estimate
 from router_model.routing.context import RouteRequest, RoutingContext
 from router_model.routing.estimates import (
     DEFAULT_QUALITY,
-    answer_length,
-    expected_cost_usd,
-    expected_finish,
-    relevance,
+    estimate_answer_length,
+    estimate_cost_usd,
+    estimate_finish,
+    estimate_relevance,
 )
 from router_model.routing.no_route import ModelNotFound, NoHealthyService
 from router_model.routing.select import decide
@@ -51,38 +51,38 @@ def known(**more: object) -> Classification:
 
 def test_what_was_learned_of_the_model_wins() -> None:
     found = known(success={"M": 0.9, "m": 0.1}, tier_success={"L2": 0.2})
-    assert relevance(MODEL, found) == (0.9, "learned", 0)
+    assert estimate_relevance(MODEL, found) == (0.9, "learned", 0)
 
 
 def test_then_what_the_catalogue_states_then_the_tier_then_a_prior() -> None:
     found = known(tier_success={"L2": 0.2})
-    assert relevance(MODEL, found) == (0.7, "stated", 0)
+    assert estimate_relevance(MODEL, found) == (0.7, "stated", 0)
     silent = Model(id="m", tier="L2")
-    assert relevance(silent, found) == (0.2, "tier", 0)
-    assert relevance(silent, known()) == (DEFAULT_QUALITY["L2"]["low"], "default", 0)
+    assert estimate_relevance(silent, found) == (0.2, "tier", 0)
+    assert estimate_relevance(silent, known()) == (DEFAULT_QUALITY["L2"]["low"], "default", 0)
 
 
 @pytest.mark.parametrize("bad", NOT_CHANCES)
 def test_a_chance_that_is_none_counts_as_unknown(bad: float) -> None:
-    assert relevance(MODEL, known(success={"M": bad})) == (0.7, "stated", 1)
+    assert estimate_relevance(MODEL, known(success={"M": bad})) == (0.7, "stated", 1)
     silent = Model(id="m", tier="L2")
-    found = relevance(silent, known(success={"m": bad}, tier_success={"L2": bad}))
+    found = estimate_relevance(silent, known(success={"m": bad}, tier_success={"L2": bad}))
     assert found == (DEFAULT_QUALITY["L2"]["low"], "default", 2)
 
 
 def test_the_length_of_an_answer_is_predicted_else_typical_else_a_default() -> None:
     found = known(answer_tokens={"M": 70.0}, typical_answer_tokens=90.0)
-    assert answer_length(MODEL, QUESTION, found) == (70.0, 0)
-    assert answer_length(Model(id="x"), QUESTION, found) == (90.0, 0)
-    assert answer_length(MODEL, QUESTION, known()) == (float(QUESTION.answer_tokens), 0)
+    assert estimate_answer_length(MODEL, QUESTION, found) == (70.0, 0)
+    assert estimate_answer_length(Model(id="x"), QUESTION, found) == (90.0, 0)
+    assert estimate_answer_length(MODEL, QUESTION, known()) == (float(QUESTION.answer_tokens), 0)
 
 
 @pytest.mark.parametrize("bad", NOT_LENGTHS)
 def test_a_length_that_is_none_counts_as_unknown(bad: float) -> None:
     found = known(answer_tokens={"M": bad}, typical_answer_tokens=90.0)
-    assert answer_length(MODEL, QUESTION, found) == (90.0, 1)
+    assert estimate_answer_length(MODEL, QUESTION, found) == (90.0, 1)
     found = known(answer_tokens={"M": bad}, typical_answer_tokens=bad)
-    assert answer_length(MODEL, QUESTION, found) == (float(QUESTION.answer_tokens), 2)
+    assert estimate_answer_length(MODEL, QUESTION, found) == (float(QUESTION.answer_tokens), 2)
 
 
 def test_a_length_is_within_the_callers_and_the_models_limit() -> None:
@@ -90,51 +90,51 @@ def test_a_length_is_within_the_callers_and_the_models_limit() -> None:
     limited = PromptFeatures(
         operation=Operation.CHAT, text="", tokens=1, least_tokens=1, answer_limit=5
     )
-    assert answer_length(MODEL, QUESTION, long).tokens == MODEL.max_tokens
-    assert answer_length(MODEL, limited, long).tokens == 5
-    assert answer_length(Model(id="m", max_tokens=3), limited, known()).tokens == 3
+    assert estimate_answer_length(MODEL, QUESTION, long).tokens == MODEL.max_tokens
+    assert estimate_answer_length(MODEL, limited, long).tokens == 5
+    assert estimate_answer_length(Model(id="m", max_tokens=3), limited, known()).tokens == 3
 
 
 def test_embeddings_have_no_answer_to_decode() -> None:
     vectors = PromptFeatures(operation=Operation.EMBEDDINGS, text="", tokens=1, least_tokens=1)
-    assert answer_length(MODEL, vectors, known(typical_answer_tokens=90.0)).tokens == 0
+    assert estimate_answer_length(MODEL, vectors, known(typical_answer_tokens=90.0)).tokens == 0
 
 
 def test_time_is_queue_start_reading_first_token_and_decoding() -> None:
-    warm = expected_finish(SERVICE, view(), QUESTION, 100.0)
+    warm = estimate_finish(SERVICE, view(), QUESTION, 100.0)
     assert (warm.queue_s, warm.cold_s, warm.prefill_s, warm.first_token_s, warm.decode_s) == (
         0.0, 0.0, 2.0, 0.5, 2.0,
     )  # fmt: skip
     assert warm.total_s == 4.5
-    cold = expected_finish(SERVICE, view(ready=0, eta_s=None), QUESTION, 100.0)
+    cold = estimate_finish(SERVICE, view(ready=0, eta_s=None), QUESTION, 100.0)
     assert cold.total_s == 34.5
     assert cold.start_eta_s == 30.0
 
 
 def test_what_was_measured_wins_over_the_catalogue() -> None:
-    measured = expected_finish(SERVICE, view(tokens_per_s=10.0), QUESTION, 100.0)
+    measured = estimate_finish(SERVICE, view(tokens_per_s=10.0), QUESTION, 100.0)
     assert measured.decode_s == 10.0
-    coming = expected_finish(SERVICE, view(ready=0, eta_s=1.5), QUESTION, 100.0)
+    coming = estimate_finish(SERVICE, view(ready=0, eta_s=1.5), QUESTION, 100.0)
     assert coming.cold_s == 1.5
 
 
 def test_what_waits_beyond_the_slots_is_waited_for() -> None:
-    busy = expected_finish(SERVICE, view(in_flight=2, lag=5), QUESTION, 100.0)
+    busy = estimate_finish(SERVICE, view(in_flight=2, lag=5), QUESTION, 100.0)
     assert busy.queue_s == (5 + 1 - 2) / 2 * 4.5
-    measured = expected_finish(SERVICE, view(lag=5, service_s=1.0), QUESTION, 100.0)
+    measured = estimate_finish(SERVICE, view(lag=5, service_s=1.0), QUESTION, 100.0)
     assert measured.queue_s == 2.0
 
 
 def test_cost_is_a_place_while_it_is_busy_and_a_share_of_the_start() -> None:
     cold = view(ready=0, eta_s=None, lag=2)
-    finish = expected_finish(SERVICE, cold, QUESTION, 100.0)
-    assert expected_cost_usd(SERVICE, finish) == pytest.approx(4.5 / 2 + 30.0 / 3)
+    finish = estimate_finish(SERVICE, cold, QUESTION, 100.0)
+    assert estimate_cost_usd(SERVICE, finish) == pytest.approx(4.5 / 2 + 30.0 / 3)
 
 
 def test_what_a_warm_service_expects_to_charge_is_what_its_worker_charges() -> None:
-    finish = expected_finish(SERVICE, view(in_flight=2, lag=5), QUESTION, 100.0)
+    finish = estimate_finish(SERVICE, view(in_flight=2, lag=5), QUESTION, 100.0)
     charged = compute_cost(SERVICE, finish.busy_s)
-    assert expected_cost_usd(SERVICE, finish) == pytest.approx(charged.usd)
+    assert estimate_cost_usd(SERVICE, finish) == pytest.approx(charged.usd)
 
 
 def test_an_estimate_counts_every_value_that_was_passed_over() -> None:

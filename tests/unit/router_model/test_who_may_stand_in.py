@@ -8,9 +8,9 @@ import pytest
 
 from events.names import Operation, ReplicaState
 from events.payloads import StatusData
-from router_model.catalogue.loader import finish, load_catalogue
+from router_model.catalogue.loader import finish_catalogue, load_catalogue
 from router_model.catalogue.model import Task, Tenant
-from router_model.classifier.features import PromptFeatures, prompt_features
+from router_model.classifier.features import PromptFeatures, extract_features
 from router_model.classifier.keyword_rules import KeywordClassifier
 from router_model.routing.constraints import Constraints
 from router_model.routing.context import RouteRequest, RoutingContext
@@ -55,7 +55,7 @@ IMAGE = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url":
 
 def features(text: str = HELLO, **body: Any) -> PromptFeatures:
     messages = [{"role": "user", "content": text}]
-    return prompt_features(Operation.CHAT, {"messages": messages, **body})
+    return extract_features(Operation.CHAT, {"messages": messages, **body})
 
 
 def failed(*services: str) -> Registry:
@@ -186,7 +186,7 @@ def test_tools_that_may_not_be_called_need_no_capability() -> None:
 def test_nobody_with_both_capabilities_falls_to_those_that_say_nothing() -> None:
     both = features(tools=TOOLS, messages=IMAGE)
     assert "plain" == choose("auto", asked=both).model
-    silent = finish(msgspec.structs.replace(
+    silent = finish_catalogue(msgspec.structs.replace(
         FLEET, services=FLEET.services[1:], tasks={}, aliases={}, fallbacks={}
     ))  # fmt: skip
     with pytest.raises(CapabilityMissing, match="tools and vision"):
@@ -206,7 +206,7 @@ def test_a_task_with_models_has_no_others() -> None:
 
 
 def test_a_tasks_limit_bounds_the_expected_answer() -> None:
-    short = finish(msgspec.structs.replace(FLEET, tasks={"chores": Task(max_tokens=5)}))
+    short = finish_catalogue(msgspec.structs.replace(FLEET, tasks={"chores": Task(max_tokens=5)}))
     assert 5 == choose("chores", catalogue=short).chosen.parts.answer_tokens
     asked = features(max_tokens=3)
     assert 3 == choose("chores", asked=asked, catalogue=short).chosen.parts.answer_tokens

@@ -62,8 +62,8 @@ def test_chances_lengths_gates_and_the_network_stay(base, tmp_path, labelled) ->
     assert after.training["classes"]["prompts"] == 60
     for name in (weights.LINEAR, weights.ENCODER):
         old, new = (
-            weights.arrays_of(base, name, before),
-            weights.arrays_of(tmp_path / "out", name, after),
+            weights.load_arrays(base, name, before),
+            weights.load_arrays(tmp_path / "out", name, after),
         )
         assert new.keys() - old.keys() == {"complexity_weight", "complexity_bias"}
         assert all(np.array_equal(old[key], new[key]) for key in old)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from events.names import Operation
-from router_model.classifier.features import prompt_features
+from router_model.classifier.features import extract_features
 from router_model.classifier.weights import WeightsUnusable, load_learned
 from router_model.replay.outcome_dataset import OutcomeRow
 from router_model.training.add_models import extend
@@ -43,7 +43,7 @@ def rows(
 
 def chance(directory: Path, prompt: str, name: str = "new") -> float | None:
     body = {"messages": [{"role": "user", "content": prompt}]}
-    features = prompt_features(Operation.CHAT, body)
+    features = extract_features(Operation.CHAT, body)
     return (
         load_learned(directory, mode="linear").classify(features, (name, "large")).success.get(name)
     )

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from router_model.replay.outcome_dataset import OutcomeRow, part_of
+from router_model.replay.outcome_dataset import OutcomeRow, assign_part
 from router_model.training.dataset import TooLittleData, dataset_of, described
 from router_model.training.model_tiers import tier_of
 
@@ -83,12 +83,12 @@ def test_lengths_are_tokens_where_known_else_characters() -> None:
 
 def test_parts_are_those_of_the_questions() -> None:
     found = dataset_of(rows(400))
-    assert [part_of(f"k{number}") for number in range(400)] == found.parts.tolist()
+    assert [assign_part(f"k{number}") for number in range(400)] == found.parts.tolist()
 
 
 def test_of_few_questions_some_move_to_the_tune_part_and_none_of_the_dev_part() -> None:
     found = dataset_of(rows(60), min_labels=1)
-    before = [part_of(f"k{number}") for number in range(60)]
+    before = [assign_part(f"k{number}") for number in range(60)]
     moved = {(was, now) for was, now in zip(before, found.parts, strict=True) if was != now}
     assert moved == {("train", "tune")}
     assert (found.parts == "tune").sum() <= 20

@@ -9,7 +9,7 @@ import pytest
 
 from events.names import Operation
 from router_model.classifier import weights
-from router_model.classifier.features import prompt_features
+from router_model.classifier.features import extract_features
 from router_model.classifier.prompt_terms import NUMBER_NAMES
 from router_model.replay.outcome_dataset import OutcomeRow
 from router_model.training import weight_files
@@ -70,7 +70,7 @@ def served(directory: Path) -> Any:
 
 
 def features(text: str) -> Any:
-    return prompt_features(Operation.CHAT, {"messages": [{"role": "user", "content": text}]})
+    return extract_features(Operation.CHAT, {"messages": [{"role": "user", "content": text}]})
 
 
 def test_what_is_served_is_what_was_fitted(

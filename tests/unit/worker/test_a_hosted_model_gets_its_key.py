@@ -18,7 +18,7 @@ from functions.runtime.system_clock import SystemClock
 from functions.worker.backend_client import open_http
 from functions.worker.main import WorkerDependencies, build_worker
 from router_model.catalogue.model import Backend, Catalogue, Model, Service, Weights
-from router_model.catalogue.validation import check
+from router_model.catalogue.validation import check_catalogue
 
 TOPICS = Topics()
 KEY = "sk-planted-4711"
@@ -160,7 +160,7 @@ def test_a_key_that_is_not_there_is_named() -> None:
 
 @pytest.mark.parametrize("name", ["sk-planted-4711", "vendor_key", "PICKSPIN_API_KEYS", "", "9A"])
 def test_the_catalogue_takes_the_name_of_a_variable_and_no_key(name: str) -> None:
-    (problem,) = check(catalogue(80, key_env=name))
+    (problem,) = check_catalogue(catalogue(80, key_env=name))
     assert problem.path == "services[0].backend.key_env"
     assert name == "" or name not in problem.message
 
@@ -170,4 +170,4 @@ def test_only_a_server_that_is_reached_by_url_has_a_key() -> None:
         models=(Model(id="small", weights=Weights(path="/m.gguf")),),
         services=(Service(model="small", slug="small", backend=Backend(key_env="VENDOR_KEY")),),
     )
-    assert ["services[0].backend.key_env"] == [problem.path for problem in check(local)]
+    assert ["services[0].backend.key_env"] == [problem.path for problem in check_catalogue(local)]

@@ -102,62 +102,45 @@ class ProbeServer:
         )
 
 
-class _Apart:
-    """A `ProbeServer` on a thread and an event loop of its own."""
-
-    def __init__(self, server: ProbeServer, host: str, port: int) -> None:
-        self._server, self._host, self._port = server, host, port
-        self._loop = asyncio.new_event_loop()
-        self._ending = asyncio.Event()
-        self._opened: Future[int] = Future()
-        self._thread = threading.Thread(target=self._run, name="probes", daemon=True)
-
-    def open(self) -> int:
-        """Starts; the port."""
-        self._thread.start()
-        try:
-            return self._opened.result()
-        except OSError as error:
-            self._thread.join()
-            where = f"{self._host}:{self._port}"
-            raise StartupFailed(
-                f"PICKSPIN_PROBES_PORT: cannot listen on {where}: {error}"
-            ) from error
-
-    def close(self) -> None:
-        self._loop.call_soon_threadsafe(self._ending.set)
-        self._thread.join()
-
-    def _run(self) -> None:
-        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-            runner.run(self._serve())
-
-    async def _serve(self) -> None:
-        try:
-            port = await self._server.start(self._host, self._port)
-        except OSError as error:
-            self._opened.set_exception(error)
-            return
-        self._opened.set_result(port)
-        await self._ending.wait()
-        await self._server.close()
-
-
 @contextlib.contextmanager
 def probed(server: ProbeServer, settings: ProbeSettings) -> Iterator[int | None]:
-    """While inside, `server` answers from a thread of its own: for processes that have no event loop for it.
+    """While inside, `server` answers from a thread and an event loop of its own.
 
-    Gives the port; None: the settings want no probes.
+    For processes that have no event loop for it. Gives the port; None: the settings want no probes.
 
     Raises:
         StartupFailed: the port is taken.
     """
-    if settings.port is None:
+    host, wanted = settings.host, settings.port
+    if wanted is None:
         yield None
         return
-    apart = _Apart(server, settings.host, settings.port)
-    port = apart.open()
+    opened: Future[int] = Future()
+    loop, ending = asyncio.new_event_loop(), asyncio.Event()
+
+    async def serve() -> None:
+        try:
+            opened.set_result(await server.start(host, wanted))
+        except OSError as error:
+            opened.set_exception(error)
+            return
+        await ending.wait()
+        await server.close()
+
+    def run() -> None:
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            runner.run(serve())
+
+    thread = threading.Thread(target=run, name="probes", daemon=True)
+    thread.start()
+    try:
+        port = opened.result()
+    except OSError as error:
+        thread.join()
+        where = f"{host}:{wanted}"
+        raise StartupFailed(f"PICKSPIN_PROBES_PORT: cannot listen on {where}: {error}") from error
     try:
         yield port
     finally:
-        apart.close()
+        loop.call_soon_threadsafe(ending.set)
+        thread.join()

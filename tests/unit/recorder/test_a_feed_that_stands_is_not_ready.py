@@ -4,8 +4,11 @@ import threading
 
 import httpx
 
-from events.event import Record
+from events import names
+from events.codecs.kafka_codec import to_record
+from events.event import Event
 from events.names import Topics
+from events.timestamps import to_rfc3339
 from functions.recorder.main import RecorderProcess
 from functions.runtime.errors import StoreFailed
 from functions.runtime.settings import BrokerSettings, ProbeSettings, Settings
@@ -32,8 +35,15 @@ class ShutStore(SqlStore):
 def test_a_recorder_that_cannot_record_is_not_ready_until_it_can():
     clock, log, stop = SystemClock(), MemoryLog(partitions=1), StopFlag()
     store = ShutStore("sqlite://", clock)
-    for _ in range(20):
-        log.store(Record(topic=TOPICS.progress, value=b"no event"))
+    for number in range(20):
+        event = Event(
+            id=f"r{number}",
+            source="/producer",
+            type=names.REQUEST,
+            time=to_rfc3339(clock.now()),
+            data=b'{"messages": [{"role": "user", "content": "hello"}]}',
+        )
+        log.store(to_record(event, topic=TOPICS.requests, key=event.id))
     process = RecorderProcess(
         settings=Settings(broker=BrokerSettings(stalled_s=0.2), probes=ProbeSettings(port=0)),
         store=store,

@@ -63,7 +63,7 @@ def admit(load: Load, caps: TenantLimits, *, is_stream: bool) -> None:
 
 
 def queue_is_full(most: int) -> str:
-    """What a tenant is told that has `most` unfinished requests."""
+    """The refusal for a tenant with `most` unfinished requests."""
     return f"More than {most} requests of this key are unfinished."
 
 
@@ -105,7 +105,7 @@ def open_waiter(deps: Dependencies, call: InferenceCall) -> Iterator[Waiter]:
 
 
 def require_writable(deps: Dependencies) -> None:
-    """Refuses while the cluster is known to take no writes: nobody waits for a timeout.
+    """Refuses at once while the cluster is known to take no writes.
 
     Raises:
         ApiError: `not_accepted`.
@@ -115,9 +115,7 @@ def require_writable(deps: Dependencies) -> None:
 
 
 async def require_room(deps: Dependencies, call: InferenceCall) -> None:
-    """Looks for room in the queue before a large body goes to the blob store.
-
-    Whether there is room is decided with the row.
+    """Checks the queue before a large body goes to the blob store. The row's transaction decides.
 
     Raises:
         ApiError: `tenant_queue`.

@@ -12,7 +12,7 @@ _SCHEME: Final = "bearer"
 
 
 class ApiKeys:
-    """The configured keys. Empty: everybody is the tenant `default`, whatever they send."""
+    """The configured keys. Without keys every caller is the tenant `default`."""
 
     def __init__(self, tenants_by_digest: Mapping[bytes, str]) -> None:
         self._tenants = dict(tenants_by_digest)

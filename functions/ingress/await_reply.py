@@ -37,7 +37,7 @@ FIRST_STATUS_S: Final = 0.25
 async def await_result(
     deps: Dependencies, call: InferenceCall, waiter: Waiter, receive: Receive
 ) -> Result | None:
-    """The result of a call. None: `Prefer: wait` ran out and the work goes on.
+    """The result of a call. None: `Prefer: wait` ran out and the work continues.
 
     Raises:
         ApiError: the deadline, or shutdown.
@@ -123,7 +123,7 @@ async def stream_reply(
 
 
 def abandon(deps: Dependencies, call: InferenceCall, waiter: Waiter) -> None:
-    """Nobody waits any more: cancels the work unless it has ended, or somebody may come back for it."""
+    """Cancels the work of a call without a caller, unless it has ended or the caller may come back."""
     if waiter.terminal is None and not call.may_come_back:
         send_cancel(deps, call.request_id, "disconnected", call.tenant)
 
@@ -148,9 +148,10 @@ async def _await_end(deps: Dependencies, call: InferenceCall, waiter: Waiter) ->
 
 
 async def _await_verdict(deps: Dependencies, call: InferenceCall, waiter: Waiter) -> None:
-    """At the deadline: tells everybody, and waits a moment for what the log says, so that caller and store agree.
+    """At the deadline: cancels, and waits a moment for the recorded end, so that caller and store
+    agree.
 
-    An answer may be on its way; else the worker that has the request, or the reaper, ends it now.
+    An answer may be on its way. Otherwise the worker or the reaper ends the request now.
     """
     send_cancel(deps, call.request_id, "deadline", call.tenant)
     await waiter.ended(call.grace_s)

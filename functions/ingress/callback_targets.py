@@ -56,7 +56,7 @@ def make_target(
 
 
 def show_target(target: CallbackTarget) -> dict[str, object]:
-    """A target with its secret: for whoever hands the URL in."""
+    """A target with its secret, for the caller that named the URL."""
     return {
         "id": target.id,
         "object": "callback",

@@ -63,7 +63,7 @@ class CrossOrigin:
         await self._app(scope, receive, send_with_leave)
 
     def _allowed_origin(self, scope: Scope) -> str | None:
-        """What the answer says of who may read it; None: nothing."""
+        """The origin that may read the answer. None: none."""
         if scope["type"] != "http" or not self._allowed:
             return None
         origin = Headers(scope=scope).get("origin")

@@ -54,7 +54,7 @@ def wait_s(headers: Mapping[str, str], *, ours_s: float, reads_at_once: bool) ->
 def grace_s(
     headers: Mapping[str, str], *, wait_s: float, most_s: float, reads_at_once: bool
 ) -> float:
-    """Seconds after the deadline that are left for hearing what the log says; `wait_s` and `reads_at_once` as above."""
+    """Seconds after the deadline for reading the recorded end. `wait_s`, `reads_at_once`: as above."""
     read_timeout = _read_timeout(headers, reads_at_once=reads_at_once)
     if read_timeout is None:
         return most_s

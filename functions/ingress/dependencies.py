@@ -85,9 +85,10 @@ class Dependencies:
         return await self.rows.changed(ask, request_id, is_news, timeout_s)
 
     async def run_in_turn(self, tenant: str, body: bytes, work: Callable[[], T]) -> T:
-        """What `work` makes of a body, at once or, of a large one, when it is the tenant's turn. See `Turns`.
+        """Result of `work` on a body: at once, or, if the body is large, at the tenant's turn
+        (`Turns`).
 
-        A body above `big_body_bytes` is worked on in the executor: the loop goes on between its steps.
+        Bodies above `big_body_bytes` are worked on in the executor.
         """
         settings = self.settings.ingress
         has_others = self.keys.has_several_tenants

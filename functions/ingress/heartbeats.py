@@ -34,7 +34,7 @@ class Heartbeats:
         return now_s >= self._due_s or (has_news and self._news < MOST_NEWS)
 
     def wait_s(self, now_s: float) -> float:
-        """Until the next look: a change of the model's state, which wakes nobody, is seen soon all the same."""
+        """Seconds until the next check for a change of the model's state, which wakes no waiter."""
         return min(self._due_s - now_s, self._first_s)
 
     def comment(self, line: bytes, now_s: float) -> bytes:

@@ -11,7 +11,7 @@ _STATE: Final = "held_body"
 
 
 class HeldBody:
-    """The bytes of one call, as they go on the log. `release` is called once they are there, and when the call ends."""
+    """The bytes of one call for its record. `release` drops them once they are written."""
 
     def __init__(
         self, enter: Callable[[int], Awaitable[None]], leave: Callable[[int], None]
@@ -36,7 +36,7 @@ class HeldBody:
 
 
 def keep(state: MutableMapping[str, Any], held: HeldBody) -> HeldBody:
-    """Remembers the body with the call's state: whatever becomes of the call, `release_body` finds it."""
+    """Stores the body in the call's state, so that `release_body` finds it in any case."""
     state[_STATE] = held
     return held
 

@@ -38,9 +38,9 @@ ANSWER_HEADERS: Final = (
 
 
 def as_refusal(error: Exception) -> ApiError | None:
-    """The typed refusal behind an exception; None for what nobody foresaw.
+    """The refusal for an exception. None: an unexpected one.
 
-    A store that is locked or out of reach and a disk that is full are foreseen: nothing was accepted, try again.
+    A locked or unreachable store and a full disk are expected: nothing was accepted, retry.
     """
     match error:
         case ApiError():
@@ -83,7 +83,7 @@ def answer(
 
 
 def id_headers(request_id: str | None) -> dict[str, str]:
-    """`x-pickspin-request-id`, and `x-request-id` where the official client looks for it."""
+    """`x-pickspin-request-id`, and `x-request-id` for the official client."""
     return (
         {}
         if request_id is None
@@ -92,7 +92,7 @@ def id_headers(request_id: str | None) -> dict[str, str]:
 
 
 def answer_headers(about: PickspinData | ProgressData | None) -> dict[str, str]:
-    """The `x-pickspin-*` headers that say who answers and why; what is not known is left out."""
+    """The `x-pickspin-*` headers of an answer. Unknown values are left out."""
     texts = ((header.name, _text_at(about, header.path)) for header in ANSWER_HEADERS)
     return {name: header_safe(text) for name, text in texts if text}
 

@@ -38,7 +38,8 @@ def read_key_use(
 
 
 def resolve_claim(claim: Claim, *, full: str = "", is_event: bool = False) -> str:
-    """The id of what this call, or the first one with its key, made. `full` says what the tenant has enough of.
+    """The id that this call, or the first one with its key, made. `full`: what the tenant has too
+    many of.
 
     Raises:
         ApiError: `key_reused` for another body, `request_gone`, `tenant_queue`.
@@ -118,5 +119,5 @@ async def stream_first(
 
 
 def _is_news_after(row: RequestRow) -> Callable[[Mark | None], bool]:
-    """Whether a mark says more than the row that was seen."""
+    """Whether a mark is newer than the row."""
     return lambda mark: mark is None or mark.state is not row.state

@@ -21,7 +21,7 @@ Row = TypeVar("Row")
 
 
 def parse_page(request: Request, *, most: int = MAX_LIMIT) -> PageQuery:
-    """The page that a query asks for; what it does not say is as OpenAI has it: the newest first.
+    """The page of a query, with OpenAI's defaults: newest first.
 
     Raises:
         ApiError: `invalid_value` with the parameter in `param`.

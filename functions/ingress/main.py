@@ -71,7 +71,7 @@ def run(settings: Settings) -> int:
 
 
 class DrainingServer(uvicorn.Server):
-    """Says `not ready` from the first signal on."""
+    """A server that is not ready from the first signal on."""
 
     def __init__(self, config: uvicorn.Config, *, on_exit: Callable[[], None]) -> None:
         super().__init__(config)
@@ -136,7 +136,7 @@ def _reply_tail(
     instance: str,
     epoch: str,
 ) -> ReplyConsumer:
-    """What brings this instance's replies to those who wait for them."""
+    """The consumer of this replica's replies."""
     return ReplyConsumer(
         partial(
             cluster.tail,

@@ -103,7 +103,9 @@ class Guard:
             self._places.free(tenant)
 
     def _tenant_of(self, scope: Scope) -> str:
-        """Whose share a call takes of; all without a good key have one share together. The doors refuse them."""
+        """The tenant whose share a call takes. Calls without a valid key share one, and are refused
+        later.
+        """
         try:
             return authenticate(self._deps, Request(scope))
         except ApiError:
@@ -129,7 +131,9 @@ class Guard:
 
 
 async def on_http_exception(request: Request, error: Exception) -> Response:
-    """What the framework itself refuses: unknown paths, wrong methods, broken forms. `OPTIONS` is told the methods."""
+    """Refusals of the framework: unknown paths, wrong methods, bad forms. `OPTIONS` lists the
+    methods.
+    """
     status = error.status_code if isinstance(error, HTTPException) else HTTPStatus.BAD_REQUEST
     found = _BY_STATUS.get(status) or ApiError("invalid_body", "The request is not valid.")
     response = refusal(found, request.scope["state"]["request_id"])
@@ -201,8 +205,9 @@ class _Exchange:
         await self._send(message)
 
     async def _drop_rest(self) -> None:
-        """Takes what still comes, for a moment: a connection that is closed upon unread bytes is reset, and whoever is
-        sending never reads the answer.
+        """Reads what still arrives, for a moment.
+
+        A connection closed with unread bytes is reset, and its client would never read the answer.
         """
         left = LINGER_BYTES
         with contextlib.suppress(TimeoutError):

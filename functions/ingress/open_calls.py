@@ -36,5 +36,5 @@ class OpenCalls:
 
 
 def shutting_down() -> ApiError:
-    """What a call is told that shutdown ends. It may be sent again: another replica, or the next start, takes it."""
+    """The refusal for calls that shutdown ends. They may be retried."""
     return ApiError("not_ready", "This replica is shutting down; try again.")

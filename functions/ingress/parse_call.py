@@ -47,7 +47,7 @@ _MAX_TRACE_STATE_ITEMS: Final = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InferenceCall:
-    """One inference call, whichever API it came by. `body` are the bytes that go on the log, until they are there."""
+    """One inference call of any API. `body`: its bytes until they are on Kafka."""
 
     request_id: str
     tenant: str
@@ -137,7 +137,7 @@ def make_call(
     fields: dict[str, object],
     tenant: str,
 ) -> InferenceCall:
-    """The call of a parsed body that `read_body` has read, with what the headers say about it."""
+    """The call of a body from `read_body`, with its headers."""
     callback = _callback(request, fields)
     body = kept(request.scope["state"])
     body.raw = raw if CALLBACK_FIELD not in fields else dumps(_without_callback(fields))

@@ -152,7 +152,7 @@ def _restarted() -> ApiError:
 
 
 class Waiters:
-    """All open waiters of this replica. `dropped` is told the reason of every reply that reached nobody."""
+    """All open waiters of this replica. `dropped` gets the reason of every reply without a waiter."""
 
     def __init__(self, dropped: Callable[[str], None]) -> None:
         self._dropped = dropped
@@ -176,7 +176,7 @@ class Waiters:
         return self._tenants[tenant]
 
     def open(self, request_id: str, tenant: str, *, is_stream: bool) -> Waiter:
-        """Registers a waiter. The caller closes it, whatever happens."""
+        """Registers a waiter. The caller must close it."""
         waiter = Waiter(request_id, tenant, is_stream=is_stream)
         self._open[request_id] = waiter
         self._tenants[tenant] += 1

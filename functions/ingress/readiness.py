@@ -22,9 +22,9 @@ class ReadinessCheck:
 
 
 class Health:
-    """What has been seen of the broker lately. Thread-safe: appender callbacks, tail thread and loop report here.
+    """Recent state of the broker. Thread-safe: used by producer callbacks, consumers and the loop.
 
-    `conditions` are asked at every look: tails caught up, catalogue loaded.
+    `conditions` are checked each time: consumers caught up, catalogue loaded.
     """
 
     def __init__(self, clock: Clock, conditions: Callable[[], tuple[ReadinessCheck, ...]]) -> None:
@@ -55,7 +55,7 @@ class Health:
         return self._is_draining
 
     def is_down(self) -> bool:
-        """The cluster takes no writes, and has not for a while: a caller is told at once instead of being kept."""
+        """Whether the cluster has taken no writes for a while, so that calls are refused at once."""
         with self._lock:
             at = self._good_at_s
             if at is None:

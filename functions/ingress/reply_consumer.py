@@ -55,7 +55,7 @@ class ReplyConsumer:
         self._following.start()
 
     def is_caught_up(self) -> bool:
-        """The tail stands where it was opened or later, and its thread lives."""
+        """Whether the consumer has reached its start position and its thread is alive."""
         return self._caught_up.is_set() and self._following.is_alive()
 
     def close(self) -> None:

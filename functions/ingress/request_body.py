@@ -17,7 +17,7 @@ _UTF8: Final = frozenset({"utf-8", "utf8"})
 
 
 class ClientGone(Exception):
-    """The client closed the connection before its request was complete; there is nobody to answer."""
+    """The client closed the connection before its request was complete."""
 
 
 def header_values(request: Request, name: bytes) -> list[bytes]:
@@ -172,7 +172,7 @@ def _too_large(limit: int) -> ApiError:
 
 
 def refuse_unknown(fields: Mapping[str, object], known: Collection[str]) -> None:
-    """Returns when every field that says something is known: what is not done is not taken.
+    """Returns if every field with an effect is known.
 
     Raises:
         ApiError: `unsupported_parameter`, with the first that is not.

@@ -120,7 +120,7 @@ def is_reference(item: Any) -> bool:
 
 
 def callers_path(path: str, paths: Mapping[str, str]) -> str:
-    """Where the caller wrote what stands at `path` in the chat body."""
+    """The caller's path of a path in the chat body."""
     path = _TOOL.sub(r"\1", path.replace(".[", "["))
     head, rest = path, ""
     while head not in paths:

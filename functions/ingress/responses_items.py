@@ -13,7 +13,7 @@ _REASONING: Final = frozenset({"reasoning_text", "text"})
 
 
 class Messages:
-    """The messages so far; `paths` says for each, and for its parts, where the caller wrote them."""
+    """The messages so far. `paths`: the caller's path of each message and part."""
 
     def __init__(self) -> None:
         self.found: list[dict[str, object]] = []
@@ -51,7 +51,7 @@ class Messages:
                 )
 
     def end_turn(self) -> None:
-        """What the assistant said so far is one message; what follows is another one."""
+        """Makes one message of the assistant's items so far."""
         turn, self._turn = self._turn, _Turn()
         if turn.at is None:
             return
@@ -117,7 +117,7 @@ class Messages:
 
 
 class _Turn:
-    """What the assistant says until somebody else does. `at` None: nothing yet."""
+    """The assistant's items of one turn. `at` None: none yet."""
 
     def __init__(self) -> None:
         self.at: str | None = None
@@ -163,7 +163,7 @@ class _Turn:
 
 
 def _said(at: str, part: object) -> str:
-    """Text of the assistant's own. A refusal is what it said, and every model server can read a text."""
+    """The assistant's own text. A refusal is text too, which every model server can read."""
     kind = part.get("type") if isinstance(part, dict) else None
     if isinstance(part, dict) and kind == "refusal":
         return _text(f"{at}.refusal", part.get("refusal"))

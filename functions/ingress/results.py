@@ -38,7 +38,7 @@ class _ErrorCode(msgspec.Struct, frozen=True):
 
 
 async def load_result(deps: Dependencies, terminal: Terminal) -> Result:
-    """The result that a terminal event says; data that travelled by reference is fetched."""
+    """The result of a terminal event. Loads data that travelled by reference."""
     data = terminal.data
     status = terminal.status
     state = terminal.state
@@ -86,7 +86,7 @@ def whole_stream(call: InferenceCall, result: Result) -> bytes:
 
 
 def deadline_exceeded() -> ApiError:
-    """What a caller is told whose deadline has passed."""
+    """The error of a call past its deadline."""
     return ApiError("deadline_exceeded", "The deadline passed before the answer was complete.")
 
 

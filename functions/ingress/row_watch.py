@@ -26,7 +26,7 @@ class _Waiting:
 
 
 class RowWatch:
-    """All who wait for rows. A task looks for them while there are any."""
+    """Waiters for rows. One task queries the store while there are any."""
 
     def __init__(self) -> None:
         self._waiting: dict[str, set[_Waiting]] = {}

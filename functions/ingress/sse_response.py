@@ -81,7 +81,7 @@ class EventStream(Response):
             self._finished()
 
     async def _cut(self, send: Send) -> None:
-        """The last resort of shutdown: an error event, so that nobody takes the stream for whole."""
+        """At shutdown: ends the stream with an error event, so that it does not look complete."""
         if not self._has_started:
             return
         frame = b"\n" + error_frame(shutting_down().body(self._request_id))
@@ -124,7 +124,7 @@ async def cancelling(task: "asyncio.Task[None]") -> AsyncIterator[None]:
 
 
 async def unless_gone(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
-    """What `work` returns, unless the client leaves first: then it is cancelled, and its end awaited.
+    """The result of `work`, unless the client leaves first. Then `work` is cancelled and awaited.
 
     Raises:
         ClientGone: there is nobody to answer.
@@ -178,7 +178,7 @@ def status_comment(state: State, view: ServiceView | None) -> bytes:
 
 
 def derived_state(state: State, view: ServiceView | None) -> State:
-    """What a caller is told: `loading` stands for `routed` while the service has no ready replica."""
+    """The state for callers: `loading` instead of `routed` while the service has no ready replica."""
     if state is State.ROUTED and view is not None and not view.is_warm:
         return State.LOADING
     return state

@@ -59,7 +59,7 @@ async def referenced_items(
 
 
 def too_large(deps: Dependencies, at: str) -> ApiError:
-    """A small body that stands for a larger one than may be sent."""
+    """The refusal of a small body that expands beyond the limit."""
     most = deps.settings.ingress.max_body_bytes
     message = f"With the items that it refers to, the input is larger than {most} bytes."
     return ApiError("request_too_large", message, param=at)

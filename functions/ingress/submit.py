@@ -61,7 +61,7 @@ async def submit(deps: Dependencies, call: InferenceCall) -> str | None:
 
 
 def make_event(deps: Dependencies, call: InferenceCall) -> Event:
-    """The request event of a call. The answer comes to this replica unless nobody waits for it here."""
+    """The request event of a call. The reply comes to this replica if a waiter is here."""
     extensions: dict[str, str | None] = {
         names.OPERATION: call.operation,
         names.EXPIRY_TIME: to_rfc3339(call.deadline),

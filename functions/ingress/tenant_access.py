@@ -15,7 +15,7 @@ SLASH_WITHIN: Final = "\x1f"
 
 
 def authenticate(deps: Dependencies, request: Request) -> str:
-    """The calling tenant, looked up once for each call: the guard asks first, then the doors.
+    """The calling tenant, looked up once for each call.
 
     Raises:
         ApiError: `invalid_api_key`.
@@ -27,8 +27,9 @@ def authenticate(deps: Dependencies, request: Request) -> str:
 
 
 async def load_own_request(deps: Dependencies, request: Request) -> RequestRow:
-    """The row of the request named in the path: by its id, or by that of the event which it came in as. Where several
-    sources used that id it is the first one's, which goes on finding its own, or that of `?source=`.
+    """The row of the request in the path, by its id or by its event's id.
+
+    If several sources used that id, it is the first one's, or that of `?source=`.
 
     Raises:
         ApiError: `not_found`: unknown, malformed, deleted or another tenant's.

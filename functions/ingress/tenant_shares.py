@@ -18,7 +18,7 @@ def may_take(*, own: int, taken: int, places: int, share: float, size: int = 1) 
 
 
 class Shares:
-    """Who holds how many places. Event loop only."""
+    """Places by tenant. Event loop only."""
 
     def __init__(self, places: int, share: float) -> None:
         self._places = places
@@ -48,7 +48,7 @@ class Shares:
 
 
 class SharedRoom:
-    """Room that is waited for: who holds how much of it. Event loop only."""
+    """Space that calls wait for, by tenant. Event loop only."""
 
     def __init__(self) -> None:
         self._held: Counter[str] = Counter()

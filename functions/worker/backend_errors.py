@@ -50,7 +50,9 @@ class BadReply(CallFailed):
 
 
 class NotNow(PickspinError):
-    """The model server cannot take the call now. `wait_s`: its own wish, bounded; None where it said nothing."""
+    """The model server cannot take the call now. `wait_s`: its own wish, bounded. None: it has
+    none.
+    """
 
     def __init__(self, reason: str, wait_s: float | None = None) -> None:
         super().__init__(reason)

@@ -91,7 +91,7 @@ class BackendHealth:
 
 
 def is_server_failure(error: ApiError | CallFailed | NotNow) -> bool | None:
-    """Whether an end that is no answer is the server's failure; None: it says nothing of the server."""
+    """Whether a call's end is the server's failure. None: unknown."""
     if isinstance(error, CallFailed):
         return True
     if isinstance(error, NotNow):

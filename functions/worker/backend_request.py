@@ -47,14 +47,15 @@ class BackendRequest:
 
 
 def choose_model_name(service: Service, model: Model, info: ServerInfo | None) -> str:
-    """What the server calls the model: as it says, else as the catalogue does."""
+    """The server's name of the model, else the catalogue's."""
     said = None if info is None else info.model
     return said or served_name(service, model)
 
 
 def check_abilities(request: RoutedRequest, service: Service, info: ServerInfo | None) -> None:
-    """Returns when the server can do what the request wants, as far as is known. The router has judged it too, but
-    perhaps before this server had ever told.
+    """Returns if the server can do what the request needs, as far as known.
+
+    The router has checked it too, but perhaps before this server reported its capabilities.
 
     Raises:
         ApiError: `capability_missing`, `unsupported_parameter` or `context_length_exceeded`.

@@ -93,7 +93,7 @@ def _clean(value: Any, depth: int) -> Any:
 
 
 def parse_frame(raw: bytes) -> dict[str, Any] | None:
-    """The JSON object of one event of a stream; None where the event says nothing: empty, or `null`.
+    """The JSON object of one event of a stream. None: an empty event, or `null`.
 
     Raises:
         BadReply: anything else.

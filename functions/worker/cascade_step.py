@@ -229,6 +229,6 @@ class HeldStream:
 
 
 def hide_logprobs(reply: dict[str, Any]) -> None:
-    """Takes the log probabilities out of a reply or chunk whose caller did not ask for them."""
+    """Removes log probabilities that the caller did not ask for."""
     for choice in reply.get("choices", ()):
         choice["logprobs"] = None

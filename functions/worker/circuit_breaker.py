@@ -63,7 +63,7 @@ class CircuitBreaker:
         return BreakerState.after_opening(self.left_s(now_s))
 
     def ended(self, end: CallEnd) -> "CircuitBreaker":
-        """With one more call's end. While it is open, ends of calls that began before say nothing new."""
+        """Adds a call's end. While it is open, ends of earlier calls do not count."""
         state = self.state(end.at_s)
         if state is BreakerState.OPEN:
             return self

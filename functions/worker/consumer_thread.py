@@ -40,7 +40,7 @@ _KNOWN_REQUESTS: Final = 10_000
 
 @dataclass(frozen=True, slots=True)
 class JobFinished:
-    """The job's terminal is in the log."""
+    """The job's terminal is on Kafka."""
 
     job: Job
 
@@ -347,7 +347,7 @@ class ConsumerThread(threading.Thread):
         return RefusedRecord(error, None, request.origin, request.reply)
 
     def _counted(self, job: Job) -> int:
-        """Attempts that failed or whose process did; those whose partition moved are nobody's failure."""
+        """Attempts that count: failed ones, and those of crashed processes, not those that moved."""
         place = job.partition, job.offset
         return self._ledger.attempts(*place) - self._ledger.moved(*place)
 

@@ -32,7 +32,7 @@ def run(settings: Settings) -> int:
 
 
 def open_listener(host: str, port: int) -> socket.socket:
-    """A socket that takes connections; who asks waits until they are accepted.
+    """A socket that accepts connections. They wait until the server takes them.
 
     Raises:
         StartupFailed: the address cannot be had.

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RefusedRecord:
-    """Why a record is not run. `origin` None: nobody can be told, the record only goes to the dead letter topic."""
+    """Why a record does not run. `origin` None: it has no address, and only becomes a dead letter."""
 
     error: ApiError
     dead_letter_reason: str | None

@@ -96,7 +96,7 @@ class JobRunner:
         return len(self._tasks)
 
     def start(self, jobs: list[Job]) -> None:
-        """Begins each job, or tells why it is refused."""
+        """Starts each job, or refuses it."""
         self.handled += len(jobs)
         for job in jobs:
             task = asyncio.create_task(self._work(job))
@@ -312,7 +312,7 @@ class JobRunner:
         return await self._completed(run, BackendAnswer(reply=end.reply, seconds=seconds))
 
     def _announce_next(self, run: Attempt, event: Event) -> None:
-        """Whoever waits sees which service it waits for now."""
+        """Publishes the next service of the request, for waiting callers."""
         address, topics = run.request.reply, self._publisher.topics
         data = ProgressData(
             state="routed",

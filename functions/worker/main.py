@@ -203,7 +203,9 @@ class Base:
         return StartPolicy.of(worker)
 
     def has_no_other(self) -> bool:
-        """Whether no other replica is ready, as far as the status topic says; False where it cannot be read in time."""
+        """Whether the status topic shows no other ready replica. False if it cannot be read in
+        time.
+        """
         tail = RegistryConsumer(self.dependencies.log, self.topics, self.client)
         tail.start()
         try:
@@ -277,7 +279,7 @@ def _wire(base: Base) -> Worker:
 
 
 def _in_loop(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
-    """Hands a call of another thread to the loop; after the loop's end there is nobody left to hand it to."""
+    """Hands a call of another thread to the loop, if the loop still runs."""
     with suppress(RuntimeError):
         loop.call_soon_threadsafe(call)
 

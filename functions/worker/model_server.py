@@ -161,7 +161,7 @@ class ModelServer:
 
     @classmethod
     def without(cls, service: Service, why: str) -> "ModelServer":
-        """What stands for a server that could not even be begun."""
+        """A stand-in for a server that could not be started."""
         return cls("http://127.0.0.1:9", backend_kinds.TABLE[service.backend.kind], absent=why)
 
     @classmethod

@@ -116,7 +116,7 @@ class Worker:
         return is_warm and is_polling
 
     def is_live(self) -> bool:
-        """False only for what a restart cures: a dead or stuck poll thread, slots that are held for nobody."""
+        """False only if a restart helps: a dead or stuck consumer thread, or slots held by no task."""
         return (
             self._parts.poll.failure is None
             and not self._is_stuck()
@@ -152,7 +152,7 @@ class Worker:
         return 0 if failure is None else 1
 
     async def _live(self) -> str | None:
-        """Until told to stop (None) or something fails (why)."""
+        """Runs until it is stopped (None) or fails (the reason)."""
         try:
             await self._until_stop(self._warm())
         except StartupFailed as error:
@@ -170,7 +170,7 @@ class Worker:
         return failure
 
     async def _note_failed_start(self, why: str) -> None:
-        """Says so at once; after too many in a row nobody is to wait for another one."""
+        """Reports a failed start at once. After too many in a row, nothing waits for another."""
         parts = self._parts
         if not parts.gate.is_open():
             return
@@ -263,7 +263,7 @@ class Worker:
             await parts.gate.wait(HEALTH_EVERY_S)
 
     async def _open(self) -> None:
-        """Joins the group; ready is who has partitions (or waited long: there may be more replicas than partitions)."""
+        """Joins the group. It is ready with partitions, or after a long wait without any."""
         parts = self._parts
         parts.poll.join_group()
         with suppress(TimeoutError):

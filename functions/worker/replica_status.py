@@ -47,12 +47,12 @@ class StatusReporter:
         self.server: ServerInfo | None = None
 
     def become(self, state: ReplicaState, message: str | None = None) -> None:
-        """Changes the state and says so at once."""
+        """Changes the state and publishes it at once."""
         self.state, self.message = state, message
         self.publish()
 
     def rest(self, breaker: BreakerState, left_s: float) -> None:
-        """Says what the breaker of the calls has become, once the model is there to be called."""
+        """Publishes the state of the breaker, once the model can be called."""
         if self.state is not ReplicaState.READY:
             return
         self.breaker = breaker
@@ -62,7 +62,7 @@ class StatusReporter:
         self.publish()
 
     async def repeat(self) -> None:
-        """Says it again and again, until cancelled."""
+        """Publishes the status regularly, until cancelled."""
         while True:
             is_coming = self.state in {ReplicaState.LOADING, ReplicaState.WARMING}
             await asyncio.sleep(_LOADING_REPEAT_S if is_coming else REPEAT_S)
@@ -76,7 +76,7 @@ class StatusReporter:
         )
 
     def data(self) -> StatusData:
-        """What is said now."""
+        """The current status."""
         now = self._clock.now()
         elapsed_s = (now - self._measured.started_at).total_seconds()
         progress: float | None = None

@@ -139,7 +139,7 @@ class ReplyProducer:
         return builders.failed(origin, failure, now=self._clock.now(), **more)
 
     async def _deliver(self, out: Outgoing) -> Undelivered | None:
-        """None: it is in the log."""
+        """None: it is on Kafka."""
         is_public = out.topic == self.topics.responses and out.partition is None
         record = kafka_codec.outgoing_record(out)
         try:
@@ -236,7 +236,7 @@ class ChunkSender:
             self._sequence += 1
 
     def _note(self, done: "Future[PartitionId]") -> None:
-        """Nobody can read a stream whose address takes nothing: the model need not go on."""
+        """Ends the generation of a stream whose address takes nothing."""
         error = None if done.cancelled() else done.exception()
         if isinstance(error, AppendFailed) and error.is_final:
             self._refusal = error

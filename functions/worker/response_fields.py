@@ -143,7 +143,7 @@ def read_citations(message: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def read_extras(reply: Mapping[str, Any]) -> dict[str, str]:
-    """What a reply or chunk says of its server, in OpenAI's fields."""
+    """Fields of a reply or chunk about its server, in OpenAI's names."""
     extras: dict[str, str] = {}
     fingerprint, tier = reply.get("system_fingerprint"), reply.get("service_tier")
     if isinstance(fingerprint, str) and 0 < len(fingerprint) <= _MAX_FINGERPRINT:
@@ -171,7 +171,7 @@ def read_usage(reply: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _count(value: Any) -> int | None:
-    """A number of tokens, 0 where it is not said; None: not to be believed."""
+    """A number of tokens, 0 if missing. None: implausible."""
     if value is None:
         return 0
     if isinstance(value, float) and value.is_integer():
@@ -194,7 +194,7 @@ def _read_details(usage: Mapping[str, Any]) -> dict[str, dict[str, int]]:
 
 
 def estimated_usage(completion_tokens: int) -> dict[str, Any]:
-    """Usage where the server said none that can be believed; the prompt's part stays unknown (0)."""
+    """Usage if the server sent no plausible one. The prompt's part is unknown (0)."""
     return {
         "prompt_tokens": 0,
         "completion_tokens": completion_tokens,

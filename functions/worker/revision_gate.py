@@ -24,16 +24,16 @@ class RevisionGate:
         return not self._revision or (self._control.is_caught_up() and not self.is_elsewhere())
 
     def is_elsewhere(self) -> bool:
-        """Whether another revision is known to hold the topic: what becomes of this one says nothing of the service."""
+        """Whether another revision is known to be active."""
         named = self._control.revision_of(self._service)
         return bool(self._revision) and named not in {None, self._revision}
 
     def tell(self) -> None:
-        """Something was said, of this service or another."""
+        """Takes an announcement, for this service or another."""
         self._changed.set()
 
     async def wait(self, timeout_s: float) -> None:
-        """Until something is said, at most that long."""
+        """Waits for an announcement, at most that long."""
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._changed.wait()

@@ -41,7 +41,7 @@ async def find_model_name(
 async def describe(
     server: ModelServer, http: httpx.AsyncClient, declared: ServerKind, name: str
 ) -> ServerInfo:
-    """What the server, which has answered a call, says of itself."""
+    """The description of a server that has answered a call."""
     kind = declared
     if declared == "openai":
         kind = server_info.guess_kind(server.entries) or await _guess_kind(http) or declared

@@ -23,7 +23,7 @@ _TOKEN_SLACK: Final = 8
 
 @dataclass(slots=True)
 class _StreamedChoice:
-    """What one choice has said so far."""
+    """One choice so far."""
 
     tools: ToolCalls
     texts: dict[str, list[str]] = field(default_factory=dict)
@@ -143,7 +143,7 @@ class StreamAssembler:
         return chunk
 
     def _index(self, entry: dict[str, Any], place: int) -> int:
-        """A choice's number. Where it is not said there is one choice, or they come in order."""
+        """A choice's number. Without one there is one choice, or they come in order."""
         index = entry.get("index")
         if index is None:
             index = 0 if len(self._choices) == 1 else place
@@ -186,7 +186,7 @@ class StreamAssembler:
         self.is_cut = self.is_cut or over or self._bytes > self._max_bytes
 
     def _with_role(self, choice: _StreamedChoice, delta: dict[str, Any]) -> dict[str, Any]:
-        """The role is said once, at the beginning: whoever reads a stream joins the texts of deltas."""
+        """Sends the role once, at the beginning, because readers join the texts of deltas."""
         if choice.has_role:
             return delta
         choice.has_role = True
@@ -208,7 +208,7 @@ class StreamAssembler:
         return {} if text is None else {"text": text}
 
     def _delta(self, entry: dict[str, Any], choice: _StreamedChoice) -> dict[str, Any]:
-        """What a delta says, without its role and without fields that are null."""
+        """A delta without its role and without null fields."""
         delta = entry.get("delta")
         if not isinstance(delta, dict | None):
             raise BadReply("delta")

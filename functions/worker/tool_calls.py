@@ -46,7 +46,7 @@ class _Call:
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """What one entry of a `tool_calls` list says; None or empty where it says nothing."""
+    """One entry of a `tool_calls` list. Missing values are None or empty."""
 
     index: int | None
     id: str
@@ -98,7 +98,9 @@ class ToolCalls:
             self._begin(_read_piece(entry))
 
     def closing(self) -> list[dict[str, Any]]:
-        """Pieces that make arguments which were never said an empty object: every client parses them."""
+        """Pieces that turn missing arguments into an empty object, because every client parses
+        them.
+        """
         shown = []
         for call in self._calls[: self._most]:
             if call.kind == "function" and not call.text.strip():

@@ -30,7 +30,7 @@ class UnrunJobs:
         self._metrics = metrics
 
     async def refuse(self, job: Job, refusal: RefusedRecord) -> JobFinished:
-        """Returns when everybody who can be told has been: the caller, the dead letter topic, or both."""
+        """Refuses a job. Returns when the caller's reply, the dead letter, or both are written."""
         if refusal.dead_letter_reason is not None:
             await self._publisher.dead_letter(job.record, refusal.dead_letter_reason)
         if refusal.origin is not None:

@@ -53,7 +53,7 @@ async def delete(deps: Dependencies, request: Request) -> Response:
 
 
 def _show_without_secret(target: CallbackTarget) -> dict[str, object]:
-    """A target to whoever only knows its id, or has the key: its secret was shown once."""
+    """A target without its secret, which was shown once."""
     return {key: value for key, value in show_target(target).items() if key != "secret"}
 
 

@@ -115,7 +115,7 @@ def _require_media_type(request: Request) -> None:
 
 
 def clean_event(deps: Dependencies, event: Event, tenant: str) -> Event:
-    """The event as it goes on the log: identity from the key, deadline bounded, nothing of ours from outside.
+    """The event for Kafka: identity from the key, bounded deadline, none of our own attributes.
 
     Raises:
         ApiError, EventRejected: another type, a reply topic that is not allowed, a malformed `expirytime`.

@@ -39,7 +39,7 @@ _FIELDS: Final = frozenset({"score", "rating", "source", "judge", "model", "comm
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opinion:
-    """What a body says. `model` None: the model that answered."""
+    """The body of a rating. `model` None: the model that answered."""
 
     score: float
     source: Literal["user", "judge"]

@@ -16,7 +16,9 @@ from functions.runtime.settings import IngressSettings
 
 
 def asks_key_for_metrics(settings: IngressSettings, *, has_keys: bool) -> bool:
-    """Figures tell of tenants' use: without a key they are for this machine, unless a setting opens them."""
+    """Whether `/metrics` needs a key. Figures show tenants' usage, so by default only this machine
+    needs none.
+    """
     if settings.metrics == "auto":
         return has_keys and not is_loopback(settings.host)
     return settings.metrics == "key"

@@ -53,7 +53,7 @@ async def retrieve(deps: Dependencies, request: Request) -> Response:
 
 
 def models_now(deps: Dependencies, tenant: str) -> list[dict[str, object]]:
-    """Everything that the tenant can ask for, as it is shown now: models, then names that stand for them."""
+    """All names that the tenant may use as `model`, with their state: models, then virtual names."""
     models = [_shown_now(deps, model) for model in _visible(deps.catalogue, tenant)]
     names = list_virtual_names(deps.catalogue, tenant)
     return [*models, *(_virtual_now(deps, name) for name in names)]
@@ -162,7 +162,7 @@ def _show_service(service: Service, model: Model, view: ServiceView) -> dict[str
 
 
 def _eta(service: Service, view: ServiceView) -> float | None:
-    """What the registry says; for a cold service the catalogue's estimate of a cold start."""
+    """The registry's ETA. For a cold service the catalogue's estimate of a cold start."""
     if view.eta_s is not None:
         return view.eta_s
     return service.cold_start_s if view.state is ReplicaState.COLD else None

@@ -69,7 +69,7 @@ async def _frames(deps: Dependencies, row: RequestRow, cursor: int) -> AsyncIter
 
 
 def _is_news_after(row: RequestRow, cursor: int) -> Callable[[Mark | None], bool]:
-    """Whether a mark says more than the row and the events that were seen."""
+    """Whether a mark is newer than the row and the events that were sent."""
     return lambda mark: mark is None or mark.state is not row.state or mark.next_cursor > cursor + 1
 
 

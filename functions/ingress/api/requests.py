@@ -66,7 +66,7 @@ async def _by_request_ids(deps: Dependencies, tenant: str, page: PageQuery) -> P
 
 
 async def wait_for_end(deps: Dependencies, request: Request, row: RequestRow) -> RequestRow:
-    """The row, after `Prefer: wait=N` seconds at most when the request has not ended.
+    """The row, at the latest after the N seconds of `Prefer: wait=N`.
 
     Raises:
         ClientGone: the client left meanwhile.
@@ -79,7 +79,7 @@ async def wait_for_end(deps: Dependencies, request: Request, row: RequestRow) ->
 
 
 async def cancel_row(deps: Dependencies, row: RequestRow) -> RequestRow:
-    """Cancels an unfinished request and gives its end a moment to show; cancelling twice is fine.
+    """Cancels an unfinished request and waits a moment for its end. Cancelling twice is fine.
 
     Raises:
         ApiError: `not_cancellable` when it has ended otherwise, `not_accepted` when the log takes no writes.
@@ -99,7 +99,7 @@ async def cancel_row(deps: Dependencies, row: RequestRow) -> RequestRow:
 async def delete_row(deps: Dependencies, row: RequestRow) -> None:
     """Deletes prompt, answer and events, then cancels unfinished work.
 
-    In this order, so that whoever waits for the request hears that it was deleted, not how it ended.
+    In this order, so that waiting calls report the deletion, not the cancellation.
     """
     await deps.offload(deps.store.forget, row.id)
     if not row.state.is_terminal:
@@ -112,7 +112,9 @@ def view_of(deps: Dependencies, row: RequestRow) -> ServiceView | None:
 
 
 def show(row: RequestRow, view: ServiceView | None) -> dict[str, object]:
-    """A request as every door shows it. Pure. `response` is the OpenAI object, `error` OpenAI's error object."""
+    """A request as every API shows it. Pure. `response`: the OpenAI object. `error`: OpenAI's
+    error.
+    """
     is_over = row.state.is_terminal
     is_good = row.state is State.COMPLETED
     result = None if row.result is None else msgspec.Raw(row.result)

@@ -67,7 +67,7 @@ class ResponsesApi:
 
 
 class TokenCountApi(ResponsesApi):
-    """How many tokens an input has, as the model's own server counts them: it is asked for one token of an answer."""
+    """Counts an input's tokens by the model's own server, which generates one token for it."""
 
     async def parse(self, deps: Dependencies, request: Request, tenant: str) -> InferenceCall:
         call = await _read(deps, request, tenant, {"max_tokens": 1, "store": False})

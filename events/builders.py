@@ -281,7 +281,7 @@ def failed(
 
 
 def cancel(origin: Origin, data: CancelData, *, source: str, now: datetime) -> Event:
-    """Asks whoever works on a request to stop."""
+    """The event that cancels a request."""
     return Event(
         id=ids.derive(origin.request_id, "cancel"),
         source=source,

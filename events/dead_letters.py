@@ -1,4 +1,4 @@
-"""Dead letters: a record that nobody can use, kept with its reason; by reference where it cannot be kept as it is."""
+"""Dead letters: unusable records with their reason, by reference if they cannot be kept whole."""
 
 from dataclasses import replace
 from typing import Final

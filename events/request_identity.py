@@ -1,9 +1,11 @@
-"""Which request an event is of.
+"""The identity of a request.
 
-A request that came in as an event is identified by its tenant, source and id (CloudEvents: source and id together are
-unique, and a tenant's ids are its own). Its request id is derived from the three; the event's own id stays what its
-sender knows it by: the `correlationid` of everything that follows, which then carries the request id as `requestid`.
-Requests of our own doors have ids that are unique by themselves: there both are one, and `requestid` is absent.
+A request that came in as an event is identified by tenant, source and id (CloudEvents: source and
+id together are unique, and a tenant's ids are its own). Its request id is derived from the three.
+The sender's id stays the `correlationid` of everything that follows, which then also carries the
+request id as `requestid`.
+
+Requests of the ingress have unique ids. There both are the same, and `requestid` is absent.
 """
 
 from collections.abc import Mapping
@@ -37,7 +39,7 @@ def content_of(event: Event) -> str:
 
 
 def correlation_id_of(event: Event) -> str:
-    """What whoever sent the request knows it by. Never raises."""
+    """The sender's id of the request. Never raises."""
     if event.type == names.REQUEST:
         return event.id
     return event.get(names.CORRELATION_ID) or event.id

@@ -72,7 +72,7 @@ class Origin:
 
     @property
     def correlation_id(self) -> str:
-        """What whoever sent the request knows it by."""
+        """The sender's id of the request."""
         return self.request_id if self.event_id is None else self.event_id
 
     @classmethod

@@ -1,4 +1,4 @@
-"""What can still be told of a request whose record breaks the contract: enough for a failed reply, and no more."""
+"""What is usable of a request whose record is invalid: enough for a failed reply, no more."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -19,11 +19,10 @@ _SOURCE: Final = "/unreadable"
 
 
 def salvaged(record: Record) -> Event | None:
-    """A request event without data that has the record's id and what a reply needs of the rest; None: the record is
-    no request, or has no usable id, and nobody can be told.
+    """A request event without data, with the record's id and what a reply needs.
 
-    Source and reply attributes are not judged, only readable: the source tells which request it is, and whoever replies
-    judges the address as ever. Nothing is raised, whatever the record holds.
+    None: the record is no request or has no usable id. Source and reply attributes are read, not
+    validated; the code that replies validates the address. Never raises.
     """
     found = dict(_readable(record))
     event_id = found.pop("id", "")

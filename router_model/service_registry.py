@@ -113,7 +113,7 @@ class Registry:
         )
 
     def view(self, slug: str, now: datetime) -> ServiceView:
-        """What is known of a service at `now`; a service nobody reported is cold."""
+        """What is known of a service at `now`. A service without a status is cold."""
         replicas = [
             status
             for (service, replica), status in self.entries.items()

@@ -1,8 +1,9 @@
 """Strict, bounded JSON: bytes in, plain objects out, or one typed refusal. And fast JSON out.
 
-Refused: other encodings than UTF-8, a byte order mark, NaN, Infinity, numbers out of range or very long, duplicate
-keys, lone surrogates, deep nesting, too many keys, anything after the document. Nothing here takes a step of its own
-for each value: a document may hold some hundred thousand, and whoever reads it has others to serve.
+Refused: other encodings than UTF-8, a byte order mark, NaN, Infinity, numbers out of range or very
+long, duplicate keys, lone surrogates, deep nesting, too many keys, anything after the document.
+
+Nothing here loops over values in Python: a document may hold some hundred thousand of them.
 """
 
 import codecs

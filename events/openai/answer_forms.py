@@ -1,6 +1,7 @@
-"""What form a caller wants its answer in, beyond `response_format`: a JSON Schema, a pattern, one of several texts, a
-grammar. vLLM's `structured_outputs` and its older `guided_json` and so on say the same; every server is told in its own
-words (functions.backends.body_translation).
+"""The form of an answer beyond `response_format`: JSON Schema, pattern, choice, grammar.
+
+Callers write vLLM's `structured_outputs` or its older `guided_json` and so on.
+`functions.backends.body_translation` translates them for each server.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Fields of model servers that no caller may set here, and why. Each is refused by name at the door."""
+"""Fields of model servers that no caller may set, and why. Each is refused by name."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

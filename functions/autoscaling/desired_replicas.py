@@ -1,8 +1,8 @@
-"""How many replicas the scaler asks KEDA for, by Algorithm 1.
+"""Algorithm 1 as a number of replicas, for a scaler that starts no pod itself.
 
-Scale-up, warm pool and sleep are Algorithm 1's.
-Scale-in from N to a smaller M above zero is the HPA's, with its own stabilisation.
-So the number asked for falls with the need at once.
+Unlike `decide`, scale-in from N to a smaller M above zero is left to the HorizontalPodAutoscaler
+with its own stabilisation, so the number falls with the need at once. Scale-up, warm pool and sleep
+are Algorithm 1's.
 """
 
 from dataclasses import dataclass, replace

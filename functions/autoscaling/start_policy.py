@@ -1,6 +1,6 @@
-"""When to start a worker again after failed starts, and when its service counts as broken.
+"""After failed starts in a row: when the next one is due, and when nothing should wait any more.
 
-Pure. The local stack starts workers by it, a worker on a cluster reports its breaker by it.
+Pure. Used by the code that starts workers and by the worker itself.
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
-"""A checked body in the words of one kind of model server: its names of fields, its way to be told an answer's form.
+"""Translates a checked body for one kind of model server: names of fields, form of the answer.
 
-Pure. What a kind does not do never comes here (router_model.routing.backend_fields).
+Pure. Fields that a kind does not take are refused before (`router_model.routing.backend_fields`).
 """
 
 import json

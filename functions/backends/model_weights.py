@@ -83,7 +83,7 @@ def _find(weights: Weights) -> Path:
 
 
 def _verify(path: Path, sha256: str, verdicts: Path) -> None:
-    """Compares the hash; a verdict is remembered by path, size and time, so that a cold start does not read it all."""
+    """Compares the hash. The result is cached by path, size and time, so that a cold start is fast."""
     stat = path.stat()
     key = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
     known = _read(verdicts)

@@ -97,8 +97,8 @@ def check_local_arguments(service: Service) -> None:
 def build_environment(service: Service, place: Place | None = None) -> Mapping[str, str]:
     """Variables that the server needs beside its arguments.
 
-    vLLM opens sleep, wake and `collective_rpc` only in development mode, to everybody who reaches its port: that is
-    why every place here is localhost.
+    vLLM offers sleep, wake and `collective_rpc` only in development mode, to everyone who reaches
+    its port. Therefore it listens on localhost only.
     """
     if service.backend.kind != "vllm" or place is None or not place.can_sleep:
         return MappingProxyType({})

@@ -91,7 +91,7 @@ def own_name(
 
 
 def unknown_name(asked: str, entries: Sequence[Mapping[str, Any]]) -> str:
-    """A sentence for whoever wrote the catalogue: what the server has instead."""
+    """The error for an unknown name, with the names that the server has."""
     names = [str(entry["id"])[:_NAME_CHARS] for entry in entries]
     more = ", ..." if len(names) > _NAMES_SHOWN else ""
     there = ", ".join(names[:_NAMES_SHOWN]) + more

@@ -137,10 +137,10 @@ class Refusal:
 
 
 def find_error(reply: Mapping[str, Any]) -> Any:
-    """The error that a reply or chunk is, or holds; None: it is none.
+    """The error in a reply or chunk. None: there is none.
 
-    vLLM and SGLang write it flat (`object: error`), FastAPI in `detail`, TGI as a text with its type beside it, and
-    everybody else as an object.
+    vLLM and SGLang write it flat (`object: error`), FastAPI in `detail`, TGI as a text with its
+    type, the others as an object.
     """
     error = reply.get("error")
     if error:

@@ -58,9 +58,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryLimits:
-    """`delays`: seconds before each attempt. `concurrency` attempts are out at once, each for `attempt_timeout_s`; of
-    one tenant `per_tenant`, to one target `per_target`, to one host `per_host`, whoever's targets they are: many
-    tenants must not aim at one victim. One tenant has at most three quarters of a host's.
+    """`delays`: seconds before each attempt. `attempt_timeout_s`: bound of one.
+
+    Parallel attempts: `concurrency` in all, `per_tenant`, `per_target`, `per_host`. The last one
+    keeps many tenants from aiming at one host. One tenant has at most three quarters of a host's.
     """
 
     delays: tuple[float, ...]
@@ -71,8 +72,9 @@ class DeliveryLimits:
     per_host: int
 
     def may_look_up(self, tenant: int) -> bool:
-        """One more name for a tenant that has `tenant` looked up now: a resolver's threads are few, and names may hang
-        far longer than anybody waits for them.
+        """Whether a tenant with `tenant` open look-ups may start another.
+
+        A resolver has few threads, and names may hang for long.
         """
         return tenant < max(1, self.per_tenant // 2)
 

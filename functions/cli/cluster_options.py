@@ -32,7 +32,7 @@ Bootstrap = Annotated[
 
 
 def has_cluster(kubeconfig: str = "") -> bool:
-    """Whether somebody says which cluster to ask: the option, or KUBECONFIG."""
+    """Whether the option or KUBECONFIG names a cluster."""
     return bool(kubeconfig or read_kubeconfig_path())
 
 

@@ -127,9 +127,9 @@ def outcomes_from_store(
     *,
     query: FinishedQuery = EVERYTHING,
 ) -> Iterator[OutcomeRow]:
-    """Every rated answer as an outcome: what a router learns from. Newest first, a page in memory at a time.
+    """Every rated answer as an outcome to learn from. Newest first, one page in memory at a time.
 
-    There are no scores but those that somebody gave: a request without feedback is left out.
+    A request without feedback is left out.
     """
     rated = read_finished(store, replace(query, is_rated=True))
     for one in read_requests(rated, blobs):

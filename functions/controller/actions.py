@@ -9,7 +9,7 @@ from functions.ports.kubernetes import SCALED_OBJECTS, Object, Resource, Verb
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
-    """An Event to be told on an object. The same notice again within a while is not told again."""
+    """An Event for an object. The same notice is not repeated within a while."""
 
     about: Object
     """Anything with apiVersion, kind and metadata (name, namespace, uid)."""

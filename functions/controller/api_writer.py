@@ -105,7 +105,7 @@ class ApiWriter:
         self.emit(Notice(about=about, reason="WriteRefused", message=text, type="Warning"))
 
     def emit(self, notice: Notice) -> None:
-        """Makes an Event, unless the same one was told a short while ago. An Event that fails is only logged."""
+        """Makes an Event, unless the same one was made a short while ago. A failure is only logged."""
         if not self._is_leader() or not self._is_news(notice):
             return
         try:

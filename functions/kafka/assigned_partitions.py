@@ -92,8 +92,10 @@ class AssignedPartitions:
         self._wake_brokers(partitions)
 
     def _wake_brokers(self, partitions: Collection[PartitionId]) -> None:
-        """Asks the leaders for offsets, which nobody reads: a resume alone does not wake their threads
-        (`librdkafka.py`). Who is away is not waited for: its partitions are fetched when it is back.
+        """Requests offsets of the leaders and ignores them: a resume alone does not wake their
+        threads.
+
+        See `librdkafka.py`. It does not wait for a broker that is down.
         """
         asked = [TopicPartition(*partition, _ANY_TIME) for partition in partitions]
         with suppress(KafkaException):

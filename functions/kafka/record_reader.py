@@ -149,7 +149,7 @@ class RecordBuffer:
         return len(self._records) > before
 
     def drop(self, partitions: set[PartitionId]) -> None:
-        """Forgets records of partitions that were taken away: whoever has them now reads them again."""
+        """Forgets records of revoked partitions. Their new owner reads them again."""
         self._records = [one for one in self._records if one.partition_id not in partitions]
 
     def take(self) -> tuple[Record, ...]:

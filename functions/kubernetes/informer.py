@@ -1,8 +1,8 @@
-"""An informer: one kind of object, listed once, then watched, in a cache that others read.
+"""An informer: lists one kind of object once, then watches it, and keeps a cache for readers.
 
-After a disconnect the watch goes on from the last version.
-Only a version that has become too old (410) causes a new list, which also reports what vanished.
-Every object is reported again from time to time: listeners are level-triggered.
+A watch continues from the last version after every disconnect. If that version is too old (410), it
+lists again and reports deleted objects as well. Now and then it reports everything again: listeners
+are level-triggered.
 """
 
 import logging

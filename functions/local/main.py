@@ -151,7 +151,7 @@ def _banner(stack: Stack, life: StackLife, ready_s: float) -> str:
 
 
 def _write(line: str) -> None:
-    """Best effort: whoever closed the pipe no longer wants to know, and serving and stopping go on without them."""
+    """Writes a line of progress. A closed pipe stops neither serving nor stopping."""
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.write(line)
         sys.stdout.flush()

@@ -110,7 +110,7 @@ def hold_lock(directory: Path) -> Iterator[None]:
 
 
 def find_lock_holder(path: Path) -> str | None:
-    """Who holds that lock now (a pid, as far as it has been written); None: nobody, or there is none."""
+    """The pid that holds that lock. None: nobody does, or there is no lock."""
     try:
         with path.open(encoding="ascii") as lock:
             try:

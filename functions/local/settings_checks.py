@@ -114,7 +114,9 @@ def _check_store(settings: Settings) -> None:
 
 
 def _reach_database(url: str) -> None:
-    """Raises StartupFailed where nobody takes connections there: a driver may wait for minutes before it says so."""
+    """Raises StartupFailed if nothing accepts connections there. A driver may take minutes to
+    notice.
+    """
     try:
         place = urlsplit(url)
         host, port = place.hostname, place.port or DATABASE_PORT

@@ -1,8 +1,9 @@
-"""The supervisor of `pickspin up`: one life of the whole stack after another, until it is told to stop.
+"""The supervisor of `pickspin up`: one life of the whole stack after another, until it is stopped.
 
-A life starts the broker, then every process side by side, and ends in stages: doors, workers, router, recorder,
-callbacks, broker. It ends by a signal, or because the embedded broker died: its records went with it, so a new life
-with a new boot id begins. Children are spawned from the main thread only (see `parent_bound`).
+A life starts the broker, then every process in parallel. It ends in stages: ingress, workers,
+router, recorder, callbacks, broker. It ends by a signal, or because the embedded broker died with
+its records. Then a new life with a new boot id begins. Children are spawned from the main thread
+only (see `parent_bound`).
 """
 
 import asyncio
@@ -171,7 +172,7 @@ class Supervisor:
 
     @asynccontextmanager
     async def _scaled(self, life: StackLife) -> AsyncIterator[None]:
-        """The registry and the scaler; its workers outlive it, they drain once the doors are closed."""
+        """The registry and the scaler. Workers survive it and drain once the ingress is closed."""
         tail = await asyncio.to_thread(_open_registry, life.settings)
         scaler = life.scaler = self._build_scaler(life, tail)
         try:

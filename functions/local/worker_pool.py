@@ -89,7 +89,7 @@ class WorkerPool:
         return [r for r in self.all() if r.service.slug == slug and not r.child.is_stopping]
 
     def draining(self, slug: str) -> int:
-        """Replicas that have been told to stop and still run."""
+        """Replicas that are stopping."""
         return sum(r.service.slug == slug and r.child.is_stopping for r in self.all())
 
     def all(self) -> list[Replica]:

@@ -50,7 +50,7 @@ def hold_s(row: RequestRow, now: datetime) -> float:
 
 
 def build_terminal(row: RequestRow, error: ApiError, now: datetime) -> Event:
-    """The terminal of a request that ends here; its id is the same whoever writes it."""
+    """The terminal of a request that ends here. Its id is the same in every writer."""
     failure = Failure(
         code=error.code, message=error.message, type=error.row.type, status=error.status
     )

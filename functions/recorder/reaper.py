@@ -1,9 +1,11 @@
-"""The reaper: ends what nobody else can end, and publishes again what was dropped on the way.
+"""The reaper: ends requests that nothing else can end, and publishes lost ones again.
 
-Verdicts are pure (`recorder.expiry_rules`); this module reads rows, appends terminals and waits for the log. It never
-writes a state: the terminals come back through `infer.responses`, whose order decides which of two came first. So every
-door agrees, also when a model's answer and the deadline meet. What runs is left to its worker for a moment, and nothing
-ends before the recorder has read the log up to the moment from which it may: its end may be there already.
+Its decisions are pure (`recorder.expiry_rules`). This module reads rows and appends terminals. It
+never writes a state: the terminals come back through `infer.responses`, whose order decides which
+of two came first. So every API agrees, also if an answer and the deadline meet.
+
+Running requests are left to their worker for a moment. Nothing ends before the recorder has read
+Kafka up to its deadline, because its end may be there already.
 """
 
 import logging

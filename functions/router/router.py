@@ -77,8 +77,8 @@ class Router:
         return self._decide_and_publish(event, lambda: self._refuse(event, rejection))
 
     def reject(self, record: Record, rejection: EventRejected) -> "Future[None]":
-        """Puts a record that holds no event on the dead letter topic; where it is a request that can be told, it
-        fails.
+        """Writes a record without an event to the dead letter topic, and a failed reply if it has
+        an address.
         """
         return self._publisher.reject(record, rejection)
 

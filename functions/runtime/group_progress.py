@@ -42,10 +42,10 @@ class _Stand:
 
 
 class GroupProgress:
-    """Where one group stands, look by look.
+    """Progress of one group, from reading to reading.
 
-    A partition with lag whose commit has not moved for `stalled_s` is stalled, once more than the end marks of foreign
-    transactions can be waiting there: these are offsets, and no records that anybody could read and commit.
+    A partition is stalled if it has lag and its commit has not moved for `stalled_s`. A few offsets
+    do not count: they may be end marks of foreign transactions, which nobody can read.
     """
 
     def __init__(self, stalled_s: float) -> None:

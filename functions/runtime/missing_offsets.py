@@ -10,7 +10,7 @@ from router_model.catalogue.model import Catalogue
 
 
 class OffsetCommitter(Protocol):
-    """Commits for a group that nobody is a member of."""
+    """Commits for a group without members."""
 
     def commit(self, group: str, offsets: Mapping[PartitionId, int]) -> bool:
         """False when the group has members: then its offsets are theirs to commit."""

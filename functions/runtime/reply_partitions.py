@@ -15,8 +15,9 @@ log = logging.getLogger(__name__)
 
 
 class ReplyPartitions:
-    """Thread-safe. The broker is asked when somebody names a partition that is not known to be there, and then about
-    all `topics` together; nobody else pays for it.
+    """Known partitions of the reply topics. Thread-safe.
+
+    An unknown one makes it ask the broker, for all `topics` together.
     """
 
     def __init__(
@@ -31,8 +32,9 @@ class ReplyPartitions:
         self._looked_s: float | None = None
 
     def has(self, topic: str, partition: int) -> bool:
-        """Whether the topic has that partition; True where nobody knows: then the append will tell. May ask the broker,
-        and wait for it.
+        """Whether the topic has that partition. True if unknown: then the append decides.
+
+        It may ask the broker, and wait for it.
         """
         if self._is_known(topic, partition):
             return True
@@ -48,7 +50,7 @@ class ReplyPartitions:
         return partition < self._counts.get(topic, 0)
 
     def _look(self) -> None:
-        """Asks, unless somebody does already or did a moment ago."""
+        """Asks the broker, unless a request is open or was made a moment ago."""
         if not self._looking.acquire(blocking=False):
             return
         try:

@@ -31,7 +31,7 @@ class ServiceDecision:
         return self.lag > 0 or self.in_flight > 0
 
     def is_active(self, *, holds_idle: bool) -> bool:
-        """Whether the target may not be at zero. `holds_idle` False leaves the idle time tau to whoever asks."""
+        """Whether the target must not be at zero. `holds_idle` False leaves the idle time to KEDA."""
         return self.desired.replicas > 0 if holds_idle else self.desired.is_needed
 
 
@@ -84,13 +84,13 @@ class LatestDecisions:
         return self._streams
 
     def is_listened_to(self) -> bool:
-        """Whether a stream is open, or somebody asked lately."""
+        """Whether a stream is open, or a call came lately."""
         if self._streams:
             return True
         return self._asked_s is not None and self._monotonic_s() - self._asked_s < self._listener_s
 
     def note_asked(self) -> None:
-        """Somebody asked without a stream."""
+        """Notes a call without a stream."""
         was_listened_to, self._asked_s = self.is_listened_to(), self._monotonic_s()
         if not was_listened_to:
             self.on_listener()

@@ -45,7 +45,7 @@ class ServiceOffsets:
         return _count(replace(self, commits=commits, read_s=now_s, has_shrunk=False))
 
     def with_starts(self, starts: ByTopic) -> "ServiceOffsets":
-        """With first offsets read: what retention has deleted is nobody's lag."""
+        """With first offsets. What retention has deleted is no lag."""
         mine = {topic: numbers for topic, numbers in starts.items() if topic in self.topics}
         return _count(replace(self, starts={**self.starts, **mine}))
 

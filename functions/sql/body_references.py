@@ -50,7 +50,7 @@ def release_bodies(
 
 
 class SqlBodies:
-    """The part of `functions.ports.store.RequestStore` that says which bytes nobody has any more."""
+    """The part of `functions.ports.store.RequestStore` that finds unused blobs."""
 
     def __init__(self, database: Database) -> None:
         self._db = database

@@ -27,7 +27,7 @@ Make = Callable[[Connection], Claim]
 
 
 class Room(NamedTuple):
-    """Fewer than `limit` of these rows; whoever makes one takes turns with all others under this name."""
+    """At most `limit` of these rows. Writers under this name take turns."""
 
     name: str
     rows: Select[Any]
@@ -88,7 +88,7 @@ def require_room(database: Database, connection: Connection, room: Room | None) 
 def make_once(
     database: Database, new_id: str, make: Make, *, key: KeyUse | None, look: Look
 ) -> Claim:
-    """Has `make` make `new_id` where the key is new: one transaction, whoever else tries."""
+    """Lets `make` make `new_id` if the key is new, in one transaction with the key."""
     new = Claim(kind="new", id=new_id)
     try:
         with database.write() as connection:
@@ -118,7 +118,7 @@ def insert_once(
 
 
 def _lock_key(connection: Connection, use: KeyUse) -> _Held | None:
-    """The key's row, locked where rows can be: whoever takes a key over does so alone."""
+    """The key's row, locked if the database can, so that only one caller takes it over."""
     columns = idempotency_keys.c
     query = select(columns.body_hash, columns.request_id, columns.claimed_at).where(_is_same(use))
     row = connection.execute(query.with_for_update()).first()

@@ -49,7 +49,7 @@ class RequestColumns:
 
     @property
     def keeps_result(self) -> bool:
-        """A call with `store: false` keeps its answer only for a door that fetches it later."""
+        """Whether the answer is kept. With `store: false` only for a caller that fetches it later."""
         if self.is_forgotten:
             return False
         return self.is_stored or self.is_background or self.batch_id is not None
@@ -100,7 +100,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CancelAsked:
-    """Somebody wants the request ended."""
+    """The request is to be cancelled."""
 
     request_id: str
     reason: str

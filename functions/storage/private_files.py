@@ -34,7 +34,9 @@ def make_private_file(path: Path) -> Path:
 
 
 def close_to_others(path: Path) -> None:
-    """Takes every right of others away, where it is ours and there; a mounted volume's owner may be somebody else."""
+    """Removes the rights of others, if the file exists and is ours. A volume may have another
+    owner.
+    """
     with suppress(FileNotFoundError, PermissionError):
         mode = path.stat().st_mode
         if mode & OTHERS:

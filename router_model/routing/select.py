@@ -226,8 +226,8 @@ def _plan(
     ranked: Sequence[CandidateTerms],
     later: Iterable[CandidateTerms | None],
 ) -> CascadeState | None:
-    """The steps of a cascade; else who stands by: the next best of `ranked`, then of `later`, the best of each later
-    option that is open.
+    """The steps of a cascade, else the stand-by services: the next best of `ranked`, then the best
+    of each later open option.
     """
     if resolution.cascade is not None:
         return plan_cascade(request.model, resolution.cascade, [chosen, *filter(None, later)])

@@ -1,7 +1,7 @@
-"""Heads for the complexity class from labelled prompts, put into existing weights. Needs no torch.
+"""Heads for the complexity class, learned from labelled prompts and added to existing weights.
 
-What models answered says which questions are harder than others of the same benchmark. What a greeting or a letter asks
-of a model it does not say: that takes prompts that somebody has labelled, a few hundred of them.
+Needs no torch. Outcomes show which questions of a benchmark are harder than others, but not how
+much work a greeting or a letter takes. That needs some hundred labelled prompts.
 """
 
 import hashlib

@@ -72,7 +72,7 @@ class RevisionAnnouncer:
         return len(due)
 
     def forget(self) -> None:
-        """What was told counts no more: another process may have led since."""
+        """Forgets the announcements: another process may have led since."""
         self._told.clear()
 
     def close(self, timeout_s: float) -> None:

@@ -59,9 +59,9 @@ class KedaPushWorkaround:
 
 
 def is_unheard(scaled: Object) -> bool:
-    """Whether KEDA has named this ScaledObject's metrics without one for a trigger that pushes.
+    """Whether KEDA has named this ScaledObject's metrics, but none for its push trigger.
 
-    False where it is paused, or somebody uses the annotation for what it is for.
+    False if it is paused, or if the annotation is in use for its own purpose.
     """
     status = scaled.get("status") or {}
     have = get_annotations(scaled)

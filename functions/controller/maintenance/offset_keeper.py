@@ -20,7 +20,7 @@ ABSENT_S: Final = 300.0
 
 
 class OffsetKeeper:
-    """`tick` blocks while the broker answers: it belongs to a thread that nobody waits for."""
+    """`tick` blocks while the broker answers, so it belongs to a thread of its own."""
 
     def __init__(
         self,

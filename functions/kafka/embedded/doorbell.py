@@ -53,7 +53,7 @@ class Bell:
         self._readers: dict[str, tuple[str, ...]] = {}
 
     def ring(self, topic: str) -> None:
-        """Wakes whoever reads `topic`; never blocks, never fails."""
+        """Wakes the readers of `topic`. Never blocks, never fails."""
         for path in self._paths(_name(topic)):
             try:
                 self._socket.sendto(_RING, path)

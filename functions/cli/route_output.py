@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from events.classifier_stages import stage_in_words, why_not_judged
+from events.payloads import DECISION_WORDS
 from functions.local.columns import format_rows, make_columns, wrap_text
 from router_model.catalogue.model import Catalogue, Model
 from router_model.classifier.features import PromptFeatures
@@ -24,6 +25,8 @@ BASES: dict[Basis, str] = {
     "tier": "learned of its tier",
     "default": "default of its tier",
 }
+_IN_SENTENCES: Final = {"route_class", "score", "catalogue", "reason", "stage", "asked_model"}
+"""Words of a decision that `short_lines` tells."""
 CHOSEN: Final = "> "
 OTHER: Final = ""
 _NUMBERS: Final = ("score", "R", "T^", "C^", "T s", "queue", "cold", "prefill", "first", "decode",
@@ -110,6 +113,11 @@ def full_lines(explained: ExplainedDecision, width: int) -> Iterator[str]:
     if others:
         yield ""
         yield from format_rows(make_columns(("not chosen from", "model", "why")), others, width)
+    info = explained.decision.info
+    for word in DECISION_WORDS:
+        value = getattr(info, word.field)
+        if word.field not in _IN_SENTENCES and value is not msgspec.UNSET:
+            yield from wrap_text(f"{word.field} {value}: {word.meaning}", width)
     if explained.decision.unusable:
         yield f"{explained.decision.unusable} values of the classifier could not be used"
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from functions.cli import main
+from functions.cli import main, route_output
 
 CATALOGUE = """
 models:
@@ -79,6 +79,14 @@ def test_explain_shows_every_term_of_every_candidate(capsys: Any) -> None:
     ]
     assert rows["large"][2:4] == ["0.800", "default"]
     assert "decided in " in out
+
+
+def test_explain_shows_words_of_the_decision_that_no_sentence_tells(
+    capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "reason auto:" not in said(capsys, "--explain")
+    monkeypatch.setattr(route_output, "_IN_SENTENCES", {"route_class", "score"})
+    assert "reason auto: How the model was named" in said(capsys, "--explain")
 
 
 def test_what_the_learned_classifier_knows_of_a_model_is_said(

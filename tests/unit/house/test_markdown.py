@@ -46,6 +46,21 @@ def anchors_of(page: Path) -> set[str]:
     }
 
 
+CITED = re.compile(r"docs/(?:adr|benchmarks|concepts|how-to|operations|reference)/[\w/-]+")
+
+
+def test_every_page_that_code_cites_is_there():
+    sources = [path for name in FOLDERS for path in (ROOT / name).rglob("*")]
+    broken = [
+        f"{path.relative_to(ROOT)}: {cited}"
+        for path in sources
+        if path.suffix in {".py", ".yaml", ".tpl"}
+        for cited in CITED.findall(path.read_text(encoding="utf-8"))
+        if not [*ROOT.glob(f"{cited}*")]
+    ]
+    assert not broken
+
+
 @pytest.mark.parametrize("page", ["ARCHITECTURE.md", "CONTRIBUTING.md"])
 def test_every_module_that_a_map_of_the_code_names_is_there(page):
     text = (ROOT / page).read_text(encoding="utf-8")

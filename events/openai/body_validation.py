@@ -8,7 +8,7 @@ is not judged here (`router_model.routing.backend_fields`).
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, TypeVar
 
 import msgspec
 
@@ -22,6 +22,7 @@ from events.openai.operations import OPERATIONS
 from events.openai.refused_fields import IDLE, REFUSED_FIELDS, REFUSED_TEMPLATE_ARGUMENTS
 from events.openai.whole_numbers import with_whole_numbers
 
+T = TypeVar("T", bound=msgspec.Struct)
 _AT: Final = " - at `$"
 """What comes before the path in msgspec's message; the path ends in a backtick."""
 _MISSING: Final = re.compile(r"Object missing required field `(\w+)`")
@@ -47,10 +48,7 @@ def check_body(operation: Operation, body: Mapping[str, object]) -> None:
                 f"{name} is not supported here: {REFUSED_FIELDS[name]}",
                 name,
             )
-    try:
-        typed = msgspec.convert(as_typed(operation, body), OPERATIONS[operation].body)
-    except msgspec.ValidationError as error:
-        _refuse_typed(str(error))
+    typed = convert_body(as_typed(operation, body), OPERATIONS[operation].body)
     if typed.model is not None and not typed.model.isprintable():
         _refuse("model", "must not hold control characters")
     if operation in _CHECKS:
@@ -62,6 +60,18 @@ def check_body(operation: Operation, body: Mapping[str, object]) -> None:
 def asks_for_something(value: object) -> bool:
     """Whether a field is used at all: null, false and what is empty ask for nothing."""
     return value is not None and value is not False and value not in ("", [], {})
+
+
+def convert_body(fields: Mapping[str, object], kind: type[T]) -> T:
+    """A body as a value of its type.
+
+    Raises:
+        EventRejected: `invalid_value` with the field in `attribute`.
+    """
+    try:
+        return msgspec.convert(fields, kind)
+    except msgspec.ValidationError as error:
+        _refuse_typed(str(error))
 
 
 def as_typed(operation: Operation, body: Mapping[str, object]) -> dict[str, object]:

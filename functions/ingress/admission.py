@@ -93,8 +93,8 @@ def open_waiter(deps: Dependencies, call: InferenceCall) -> Iterator[Waiter]:
     waiters, tenant = deps.waiters, call.tenant
     load = Load(
         waiters=len(waiters),
-        tenant_streams=waiters.streams_of(tenant),
-        tenant_queue=waiters.count_of(tenant),
+        tenant_streams=waiters.count_streams(tenant),
+        tenant_queue=waiters.count(tenant),
     )
     admit(load, read_tenant_limits(deps, tenant), is_stream=call.is_stream)
     waiter = waiters.open(call.request_id, tenant, is_stream=call.is_stream)

@@ -26,7 +26,7 @@ class ApiKeys:
             StartupFailed: an entry has no tenant or no key, or a key stands there twice: whose calls would they be?
                 The message never shows a key.
         """
-        found: dict[bytes, str] = {}
+        tenants: dict[bytes, str] = {}
         entries: dict[bytes, int] = {}
         for number, entry in enumerate(
             (part.strip() for part in text.split(",") if part.strip()), 1
@@ -41,8 +41,8 @@ class ApiKeys:
                     "give every entry a key of its own"
                 )
             entries[digest] = number
-            found[digest] = tenant.strip()
-        return cls(found)
+            tenants[digest] = tenant.strip()
+        return cls(tenants)
 
     def __bool__(self) -> bool:
         return bool(self._tenants)

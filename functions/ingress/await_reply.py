@@ -69,7 +69,7 @@ async def await_early_failure(deps: Dependencies, waiter: Waiter) -> Response | 
         view = deps.view(waiter.service)
         if view is not None and not view.is_warm:
             break
-        await waiter.changed(left)
+        await waiter.wait_for_news(left)
     if waiter.has_parts:
         return None
     if waiter.terminal is not None and waiter.terminal.state is not State.COMPLETED:
@@ -110,7 +110,7 @@ async def stream_reply(
             said = news
             yield beats.comment(status_comment(waiter.state, view), loop.time())
             continue
-        await waiter.changed(min(beats.wait_s(loop.time()), left_s))
+        await waiter.wait_for_news(min(beats.wait_s(loop.time()), left_s))
     if waiter.failure is not None:
         abandon(deps, call, waiter)
         raise waiter.failure
@@ -143,7 +143,7 @@ async def _await_end(deps: Dependencies, call: InferenceCall, waiter: Waiter) ->
     limit_s = remaining_s(deps, call)
     if call.preference.wait_s is not None:
         limit_s = min(limit_s, call.preference.wait_s)
-    if not await waiter.ended(limit_s) and remaining_s(deps, call) <= 0:
+    if not await waiter.wait_for_end(limit_s) and remaining_s(deps, call) <= 0:
         await _await_verdict(deps, call, waiter)
 
 
@@ -154,7 +154,7 @@ async def _await_verdict(deps: Dependencies, call: InferenceCall, waiter: Waiter
     An answer may be on its way. Otherwise the worker or the reaper ends the request now.
     """
     send_cancel(deps, call.request_id, "deadline", call.tenant)
-    await waiter.ended(call.grace_s)
+    await waiter.wait_for_end(call.grace_s)
 
 
 def _observe_first_token(deps: Dependencies, call: InferenceCall, waiter: Waiter) -> None:

@@ -95,7 +95,7 @@ class BackgroundTasks:
                     await probe(self.deps)
                 except Exception:
                     # The loop boundary: whoever proves that writes work must not end unseen.
-                    self.deps.health.failed()
+                    self.deps.health.note_failure()
                     log.exception("the probe failed")
             await asyncio.sleep(PROBE_S / 2)
 
@@ -121,12 +121,12 @@ async def probe(deps: Dependencies) -> None:
         async with asyncio.timeout(PROBE_ANSWER_S):
             await await_append(deps.appender.append(record))
     except (AppendFailed, TimeoutError) as error:
-        deps.health.failed()
+        deps.health.note_failure()
         log.warning(
             "the cluster takes no writes", extra={"reason": str(error) or "no answer in time"}
         )
     else:
-        deps.health.appended()
+        deps.health.note_append()
 
 
 class EndsTail:
@@ -156,7 +156,11 @@ class EndsTail:
         lags = self._cluster.lag_reader(client=client)
         with contextlib.closing(tail), contextlib.closing(lags):
             while not stop.is_set():
-                ends = [end for record in tail.poll(POLL_S) if (end := end_of(record)) is not None]
+                ends = [
+                    end
+                    for record in tail.poll(POLL_S)
+                    if (end := locate_terminal(record)) is not None
+                ]
                 if ends:
                     self._tell(room.note_ends, ends)
                 if room.unread_bytes and time.monotonic() - looked_s >= LOOK_S:
@@ -173,19 +177,19 @@ class EndsTail:
         topics = self._deps.topics
         readers = (topics.recorder_group, topics.callbacks_group)
         try:
-            found = lags.lags(dict.fromkeys(readers, (topics.responses,)))
+            offsets_by_group = lags.lags(dict.fromkeys(readers, (topics.responses,)))
         except Exception as error:  # noqa: BLE001 - clients raise what they like
             log.warning("offsets not read", extra={"reason": type(error).__name__})
             return {}
         read: dict[int, int] = {}
         for group in readers:
-            for place, offsets in found.get(group, {}).items():
+            for place, offsets in offsets_by_group.get(group, {}).items():
                 position = offsets.committed or 0
                 read[place.partition] = min(position, read.get(place.partition, position))
         return read
 
 
-def end_of(record: Record) -> TerminalPosition | None:
+def locate_terminal(record: Record) -> TerminalPosition | None:
     """What of the in-memory broker's room a record of `infer.responses` stands for; None: it is no event."""
     with contextlib.suppress(EventRejected):
         event = kafka_codec.from_record(record)

@@ -43,7 +43,7 @@ class Turns:
     def __init__(self) -> None:
         self._lanes: defaultdict[str, _Lane] = defaultdict(_Lane)
 
-    async def taken(
+    async def run(
         self, limits: TurnLimits, tenant: str, size: int, work: Callable[[], Awaitable[T]]
     ) -> T:
         """What `work` returns, run when it is the tenant's turn for a body of `size` bytes.

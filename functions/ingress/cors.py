@@ -54,10 +54,10 @@ class CrossOrigin:
 
         async def send_with_leave(message: Message) -> None:
             if message["type"] == "http.response.start":
-                found = MutableHeaders(scope=message)
-                found["access-control-allow-origin"] = allowed
-                found["access-control-expose-headers"] = ", ".join(EXPOSED)
-                found.add_vary_header("origin")
+                headers = MutableHeaders(scope=message)
+                headers["access-control-allow-origin"] = allowed
+                headers["access-control-expose-headers"] = ", ".join(EXPOSED)
+                headers.add_vary_header("origin")
             await send(message)
 
         await self._app(scope, receive, send_with_leave)

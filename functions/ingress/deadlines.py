@@ -25,7 +25,7 @@ class Preference:
     wait_s: float | None = None
 
 
-def wait_s(headers: Mapping[str, str], *, ours_s: float, reads_at_once: bool) -> float:
+def choose_wait_s(headers: Mapping[str, str], *, ours_s: float, reads_at_once: bool) -> float:
     """Seconds from acceptance to the deadline.
 
     `reads_at_once`: the answer comes in one piece, so the client's read timeout bounds the whole wait. A stream is kept
@@ -51,7 +51,7 @@ def wait_s(headers: Mapping[str, str], *, ours_s: float, reads_at_once: bool) ->
     return max(MIN_WAIT_S, bound)
 
 
-def grace_s(
+def choose_grace_s(
     headers: Mapping[str, str], *, wait_s: float, most_s: float, reads_at_once: bool
 ) -> float:
     """Seconds after the deadline for reading the recorded end. `wait_s`, `reads_at_once`: as above."""
@@ -61,7 +61,7 @@ def grace_s(
     return min(most_s, max(0.0, read_timeout - wait_s) * _GRACE_SHARE)
 
 
-def preference(text: str | None, *, longest_s: float) -> Preference:
+def parse_preference(text: str | None, *, longest_s: float) -> Preference:
     """Reads a `Prefer` header; what is not understood is ignored, as the RFC asks."""
     is_async, wait = False, None
     for part in (text or "").split(","):

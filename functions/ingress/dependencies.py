@@ -82,7 +82,7 @@ class Dependencies:
         async def ask(ids: Sequence[str]) -> Mapping[str, Mark]:
             return await self.offload(self.store.marks, ids)
 
-        return await self.rows.changed(ask, request_id, is_news, timeout_s)
+        return await self.rows.wait(ask, request_id, is_news, timeout_s)
 
     async def run_in_turn(self, tenant: str, body: bytes, work: Callable[[], T]) -> T:
         """Result of `work` on a body: at once, or, if the body is large, at the tenant's turn
@@ -103,7 +103,7 @@ class Dependencies:
         async def run() -> T:
             return await self.offload(work) if len(body) > settings.big_body_bytes else work()
 
-        return await self.turns.taken(limits, tenant, len(body), run)
+        return await self.turns.run(limits, tenant, len(body), run)
 
     def hold_body(self, tenant: str) -> HeldBody:
         """What is to hold the body of a call of this tenant."""

@@ -35,14 +35,14 @@ class HeldBody:
             self._size = 0
 
 
-def keep(state: MutableMapping[str, Any], held: HeldBody) -> HeldBody:
+def attach_body(state: MutableMapping[str, Any], held: HeldBody) -> HeldBody:
     """Stores the body in the call's state, so that `release_body` finds it in any case."""
     state[_STATE] = held
     return held
 
 
-def kept(state: MutableMapping[str, Any]) -> HeldBody:
-    """What `keep` remembered."""
+def get_body(state: MutableMapping[str, Any]) -> HeldBody:
+    """What `attach_body` remembered."""
     held: HeldBody = state[_STATE]
     return held
 

@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from functions.ingress.http_responses import answer
-from functions.ingress.request_body import whole_number
+from functions.ingress.request_body import parse_whole_number
 from functions.ports.paging import CursorUnknown, Order, Page, PageQuery
 from functions.runtime.errors import ApiError
 
@@ -27,7 +27,7 @@ def parse_page(request: Request, *, most: int = MAX_LIMIT) -> PageQuery:
         ApiError: `invalid_value` with the parameter in `param`.
     """
     query = request.query_params
-    limit = whole_number(query.get("limit", str(DEFAULT_LIMIT)))
+    limit = parse_whole_number(query.get("limit", str(DEFAULT_LIMIT)))
     if limit is None or not 1 <= limit <= most:
         raise ApiError("invalid_value", f"limit is 1 to {most}.", param="limit")
     order = next((order for order in _ORDERS if order == query.get("order", "desc")), None)
@@ -41,7 +41,7 @@ def parse_page(request: Request, *, most: int = MAX_LIMIT) -> PageQuery:
     )
 
 
-async def listed(
+async def answer_page(
     read: Awaitable[Page[Row]],
     show: Callable[[Row], Mapping[str, object]],
     id_of: Callable[[Row], str],

@@ -91,13 +91,13 @@ def build(
     epoch = uuid.uuid4().hex
     waiters = Waiters(lambda reason: metrics.replies_dropped.labels(reason=reason).inc())
     registry = RegistryConsumer(cluster, topics, client=f"ingress-registry-{instance}")
-    reply_tail = _reply_tail(settings, cluster, topics, waiters, metrics, instance, epoch)
-    progress = _progress(settings, cluster, topics, metrics, instance)
+    replies = _follow_replies(settings, cluster, topics, waiters, instance, epoch)
+    progress = _watch_progress(settings, cluster, topics, metrics, instance)
     router = RouterWatch(settings.ingress.router_url, clock)
     health = Health(
         clock,
         lambda: (
-            ReadinessCheck("replies_followed", reply_tail.is_caught_up()),
+            ReadinessCheck("replies_followed", replies.is_caught_up()),
             ReadinessCheck("registry_followed", registry.is_caught_up()),
             ReadinessCheck("catalogue_loaded", bool(catalogue.models)),
             ReadinessCheck("router_ready", router.is_ready()),
@@ -122,37 +122,36 @@ def build(
         instance=instance,
         epoch=epoch,
         entropy=os.urandom,
-        reply_partitions=_reply_partitions(settings, cluster, topics, instance),
+        reply_partitions=ReplyPartitions(
+            partial(cluster.offset_reader, client=f"ingress-addresses-{instance}"),
+            tuple(sorted(reply_topics(settings, topics))),
+            clock,
+        ),
     )
-    return BackgroundTasks(deps, cluster, reply_tail, registry, progress, router)
+    return BackgroundTasks(deps, cluster, replies, registry, progress, router)
 
 
-def _reply_tail(
+def _follow_replies(
     settings: Settings,
     cluster: RecordLog,
     topics: Topics,
     waiters: Waiters,
-    metrics: Metrics,
     instance: str,
     epoch: str,
 ) -> ReplyConsumer:
     """The consumer of this replica's replies."""
-    return ReplyConsumer(
-        partial(
-            cluster.tail,
-            topics=(topics.replies,),
-            client=f"ingress-replies-{instance}",
-            from_start=False,
-            partition=settings.ingress.partition,
-            is_awaited=True,
-        ),
-        waiters,
-        epoch=epoch,
-        dropped=lambda reason: metrics.replies_dropped.labels(reason=reason).inc(),
+    open_tail = partial(
+        cluster.tail,
+        topics=(topics.replies,),
+        client=f"ingress-replies-{instance}",
+        from_start=False,
+        partition=settings.ingress.partition,
+        is_awaited=True,
     )
+    return ReplyConsumer(open_tail, waiters, epoch=epoch, dropped=waiters.dropped)
 
 
-def _progress(
+def _watch_progress(
     settings: Settings, cluster: RecordLog, topics: Topics, metrics: Metrics, instance: str
 ) -> ProgressWatch:
     """Whether what is accepted here gets anywhere."""
@@ -163,14 +162,6 @@ def _progress(
         clock=SystemClock(),
         metrics=metrics,
     )
-
-
-def _reply_partitions(
-    settings: Settings, cluster: RecordLog, topics: Topics, instance: str
-) -> ReplyPartitions:
-    open_reader = partial(cluster.offset_reader, client=f"ingress-addresses-{instance}")
-    named = tuple(sorted(reply_topics(settings, topics)))
-    return ReplyPartitions(open_reader, named, SystemClock())
 
 
 def _broker_room(settings: Settings) -> BrokerRoom:

@@ -24,7 +24,7 @@ from functions.ingress.http_responses import as_refusal, refusal
 from functions.ingress.open_calls import shutting_down
 from functions.ingress.request_body import ClientGone
 from functions.ingress.tenant_access import SLASH_WITHIN, authenticate
-from functions.ingress.tenant_shares import Shares
+from functions.ingress.tenant_shares import SharedRoom
 from functions.runtime.errors import ApiError
 
 log = logging.getLogger(__name__)
@@ -53,8 +53,8 @@ class Guard:
     def __init__(self, app: ASGIApp, deps: Dependencies) -> None:
         self._app = app
         self._deps = deps
-        places = deps.settings.ingress.max_waiters + SPARE_CALLS
-        self._places = Shares(places, deps.tenant_share)
+        self._places = deps.settings.ingress.max_waiters + SPARE_CALLS
+        self._room = SharedRoom()
         self._origins = Origins(deps.settings.ingress, checks=not deps.keys)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -91,8 +91,9 @@ class Guard:
             yield
             return
         tenant = self._tenant_of(scope)
-        if not self._places.take(tenant):
-            if self._places.is_full:
+        share = self._deps.tenant_share
+        if not self._room.try_enter(tenant, 1, room=self._places, share=share):
+            if self._room.taken >= self._places:
                 raise ApiError("overloaded", "Too many calls are open here; try again shortly.")
             raise ApiError(
                 "tenant_rate", "Too many calls of this key are open; others need room too."
@@ -100,7 +101,7 @@ class Guard:
         try:
             yield
         finally:
-            self._places.free(tenant)
+            self._room.leave(tenant, 1)
 
     def _tenant_of(self, scope: Scope) -> str:
         """The tenant whose share a call takes. Calls without a valid key share one, and are refused
@@ -112,21 +113,21 @@ class Guard:
             return ""
 
     async def _refuse(self, error: Exception, exchange: "_Exchange", request_id: str) -> None:
-        found = as_refusal(error)
-        if found is not None and not isinstance(error, ApiError | EventRejected):
+        refused = as_refusal(error)
+        if refused is not None and not isinstance(error, ApiError | EventRejected):
             log.warning(
-                "a call was refused", extra={"reason": type(error).__name__, "code": found.code}
+                "a call was refused", extra={"reason": type(error).__name__, "code": refused.code}
             )
-        if found is None:
+        if refused is None:
             # The one catch-all of this process: the caller gets the request id only.
             log.error("a call failed", exc_info=error, extra={"request_id": request_id})
-            found = ApiError(
+            refused = ApiError(
                 "internal", "Something went wrong here; the request id helps us find it."
             )
-        self._deps.metrics.refusals.labels(code=found.code).inc()
+        self._deps.metrics.refusals.labels(code=refused.code).inc()
         if exchange.has_started:
             return
-        response = refusal(found, request_id)
+        response = refusal(refused, request_id)
         await response(exchange.scope, exchange.receive, exchange.send)
 
 
@@ -135,22 +136,22 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
     methods.
     """
     status = error.status_code if isinstance(error, HTTPException) else HTTPStatus.BAD_REQUEST
-    found = _BY_STATUS.get(status) or ApiError("invalid_body", "The request is not valid.")
-    response = refusal(found, request.scope["state"]["request_id"])
+    refused = _BY_STATUS.get(status) or ApiError("invalid_body", "The request is not valid.")
+    response = refusal(refused, request.scope["state"]["request_id"])
     if status == HTTPStatus.METHOD_NOT_ALLOWED:
         if request.method == "OPTIONS":
             response = Response(status_code=HTTPStatus.NO_CONTENT)
-        response.headers["allow"] = _methods_of(request)
+        response.headers["allow"] = _list_methods(request)
     return response
 
 
-def _methods_of(request: Request) -> str:
+def _list_methods(request: Request) -> str:
     """Every method that the path takes, of whichever route."""
-    found = {"OPTIONS"}
+    methods = {"OPTIONS"}
     for route in request.app.routes:
         if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
-            found |= route.methods or set()
-    return ", ".join(sorted(found))
+            methods |= route.methods or set()
+    return ", ".join(sorted(methods))
 
 
 def check_head(scope: Scope) -> None:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, TypeVar
 
 from starlette.requests import Request
 
@@ -17,13 +17,14 @@ from events.openai.body_validation import check_body
 from events.requests import Fallback, ReplyAddress
 from functions.ingress import deadlines, request_body
 from functions.ingress.dependencies import Dependencies
-from functions.ingress.held_bodies import HeldBody, keep, kept
+from functions.ingress.held_bodies import HeldBody, attach_body, get_body
 from functions.ports.store import KeyUse
 from functions.runtime.errors import ApiError
-from router_model.catalogue.model import Catalogue, Task
+from router_model.catalogue.model import Catalogue
 from router_model.routing.model_names import AUTO, filter_allowed, resolve
 from router_model.routing.no_route import NoRoute
 
+T = TypeVar("T")
 CALLBACK_FIELD: Final = "callback"
 LIMIT_HEADERS: Final[Mapping[str, tuple[str, float | None]]] = {
     # header: (event attribute, the most it may be)
@@ -38,6 +39,8 @@ CALL_HEADERS: Final = (
     "X-Pickspin-Max-Cost", "X-Pickspin-Max-Latency", "X-Pickspin-Min-Quality",
 )  # fmt: skip
 """Headers that say something about a call, as the document lists them."""
+_PRIORITIES: Final = {priority.value: priority for priority in Priority}
+_FALLBACKS: Final[Mapping[str, Fallback]] = {"none": "none", "allow": "allow"}
 _TRACE_PARENT: Final = re.compile(
     r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
 )
@@ -125,7 +128,7 @@ async def read_call(
 
 async def read_body(deps: Dependencies, request: Request, tenant: str) -> bytes:
     """The body of a call, which may be large."""
-    held = keep(request.scope["state"], deps.hold_body(tenant))
+    held = attach_body(request.scope["state"], deps.hold_body(tenant))
     return await request_body.read_body(request, deps.settings.ingress, held.reserve)
 
 
@@ -139,13 +142,16 @@ def make_call(
 ) -> InferenceCall:
     """The call of a body from `read_body`, with its headers."""
     callback = _callback(request, fields)
-    body = kept(request.scope["state"])
+    body = get_body(request.scope["state"])
     body.raw = raw if CALLBACK_FIELD not in fields else dumps(_without_callback(fields))
     fields = _without_callback(fields)
     asked = parse_model_name(deps.catalogue, fields.get("model"), operation, tenant)
     check_body(operation, fields)
     key = parse_idempotency_key(request)
     now = deps.clock.now()
+    task = deps.catalogue.tasks.get(asked)
+    usual = Priority.INTERACTIVE if task is None else Priority(task.priority)
+    profiles = {name: name for name in sorted(deps.catalogue.profiles)}
     bare = InferenceCall(
         request_id=request.scope["state"]["request_id"],
         tenant=tenant,
@@ -162,14 +168,14 @@ def make_call(
         if key is None
         else KeyUse(tenant=tenant, key=key, body_hash=ids.body_hash(operation, raw), at=now),
         callback=callback,
-        priority=_priority(request, deps.catalogue.tasks.get(asked)),
+        priority=_choice(request, "x-pickspin-priority", _PRIORITIES) or usual,
         session=_id_header(request, "x-pickspin-session"),
-        profile=_profile(request, deps.catalogue),
-        fallback=_fallback(request),
+        profile=_choice(request, "x-pickspin-profile", profiles),
+        fallback=_choice(request, "x-pickspin-fallback", _FALLBACKS),
         limits=_limits(request),
-        trace_parent=trace_parent(request.headers.get("traceparent")),
-        trace_state=trace_state(request.headers.get("tracestate")),
-        preference=deadlines.preference(
+        trace_parent=parse_trace_parent(request.headers.get("traceparent")),
+        trace_state=parse_trace_state(request.headers.get("tracestate")),
+        preference=deadlines.parse_preference(
             request.headers.get("prefer"), longest_s=deps.settings.ingress.reply_wait_s
         ),
     )
@@ -197,11 +203,11 @@ def with_deadline(
         # The router has the same rule; here everyone who waits knows it, also while the service sleeps.
         ours_s = min(ours_s, task.timeout_s)
     at_once = not (outlives or call.is_stream)
-    wait_s = deadlines.wait_s(headers, ours_s=ours_s, reads_at_once=at_once)
+    wait_s = deadlines.choose_wait_s(headers, ours_s=ours_s, reads_at_once=at_once)
     return replace(
         call,
         deadline=call.accepted_at + timedelta(seconds=wait_s),
-        grace_s=deadlines.grace_s(
+        grace_s=deadlines.choose_grace_s(
             headers, wait_s=wait_s, most_s=settings.deadline_grace_s, reads_at_once=at_once
         ),
         is_background=background,
@@ -216,21 +222,21 @@ def _own_address(deps: Dependencies) -> ReplyAddress:
     )
 
 
-def parse_model_name(catalogue: Catalogue, found: object, operation: Operation, tenant: str) -> str:
+def parse_model_name(catalogue: Catalogue, name: object, operation: Operation, tenant: str) -> str:
     """The model, alias, task or `auto` that a body names; an absent one means `auto`. The router has the same rule.
 
     Raises:
         ApiError: `invalid_value`, `model_not_found`, or `model_not_allowed` for this tenant.
     """
-    if found is None:
+    if name is None:
         return AUTO
-    if not isinstance(found, str) or not found or any(char < " " for char in found):
+    if not isinstance(name, str) or not name or any(char < " " for char in name):
         raise ApiError("invalid_value", "model must be a name.", param="model")
     try:
-        filter_allowed(resolve(catalogue, found, operation).models, catalogue, tenant)
+        filter_allowed(resolve(catalogue, name, operation).models, catalogue, tenant)
     except NoRoute as refused:
         raise ApiError(refused.code, refused.message, param=refused.param) from None
-    return found
+    return name
 
 
 def parse_idempotency_key(request: Request) -> str | None:
@@ -242,12 +248,12 @@ def parse_idempotency_key(request: Request) -> str | None:
     return _id_header(request, "idempotency-key")
 
 
-def trace_parent(text: str | None) -> str | None:
+def parse_trace_parent(text: str | None) -> str | None:
     """A valid W3C `traceparent`, else None (a new trace begins)."""
     return text if text is not None and _TRACE_PARENT.fullmatch(text) else None
 
 
-def trace_state(text: str | None) -> str | None:
+def parse_trace_state(text: str | None) -> str | None:
     """A `tracestate` of reasonable size in visible ASCII, else None."""
     if not text or len(text) > _MAX_TRACE_STATE_CHARS or text.count(",") >= _MAX_TRACE_STATE_ITEMS:
         return None
@@ -264,12 +270,12 @@ def _without_callback(fields: dict[str, object]) -> dict[str, object]:
 
 def _callback(request: Request, fields: Mapping[str, object]) -> str | None:
     header = request_body.single_header(request, "x-pickspin-callback")
-    found = fields.get(CALLBACK_FIELD)
-    if found is None:
+    named = fields.get(CALLBACK_FIELD)
+    if named is None:
         return header
-    if not isinstance(found, str) or (header is not None and header != found):
+    if not isinstance(named, str) or (header is not None and header != named):
         raise ApiError("invalid_value", "callback must be one id or URL.", param=CALLBACK_FIELD)
-    return found
+    return named
 
 
 def _id_header(request: Request, name: str) -> str | None:
@@ -281,48 +287,19 @@ def _id_header(request: Request, name: str) -> str | None:
     return text
 
 
-def _priority(request: Request, task: Task | None) -> Priority:
-    text = request_body.single_header(request, "x-pickspin-priority")
-    if text is None:
-        text = Priority.INTERACTIVE if task is None else task.priority
-    try:
-        return Priority(text)
-    except ValueError:
-        raise ApiError(
-            "invalid_value", "The priority is interactive or batch.", param="x-pickspin-priority"
-        ) from None
-
-
-def _fallback(request: Request) -> Fallback | None:
-    match request_body.single_header(request, "x-pickspin-fallback"):
-        case None:
-            return None
-        case "none":
-            return "none"
-        case "allow":
-            return "allow"
-        case _:
-            raise ApiError(
-                "invalid_value", "The fallback is none or allow.", param="x-pickspin-fallback"
-            )
-
-
-def _profile(request: Request, catalogue: Catalogue) -> str | None:
-    text = request_body.single_header(request, "x-pickspin-profile")
-    if text is not None and text not in catalogue.profiles:
-        allowed = ", ".join(sorted(catalogue.profiles))
-        raise ApiError(
-            "invalid_value", f"The profile is one of: {allowed}.", param="x-pickspin-profile"
-        )
-    return text
+def _choice(request: Request, name: str, choices: Mapping[str, T]) -> T | None:
+    text = request_body.single_header(request, name)
+    if text is not None and text not in choices:
+        raise ApiError("invalid_value", f"{name} is one of: {', '.join(choices)}.", param=name)
+    return None if text is None else choices[text]
 
 
 def _limits(request: Request) -> dict[str, str]:
     """Raises EventRejected `invalid_value`, naming the header, where a limit is no plain decimal number."""
-    found: dict[str, str] = {}
+    limits: dict[str, str] = {}
     for header, (attribute, most) in LIMIT_HEADERS.items():
         text = request_body.single_header(request, header)
         if text is not None:
             read_amount(text, header, most=most)
-            found[attribute] = text
-    return found
+            limits[attribute] = text
+    return limits

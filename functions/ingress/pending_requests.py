@@ -119,7 +119,7 @@ class Waiter:
             self.failure = error
             self._changed.set()
 
-    async def changed(self, timeout_s: float) -> bool:
+    async def wait_for_news(self, timeout_s: float) -> bool:
         """Waits for news; False when `timeout_s` passed without any."""
         if not self._changed.is_set():
             try:
@@ -130,7 +130,7 @@ class Waiter:
         self._changed.clear()
         return True
 
-    async def ended(self, timeout_s: float) -> bool:
+    async def wait_for_end(self, timeout_s: float) -> bool:
         """Waits until the wait is over; False when `timeout_s` passed first."""
         try:
             async with asyncio.timeout(max(0.0, timeout_s)):
@@ -155,7 +155,7 @@ class Waiters:
     """All open waiters of this replica. `dropped` gets the reason of every reply without a waiter."""
 
     def __init__(self, dropped: Callable[[str], None]) -> None:
-        self._dropped = dropped
+        self.dropped = dropped
         self._open: dict[str, Waiter] = {}
         self._streams: Counter[str] = Counter()
         self._tenants: Counter[str] = Counter()
@@ -169,10 +169,10 @@ class Waiters:
     def get(self, request_id: str) -> Waiter | None:
         return self._open.get(request_id)
 
-    def streams_of(self, tenant: str) -> int:
+    def count_streams(self, tenant: str) -> int:
         return self._streams[tenant]
 
-    def count_of(self, tenant: str) -> int:
+    def count(self, tenant: str) -> int:
         return self._tenants[tenant]
 
     def open(self, request_id: str, tenant: str, *, is_stream: bool) -> Waiter:
@@ -199,7 +199,7 @@ class Waiters:
             waiter = self._open.get(reply.request_id)
             reason = "nobody_waits" if waiter is None else waiter.offer(reply)
             if reason is not None:
-                self._dropped(reason)
+                self.dropped(reason)
 
     def fail_all(self, error: ApiError) -> None:
         """Ends every wait: shutdown."""

@@ -35,13 +35,13 @@ class Health:
         self._is_failing = False
         self._is_draining = False
 
-    def appended(self) -> None:
+    def note_append(self) -> None:
         """An append was acknowledged."""
         with self._lock:
             self._good_at_s = self._clock.monotonic_s()
             self._is_failing = False
 
-    def failed(self) -> None:
+    def note_failure(self) -> None:
         """An append failed: not ready until one succeeds."""
         with self._lock:
             self._is_failing = True

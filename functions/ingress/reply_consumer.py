@@ -74,9 +74,9 @@ class ReplyConsumer:
             records = tail.poll(self._poll_s)
             if tail.is_caught_up():
                 self._caught_up.set()
-            found = [one for one in map(self._read, records) if one is not None]
-            if found and self._loop is not None:
-                self._loop.call_soon_threadsafe(self._waiters.deliver, found)
+            replies = [one for one in map(self._read, records) if one is not None]
+            if replies and self._loop is not None:
+                self._loop.call_soon_threadsafe(self._waiters.deliver, replies)
 
     def _read(self, record: Record) -> Reply | None:
         try:
@@ -93,11 +93,11 @@ class ReplyConsumer:
         event = kafka_codec.from_record(record)
         if event.type == PROBE:
             return None  # our own (functions.ingress.background_tasks.probe)
-        found = read_reply(event, self._epoch)
-        if isinstance(found, str):
-            self._dropped(found)
+        reply = read_reply(event, self._epoch)
+        if isinstance(reply, str):
+            self._dropped(reply)
             return None
-        if found.request_id not in self._waiters:
+        if reply.request_id not in self._waiters:
             self._dropped("nobody_waits")
             return None
-        return found
+        return reply

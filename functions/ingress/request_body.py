@@ -61,7 +61,7 @@ def require_media_type(request: Request, allowed: Sequence[str] = (JSON_TYPE,)) 
     return media_type.strip().lower()
 
 
-def whole_number(text: str, *, digits: int = 9) -> int | None:
+def parse_whole_number(text: str, *, digits: int = 9) -> int | None:
     """The number that a short text of ASCII digits is; None: it is none. Pure."""
     if not (text.isascii() and text.isdigit() and len(text) <= digits):
         return None

@@ -72,7 +72,7 @@ def to_chat(
     _refuse_unknown(body)
     chat: dict[str, object] = {name: body[name] for name in SAME if body.get(name) is not None}
     messages = _messages(body, referenced or {})
-    chat["messages"] = messages.found
+    chat["messages"] = messages.chat
     if body.get("max_output_tokens") is not None:
         chat["max_tokens"] = body["max_output_tokens"]
     if body.get("top_logprobs") or _LOGPROBS in _names(body.get("include")):
@@ -94,21 +94,21 @@ def to_chat(
     return ConvertedBody(chat=chat, paths={**_PATHS, **messages.paths})
 
 
-def references(body: Mapping[str, object]) -> dict[str, str]:
+def list_references(body: Mapping[str, object]) -> dict[str, str]:
     """The ids of items that the input only refers to, each with the path of the reference to it.
 
     Raises:
         ApiError: `invalid_value`: an item is named twice, as OpenAI has it.
     """
     items = body.get("input")
-    found: dict[str, str] = {}
+    paths: dict[str, str] = {}
     for n, item in enumerate(items if isinstance(items, list) else ()):
         if is_reference(item) and isinstance(item.get("id"), str):
             at = f"input[{n}].id"
-            if item["id"] in found:
+            if item["id"] in paths:
                 raise invalid(at, f"{at}: the input refers to this item already.")
-            found[item["id"]] = at
-    return found
+            paths[item["id"]] = at
+    return paths
 
 
 def is_reference(item: Any) -> bool:
@@ -119,7 +119,7 @@ def is_reference(item: Any) -> bool:
     return kind == "item_reference" or (kind is None and "id" in item and "role" not in item)
 
 
-def callers_path(path: str, paths: Mapping[str, str]) -> str:
+def to_callers_path(path: str, paths: Mapping[str, str]) -> str:
     """The caller's path of a path in the chat body."""
     path = _TOOL.sub(r"\1", path.replace(".[", "["))
     head, rest = path, ""
@@ -131,11 +131,11 @@ def callers_path(path: str, paths: Mapping[str, str]) -> str:
     return paths[head] + rest
 
 
-def renamed(error: EventRejected, paths: Mapping[str, str]) -> EventRejected:
+def rename_error(error: EventRejected, paths: Mapping[str, str]) -> EventRejected:
     """A refusal of the chat body, in the words of the body that the caller sent."""
     if error.attribute is None:
         return error
-    path = callers_path(error.attribute, paths)
+    path = to_callers_path(error.attribute, paths)
     message = error.message
     if message.startswith(error.attribute):
         message = path + message.removeprefix(error.attribute)
@@ -177,23 +177,23 @@ def _referenced(
     at: str, reference: Any, referenced: Mapping[str, Mapping[str, object]]
 ) -> Mapping[str, object]:
     item_id = reference.get("id")
-    found = referenced.get(item_id) if isinstance(item_id, str) else None
-    if found is None:
+    item = referenced.get(item_id) if isinstance(item_id, str) else None
+    if item is None:
         raise invalid(
             at,
             f"{at}: this item is not known here, or is no longer kept (`store: false`, deleted).",
         )
-    return found
+    return item
 
 
-def _field(found: object, at: str, name: str) -> object:
-    if found is not None and not isinstance(found, dict):
+def _field(value: object, at: str, name: str) -> object:
+    if value is not None and not isinstance(value, dict):
         raise invalid(at, f"{at} must be an object.")
-    return None if found is None else found.get(name)
+    return None if value is None else value.get(name)
 
 
-def _names(found: object) -> list[object]:
-    return [] if found is None else list_at("include", found)
+def _names(names: object) -> list[object]:
+    return [] if names is None else list_at("include", names)
 
 
 def _tool(number: int, tool: object) -> dict[str, object]:

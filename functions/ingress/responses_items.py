@@ -16,7 +16,7 @@ class Messages:
     """The messages so far. `paths`: the caller's path of each message and part."""
 
     def __init__(self) -> None:
-        self.found: list[dict[str, object]] = []
+        self.chat: list[dict[str, object]] = []
         self.paths: dict[str, str] = {}
         self._turn = _Turn()
 
@@ -55,7 +55,7 @@ class Messages:
         turn, self._turn = self._turn, _Turn()
         if turn.at is None:
             return
-        here = f"messages[{len(self.found)}]"
+        here = f"messages[{len(self.chat)}]"
         self._append(turn.message(), turn.at, content=turn.content_at or turn.at)
         for n, path in enumerate(turn.part_paths):
             self.paths[f"{here}.content[{n}]"] = path
@@ -65,10 +65,10 @@ class Messages:
             self.paths[f"{here}.tool_calls[{n}].id"] = f"{path}.call_id"
 
     def _append(self, message: dict[str, object], at: str, *, content: str) -> None:
-        here = f"messages[{len(self.found)}]"
+        here = f"messages[{len(self.chat)}]"
         self.paths[here] = at
         self.paths[f"{here}.content"] = content
-        self.found.append(message)
+        self.chat.append(message)
 
     def _message(self, at: str, item: Mapping[str, Any]) -> None:
         role, content = item.get("role"), item.get("content")
@@ -91,7 +91,7 @@ class Messages:
         elif not isinstance(output, str):
             raise invalid(f"{at}.output", f"{at}.output must be a text or a list of parts.")
         message = {"role": "tool", "tool_call_id": item.get("call_id"), "content": output}
-        self.paths[f"messages[{len(self.found)}].tool_call_id"] = f"{at}.call_id"
+        self.paths[f"messages[{len(self.chat)}].tool_call_id"] = f"{at}.call_id"
         self._append(message, at, content=f"{at}.output")
 
     def _reasoning(self, at: str, item: Mapping[str, Any]) -> None:
@@ -106,7 +106,7 @@ class Messages:
 
     def _note_parts(self, at: str, parts: list[dict[str, object]]) -> None:
         for n, part in enumerate(parts):
-            here = f"messages[{len(self.found)}].content[{n}]"
+            here = f"messages[{len(self.chat)}].content[{n}]"
             self.paths[here] = f"{at}[{n}]"
             kind = str(part["type"])
             if kind == "image_url":
@@ -147,12 +147,12 @@ class _Turn:
 
     def message(self) -> dict[str, object]:
         content = _plain(self._parts) if self._parts else None
-        found: dict[str, object] = {"role": "assistant", "content": content}
+        message: dict[str, object] = {"role": "assistant", "content": content}
         if self._thoughts:
-            found["reasoning_content"] = "\n".join(self._thoughts)
+            message["reasoning_content"] = "\n".join(self._thoughts)
         if self._calls:
-            found["tool_calls"] = self._calls
-        return found
+            message["tool_calls"] = self._calls
+        return message
 
     def _begin(self, at: str) -> None:
         self.at = self.at or at

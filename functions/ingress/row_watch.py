@@ -35,7 +35,7 @@ class RowWatch:
     def __len__(self) -> int:
         return sum(map(len, self._waiting.values()))
 
-    async def changed(
+    async def wait(
         self, ask: Ask, request_id: str, is_news: Callable[[Mark | None], bool], timeout_s: float
     ) -> bool:
         """Waits until `is_news` of the request's mark (None: not there any more); False when `timeout_s` passed.

@@ -204,12 +204,12 @@ def chunks_of(body: Mapping[str, object], object_kind: str) -> list[bytes]:
 
 
 def _chunk_choice(choice: Mapping[str, object]) -> dict[str, object]:
-    found = {key: value for key, value in choice.items() if key != "message"}
+    chunk = {key: value for key, value in choice.items() if key != "message"}
     message = choice.get("message")
     if isinstance(message, dict):
         delta = {key: value for key, value in message.items() if value is not None}
         calls = delta.get("tool_calls")
         if isinstance(calls, list):
             delta["tool_calls"] = [{"index": n, **call} for n, call in enumerate(calls)]
-        found["delta"] = delta
-    return found
+        chunk["delta"] = delta
+    return chunk

@@ -14,7 +14,7 @@ from events.limits import MAX_BODY_BYTES
 from events.names import Operation
 from functions.ingress.api.requests import until_ended
 from functions.ingress.dependencies import Dependencies
-from functions.ingress.list_pages import listed, parse_page
+from functions.ingress.list_pages import answer_page, parse_page
 from functions.ports.paging import CursorUnknown, Page, PageQuery
 from functions.ports.store import RequestRow
 from functions.response_objects import build_response_object, input_items, parse_item_id
@@ -26,7 +26,7 @@ END_WAIT_S: Final = 2.0
 """The end of a response that was just given out is waited for so long: the store may be a moment behind."""
 
 
-async def referenced_items(
+async def load_referenced_items(
     deps: Dependencies, tenant: str, named: Mapping[str, str]
 ) -> dict[str, Mapping[str, object]]:
     """The items with these ids that the tenant's responses gave out; those that are not kept are left out.
@@ -46,16 +46,16 @@ async def referenced_items(
             f"An input may refer to the items of {MAX_REFERENCES} responses.",
             param=list(wanted.values())[MAX_REFERENCES],
         )
-    found: dict[str, Mapping[str, object]] = {}
+    items: dict[str, Mapping[str, object]] = {}
     room = deps.settings.ingress.max_body_bytes
     for request_id, at in wanted.items():
         for item in await _items_given(deps, tenant, request_id):
             if item["id"] in named:
                 room -= len(msgspec.json.encode(item))
-                found[str(item["id"])] = item
+                items[str(item["id"])] = item
         if room < 0:
             raise too_large(deps, at)
-    return found
+    return items
 
 
 def too_large(deps: Dependencies, at: str) -> ApiError:
@@ -76,7 +76,7 @@ async def _items_given(
     return output if isinstance(output, list) else ()
 
 
-async def items_of_input(deps: Dependencies, request: Request, row: RequestRow) -> Response:
+async def answer_input_items(deps: Dependencies, request: Request, row: RequestRow) -> Response:
     """One page of the input items of a response.
 
     Raises:
@@ -88,12 +88,12 @@ async def items_of_input(deps: Dependencies, request: Request, row: RequestRow) 
         chat = await _prompt(deps, row)
         echo = row.meta.get("echo")
         has_instructions = isinstance(echo, Mapping) and echo.get("instructions") is not None
-        return part_of(input_items(row.id, chat, has_instructions=has_instructions), page)
+        return cut_page(input_items(row.id, chat, has_instructions=has_instructions), page)
 
-    return await listed(read(), dict, lambda item: str(item["id"]))
+    return await answer_page(read(), dict, lambda item: str(item["id"]))
 
 
-def part_of(items: list[dict[str, object]], page: PageQuery) -> Page[dict[str, object]]:
+def cut_page(items: list[dict[str, object]], page: PageQuery) -> Page[dict[str, object]]:
     """The page of a list that is there as a whole, in the order of its making. Pure.
 
     Raises:

@@ -158,7 +158,7 @@ async def _append(deps: Dependencies, call: InferenceCall, record: Record) -> No
         await await_append(deps.appender.append(record))
     except AppendFailed as error:
         if not error.is_too_large:
-            deps.health.failed()
+            deps.health.note_failure()
         deps.metrics.append_failures.labels(topic=record.topic).inc()
         if not error.is_unknown:
             deps.broker_room.release(call.request_id)
@@ -166,7 +166,7 @@ async def _append(deps: Dependencies, call: InferenceCall, record: Record) -> No
             if call.is_kept and call.event is None:
                 await deps.offload(deps.store.withdraw, call.request_id, call.key)
         raise to_append_refusal(error) from error
-    deps.health.appended()
+    deps.health.note_append()
 
 
 def _new_trace(deps: Dependencies) -> str:

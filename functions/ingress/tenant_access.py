@@ -1,17 +1,21 @@
 """Access by tenant: rows are only found by their own tenant. For others they are 404."""
 
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeVar
 
 from starlette.requests import Request
 
-from events.ids import is_event_id
+from events.ids import is_event_id, is_valid_id
 from functions.ingress.dependencies import Dependencies
 from functions.ingress.request_body import header_values
-from functions.ports.store import RequestRow
+from functions.ports.store import BatchRow, CallbackTarget, FileRow, RequestRow
 from functions.runtime.errors import ApiError
 
 SLASH_WITHIN: Final = "\x1f"
 """Stands for a quoted slash within a part of a path: ids may hold one, and never this."""
+
+
+Row = TypeVar("Row", FileRow, BatchRow, CallbackTarget)
 
 
 def authenticate(deps: Dependencies, request: Request) -> str:
@@ -41,9 +45,23 @@ async def load_own_request(deps: Dependencies, request: Request) -> RequestRow:
     row = await deps.offload(deps.store.request, name)
     if row is None or row.tenant != tenant:
         source = request.query_params.get("source")
-        found = await deps.offload(deps.store.find_sent, tenant, name, source)
-        row = await deps.offload(deps.store.request, found) if found is not None else None
+        request_id = await deps.offload(deps.store.find_sent, tenant, name, source)
+        row = await deps.offload(deps.store.request, request_id) if request_id is not None else None
     if row is None:
+        raise not_found()
+    return row
+
+
+async def load_own(
+    deps: Dependencies, tenant: str, load: Callable[[str], Row | None], row_id: str
+) -> Row:
+    """The row with that id, which is to be the tenant's. `load` asks the store for it.
+
+    Raises:
+        ApiError: `not_found`.
+    """
+    row = await deps.offload(load, row_id) if is_valid_id(row_id) else None
+    if row is None or row.tenant != tenant:
         raise not_found()
     return row
 

@@ -17,38 +17,8 @@ def may_take(*, own: int, taken: int, places: int, share: float, size: int = 1) 
     return (own + size - 1) * (1 - share) < share * (free - size + 1)
 
 
-class Shares:
-    """Places by tenant. Event loop only."""
-
-    def __init__(self, places: int, share: float) -> None:
-        self._places = places
-        self._share = share
-        self._held: Counter[str] = Counter()
-        self._taken = 0
-
-    @property
-    def is_full(self) -> bool:
-        return self._taken >= self._places
-
-    def take(self, tenant: str) -> bool:
-        """Takes a place; False where the tenant may have no further one."""
-        own = self._held[tenant]
-        if not may_take(own=own, taken=self._taken, places=self._places, share=self._share):
-            return False
-        self._held[tenant] += 1
-        self._taken += 1
-        return True
-
-    def free(self, tenant: str) -> None:
-        """Gives one place back."""
-        self._taken -= 1
-        self._held[tenant] -= 1
-        if not self._held[tenant]:
-            del self._held[tenant]
-
-
 class SharedRoom:
-    """Space that calls wait for, by tenant. Event loop only."""
+    """Room that tenants share, and who holds how much of it. Event loop only."""
 
     def __init__(self) -> None:
         self._held: Counter[str] = Counter()
@@ -59,13 +29,18 @@ class SharedRoom:
         """How much is held."""
         return self._held.total()
 
-    async def enter(self, tenant: str, size: int, *, room: int, share: float) -> None:
-        """Returns when `size` more of `room` is the tenant's. See `may_take`."""
-        while not may_take(
-            own=self._held[tenant], taken=self.taken, places=room, share=share, size=size
-        ):
-            await self._freed.wait()
+    def try_enter(self, tenant: str, size: int, *, room: int, share: float) -> bool:
+        """Takes `size` more of `room`; False where the tenant may have no more of it now. See `may_take`."""
+        own, taken = self._held[tenant], self.taken
+        if not may_take(own=own, taken=taken, places=room, share=share, size=size):
+            return False
         self._held[tenant] += size
+        return True
+
+    async def enter(self, tenant: str, size: int, *, room: int, share: float) -> None:
+        """Returns when `size` more of `room` is the tenant's."""
+        while not self.try_enter(tenant, size, room=room, share=share):
+            await self._freed.wait()
 
     def leave(self, tenant: str, size: int) -> None:
         """Gives it back."""

@@ -14,13 +14,12 @@ from events.codecs.json_codec import loads_object
 from events.openai.operations import BY_PATH
 from functions.ingress import request_body
 from functions.ingress.admission import read_tenant_limits
-from functions.ingress.api.files import load_file
 from functions.ingress.dependencies import Dependencies
 from functions.ingress.endpoint import Endpoint
 from functions.ingress.http_responses import answer
 from functions.ingress.idempotency import read_key_use, resolve_claim
-from functions.ingress.list_pages import QUERY, listed, parse_page
-from functions.ingress.tenant_access import authenticate, not_found
+from functions.ingress.list_pages import QUERY, answer_page, parse_page
+from functions.ingress.tenant_access import authenticate, load_own
 from functions.ports.store import CONCURRENCY, BatchRow
 from functions.runtime.errors import ApiError
 
@@ -43,7 +42,7 @@ async def create(deps: Dependencies, request: Request) -> Response:
     body = await deps.run_in_turn(tenant, raw, partial(loads_object, raw))
     row = parse(body, f"batch_{deps.entropy(12).hex()}", tenant, deps.clock.now())
     row = limit_concurrency(row, request_body.single_header(request, CONCURRENCY_HEADER))
-    await load_file(deps, tenant, row.input_file_id)
+    await load_own(deps, tenant, deps.store.file, row.input_file_id)
     key = read_key_use(deps, request, tenant, ids.body_hash("batches", raw))
     queue = read_tenant_limits(deps, tenant).tenant_queue
     claim = await deps.offload(deps.store.add_batch, row, key=key, limit=queue)
@@ -55,7 +54,7 @@ async def create(deps: Dependencies, request: Request) -> Response:
 async def list_batches(deps: Dependencies, request: Request) -> Response:
     page = parse_page(request)
     read = deps.offload(deps.store.batches, authenticate(deps, request), page)
-    return await listed(read, show, lambda row: row.id)
+    return await answer_page(read, show, lambda row: row.id)
 
 
 async def retrieve(deps: Dependencies, request: Request) -> Response:
@@ -107,7 +106,7 @@ def limit_concurrency(row: BatchRow, text: str | None) -> BatchRow:
     """
     if text is None:
         return row
-    if not request_body.whole_number(text, digits=4):
+    if not request_body.parse_whole_number(text, digits=4):
         message = "The concurrency is a number from 1 to 9999."
         raise ApiError("invalid_value", message, param=CONCURRENCY_HEADER)
     return replace(row, metadata={**row.metadata, CONCURRENCY: text})
@@ -119,8 +118,8 @@ def parse_window(text: object) -> timedelta:
     Raises:
         ApiError: `invalid_value`.
     """
-    found = _WINDOW.fullmatch(text) if isinstance(text, str) else None
-    window = None if found is None else int(found[1]) * _UNIT[found[2]]
+    match = _WINDOW.fullmatch(text) if isinstance(text, str) else None
+    window = None if match is None else int(match[1]) * _UNIT[match[2]]
     if window is None or window > MAX_WINDOW:
         raise ApiError(
             "invalid_value",
@@ -159,25 +158,24 @@ def show(row: BatchRow) -> dict[str, object]:
 
 
 async def _own(deps: Dependencies, request: Request) -> BatchRow:
-    tenant, batch_id = authenticate(deps, request), request.path_params["batch_id"]
-    row = await deps.offload(deps.store.batch, batch_id) if ids.is_valid_id(batch_id) else None
-    if row is None or row.tenant != tenant:
-        raise not_found()
-    return row
+    tenant = authenticate(deps, request)
+    return await load_own(deps, tenant, deps.store.batch, request.path_params["batch_id"])
 
 
-def _metadata(found: object) -> dict[str, str]:
-    if found is None:
+def _metadata(metadata: object) -> dict[str, str]:
+    if metadata is None:
         return {}
     if (
-        not isinstance(found, dict)
-        or len(found) > MAX_METADATA
-        or not all(isinstance(v, str) and len(v) <= 512 and len(k) <= 64 for k, v in found.items())
+        not isinstance(metadata, dict)
+        or len(metadata) > MAX_METADATA
+        or not all(
+            isinstance(v, str) and len(v) <= 512 and len(k) <= 64 for k, v in metadata.items()
+        )
     ):
         raise ApiError(
             "invalid_value", f"metadata holds at most {MAX_METADATA} short texts.", param="metadata"
         )
-    return dict(found)
+    return dict(metadata)
 
 
 ENDPOINTS: Final = (

@@ -15,8 +15,8 @@ from functions.ingress.dependencies import Dependencies
 from functions.ingress.endpoint import Endpoint
 from functions.ingress.http_responses import answer
 from functions.ingress.idempotency import read_key_use, resolve_claim
-from functions.ingress.list_pages import QUERY, listed, parse_page
-from functions.ingress.tenant_access import authenticate, not_found
+from functions.ingress.list_pages import QUERY, answer_page, parse_page
+from functions.ingress.tenant_access import authenticate, load_own
 from functions.ports.store import CallbackTarget
 from functions.runtime.errors import ApiError
 
@@ -39,7 +39,7 @@ async def register(deps: Dependencies, request: Request) -> Response:
 async def list_callbacks(deps: Dependencies, request: Request) -> Response:
     page = parse_page(request)
     read = deps.offload(deps.store.targets, authenticate(deps, request), page)
-    return await listed(read, _show_without_secret, lambda target: target.id)
+    return await answer_page(read, _show_without_secret, lambda target: target.id)
 
 
 async def retrieve(deps: Dependencies, request: Request) -> Response:
@@ -59,13 +59,7 @@ def _show_without_secret(target: CallbackTarget) -> dict[str, object]:
 
 async def _own(deps: Dependencies, request: Request) -> CallbackTarget:
     tenant = authenticate(deps, request)
-    target_id = request.path_params["target_id"]
-    target = (
-        await deps.offload(deps.store.target, target_id) if ids.is_valid_id(target_id) else None
-    )
-    if target is None or target.tenant != tenant:
-        raise not_found()
-    return target
+    return await load_own(deps, tenant, deps.store.target, request.path_params["target_id"])
 
 
 def _url(fields: dict[str, object]) -> str:

@@ -23,14 +23,14 @@ from functions.ingress.callback_targets import is_target_id
 from functions.ingress.deadlines import Preference
 from functions.ingress.dependencies import Dependencies
 from functions.ingress.endpoint import Endpoint
-from functions.ingress.held_bodies import kept
+from functions.ingress.held_bodies import get_body
 from functions.ingress.http_responses import answer, id_headers
 from functions.ingress.parse_call import (
     InferenceCall,
     parse_model_name,
+    parse_trace_parent,
+    parse_trace_state,
     read_body,
-    trace_parent,
-    trace_state,
 )
 from functions.ingress.results import Result
 from functions.ports.store import CallbackTarget, RequestRow
@@ -78,7 +78,7 @@ async def accept(deps: Dependencies, request: Request) -> Response:
 
 def _make_call(deps: Dependencies, request: Request, parsed: InferenceRequest) -> InferenceCall:
     sent = SentEvent.of(parsed.event)
-    body = kept(request.scope["state"])
+    body = get_body(request.scope["state"])
     body.raw = parsed.event.data or b""
     return InferenceCall(
         request_id=parsed.request_id,
@@ -140,7 +140,10 @@ def clean_event(deps: Dependencies, event: Event, tenant: str) -> Event:
         raise ApiError("invalid_event", "This replytopic is not allowed.", param=names.REPLY_TOPIC)
     if topic is None:
         kept.pop(names.REPLY_PARTITION, None)
-    for name, check in ((names.TRACE_PARENT, trace_parent), (names.TRACE_STATE, trace_state)):
+    for name, check in (
+        (names.TRACE_PARENT, parse_trace_parent),
+        (names.TRACE_STATE, parse_trace_state),
+    ):
         if name in kept and check(kept[name]) is None:
             del kept[name]
     return Event(

@@ -5,9 +5,9 @@ They are written straight into the store, like files and callback targets.
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -15,6 +15,7 @@ from events.codecs.json_codec import loads_object
 from events.ids import is_valid_id
 from events.limits import Limits
 from events.names import State
+from events.openai.body_validation import convert_body
 from events.timestamps import to_rfc3339
 from functions.ingress import request_body
 from functions.ingress.dependencies import Dependencies
@@ -34,25 +35,24 @@ RECORDED_WAIT_S: Final = 1.5
 """The recorder may be this far behind an answer that its caller has already."""
 POLL_S: Final = 0.05
 RATINGS: Final[Mapping[str, float]] = {"up": 1.0, "down": 0.0}
-_FIELDS: Final = frozenset({"score", "rating", "source", "judge", "model", "comment"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Opinion:
+class FeedbackBody(msgspec.Struct, frozen=True, kw_only=True):
     """The body of a rating. `model` None: the model that answered."""
 
-    score: float
-    source: Literal["user", "judge"]
-    judge: str
-    model: str | None
-    comment: str | None
+    score: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+    rating: Literal["up", "down"] | None = None
+    source: Literal["user", "judge"] = "user"
+    judge: str | None = None
+    model: str | None = None
+    comment: Annotated[str, msgspec.Meta(max_length=MAX_COMMENT_CHARS)] | None = None
 
 
 async def add(deps: Dependencies, request: Request) -> Response:
     authenticate(deps, request)
     request_body.require_media_type(request)
     raw = await request_body.read_body(request, deps.settings.ingress)
-    opinion = read_opinion(loads_object(raw, BODY_LIMITS))
+    opinion = parse_opinion(loads_object(raw, BODY_LIMITS))
     row = await _ended(deps, request)
     made = _row(deps, row, opinion)
     if not await deps.offload(deps.store.add_feedback, made, limit=MAX_FEEDBACK):
@@ -66,29 +66,30 @@ async def list_feedback(deps: Dependencies, request: Request) -> Response:
     return answer({"object": "list", "data": shown, "has_more": False}, headers=id_headers(row.id))
 
 
-def read_opinion(fields: Mapping[str, object]) -> Opinion:
-    """The opinion in a body. Pure.
+def parse_opinion(fields: Mapping[str, object]) -> FeedbackBody:
+    """The opinion in a body, with its score. Pure.
 
     Raises:
-        ApiError: `unsupported_parameter` for an unknown field, `invalid_value` for a bad one.
+        ApiError, EventRejected: `unsupported_parameter` for an unknown field, `invalid_value` for a bad one.
     """
-    for name in fields.keys() - _FIELDS:
+    for name in fields.keys() - set(FeedbackBody.__struct_fields__):
         raise ApiError("unsupported_parameter", "There is no such field.", param=name[:64])
-    source = fields.get("source", "user")
-    if source not in ("user", "judge"):
-        raise ApiError("invalid_value", "source is user or judge.", param="source")
-    judge, model = _name(fields, "judge"), _name(fields, "model")
-    if (source == "judge") != (judge is not None):
+    opinion = convert_body(fields, FeedbackBody)
+    if ("score" in fields) == ("rating" in fields):
+        raise ApiError("invalid_value", "Send either score or rating.", param="score")
+    score = opinion.score if opinion.rating is None else RATINGS[opinion.rating]
+    if score is None:
+        raise ApiError("invalid_value", "score is a number from 0 to 1.", param="score")
+    if (opinion.source == "judge") != (opinion.judge is not None):
         raise ApiError("invalid_value", "A judge, and only a judge, has a name.", param="judge")
-    if source == "user" and model is not None:
+    if opinion.source == "user" and opinion.model is not None:
         raise ApiError("invalid_value", "Only a judge may rate another model.", param="model")
-    return Opinion(
-        score=_score(fields),
-        source="judge" if judge is not None else "user",
-        judge=judge or "",
-        model=model,
-        comment=_comment(fields.get("comment")),
-    )
+    for param, value in (("judge", opinion.judge), ("model", opinion.model)):
+        if value is not None and not is_valid_id(value):
+            raise ApiError("invalid_value", f"{param} is 1 to 128 visible characters.", param=param)
+    if "\0" in (opinion.comment or ""):
+        raise ApiError("invalid_value", "comment must not hold a null character.", param="comment")
+    return msgspec.structs.replace(opinion, score=score)
 
 
 def show(row: FeedbackRow) -> dict[str, object]:
@@ -129,19 +130,19 @@ async def _ended(deps: Dependencies, request: Request) -> RequestRow:
     return row
 
 
-def _row(deps: Dependencies, row: RequestRow, opinion: Opinion) -> FeedbackRow:
+def _row(deps: Dependencies, row: RequestRow, opinion: FeedbackBody) -> FeedbackRow:
     return FeedbackRow(
         request_id=row.id,
         source=opinion.source,
-        judge=opinion.judge,
+        judge=opinion.judge or "",
         model=_rated_model(row, opinion, deps.catalogue),
-        score=opinion.score,
+        score=opinion.score or 0.0,
         comment=opinion.comment,
         at=deps.clock.now(),
     )
 
 
-def _rated_model(row: RequestRow, opinion: Opinion, catalogue: Catalogue) -> str:
+def _rated_model(row: RequestRow, opinion: FeedbackBody, catalogue: Catalogue) -> str:
     model = opinion.model or row.model
     if model is None:
         raise ApiError("not_rateable", "It is not on record which model answered.")
@@ -150,40 +151,9 @@ def _rated_model(row: RequestRow, opinion: Opinion, catalogue: Catalogue) -> str
     return model
 
 
-def _score(fields: Mapping[str, object]) -> float:
-    if ("score" in fields) == ("rating" in fields):
-        raise ApiError("invalid_value", "Send either score or rating.", param="score")
-    if "rating" in fields:
-        rating = fields["rating"]
-        if not isinstance(rating, str) or rating not in RATINGS:
-            raise ApiError("invalid_value", "rating is up or down.", param="rating")
-        return RATINGS[rating]
-    score = fields["score"]
-    if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
-        raise ApiError("invalid_value", "score is a number from 0 to 1.", param="score")
-    return float(score)
-
-
-def _name(fields: Mapping[str, object], name: str) -> str | None:
-    found = fields.get(name)
-    if found is not None and not (isinstance(found, str) and is_valid_id(found)):
-        raise ApiError("invalid_value", f"{name} is 1 to 128 visible characters.", param=name)
-    return found
-
-
-def _comment(found: object) -> str | None:
-    if found is None:
-        return None
-    if not isinstance(found, str) or len(found) > MAX_COMMENT_CHARS or "\0" in found:
-        raise ApiError(
-            "invalid_value", f"comment has at most {MAX_COMMENT_CHARS} characters.", param="comment"
-        )
-    return found
-
-
 ENDPOINTS: Final = (
     Endpoint(
-        "POST", PATH, add, "Says how good an answer was.", takes="FeedbackBody", gives="Feedback"
+        "POST", PATH, add, "Says how good an answer was.", takes=FeedbackBody, gives="Feedback"
     ),
     Endpoint("GET", PATH, list_feedback, "What was said about an answer.", gives="FeedbackList"),
 )  # fmt: skip

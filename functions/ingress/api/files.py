@@ -17,8 +17,8 @@ from functions.ingress.dependencies import Dependencies
 from functions.ingress.endpoint import Endpoint
 from functions.ingress.http_responses import answer
 from functions.ingress.idempotency import read_key_use, resolve_claim
-from functions.ingress.list_pages import QUERY, listed, parse_page
-from functions.ingress.tenant_access import authenticate, not_found
+from functions.ingress.list_pages import QUERY, answer_page, parse_page
+from functions.ingress.tenant_access import authenticate, load_own, not_found
 from functions.ports.store import FileRow
 from functions.runtime.errors import ApiError, BlobMissing
 
@@ -50,10 +50,10 @@ async def upload(deps: Dependencies, request: Request) -> Response:
 
 
 async def list_files(deps: Dependencies, request: Request) -> Response:
-    tenant, purpose = authenticate(deps, request), _purpose_of(request)
+    tenant, purpose = authenticate(deps, request), _parse_purpose(request)
     page = parse_page(request, most=MAX_LIMIT)
     read = deps.offload(deps.store.files, tenant, page, purpose)
-    return await listed(read, show, lambda row: row.id)
+    return await answer_page(read, show, lambda row: row.id)
 
 
 async def retrieve(deps: Dependencies, request: Request) -> Response:
@@ -64,7 +64,7 @@ async def delete(deps: Dependencies, request: Request) -> Response:
     row = await load_own_file(deps, request)
     # The bytes may be another file's too (blobs are named by content): the recorder sweeps what no file has.
     if not await deps.offload(deps.store.delete_file, row.id):
-        await load_file(deps, row.tenant, row.id)
+        await load_own(deps, row.tenant, deps.store.file, row.id)
         raise ApiError("file_in_use", "A batch reads this file; delete it when that has ended.")
     return answer({"id": row.id, "object": "file", "deleted": True})
 
@@ -74,7 +74,7 @@ async def retrieve_content(deps: Dependencies, request: Request) -> Response:
     return await _content(deps, row)
 
 
-def _purpose_of(request: Request) -> str | None:
+def _parse_purpose(request: Request) -> str | None:
     """The purpose that a list is of; None: all.
 
     Raises:
@@ -93,15 +93,8 @@ async def load_own_file(deps: Dependencies, request: Request) -> FileRow:
     Raises:
         ApiError: `not_found`.
     """
-    return await load_file(deps, authenticate(deps, request), request.path_params["file_id"])
-
-
-async def load_file(deps: Dependencies, tenant: str, file_id: str) -> FileRow:
-    """A tenant's file. Raises ApiError `not_found`."""
-    row = await deps.offload(deps.store.file, file_id) if ids.is_valid_id(file_id) else None
-    if row is None or row.tenant != tenant:
-        raise not_found()
-    return row
+    tenant = authenticate(deps, request)
+    return await load_own(deps, tenant, deps.store.file, request.path_params["file_id"])
 
 
 def show(row: FileRow) -> dict[str, object]:
@@ -120,7 +113,7 @@ def show(row: FileRow) -> dict[str, object]:
     return shown
 
 
-def _name_of(given: str | None) -> str:
+def _clean_name(given: str | None) -> str:
     """The file's name as its owner sees it again: any text without control characters, which become `_`."""
     name = given or "file"
     for written, char in _IN_FORMS.items():
@@ -197,11 +190,11 @@ async def _read_form(deps: Dependencies, request: Request) -> _Upload:
             if not isinstance(purpose, str) or purpose not in PURPOSES:
                 allowed = ", ".join(sorted(PURPOSES))
                 raise ApiError("invalid_value", f"purpose is one of: {allowed}.", param="purpose")
-            lives_s = _lifetime_of(form)
+            lives_s = _parse_lifetime(form)
             if (file.size or 0) > limit:
                 raise ApiError("request_too_large", f"The file is larger than {limit} bytes.")
             return _Upload(
-                filename=_name_of(file.filename),
+                filename=_clean_name(file.filename),
                 purpose=purpose,
                 bytes=file.size or 0,
                 ref=await deps.offload(deps.blobs.put_file, file.file),
@@ -211,7 +204,7 @@ async def _read_form(deps: Dependencies, request: Request) -> _Upload:
         raise ApiError("invalid_body", "This is not a valid multipart form.") from error
 
 
-def _lifetime_of(form: FormData) -> int | None:
+def _parse_lifetime(form: FormData) -> int | None:
     """Seconds after which the file is deleted by itself; None: never. Pure.
 
     Raises:
@@ -222,7 +215,7 @@ def _lifetime_of(form: FormData) -> int | None:
     if form.get(ANCHOR) != "created_at":
         raise ApiError("invalid_value", f"{ANCHOR} is created_at.", param=ANCHOR)
     given, (least, most) = form.get(SECONDS), EXPIRY_S
-    lives_s = request_body.whole_number(given) if isinstance(given, str) else None
+    lives_s = request_body.parse_whole_number(given) if isinstance(given, str) else None
     if lives_s is None or not least <= lives_s <= most:
         raise ApiError("invalid_value", f"{SECONDS} is from {least} to {most}.", param=SECONDS)
     return lives_s

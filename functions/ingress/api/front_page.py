@@ -10,7 +10,7 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from functions.ingress.api.models import models_now
+from functions.ingress.api.models import show_models
 from functions.ingress.api_keys import DEFAULT_TENANT
 from functions.ingress.dependencies import Dependencies
 from functions.ingress.endpoint import TEXT, Endpoint
@@ -31,7 +31,7 @@ _LINKS: Final = ("/v1/models", "/readyz", "/metrics", "/openapi.json")
 
 
 async def show(deps: Dependencies, request: Request) -> Response:
-    models = None if deps.keys else models_now(deps, DEFAULT_TENANT)
+    models = None if deps.keys else show_models(deps, DEFAULT_TENANT)
     is_ready = deps.health.is_ready()
     base = f"{request.url.scheme}://{request.url.netloc}"
     if "text/html" in request.headers.get("accept", ""):

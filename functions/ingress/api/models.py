@@ -37,29 +37,29 @@ _BEST_FIRST: Final = ("warm", "warming", "loading", "starting", "cold", "failed"
 
 
 async def list_models(deps: Dependencies, request: Request) -> Response:
-    return answer({"object": "list", "data": models_now(deps, authenticate(deps, request))})
+    return answer({"object": "list", "data": show_models(deps, authenticate(deps, request))})
 
 
 async def retrieve(deps: Dependencies, request: Request) -> Response:
     tenant = authenticate(deps, request)
     asked = request.path_params["model_id"]
-    for model in _visible(deps.catalogue, tenant):
+    for model in _list_visible(deps.catalogue, tenant):
         if model.id == asked:
-            return answer(_shown_now(deps, model))
+            return answer(_show_now(deps, model))
     for virtual in list_virtual_names(deps.catalogue, tenant):
         if virtual.name == asked:
-            return answer(_virtual_now(deps, virtual))
+            return answer(_show_virtual_now(deps, virtual))
     raise ApiError("model_not_found", "No such model here; GET /v1/models lists them.")
 
 
-def models_now(deps: Dependencies, tenant: str) -> list[dict[str, object]]:
+def show_models(deps: Dependencies, tenant: str) -> list[dict[str, object]]:
     """All names that the tenant may use as `model`, with their state: models, then virtual names."""
-    models = [_shown_now(deps, model) for model in _visible(deps.catalogue, tenant)]
+    models = [_show_now(deps, model) for model in _list_visible(deps.catalogue, tenant)]
     names = list_virtual_names(deps.catalogue, tenant)
-    return [*models, *(_virtual_now(deps, name) for name in names)]
+    return [*models, *(_show_virtual_now(deps, name) for name in names)]
 
 
-def _visible(catalogue: Catalogue, tenant: str) -> Iterable[Model]:
+def _list_visible(catalogue: Catalogue, tenant: str) -> Iterable[Model]:
     limits = catalogue.tenants.get(tenant)
     allowed = limits.models if limits is not None else ()
     return (
@@ -69,14 +69,14 @@ def _visible(catalogue: Catalogue, tenant: str) -> Iterable[Model]:
     )
 
 
-def _shown_now(deps: Dependencies, model: Model) -> dict[str, object]:
+def _show_now(deps: Dependencies, model: Model) -> dict[str, object]:
     registry, now = deps.registry(), deps.clock.now()
     views = [(s, registry.view(s.slug, now)) for s in deps.catalogue.services_of(model.id)]
     return show(model, views)
 
 
-def _virtual_now(deps: Dependencies, virtual: VirtualName) -> dict[str, object]:
-    return show_virtual(virtual, [_shown_now(deps, model) for model in virtual.models])
+def _show_virtual_now(deps: Dependencies, virtual: VirtualName) -> dict[str, object]:
+    return show_virtual(virtual, [_show_now(deps, model) for model in virtual.models])
 
 
 def show_virtual(virtual: VirtualName, models: Sequence[Mapping[str, Any]]) -> dict[str, object]:

@@ -153,13 +153,6 @@ _HAND_WRITTEN: Final[dict[str, Any]] = {
         "id", "state", id=_TEXT, object={"const": "request"}, state=_TEXT, response={}, error={}
     ),
     "RequestList": _list_of("Request"),
-    "FeedbackBody": {
-        **_object(
-            score={"type": "number", "minimum": 0, "maximum": 1}, rating={"enum": ["up", "down"]},
-            source={"enum": ["user", "judge"]}, judge=_TEXT, model=_TEXT, comment=_TEXT,
-        ),
-        "oneOf": [{"required": ["score"]}, {"required": ["rating"]}],
-    },
     "Feedback": _object(
         "object", "request_id", "source", "model", "score", object={"const": "request.feedback"}, request_id=_TEXT,
         source={"enum": ["user", "judge"]}, model=_TEXT, score={"type": "number"}, created_at=_TEXT,

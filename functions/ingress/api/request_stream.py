@@ -11,7 +11,7 @@ from functions.ingress.admission import read_tenant_limits
 from functions.ingress.await_reply import make_heartbeats
 from functions.ingress.dependencies import Dependencies
 from functions.ingress.endpoint import EVENT_STREAM, Endpoint
-from functions.ingress.request_body import whole_number
+from functions.ingress.request_body import parse_whole_number
 from functions.ingress.sse_response import EventStream, status_comment
 from functions.ingress.tenant_access import load_own_request
 from functions.ports.store import Mark, RequestEvent, RequestRow
@@ -86,7 +86,7 @@ def parse_cursor(request: Request) -> int:
         ApiError: `invalid_value`.
     """
     text = request.query_params.get("after") or request.headers.get("last-event-id") or "0"
-    cursor = whole_number(text, digits=12)
+    cursor = parse_whole_number(text, digits=12)
     if cursor is None:
         raise ApiError(
             "invalid_value", "The cursor is the id of an event of this stream.", param="after"

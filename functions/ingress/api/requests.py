@@ -17,7 +17,7 @@ from functions.ingress.cancel import send_cancel
 from functions.ingress.dependencies import Dependencies
 from functions.ingress.endpoint import Endpoint
 from functions.ingress.http_responses import answer, id_headers
-from functions.ingress.list_pages import QUERY, listed, parse_page
+from functions.ingress.list_pages import QUERY, answer_page, parse_page
 from functions.ingress.results import read_error
 from functions.ingress.sse_response import derived_state, unless_gone
 from functions.ingress.submit import await_append, to_append_refusal
@@ -37,7 +37,7 @@ async def list_requests(deps: Dependencies, request: Request) -> Response:
     tenant, states = authenticate(deps, request), _states(request.query_params.get("state"))
     page = await _by_request_ids(deps, tenant, parse_page(request))
     read = deps.offload(deps.store.requests, page, tenant=tenant, states=states)
-    return await listed(read, lambda row: show(row, view_of(deps, row)), lambda row: row.id)
+    return await answer_page(read, lambda row: show(row, view_of(deps, row)), lambda row: row.id)
 
 
 async def retrieve(deps: Dependencies, request: Request) -> Response:
@@ -72,7 +72,7 @@ async def wait_for_end(deps: Dependencies, request: Request, row: RequestRow) ->
         ClientGone: the client left meanwhile.
     """
     longest_s = deps.settings.ingress.reply_wait_s
-    wait_s = deadlines.preference(request.headers.get("prefer"), longest_s=longest_s).wait_s
+    wait_s = deadlines.parse_preference(request.headers.get("prefer"), longest_s=longest_s).wait_s
     if wait_s is None or row.state.is_terminal:
         return row
     return await unless_gone(request.receive, until_ended(deps, row, wait_s))

@@ -28,9 +28,14 @@ from functions.ingress.parse_call import (
     read_body,
     with_deadline,
 )
-from functions.ingress.responses_input import callers_path, references, renamed, to_chat
+from functions.ingress.responses_input import (
+    list_references,
+    rename_error,
+    to_callers_path,
+    to_chat,
+)
 from functions.ingress.results import Result, to_response
-from functions.ingress.stored_responses import items_of_input, referenced_items, too_large
+from functions.ingress.stored_responses import answer_input_items, load_referenced_items, too_large
 from functions.ingress.tenant_access import load_own_request, not_found
 from functions.ports.store import CallbackTarget, RequestRow
 from functions.response_objects import build_meta, build_response_object
@@ -116,7 +121,7 @@ async def delete(deps: Dependencies, request: Request) -> Response:
 
 async def list_input_items(deps: Dependencies, request: Request) -> Response:
     row = _chat_row(await load_own_request(deps, request))
-    return await items_of_input(deps, request, row)
+    return await answer_input_items(deps, request, row)
 
 
 async def count_input_tokens(deps: Dependencies, request: Request) -> Response:
@@ -138,13 +143,13 @@ async def _read(
 
     def read() -> tuple[dict[str, object], dict[str, str], InferenceCall | None]:
         body = loads_object(raw)
-        named = references(body)
+        named = list_references(body)
         return body, named, None if named else make(body, {})
 
     body, named, call = await deps.run_in_turn(tenant, raw, read)
     if call is not None:
         return call
-    items = await referenced_items(deps, tenant, named)
+    items = await load_referenced_items(deps, tenant, named)
     return await deps.run_in_turn(tenant, raw, lambda: make(body, items))
 
 
@@ -171,7 +176,7 @@ def _make(deps: Dependencies, request: Request, tenant: str, body: _Body) -> Inf
             raise too_large(deps, "input")
         call = make_call(deps, request, Operation.CHAT, sent, chat, tenant)
     except EventRejected as error:
-        raise renamed(error, converted.paths) from error
+        raise rename_error(error, converted.paths) from error
     if body.fields.get("background"):
         call = with_deadline(deps, call, request.headers, is_background=True)
     if call.key is not None:
@@ -186,7 +191,7 @@ def _in_callers_paths(result: Result, paths: Mapping[str, str]) -> Result:
     error = data.get("error") if isinstance(data, dict) else None
     if not isinstance(error, dict) or not isinstance(error.get("param"), str):
         return result
-    error["param"] = callers_path(error["param"], paths)
+    error["param"] = to_callers_path(error["param"], paths)
     return replace(result, data=dumps(data))
 
 

@@ -413,7 +413,7 @@ def rig() -> Iterator[Rig]:
             lambda: log.offset_reader(client="ingress"), (TOPICS.responses,), clock
         ),
     )
-    deps.health.appended()
+    deps.health.note_append()
     found = Rig(deps=deps, log=log, worker=worker, registry=registry)
     try:
         yield found

@@ -5,7 +5,7 @@ import pytest
 from functions.ingress.admission import Load, TenantLimits, admit
 from functions.ingress.api_keys import ApiKeys
 from functions.ingress.broker_room import BrokerRoom, TerminalPosition
-from functions.ingress.deadlines import Preference, preference, wait_s
+from functions.ingress.deadlines import Preference, choose_wait_s, parse_preference
 from functions.ingress.main import check_exposure
 from functions.ingress.murmur2 import choose_partition, murmur2
 from functions.runtime.errors import ApiError, StartupFailed
@@ -132,7 +132,7 @@ def test_the_partitioner_agrees_with_the_client_that_appends():
     ],
 )
 def test_the_least_bound_counts(headers, reads_at_once, expected):
-    found = wait_s(headers, ours_s=115.0, reads_at_once=reads_at_once)
+    found = choose_wait_s(headers, ours_s=115.0, reads_at_once=reads_at_once)
     assert found == pytest.approx(expected)
 
 
@@ -151,7 +151,7 @@ def test_the_least_bound_counts(headers, reads_at_once, expected):
     ],
 )
 def test_prefer_is_read_as_the_rfc_asks(text, expected):
-    assert preference(text, longest_s=100.0) == expected
+    assert parse_preference(text, longest_s=100.0) == expected
 
 
 def test_without_keys_only_this_machine_is_served():

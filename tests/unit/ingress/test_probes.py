@@ -73,7 +73,7 @@ async def test_while_the_cluster_is_down_nobody_waits_for_a_timeout(rig: Any, ch
         for headers in calls:
             answer = await client.post("/v1/chat/completions", json=chat, headers=headers)
             assert answer.is_success
-        rig.deps.health.failed()
+        rig.deps.health.note_failure()
         assert not rig.deps.health.is_down()
         clock.advance(3)
         assert rig.deps.health.is_down()
@@ -131,17 +131,17 @@ async def test_every_reference_of_the_document_resolves() -> None:
     for name in schemas:
         jsonschema.Draft202012Validator.check_schema(schemas[name])
 
-    def references(node: Any) -> Any:
+    def list_references(node: Any) -> Any:
         if isinstance(node, dict):
             if isinstance(node.get("$ref"), str):
                 yield node["$ref"]
             for child in node.values():
-                yield from references(child)
+                yield from list_references(child)
         elif isinstance(node, list):
             for child in node:
-                yield from references(child)
+                yield from list_references(child)
 
-    for reference in set(references(document)):
+    for reference in set(list_references(document)):
         found: Any = document
         for part in reference.removeprefix("#/").split("/"):
             found = found[part]

@@ -17,7 +17,7 @@ from functions.ingress.api_keys import ApiKeys
 from functions.ingress.body_turns import TurnLimits, Turns
 from functions.ingress.middleware import Guard
 from functions.ingress.row_watch import RowWatch
-from functions.ingress.tenant_shares import Shares, may_take
+from functions.ingress.tenant_shares import SharedRoom, may_take
 from functions.ports.store import Mark
 from functions.runtime.errors import ApiError, StoreFailed
 
@@ -29,10 +29,10 @@ ASYNC = {"prefer": "respond-async"}
 
 def greedy(places: int, share: float, tenants: int) -> list[int]:
     """What each of several tenants holds when all take what they get."""
-    shares = Shares(places, share)
+    room = SharedRoom()
     names = [str(number) for number in range(tenants)]
     held: Counter[str] = Counter()
-    while taken := [name for name in names if shares.take(name)]:
+    while taken := [name for name in names if room.try_enter(name, 1, room=places, share=share)]:
         held.update(taken)
     return [held[name] for name in names]
 
@@ -53,11 +53,11 @@ async def test_whoever_holds_nothing_finds_room_while_there_is_any() -> None:
 
 
 async def test_what_is_given_back_is_free_again() -> None:
-    shares = Shares(4, 0.5)
-    assert [shares.take("a") for _ in range(3)] == [True, True, False]
-    shares.free("a")
-    assert shares.take("a")
-    assert not shares.is_full
+    room = SharedRoom()
+    assert [room.try_enter("a", 1, room=4, share=0.5) for _ in range(3)] == [True, True, False]
+    room.leave("a", 1)
+    assert room.try_enter("a", 1, room=4, share=0.5)
+    assert room.taken == 2
 
 
 @pytest.fixture
@@ -191,7 +191,7 @@ def has_ended(mark: Mark | None) -> bool:
 async def test_many_who_wait_are_one_look(eventually: Any) -> None:
     watch, looks = RowWatch(), Looks()
     tasks = [
-        asyncio.create_task(watch.changed(looks.ask, one, has_ended, 10.0)) for one in looks.marks
+        asyncio.create_task(watch.wait(looks.ask, one, has_ended, 10.0)) for one in looks.marks
     ]
     await eventually(lambda: looks.count >= 3)
     assert looks.count < 30
@@ -207,19 +207,19 @@ async def test_many_who_wait_are_one_look(eventually: Any) -> None:
 
 async def test_a_wait_without_news_ends_in_time() -> None:
     watch, looks = RowWatch(), Looks()
-    assert not await watch.changed(looks.ask, "1", has_ended, 0.01)
+    assert not await watch.wait(looks.ask, "1", has_ended, 0.01)
     assert len(watch) == 0
 
 
 async def test_a_look_that_fails_is_told_to_all_who_wait() -> None:
     watch, looks = RowWatch(), Looks()
     looks.failure = StoreFailed("gone", is_transient=True)
-    waits = [watch.changed(looks.ask, one, has_ended, 10.0) for one in ("1", "2")]
+    waits = [watch.wait(looks.ask, one, has_ended, 10.0) for one in ("1", "2")]
     found = await asyncio.gather(*waits, return_exceptions=True)
     assert found == [looks.failure] * 2
     looks.failure = None
     looks.marks["1"] = Mark(State.FAILED, 2)
-    assert await watch.changed(looks.ask, "1", has_ended, 10.0)
+    assert await watch.wait(looks.ask, "1", has_ended, 10.0)
 
 
 LIMITS = TurnLimits(large_bytes=100, loop_share=0.2, bytes_s=math.inf, most=3, wait_s=60.0)
@@ -236,7 +236,7 @@ def at_once(work: Callable[[], Any]) -> Callable[[], Awaitable[Any]]:
 
 async def test_small_bodies_need_no_turn() -> None:
     turns = Turns()
-    assert [await turns.taken(LIMITS, "a", 99, at_once(lambda: 1)) for _ in range(9)] == [1] * 9
+    assert [await turns.run(LIMITS, "a", 99, at_once(lambda: 1)) for _ in range(9)] == [1] * 9
 
 
 async def test_between_two_large_bodies_a_tenant_rests() -> None:
@@ -246,7 +246,7 @@ async def test_between_two_large_bodies_a_tenant_rests() -> None:
     def work() -> None:
         begun.append(loop.time())
 
-    await asyncio.gather(*(turns.taken(limits, "a", 200, at_once(work)) for _ in range(3)))
+    await asyncio.gather(*(turns.run(limits, "a", 200, at_once(work)) for _ in range(3)))
     assert begun[1] - begun[0] > 0.15
     assert begun[2] - begun[1] > 0.15
 
@@ -255,12 +255,12 @@ async def test_the_first_large_body_of_a_tenant_waits_for_no_rest() -> None:
     turns, begun = Turns(), []
     limits = dataclasses.replace(LIMITS, bytes_s=0.2)  # a rest of a quarter of an hour
     async with asyncio.timeout(5):
-        await turns.taken(limits, "a", 200, at_once(lambda: begun.append("a")))
+        await turns.run(limits, "a", 200, at_once(lambda: begun.append("a")))
         resting = asyncio.ensure_future(
-            turns.taken(limits, "a", 200, at_once(lambda: begun.append("a")))
+            turns.run(limits, "a", 200, at_once(lambda: begun.append("a")))
         )
         await asyncio.sleep(0)
-        await turns.taken(limits, "b", 200, at_once(lambda: begun.append("b")))
+        await turns.run(limits, "b", 200, at_once(lambda: begun.append("b")))
     assert begun == ["a", "b"]
     await finished([resting])
 
@@ -268,10 +268,10 @@ async def test_the_first_large_body_of_a_tenant_waits_for_no_rest() -> None:
 async def test_nobody_waits_for_a_turn_without_end() -> None:
     turns = Turns()
     limits = dataclasses.replace(LIMITS, bytes_s=0.2, wait_s=0.05)  # a rest of a quarter of an hour
-    await turns.taken(limits, "a", 200, at_once(lambda: None))
+    await turns.run(limits, "a", 200, at_once(lambda: None))
     async with asyncio.timeout(5):
         with pytest.raises(ApiError) as refused:
-            await turns.taken(limits, "a", 200, at_once(lambda: None))
+            await turns.run(limits, "a", 200, at_once(lambda: None))
     assert refused.value.code == "tenant_rate"
 
 
@@ -284,15 +284,15 @@ async def test_a_body_that_took_long_is_followed_by_a_long_rest() -> None:
             pass
         return loop.time()
 
-    ended = await turns.taken(LIMITS, "a", 100, at_once(slow))
-    next_began = await turns.taken(LIMITS, "a", 100, at_once(loop.time))
+    ended = await turns.run(LIMITS, "a", 100, at_once(slow))
+    next_began = await turns.run(LIMITS, "a", 100, at_once(loop.time))
     assert next_began - ended > 0.15
 
 
 async def test_only_so_many_large_bodies_of_a_tenant_wait() -> None:
     turns = Turns()
     limits = dataclasses.replace(LIMITS, bytes_s=1000.0)
-    calls = [turns.taken(limits, "a", 200, at_once(lambda: True)) for _ in range(6)]
+    calls = [turns.run(limits, "a", 200, at_once(lambda: True)) for _ in range(6)]
     found = await asyncio.gather(*calls, return_exceptions=True)
     assert found.count(True) == 4
     refused = [one for one in found if isinstance(one, ApiError)]
@@ -306,13 +306,13 @@ async def test_work_that_is_refused_and_callers_that_leave_keep_no_turn() -> Non
         raise ApiError("invalid_body", "no")
 
     with pytest.raises(ApiError):
-        await turns.taken(LIMITS, "a", 100, at_once(refuse))
+        await turns.run(LIMITS, "a", 100, at_once(refuse))
     slow = dataclasses.replace(LIMITS, bytes_s=1000.0)
-    assert await turns.taken(slow, "a", 300, at_once(lambda: True))
-    left = asyncio.ensure_future(turns.taken(slow, "a", 300, at_once(lambda: True)))
+    assert await turns.run(slow, "a", 300, at_once(lambda: True))
+    left = asyncio.ensure_future(turns.run(slow, "a", 300, at_once(lambda: True)))
     await asyncio.sleep(0)
     left.cancel()
-    assert await asyncio.wait_for(turns.taken(slow, "a", 300, at_once(lambda: True)), 5.0)
+    assert await asyncio.wait_for(turns.run(slow, "a", 300, at_once(lambda: True)), 5.0)
 
 
 @pytest.mark.parametrize("path", [CHAT, "/v1/responses", "/v1/batches", "/v1/callbacks", "/"])

@@ -167,7 +167,7 @@ def test_a_reply_that_nobody_thought_of_is_passed(monkeypatch: pytest.MonkeyPatc
             log.store(kafka_codec.to_record(event, topic=TOPICS.replies, key=None, partition=0))
         tail.start(asyncio.get_running_loop())
         try:
-            assert await waiter.ended(5.0)
+            assert await waiter.wait_for_end(5.0)
             assert waiter.terminal is not None
         finally:
             await asyncio.to_thread(tail.close)

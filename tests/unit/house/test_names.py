@@ -31,18 +31,6 @@ GERUNDS: Final = {
     "cross_fitting": "the statistician's word",
     "encoder_widening": "a stage of training",
 }
-# Classes that still mean two things; the list only shrinks.
-TWO_MEANINGS: Final = {
-    "Cost",
-    "Decision",
-    "Job",
-    "Reading",
-    "Reporter",
-    "Snapshot",
-    "Terms",
-    "Timings",
-    "Verdict",
-}
 
 
 def modules() -> list[Path]:
@@ -71,7 +59,7 @@ def test_a_class_name_means_one_thing() -> None:
             if isinstance(node, ast.ClassDef):
                 paths[node.name].append(str(path.relative_to(ROOT)))
     twice = {name: places for name, places in paths.items() if len(places) > 1}
-    assert {name: places for name, places in twice.items() if name not in TWO_MEANINGS} == {}
+    assert twice == {}
 
 
 def test_import_contracts_name_only_what_exists() -> None:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
+from prometheus_client.parser import text_string_to_metric_families
+
 from events.names import Operation
 from events.openai.operations import OPERATIONS
 from router_model.catalogue.model import BackendKind, Model
@@ -126,28 +128,19 @@ def warm_up(model: Model, name: str) -> tuple[Operation, dict[str, Any]]:
 
 
 def gauge(text: str, names: Iterable[str]) -> float | None:
-    """The sum over all label sets of the first metric of `names` that a Prometheus text shows; None: of none.
+    """The sum over all label sets of the first metric of `names` that a Prometheus text shows.
 
     Engines of one server report under labels of their own, so that only the sum is the server's.
+    None: it shows none, or is not Prometheus text.
     """
-    for name in names:
-        values = [
-            value
-            for line in text.splitlines()
-            if line.startswith(name) and (value := _value(line, name)) is not None
-        ]
-        if values:
+    prefixes = tuple(names)
+    lines = [line for line in text.splitlines() if line.startswith(prefixes)]  # the parser is slow
+    try:
+        families = list(text_string_to_metric_families("\n".join(lines)))
+    except ValueError:
+        return None
+    samples = [sample for family in families for sample in family.samples]
+    for name in prefixes:
+        if values := [sample.value for sample in samples if sample.name == name]:
             return sum(values)
     return None
-
-
-def _value(line: str, name: str) -> float | None:
-    rest = line[len(name) :]
-    if rest.startswith("{"):
-        rest = rest.rpartition("}")[2]
-    elif not rest.startswith((" ", "\t")):
-        return None
-    try:
-        return float(rest.split()[0])
-    except (IndexError, ValueError):
-        return None

@@ -134,7 +134,7 @@ def test_an_attempt_that_failed_before_has_not_moved() -> None:
     assert [(heir.attempts(offset), heir.moved(offset)) for offset in (0, 1)] == [(1, 0), (1, 1)]
 
 
-@pytest.mark.parametrize("end", ["attempt_ended", "attempt_withdrawn", "finished"])
+@pytest.mark.parametrize("end", ["end_attempt", "withdraw_attempt", "finished"])
 def test_where_nothing_runs_there_is_nothing_to_say_at_parting(end: str) -> None:
     ledger = PartitionLedger(Commit(0))
     assert ledger.parting() is None

@@ -14,8 +14,10 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 _SIGNS: Final = re.compile(r"[0-9*/, -]*")
 """Neither names nor croniter's extensions (`L`, `#`, `H`): KEDA's trigger would not understand them."""
-_RANGE: Final = re.compile(r"([0-9]+)-([0-9]+)")
-_ONE: Final = re.compile(r"\b0*([0-9]+)-0*\1\b(/[0-9]+)?")
+_LONG: Final = re.compile(r"[0-9]{5}")
+"""No field has such numbers; and what reads the others is linear, as they are short."""
+_RANGE: Final = re.compile(r"([0-9]{1,4})-([0-9]{1,4})")
+_ONE: Final = re.compile(r"\b0{0,3}([0-9]{1,4})-0{0,3}\1\b(/[0-9]{1,4})?")
 """A range of one number, which croniter takes for the whole circle."""
 
 
@@ -32,6 +34,8 @@ def check_cron(text: str) -> None:
         raise CronRejected(f"{text!r} is not five fields: minute hour day month weekday")
     if not _SIGNS.fullmatch(text):
         raise CronRejected(f"{text!r}: a field is numbers, *, ranges a-b, steps /n and commas")
+    if _LONG.search(text):
+        raise CronRejected(f"{text!r}: a number has at most four digits")
     if any(int(first) > int(last) for first, last in _RANGE.findall(text)):
         raise CronRejected(f"{text!r}: a range goes from the smaller to the larger number")
     try:

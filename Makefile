@@ -5,6 +5,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
+# Both cores; at most four, as some tests start whole stacks (PARALLEL= for one process, to debug).
+PARALLEL ?= -n auto --maxprocesses 4 --dist worksteal
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 LOCKED := install --quiet --require-hashes
 TOOLS := $(VENV)-lock
@@ -37,7 +39,7 @@ demo: $(STAMPS)/test ## call every API once and print the answers
 	@exec $(BIN)/python -m examples.demo $(ARGS)
 
 test: $(STAMPS)/test ## all tests but those that need Apache Kafka or torch (no Java, no network)
-	$(BIN)/python -m pytest -m "not kafka and not train and not vllm and not cluster" $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) -m "not kafka and not train and not vllm and not cluster" $(ARGS)
 
 test-chart: $(STAMPS)/test ## the charts: rendering, refusals, golden manifests, policies, real schemas (no cluster)
 	$(BIN)/python -m pytest -m "not kafka" tests/chart $(ARGS)

@@ -132,8 +132,8 @@ class WaitingLines:
 class DeliveryWorker:
     """Runs in one event loop. Killed after a POST and before its mark, it sends the same webhook id again."""
 
-    def __init__(self, around: DeliveryDependencies, limits: DeliveryLimits) -> None:
-        self._around = around
+    def __init__(self, dependencies: DeliveryDependencies, limits: DeliveryLimits) -> None:
+        self._deps = dependencies
         self._limits = limits
         self._running: set[asyncio.Task[None]] = set()
         self._hosts: Counter[str] = Counter()
@@ -158,7 +158,7 @@ class DeliveryWorker:
                 started = 0
             except Exception:
                 # The loop boundary: the next round may go better, and those that are out are not cut.
-                self._around.metrics.failed_rounds.labels(part="deliveries").inc()
+                self._deps.metrics.failed_rounds.labels(part="deliveries").inc()
                 log.exception("round failed")
                 await asyncio.to_thread(stop.wait, FAULT_S)
                 continue
@@ -178,8 +178,8 @@ class DeliveryWorker:
             await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
             return 1
         due = await asyncio.to_thread(
-            self._around.store.due_deliveries,
-            self._around.clock.now(),
+            self._deps.store.due_deliveries,
+            self._deps.clock.now(),
             room,
             lease_s=RESOLVE_S + self._limits.attempt_timeout_s + LEASE_SPARE_S,
             per_target=self._limits.per_target,
@@ -218,14 +218,14 @@ class DeliveryWorker:
             await self._mark(delivery, None, AttemptOutcome(failure="internal"))
 
     async def _deliver(self, delivery: Delivery) -> None:
-        store = self._around.store
+        store = self._deps.store
         self._lines.leave(delivery.id)
         target = await asyncio.to_thread(store.target, delivery.target_id)
         if target is None or target.is_disabled:
             await self._mark(delivery, target, AttemptOutcome(failure="target_gone", is_final=True))
             return
         try:
-            parsed = judge_url(target.url, self._around.policy)
+            parsed = judge_url(target.url, self._deps.policy)
         except ApiError as error:
             await self._mark(delivery, target, AttemptOutcome(failure=error.code, is_final=True))
             return
@@ -233,7 +233,7 @@ class DeliveryWorker:
         line = self._line_before(parsed, target.tenant)
         if line is not None:
             wait_s = self._lines.join(delivery.id, line, slots=self._limits.per_host)
-            later = self._around.clock.now() + timedelta(seconds=wait_s)
+            later = self._deps.clock.now() + timedelta(seconds=wait_s)
             await asyncio.to_thread(store.update_delivery, replace(delivery, due_at=later))
             return
         self._hosts[parsed.host] += 1
@@ -273,9 +273,9 @@ class DeliveryWorker:
             [target.secret],
             webhook_id=delivery.id,
             body=delivery.body,
-            now=self._around.clock.now(),
+            now=self._deps.clock.now(),
         )
-        answer = await self._around.client.post(
+        answer = await self._deps.client.post(
             WebhookRequest(
                 scheme=parsed.scheme,
                 address=address,
@@ -294,15 +294,15 @@ class DeliveryWorker:
     async def _address(self, parsed: ParsedTarget, tenant: str) -> str | None:
         """The judged address that is connected to; None: the name has none."""
         if parsed.address is not None:
-            return str(judge_address(parsed.address, self._around.policy))
-        lookup = asyncio.ensure_future(self._around.resolve(parsed.host, parsed.port))
+            return str(judge_address(parsed.address, self._deps.policy))
+        lookup = asyncio.ensure_future(self._deps.resolve(parsed.host, parsed.port))
         self._lookups[tenant] += 1
         self._running_lookups.add(lookup)
         lookup.add_done_callback(lambda done: self._looked_up(tenant, done))
         # A thread that looks up cannot be stopped: it counts until it ends by itself.
         async with asyncio.timeout(RESOLVE_S):
             addresses = await asyncio.shield(lookup)
-        return str(judge_addresses(addresses, self._around.policy)) if addresses else None
+        return str(judge_addresses(addresses, self._deps.policy)) if addresses else None
 
     def _looked_up(self, tenant: str, lookup: "asyncio.Future[Sequence[str]]") -> None:
         self._running_lookups.discard(lookup)
@@ -316,12 +316,12 @@ class DeliveryWorker:
         self, delivery: Delivery, target: CallbackTarget | None, outcome: AttemptOutcome
     ) -> None:
         attempts = delivery.attempt + 1
-        now = self._around.clock.now()
+        now = self._deps.clock.now()
         step = choose_step(
             outcome,
             attempts=attempts,
             delays=self._limits.delays,
-            chance=self._around.chance(),
+            chance=self._deps.chance(),
             now=now,
         )
         marked = replace(delivery, attempt=attempts, last_outcome=outcome.text)
@@ -335,9 +335,9 @@ class DeliveryWorker:
                 # On the dead letter topic before it is marked: killed in between, both happen again.
                 await self._report(marked, target, now)
                 if step.is_target_gone:
-                    await asyncio.to_thread(self._around.store.disable_target, delivery.target_id)
-        await asyncio.to_thread(self._around.store.update_delivery, marked)
-        self._around.metrics.callbacks.labels(outcome=marked.state).inc()
+                    await asyncio.to_thread(self._deps.store.disable_target, delivery.target_id)
+        await asyncio.to_thread(self._deps.store.update_delivery, marked)
+        self._deps.metrics.callbacks.labels(outcome=marked.state).inc()
         log.info(
             "callback attempt",
             extra={
@@ -363,13 +363,13 @@ class DeliveryWorker:
             ),
             now=now,
         )
-        out = Outgoing(topic=self._around.topics.dlq, key=delivery.request_id, event=event)
-        future = self._around.appender.append(outgoing_record(out))
+        out = Outgoing(topic=self._deps.topics.dlq, key=delivery.request_id, event=event)
+        future = self._deps.appender.append(outgoing_record(out))
         try:
             await asyncio.wrap_future(future)
         except AppendFailed as error:
             if not error.is_final:
                 raise
             # No such topic: the receiver is not called again and again for that.
-            self._around.metrics.dead_letters.labels("lost").inc()
+            self._deps.metrics.dead_letters.labels("lost").inc()
             log.error("a dead letter is lost", extra={"delivery_id": delivery.id})  # noqa: TRY400

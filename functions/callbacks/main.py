@@ -75,7 +75,7 @@ class CallbacksProcess:
         self._clock = clock
         self._resolver = resolver
         self._topics = Topics(settings.broker.prefix)
-        self._parts = LoopHealth()
+        self._loops = LoopHealth()
         self._metrics = Metrics()
         self._progress = ProgressWatch(
             lambda: log.lag_reader(client="callbacks-progress"),
@@ -98,14 +98,14 @@ class CallbacksProcess:
         """Blocks until `stop`."""
         probes = ProbeServer(
             is_ready=self._is_ready,
-            is_live=self._parts.is_live,
+            is_live=self._loops.is_live,
             registry=self._metrics.registry,
         )
         with probed(probes, self._settings.probes) as self.probe_port, run_watch(self._progress):
             return self._run(stop)
 
     def _is_ready(self) -> bool:
-        return self._parts.is_live() and self._progress.is_moving(self._topics.callbacks_group)
+        return self._loops.is_live() and self._progress.is_moving(self._topics.callbacks_group)
 
     def _run(self, stop: StopFlag) -> int:
         try:
@@ -113,10 +113,10 @@ class CallbacksProcess:
         except Exception:
             # The loop boundary: logged once; whoever keeps the process starts it again.
             log.exception("deliveries died")
-            self._parts.fail()
+            self._loops.fail()
         finally:
             stop.set()
-        return 1 if self._parts.has_failed() else 0
+        return 1 if self._loops.has_failed() else 0
 
     async def _deliver(self, stop: StopFlag) -> None:
         loop = asyncio.get_running_loop()
@@ -125,7 +125,7 @@ class CallbacksProcess:
             timeout_s=self._settings.callbacks.attempt_timeout_s,
             max_response_bytes=self._settings.callbacks.max_response_bytes,
         )
-        around = DeliveryDependencies(
+        dependencies = DeliveryDependencies(
             store=self._store,
             client=client,
             resolve=self._resolver,
@@ -136,19 +136,19 @@ class CallbacksProcess:
             metrics=self._metrics,
             chance=random.random,
         )
-        deliverer = DeliveryWorker(around, self._limits)
-        delivering, reading = self._parts.watch(stop, 2)
-        enqueueing = threading.Thread(
+        worker = DeliveryWorker(dependencies, self._limits)
+        delivery_stop, consumer_stop = self._loops.watch(stop, 2)
+        consumer_thread = threading.Thread(
             target=self._enqueue,
-            args=(reading, lambda: loop.call_soon_threadsafe(deliverer.wake)),
+            args=(consumer_stop, lambda: loop.call_soon_threadsafe(worker.wake)),
             name="enqueue",
         )
-        enqueueing.start()
+        consumer_thread.start()
         try:
-            await deliverer.run(delivering)
+            await worker.run(delivery_stop)
         finally:
             stop.set()
-            await asyncio.to_thread(enqueueing.join)
+            await asyncio.to_thread(consumer_thread.join)
             await client.close()
             await asyncio.to_thread(appender.close, CLOSE_S)
 
@@ -173,6 +173,6 @@ class CallbacksProcess:
         except Exception:
             # As above.
             log.exception("enqueueing died")
-            self._parts.fail()
+            self._loops.fail()
         finally:
             stop.set()

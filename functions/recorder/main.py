@@ -15,7 +15,7 @@ from functions.ports.kafka import RecordLog
 from functions.ports.store import Store
 from functions.recorder.batch_runner import BatchLimits, BatchRunner
 from functions.recorder.event_recorder import make_recorder, recorded_topics
-from functions.recorder.purger import BlobPurger
+from functions.recorder.purger import BlobPurger, RowPurger
 from functions.recorder.reaper import Reaper, ReaperLimits, Republisher
 from functions.recorder.recorded_until import RecordedUntil
 from functions.runtime.errors import StoreFailed
@@ -27,7 +27,6 @@ from functions.runtime.system_clock import SystemClock
 from functions.runtime.telemetry import Metrics, setup_logging
 
 BATCH_S: Final = 0.25
-PURGE_S: Final = 60.0
 CLOSE_S: Final = 5.0
 UNREADY: Final = 20
 """A part whose rounds fail this often in a row makes the process not ready."""
@@ -69,7 +68,7 @@ class RecorderProcess:
         self._blobs = blobs
         self._clock = clock
         self._topics = Topics(settings.broker.prefix)
-        self._parts = LoopHealth()
+        self._loops = LoopHealth()
         self._metrics = Metrics()
         self._failures: Counter[str] = Counter()
         self._progress = ProgressWatch(
@@ -85,7 +84,7 @@ class RecorderProcess:
         """Blocks until `stop`; a part that dies stops the others, so that the process is started anew."""
         probes = ProbeServer(
             is_ready=self._is_ready,
-            is_live=self._parts.is_live,
+            is_live=self._loops.is_live,
             registry=self._metrics.registry,
         )
         with probed(probes, self._settings.probes) as self.probe_port, run_watch(self._progress):
@@ -98,13 +97,13 @@ class RecorderProcess:
         parts = (self._record, self._reap, self._run_batches)
         threads = [
             threading.Thread(target=self._guard, args=(part, watched_stop), name=part.__name__)
-            for part, watched_stop in zip(parts, self._parts.watch(stop, len(parts)), strict=True)
+            for part, watched_stop in zip(parts, self._loops.watch(stop, len(parts)), strict=True)
         ]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        return 1 if self._parts.has_failed() else 0
+        return 1 if self._loops.has_failed() else 0
 
     def _guard(self, part: Callable[[StopFlag], None], stop: StopFlag) -> None:
         try:
@@ -112,7 +111,7 @@ class RecorderProcess:
         except Exception:
             # The loop boundary: logged once; the process ends and is started again by whoever keeps it.
             log.exception("part of the recorder died", extra={"part": part.__name__})
-            self._parts.fail()
+            self._loops.fail()
         finally:
             stop.set()
 
@@ -162,14 +161,16 @@ class RecorderProcess:
             topics=self._topics,
             limits=limits,
         )
-        sweeper = BlobPurger(self._store, self._blobs, self._clock)
-        purger = RowPurger(self._store, self._clock, timedelta(days=settings.store.retention_days))
+        blob_purger = BlobPurger(self._store, self._blobs, self._clock)
+        row_purger = RowPurger(
+            self._store, self._clock, timedelta(days=settings.store.retention_days)
+        )
         try:
             while not stop.wait(settings.store.reap_s):
-                self._patiently("reaper", reaper.tick)
-                self._patiently("republisher", republisher.tick)
-                self._patiently("purger", purger.tick)
-                self._patiently("sweeper", sweeper.tick)
+                self._run_round("reaper", reaper.tick)
+                self._run_round("republisher", republisher.tick)
+                self._run_round("purger", row_purger.tick)
+                self._run_round("sweeper", blob_purger.tick)
         finally:
             lags.close()
             appender.close(CLOSE_S)
@@ -195,11 +196,11 @@ class RecorderProcess:
         )
         try:
             while not stop.wait(BATCH_S):
-                self._patiently("batches", runner.tick)
+                self._run_round("batches", runner.tick)
         finally:
             appender.close(CLOSE_S)
 
-    def _patiently(self, part: str, step: Callable[[], int]) -> None:
+    def _run_round(self, part: str, step: Callable[[], int]) -> None:
         """A round that fails is followed by the next one; a part that fails again and again is not ready."""
         try:
             step()
@@ -216,7 +217,7 @@ class RecorderProcess:
     def _is_ready(self) -> bool:
         is_moving = self._progress.is_moving(self._topics.recorder_group)
         is_well = all(n < UNREADY for n in self._failures.copy().values())
-        return self._parts.is_live() and is_well and is_moving
+        return self._loops.is_live() and is_well and is_moving
 
 
 def limit_inline_bytes(broker: BrokerSettings) -> int:
@@ -224,20 +225,3 @@ def limit_inline_bytes(broker: BrokerSettings) -> int:
     if broker.kind == "embedded":
         return min(broker.inline_bytes, broker.embedded_answer_bytes)
     return broker.inline_bytes
-
-
-class RowPurger:
-    """Deletes what is older than the retention, now and then."""
-
-    def __init__(self, store: Store, clock: Clock, retention: timedelta) -> None:
-        self._store = store
-        self._clock = clock
-        self._retention = retention
-        self._done_s = clock.monotonic_s()
-
-    def tick(self) -> int:
-        """Purges at most once in `PURGE_S`; returns how many requests are gone."""
-        if self._clock.monotonic_s() - self._done_s < PURGE_S:
-            return 0
-        self._done_s = self._clock.monotonic_s()
-        return self._store.purge(self._clock.now() - self._retention)

@@ -1,4 +1,4 @@
-"""Bytes go when nothing has them any more: those of files, and those of bodies and answers of requests.
+"""What is deleted: rows after the retention, and bytes when nothing has them any more.
 
 Bytes are named by their content, so that several rows, of several tenants too, may share them: they are not deleted
 with a row, but swept when no row names them. Bytes that were put again a moment ago are left: their row may be on its
@@ -6,12 +6,14 @@ way. Bodies go only after a request that had them was forgotten: what no row has
 """
 
 import logging
+from datetime import timedelta
 from typing import Final
 
 from functions.ports.blobs import BlobStore
 from functions.ports.clock import Clock
 from functions.ports.store import Store
 
+PURGE_S: Final = 60.0
 SWEEP_S: Final = 60.0
 MOST_BODIES: Final = 2000
 """Bodies looked at in one sweep."""
@@ -53,3 +55,20 @@ class BlobPurger:
         gone = [ref for ref in unused if self._blobs.delete(ref, unused_s=YOUNG_S)]
         self._store.forget_bodies(gone)
         return len(gone)
+
+
+class RowPurger:
+    """Deletes what is older than the retention, now and then."""
+
+    def __init__(self, store: Store, clock: Clock, retention: timedelta) -> None:
+        self._store = store
+        self._clock = clock
+        self._retention = retention
+        self._done_s = clock.monotonic_s()
+
+    def tick(self) -> int:
+        """Purges at most once in `PURGE_S`; returns how many requests are gone."""
+        if self._clock.monotonic_s() - self._done_s < PURGE_S:
+            return 0
+        self._done_s = self._clock.monotonic_s()
+        return self._store.purge(self._clock.now() - self._retention)

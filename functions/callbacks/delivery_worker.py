@@ -188,10 +188,10 @@ class DeliveryWorker:
         for delivery in due:
             task = asyncio.create_task(self._guard(delivery))
             self._running.add(task)
-            task.add_done_callback(self._ended)
+            task.add_done_callback(self._note_ended)
         return len(due)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _note_ended(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
         self.wake()
         error = None if task.cancelled() else task.exception()

@@ -151,12 +151,12 @@ def judge_url(url: str, policy: CallbackPolicy) -> ParsedTarget:
     parts = _split(url)
     scheme, rest = parts["scheme"], parts["rest"] or ""
     if scheme == "http" and not policy.may_use_http:
-        raise _refused("the URL must use https")
+        raise _make_refusal("the URL must use https")
     if _FORBIDDEN_IN_REST & set(rest):
-        raise _refused("the URL must not contain a fragment or a backslash")
+        raise _make_refusal("the URL must not contain a fragment or a backslash")
     place = _AUTHORITY.fullmatch(parts["authority"])
     if place is None:
-        raise _refused("the URL's host is not a plain name or address")
+        raise _make_refusal("the URL's host is not a plain name or address")
     host = place["host"].lower().strip("[]")
     port = int(place["port"] or {"http": 80, "https": 443}[scheme])
     _check_same_reading(url, host, port)
@@ -180,17 +180,17 @@ def judge_address(address: str | IpAddress, policy: CallbackPolicy) -> IpAddress
     try:
         ip = ipaddress.ip_address(address)
     except ValueError:
-        raise _refused("the URL's host has no usable address") from None
+        raise _make_refusal("the URL's host has no usable address") from None
     if isinstance(ip, ipaddress.IPv6Address) and ip.scope_id is not None:
-        raise _refused("the URL's address must not name an interface")
+        raise _make_refusal("the URL's address must not name an interface")
     if any(ip in network for network in _NEVER if network.version == ip.version):
-        raise _refused("the URL's address is reserved for special purposes")
+        raise _make_refusal("the URL's address is reserved for special purposes")
     if any(ip in network for network in _PRIVATE if network.version == ip.version):
         if policy.may_reach_private:
             return ip
-        raise _refused("the URL's address is not a public one")
+        raise _make_refusal("the URL's address is not a public one")
     if isinstance(ip, ipaddress.IPv6Address) and ip not in _GLOBAL_UNICAST:
-        raise _refused("the URL's address is not a public one")
+        raise _make_refusal("the URL's address is not a public one")
     return ip
 
 
@@ -202,18 +202,18 @@ def judge_addresses(addresses: Sequence[str], policy: CallbackPolicy) -> IpAddre
     """
     judged = [judge_address(address, policy) for address in addresses]
     if not judged:
-        raise _refused("the URL's host has no usable address")
+        raise _make_refusal("the URL's host has no usable address")
     return judged[0]
 
 
 def _split(url: str) -> re.Match[str]:
     if len(url) > MAX_URL_CHARS:
-        raise _refused(f"the URL is longer than {MAX_URL_CHARS} characters")
+        raise _make_refusal(f"the URL is longer than {MAX_URL_CHARS} characters")
     if not url.isascii() or any(not "!" <= char <= "~" for char in url):
-        raise _refused("the URL must be visible ASCII; encode what is not")
+        raise _make_refusal("the URL must be visible ASCII; encode what is not")
     match = _URL.fullmatch(url)
     if match is None:
-        raise _refused("not an absolute https URL with a plain host and no user")
+        raise _make_refusal("not an absolute https URL with a plain host and no user")
     return match
 
 
@@ -223,15 +223,15 @@ def _check_same_reading(url: str, host: str, port: int) -> None:
         # Decoding checks international (`xn--`) labels.
         is_host = bool(parsed.host) and parsed.raw_host == host.encode()
     except (httpx.InvalidURL, ValueError):
-        raise _refused("the URL cannot be parsed") from None
+        raise _make_refusal("the URL cannot be parsed") from None
     usual = {"http": 80, "https": 443}.get(parsed.scheme)
     if not is_host or (parsed.port or usual) != port or parsed.userinfo:
-        raise _refused("the URL can be read in two ways")
+        raise _make_refusal("the URL can be read in two ways")
 
 
 def _check_port(port: int, policy: CallbackPolicy) -> None:
     if not 1 <= port <= 65535 or (policy.ports is not None and port not in policy.ports):
-        raise _refused("the URL's port is not allowed")
+        raise _make_refusal("the URL's port is not allowed")
 
 
 def _literal(host: str, *, is_bracketed: bool) -> IpAddress | None:
@@ -241,29 +241,29 @@ def _literal(host: str, *, is_bracketed: bool) -> IpAddress | None:
     try:
         return ipaddress.IPv6Address(host) if is_bracketed else ipaddress.IPv4Address(host)
     except ValueError:
-        raise _refused("the URL's address is not in its usual spelling") from None
+        raise _make_refusal("the URL's address is not in its usual spelling") from None
 
 
 def _check_name(host: str, policy: CallbackPolicy) -> None:
     labels = host.split(".")
     if len(host) > _MAX_NAME_CHARS or not all(_LABEL.fullmatch(label) for label in labels):
-        raise _refused("the URL's host is not a valid name")
+        raise _make_refusal("the URL's host is not a valid name")
     if policy.may_reach_private and host == "localhost":
         return
     if len(labels) == 1 or f".{host}".endswith(_INSIDE_SUFFIXES):
-        raise _refused("the URL's host is a name that means something only inside a network")
+        raise _make_refusal("the URL's host is a name that means something only inside a network")
 
 
 def _check_allowed(host: str, port: int, policy: CallbackPolicy) -> None:
     if (host, port) in policy.own:
-        raise _refused("the URL points back to this service")
+        raise _make_refusal("the URL points back to this service")
     if policy.hosts and not any(_is_match(host, pattern) for pattern in policy.hosts):
-        raise _refused("the URL's host is not on the list of allowed callback hosts")
+        raise _make_refusal("the URL's host is not on the list of allowed callback hosts")
 
 
 def _is_match(host: str, pattern: str) -> bool:
     return host.endswith(pattern[1:]) if pattern.startswith("*.") else host == pattern
 
 
-def _refused(message: str) -> ApiError:
+def _make_refusal(message: str) -> ApiError:
     return ApiError("callback_url_refused", message, param="callback")

@@ -197,7 +197,9 @@ def _start(encoder: Path | None, work: Path) -> "Start":
     from router_model.training.training_pipeline import Start  # noqa: PLC0415
 
     if encoder is not None:
-        return Start(directory=encoder, name=_named(encoder), licence="as its makers state")
+        return Start(
+            directory=encoder, name=_identify_encoder(encoder), licence="as its makers state"
+        )
     catalogue = factories.load_catalogue(msgspec.structs.replace(load_settings(), catalogue=""))
     model = catalogue.model(START_MODEL)
     if model is None:
@@ -210,7 +212,7 @@ def _start(encoder: Path | None, work: Path) -> "Start":
     return Start(directory=path.parent, name=name, licence="Apache-2.0")
 
 
-def _named(encoder: Path) -> str:
+def _identify_encoder(encoder: Path) -> str:
     """Name and hash: another model under the same name is another training."""
     path = encoder / "model.safetensors"
     try:

@@ -93,7 +93,7 @@ class KafkaGroupConsumer:
             config
             | reader_config(settings)
             | group_config(settings, group, assignor=assignor)
-            | {"on_commit": self._answered},
+            | {"on_commit": self._on_commit},
         )
         self._partitions = AssignedPartitions(self._consumer)
         self._gathered = RecordBuffer(self._consumer, self._partitions, config["error_cb"])
@@ -110,8 +110,8 @@ class KafkaGroupConsumer:
         )
         self._consumer.subscribe(
             list(topics),
-            on_assign=self._assigned,
-            on_revoke=self._revoked,
+            on_assign=self._on_assign,
+            on_revoke=self._on_revoke,
             on_lost=self._was_lost,
         )
 
@@ -154,7 +154,7 @@ class KafkaGroupConsumer:
         log.info("commit not answered")
         return False
 
-    def _answered(self, error: Any, offsets: list[TopicPartition]) -> None:
+    def _on_commit(self, error: Any, offsets: list[TopicPartition]) -> None:
         """Of every commit, in a poll of the owner."""
         failures = [one.error for one in offsets if one.error is not None]
         failure = error if error is not None else next(iter(failures), None)
@@ -207,7 +207,7 @@ class KafkaGroupConsumer:
 
     # --- callbacks of a rebalance: in a poll of the owner ---------------------------------------
 
-    def _assigned(self, consumer: Any, offsets: list[TopicPartition]) -> None:
+    def _on_assign(self, consumer: Any, offsets: list[TopicPartition]) -> None:
         if self._is_eager:
             consumer.assign(offsets)
         else:
@@ -232,7 +232,7 @@ class KafkaGroupConsumer:
         self._gained |= self._unannounced
         self._unannounced.clear()
 
-    def _revoked(self, consumer: Any, offsets: list[TopicPartition]) -> None:
+    def _on_revoke(self, consumer: Any, offsets: list[TopicPartition]) -> None:
         taken = {_place(one) for one in offsets}
         # What was not announced cannot run here, nor can what was lost before and came back.
         commits = self._parting(taken - self._unannounced - self._lost)

@@ -192,7 +192,7 @@ class KafkaAppender:
                 record.value,
                 record.key,
                 -1 if record.partition is None else record.partition,
-                lambda error, message: self._delivered(send, error, message),
+                lambda error, message: self._on_delivery(send, error, message),
                 headers=list(record.headers),
             )
         except BufferError:
@@ -202,7 +202,7 @@ class KafkaAppender:
         except (TypeError, ValueError) as error:
             self._fail(send, AppendFailed(f"not a record: {error}"))
 
-    def _delivered(self, send: _Send, error: Any, message: Any) -> None:
+    def _on_delivery(self, send: _Send, error: Any, message: Any) -> None:
         """Called by the poll of this object's thread (`flush` and `purge` of closing aside)."""
         if error is not None:
             self._failed(send, error)

@@ -48,7 +48,7 @@ class KeptProcess:
                 self.child = await Child.start(self._spec)
             except OSError as error:
                 self.last_words = str(error)
-                self._failed(str(error), lived_s=0.0)
+                self._note_failure(str(error), lived_s=0.0)
                 await self._pause(RESTARTS.delay_s(self._failures + 1))
                 continue
             if self._stop_asked.is_set():
@@ -60,7 +60,7 @@ class KeptProcess:
                 break
             self.last_words = read_last_line(self._spec.log) or describe_exit(status)
             why = f"{describe_exit(status)}: {self.last_words} ({self._spec.log})"
-            self._failed(why, lived_s=self._clock.monotonic_s() - began_s)
+            self._note_failure(why, lived_s=self._clock.monotonic_s() - began_s)
             await self._pause(RESTARTS.delay_s(self._failures + 1))
 
     async def stop(self) -> None:
@@ -77,7 +77,7 @@ class KeptProcess:
         if self.child is not None:
             self.child.kill()
 
-    def _failed(self, why: str, *, lived_s: float) -> None:
+    def _note_failure(self, why: str, *, lived_s: float) -> None:
         self._failures = 0 if lived_s >= STABLE_S else self._failures + 1
         self.restarts += 1
         self._enter("restarting", why, restarts=self.restarts)

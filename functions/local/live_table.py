@@ -95,7 +95,7 @@ def render(board: TableContent, width: int, height: int) -> RenderableType:
 
 
 def _models(rows: Sequence[ModelRow], width: int) -> list[Text]:
-    return _styled(MODEL, [_model_cells(row) for row in rows], [row.state for row in rows], width)
+    return _style(MODEL, [_model_cells(row) for row in rows], [row.state for row in rows], width)
 
 
 def _model_cells(row: ModelRow) -> tuple[str, ...]:
@@ -129,7 +129,7 @@ def _processes(rows: Sequence[ProcessRow], width: int) -> list[Text]:
         )
         for row in rows
     ]
-    return _styled(PROCESS, cells, [row.state for row in rows], width)
+    return _style(PROCESS, cells, [row.state for row in rows], width)
 
 
 def _summary(rows: Sequence[ProcessRow], width: int) -> list[Text]:
@@ -145,7 +145,7 @@ def _summary(rows: Sequence[ProcessRow], width: int) -> list[Text]:
     return [Text(line) for line in wrap_text("; ".join([*parts, f"{total} in all"]), width)]
 
 
-def _styled(
+def _style(
     columns: Sequence[Column], rows: Sequence[Sequence[str]], states: Iterable[str], width: int
 ) -> list[Text]:
     lines = [Text(line) for line in format_rows(columns, rows, width)]

@@ -142,7 +142,7 @@ class Supervisor:
         """A broker with durable records is started again when it dies; the rest of the stack waits for it."""
         if life.broker.spec is not None:
             life.broker_keeper = KeptProcess(life.broker.spec, self._clock, self._journal)
-        async with _running(() if life.broker_keeper is None else (life.broker_keeper.run(),)):
+        async with _run_tasks(() if life.broker_keeper is None else (life.broker_keeper.run(),)):
             try:
                 if life.broker.choice != "embedded":
                     await self._unless_stopped(ensure_topics(life.settings, self._stack.catalogue))
@@ -160,9 +160,9 @@ class Supervisor:
             )
             for verb in list_kept_processes(life.settings)
         )
-        async with _running(keeper.run() for keeper in life.keepers):
+        async with _run_tasks(keeper.run() for keeper in life.keepers):
             try:
-                async with self._scaled(life), _running((self._trim_logs(),)):
+                async with self._run_scaler(life), _run_tasks((self._trim_logs(),)):
                     try:
                         yield
                     finally:
@@ -171,12 +171,12 @@ class Supervisor:
                 await self._stop_in_order(life)
 
     @asynccontextmanager
-    async def _scaled(self, life: StackLife) -> AsyncIterator[None]:
+    async def _run_scaler(self, life: StackLife) -> AsyncIterator[None]:
         """The registry and the scaler. Workers survive it and drain once the ingress is closed."""
         tail = await asyncio.to_thread(_open_registry, life.settings)
         scaler = life.scaler = self._build_scaler(life, tail)
         try:
-            async with _running((scaler.run(),)):
+            async with _run_tasks((scaler.run(),)):
                 yield
         finally:
             await scaler.close()
@@ -228,7 +228,7 @@ class Supervisor:
 
     async def _until_end(self, broker: Child | None) -> None:
         """Until a signal or the broker's death, whichever comes first. Without a broker there is nothing to drain."""
-        async with _running((self._stop.wait(),)) as (stop,):
+        async with _run_tasks((self._stop.wait(),)) as (stop,):
             watched = {stop} if broker is None else {stop, broker.exited}
             await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
         if not self._stop.is_set():
@@ -239,7 +239,7 @@ class Supervisor:
 
     async def _unless_stopped(self, work: Coroutine[None, None, None]) -> None:
         """Runs `work` until it ends or a signal comes."""
-        async with _running((self._stop.wait(), work)) as tasks:
+        async with _run_tasks((self._stop.wait(), work)) as tasks:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             if tasks[1].done():
                 tasks[1].result()
@@ -282,7 +282,7 @@ def _open_registry(settings: Settings) -> RegistryConsumer:
 
 
 @asynccontextmanager
-async def _running(
+async def _run_tasks(
     works: Iterable[Coroutine[None, None, object]],
 ) -> AsyncIterator[tuple[asyncio.Task[object], ...]]:
     """Tasks that run inside the `async with` and are cancelled, and gone, after it."""

@@ -188,9 +188,9 @@ class WorkerPool:
         self._on_gone(replica.service.slug, replica.id)
         self._journal.write("process", replica.name, "stopped", describe_exit(status))
         if not replica.child.is_stopping or (status == -signal.SIGKILL and not replica.is_ready):
-            self._crashed(replica, status)
+            self._note_crash(replica, status)
 
-    def _crashed(self, replica: Replica, status: int) -> None:
+    def _note_crash(self, replica: Replica, status: int) -> None:
         fate, slug = self.fate(replica.service.slug), replica.service.slug
         log = replica.child.spec.log
         fate.failures = 0 if replica.is_ready else fate.failures + 1

@@ -55,7 +55,7 @@ class DeadLetterWriter:
             error = done.exception()
             if error is None:
                 self._kept(record, reason, kept)
-            elif _is_final(error) or self._failures_of(record) >= TRIES:
+            elif _is_final(error) or self._count_failures(record) >= TRIES:
                 self._append_reference(record, reference, reason, kept)
             else:
                 kept.set_exception(_as_append_failed(error))
@@ -96,7 +96,7 @@ class DeadLetterWriter:
         self._metrics.dead_letters.labels(reason.partition(":")[0]).inc()
         kept.set_result(None)
 
-    def _failures_of(self, record: Record) -> int:
+    def _count_failures(self, record: Record) -> int:
         """How often the whole record has failed, this time included."""
         with self._lock:
             count = self._failures[_place(record)] = self._failures.get(_place(record), 0) + 1

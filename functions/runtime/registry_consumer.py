@@ -51,10 +51,10 @@ class RegistryFold:
 
     def _apply(self, registry: Registry, record: Record) -> Registry:
         if record.value is None and record.unreadable is None:
-            return self._removed(registry, record.key)
+            return self._remove(registry, record.key)
         event = from_record(record)
         if event.data is None:
-            return self._removed(registry, record.key)
+            return self._remove(registry, record.key)
         if event.type == names.DECISION:
             self._remember(*parse_decision(event))
             return registry
@@ -62,7 +62,7 @@ class RegistryFold:
             return registry
         return registry.apply(parse_status(event))
 
-    def _removed(self, registry: Registry, key: bytes | None) -> Registry:
+    def _remove(self, registry: Registry, key: bytes | None) -> Registry:
         service, _, replica = (key or b"").decode("utf-8", "replace").partition("/")
         if service == "decision":
             self._decisions.pop(replica, None)

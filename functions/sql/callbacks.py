@@ -26,7 +26,7 @@ class SqlCallbacks:
 
     def add_target(self, target: CallbackTarget, *, key: KeyUse | None = None) -> Claim:
         return idempotency_keys.insert_once(
-            self._db, callback_targets, asdict(target), key=key, look=_standing
+            self._db, callback_targets, asdict(target), key=key, look=_find_standing
         )
 
     def named_target(self, target: CallbackTarget) -> CallbackTarget:
@@ -119,7 +119,7 @@ class SqlCallbacks:
             return [Delivery(**row) for row in connection.execute(query).mappings()]
 
 
-def _standing(connection: Connection, target_id: str) -> idempotency_keys.Standing:
+def _find_standing(connection: Connection, target_id: str) -> idempotency_keys.Standing:
     query = select(callback_targets.c.is_disabled).where(callback_targets.c.id == target_id)
     row = connection.execute(query).first()
     if row is None:

@@ -80,7 +80,7 @@ class Database:
     def take_turns(self, connection: Connection, name: str) -> None:
         """From here to its end this transaction runs alone among those of the same name: what it counts stays so."""
         if connection.dialect.name == "postgresql":
-            lock = select(func.pg_advisory_xact_lock(_TURNS, _signed(zlib.crc32(name.encode()))))
+            lock = select(func.pg_advisory_xact_lock(_TURNS, _to_signed(zlib.crc32(name.encode()))))
             connection.execute(lock)
         # SQLite has one writer at a time.
 
@@ -88,7 +88,7 @@ class Database:
         self._engine.dispose()
 
 
-def _signed(number: int) -> int:
+def _to_signed(number: int) -> int:
     """32 bits as PostgreSQL's `integer`."""
     return number - (1 << 32) if number >= 1 << 31 else number
 

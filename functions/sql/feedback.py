@@ -48,7 +48,7 @@ class SqlFeedback:
     def finished(self, query: FinishedQuery, limit: int = 32) -> Sequence[FinishedRequest]:
         columns = requests.c
         with self._db.read() as connection:
-            statement = _matching(query).limit(limit)
+            statement = _build_filter(query).limit(limit)
             rows = connection.execute(statement).mappings().all()
             rated = _read_feedback(connection, [one["id"] for one in rows])
         return [
@@ -65,7 +65,7 @@ class SqlFeedback:
         ]
 
 
-def _matching(query: FinishedQuery) -> Any:
+def _build_filter(query: FinishedQuery) -> Any:
     columns = requests.c
     further = (columns.record, columns.log_partition, columns.log_offset)
     statement = (

@@ -70,17 +70,17 @@ class SqlRequests:
             room = idempotency_keys.Room(f"requests {row.tenant}", _open_ids(row.tenant), limit)
 
         def make(connection: Connection) -> Claim:
-            standing = _standing(connection, row.id)
+            standing = _find_standing(connection, row.id)
             if standing == "gone":
                 return Claim(kind="gone", id=row.id)
             if standing == "kept":
                 return _sent_before(connection, row)
             idempotency_keys.require_room(self._db, connection, room)
-            recording = self._recording(connection, self._clock.now())
+            recording = self._open_writer(connection, self._clock.now())
             is_new = row.id in recording.accept([(row, record)])
             return Claim(kind="new", id=row.id) if is_new else _sent_before(connection, row)
 
-        return idempotency_keys.make_once(self._db, row.id, make, key=key, look=_standing)
+        return idempotency_keys.make_once(self._db, row.id, make, key=key, look=_find_standing)
 
     def withdraw(self, request_id: str, key: KeyUse | None = None) -> None:
         with self._db.write() as connection:
@@ -90,15 +90,15 @@ class SqlRequests:
 
     def find_claim(self, key: KeyUse) -> Claim | None:
         with self._db.read() as connection:
-            return idempotency_keys.look_up(connection, key, _standing)
+            return idempotency_keys.look_up(connection, key, _find_standing)
 
     def record_batch(self, changes: Sequence[Change]) -> RecordingResult:
         if not changes:
             return RecordingResult()
         with self._db.write() as connection:
-            return self._recording(connection, self._clock.now()).apply(changes)
+            return self._open_writer(connection, self._clock.now()).apply(changes)
 
-    def _recording(self, connection: Connection, now: datetime) -> RequestWriter:
+    def _open_writer(self, connection: Connection, now: datetime) -> RequestWriter:
         return RequestWriter(
             self._db, connection, self._boot_id, now, keeps_prompts=self._keeps_prompts
         )
@@ -278,7 +278,7 @@ class SqlRequests:
             return changed.rowcount > 0
 
 
-def _standing(connection: Connection, request_id: str) -> idempotency_keys.Standing:
+def _find_standing(connection: Connection, request_id: str) -> idempotency_keys.Standing:
     columns = requests.c
     query = select(columns.is_known, columns.is_forgotten).where(columns.id == request_id)
     row = connection.execute(query).first()

@@ -294,11 +294,11 @@ def open_engine(url: str) -> Engine:
     except ArgumentError as error:
         raise StartupFailed(f"the store's URL cannot be used: {error}") from error
     except SQLAlchemyError as error:
-        raise StartupFailed(f"the store {_described(url, error)}") from error
+        raise StartupFailed(f"the store {_describe_error(url, error)}") from error
     return engine
 
 
-def _described(url: str, error: SQLAlchemyError) -> str:
+def _describe_error(url: str, error: SQLAlchemyError) -> str:
     """Which store cannot be opened, and why; a server's words may carry a password, SQLite's never do."""
     cause = getattr(error, "orig", None) or error
     why = str(cause) if url.startswith("sqlite") else type(cause).__name__

@@ -50,7 +50,7 @@ class BackendHealth:
         Raises:
             CallFailed: `breaker_open`, another service should answer.
         """
-        is_probe = await self._admitted(has_stand_by=has_stand_by, may_wait=may_wait)
+        is_probe = await self._admit(has_stand_by=has_stand_by, may_wait=may_wait)
         try:
             yield
         except (ApiError, CallFailed, NotNow) as error:
@@ -64,7 +64,7 @@ class BackendHealth:
                 self._is_probing = False
                 self._changed.set()
 
-    async def _admitted(self, *, has_stand_by: bool, may_wait: bool) -> bool:
+    async def _admit(self, *, has_stand_by: bool, may_wait: bool) -> bool:
         """Returns whether the call is the probe of a half-open breaker."""
         while self._breaker.is_open:
             now_s = self._now()

@@ -131,7 +131,7 @@ def check_reply(raw_reply: Mapping[str, Any], shape: Shape) -> tuple[dict[str, A
         return _check_embeddings(raw_reply, shape)
     choices = [
         _check_choice(choice, index, shape)
-        for index, choice in _indexed(raw_reply.get("choices"), shape.choices, "choices")
+        for index, choice in _order_by_index(raw_reply.get("choices"), shape.choices, "choices")
     ]
     usage = read_usage(raw_reply)
     is_estimated = usage is None
@@ -141,7 +141,7 @@ def check_reply(raw_reply: Mapping[str, Any], shape: Shape) -> tuple[dict[str, A
     return reply, is_estimated
 
 
-def _indexed(entries: Any, count: int, what: str) -> list[tuple[int, dict[str, Any]]]:
+def _order_by_index(entries: Any, count: int, what: str) -> list[tuple[int, dict[str, Any]]]:
     """The `count` entries of a list in the order of their indexes; where none has one, in the order they came."""
     if not isinstance(entries, list) or len(entries) != count:
         raise BadReply(what)
@@ -203,7 +203,7 @@ def read_function_call(call: Mapping[str, Any]) -> dict[str, str]:
 def _check_embeddings(raw_reply: Mapping[str, Any], shape: Shape) -> tuple[dict[str, Any], bool]:
     data = [
         {"object": "embedding", "index": index, "embedding": _vector(item)}
-        for index, item in _indexed(raw_reply.get("data"), shape.inputs, "embeddings")
+        for index, item in _order_by_index(raw_reply.get("data"), shape.inputs, "embeddings")
     ]
     usage = read_usage(raw_reply)
     said = usage or estimated_usage(0)

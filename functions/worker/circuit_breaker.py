@@ -68,15 +68,15 @@ class CircuitBreaker:
         if state is BreakerState.OPEN:
             return self
         if state is BreakerState.HALF_OPEN:
-            return self._opened(end.at_s) if end.is_failure else CircuitBreaker(rule=self.rule)
+            return self._open(end.at_s) if end.is_failure else CircuitBreaker(rule=self.rule)
         since_s = end.at_s - self.rule.window_s
         kept = [e for e in self.ends if e.at_s >= since_s and e.request_id != end.request_id]
         ends = (*kept, end)[-MOST_KEPT:]
         if len(ends) >= self.rule.least and compute_failed_share(ends) > self.rule.share:
-            return self._opened(end.at_s)
+            return self._open(end.at_s)
         return replace(self, ends=ends)
 
-    def _opened(self, now_s: float) -> "CircuitBreaker":
+    def _open(self, now_s: float) -> "CircuitBreaker":
         return CircuitBreaker(rule=self.rule, is_open=True, opened_s=now_s, times=self.times + 1)
 
 

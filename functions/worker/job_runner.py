@@ -193,9 +193,9 @@ class JobRunner:
             error = ApiError("internal", "an error inside the gateway")
         else:
             self._settle(run)
-            return await self._completed(run, generated)
+            return await self._complete(run, generated)
         self._settle(run)
-        return await self._failed(run, error)
+        return await self._fail(run, error)
 
     def _settle(self, run: Attempt) -> None:
         """The outcome is decided: a cancel that comes now is too late."""
@@ -249,7 +249,7 @@ class JobRunner:
             await sender.add(chunk, is_first)
 
         if run.judge is None:
-            return await self._called(run, call, on_chunk)
+            return await self._call_admitted(run, call, on_chunk)
         run.held = held = HeldStream(
             run.judge,
             on_chunk,
@@ -257,11 +257,13 @@ class JobRunner:
             shows_logprobs=asks_logprobs(call),
             most_bytes=self._serving.hold_bytes,
         )
-        generated = await self._called(run, add_logprobs(call), held.add)
+        generated = await self._call_admitted(run, add_logprobs(call), held.add)
         run.confidence = await held.settle(generated.reply, is_stream=call.is_stream)
         return generated
 
-    async def _called(self, run: Attempt, call: BackendRequest, on_chunk: OnChunk) -> BackendAnswer:
+    async def _call_admitted(
+        self, run: Attempt, call: BackendRequest, on_chunk: OnChunk
+    ) -> BackendAnswer:
         def begins() -> None:
             run.called_s = time.monotonic()
 
@@ -307,9 +309,9 @@ class JobRunner:
             self._announce_next(run, event)
             return JobFinished(run.job)
         if end.reply is None:
-            return await self._failed(run, ApiError("internal", "the next step was out of reach"))
+            return await self._fail(run, ApiError("internal", "the next step was out of reach"))
         run.confidence = end.confidence
-        return await self._completed(run, BackendAnswer(reply=end.reply, seconds=seconds))
+        return await self._complete(run, BackendAnswer(reply=end.reply, seconds=seconds))
 
     def _announce_next(self, run: Attempt, event: Event) -> None:
         """Publishes the next service of the request, for waiting callers."""
@@ -332,7 +334,7 @@ class JobRunner:
         self._settle(run)
         self._count(failed.reason)
         again = self._may_retry(run, failed)
-        return again if again is not None else await self._exhausted(run, failed)
+        return again if again is not None else await self._fail_exhausted(run, failed)
 
     def _may_retry(self, run: Attempt, failed: CallFailed) -> JobRetry | None:
         """A further attempt, unless a reader has seen this one, it was the last, or another service does better."""
@@ -347,14 +349,14 @@ class JobRunner:
         run.job.worked_s += run.seconds or 0.0
         return JobRetry(run.job, time.monotonic() + jittered(_BACKOFF.delay_s(attempt)))
 
-    async def _exhausted(self, run: Attempt, failed: CallFailed) -> Outcome:
+    async def _fail_exhausted(self, run: Attempt, failed: CallFailed) -> Outcome:
         if not run.has_streamed and has_stand_by(run.request.cascade):
             return await self._hand_on(run, StepEnd("failed", reason=failed.reason))
         if run.job.counted >= self._serving.max_attempts:
             await self._publisher.dead_letter(run.job.record, f"{failed.code}:{failed.reason}")
-        return await self._failed(run, failed.final())
+        return await self._fail(run, failed.final())
 
-    async def _completed(self, run: Attempt, generated: BackendAnswer) -> Outcome:
+    async def _complete(self, run: Attempt, generated: BackendAnswer) -> Outcome:
         self._measured.add(generated.seconds, generated.first_s, generated.completion_tokens)
         self._metrics.model_seconds.labels(self._serving.service.slug).observe(generated.seconds)
         self._count("completed")
@@ -371,10 +373,10 @@ class JobRunner:
         except Unkept:
             await self._publisher.dead_letter(run.job.record, "internal:answer_not_kept")
             error = ApiError("internal", "the answer could not be stored before the deadline")
-            return await self._failed(run, error)
+            return await self._fail(run, error)
         return JobFinished(run.job)
 
-    async def _failed(self, run: Attempt, error: ApiError) -> Outcome:
+    async def _fail(self, run: Attempt, error: ApiError) -> Outcome:
         self._count(error.code)
         event = self._publisher.failed(
             run.request.origin,

@@ -236,7 +236,7 @@ def _wire(base: Base) -> Worker:
     status.publish()
     outcomes: queue.SimpleQueue[Outcome | None] = queue.SimpleQueue()
     http = open_http(base.server.root, concurrency=base.service.concurrency, key=base.server.key)
-    dozing = _dozing(base, http)
+    dozing = _idle_sleep(base, http)
     caller = BackendClient(http, _call_limits(base), _call_health(base, status), dozing)
     runner = _runner(base, caller, publisher, outcomes)
     status.in_flight = lambda: runner.in_flight
@@ -340,7 +340,7 @@ def _runner(
     )
 
 
-def _dozing(base: Base, http: httpx.AsyncClient) -> IdleSleep:
+def _idle_sleep(base: Base, http: httpx.AsyncClient) -> IdleSleep:
     """What puts the model to sleep; never, where neither the settings nor the kind of server know of sleep."""
     level, server = base.settings.worker.sleep_level, base.server
     is_able = level != 0 and level in server.row.sleep_steps

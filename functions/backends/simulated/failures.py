@@ -42,7 +42,7 @@ class Failing:
         elif mode in _STREAM_TAILS:
             self._stream(2)
             tail = _STREAM_TAILS[mode]
-            self._write((_chunked(tail) if tail else b"") + b"0\r\n\r\n")
+            self._write((encode_chunk(tail) if tail else b"") + b"0\r\n\r\n")
         else:
             await _ACTS[mode](self)
         return True
@@ -59,7 +59,7 @@ class Failing:
         self._write(_SSE_HEAD)
         for token in (answers.SIMULATED, *[" token"] * (tokens - 1)):
             data = answers.part(self._asked, self._call, 0, token, None)
-            self._write(_chunked(b"data: " + _encode(data) + b"\n\n"))
+            self._write(encode_chunk(b"data: " + _encode(data) + b"\n\n"))
 
     def _abort(self) -> None:
         if self._transport is not None:
@@ -87,7 +87,7 @@ class Failing:
         self._write(_SSE_HEAD)
         for _ in range(_ENDLESS_EVENTS):
             data = answers.part(self._asked, self._call, 0, " again" * 50, None)
-            self._write(_chunked(b"data: " + _encode(data) + b"\n\n"))
+            self._write(encode_chunk(b"data: " + _encode(data) + b"\n\n"))
             await asyncio.sleep(0)
 
     async def huge(self) -> None:
@@ -101,7 +101,8 @@ class Failing:
             await asyncio.sleep(0.001)
 
 
-def _chunked(data: bytes) -> bytes:
+def encode_chunk(data: bytes) -> bytes:
+    """A chunk of HTTP's chunked encoding."""
     return f"{len(data):x}\r\n".encode() + data + b"\r\n"
 
 

@@ -19,7 +19,7 @@ from typing import Any, Final, cast
 import msgspec
 
 from functions.backends.simulated import answers
-from functions.backends.simulated.failures import FAIL_MODES, Failing
+from functions.backends.simulated.failures import FAIL_MODES, Failing, encode_chunk
 from functions.runtime.shutdown import die_with_parent
 
 _MAX_BODY: Final = 16 * 1024 * 1024
@@ -195,10 +195,10 @@ class FakeConnection(asyncio.Protocol):
             self._event(answers.part(asked, call, index, None, reason))
         if asked.has_usage:
             self._event(answers.usage_part(asked, call))
-        self._raw(_chunked(b"data: [DONE]\n\n") + b"0\r\n\r\n")
+        self._raw(encode_chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n")
 
     def _event(self, data: dict[str, Any]) -> None:
-        self._raw(_chunked(b"data: " + _encode(data) + b"\n\n"))
+        self._raw(encode_chunk(b"data: " + _encode(data) + b"\n\n"))
 
     def _send(self, status: int, data: dict[str, Any]) -> None:
         self._write(status, _encode(data), "application/json")
@@ -215,10 +215,6 @@ class FakeConnection(asyncio.Protocol):
 _STREAM_HEAD: Final = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 )
-
-
-def _chunked(data: bytes) -> bytes:
-    return f"{len(data):x}\r\n".encode() + data + b"\r\n"
 
 
 async def _pause(seconds: float) -> None:

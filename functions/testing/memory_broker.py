@@ -59,14 +59,14 @@ class MemoryLog:
         member_file: Path | None = None,
         is_awaited: bool = False,
     ) -> "MemoryGroupConsumer":
-        found = MemoryGroupConsumer(self, group, topics, client)
+        consumer = MemoryGroupConsumer(self, group, topics, client)
         if member_file is not None:
             with self.condition:
                 former = self.noted.get(member_file)
-                self.noted[member_file] = found
+                self.noted[member_file] = consumer
             if former is not None:
                 former.close()
-        return found
+        return consumer
 
     def tail(
         self,
@@ -244,9 +244,9 @@ class MemoryGroupConsumer:
         taken: list[Record] = []
         for partition in sorted(self._known - self._paused):
             position = self._positions[partition]
-            found = self._log.partitions.get(partition, [])[position : position + limit]
-            self._positions[partition] = position + len(found)
-            taken.extend(found)
+            records = self._log.partitions.get(partition, [])[position : position + limit]
+            self._positions[partition] = position + len(records)
+            taken.extend(records)
         return tuple(taken)
 
     def commit(self, commits: Mapping[PartitionId, Commit]) -> bool:
@@ -292,13 +292,13 @@ class MemoryTail:
         self._log = log
         with log.condition:
             chosen = [
-                found
+                each
                 for topic in topics
-                for found in log.partitions_of(topic)
-                if partition is None or found.partition == partition
+                for each in log.partitions_of(topic)
+                if partition is None or each.partition == partition
             ]
-            self._ends = {found: log.end(found) for found in chosen}
-            self._positions = {found: 0 if from_start else self._ends[found] for found in chosen}
+            self._ends = {each: log.end(each) for each in chosen}
+            self._positions = {each: 0 if from_start else self._ends[each] for each in chosen}
 
     def poll(self, timeout_s: float) -> tuple[Record, ...]:
         deadline = time.monotonic() + timeout_s
@@ -306,9 +306,9 @@ class MemoryTail:
             while True:
                 taken: list[Record] = []
                 for partition, position in self._positions.items():
-                    found = self._log.partitions.get(partition, [])[position:]
-                    self._positions[partition] = position + len(found)
-                    taken.extend(found)
+                    records = self._log.partitions.get(partition, [])[position:]
+                    self._positions[partition] = position + len(records)
+                    taken.extend(records)
                 left = deadline - time.monotonic()
                 if taken or left <= 0:
                     return tuple(taken)
@@ -335,15 +335,15 @@ class MemoryLagReader:
 
     def _offsets(self, group: str, topics: tuple[str, ...]) -> dict[PartitionId, Offsets]:
         commits = self._log.groups.get(group, _Group()).commits
-        found: dict[PartitionId, Offsets] = {}
+        offsets: dict[PartitionId, Offsets] = {}
         for topic in topics:
             for partition in self._log.partitions_of(topic):
                 commit = commits.get(partition)
-                found[partition] = Offsets(
+                offsets[partition] = Offsets(
                     end=self._log.end(partition),
                     committed=None if commit is None else commit.offset,
                 )
-        return found
+        return offsets
 
     def close(self) -> None:
         return None
@@ -358,7 +358,9 @@ class MemoryOffsetReader:
     def ends(self, topics: tuple[str, ...]) -> Mapping[str, Numbers]:
         with self._log.condition:
             return {
-                topic: tuple(self._log.end(found) for found in self._log.partitions_of(topic))
+                topic: tuple(
+                    self._log.end(partition) for partition in self._log.partitions_of(topic)
+                )
                 for topic in topics
             }
 
@@ -375,8 +377,8 @@ class MemoryOffsetReader:
 
     def _committed(self, group: str, topic: str) -> Numbers:
         commits = self._log.groups.get(group, _Group()).commits
-        found = (commits.get(partition) for partition in self._log.partitions_of(topic))
-        return tuple(None if commit is None else commit.offset for commit in found)
+        offsets = (commits.get(partition) for partition in self._log.partitions_of(topic))
+        return tuple(None if commit is None else commit.offset for commit in offsets)
 
     def refresh(self) -> None:
         return None
@@ -393,12 +395,12 @@ class MemoryMembership:
 
     def remove(self, group: str, clients: Collection[str]) -> int:
         with self._log.condition:
-            found = self._log.groups.get(group, _Group())
-            gone = [member for member, client in found.clients.items() if client in clients]
+            known = self._log.groups.get(group, _Group())
+            gone = [member for member, client in known.clients.items() if client in clients]
             for member in gone:
-                del found.topics[member], found.clients[member]
+                del known.topics[member], known.clients[member]
             if gone:
-                self._log.rebalance(found)
+                self._log.rebalance(known)
             return len(gone)
 
     def close(self) -> None:

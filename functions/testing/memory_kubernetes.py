@@ -77,7 +77,7 @@ class MemoryKubernetes:
     ) -> Object:
         """Changes an object in place, status included, as its own controllers would."""
         with self._condition:
-            body = copy.deepcopy(dict(self._found(resource, namespace, name)))
+            body = copy.deepcopy(dict(self._find(resource, namespace, name)))
             change(body)
             return self._store((resource, namespace, name), body)
 
@@ -93,19 +93,19 @@ class MemoryKubernetes:
     # ---- KubernetesApi
     def listing(self, selection: Selection) -> Listing:
         with self._condition:
-            self._called("list", selection.resource, "")
+            self._note_call("list", selection.resource, "")
             items = tuple(
-                found
-                for (resource, _, _), found in sorted(
+                obj
+                for (resource, _, _), obj in sorted(
                     self._objects.items(), key=lambda each: each[0][1:]
                 )
-                if resource == selection.resource and _matches(found, selection)
+                if resource == selection.resource and _matches(obj, selection)
             )
             return Listing(items=items, version=str(self._version))
 
     def watch(self, selection: Selection, version: str, timeout_s: float) -> Iterator[WatchEvent]:
         with self._condition:
-            self._called("watch", selection.resource, "")
+            self._note_call("watch", selection.resource, "")
             epoch, seen = self._watching, int(version)
         deadline = time.monotonic() + timeout_s
         while True:
@@ -128,73 +128,73 @@ class MemoryKubernetes:
 
     def get(self, resource: Resource, namespace: str, name: str) -> Object:
         with self._condition:
-            self._called("get", resource, name)
-            return self._found(resource, namespace, name)
+            self._note_call("get", resource, name)
+            return self._find(resource, namespace, name)
 
     def create(self, resource: Resource, namespace: str, body: Object) -> Object:
         with self._condition:
             name = body["metadata"]["name"]
-            self._called("create", resource, name)
+            self._note_call("create", resource, name)
             key = (resource, namespace, name)
             if key in self._objects:
                 raise KubernetesFailed(409, "AlreadyExists", f"{resource.plural} {name}")
-            found = copy.deepcopy(dict(body))
-            found["metadata"] = {
-                **found["metadata"],
+            made = copy.deepcopy(dict(body))
+            made["metadata"] = {
+                **made["metadata"],
                 "namespace": namespace,
                 "uid": f"uid-{next(self._uids)}",
                 "generation": 1,
             }
-            return self._store(key, found)
+            return self._store(key, made)
 
     def replace(self, resource: Resource, namespace: str, body: Object) -> Object:
         with self._condition:
             name = body["metadata"]["name"]
-            self._called("replace", resource, name)
-            have = self._found(resource, namespace, name)
+            self._note_call("replace", resource, name)
+            have = self._find(resource, namespace, name)
             given = body["metadata"].get("resourceVersion")
             if given is not None and given != have["metadata"]["resourceVersion"]:
                 raise KubernetesFailed(409, "Conflict", "the object has been modified")
-            found = copy.deepcopy(dict(body))
+            new = copy.deepcopy(dict(body))
             kept = {key: have["metadata"][key] for key in _KEPT if key in have["metadata"]}
-            found["metadata"] = {**found["metadata"], **kept, "namespace": namespace}
+            new["metadata"] = {**new["metadata"], **kept, "namespace": namespace}
             if resource.plural in _WITH_STATUS:
-                found = _with_status(found, have)
-            return self._store((resource, namespace, name), found)
+                new = _with_status(new, have)
+            return self._store((resource, namespace, name), new)
 
     def patch(
         self, resource: Resource, namespace: str, name: str, body: Object, subresource: str = ""
     ) -> Object:
         with self._condition:
-            self._called("patch", resource, name)
-            have = self._found(resource, namespace, name)
-            found = merged(have, body)
+            self._note_call("patch", resource, name)
+            have = self._find(resource, namespace, name)
+            patched = merged(have, body)
             if subresource == "status":
-                found = {**have, "status": found.get("status", {})}
+                patched = {**have, "status": patched.get("status", {})}
             elif resource.plural in _WITH_STATUS:
-                found = _with_status(found, have)
-            return self._store((resource, namespace, name), found)
+                patched = _with_status(patched, have)
+            return self._store((resource, namespace, name), patched)
 
     def delete(self, resource: Resource, namespace: str, name: str, uid: str) -> None:
         with self._condition:
-            self._called("delete", resource, name)
-            have = self._found(resource, namespace, name)
+            self._note_call("delete", resource, name)
+            have = self._find(resource, namespace, name)
             if uid and have["metadata"]["uid"] != uid:
                 raise KubernetesFailed(409, "Conflict", "the uid is another")
             self._remove((resource, namespace, name))
 
     # ---- inside, the lock held
-    def _called(self, verb: str, resource: Resource, name: str) -> None:
+    def _note_call(self, verb: str, resource: Resource, name: str) -> None:
         self.calls.append((verb, resource.plural, name))
         failures = self._failures.get(verb)
         if failures:
             raise failures.pop(0)
 
-    def _found(self, resource: Resource, namespace: str, name: str) -> Object:
-        found = self._objects.get((resource, namespace, name))
-        if found is None:
+    def _find(self, resource: Resource, namespace: str, name: str) -> Object:
+        obj = self._objects.get((resource, namespace, name))
+        if obj is None:
             raise KubernetesFailed(404, "NotFound", f"{resource.plural} {name}")
-        return found
+        return obj
 
     def _store(self, key: Key, body: dict[str, Any]) -> Object:
         have = self._objects.get(key)
@@ -209,19 +209,19 @@ class MemoryKubernetes:
     def _record(self, kind: WatchKind, key: Key, body: Mapping[str, Any]) -> Object:
         self._version += 1
         metadata = {**body["metadata"], "resourceVersion": str(self._version)}
-        found = {**body, "metadata": metadata}
+        written = {**body, "metadata": metadata}
         if kind == "DELETED":
             self._objects.pop(key)
         else:
-            self._objects[key] = found
-        self._changes.append(_Change(self._version, kind, key[0], found))
+            self._objects[key] = written
+        self._changes.append(_Change(self._version, kind, key[0], written))
         self._condition.notify_all()
-        return found
+        return written
 
     def _remove(self, key: Key) -> None:
-        found = self._objects[key]
-        self._record("DELETED", key, found)
-        owned = [other for other, each in self._objects.items() if _is_owned(each, found)]
+        removed = self._objects[key]
+        self._record("DELETED", key, removed)
+        owned = [other for other, each in self._objects.items() if _is_owned(each, removed)]
         for other in owned:
             self._remove(other)
 
@@ -230,36 +230,36 @@ def merged(have: Any, patch: Any) -> Any:
     """A JSON merge patch (RFC 7386) applied; the inputs are left as they are."""
     if not isinstance(patch, Mapping):
         return copy.deepcopy(patch)
-    found = dict(have) if isinstance(have, Mapping) else {}
+    result = dict(have) if isinstance(have, Mapping) else {}
     for key, value in patch.items():
         if value is None:
-            found.pop(key, None)
+            result.pop(key, None)
         else:
-            found[key] = merged(found.get(key), value)
-    return found
+            result[key] = merged(result.get(key), value)
+    return result
 
 
-def _with_status(found: dict[str, Any], have: Object) -> dict[str, Any]:
+def _with_status(changed: dict[str, Any], have: Object) -> dict[str, Any]:
     """Writes outside the status part leave the status as it was."""
-    rest = {key: value for key, value in found.items() if key != "status"}
+    rest = {key: value for key, value in changed.items() if key != "status"}
     return rest | ({"status": have["status"]} if "status" in have else {})
 
 
-def _is_owned(found: Object, owner: Object) -> bool:
-    owners = found["metadata"].get("ownerReferences") or ()
+def _is_owned(obj: Object, owner: Object) -> bool:
+    owners = obj["metadata"].get("ownerReferences") or ()
     return any(each["uid"] == owner["metadata"]["uid"] for each in owners)
 
 
-def _matches(found: Object, selection: Selection) -> bool:
-    if found["metadata"]["namespace"] != selection.namespace:
+def _matches(obj: Object, selection: Selection) -> bool:
+    if obj["metadata"]["namespace"] != selection.namespace:
         return False
-    labels = found["metadata"].get("labels") or {}
+    labels = obj["metadata"].get("labels") or {}
     for part in filter(None, selection.labels.split(",")):
         name, is_equal, value = part.partition("=")
         if labels.get(name) is None or (is_equal and labels[name] != value):
             return False
     for part in filter(None, selection.fields.split(",")):
         name, _, value = part.partition("=")
-        if name != "metadata.name" or found["metadata"]["name"] != value:
+        if name != "metadata.name" or obj["metadata"]["name"] != value:
             return False
     return True

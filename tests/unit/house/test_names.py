@@ -31,13 +31,6 @@ GERUNDS: Final = {
     "cross_fitting": "the statistician's word",
     "encoder_widening": "a stage of training",
 }
-# Classes that still mean two things; the list only shrinks.
-TWO_MEANINGS: Final = {
-    "Cost",
-    "Decision",
-    "Summary",
-    "Timings",
-}
 
 
 def modules() -> list[Path]:

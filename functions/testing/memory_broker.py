@@ -358,9 +358,7 @@ class MemoryOffsetReader:
     def ends(self, topics: tuple[str, ...]) -> Mapping[str, Numbers]:
         with self._log.condition:
             return {
-                topic: tuple(
-                    self._log.end(partition) for partition in self._log.partitions_of(topic)
-                )
+                topic: tuple(self._log.end(each) for each in self._log.partitions_of(topic))
                 for topic in topics
             }
 

@@ -407,12 +407,12 @@ def _terminal(
 
 
 def _call(pickspin: PickspinData, generation: str | None) -> dict[str, str]:
-    found = {names.ATTEMPT: str(pickspin.attempt)}
+    attributes = {names.ATTEMPT: str(pickspin.attempt)}
     if pickspin.service is not None:
-        found[names.SERVICE] = pickspin.service
+        attributes[names.SERVICE] = pickspin.service
     if generation is not None:
-        found[names.GENERATION] = generation
-    return found
+        attributes[names.GENERATION] = generation
+    return attributes
 
 
 def _extensions(origin: Origin, further: Mapping[str, str]) -> dict[str, str]:

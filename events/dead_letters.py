@@ -37,8 +37,8 @@ def dead_letter_reference(record: Record, reason: str, *, topic: str) -> Record:
 
     A `partition` or `offset` of None: it came over HTTP.
     """
-    found = [value for name, value in record.headers if name == _ID_HEADER]
-    event_id = found[0].decode("utf-8", "replace") if len(found) == 1 and found[0] else None
+    ids = [value for name, value in record.headers if name == _ID_HEADER]
+    event_id = ids[0].decode("utf-8", "replace") if len(ids) == 1 and ids[0] else None
     about = {
         "topic": record.topic,
         "partition": record.partition,

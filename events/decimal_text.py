@@ -15,8 +15,8 @@ def read_amount(text: str, name: str, *, most: float | None = None) -> float:
         EventRejected: `invalid_value`, naming `name`.
     """
     if _AMOUNT.fullmatch(text) is not None:
-        found = float(text)
-        if most is None or found <= most:
-            return found
+        amount = float(text)
+        if most is None or amount <= most:
+            return amount
     allowed = "from 0" if most is None else f"from 0 to {most:g}"
     raise EventRejected("invalid_value", f"{name} must be a plain decimal number {allowed}", name)

@@ -43,13 +43,13 @@ def file_name(event_type: str) -> str:
 def schema_text(event_type: str) -> str:
     """The JSON Schema (2020-12) of that event type's data, indented, ending in a newline."""
     kinds = DATA_TYPES[event_type]
-    found, components = msgspec.json.schema_components(
+    shapes, components = msgspec.json.schema_components(
         kinds, schema_hook=_any_schema, ref_template="#/$defs/{name}"
     )
     schema = {
         "$schema": _DIALECT,
         "title": f"Data of {event_type}",
-        **(found[0] if len(found) == 1 else {"anyOf": list(found)}),
+        **(shapes[0] if len(shapes) == 1 else {"anyOf": list(shapes)}),
         "$defs": components,
     }
     text = msgspec.json.format(msgspec.json.encode(schema, order="deterministic"), indent=2)

@@ -119,13 +119,13 @@ class InferenceRequest:
     @property
     def origin(self) -> Origin:
         """What events that follow carry on (the operation included, also when it was inferred)."""
-        found = Origin.of(self.event, self.request_id)
+        origin = Origin.of(self.event, self.request_id)
         carried = {
-            **found.carried,
+            **origin.carried,
             names.OPERATION: self.operation.value,
             names.TENANT: self.tenant,
         }
-        return replace(found, carried=carried)
+        return replace(origin, carried=carried)
 
     @property
     def key(self) -> str:
@@ -287,9 +287,9 @@ def _parse_body(event: Event, body: bytes | None) -> dict[str, object]:
         if ref is not None:
             raise EventRejected("invalid_event", "the reference is not resolved", names.DATA_REF)
         raise EventRejected("invalid_body", "the request has no body")
-    found = json_codec.loads(raw)
+    parsed = json_codec.loads(raw)
     # Some senders encode the object, and then its text again.
-    return json_codec.loads_object(found.encode() if isinstance(found, str) else raw)
+    return json_codec.loads_object(parsed.encode() if isinstance(parsed, str) else raw)
 
 
 def _operation(event: Event, body: Mapping[str, object]) -> Operation:
@@ -327,10 +327,10 @@ def _fallback(event: Event) -> Fallback | None:
 
 
 def _required(event: Event, name: str) -> str:
-    found = event.get(name)
-    if not found:
+    text = event.get(name)
+    if not text:
         raise EventRejected("invalid_event", f"the attribute {name} is missing", name)
-    return found
+    return text
 
 
 def _instant(event: Event, name: str) -> datetime | None:
@@ -350,10 +350,10 @@ def _later(instant: datetime, wait_s: float) -> datetime:
 
 
 def _id(event: Event, name: str) -> str | None:
-    found = event.get(name)
-    if found is not None and not is_valid_id(found):
+    text = event.get(name)
+    if text is not None and not is_valid_id(text):
         raise EventRejected("invalid_event", "1 to 128 visible ASCII characters", name)
-    return found
+    return text
 
 
 def _whole(event: Event, name: str) -> int | None:
@@ -374,19 +374,19 @@ def _amount(
 
 
 def _wished(body: Mapping[str, object], name: str) -> float | None:
-    found = _wishes(body).get(name)
-    return float(found) if isinstance(found, int | float) else None
+    wish = _wishes(body).get(name)
+    return float(wish) if isinstance(wish, int | float) else None
 
 
 def _wished_profile(body: Mapping[str, object]) -> str | None:
-    found = _wishes(body).get("profile")
-    return found if isinstance(found, str) else None
+    wish = _wishes(body).get("profile")
+    return wish if isinstance(wish, str) else None
 
 
 def _wishes(body: Mapping[str, object]) -> Mapping[str, object]:
     """The body's `pickspin`, which `check_body` has judged."""
-    found = body.get("pickspin")
-    return found if isinstance(found, dict) else {}
+    wishes = body.get("pickspin")
+    return wishes if isinstance(wishes, dict) else {}
 
 
 def _decision(event: Event) -> DecisionInfo:

@@ -24,12 +24,12 @@ def salvaged(record: Record) -> Event | None:
     None: the record is no request or has no usable id. Source and reply attributes are read, not
     validated; the code that replies validates the address. Never raises.
     """
-    found = dict(_readable(record))
-    event_id = found.pop("id", "")
-    if found.pop("type", "") != names.REQUEST or not is_event_id(event_id):
+    known = dict(_readable(record))
+    event_id = known.pop("id", "")
+    if known.pop("type", "") != names.REQUEST or not is_event_id(event_id):
         return None
-    source = found.pop("source", "") or _SOURCE
-    return Event(id=event_id, source=source, type=names.REQUEST, extensions=found)
+    source = known.pop("source", "") or _SOURCE
+    return Event(id=event_id, source=source, type=names.REQUEST, extensions=known)
 
 
 def _readable(record: Record) -> Iterable[tuple[str, str]]:
@@ -64,9 +64,9 @@ def _given(record: Record) -> Iterable[tuple[str, str | None]]:
 
 
 def _is_structured(record: Record) -> bool:
-    found = [value for name, value in record.headers if name.lower() == "content-type"]
+    types = [value for name, value in record.headers if name.lower() == "content-type"]
     try:
-        return len(found) == 1 and attributes.is_structured(_decoded(found[0]))
+        return len(types) == 1 and attributes.is_structured(_decoded(types[0]))
     except EventRejected:
         return False
 

@@ -49,9 +49,9 @@ def from_rfc3339(text: str, attribute: str | None = None) -> datetime:
     Raises:
         EventRejected: `invalid_event`.
     """
-    found = _RFC3339.fullmatch(text)
-    if found is not None:
-        day, minute, second, fraction, zone = found.groups(default="")
+    match = _RFC3339.fullmatch(text)
+    if match is not None:
+        day, minute, second, fraction, zone = match.groups(default="")
         is_leap = second == _LEAP
         whole = f"{day}T{minute}:{'59' if is_leap else second or '00'}{fraction}{zone.upper()}"
         try:

@@ -79,20 +79,20 @@ def from_event(event: Event) -> dict[str, str]:
         EventRejected: the event is not valid.
     """
     check_core(event)
-    found = {
+    texts = {
         "specversion": names.SPEC_VERSION,
         "id": event.id,
         "source": event.source,
         "type": event.type,
     }
     if event.subject is not None:
-        found["subject"] = event.subject
+        texts["subject"] = event.subject
     if event.time is not None:
-        found["time"] = timestamps.canonical(event.time, "time")
+        texts["time"] = timestamps.canonical(event.time, "time")
     if event.dataschema is not None:
-        found["dataschema"] = event.dataschema
-    _add_extensions(found, event.extensions)
-    return found
+        texts["dataschema"] = event.dataschema
+    _add_extensions(texts, event.extensions)
+    return texts
 
 
 def check_core(event: Event) -> None:
@@ -113,21 +113,21 @@ def _check_form(name: str, text: str | None, is_valid: Callable[[str], bool]) ->
         raise EventRejected("invalid_event", "the value is not of the attribute's form", name)
 
 
-def _add_extensions(found: dict[str, str], extensions: Mapping[str, str]) -> None:
+def _add_extensions(texts: dict[str, str], extensions: Mapping[str, str]) -> None:
     for name, value in extensions.items():
         if name in CORE:
             raise EventRejected("invalid_event", "a core attribute is no extension", name)
         if name not in KNOWN:
             check_name(name)
         check_value(name, value)
-        found[name] = value
+        texts[name] = value
 
 
 def _required(attributes: dict[str, str], name: str) -> str:
-    found = attributes.pop(name, None)
-    if found is None:
+    text = attributes.pop(name, None)
+    if text is None:
         raise EventRejected("invalid_event", f"the attribute {name} is missing", name)
-    return found
+    return text
 
 
 def _time(text: str | None) -> str | None:

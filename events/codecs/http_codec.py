@@ -63,7 +63,7 @@ def from_http(
     content_type = content_types[0].strip() if content_types else None
     if attributes.is_structured(content_type):
         return structured_codec.read(body, limits)
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for header, value in given:
         if header.startswith(_PREFIX):
             name = header[len(_PREFIX) :]
@@ -71,10 +71,10 @@ def from_http(
                 attributes.check_said_twice(_decoded(name, value), content_type)
                 continue
             attributes.check_name(name)
-            if name in found:
+            if name in texts:
                 raise EventRejected("invalid_event", "the header appears twice", name)
-            found[name] = _decoded(name, value)
-    return attributes.to_event(found, content_type, body or None)
+            texts[name] = _decoded(name, value)
+    return attributes.to_event(texts, content_type, body or None)
 
 
 def _check_size(headers: list[tuple[str, str]], body: bytes, limits: Limits) -> None:

@@ -40,14 +40,14 @@ def loads(raw: bytes, limits: Limits = BODY_LIMITS) -> object:
     _check_numbers(raw, limits.max_digits)
     _check_counts(raw, limits)
     try:
-        found: object = msgspec.json.decode(raw)
+        value: object = msgspec.json.decode(raw)
     except RecursionError:
         _refuse(f"JSON is nested deeper than {limits.max_depth}")
     except (msgspec.MsgspecError, ValueError):
         _refuse("not valid JSON")
     _check_depth(raw, limits.max_depth)
-    _check_keys(raw, found, limits.max_keys)
-    return found
+    _check_keys(raw, value, limits.max_keys)
+    return value
 
 
 def without_mark(raw: bytes) -> bytes:
@@ -61,10 +61,10 @@ def loads_object(raw: bytes, limits: Limits = BODY_LIMITS) -> dict[str, object]:
     Raises:
         EventRejected: as `loads`, and where the document is something else.
     """
-    found = loads(raw, limits)
-    if not isinstance(found, dict):
+    value = loads(raw, limits)
+    if not isinstance(value, dict):
         _refuse("the JSON document must be an object")
-    return found
+    return value
 
 
 def dumps(obj: Any) -> bytes:
@@ -113,10 +113,10 @@ def _check_depth(raw: bytes, max_depth: int) -> None:
         _refuse(f"JSON is nested deeper than {max_depth}")
 
 
-def _check_keys(raw: bytes, found: object, max_keys: int) -> None:
+def _check_keys(raw: bytes, value: object, max_keys: int) -> None:
     """Every key has a colon; of two that are the same one is lost to what was found, and to what is written of it."""
     colons = raw.count(b":")
-    written = _encoder.encode(found) if colons > 1 else raw
+    written = _encoder.encode(value) if colons > 1 else raw
     if colons <= max_keys and colons == written.count(b":") and b"\\u" not in raw:
         return
     keys = _STRING.sub(b"", raw).count(b":")

@@ -61,12 +61,12 @@ def from_record(record: Record, limits: Limits = DEFAULT_LIMITS) -> Event:
     if record.unreadable is not None:
         raise EventRejected("invalid_event", f"the record cannot be read: {record.unreadable}")
     _check_size(record, limits)
-    found, content_type = _read_headers(record.headers)
+    headers, content_type = _read_headers(record.headers)
     if attributes.is_structured(content_type):
         if record.value is None:
             raise EventRejected("invalid_event", "a structured event has a value")
         return structured_codec.read(record.value, limits)
-    return attributes.to_event(_texts(found, content_type), content_type, record.value)
+    return attributes.to_event(_texts(headers, content_type), content_type, record.value)
 
 
 def _check_size(record: Record, limits: Limits) -> None:
@@ -87,33 +87,33 @@ def _read_headers(
     headers: Iterable[tuple[str, bytes | None]],
 ) -> tuple[list[tuple[str, bytes | None]], str | None]:
     """The `ce_` headers (name without prefix) and the content type."""
-    found: list[tuple[str, bytes | None]] = []
+    ours: list[tuple[str, bytes | None]] = []
     content_type: str | None = None
     for header, value in headers:
         known = _NAME_OF.get(header)
         if known is not None:
-            found.append((known, value))
+            ours.append((known, value))
         elif header.lower() == _CONTENT_TYPE:
             if content_type is not None:
                 raise EventRejected("invalid_event", "two content types", "datacontenttype")
             content_type = _text("datacontenttype", value)
         elif header[:3].lower() == _PREFIX:
-            found.append((header[3:] if header.startswith(_PREFIX) else "", value))
-    return found, content_type
+            ours.append((header[3:] if header.startswith(_PREFIX) else "", value))
+    return ours, content_type
 
 
 def _texts(headers: list[tuple[str, bytes | None]], content_type: str | None) -> dict[str, str]:
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for name, value in headers:
         if name == attributes.SAID_TWICE:
             attributes.check_said_twice(_text(name, value), content_type)
             continue
         if name not in attributes.KNOWN:
             attributes.check_name(name)
-        if name in found:
+        if name in texts:
             raise EventRejected("invalid_event", "the header appears twice", name)
-        found[name] = _text(name, value)
-    return found
+        texts[name] = _text(name, value)
+    return texts
 
 
 def _text(name: str, value: bytes | None) -> str:

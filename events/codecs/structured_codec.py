@@ -37,15 +37,15 @@ def read(raw: bytes, limits: Limits = DEFAULT_LIMITS) -> Event:
     content_type = document.get("datacontenttype")
     if content_type is not None and not isinstance(content_type, str):
         raise EventRejected("invalid_event", "the value must be text", "datacontenttype")
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for name, value in document.items():
         if name not in _BODY_MEMBERS and value is not None:
-            found[name] = _attribute(name, value)
-    if len(found) > limits.max_headers:
+            texts[name] = _attribute(name, value)
+    if len(texts) > limits.max_headers:
         raise EventRejected("header_too_large", f"more than {limits.max_headers} attributes")
     data = _data(raw, document, content_type or names.JSON)
-    _validate_with_sdk(found)
-    return attributes.to_event(found, content_type, data)
+    _validate_with_sdk(texts)
+    return attributes.to_event(texts, content_type, data)
 
 
 def write(event: Event) -> bytes:
@@ -54,9 +54,9 @@ def write(event: Event) -> bytes:
     Raises:
         EventRejected: the event is not valid, or its data is not the JSON that it claims to be.
     """
-    found = attributes.from_event(event)
-    _validate_with_sdk(found)
-    document: dict[str, Any] = {**found, "datacontenttype": event.datacontenttype}
+    texts = attributes.from_event(event)
+    _validate_with_sdk(texts)
+    document: dict[str, Any] = {**texts, "datacontenttype": event.datacontenttype}
     if event.data is not None:
         if attributes.is_json(event.datacontenttype):
             json_codec.loads(event.data)
@@ -102,12 +102,12 @@ def _from_base64(encoded: object) -> bytes:
     raise EventRejected("invalid_event", "not base64", "data_base64")
 
 
-def _validate_with_sdk(found: dict[str, str]) -> None:
+def _validate_with_sdk(texts: dict[str, str]) -> None:
     """A second opinion on names and required attributes, by the reference implementation."""
-    given: dict[str, Any] = dict(found)  # the SDK changes the dict that it is given
-    given["id"] = found.get("id")  # and invents what is missing
-    given["specversion"] = found.get("specversion")
-    given["time"] = from_rfc3339(found.get("time", "1970-01-01T00:00:00Z"), "time")
+    given: dict[str, Any] = dict(texts)  # the SDK changes the dict that it is given
+    given["id"] = texts.get("id")  # and invents what is missing
+    given["specversion"] = texts.get("specversion")
+    given["time"] = from_rfc3339(texts.get("time", "1970-01-01T00:00:00Z"), "time")
     try:
         CloudEvent(given)
     except CloudEventValidationError as error:

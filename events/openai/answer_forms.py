@@ -42,29 +42,29 @@ def form_of(body: Mapping[str, object]) -> AnswerForm | None:
     """
     structured = body.get(STRUCTURED)
     wishes = structured if isinstance(structured, dict) else {}
-    found = [
+    forms = [
         AnswerForm(kind, wishes[kind], f"{STRUCTURED}.{kind}")
         for kind in _KINDS
         if wishes.get(kind) not in (None, False)
     ]
-    found += [
+    forms += [
         AnswerForm(kind, body[name], name)
         for name, kind in GUIDED.items()
         if body.get(name) is not None
     ]
-    if not found:
+    if not forms:
         return None
-    if len(found) > 1 or has_format(body):
-        param = found[-1].param
+    if len(forms) > 1 or has_format(body):
+        param = forms[-1].param
         _refuse(param, "an answer has one form: response_format or one of the others")
-    only = found[0]
+    only = forms[0]
     return AnswerForm("json", _schema(only), only.param) if only.kind == "json" else only
 
 
 def has_format(body: Mapping[str, object]) -> bool:
     """Whether `response_format` says what the answer must look like."""
-    found = body.get("response_format")
-    return isinstance(found, dict) and found.get("type") != "text"
+    wanted = body.get("response_format")
+    return isinstance(wanted, dict) and wanted.get("type") != "text"
 
 
 def _schema(form: AnswerForm) -> dict[str, object]:

@@ -84,18 +84,18 @@ def without_nulls(body: Mapping[str, object]) -> dict[str, object]:
 
     But for the content of a message: strict servers want its key, null beside the calls of a turn.
     """
-    found = {name: value for name, value in body.items() if value is not None}
-    messages = found.get("messages")
+    known = {name: value for name, value in body.items() if value is not None}
+    messages = known.get("messages")
     if isinstance(messages, list):
-        found["messages"] = [
+        known["messages"] = [
             _with_content(message) if isinstance(message, dict) else message for message in messages
         ]
-    return found
+    return known
 
 
 def _with_content(message: Mapping[str, object]) -> dict[str, object]:
-    found = {name: value for name, value in message.items() if value is not None}
-    return found if "content" in found else {**found, "content": None}
+    known = {name: value for name, value in message.items() if value is not None}
+    return known if "content" in known else {**known, "content": None}
 
 
 def _refuse(param: str, message: str) -> NoReturn:
@@ -230,13 +230,13 @@ def _tokens(items: list[Any]) -> Iterator[int]:
             yield from item
 
 
-def _check_format(found: bodies.ResponseFormat | None) -> None:
-    if found is None:
+def _check_format(wanted: bodies.ResponseFormat | None) -> None:
+    if wanted is None:
         return
-    if (found.type == "json_schema") != (found.json_schema is not None):
+    if (wanted.type == "json_schema") != (wanted.json_schema is not None):
         _refuse("response_format.json_schema", "goes with type: json_schema, and only with it")
-    if found.json_schema is not None and found.json_schema.schema is not None:
-        _check_schema("response_format.json_schema.schema", found.json_schema.schema)
+    if wanted.json_schema is not None and wanted.json_schema.schema is not None:
+        _check_schema("response_format.json_schema.schema", wanted.json_schema.schema)
 
 
 def _check_schema(at: str, schema: dict[str, object]) -> None:
@@ -259,8 +259,8 @@ def _check_schema(at: str, schema: dict[str, object]) -> None:
 
 
 def _properties(node: object) -> int:
-    found = node.get("properties") if isinstance(node, dict) else None
-    return len(found) if isinstance(found, dict) else 0
+    properties = node.get("properties") if isinstance(node, dict) else None
+    return len(properties) if isinstance(properties, dict) else 0
 
 
 def _children(at: str, node: object) -> Iterator[object]:

@@ -30,10 +30,10 @@ def _whole(value: object) -> object:
 @cache
 def _integer_fields(kind: type[bodies.Body]) -> frozenset[str]:
     """Fields that hold integers, or lists of them, and never a float."""
-    found = inspect.type_info(kind)
-    if not isinstance(found, inspect.StructType):
+    struct = inspect.type_info(kind)
+    if not isinstance(struct, inspect.StructType):
         raise TypeError(kind)
-    kinds = {field.encode_name: _leaves(field.type) for field in found.fields}
+    kinds = {field.encode_name: _leaves(field.type) for field in struct.fields}
     return frozenset(
         name
         for name, leaves in kinds.items()

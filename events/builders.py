@@ -75,16 +75,21 @@ __all__ = [
     "StatusData",
     "Terminal",
     "Timings",
+    "build_callback_failed",
+    "build_cancel",
+    "build_chunk",
+    "build_completed",
+    "build_decision",
+    "build_failed",
+    "build_probe",
+    "build_progress",
+    "build_revision",
+    "build_routed",
+    "build_status",
     "by_reference",
-    "callback_failed",
-    "cancel",
     "cancel_outgoing",
-    "chunk",
     "chunk_outgoing",
-    "completed",
-    "decision",
     "decision_outgoing",
-    "failed",
     "parse_cancel",
     "parse_chunk",
     "parse_decision",
@@ -92,14 +97,9 @@ __all__ = [
     "parse_revision",
     "parse_status",
     "parse_terminal",
-    "probe",
-    "progress",
     "progress_outgoing",
-    "revision",
     "revision_outgoing",
-    "routed",
     "routed_outgoing",
-    "status",
     "status_outgoing",
     "terminal_outgoing",
 ]
@@ -131,7 +131,7 @@ class Failure:
         return _STATE_OF_CODE.get(self.code, State.FAILED)
 
 
-def routed(
+def build_routed(
     request: InferenceRequest,
     decision: DecisionInfo,
     *,
@@ -182,7 +182,7 @@ def _decision_attributes(decision: DecisionInfo) -> dict[str, str]:
     }
 
 
-def progress(origin: Origin, data: ProgressData, *, source: str, now: datetime) -> Event:
+def build_progress(origin: Origin, data: ProgressData, *, source: str, now: datetime) -> Event:
     """State `routed` or `running` of a request, from the router or a worker (`source`)."""
     return Event(
         id=ids.derive(origin.request_id, "progress", data.state, data.attempt),
@@ -197,7 +197,7 @@ def progress(origin: Origin, data: ProgressData, *, source: str, now: datetime) 
     )
 
 
-def chunk(
+def build_chunk(
     origin: Origin,
     chunks: Sequence[Mapping[str, object]],
     *,
@@ -227,7 +227,7 @@ def chunk(
     )
 
 
-def completed(
+def build_completed(
     origin: Origin,
     response: Mapping[str, object],
     pickspin: PickspinData,
@@ -249,7 +249,7 @@ def completed(
     )
 
 
-def failed(
+def build_failed(
     origin: Origin,
     failure: Failure,
     *,
@@ -280,7 +280,7 @@ def failed(
     return _terminal(origin, state, data, source=source, now=now, further=further)
 
 
-def cancel(origin: Origin, data: CancelData, *, source: str, now: datetime) -> Event:
+def build_cancel(origin: Origin, data: CancelData, *, source: str, now: datetime) -> Event:
     """The event that cancels a request."""
     return Event(
         id=ids.derive(origin.request_id, "cancel"),
@@ -302,7 +302,7 @@ _USUAL: Final = {
 """What a status leaves out while nothing is wrong, or not known yet."""
 
 
-def status(data: StatusData) -> Event:
+def build_status(data: StatusData) -> Event:
     """What a replica or the scaler says now (`data.at`)."""
     at = to_rfc3339(data.at)
     plain = msgspec.to_builtins(data) | {"at": at}
@@ -322,7 +322,7 @@ def status(data: StatusData) -> Event:
     )
 
 
-def decision(request_id: str, service: str, *, now: datetime) -> Event:
+def build_decision(request_id: str, service: str, *, now: datetime) -> Event:
     """Remembers on the status topic where a request went."""
     return Event(
         id=ids.derive(request_id, "decision"),
@@ -335,7 +335,7 @@ def decision(request_id: str, service: str, *, now: datetime) -> Event:
     )
 
 
-def revision(data: RevisionData) -> Event:
+def build_revision(data: RevisionData) -> Event:
     """Says on the control topic which revision holds a service's topic."""
     at = to_rfc3339(data.at)
     return Event(
@@ -349,7 +349,7 @@ def revision(data: RevisionData) -> Event:
     )
 
 
-def callback_failed(origin: Origin, data: CallbackFailedData, *, now: datetime) -> Event:
+def build_callback_failed(origin: Origin, data: CallbackFailedData, *, now: datetime) -> Event:
     """A callback that was given up, for the dead letter topic."""
     return Event(
         id=ids.derive(origin.request_id, "callback_failed", data.target_id),
@@ -362,7 +362,7 @@ def callback_failed(origin: Origin, data: CallbackFailedData, *, now: datetime) 
     )
 
 
-def probe(instance: str, epoch: str, *, now: datetime) -> Event:
+def build_probe(instance: str, epoch: str, *, now: datetime) -> Event:
     """Sent by an ingress to its own reply partition, where its readers drop it."""
     at = to_rfc3339(now)
     return Event(

@@ -14,7 +14,7 @@ from events.codecs import json_codec
 from events.errors import EventRejected
 from events.event import Event
 from events.payloads import CascadePlace, CascadeState, CascadeUsed
-from events.request_identity import request_id_of
+from events.request_identity import read_request_id
 from events.timestamps import to_rfc3339
 
 _DECODER = msgspec.json.Decoder(CascadeState)
@@ -58,7 +58,7 @@ def following(state: CascadeState) -> CascadePlace | None:
     return state.plan[place] if place < len(state.plan) else None
 
 
-def escalated(event: Event, used: CascadeUsed, *, now: datetime) -> Event:
+def build_next_step(event: Event, used: CascadeUsed, *, now: datetime) -> Event:
     """The routed event of the next step (or of the service that stood by), from this step's and what it used.
 
     The same bytes of the request, deadline, session and reply address; caused by the event of this step. Its id follows
@@ -83,7 +83,7 @@ def escalated(event: Event, used: CascadeUsed, *, now: datetime) -> Event:
         further |= _replaced(event, after)
     return replace(
         event,
-        id=ids.derive(request_id_of(event), "routed", len(state.used)),
+        id=ids.derive(read_request_id(event), "routed", len(state.used)),
         source=f"/models/{used.service}",
         subject=after.model,
         time=to_rfc3339(now),

@@ -4,7 +4,7 @@ from events import names
 from events.errors import EventRejected
 from events.event import Event, Outgoing
 from events.names import Priority, Topics
-from events.request_identity import request_id_of
+from events.request_identity import read_request_id
 from events.requests import InferenceRequest, ReplyAddress
 
 
@@ -85,4 +85,4 @@ def _request_id(event: Event) -> str:
         raise EventRejected(
             "invalid_event", "the event follows from no request", names.CORRELATION_ID
         )
-    return request_id_of(event)
+    return read_request_id(event)

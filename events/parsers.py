@@ -19,7 +19,7 @@ from events.payloads import (
     RevisionData,
     StatusData,
 )
-from events.request_identity import correlation_id_of, request_id_of
+from events.request_identity import read_correlation_id, read_request_id
 
 _MAX_NUMBER_CHARS: Final = 9
 _OK: Final = 200
@@ -115,7 +115,7 @@ def parse_terminal(event: Event) -> Terminal:
     state, status = _outcome(event)
     return Terminal(
         request_id=_request_id(event),
-        correlation_id=correlation_id_of(event),
+        correlation_id=read_correlation_id(event),
         state=state,
         data=event.data,
         dataref=event.get(names.DATA_REF),
@@ -206,7 +206,7 @@ def _request_id(event: Event) -> str:
     ):
         if not is_good:
             raise EventRejected("invalid_event", "not a request id", name)
-    return request_id_of(event)
+    return read_request_id(event)
 
 
 def _outcome(event: Event) -> tuple[State, int]:

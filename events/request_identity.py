@@ -19,7 +19,7 @@ _OWN_SOURCES: Final = ("/ingress/", "/batches")
 """Sources of our own doors; from outside they come with a `requestid` that the door has set."""
 
 
-def request_id_of(event: Event) -> str:
+def read_request_id(event: Event) -> str:
     """The id of the request that a request event makes, or that another event follows from. Never raises."""
     named = event.get(names.REQUEST_ID)
     if named is not None and ids.is_valid_id(named):
@@ -38,7 +38,7 @@ def content_of(event: Event) -> str:
     return ids.body_hash(event.subject or "", (data or "").encode())
 
 
-def correlation_id_of(event: Event) -> str:
+def read_correlation_id(event: Event) -> str:
     """The sender's id of the request. Never raises."""
     if event.type == names.REQUEST:
         return event.id
@@ -56,7 +56,7 @@ class SentEvent:
     @classmethod
     def of(cls, event: Event) -> "SentEvent | None":
         """Of a request event; None where its id is our own."""
-        if request_id_of(event) == event.id:
+        if read_request_id(event) == event.id:
             return None
         return cls(id=event.id, source=event.source, content=content_of(event))
 

@@ -21,7 +21,7 @@ from events.names import Operation, Priority, Topics
 from events.openai.body_validation import as_typed, check_body, without_nulls
 from events.openai.operations import infer_operation
 from events.payloads import DECISION_WORDS, CascadeState, DecisionInfo
-from events.request_identity import correlation_id_of, request_id_of
+from events.request_identity import read_correlation_id, read_request_id
 from events.timestamps import from_rfc3339
 
 __all__ = [
@@ -78,7 +78,7 @@ class Origin:
     @classmethod
     def of(cls, event: Event, request_id: str | None = None) -> "Origin":
         """From a request event, or any event that follows from one. Never raises. `request_id`: where it is known."""
-        request_id, named = request_id or request_id_of(event), correlation_id_of(event)
+        request_id, named = request_id or read_request_id(event), read_correlation_id(event)
         carried = {n: v for n in names.CARRIED if (v := event.extensions.get(n)) is not None}
         event_id = None if named == request_id else named
         return cls(request_id=request_id, carried=carried, event_id=event_id)
@@ -176,7 +176,7 @@ def parse_request(
     check_body(operation, parsed)
     return InferenceRequest(
         event=event,
-        request_id=request_id_of(event),
+        request_id=read_request_id(event),
         accepted_at=accepted_at,
         deadline=deadline,
         **_shared(event, operation, parsed),  # type: ignore[arg-type]
@@ -198,7 +198,7 @@ def parse_routed(event: Event, body: bytes | None = None) -> RoutedRequest:
     parsed = _parse_body(event, body)
     return RoutedRequest(
         event=event,
-        request_id=request_id_of(event),
+        request_id=read_request_id(event),
         accepted_at=_required_instant(event, names.REQUEST_TIME),
         deadline=_required_instant(event, names.EXPIRY_TIME),
         routed_at=_required_instant(event, names.ROUTED_TIME),

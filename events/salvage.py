@@ -18,7 +18,7 @@ _USEFUL: Final = frozenset(
 _SOURCE: Final = "/unreadable"
 
 
-def salvaged(record: Record) -> Event | None:
+def salvage(record: Record) -> Event | None:
     """A request event without data, with the record's id and what a reply needs.
 
     None: the record is no request or has no usable id. Source and reply attributes are read, not

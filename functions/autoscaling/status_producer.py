@@ -3,7 +3,7 @@
 import zlib
 from typing import Final
 
-from events.builders import status as status_event
+from events.builders import build_status
 from events.codecs.kafka_codec import outgoing_record
 from events.event import Outgoing
 from events.names import ReplicaState, Topics
@@ -51,7 +51,7 @@ class StatusProducer:
         outgoing = Outgoing(
             topic=self._topics.status,
             key=f"{status.service}/{status.replica}",
-            event=status_event(status),
+            event=build_status(status),
         )
         self._appender.append(outgoing_record(outgoing))
 

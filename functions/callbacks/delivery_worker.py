@@ -353,7 +353,7 @@ class DeliveryWorker:
         self, delivery: Delivery, target: CallbackTarget | None, now: datetime
     ) -> None:
         carried = {} if target is None else {names.TENANT: target.tenant}
-        event = builders.callback_failed(
+        event = builders.build_callback_failed(
             Origin(request_id=delivery.request_id, carried=carried),
             builders.CallbackFailedData(
                 request_id=delivery.request_id,

@@ -12,7 +12,7 @@ from events import builders
 from events.codecs import kafka_codec
 from events.errors import EventRejected
 from events.event import Record
-from events.request_identity import request_id_of
+from events.request_identity import read_request_id
 from functions.ingress.broker_room import TerminalPosition
 from functions.ingress.dependencies import Dependencies
 from functions.ingress.open_calls import shutting_down
@@ -113,7 +113,7 @@ class BackgroundTasks:
 
 async def probe(deps: Dependencies) -> None:
     """Appends an event to our own reply partition: shows that the cluster takes writes. Readers there drop it."""
-    event = builders.probe(deps.instance, deps.epoch, now=deps.clock.now())
+    event = builders.build_probe(deps.instance, deps.epoch, now=deps.clock.now())
     record = kafka_codec.to_record(
         event, topic=deps.topics.replies, key=None, partition=deps.settings.ingress.partition
     )
@@ -194,6 +194,6 @@ def locate_terminal(record: Record) -> TerminalPosition | None:
     with contextlib.suppress(EventRejected):
         event = kafka_codec.from_record(record)
         return TerminalPosition(
-            request_id_of(event), record.partition or 0, record.offset, record.size_bytes
+            read_request_id(event), record.partition or 0, record.offset, record.size_bytes
         )
     return None

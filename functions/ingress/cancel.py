@@ -20,7 +20,7 @@ def send_cancel(
     deps: Dependencies, request_id: str, reason: CancelReason, tenant: str
 ) -> Future[PartitionId]:
     """Appends a cancel. Never blocks; a failure is logged."""
-    event = builders.cancel(
+    event = builders.build_cancel(
         Origin(request_id=request_id, carried={names.TENANT: tenant}),
         CancelData(reason=reason),
         source=f"/ingress/{deps.instance}",

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from events.builders import by_reference, cancel, cancel_outgoing
+from events.builders import build_cancel, by_reference, cancel_outgoing
 from events.codecs.kafka_codec import outgoing_record, to_record
 from events.names import State, Topics
 from events.payloads import CancelData
@@ -337,7 +337,7 @@ class BatchRunner:
         now = self._clock.now()
         for row in self._store.batch_requests(batch.id):
             if not row.state.is_terminal:
-                event = cancel(
+                event = build_cancel(
                     build_origin(row), CancelData(reason="client"), source=SOURCE, now=now
                 )
                 self._appender.append(outgoing_record(cancel_outgoing(event, topics=self._topics)))

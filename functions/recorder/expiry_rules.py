@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Final
 
 from events import names
-from events.builders import Failure, PickspinData, failed
+from events.builders import Failure, PickspinData, build_failed
 from events.event import Event, PartitionId, Record
 from events.names import State, Topics
 from events.requests import Origin, ReplyAddress, is_reply_topic_allowed
@@ -61,7 +61,7 @@ def build_terminal(row: RequestRow, error: ApiError, now: datetime) -> Event:
         model=row.model,
         attempt=row.attempt,
     )
-    return failed(build_origin(row), failure, source=SOURCE, now=now, pickspin=pickspin)
+    return build_failed(build_origin(row), failure, source=SOURCE, now=now, pickspin=pickspin)
 
 
 def build_origin(row: RequestRow) -> Origin:

@@ -119,8 +119,8 @@ def _route(request: InferenceRequest, context: RoutingContext, rules: RouterRule
         eta_s=round(decision.chosen.start_eta_s, 3),
         decision=decision.info,
     )
-    told = builders.progress(request.origin, progress, source=builders.ROUTER, now=now)
-    remembered = builders.decision(request.request_id, decision.service, now=now)
+    told = builders.build_progress(request.origin, progress, source=builders.ROUTER, now=now)
+    remembered = builders.build_decision(request.request_id, decision.service, now=now)
     outgoing = (
         routed,
         *builders.progress_outgoing(
@@ -131,7 +131,7 @@ def _route(request: InferenceRequest, context: RoutingContext, rules: RouterRule
     session = _session_of(request, asked.features)
     if session is not None and decision.reason in OPEN_REASONS and asked.home != decision.service:
         # Where `auto` or a task has sent it, when that is news.
-        kept = builders.decision(session, decision.service, now=now)
+        kept = builders.build_decision(session, decision.service, now=now)
         outgoing = (*outgoing, builders.decision_outgoing(kept, topics=rules.topics))
     return Handled(outgoing, decision)
 
@@ -182,7 +182,7 @@ def _build_routed(
     request: InferenceRequest, decision: Decision, catalogue: Catalogue, now: datetime
 ) -> Event:
     """The routed event with what the router alone may say: hops, lane, the task's limit."""
-    event = builders.routed(
+    event = builders.build_routed(
         request,
         decision.info,
         service=decision.service,

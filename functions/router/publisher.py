@@ -15,7 +15,7 @@ from events.codecs.kafka_codec import outgoing_record
 from events.errors import EventRejected
 from events.event import Event, Outgoing, PartitionId, Record
 from events.names import DEAD_LETTER_REASON, REQUEST_ID, ROUTED, TENANT, TERMINAL_TYPES
-from events.salvage import salvaged
+from events.salvage import salvage
 from functions.ports.clock import Clock
 from functions.ports.kafka import RecordAppender
 from functions.router.refusals import (
@@ -118,7 +118,7 @@ class RouterPublisher:
         is_last: bool = False,
     ) -> "Future[None]":
         every = [self._dead_letters.keep(record, reason)]
-        event = salvaged(record)
+        event = salvage(record)
         if event is not None:
             outgoing = [out for out in tell(event) if out.topic != self._rules.topics.dlq]
             every.append(self._publish(event, outgoing, None, is_last=is_last))

@@ -94,7 +94,7 @@ def build_terminal(
     rules: ReplyRules,
     now: datetime,
 ) -> tuple[Outgoing, ...]:
-    event = builders.failed(origin, failure, source=builders.ROUTER, now=now)
+    event = builders.build_failed(origin, failure, source=builders.ROUTER, now=now)
     return builders.terminal_outgoing(event, topics=rules.topics, reply=address)
 
 

@@ -16,7 +16,7 @@ from events import names
 from events.errors import EventRejected
 from events.event import Event, Outgoing, Record
 from events.limits import MAX_BODY_BYTES
-from events.request_identity import request_id_of
+from events.request_identity import read_request_id
 from functions.ports.blobs import BlobStore
 from functions.ports.clock import Clock
 from functions.ports.kafka import RecordAppender
@@ -128,7 +128,7 @@ class Router:
             log.error(
                 "the policy failed, equation 2 decided",
                 extra={
-                    "request_id": request_id_of(event),
+                    "request_id": read_request_id(event),
                     "policy": decision.policy,
                     "reason": decision.policy_fault,
                 },
@@ -160,4 +160,4 @@ class Router:
 def _story(event: Event, summary: Mapping[str, str], seconds: float) -> dict[str, object]:
     """What the log says of a decision: where the request goes, and why; never what it asks."""
     said = {name: value for name, value in summary.items() if name != "kind"}
-    return {"request_id": request_id_of(event), **said, "decision_ms": round(seconds * 1000, 3)}
+    return {"request_id": read_request_id(event), **said, "decision_ms": round(seconds * 1000, 3)}

@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from typing import Any, Final, Literal
 
 from events import builders
-from events.cascade_attribute import escalated
+from events.cascade_attribute import build_next_step
 from events.destinations import is_waited_for, routed_outgoing
 from events.event import Event, PartitionId
 from events.names import SERVICE
@@ -212,7 +212,7 @@ class JobRunner:
             attempt=run.attempt,
             decision=run.request.decision,
         )
-        event = builders.progress(
+        event = builders.build_progress(
             run.request.origin, data, source=self._source, now=self._clock.now()
         )
         for out in builders.progress_outgoing(event, topics=self._publisher.topics, reply=None):
@@ -272,7 +272,7 @@ class JobRunner:
     def _publish_chunk(
         self, run: Attempt, sequence: int, chunks: Sequence[dict[str, Any]]
     ) -> "Future[PartitionId]":
-        event = builders.chunk(
+        event = builders.build_chunk(
             run.request.origin,
             chunks,
             generation=run.generation,
@@ -302,7 +302,7 @@ class JobRunner:
             # A closed runner has counted an attempt and called no model.
             attempts=run.job.attempt - (self._closed is not None),
         )
-        event = escalated(run.request.event, used, now=self._clock.now())
+        event = build_next_step(run.request.event, used, now=self._clock.now())
         if await self._publisher.hand_on(
             routed_outgoing(event, run.request, self._publisher.topics)
         ):
@@ -323,7 +323,7 @@ class JobRunner:
             attempt=run.attempt,
             decision=run.request.decision,
         )
-        told_of = builders.progress(
+        told_of = builders.build_progress(
             run.request.origin, data, source=self._source, now=self._clock.now()
         )
         own = address if is_waited_for(address, topics) else None
@@ -360,7 +360,7 @@ class JobRunner:
         self._measured.add(generated.seconds, generated.first_s, generated.completion_tokens)
         self._metrics.model_seconds.labels(self._serving.service.slug).observe(generated.seconds)
         self._count("completed")
-        event = builders.completed(
+        event = builders.build_completed(
             run.request.origin,
             generated.reply,
             self._pickspin(run, "completed", generated.seconds, generated.reply),

@@ -70,7 +70,7 @@ class StatusReporter:
 
     def publish(self) -> None:
         """Appends one status event, without waiting."""
-        event = builders.status(self.data())
+        event = builders.build_status(self.data())
         self._publisher.send(
             builders.status_outgoing(event, topics=self._publisher.topics, replica=self._replica)
         )

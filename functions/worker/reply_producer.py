@@ -136,7 +136,7 @@ class ReplyProducer:
             param=error.param,
             src=error.src,
         )
-        return builders.failed(origin, failure, now=self._clock.now(), **more)
+        return builders.build_failed(origin, failure, now=self._clock.now(), **more)
 
     async def _deliver(self, out: Outgoing) -> Undelivered | None:
         """None: it is on Kafka."""

@@ -50,7 +50,7 @@ def rated(
     clock.advance(2)
     about = PickspinData(request_id=name, state="completed", service="mine", model="mine")
     answer = {"choices": [{"message": {"role": "assistant", "content": "four " * 20}}]}
-    done = builders.completed(
+    done = builders.build_completed(
         Origin(request_id=name), answer, about, source="/m", generation="g", now=clock.now()
     )
     happened(store, "infer.responses", done)

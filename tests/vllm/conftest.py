@@ -112,14 +112,14 @@ class Stand:
         decision = DecisionInfo(
             route_class="low", score=0.5, reason="only", catalogue="v1", stage="keyword"
         )
-        routed = builders.routed(request, decision, service=SLUG, model=MODEL.id, now=now)
+        routed = builders.build_routed(request, decision, service=SLUG, model=MODEL.id, now=now)
         self.log.store(
             kafka_codec.outgoing_record(builders.routed_outgoing(routed, request, TOPICS))
         )
         return request_id
 
     def cancel(self, request_id: str) -> None:
-        event = builders.cancel(
+        event = builders.build_cancel(
             Origin(request_id=request_id),
             CancelData(reason="client"),
             source="/ingress/0",

@@ -67,7 +67,7 @@ class RevisionAnnouncer:
             return 0
         for service, revision in due:
             data = RevisionData(service=service, revision=revision, at=self._clock.now())
-            out = builders.revision_outgoing(builders.revision(data), topics=self._topics)
+            out = builders.revision_outgoing(builders.build_revision(data), topics=self._topics)
             self._pending[service] = revision, appender.append(kafka_codec.outgoing_record(out))
         return len(due)
 

@@ -66,7 +66,7 @@ class Desk:
 
     def completed(self, *, ref=None, answer=None, **origin):
         found = self.origin(**origin)
-        event = builders.completed(
+        event = builders.build_completed(
             found,
             answer or {"object": "chat.completion", "text": "hello"},
             PickspinData(request_id=found.request_id, state="completed"),
@@ -82,7 +82,7 @@ class Desk:
     def failed(self, code, status, **origin):
         failure = builders.Failure(code=code, message="m", type="server_error", status=status)
         self.send(
-            builders.failed(
+            builders.build_failed(
                 self.origin(**origin), failure, source="/recorder", now=self.clock.now()
             )
         )
@@ -150,7 +150,7 @@ def test_an_unhappy_end_says_why(desk, code, status, kind):
 def test_a_sender_of_events_hears_the_id_that_it_gave(desk):
     origin = replace(desk.origin("req_1"), event_id="order-7")
     failure = builders.Failure(code="backend_failed", message="m", type="server_error", status=502)
-    desk.send(builders.failed(origin, failure, source="/recorder", now=desk.clock.now()))
+    desk.send(builders.build_failed(origin, failure, source="/recorder", now=desk.clock.now()))
     assert desk.enqueuer.step(desk.stop, 0.0) == 1
     (delivery,) = desk.store.deliveries("req_1")
     assert json.loads(delivery.body)["data"]["request_id"] == "order-7"

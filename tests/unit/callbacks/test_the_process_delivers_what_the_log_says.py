@@ -56,7 +56,7 @@ def test_a_terminal_on_the_log_arrives_signed_and_the_process_drains():
     running = threading.Thread(target=lambda: outcome.append(process.run(stop)))
     running.start()
     try:
-        event = builders.completed(
+        event = builders.build_completed(
             Origin(request_id="r1", carried={names.TENANT: "one", names.CALLBACK_ID: "t1"}),
             {"text": "hello"},
             PickspinData(request_id="r1", state="completed"),

@@ -70,7 +70,7 @@ class Past:
             model=model,
             cost=builders.Cost(usd=usd),
         )
-        event = builders.completed(
+        event = builders.build_completed(
             Origin(request_id=request_id),
             answer,
             about,
@@ -84,7 +84,7 @@ class Past:
         failure = builders.Failure(
             code="backend_failed", message="m", type="server_error", status=502
         )
-        event = builders.failed(
+        event = builders.build_failed(
             Origin(request_id=request_id), failure, source="/t", now=self.clock.now()
         )
         self._happened("infer.responses", event)

@@ -112,8 +112,8 @@ def samples(
     pickspin = _pickspin(request_, decision)
     found = [
         request_event,
-        builders.routed(request_, decision, service=SERVICE, model=MODEL, now=later),
-        builders.progress(
+        builders.build_routed(request_, decision, service=SERVICE, model=MODEL, now=later),
+        builders.build_progress(
             origin,
             builders.ProgressData(
                 state="routed",
@@ -125,7 +125,7 @@ def samples(
             source="/router",
             now=later,
         ),
-        builders.chunk(
+        builders.build_chunk(
             origin,
             [part],
             generation=GENERATION,
@@ -134,7 +134,7 @@ def samples(
             service=SERVICE,
             now=later,
         ),
-        builders.completed(
+        builders.build_completed(
             origin,
             answer,
             pickspin,
@@ -142,9 +142,9 @@ def samples(
             generation=GENERATION,
             now=later,
         ),
-        builders.failed(origin, failure, source="/recorder", now=later),
-        builders.cancel(origin, CancelData(reason="client"), source="/ingress/0", now=later),
-        builders.callback_failed(
+        builders.build_failed(origin, failure, source="/recorder", now=later),
+        builders.build_cancel(origin, CancelData(reason="client"), source="/ingress/0", now=later),
+        builders.build_callback_failed(
             origin,
             builders.CallbackFailedData(
                 request_id=request_.request_id,
@@ -154,7 +154,7 @@ def samples(
             ),
             now=later,
         ),
-        builders.status(
+        builders.build_status(
             builders.StatusData(
                 service=SERVICE,
                 replica="0",
@@ -166,8 +166,10 @@ def samples(
                 concurrency=4,
             )
         ),
-        builders.decision(request_.request_id, SERVICE, now=later),
-        builders.revision(builders.RevisionData(service=SERVICE, revision="tiny-00002", at=later)),
-        builders.probe("0", "5c1d0f", now=later),
+        builders.build_decision(request_.request_id, SERVICE, now=later),
+        builders.build_revision(
+            builders.RevisionData(service=SERVICE, revision="tiny-00002", at=later)
+        ),
+        builders.build_probe("0", "5c1d0f", now=later),
     ]
     return {event.type: event for event in found}

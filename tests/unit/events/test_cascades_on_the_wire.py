@@ -27,7 +27,7 @@ STATE = CascadeState(
 
 def routed(request: InferenceRequest, now: datetime, state: CascadeState | None = STATE) -> Event:
     decision = DecisionInfo(route_class="low", score=0.5, reason="cascade", catalogue="v1")
-    return builders.routed(
+    return builders.build_routed(
         request, decision, service="small", model="Org/Small", cascade=state, now=now
     )
 
@@ -42,7 +42,7 @@ def test_the_steps_and_what_they_used_survive_the_log(
 ) -> None:
     first = through_the_log(routed(request_, now), request_)
     assert parse_routed(first).cascade == STATE
-    second = through_the_log(cascade_attribute.escalated(first, USED, now=now), request_)
+    second = through_the_log(cascade_attribute.build_next_step(first, USED, now=now), request_)
     read = parse_routed(second)
     assert read.cascade is not None
     assert read.cascade.used == (USED,)
@@ -64,10 +64,10 @@ def test_the_steps_and_what_they_used_survive_the_log(
 def test_after_the_last_step_there_is_nobody_to_hand_on_to(
     request_: InferenceRequest, now: datetime
 ) -> None:
-    last = cascade_attribute.escalated(routed(request_, now), USED, now=now)
+    last = cascade_attribute.build_next_step(routed(request_, now), USED, now=now)
     for event in (last, routed(request_, now, None)):
         with pytest.raises(EventRejected):
-            cascade_attribute.escalated(event, USED, now=now)
+            cascade_attribute.build_next_step(event, USED, now=now)
 
 
 def test_a_caller_cannot_bring_a_cascade_along(request_: InferenceRequest, now: datetime) -> None:

@@ -131,7 +131,7 @@ def test_a_resolved_body_replaces_the_data(request_event: Event) -> None:
 def test_a_routed_event_carries_the_request_its_bytes_and_the_decision(
     request_: InferenceRequest, decision: DecisionInfo, now: datetime
 ) -> None:
-    event = builders.routed(request_, decision, service="s", model="m", now=now)
+    event = builders.build_routed(request_, decision, service="s", model="m", now=now)
     found = parse_routed(event)
     assert event.data == request_.event.data
     assert event.id == ids.derive(request_.request_id, "routed")
@@ -158,7 +158,7 @@ def test_the_same_request_is_routed_to_the_same_bytes(
     request_: InferenceRequest, decision: DecisionInfo, now: datetime
 ) -> None:
     first, second = (
-        builders.routed(request_, decision, service="s", model="m", now=now) for _ in range(2)
+        builders.build_routed(request_, decision, service="s", model="m", now=now) for _ in range(2)
     )
     assert first == second
 
@@ -216,7 +216,7 @@ def test_the_code_of_a_failure_decides_its_state(
     failure = builders.Failure(
         code=code, message="m", type="server_error", status=status, param="model"
     )
-    event = builders.failed(request_.origin, failure, source="/router", now=now)
+    event = builders.build_failed(request_.origin, failure, source="/router", now=now)
     found = builders.parse_terminal(event)
     assert (found.state, found.status, found.attempt, found.generation) == (state, status, 0, None)
     assert event.id == ids.derive(request_.request_id, "terminal", state.value)
@@ -238,7 +238,9 @@ def test_whoever_writes_a_terminal_gives_it_the_same_id(
         code="deadline_exceeded", message="m", type="timeout_error", status=504
     )
     events = [
-        builders.failed(request_.origin, failure, source=source, now=now + timedelta(seconds=n))
+        builders.build_failed(
+            request_.origin, failure, source=source, now=now + timedelta(seconds=n)
+        )
         for n, source in enumerate(("/recorder", "/models/a"))
     ]
     assert events[0].id == events[1].id
@@ -438,7 +440,9 @@ def test_a_cancel_has_the_same_id_however_often_it_is_asked(
     request_: InferenceRequest, now: datetime
 ) -> None:
     first, second = (
-        builders.cancel(request_.origin, CancelData(reason=reason), source="/ingress/0", now=now)
+        builders.build_cancel(
+            request_.origin, CancelData(reason=reason), source="/ingress/0", now=now
+        )
         for reason in ("client", "deadline")  # type: ignore[arg-type]
     )
     assert first.id == second.id

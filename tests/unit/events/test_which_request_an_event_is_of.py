@@ -10,7 +10,7 @@ from events import builders, names
 from events.errors import EventRejected
 from events.event import Event
 from events.payloads import CancelData, DecisionInfo
-from events.request_identity import content_of, request_id_of
+from events.request_identity import content_of, read_request_id
 from events.requests import InferenceRequest, Origin, parse_request, parse_routed
 
 
@@ -26,7 +26,7 @@ def sent(event_id: str = "order-7", source: str = "/shop", **extensions: str) ->
 
 
 def test_an_event_that_is_sent_again_is_the_same_request() -> None:
-    assert request_id_of(sent(tenant="a")) == request_id_of(sent(tenant="a", priority="batch"))
+    assert read_request_id(sent(tenant="a")) == read_request_id(sent(tenant="a", priority="batch"))
 
 
 def test_another_tenant_source_or_id_is_another_request() -> None:
@@ -39,14 +39,14 @@ def test_another_tenant_source_or_id_is_another_request() -> None:
         sent(event_id="order-7/shop", source="/"),
         sent(event_id="shop", source="/order-7"),
     ]
-    assert len({request_id_of(event) for event in found}) == len(found)
-    assert all(request_id_of(event).startswith("req_") for event in found)
+    assert len({read_request_id(event) for event in found}) == len(found)
+    assert all(read_request_id(event).startswith("req_") for event in found)
 
 
 @pytest.mark.parametrize("source", ["/ingress/0", "/batches"])
 def test_ids_of_our_own_doors_are_request_ids(source: str) -> None:
     event = sent(event_id="req_1", source=source)
-    assert request_id_of(event) == "req_1"
+    assert read_request_id(event) == "req_1"
     assert Origin.of(event).event_id is None
 
 
@@ -59,7 +59,7 @@ def test_a_request_id_that_is_none_is_refused() -> None:
     with pytest.raises(EventRejected) as refused:
         parse_request(sent(requestid="a b"), default_wait_s=60)
     assert refused.value.attribute == "requestid"
-    assert request_id_of(sent(requestid="a b")) == request_id_of(sent())
+    assert read_request_id(sent(requestid="a b")) == read_request_id(sent())
 
 
 def following(request: InferenceRequest, decision: DecisionInfo, now: datetime) -> list[Event]:
@@ -69,12 +69,14 @@ def following(request: InferenceRequest, decision: DecisionInfo, now: datetime) 
     about = builders.ProgressData(state="routed", service="s", model="m")
     pickspin = builders.PickspinData(request_id=request.request_id, state="completed")
     return [
-        builders.routed(request, decision, service="s", model="m", now=now),
-        builders.progress(origin, about, source="/router", now=now),
-        builders.chunk(origin, [{}], generation="g", sequence=0, attempt=1, service="s", now=now),
-        builders.completed(origin, {}, pickspin, source="/models/s", generation="g", now=now),
-        builders.failed(origin, failure, source="/models/s", now=now),
-        builders.cancel(origin, CancelData(reason="client"), source="/x", now=now),
+        builders.build_routed(request, decision, service="s", model="m", now=now),
+        builders.build_progress(origin, about, source="/router", now=now),
+        builders.build_chunk(
+            origin, [{}], generation="g", sequence=0, attempt=1, service="s", now=now
+        ),
+        builders.build_completed(origin, {}, pickspin, source="/models/s", generation="g", now=now),
+        builders.build_failed(origin, failure, source="/models/s", now=now),
+        builders.build_cancel(origin, CancelData(reason="client"), source="/x", now=now),
     ]
 
 

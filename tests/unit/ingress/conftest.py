@@ -182,7 +182,9 @@ class Worker:
     # What scripts are made of
     def progress(self, request: InferenceRequest, state: str = "routed") -> tuple[Outgoing, ...]:
         data = ProgressData(state=state, service="smol", model="smol", decision=DECISION)  # type: ignore[arg-type]
-        event = builders.progress(request.origin, data, source="/router", now=self.clock.now())
+        event = builders.build_progress(
+            request.origin, data, source="/router", now=self.clock.now()
+        )
         return builders.progress_outgoing(event, topics=TOPICS, reply=request.reply)
 
     def chunk(
@@ -194,7 +196,7 @@ class Worker:
         generation: str = "g1",
         attempt: int = 1,
     ) -> tuple[Outgoing, ...]:
-        event = builders.chunk(
+        event = builders.build_chunk(
             request.origin,
             [chunk_of(request, text)],
             generation=generation,
@@ -208,7 +210,7 @@ class Worker:
     def completed(
         self, request: InferenceRequest, text: str = "hello", *, generation: str = "g1"
     ) -> tuple[Outgoing, ...]:
-        event = builders.completed(
+        event = builders.build_completed(
             request.origin,
             answer_of(request, text),
             PickspinData(
@@ -234,7 +236,7 @@ class Worker:
         failure = builders.Failure(
             code=code, message=message, type=error.row.type, status=error.status
         )
-        event = builders.failed(
+        event = builders.build_failed(
             request.origin, failure, source="/models/smol", now=self.clock.now()
         )
         return builders.terminal_outgoing(event, topics=TOPICS, reply=request.reply)

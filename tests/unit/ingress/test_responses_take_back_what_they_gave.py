@@ -42,7 +42,7 @@ def says(message: dict[str, Any], finish: str = "stop", **more: Any) -> Any:
             "choices": [choice],
             "usage": usage | more.get("usage", {}),
         }
-        event = builders.completed(
+        event = builders.build_completed(
             request.origin,
             answer,
             PickspinData(request_id=request.request_id, state="completed"),
@@ -202,7 +202,7 @@ async def test_a_model_servers_error_names_the_callers_path_and_keeps_its_words(
             status=400,
             param=error.param,
         )
-        event = builders.failed(request.origin, failure, source="/m", now=worker.clock.now())
+        event = builders.build_failed(request.origin, failure, source="/m", now=worker.clock.now())
         return builders.terminal_outgoing(event, topics=Topics(), reply=request.reply)
 
     rig.worker.script = script

@@ -16,7 +16,7 @@ from events.event import Record
 from events.names import ReplicaState, Topics
 from events.payloads import CancelData, RevisionData, StatusData
 from events.requests import Origin
-from events.salvage import salvaged
+from events.salvage import salvage
 from functions.ingress import reply_consumer
 from functions.ingress.pending_requests import Waiters
 from functions.ingress.reply_consumer import ReplyConsumer
@@ -78,7 +78,7 @@ def test_no_record_makes_a_reader_raise(record: Record) -> None:
     RegistryFold().fold((record,))
     replies()._read(record)
     ControlConsumer(MemoryLog, lambda _request_id: None)._take(record)  # type: ignore[arg-type]
-    salvaged(record)
+    salvage(record)
     reader = JobReader(
         slug="s", topics=TOPICS, blobs=MemoryBlobs(), further_reply_topics=(), max_body_bytes=1000
     )
@@ -88,12 +88,12 @@ def test_no_record_makes_a_reader_raise(record: Record) -> None:
 def status_of(service: str) -> Record:
     data = StatusData(service=service, replica="0", state=ReplicaState.READY, at=NOW)
     return kafka_codec.outgoing_record(
-        builders.status_outgoing(builders.status(data), topics=TOPICS, replica="0")
+        builders.status_outgoing(builders.build_status(data), topics=TOPICS, replica="0")
     )
 
 
 def cancel_of(request_id: str) -> Record:
-    event = builders.cancel(
+    event = builders.build_cancel(
         Origin(request_id=request_id), CancelData(reason="client"), source="/s", now=NOW
     )
     return kafka_codec.outgoing_record(builders.cancel_outgoing(event, topics=TOPICS))
@@ -155,7 +155,7 @@ def test_a_reply_that_nobody_thought_of_is_passed(monkeypatch: pytest.MonkeyPatc
             dropped=dropped.append,
             poll_s=0.01,
         )
-        event = builders.completed(
+        event = builders.build_completed(
             Origin(request_id="r1"),
             {},
             builders.PickspinData(request_id="r1", state="completed"),
@@ -177,7 +177,7 @@ def test_a_reply_that_nobody_thought_of_is_passed(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_revision_is_still_read_behind_a_bad_one() -> None:
-    event = builders.revision(RevisionData(service="s", revision="s-2", at=NOW))
+    event = builders.build_revision(RevisionData(service="s", revision="s-2", at=NOW))
     good = kafka_codec.outgoing_record(builders.revision_outgoing(event, topics=TOPICS))
     tail = ControlConsumer(MemoryLog, lambda _request_id: None)  # type: ignore[arg-type]
     for record in (Record(topic=TOPICS.control, value=b"\xff"), good):

@@ -101,14 +101,14 @@ class Stage:
 
     def routed(self, request_id="r1", state="routed"):
         data = ProgressData(state=state, service="slug", model="model")
-        event = builders.progress(
+        event = builders.build_progress(
             Origin(request_id=request_id), data, source="/router", now=self.clock.now()
         )
         (out,) = builders.progress_outgoing(event, topics=TOPICS, reply=None)
         self.send(out)
 
     def answered(self, request_id="r1", ref=False):
-        event = builders.completed(
+        event = builders.build_completed(
             Origin(request_id=request_id),
             {"text": "hello"},
             PickspinData(request_id=request_id, state="completed"),
@@ -122,7 +122,7 @@ class Stage:
         self.send(out)
 
     def cancelled(self, request_id="r1", reason="client"):
-        event = builders.cancel(
+        event = builders.build_cancel(
             Origin(request_id=request_id),
             CancelData(reason=reason),
             source="/t",

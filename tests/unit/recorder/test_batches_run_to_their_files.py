@@ -107,9 +107,9 @@ class Desk:
                 failure = builders.Failure(
                     code="backend_failed", message="m", type="server_error", status=502
                 )
-                event = builders.failed(origin, failure, source="/models/slug", now=now)
+                event = builders.build_failed(origin, failure, source="/models/slug", now=now)
             else:
-                event = builders.completed(
+                event = builders.build_completed(
                     origin,
                     {"object": "chat.completion", "for": row.id},
                     PickspinData(request_id=row.id, state="completed"),

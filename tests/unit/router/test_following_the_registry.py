@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from events.builders import decision, decision_outgoing, status, status_outgoing
+from events.builders import build_decision, build_status, decision_outgoing, status_outgoing
 from events.codecs.kafka_codec import outgoing_record
 from events.event import Record
 from events.names import ReplicaState, Topics
@@ -19,11 +19,11 @@ TOPICS = Topics()
 
 def status_record(state: ReplicaState, at: datetime = NOW, replica: str = "0") -> Record:
     data = StatusData(service="real", replica=replica, state=state, at=at, concurrency=2, lag=7)
-    return outgoing_record(status_outgoing(status(data), topics=TOPICS, replica=replica))
+    return outgoing_record(status_outgoing(build_status(data), topics=TOPICS, replica=replica))
 
 
 def decision_record(request_id: str, service: str) -> Record:
-    made = decision(request_id, service, now=NOW)
+    made = build_decision(request_id, service, now=NOW)
     return outgoing_record(decision_outgoing(made, topics=TOPICS))
 
 
@@ -40,7 +40,7 @@ def test_what_a_model_server_said_of_itself_outlives_its_replica() -> None:
     said = ServerInfo(kind="vllm", version="0.11.2", model="org/m", context_length=32768)
     data = StatusData(service="real", replica="0", state=ReplicaState.READY, at=NOW, server=said)
     fold = RegistryFold()
-    fold.fold((outgoing_record(status_outgoing(status(data), topics=TOPICS, replica="0")),))
+    fold.fold((outgoing_record(status_outgoing(build_status(data), topics=TOPICS, replica="0")),))
     fold.fold((status_record(ReplicaState.STOPPED, NOW + timedelta(seconds=1)),))
     view = fold.registry.view("real", NOW)
     assert (view.is_warm, view.server) == (False, said)

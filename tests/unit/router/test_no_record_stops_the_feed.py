@@ -11,7 +11,7 @@ from events import names
 from events.builders import parse_terminal
 from events.codecs.kafka_codec import from_record, to_record
 from events.event import Event, PartitionId, Record
-from events.request_identity import request_id_of
+from events.request_identity import read_request_id
 from functions.router.consumer_loop import ConsumerLoop, LoopLimits
 from functions.router.kafka_binding import LogBinding
 from functions.router.router import Router
@@ -190,7 +190,7 @@ def test_who_is_given_up_is_not_waited_for_at_its_address(bench: Any, request_ev
     bench.log.fail_next(bench.topics.replies, AppendFailed("no rights", is_unknown=True))
     LogBinding(bench.router).abandon(record).result(0)
     (told,) = bench.log.records(bench.topics.responses)
-    assert parse_terminal(from_record(told)).request_id == request_id_of(from_record(record))
+    assert parse_terminal(from_record(told)).request_id == read_request_id(from_record(record))
     reasons = {
         dict(letter.headers)["ce_deadletterreason"]
         for letter in bench.log.records(bench.topics.dlq)
@@ -247,4 +247,4 @@ def test_the_end_is_of_the_request_that_its_door_knows(
         binding.begin(record).result(0)
     (told,) = bench.log.records(bench.topics.responses)
     terminal = parse_terminal(from_record(told))
-    assert (terminal.request_id, terminal.correlation_id) == (request_id_of(event), "one")
+    assert (terminal.request_id, terminal.correlation_id) == (read_request_id(event), "one")

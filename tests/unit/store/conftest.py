@@ -50,7 +50,7 @@ class Facts:
 
     def requested(self, request_id="r1", offset=0, **fields):
         origin = Origin(request_id=request_id)
-        event = builders.cancel(
+        event = builders.build_cancel(
             origin, CancelData(reason="duplicate"), source="/t", now=self.clock.now()
         )
         return Change(
@@ -59,13 +59,13 @@ class Facts:
 
     def progressed(self, state, request_id="r1", attempt=0):
         data = ProgressData(state=state, service="slug", model="model", attempt=attempt)
-        event = builders.progress(
+        event = builders.build_progress(
             Origin(request_id=request_id), data, source="/t", now=self.clock.now()
         )
         return Change(event=event)
 
     def streamed(self, sequence, request_id="r1", generation="g1", attempt=1):
-        event = builders.chunk(
+        event = builders.build_chunk(
             Origin(request_id=request_id),
             [{"n": sequence}],
             generation=generation,
@@ -86,7 +86,7 @@ class Facts:
             attempt=1,
             cost=builders.Cost(usd=0.25),
         )
-        event = builders.completed(
+        event = builders.build_completed(
             Origin(request_id=request_id),
             response,
             pickspin,
@@ -98,13 +98,13 @@ class Facts:
 
     def failed(self, code="backend_failed", status=502, request_id="r1"):
         failure = builders.Failure(code=code, message="m", type="server_error", status=status)
-        event = builders.failed(
+        event = builders.build_failed(
             Origin(request_id=request_id), failure, source="/t", now=self.clock.now()
         )
         return Change(event=event)
 
     def cancel(self, reason="client", request_id="r1"):
-        event = builders.cancel(
+        event = builders.build_cancel(
             Origin(request_id=request_id),
             CancelData(reason=reason),
             source="/t",

@@ -112,7 +112,7 @@ class Stand:
         decision = DecisionInfo(
             route_class="low", score=0.5, reason="only", catalogue="v1", stage="keyword"
         )
-        routed = builders.routed(
+        routed = builders.build_routed(
             request, decision, service=service, model=SLUG, now=datetime.now(UTC)
         )
         out = builders.routed_outgoing(routed, request, TOPICS)
@@ -125,7 +125,7 @@ class Stand:
         return event.id
 
     def cancel(self, request_id: str) -> None:
-        event = builders.cancel(
+        event = builders.build_cancel(
             Origin(request_id=request_id),
             CancelData(reason="client"),
             source="/ingress/0",

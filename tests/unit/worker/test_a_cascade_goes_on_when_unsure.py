@@ -82,7 +82,7 @@ class Steps:
         )
         decision = DecisionInfo(route_class="low", score=0.5, reason="cascade", catalogue="v1")
         request = parse_request(event, default_wait_s=10)
-        routed = builders.routed(
+        routed = builders.build_routed(
             request,
             decision,
             service="small",

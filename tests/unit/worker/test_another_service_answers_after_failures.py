@@ -48,7 +48,7 @@ class Standing:
         plan = tuple(CascadePlace(service=name, model=name) for name in NAMES)
         decision = DecisionInfo(route_class="low", score=0.5, reason="explicit", catalogue="v1")
         request = parse_request(event, default_wait_s=10)
-        routed = builders.routed(
+        routed = builders.build_routed(
             request,
             decision,
             service="first",

@@ -30,7 +30,7 @@ def in_a_loop(test: Callable[..., Any]) -> Callable[..., None]:
 
 
 def name_revision(found: Any, revision: str, service: str = SLUG) -> None:
-    event = builders.revision(
+    event = builders.build_revision(
         RevisionData(service=service, revision=revision, at=datetime.now(UTC))
     )
     record = kafka_codec.outgoing_record(builders.revision_outgoing(event, topics=TOPICS))

@@ -148,7 +148,7 @@ def test_who_stands_by_takes_over_what_waits(stand: Any, closed_url: str) -> Non
             plan = tuple(CascadePlace(service=name, model=name) for name in ("small", "other"))
             decision = DecisionInfo(route_class="low", score=0.5, reason="auto", catalogue="v1")
             request = parse_request(event, default_wait_s=10)
-            routed = builders.routed(
+            routed = builders.build_routed(
                 request,
                 decision,
                 service="small",
@@ -198,7 +198,7 @@ def test_work_that_another_replica_does_is_not_turned_away(stand: Any, closed_ur
             well = StatusData(
                 service="small", replica="r0", state=ReplicaState.READY, at=datetime.now(UTC)
             )
-            out = builders.status_outgoing(builders.status(well), topics=TOPICS, replica="r0")
+            out = builders.status_outgoing(builders.build_status(well), topics=TOPICS, replica="r0")
             found.log.store(kafka_codec.outgoing_record(out))
             waiting = found.send(wait_s=600.0)
             models = catalogue(Weights(url=closed_url))

@@ -136,7 +136,7 @@ def as_first_step(event: Event, threshold: float) -> Record:
     )
     decision = DecisionInfo(route_class="low", score=0.5, reason="cascade", catalogue="v1")
     request = parse_request(event, default_wait_s=30)
-    routed = builders.routed(
+    routed = builders.build_routed(
         request,
         decision,
         service=SERVICE,

@@ -75,14 +75,14 @@
      it was rolled out. The ConfigMap is everyone's and always the newest; an old revision that keeps serving, because the
      new one is broken, must not start with the new one's arguments. Takes catalogue and slug. */}}
 {{- define "knative.pinned" -}}
-{{- $found := dict "cascades" (.catalogue.cascades | default dict) -}}
+{{- $pinned := dict "cascades" (.catalogue.cascades | default dict) -}}
 {{- range .catalogue.services -}}
-  {{- if eq .slug $.slug }}{{ $_ := set $found "service" (include "pickspin.readAtStart" . | fromJson) }}{{ end -}}
+  {{- if eq .slug $.slug }}{{ $_ := set $pinned "service" (include "pickspin.readAtStart" . | fromJson) }}{{ end -}}
 {{- end -}}
 {{- range .catalogue.models -}}
-  {{- if eq .id $found.service.model }}{{ $_ := set $found "model" . }}{{ end -}}
+  {{- if eq .id $pinned.service.model }}{{ $_ := set $pinned "model" . }}{{ end -}}
 {{- end -}}
-{{- toJson $found -}}
+{{- toJson $pinned -}}
 {{- end -}}
 
 {{/* Seconds between the end's announcement and SIGKILL. Knative has one limit for all; a Deployment takes what it needs. */}}
@@ -127,7 +127,7 @@
 {{- if gt (int .gpus) 1 }}{{ $base = concat $base (.backend.parallelArgs | default list) }}{{ end -}}
 {{- if has "embeddings" .service.capabilities }}{{ $base = concat $base (.backend.embeddingArgs | default list) }}{{ end -}}
 {{- if .sleeps }}{{ $base = concat $base .backend.sleepArgs }}{{ end -}}
-{{- $found := list -}}
+{{- $arguments := list -}}
 {{- $skip := false -}}
 {{- range $base -}}
   {{- $word := . | toString -}}
@@ -135,17 +135,17 @@
     {{- $skip = true -}}
   {{- else if or (hasPrefix "--" $word) (not $skip) -}}
     {{- $skip = false -}}
-    {{- $found = append $found $word -}}
+    {{- $arguments = append $arguments $word -}}
   {{- end -}}
 {{- end -}}
 {{- range $name, $value := $given -}}
   {{- if kindIs "bool" $value -}}
-    {{- if $value }}{{ $found = append $found $name }}{{ end -}}
+    {{- if $value }}{{ $arguments = append $arguments $name }}{{ end -}}
   {{- else -}}
-    {{- $found = concat $found (list $name ($value | toString)) -}}
+    {{- $arguments = concat $arguments (list $name ($value | toString)) -}}
   {{- end -}}
 {{- end -}}
-{{- toJson $found -}}
+{{- toJson $arguments -}}
 {{- end -}}
 
 {{/* A pod of a service: the worker has the port and the probes, the model server has neither, so that one template serves

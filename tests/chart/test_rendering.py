@@ -387,6 +387,18 @@ def test_the_generated_files_are_in_step():
         assert path.read_text(encoding="utf-8") == text, f"{path}: run `make schemas`"
 
 
+def test_a_zero_that_is_given_is_no_default(render):
+    spec = scaling_of(render(catalogue(service(idle_s=0))), "m")
+    assert spec["cooldownPeriod"] == 0
+
+
+def test_values_of_releases_with_retry_topics_are_taken(render):
+    values = catalogue(service())
+    values["global"]["kafka"] = {"partitions": {"retry": 3}}
+    plan = json.loads(named(render(values), "ConfigMap", "ps-log-plan")["data"]["plan.json"])
+    assert not any(topic["name"].endswith(".retry") for topic in plan["topics"])
+
+
 def test_no_template_spells_a_topic_or_a_group():
     for folder in ("charts/pickspin", "knative", "keda"):
         for path in (ROOT / folder / "templates").iterdir():

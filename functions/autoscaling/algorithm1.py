@@ -27,7 +27,7 @@ class ScalingReason(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScalingLimits:
-    """What the catalogue says of a service. `min_warm` is the tier's warm pool size or the service's own floor."""
+    """Limits of a service. `min_warm` is the tier's warm pool size or the service's own."""
 
     concurrency: int
     min_warm: int
@@ -40,7 +40,7 @@ class ScalingLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceLoad:
-    """What is known of a service at one instant; all `_s` instants are monotonic seconds of one clock."""
+    """A service at one instant. Instants (`_s`) are monotonic seconds of one clock."""
 
     now_s: float
     rate_per_s: float
@@ -53,7 +53,7 @@ class ServiceLoad:
     replicas: int
     """Started and not told to stop, ready or not."""
     last_busy_s: float | None
-    """Last instant with anything uncommitted or in flight; None: never since the scaler knows the service."""
+    """Last instant with anything uncommitted or in flight; None: none since the start."""
     last_scale_up_s: float | None
     """None: never."""
 

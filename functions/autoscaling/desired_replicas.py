@@ -22,7 +22,7 @@ class DesiredReplicas:
     replicas: int
     """0..max_replicas; 0 means: may sleep."""
     is_needed: bool
-    """Something is uncommitted or in flight, or the warm pool wants it: more than the idle time holds it."""
+    """Work is uncommitted or in flight, or the warm pool wants it."""
     current: int
     """Replicas that the decision took for running or coming."""
     decision: ScalingDecision
@@ -39,7 +39,7 @@ class DesiredReplicasState:
     def step(
         self, reading: LoadReading, limits: ScalingLimits
     ) -> tuple["DesiredReplicasState", DesiredReplicas]:
-        """Folds a reading in. `reading.replicas` counts the replicas that are seen, ready or coming."""
+        """Folds a reading in. `reading.replicas` counts those ready or coming."""
         current = max(reading.replicas, self.asked)
         scaling, decision = self.scaling.step(replace(reading, replicas=current), limits)
         replicas = _choose_replicas(decision, limits, current)

@@ -1,10 +1,10 @@
-"""Request rate over a sliding window (Algorithm 1, line 2), from the growing end offsets of a service's topics."""
+"""Request rate over a sliding window (Algorithm 1, line 2), from the end offsets of topics."""
 
 from dataclasses import dataclass, replace
 from typing import Final
 
 BUCKETS: Final = 60
-"""Resolution: arrivals older than the window are forgotten within window / BUCKETS seconds. Bounds the memory."""
+"""Resolution and bound of memory: old arrivals are forgotten within window / BUCKETS seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +32,7 @@ class RateWindow:
         return replace(self, last_total=total, counts=counts)
 
     def rate_per_s(self, now_s: float) -> float:
-        """Mean arrivals a second over the whole window, a young window included: it never overstates."""
+        """Mean arrivals a second over the whole window, even a young one."""
         oldest = self._bucket(now_s) - BUCKETS
         return sum(n for b, n in self.counts if b > oldest) / self.window_s
 

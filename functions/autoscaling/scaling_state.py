@@ -12,7 +12,7 @@ TYPICAL_TOKENS = 128
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadReading:
-    """One look at a service. `arrived` counts all records ever appended to its interactive and batch topics."""
+    """One look at a service. `arrived` counts all records ever appended to its topics."""
 
     now_s: float
     arrived: int
@@ -77,5 +77,5 @@ def build_limits(
 
 
 def assume_service_s(service: Service) -> float:
-    """Service time assumed until the registry has measured one: first token, then a typical answer's decoding."""
+    """Service time until one is measured: first token, then a typical answer's decoding."""
     return service.ttft_s + TYPICAL_TOKENS / max(service.tokens_per_s, 1e-6)

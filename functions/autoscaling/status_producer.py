@@ -1,4 +1,4 @@
-"""Publishes the scaler's view of each service to the status topic: at once on a change, else every two seconds."""
+"""Publishes each service's status as the scaler sees it: on a change, else every two seconds."""
 
 import zlib
 from typing import Final
@@ -18,7 +18,7 @@ LAG_REPEAT_S: Final = 0.5
 
 
 class StatusProducer:
-    """Publishes status events; an append that fails is repeated by the next round, so its outcome is not awaited."""
+    """Publishes status events. It awaits no append: the next round repeats a failed one."""
 
     def __init__(self, appender: RecordAppender, topics: Topics, clock: Clock) -> None:
         self._appender, self._topics, self._clock = appender, topics, clock

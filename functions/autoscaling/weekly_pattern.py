@@ -23,7 +23,7 @@ Arrivals = Mapping[int, int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HabitThresholds:
-    """How much habit it takes: `share` of the weeks (0 to 1) with requests, and `requests` an hour on average."""
+    """A busy hour: `share` of the weeks (0 to 1) had requests, `requests` on average."""
 
     weeks: int
     share: float

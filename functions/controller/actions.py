@@ -21,7 +21,7 @@ class Notice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Write:
-    """One call that changes something. `body` is empty for a delete, which carries the `uid` it means."""
+    """One call that changes something. A delete has no `body` but the `uid` it means."""
 
     verb: Verb
     resource: Resource
@@ -38,7 +38,7 @@ Action = Write | Notice
 
 
 def refer_to_scaled_object(obj: Object) -> Object:
-    """A ScaledObject out of a list, which leaves out what kind it is, as `Notice.about` wants it."""
+    """A ScaledObject of a list, which names no kind, as `Notice.about` wants it."""
     return {
         "apiVersion": SCALED_OBJECTS.api_version,
         "kind": SCALED_OBJECTS.kind,
@@ -47,7 +47,7 @@ def refer_to_scaled_object(obj: Object) -> Object:
 
 
 def is_subset(want: Any, have: Any) -> bool:
-    """True when every field of `want` is in `have` with the same value; lists must be of one length."""
+    """Whether `have` has every field of `want` with its value; lists are of one length."""
     if isinstance(want, Mapping):
         return isinstance(have, Mapping) and all(is_subset(v, have.get(k)) for k, v in want.items())
     if isinstance(want, list | tuple):

@@ -1,4 +1,4 @@
-"""The controller process: leader election, informers, the autoscaling class and the maintenance loop, a thread each."""
+"""The controller process: leader election, informers, reconciler, maintenance loop."""
 
 import asyncio
 import logging
@@ -193,7 +193,7 @@ class Controller:
         return not self._failed.is_set()
 
     def run(self, stop: StopFlag) -> int:
-        """Blocks until `stop`; a part that dies stops the others, so that the pod is started anew."""
+        """Blocks until `stop`. A part that dies stops the others: the pod restarts."""
         threads = [
             *(self._thread(f"watch-{each.kind}", each.run, stop) for each in self._informers()),
             self._thread("class", self.autoscaling.run, stop),

@@ -11,7 +11,7 @@ Severity = Literal["error", "warning"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`where` is `Kind name` (or a setting of the cluster); `fix` is what to do, as one sentence."""
+    """`where` is `Kind name` or a setting of the cluster; `fix` is one sentence."""
 
     severity: Severity
     where: str

@@ -29,7 +29,7 @@ def find_missing_kinds(snapshot: ClusterSnapshot) -> Iterator[Finding]:
 
 
 def find_shared_sqlite(snapshot: ClusterSnapshot) -> Iterator[Finding]:
-    """SQLite is one file on one machine; several pods would each have their own, or lock each other out."""
+    """SQLite is one file: several pods would each have their own, or lock each other out."""
     users = [
         (owner, url, dig(owner, "spec", "replicas", default=1))
         for owner in (*snapshot.deployments, *snapshot.stateful_sets)
@@ -47,7 +47,7 @@ def find_shared_sqlite(snapshot: ClusterSnapshot) -> Iterator[Finding]:
 
 
 def find_wrong_clocks(snapshot: ClusterSnapshot) -> Iterator[Finding]:
-    """Deadlines and leases compare clocks: a node that is off ends requests early, or takes leases that are held."""
+    """A node whose clock is wrong ends requests early, or takes leases that are held."""
     for node, renewed in sorted(snapshot.renewed.items()):
         ahead = renewed - snapshot.taken_at
         if ahead > FUTURE:

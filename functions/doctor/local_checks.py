@@ -1,4 +1,4 @@
-"""`pickspin doctor` without a cluster: checks the local stack before it starts, or while it runs. Only reads."""
+"""`pickspin doctor` without a cluster: checks the local stack, stopped or running. Only reads."""
 
 import importlib.util
 import os
@@ -20,7 +20,7 @@ from router_model.catalogue.model import Catalogue
 LEAST_PYTHON: Final = (3, 11)
 LEAST_FREE_BYTES: Final = 1024**3
 Ask = Callable[[str], Any]
-"""The JSON that the ingress which runs here answers to a GET of that path. Raises PickspinError where none does."""
+"""What the local ingress answers to a GET of a path, as JSON. Raises PickspinError if none runs."""
 Checked = tuple[str, tuple[Finding, ...]]
 
 

@@ -35,7 +35,7 @@ _ISO: Final = "PT"
 
 
 def find_two_scaled_objects(snapshot: ClusterSnapshot) -> Iterator[Finding]:
-    """Two on one target fight over its replicas; KEDA's webhook refuses the second only where it is installed."""
+    """Two on one target fight over its replicas; only KEDA's webhook would refuse the second."""
     by_target: dict[tuple[str, str], list[str]] = defaultdict(list)
     for scaled in snapshot.scaled_objects:
         target = dig(scaled, "spec", "scaleTargetRef", default={})
@@ -52,7 +52,7 @@ def find_two_scaled_objects(snapshot: ClusterSnapshot) -> Iterator[Finding]:
 
 
 def find_offset_gaps(snapshot: ClusterSnapshot) -> Iterator[Finding]:
-    """Without a committed offset KEDA sees no lag, or the whole log; a model is woken never or for nothing."""
+    """Without an offset KEDA sees no lag or the whole log, and wakes never or for nothing."""
     if snapshot.log is None:
         return
     for scaled, metadata in _list_kafka_triggers(snapshot):
@@ -69,7 +69,7 @@ def find_offset_gaps(snapshot: ClusterSnapshot) -> Iterator[Finding]:
 
 
 def find_expiring_offsets(snapshot: ClusterSnapshot) -> Iterator[Finding]:
-    """A group without members loses its offsets after `offsets.retention.minutes`, 7 days by default."""
+    """A group without members loses its offsets after `offsets.retention.minutes` (7 days)."""
     if snapshot.log is None or snapshot.log.offsets_retention_minutes is None:
         return
     kept_minutes = snapshot.log.offsets_retention_minutes
@@ -97,7 +97,7 @@ def find_expiring_offsets(snapshot: ClusterSnapshot) -> Iterator[Finding]:
 
 
 def find_reset_to_latest(snapshot: ClusterSnapshot) -> Iterator[Finding]:
-    """`latest`, the default of both, keeps an uncommitted group awake for ever and skips what woke it (keda#2033)."""
+    """`latest` keeps an uncommitted group awake and skips what woke it (keda#2033)."""
     for scaled, metadata in _list_kafka_triggers(snapshot):
         if metadata.get("offsetResetPolicy", "latest") != "earliest":
             yield Finding(
@@ -150,7 +150,7 @@ def find_old_protocol(snapshot: ClusterSnapshot) -> Iterator[Finding]:
 
 
 def find_short_retries(snapshot: ClusterSnapshot) -> Iterator[Finding]:
-    """After its retries a KafkaSource commits: what no dead-letter sink took is lost (KB OffsetManager)."""
+    """After its retries a KafkaSource commits: without a sink the event is lost (KB OffsetManager)."""
     for source in snapshot.sources:
         delivery = dig(source, "spec", "delivery")
         where = f"KafkaSource {get_name(source)}"
@@ -198,7 +198,7 @@ def find_late_scale_in(snapshot: ClusterSnapshot) -> Iterator[Finding]:
 
 
 def find_dropped_pushes(snapshot: ClusterSnapshot) -> Iterator[Finding]:
-    """KEDA names a trigger when it reconciles, and drops the pushes of one whose scaler it did not reach then."""
+    """KEDA drops the pushes of a trigger whose scaler it did not reach when it reconciled."""
     for scaled in snapshot.scaled_objects:
         if is_unheard(scaled):
             yield Finding(

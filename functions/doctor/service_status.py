@@ -49,7 +49,7 @@ class ServiceGeneration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceStatus:
-    """One service. None: not known. `gpus` by resource name, for all replicas that are wanted now."""
+    """One service. None: not known. `gpus` by resource, for all desired replicas."""
 
     slug: str
     model: str

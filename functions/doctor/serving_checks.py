@@ -38,7 +38,7 @@ _PULLING: Final = frozenset({HPA_CLASS, CLASS})
 
 
 def find_two_bridges(snapshot: ClusterSnapshot) -> Iterator[Finding]:
-    """Both reconcile class hpa and undo each other's work (AK README: a drop-in replacement, not a companion)."""
+    """Both reconcile class hpa and undo each other's work (AK README: a replacement)."""
     hpa = [name for name in snapshot.knative_deployments if name == "autoscaler-hpa"]
     keda = [name for name in snapshot.knative_deployments if name == "autoscaler-keda"]
     if hpa and keda:
@@ -51,7 +51,7 @@ def find_two_bridges(snapshot: ClusterSnapshot) -> Iterator[Finding]:
 
 
 def find_killed_first_boots(snapshot: ClusterSnapshot) -> Iterator[Finding]:
-    """KEDA takes a fresh target to zero at once unless told to wait (KEDA scale_scaledobjects.go; keda#5008)."""
+    """KEDA takes a fresh target to zero unless told to wait (scale_scaledobjects.go; keda#5008)."""
     for service in snapshot.services:
         if get_class(service) != HPA_CLASS:
             continue
@@ -97,7 +97,7 @@ def find_superseded_revisions(snapshot: ClusterSnapshot) -> Iterator[Finding]:
 
 
 def find_kept_revisions(snapshot: ClusterSnapshot) -> Iterator[Finding]:
-    """By default 20 inactive revisions stay for 48 h (KS config-gc), each with a ScaledObject of its own."""
+    """By default 20 inactive revisions stay 48 h (KS config-gc), each with a ScaledObject."""
     config = snapshot.knative.get("config-gc")
     if config is None or not any(get_class(each) in _PULLING for each in snapshot.services):
         return
@@ -120,7 +120,7 @@ def find_kept_revisions(snapshot: ClusterSnapshot) -> Iterator[Finding]:
 
 
 def find_missing_flags(snapshot: ClusterSnapshot) -> Iterator[Finding]:
-    """What a pod spec may hold is a matter of flags, most of them off (KS pkg/apis/serving/fieldmask.go)."""
+    """Flags say what a pod spec may hold; most are off (KS pkg/apis/serving/fieldmask.go)."""
     flags = snapshot.knative.get("config-features")
     if flags is None:
         return
@@ -141,7 +141,7 @@ def find_missing_flags(snapshot: ClusterSnapshot) -> Iterator[Finding]:
 
 
 def find_short_deadlines(snapshot: ClusterSnapshot) -> Iterator[Finding]:
-    """A start slower than the progress deadline (10 min) marks a revision failed, although it comes up later."""
+    """A start slower than the progress deadline (10 min) marks a revision failed."""
     default_s = parse_duration_s(
         snapshot.knative.get("config-deployment", {}).get("progress-deadline", "600s")
     )
@@ -162,7 +162,7 @@ def find_short_deadlines(snapshot: ClusterSnapshot) -> Iterator[Finding]:
 
 
 def find_refused_timeouts(snapshot: ClusterSnapshot) -> Iterator[Finding]:
-    """`timeoutSeconds` is the pod's grace; above the cluster's limit a change is refused (KS config-defaults)."""
+    """`timeoutSeconds` is the pod's grace, at most the cluster's limit (KS config-defaults)."""
     defaults = snapshot.knative.get("config-defaults")
     if defaults is None:
         return
@@ -189,7 +189,7 @@ def find_refused_timeouts(snapshot: ClusterSnapshot) -> Iterator[Finding]:
 
 
 def find_wake_without_metrics(snapshot: ClusterSnapshot) -> Iterator[Finding]:
-    """HTTP wakes a model by the activator's own gauge, which exists only with Prometheus metrics."""
+    """HTTP wakes a model by a gauge that the activator has only with Prometheus metrics."""
     config = snapshot.knative.get("config-observability")
     if config is None or config.get("metrics-protocol") == "prometheus":
         return

@@ -21,7 +21,7 @@ _UNITS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogFacts:
-    """What was read from the log. Sizes by topic; gaps by (group, topic): partitions without a committed offset."""
+    """What was read from the log. `gaps`: partitions without an offset, by (group, topic)."""
 
     partitions: Mapping[str, int]
     gaps: Mapping[tuple[str, str], int] = field(default_factory=dict)
@@ -33,7 +33,7 @@ class LogFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterSnapshot:
-    """Objects of one namespace, and what belongs to them elsewhere. Empty where there is none or it was not read."""
+    """Objects of one namespace, and what belongs to them. Empty: none, or not read."""
 
     namespace: str
     taken_at: datetime
@@ -67,7 +67,7 @@ class ClusterSnapshot:
 
 
 def dig(value: Any, *path: str | int, default: Any = None) -> Any:
-    """The value at a path of keys and positions, `default` where any of them is not there (or null)."""
+    """The value at a path of keys and positions, `default` if one is missing or null."""
     for key in path:
         try:
             value = value[key]

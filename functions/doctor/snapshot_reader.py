@@ -1,4 +1,4 @@
-"""Reads a snapshot of a cluster from the Kubernetes API and the log. What is refused is noted in it."""
+"""Reads a snapshot of a cluster from the Kubernetes API and the log; it notes refusals."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -172,7 +172,7 @@ def _read_renewals(reader: _Reader) -> Mapping[str, datetime]:
 
 
 def _read_lags(reader: _Reader, namespace: str, scaled: Iterable[Object]) -> Mapping[str, float]:
-    """KEDA's metrics server answers for each metric, at zero replicas too; triggers of other kinds are left out."""
+    """Lag by KEDA's metrics server, which answers at zero replicas too; Kafka triggers only."""
     lags: dict[str, float] = {}
     for each in scaled:
         name = get_name(each)

@@ -23,7 +23,7 @@ from functions.runtime.errors import StartupFailed
 CONNECT_S: Final = 3.0
 READ_S: Final = 10.0
 SILENCE_S: Final = 90.0
-"""Bookmarks come about once a minute: a watch without a byte for longer is taken as dead and opened again."""
+"""Bookmarks come once a minute: a watch that is silent for longer is dead."""
 PAGE: Final = 500
 _ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 _MERGE: Final = "application/merge-patch+json"
@@ -200,7 +200,7 @@ def _parse_failure(status: int, raw: bytes) -> KubernetesFailed:
 
 
 def _read_lines(response: Any) -> Iterator[bytes]:
-    """Whole lines of a stream; its end, a broken connection and a long silence are all just its end."""
+    """Whole lines of a stream. A broken connection or a long silence is its end too."""
     import urllib3  # noqa: PLC0415
 
     rest = b""

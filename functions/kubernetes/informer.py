@@ -28,7 +28,7 @@ WATCH_S: Final = 240.0
 RESYNC_S: Final = 600.0
 BACKOFF: Final = Backoff(0.2, 10.0)
 ABSENT_S: Final = 30.0
-"""A kind that the cluster does not know (Knative is not installed) is asked for again this seldom."""
+"""How often a kind that the cluster does not know is asked for again."""
 
 
 class Informer:
@@ -73,7 +73,7 @@ class Informer:
         return self._synced.is_set()
 
     def learn(self, obj: Object) -> None:
-        """Takes the answer to a write of ours, so that the next decision does not act on what was before it."""
+        """Takes the answer to a write of ours: the next decision is not to act on older state."""
         with self._lock:
             known = self._objects.get(get_name(obj))
             if known is None or _is_newer(obj, known):
@@ -151,7 +151,7 @@ class Informer:
 
 
 def _is_newer(obj: Object, known: Object) -> bool:
-    """Versions of one kind in one cluster grow (etcd's own count); an object of another uid replaces the known one."""
+    """Versions of a kind grow (etcd's count); an object of another uid is newer."""
     fresh, old = obj["metadata"], known["metadata"]
     if fresh.get("uid") != old.get("uid"):
         return True

@@ -110,7 +110,7 @@ class LeaderElection:
         self._was_leader = False
 
     def is_leader(self) -> bool:
-        """True until the renewal time has passed since the last renewal, whatever became of the API since."""
+        """True until the renewal time has passed since the last renewal."""
         until_s = self._until_s
         return until_s is not None and self._clock.monotonic_s() < until_s
 
@@ -125,7 +125,7 @@ class LeaderElection:
         self._tell(on_change)
 
     def step(self) -> None:
-        """One look at the Lease, and one write where it is ours or free. A failure changes nothing: time decides."""
+        """Reads the Lease, and writes it if it is ours or free. A failure changes nothing."""
         started_s = self._clock.monotonic_s()
         try:
             self._look(started_s)

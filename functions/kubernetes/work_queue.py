@@ -52,7 +52,7 @@ class WorkQueue:
             return None
 
     def done(self, key: str, *, failed: bool) -> None:
-        """Ends the work on a key. After a failure it comes again, each time twice as late, at most after a minute."""
+        """Ends the work on a key. A failed one comes again, later each time, up to a minute."""
         with self._condition:
             self._working.discard(key)
             again_s = self._again.pop(key, None)

@@ -1,1 +1,1 @@
-"""KEDA's external-push scaler: reads lag, decides by Algorithm 1, pushes when a service must wake."""
+"""KEDA's external-push scaler: reads lag, decides by Algorithm 1, pushes to wake a service."""

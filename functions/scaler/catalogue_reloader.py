@@ -55,7 +55,7 @@ class CatalogueReloader:
 
 
 def read_content(path: str) -> bytes | None:
-    """A fingerprint of a file: its bytes; None while it cannot be read or when there is none (`path` empty)."""
+    """The bytes of a file; None while it cannot be read, or if `path` is empty."""
     try:
         return Path(path).read_bytes() if path else None
     except OSError:

@@ -35,7 +35,7 @@ class _Trigger:
 
 
 class ExternalScaler:
-    """Methods take protobuf messages and a grpc.aio context; refusals end the call with a status and one sentence."""
+    """KEDA's calls. A refusal ends the call with a status and one sentence."""
 
     def __init__(
         self, decisions: LatestDecisions, clock: Clock, metrics: ScalerMetrics, limits: StreamLimits
@@ -45,7 +45,7 @@ class ExternalScaler:
         self._is_closing = False
 
     def close(self) -> None:
-        """Ends every stream as finished: KEDA opens a finished one again after 2 s, a failed one ever later."""
+        """Finishes every stream: KEDA reopens a finished one after 2 s, a failed one later."""
         self._is_closing = True
         self._decisions.ring_all()
 
@@ -79,7 +79,7 @@ class ExternalScaler:
     async def get_metric_spec(
         self, ref: pb.ScaledObjectRef, context: Any
     ) -> pb.GetMetricSpecResponse:
-        """One metric, with an average value of 1 for each replica: so that its value is the number of replicas."""
+        """One metric with a target of 1 a replica: its value is the number of replicas."""
         trigger = await self._understand(ref, context)
         spec = pb.MetricSpec(
             metricName=name_metric(trigger.slug), targetSize=int(TARGET), targetSizeFloat=TARGET

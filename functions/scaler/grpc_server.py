@@ -73,6 +73,6 @@ class GrpcServer:
         return bound
 
     async def close(self, drain_s: float) -> None:
-        """Ends the streams as finished, refuses new calls, and waits at most `drain_s` for the open ones."""
+        """Finishes the streams, refuses new calls, waits at most `drain_s` for open ones."""
         self._scaler.close()
         await self._server.stop(drain_s)

@@ -64,7 +64,7 @@ class _Watched:
     decided_on: ServiceOffsets | None = None
 
     def is_at_rest(self, now_s: float) -> bool:
-        """Whether it was decided lately that nothing is to be done, and its topics are as they were."""
+        """Whether the last decision is fresh and wants no replica, and no offset has moved."""
         decision = self.decision
         is_fresh = now_s - self.decided_s < REST_S and self.decided_on is self.offsets
         return (
@@ -192,7 +192,7 @@ class LagWatcher:
             watched.offsets = watched.offsets.with_starts(starts)
 
     def _decide(self) -> Mapping[str, ServiceDecision]:
-        """Decides for every service of which there is news; services at rest are looked at once in `REST_S`."""
+        """Decides for every service with news; for those at rest, once in `REST_S`."""
         now_s, now = self._parts.clock.monotonic_s(), self._parts.clock.now()
         replicas = _group_by_service(self._parts.registry())
         changed: dict[str, ServiceDecision] = {}

@@ -36,7 +36,7 @@ class ServiceDecision:
 
 
 class LatestDecisions:
-    """`publish` belongs to one thread; the rest to the event loop, except the readers, which any thread may call."""
+    """`publish` has one thread; any may read; all else belongs to the event loop."""
 
     def __init__(self, monotonic_s: Callable[[], float], listener_s: float) -> None:
         self._monotonic_s = monotonic_s
@@ -61,7 +61,7 @@ class LatestDecisions:
         self._ring(gone)
 
     def publish(self, decisions: Mapping[str, ServiceDecision]) -> None:
-        """Replaces all decisions, and wakes the streams of the services that changed in what KEDA acts on."""
+        """Replaces all decisions; wakes the streams of services that changed for KEDA."""
         before, self._decisions = self._decisions, decisions
         self._ring(
             frozenset(

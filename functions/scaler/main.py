@@ -1,4 +1,4 @@
-"""The scaler process: a thread that watches lag, one for the election, an event loop that answers KEDA."""
+"""The scaler process: a thread for lag, one for the election, an event loop for KEDA."""
 
 import asyncio
 import logging
@@ -57,7 +57,7 @@ def run(settings: Settings) -> int:
 
 
 class ScalerProcess:
-    """All parts. Tests give it adapters in memory. `port` and `probe_port` are known while it runs."""
+    """The whole process. `port` and `probe_port` are known while it runs."""
 
     def __init__(
         self,

@@ -50,7 +50,7 @@ class ServiceOffsets:
         return _count(replace(self, starts={**self.starts, **mine}))
 
     def is_due(self, now_s: float, *, busy_s: float, quiet_s: float) -> bool:
-        """Whether commits should be read again: after `busy_s` where there is lag, else after `quiet_s`."""
+        """Whether to read commits again: after `busy_s` if there is lag, else `quiet_s`."""
         if self.read_s is None or self.has_shrunk:
             return True
         return now_s - self.read_s >= (busy_s if self.lag else quiet_s)

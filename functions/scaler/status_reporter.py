@@ -1,4 +1,4 @@
-"""Reports each decision to the status topic (one replica alone writes), to metrics and to the log."""
+"""Reports decisions to the status topic (one replica alone writes), to metrics and the log."""
 
 import logging
 from collections.abc import Callable
@@ -25,7 +25,7 @@ class _StartTimes:
 
 
 class ScalerReporter:
-    """Belongs to the watching thread. `is_writer` says whether this replica writes to the status topic now."""
+    """Belongs to the watcher's thread. `is_writer`: this replica writes to the topic now."""
 
     def __init__(
         self,
@@ -106,7 +106,7 @@ class ScalerReporter:
         )
 
     def _estimate_eta_s(self, service: Service, state: ReplicaState) -> float:
-        """Seconds until a replica is ready: the last start's time (else the catalogue's), less what passed."""
+        """Seconds until a replica is ready: the last start's (else the catalogue's), less those passed."""
         if state is ReplicaState.READY:
             return 0.0
         start = self._starts[service.slug]

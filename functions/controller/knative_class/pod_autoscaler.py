@@ -105,7 +105,7 @@ class PodAutoscaler:
 
     @property
     def initial_scale(self) -> int:
-        """Ready replicas that make it initialised; 0 where the cluster allows that and the template asks for it."""
+        """Ready replicas that make it initialised; 0 if cluster and template allow that."""
         replicas = self.scale(INITIAL_SCALE)
         return 1 if replicas is None else replicas
 
@@ -137,7 +137,7 @@ class PodAutoscaler:
 
 
 def is_ours(obj: Object, release: str) -> bool:
-    """Whether a PodAutoscaler has our class and belongs to this release, or says no release at all."""
+    """Whether a PodAutoscaler has our class, and belongs to this release or to none."""
     if get_annotations(obj).get(CLASS_ANNOTATION) != CLASS:
         return False
     return get_labels(obj).get(RELEASE_LABEL, release) == release

@@ -54,7 +54,7 @@ class ClassScope:
 
 
 class KnativeClassReconciler:
-    """Informers, queue and reducer of the class. Informers run on standbys too, so that a new leader acts at once."""
+    """Informers, queue and reducer. Informers run on standbys too: a new leader acts at once."""
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class KnativeClassReconciler:
         )
 
     def is_synced(self) -> bool:
-        """Nothing is decided before every first list is in: an object that is only not seen yet is not missing."""
+        """Whether every first list is in. Before that, an absent object may only be unseen."""
         return all(informer.is_synced() for informer in self.informers)
 
     def ours(self) -> tuple[Object, ...]:
@@ -112,7 +112,7 @@ class KnativeClassReconciler:
             self.queue.add(get_name(each))
 
     def run(self, stop: StopFlag) -> None:
-        """Works until `stop`. Keys that come while another process leads stay in its hands: they are dropped here."""
+        """Works until `stop`. Keys that come while another process leads are dropped."""
         while not stop.is_set():
             self.turn(TURN_S)
 

@@ -26,7 +26,7 @@ RETRY_S: Final = 2.0
 
 
 def find_holders(autoscalers: Iterable[Object]) -> Mapping[str, str]:
-    """The revision that holds the topic, by slug; a service whose revisions have not got this far is absent."""
+    """The revision that holds the topic, by slug; absent while no revision does."""
     groups: dict[str, list[Object]] = defaultdict(list)
     for each in autoscalers:
         groups[PodAutoscaler.parse(each).configuration].append(each)
@@ -35,7 +35,7 @@ def find_holders(autoscalers: Iterable[Object]) -> Mapping[str, str]:
 
 
 class RevisionAnnouncer:
-    """Owned by the round's thread. A broker that is away is tried again; workers keep to the last word meanwhile."""
+    """Owned by the loop's thread. It tries a broker that is away again."""
 
     def __init__(
         self, open_appender: Callable[[], RecordAppender], topics: Topics, clock: Clock

@@ -71,7 +71,7 @@ def split_due(
 
 
 class DeadMemberRemover:
-    """`add` may be called by any thread; `run` belongs to one of its own, which waits for the broker."""
+    """Any thread may call `add`; `run` waits for the broker in a thread of its own."""
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class DeadMemberRemover:
             self.tick(first)
 
     def tick(self, first: GonePod | None = None) -> int:
-        """Looks for what is due; returns how many members were removed. A standby only forgets in time."""
+        """Looks for what is due; returns how many members it removed. A standby removes none."""
         fresh = [] if first is None else [first]
         while not self._added.empty():
             fresh.append(self._added.get())

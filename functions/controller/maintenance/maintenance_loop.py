@@ -46,7 +46,7 @@ SLOW_TURN_S: Final = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MaintenanceDependencies:
-    """What the rounds work with. `history` reads the store and may block; None: nobody asked for habits."""
+    """What the loop is wired from. `history` may block; None: no service has habits."""
 
     autoscaling: KnativeClassReconciler
     pods: Informer
@@ -63,7 +63,7 @@ class MaintenanceDependencies:
 
 
 class MaintenanceLoop:
-    """`run` and `run_slow` each belong to a thread; what a standby has seen counts for nothing when it takes over."""
+    """`run` and `run_slow` have a thread each. A new leader starts without memory."""
 
     def __init__(self, parts: MaintenanceDependencies) -> None:
         self._parts = parts
@@ -86,7 +86,7 @@ class MaintenanceLoop:
                 self._read_history()
 
     def tick(self) -> None:
-        """One round. What fails is met again in the next one, and keeps nothing else from happening."""
+        """One round. A step that fails is tried again in the next, and stops no other."""
         parts = self._parts
         if not parts.is_leader():
             self._recoveries.clear()
@@ -157,7 +157,7 @@ class MaintenanceLoop:
         self._carry_out_each(plan_actions(decisions, settings.recover_tries))
 
     def _carry_out_each(self, wanted: tuple[Action, ...]) -> None:
-        """One that fails keeps no other from happening: each was decided once, and counted as a try."""
+        """One that fails stops no other: each was decided once, and counts as a try."""
         for action in wanted:
             try:
                 self._parts.writer.carry_out((action,))
@@ -212,7 +212,7 @@ class MaintenanceLoop:
             self._parts.metrics.held_warm.labels(slug, why).set(1)
 
     def _list_scaled_objects(self) -> Iterator[tuple[str, Object]]:
-        """ScaledObjects of model services with their slugs, whether a revision's or a plain Deployment's."""
+        """ScaledObjects of model services with their slugs, of revisions and Deployments."""
         for obj in self._parts.autoscaling.scaled.all():
             target = obj["spec"].get("scaleTargetRef", {}).get("name", "")
             deployment = self._parts.autoscaling.deployments.get(target)

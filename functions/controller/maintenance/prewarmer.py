@@ -1,4 +1,4 @@
-"""Keeps services warm ahead of requests, by schedule and by habit, with KEDA's force-activation annotation."""
+"""Keeps services warm by schedule and by habit, with KEDA's force-activation annotation."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass

@@ -1,4 +1,5 @@
-"""Algorithm 1 of the Pick and Spin paper: orchestration-aware scaling with warm pools, as one pure function.
+"""Algorithm 1 of the Pick and Spin paper: orchestration-aware scaling with warm pools, as one pure
+function.
 
 Two terms go beyond the paper.
 Activation from zero ignores the cooldown.
@@ -73,8 +74,10 @@ class ScalingDecision:
 
 
 def decide(load: ServiceLoad, limits: ScalingLimits) -> ScalingDecision:
-    """Algorithm 1 for one service. The result is in 0..max_replicas, and above zero whenever anything is uncommitted
-    or in flight and max_replicas allows it.
+    """Algorithm 1 for one service.
+
+    The result is in 0..max_replicas, and above zero whenever anything is uncommitted or in flight
+    and max_replicas allows it.
     """
     by_rate, by_backlog = compute_rate_target(load, limits), compute_backlog_target(load, limits)
     wanted, reason = _choose(load, limits, max(by_rate, by_backlog))
@@ -92,9 +95,11 @@ def compute_rate_target(load: ServiceLoad, limits: ScalingLimits) -> int:
 
 
 def compute_backlog_target(load: ServiceLoad, limits: ScalingLimits) -> int:
-    """Replicas that drain the backlog within the goal: ceil(backlog / (concurrency x drain goal / service time)).
+    """Replicas that drain the backlog within the goal: ceil(backlog / (concurrency x drain goal /
+    service time)).
 
-    Never more than ceil(backlog / concurrency): one slot for each request is all that calls longer than the goal use.
+    Never more than ceil(backlog / concurrency): one slot for each request is all that calls longer
+    than the goal use.
     """
     per_replica = limits.concurrency * limits.drain_goal_s / max(load.service_s, 1e-6)
     return min(math.ceil(load.lag / per_replica), math.ceil(load.lag / limits.concurrency))

@@ -20,7 +20,8 @@ class RateWindow:
     def observe(self, now_s: float, total: int) -> "RateWindow":
         """The window with arrivals up to `total` folded in at monotonic time `now_s`.
 
-        The first total is where counting starts, not arrivals; so is a total that went down (another broker).
+        The first total is where counting starts, not arrivals; so is a total that went down
+        (another broker).
         """
         arrived = 0 if self.last_total is None else max(0, total - self.last_total)
         bucket = self._bucket(now_s)

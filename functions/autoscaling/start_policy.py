@@ -18,8 +18,10 @@ START_BACKOFF: Final = Backoff(0.5, MOST_S, factor=3.0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartPolicy:
-    """`most`: after so many failed starts in a row the service is given up for a while; `hold_s`: for how long at
-    first. It doubles with each further failure.
+    """`most`: after so many failed starts in a row the service is given up for a while; `hold_s`:
+    for how long at first.
+
+    It doubles with each further failure.
     """
 
     most: int

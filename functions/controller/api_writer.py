@@ -44,7 +44,9 @@ class ApiWriter:
     def carry_out(
         self, actions: Iterable[Action], learn: Callable[[Write, Object], None] | None = None
     ) -> int:
-        """Does all of them in order and returns how many objects were written. `learn` gets each answer.
+        """Does all of them in order and returns how many objects were written.
+
+        `learn` gets each answer.
 
         Raises:
             NotLeading: before the first write that may not happen.

@@ -80,7 +80,9 @@ class ControllerDependencies:
 
 
 def open_dependencies(settings: Settings) -> ControllerDependencies:
-    """Catalogue, log and, where a service asks for habits, the store. Connections to the log are made when needed.
+    """Catalogue, log and, where a service asks for habits, the store.
+
+    Connections to the log are made when needed.
 
     Raises:
         StartupFailed: the catalogue is rejected, or the store cannot be opened.

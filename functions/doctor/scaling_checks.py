@@ -1,6 +1,9 @@
-"""Pitfalls of KEDA, of offsets, and of the source of requests. Pure.
+"""Pitfalls of KEDA, of offsets, and of the source of requests.
 
-KEDA is kedacore/keda v2.20 (pkg/scalers/kafka_scaler.go), KB knative-extensions/eventing-kafka-broker.
+Pure.
+
+KEDA is kedacore/keda v2.20 (pkg/scalers/kafka_scaler.go), KB
+knative-extensions/eventing-kafka-broker.
 """
 
 from collections import defaultdict
@@ -178,10 +181,11 @@ def find_short_retries(snapshot: ClusterSnapshot) -> Iterator[Finding]:
 
 
 def find_late_scale_in(snapshot: ClusterSnapshot) -> Iterator[Finding]:
-    """An HPA whose write meets KEDA's zero gets a conflict, reads again, and writes its own number on top of the zero.
+    """An HPA whose write meets KEDA's zero gets a conflict, reads again, and writes its own number
+    on top of the zero.
 
-    Seen in the API server's audit log (docs/benchmarks/cluster.md). With a window above the idle time it has
-    nothing to write by then.
+    Seen in the API server's audit log (docs/benchmarks/cluster.md).
+    With a window above the idle time it has nothing to write by then.
     """
     for scaled in snapshot.scaled_objects:
         idle_s = dig(scaled, "spec", "cooldownPeriod", default=KEDA_COOLDOWN_S)
@@ -210,7 +214,8 @@ def find_dropped_pushes(snapshot: ClusterSnapshot) -> Iterator[Finding]:
 
 
 def compute_retry_budget_s(delivery: object) -> float:
-    """Seconds of all pauses between the tries of a delivery: the n-th is base * 2^n (exponential) or base * n (linear).
+    """Seconds of all pauses between the tries of a delivery: the n-th is base * 2^n (exponential)
+    or base * n (linear).
 
     Source: eventing-kafka-broker, WebClientCloudEventSender.computeRetryPolicy.
     """

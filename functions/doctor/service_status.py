@@ -36,8 +36,9 @@ _MESSAGE_CHARS: Final = 300
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceGeneration:
-    """One Deployment of a service: a Knative Revision's, or the only one. `is_old`: superseded, and held at zero if
-    `is_paused`.
+    """One Deployment of a service: a Knative Revision's, or the only one.
+
+    `is_old`: superseded, and held at zero if `is_paused`.
     """
 
     name: str

@@ -32,13 +32,15 @@ OnCall = Callable[[str, str, int], None]
 
 
 class KubernetesClient:
-    """One API server, as this pod's service account says; outside a pod, or where a file is named, as the kubeconfig
-    says.
+    """One API server, as this pod's service account says; outside a pod, or where a file is named,
+    as the kubeconfig says.
 
-    Thread-safe. `kubeconfig` is a path; empty: the usual places.
+    Thread-safe.
+    `kubeconfig` is a path; empty: the usual places.
 
     Raises:
-        StartupFailed: the package is missing, or neither a service account nor a kubeconfig is there.
+        StartupFailed: the package is missing, or neither a service account nor a kubeconfig is
+            there.
     """
 
     def __init__(

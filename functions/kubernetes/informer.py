@@ -35,7 +35,8 @@ class Informer:
     """`run` belongs to one thread; `get`, `all` and `is_synced` may be called by any.
 
     Args:
-        on_change: gets the new object, or the last known one when it is gone; called in the informer's thread.
+        on_change: gets the new object, or the last known one when it is gone; called in the
+            informer's thread.
     """
 
     def __init__(

@@ -1,4 +1,5 @@
-"""Labels and annotations of Kubernetes objects that the controller, the doctor and the CLI read or write.
+"""Labels and annotations of Kubernetes objects that the controller, the doctor and the CLI read or
+write.
 
 The chart spells those that it sets once more, in its templates.
 """

@@ -12,7 +12,9 @@ log = logging.getLogger(__name__)
 
 
 class CatalogueReloader:
-    """Called by one thread. A file that is refused leaves the last catalogue in force, and is said once.
+    """Called by one thread.
+
+    A file that is refused leaves the last catalogue in force, and is said once.
 
     Args:
         load: reads and checks it; raises `StartupFailed`.

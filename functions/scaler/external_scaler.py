@@ -15,8 +15,11 @@ from functions.scaler.latest_decisions import LatestDecisions, ServiceDecision
 SERVICE_KEY: Final = "service"
 """Key of the trigger's metadata: slug of the service."""
 IDLE_KEY: Final = "idle"
-"""Who counts the idle time tau: `keda` (default: its cooldownPeriod is tau, counted from the last true it heard), or
-`scaler` (active until tau is over; cooldownPeriod is short then). Both would make it two of them."""
+"""Who counts the idle time tau: `keda` (default: its cooldownPeriod is tau, counted from the last
+true it heard), or `scaler` (active until tau is over; cooldownPeriod is short then).
+
+Both would make it two of them.
+"""
 IDLE_BY: Final = ("keda", "scaler")
 TARGET: Final = 1.0
 """Average value of the metric for each replica: the metric is the number of replicas itself."""
@@ -103,9 +106,11 @@ class ExternalScaler:
         return pb.GetMetricsResponse(metricValues=[value])
 
     def _is_news(self, last: "_LastPush", decision: ServiceDecision, trigger: _Trigger) -> bool:
-        """True at once after a false. True again when work came anew (KEDA counts its cooldown from the last true) and
-        while nothing has started (KEDA drops a push that comes before it knows the metric, or whose scaling failed);
-        that, and false, which KEDA ignores, at most every `push_again_s`.
+        """True at once after a false.
+
+        True again when work came anew (KEDA counts its cooldown from the last true) and while
+        nothing has started (KEDA drops a push that comes before it knows the metric, or whose
+        scaling failed); that, and false, which KEDA ignores, at most every `push_again_s`.
         """
         is_active = decision.is_active(holds_idle=trigger.holds_idle)
         if last.is_active is None or (is_active and not last.is_active):

@@ -1,4 +1,6 @@
-"""Generates the protobuf module of `externalscaler.proto`: `python -m functions.scaler.generate_proto [DIRECTORY]`.
+"""Generates the protobuf module of `externalscaler.proto`.
+
+Usage: `python -m functions.scaler.generate_proto [DIRECTORY]`.
 
 Needs the test extra (grpcio-tools).
 `make schemas` runs it; a test compares what is committed with what it makes.

@@ -95,10 +95,12 @@ class LagWatcher:
         return self._parts.clock.monotonic_s() - self._whole_s
 
     def round(self) -> None:
-        """One round. Raises whatever reading raised; the next one opens new connections.
+        """One round.
 
-        Without ends nothing changes: sleeping needs a reading as waking does. Without commits the known ones count, so
-        that a coordinator that is away delays no waking.
+        Raises whatever reading raised; the next one opens new connections.
+
+        Without ends nothing changes: sleeping needs a reading as waking does.
+        Without commits the known ones count, so that a coordinator that is away delays no waking.
         """
         self._follow_catalogue()
         began_s = self._parts.clock.monotonic_s()

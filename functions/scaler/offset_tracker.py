@@ -27,8 +27,9 @@ class ServiceOffsets:
     has_shrunk: bool = False
     """An end went back: another log under the same name."""
     lag: int = 0
-    """Records that are not committed, over all topics; a partition without a commit counts from its first record, as
-    the workers read it."""
+    """Records that are not committed, over all topics; a partition without a commit counts from its
+    first record, as the workers read it.
+    """
     arrived: int = 0
     """Records ever appended."""
 

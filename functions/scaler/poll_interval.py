@@ -21,8 +21,8 @@ class RoundCost:
 def compute_pause_s(cost: RoundCost, settings: ScalerSettings, *, is_listened_to: bool) -> float:
     """Seconds from the end of that round to the beginning of the next.
 
-    A round every `poll_s` while anyone listens, every `quiet_poll_s` otherwise; but never so often that rounds take
-    more of a core than `max_share`, however many services there are.
+    A round every `poll_s` while anyone listens, every `quiet_poll_s` otherwise; but never so often
+    that rounds take more of a core than `max_share`, however many services there are.
     """
     if cost.has_failed:
         return RETRY_S

@@ -1,10 +1,12 @@
-"""What the autoscaling class owes one revision: a pure reducer from what is observed to the writes that are missing.
+"""What the autoscaling class owes one revision: a pure reducer from what is observed to the writes
+that are missing.
 
-Knative derives Revision, Route and Service from a PodAutoscaler's `status.serviceName` and its conditions
-ScaleTargetInitialized and Ready, and makes the endpoints from a ServerlessService of the same name (seen with Knative
-Serving 0.48, each field left out in turn; docs/adr/0013). KEDA does the scaling, through a ScaledObject of the same
-name. It is made only once a replica has been ready: KEDA takes a target it has never seen active to zero, and would
-end the first boot.
+Knative derives Revision, Route and Service from a PodAutoscaler's `status.serviceName` and its
+conditions ScaleTargetInitialized and Ready, and makes the endpoints from a ServerlessService of the
+same name (seen with Knative Serving 0.48, each field left out in turn; docs/adr/0013).
+KEDA does the scaling, through a ScaledObject of the same name.
+It is made only once a replica has been ready: KEDA takes a target it has never seen active to zero,
+and would end the first boot.
 """
 
 import hashlib
@@ -74,10 +76,11 @@ def reconcile(observed: ObservedRevision) -> tuple[Action, ...]:
 def is_retired(observed: ObservedRevision) -> bool:
     """Whether the revision must have no replica: another one holds the topic.
 
-    Reachability alone says little: Knative calls the newest revision reachable from its creation on, and a serving one
-    unreachable while its containers fail. A revision that was never ready is retired when an older one serves and its
-    progress deadline has passed, or when a newer one serves; nothing in it will change, so it stays retired. One that
-    was ready is retired when no route leads to it, until one does again.
+    Reachability alone says little: Knative calls the newest revision reachable from its creation
+    on, and a serving one unreachable while its containers fail.
+    A revision that was never ready is retired when an older one serves and its progress deadline
+    has passed, or when a newer one serves; nothing in it will change, so it stays retired.
+    One that was ready is retired when no route leads to it, until one does again.
     """
     mine, serving = observed.autoscaler, observed.serving
     if serving is not None and serving.name == mine.name:
@@ -126,8 +129,11 @@ def _get_service_name(serverless: Object | None) -> str:
 
 
 def _plan_serverless(observed: ObservedRevision) -> tuple[Write, ...]:
-    """The ServerlessService. In Serve mode the public Service leads to the pods, and with no ready pod Knative itself
-    falls back to the activator; in Proxy mode always to the activator, whose gauge of waiting requests wakes by HTTP.
+    """The ServerlessService.
+
+    In Serve mode the public Service leads to the pods, and with no ready pod Knative itself falls
+    back to the activator; in Proxy mode always to the activator, whose gauge of waiting requests
+    wakes by HTTP.
     """
     mine, have = observed.autoscaler, observed.serverless
     is_served = bool(_get_desired(observed.deployment)) and not mine.is_woken_by_http
@@ -173,8 +179,8 @@ def _plan_status(observed: ObservedRevision) -> tuple[Write, ...]:
 
 
 def _build_conditions(observed: ObservedRevision) -> list[dict[str, str]]:
-    """SKSReady, ScaleTargetInitialized, Active, and Ready as their sum; a transition time changes with the status
-    only.
+    """SKSReady, ScaleTargetInitialized, Active, and Ready as their sum; a transition time changes
+    with the status only.
     """
     states = {
         "SKSReady": _judge_sks(observed.serverless),

@@ -144,10 +144,11 @@ def is_ours(obj: Object, release: str) -> bool:
 
 
 def find_serving(siblings: Iterable[Object]) -> PodAutoscaler | None:
-    """The revision of one configuration that holds the topic: the newest that is routed to and was ready once.
+    """The revision of one configuration that holds the topic: the newest that is routed to and was
+    ready once.
 
-    A replica is ready only after one real completion: so
-    weights that cannot answer never get here. None while no revision has got this far.
+    A replica is ready only after one real completion: so weights that cannot answer never get here.
+    None while no revision has got this far.
     """
     revisions = [PodAutoscaler.parse(each) for each in siblings if not is_leaving(each)]
     able = [each for each in revisions if each.is_reachable and each.was_initialised]

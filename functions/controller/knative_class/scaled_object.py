@@ -30,7 +30,8 @@ def find_spec(
 ) -> Mapping[str, Any] | SpecProblem:
     """The spec of the revision's service.
 
-    The inline annotation wins; else the key named by the service's slug in the ConfigMap that the template names.
+    The inline annotation wins; else the key named by the service's slug in the ConfigMap that the
+    template names.
     `config_map` is the one that is watched; None: there is none.
     """
     inline = autoscaler.annotations.get(SCALED_OBJECT)
@@ -60,10 +61,12 @@ def _parse_spec(text: str, where: str) -> Mapping[str, Any] | SpecProblem:
 def build_spec(
     spec: Mapping[str, Any], autoscaler: PodAutoscaler, activator_metrics: str
 ) -> dict[str, Any]:
-    """`spec` with the revision's Deployment as its target, replica limits of the template's min-scale and max-scale
-    where those are given (max-scale 0 is Knative's "no limit"), and the HTTP trigger where the template asks for it.
+    """`spec` with the revision's Deployment as its target, replica limits of the template's
+    min-scale and max-scale where those are given (max-scale 0 is Knative's "no limit"), and the
+    HTTP trigger where the template asks for it.
 
-    `initialCooldownPeriod` covers a first boot, which is over here: it holds for the cooldown at most.
+    `initialCooldownPeriod` covers a first boot, which is over here: it holds for the cooldown at
+    most.
     """
     built = dict(spec)
     target = autoscaler.target
@@ -86,8 +89,10 @@ def build_spec(
 
 
 def _build_http_trigger(revision: str, url: str) -> dict[str, Any]:
-    """Requests that wait in the activator for this revision. The activator wakes class kpa alone, but shows the gauge
-    (`metrics-protocol: prometheus` in Knative's config-observability is a prerequisite).
+    """Requests that wait in the activator for this revision.
+
+    The activator wakes class kpa alone, but shows the gauge (`metrics-protocol: prometheus` in
+    Knative's config-observability is a prerequisite).
     """
     return {
         "type": "metrics-api",

@@ -1,4 +1,5 @@
-"""Works around pushes that KEDA drops (kedacore/keda v2.20.2, pkg/scaling/scale_handler.go, startPushScalers).
+"""Works around pushes that KEDA drops (kedacore/keda v2.20.2, pkg/scaling/scale_handler.go,
+startPushScalers).
 
 KEDA names a ScaledObject's metrics when it reconciles it (`status.externalMetricNames`).
 If it cannot reach the scaler then, as at an install, it leaves that trigger out.

@@ -17,8 +17,10 @@ EVERY_S: Final = 5.0
 
 
 def correct_costs(pods: Iterable[Pod], in_flight: Mapping[str, int]) -> tuple[Write, ...]:
-    """The annotations that are wrong. A workload's only pod has none to go before: its cost is left alone, so that
-    services of one replica cost no write at all.
+    """The annotations that are wrong.
+
+    A workload's only pod has none to go before: its cost is left alone, so that services of one
+    replica cost no write at all.
     """
     present = [pod for pod in pods if not pod.is_leaving]
     counts = Counter(pod.workload for pod in present)

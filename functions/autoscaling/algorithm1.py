@@ -1,5 +1,4 @@
-"""Algorithm 1 of the Pick and Spin paper: orchestration-aware scaling with warm pools, as one pure
-function.
+"""Algorithm 1 of the Pick and Spin paper, orchestration-aware scaling, as one pure function.
 
 Two terms go beyond the paper.
 Activation from zero ignores the cooldown.
@@ -95,8 +94,9 @@ def compute_rate_target(load: ServiceLoad, limits: ScalingLimits) -> int:
 
 
 def compute_backlog_target(load: ServiceLoad, limits: ScalingLimits) -> int:
-    """Replicas that drain the backlog within the goal: ceil(backlog / (concurrency x drain goal /
-    service time)).
+    """Replicas that drain the backlog within the goal.
+
+    ceil(backlog / (concurrency x drain goal / service time)).
 
     Never more than ceil(backlog / concurrency): one slot for each request is all that calls longer
     than the goal use.
@@ -115,7 +115,7 @@ def _choose(load: ServiceLoad, limits: ScalingLimits, target: int) -> tuple[int,
     if current < floor:
         return floor, ScalingReason.WARM_POOL
     if _is_idle(load, limits):
-        # Before the rate is asked: a window longer than tau still remembers what came before the silence.
+        # Before the rate: a window longer than tau still remembers earlier arrivals.
         return floor, ScalingReason.IDLE
     if current > limits.max_replicas:
         return limits.max_replicas, ScalingReason.OVER_LIMIT

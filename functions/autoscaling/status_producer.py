@@ -30,7 +30,7 @@ class StatusProducer:
         known = self._last.get(status.service)
         if known is not None and now_s - known[1] < _compute_pause_s(known[0], status):
             return
-        # Many services that are first told together would be repeated together for ever: the first repeats are spread.
+        # The first repeats are spread: else services published together would repeat together.
         early_s = REPEAT_S * _compute_share(status.service) if known is None else 0.0
         self._last[status.service] = (status, now_s - early_s)
         self._append(status)

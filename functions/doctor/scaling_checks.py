@@ -1,6 +1,4 @@
-"""Pitfalls of KEDA, of offsets, and of the source of requests.
-
-Pure.
+"""Pitfalls of KEDA, of offsets, and of the source of requests. Pure.
 
 KEDA is kedacore/keda v2.20 (pkg/scalers/kafka_scaler.go), KB
 knative-extensions/eventing-kafka-broker.
@@ -153,7 +151,7 @@ def find_old_protocol(snapshot: ClusterSnapshot) -> Iterator[Finding]:
 
 
 def find_short_retries(snapshot: ClusterSnapshot) -> Iterator[Finding]:
-    """After its retries a KafkaSource commits: without a sink the event is lost (KB OffsetManager)."""
+    """After its retries a KafkaSource commits: without a sink events are lost (KB OffsetManager)."""
     for source in snapshot.sources:
         delivery = dig(source, "spec", "delivery")
         where = f"KafkaSource {get_name(source)}"

@@ -165,7 +165,7 @@ class KubernetesClient:
             response.release_conn()
 
     def _headers(self, method: str) -> dict[str, str]:
-        # Asked each time: a service account's token is replaced on disk every hour, and the package reads it again.
+        # Asked each time: the package reads a token again, which changes every hour.
         token = self._configuration.auth_settings().get("BearerToken", {}).get("value")
         kind = _MERGE if method == "PATCH" else "application/json"
         headers = {"accept": "application/json", "content-type": kind, "user-agent": "pickspin"}

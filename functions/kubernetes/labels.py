@@ -1,5 +1,4 @@
-"""Labels and annotations of Kubernetes objects that the controller, the doctor and the CLI read or
-write.
+"""Labels and annotations that the controller, the doctor and the CLI read or write.
 
 The chart spells those that it sets once more, in its templates.
 """

@@ -1,5 +1,4 @@
-"""Leader election: one of several processes holds a Lease and renews it, the others wait for its
-end.
+"""Leader election: one of several processes holds and renews a Lease, the others wait.
 
 The rules are those of Kubernetes' own components.
 A standby never compares its clock with the holder's: it takes over when it has *seen* no change of

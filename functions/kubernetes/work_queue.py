@@ -61,7 +61,7 @@ class WorkQueue:
             else:
                 tries = self._failures[key] = self._failures.get(key, 0) + 1
                 self._put(key, self._clock.monotonic_s() + BACKOFF.delay_s(tries))
-                return  # what was added meanwhile is part of the retry, which no burst of changes may hasten
+                return  # what was added meanwhile waits for the retry
             if again_s is not None:
                 self._put(key, again_s)
 

@@ -143,7 +143,7 @@ class ScalerProcess:
             finally:
                 producer.close(CLOSE_S)
         except Exception:
-            # The loop boundary: logged once; the process ends and is started again by whoever keeps it.
+            # The loop's boundary: the process ends, and whoever keeps it starts it again.
             log.exception("watching died")
             self._has_died = True
         finally:
@@ -189,7 +189,7 @@ class ScalerProcess:
     def _round(self, watcher: LagWatcher, *, was_failing: bool) -> bool:
         try:
             watcher.round()
-        except Exception as error:  # noqa: BLE001 - whatever the client library raises: hold what is known, try again
+        except Exception as error:  # noqa: BLE001 - keep what is known, try again
             self.metrics.failures.inc()
             if not was_failing:
                 log.warning(

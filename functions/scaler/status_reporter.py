@@ -106,9 +106,7 @@ class ScalerReporter:
         )
 
     def _estimate_eta_s(self, service: Service, state: ReplicaState) -> float:
-        """Seconds until a replica is ready: the last start's (else the catalogue's), less those
-        passed.
-        """
+        """Seconds until a replica is ready: the last start's, else the catalogue's, less those passed."""
         if state is ReplicaState.READY:
             return 0.0
         start = self._starts[service.slug]

@@ -146,7 +146,7 @@ def _plan_serverless(observed: ObservedRevision) -> tuple[Write, ...]:
     if have is None:
         body = _build_object(SERVERLESS_SERVICES.api_version, SERVERLESS_SERVICES.kind, mine)
         body["spec"] = spec
-        # All of them: Knative puts them on the endpoints, and the activator only knows those with `revisionUID`.
+        # All: Knative copies them to the endpoints; the activator wants `revisionUID`.
         body["metadata"]["labels"] = dict(mine.labels)
         return (_build_write("create", observed, SERVERLESS_SERVICES, body),)
     wanted = {"mode": spec["mode"], "objectRef": spec["objectRef"]}

@@ -51,7 +51,7 @@ def _plan_looks(obj: Object) -> tuple[float, ...]:
     ends = [each.get("state", {}).get("terminated") for each in containers]
     if not ends or None in ends:
         return RUNNING_LOOKS_S
-    # A worker that ended by itself has left its group: forty services going to sleep are no work for the broker.
+    # A worker that ended by itself has left its group: that costs the broker nothing.
     return () if all(end.get("exitCode") == 0 for end in ends) else ENDED_LOOKS_S
 
 
@@ -114,7 +114,7 @@ class DeadMemberRemover:
             return 0
         try:
             return self._remove(wanted)
-        except Exception as error:  # noqa: BLE001 - whatever the client raises: the session's end does it then
+        except Exception as error:  # noqa: BLE001 - the session's end does it then
             log.warning("members not removed", extra={"reason": type(error).__name__})
             return 0
 

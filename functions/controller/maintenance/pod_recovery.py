@@ -22,7 +22,7 @@ FORGET_S: Final = 900.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecoveryLimits:
-    """`tries` replacements, first `backoff_s` apart; `missing_s` without a ready one is too long."""
+    """`tries` replacements, first `backoff_s` apart; `missing_s` without a ready pod: broken."""
 
     tries: int
     backoff_s: float

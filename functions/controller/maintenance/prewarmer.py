@@ -55,8 +55,7 @@ def _choose_why(
 def plan_annotations(
     scaled: Iterable[tuple[str, Object]], warm: Mapping[str, Why]
 ) -> Iterator[Write]:
-    """The writes that make KEDA hold exactly `warm`; `scaled` are ScaledObjects with the slug of
-    their service.
+    """The writes that make KEDA hold exactly `warm`; `scaled` has slugs and ScaledObjects.
 
     A paused one is never held: its revision is over.
     """

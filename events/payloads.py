@@ -63,7 +63,7 @@ DECISION_WORDS: Final = (
         field="score",
         attribute=names.ROUTE_SCORE,
         header="x-pickspin-score",
-        meaning="The value of Equation 2 by which the service was chosen.",
+        meaning="The value of Equation 2 of the chosen service.",
     ),
     DecisionWord(
         field="catalogue",

@@ -33,6 +33,8 @@ def run(settings: Settings) -> int:
     prefer_latency()
     catalogue = factories.load_catalogue(settings)
     policies = factories.load_policies(catalogue, settings)
+    if policies:
+        log.info("routing policies loaded", extra={"policies": sorted(policies)})
     if settings.router.binding == "http":
         return _serve(settings, catalogue, policies)
     if settings.router.binding == "log":

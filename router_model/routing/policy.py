@@ -85,7 +85,7 @@ class LoadedPolicy:
         seen = replace(context, catalogue=self.catalogue, registry=context.registry.read_only())
         try:
             ranked = self.policy.rank(tuple(candidates), seen)
-            services = [one.service for one in islice(ranked, len(known) + 1)]
+            services = [_name_service(one) for one in islice(ranked, len(known) + 1)]
             strangers = [service for service in services if service not in known]
         except (Exception, SystemExit) as error:
             raise PolicyFailed(f"it raised {type(error).__name__}{_place_of(error)}") from error
@@ -141,21 +141,32 @@ def find_policy(context: RoutingContext, name: str) -> LoadedPolicy:
 def _load(path: str, name: str) -> RoutingPolicy:
     module, _, attribute = name.partition(":")
     try:
-        found = getattr(importlib.import_module(module), attribute)
-        policy: Any = found() if isinstance(found, type) else found
+        imported = importlib.import_module(module)
+        named = getattr(imported, attribute, None)
+        policy: Any = named() if isinstance(named, type) else named
         rank = getattr(policy, "rank", None)
     except (Exception, SystemExit) as error:
         raise PolicyUnusable(path, name, f"{type(error).__name__}: {error}") from error
+    if named is None:
+        where = getattr(imported, "__file__", None) or "the interpreter"
+        raise PolicyUnusable(path, name, f"{module} (of {where}) has no {attribute}")
     if not callable(rank):
         raise PolicyUnusable(path, name, "it has no method rank(candidates, context)")
     try:
         inspect.signature(rank).bind((), None)
     except (TypeError, ValueError) as error:
-        raise PolicyUnusable(path, name, f"rank(candidates, context): {error}") from error
+        raise PolicyUnusable(
+            path, name, f"it cannot be called as rank(candidates, context): {error}"
+        ) from error
     if inspect.iscoroutinefunction(rank):
         raise PolicyUnusable(path, name, "rank is a coroutine, and nothing awaits it")
     loaded: RoutingPolicy = policy
     return loaded
+
+
+def _name_service(candidate: object) -> Any:
+    """The service of a candidate; anything else stands for itself, to be named as no candidate."""
+    return candidate.service if isinstance(candidate, CandidateTerms) else repr(candidate)
 
 
 def _place_of(error: BaseException) -> str:

@@ -4,6 +4,8 @@ Resume is the server's: the idempotency key of a batch is made of its content, s
 over the same input follows the batch that the first one made. Finished work is never repeated.
 """
 
+import contextlib
+import fcntl
 import itertools
 import os
 import time
@@ -92,20 +94,25 @@ class Run:
         self.skipped = sum(ask.key in self._done for ask in self.asks)
 
     def send(
-        self, on_progress: Callable[[int], None], transport: httpx.BaseTransport | None = None
+        self,
+        on_progress: Callable[[int], None],
+        transport: httpx.BaseTransport | None = None,
+        on_wait: Callable[[str], None] = lambda _: None,
     ) -> Summary:
         """Runs what is left; `on_progress` hears how many lines of the input are done.
+
+        `on_wait` hears why a call is made again.
 
         Raises:
             BatchRefused: the ingress refuses, or does not answer.
         """
         headers = {"authorization": f"Bearer {self._target.key}"} if self._target.key else {}
-        _write(self._files.output, _read(self._files.output))  # before hours of work
+        _add(self._files.output, b"")  # before hours of work
         errors, completed = b"", 0
         with httpx.Client(
             base_url=self._target.url, headers=headers, timeout=TIMEOUT, transport=transport
         ) as http:
-            client = _Client(http, self._target.concurrency)
+            client = _Client(http, self._target.concurrency, on_wait)
             for part in split_batches(self.asks):
                 left = tuple(ask for ask in part if ask.key not in self._done)
                 if not left:
@@ -114,7 +121,7 @@ class Run:
                 for batch in client.follow(left):
                     on_progress(ended + _ended_lines(batch))
                 successes = name_results(client.download(batch["output_file_id"]), left)
-                _write(self._files.output, _read(self._files.output) + successes)
+                _add(self._files.output, successes)
                 completed += successes.count(b"\n")
                 errors += name_results(client.download(batch["error_file_id"]), left)
                 _write(self._files.errors, errors)
@@ -131,8 +138,10 @@ class Run:
 class _Client:
     """Files and batches of an ingress; what passes is waited out."""
 
-    def __init__(self, http: httpx.Client, concurrency: int) -> None:
-        self._http, self._concurrency = http, concurrency
+    def __init__(
+        self, http: httpx.Client, concurrency: int, on_wait: Callable[[str], None]
+    ) -> None:
+        self._http, self._concurrency, self._on_wait = http, concurrency, on_wait
 
     def follow(self, asks: Sequence[Ask]) -> Iterator[dict[str, Any]]:
         """The batch of these requests, time and again, at last when it has ended."""
@@ -187,6 +196,7 @@ class _Client:
             retry=retry_if_exception(_is_worth_a_retry),
             wait=_pause_s,
             stop=stop_after_attempt(MAX_ATTEMPTS),
+            before_sleep=self._say_why,
             reraise=True,
         )
         try:
@@ -202,6 +212,14 @@ class _Client:
             raise BatchRefused(
                 f"no answer from {where} after {MAX_ATTEMPTS} attempts ({why})"
             ) from error
+
+    def _say_why(self, state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        status = error.response.status_code if isinstance(error, httpx.HTTPStatusError) else None
+        why = f"it answers {status}" if status else f"no answer ({type(error).__name__})"
+        pause_s = state.next_action.sleep if state.next_action else 0.0
+        attempt = f"attempt {state.attempt_number} of {MAX_ATTEMPTS}"
+        self._on_wait(f"{self._http.base_url}: {why}, {attempt}; again in {pause_s:.0f} s")
 
     def _call_once(self, method: str, path: str, **content: Any) -> httpx.Response:
         return self._http.request(method, path, **content).raise_for_status()
@@ -240,6 +258,21 @@ def _read_lines(path: Path) -> list[bytes]:
 
 def _read(path: Path) -> bytes:
     return path.read_bytes() if path.exists() else b""
+
+
+def _add(path: Path, results: bytes) -> None:
+    """Adds results that the file lacks: another run over the same files may have written some."""
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = os.open(path.parent, os.O_RDONLY)
+            stack.callback(os.close, folder)
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        except OSError as error:
+            raise StartupFailed(f"cannot write {path}: {error.strerror}") from error
+        before = _read(path)
+        done = read_done(before.splitlines(keepends=True))
+        new = [one for one in results.splitlines(keepends=True) if not read_done([one]) <= done]
+        _write(path, before + b"".join(new))
 
 
 def _write(path: Path, content: bytes) -> None:

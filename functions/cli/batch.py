@@ -30,13 +30,15 @@ def batch(  # noqa: PLR0913 - each parameter is a word of the command line
 ) -> int:
     """Run a file of requests through an ingress. Lines are OpenAI batch lines or bare request bodies.
 
-    Exit status 1 when lines failed.
+    Exit status 1 when lines failed or a file or the ingress cannot be used, 2 for a wrong command line.
     """
     from functions.batch.main import Files, Run, Target  # noqa: PLC0415 - httpx is slow to import
 
     if "-" in {str(input_file), str(output_file)}:
         raise typer.BadParameter("files are needed: a run resumes from them, - cannot be resumed")
     failures = errors or output_file.with_suffix(".errors.jsonl")
+    if len({path.resolve() for path in (input_file, output_file, failures)}) < 3:
+        raise typer.BadParameter("input, output and errors must be three files")
     files = Files(input=input_file, output=output_file, errors=failures)
     target = Target(url=base_url(url), key=key, concurrency=concurrency)
     run = Run(files, target, model=model)
@@ -62,4 +64,7 @@ def _send(run: "Run", *, is_quiet: bool) -> "Summary":
         *columns, console=console, disable=is_quiet or not console.is_terminal
     ) as progress:
         bar = progress.add_task("", total=len(run.asks), completed=run.skipped)
-        return run.send(lambda ended: progress.update(bar, completed=ended))
+        return run.send(
+            lambda ended: progress.update(bar, completed=ended),
+            on_wait=lambda why: console.print(why, markup=False, highlight=False, soft_wrap=True),
+        )

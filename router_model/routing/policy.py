@@ -82,15 +82,20 @@ class LoadedPolicy:
             PolicyFailed: it raised, or returned what is not an order of the candidates.
         """
         known = {terms.service: terms for terms in candidates}
-        seen = replace(context, catalogue=self.catalogue, registry=context.registry.read_only())
+        seen = replace(
+            context,
+            catalogue=self.catalogue,
+            registry=context.registry.read_only(),
+            policies=MappingProxyType(context.policies),
+        )
         try:
             ranked = self.policy.rank(tuple(candidates), seen)
             services = [_name_service(one) for one in islice(ranked, len(known) + 1)]
-            strangers = [service for service in services if service not in known]
-        except (Exception, SystemExit) as error:
+            strangers = [f"{one!r:.80}" for one in services if one not in known]
+        except BaseException as error:  # whatever it raises: a request must not end a router
             raise PolicyFailed(f"it raised {type(error).__name__}{_place_of(error)}") from error
         if strangers:
-            raise PolicyFailed(f"it returned {strangers[0]!r:.80}, which is no candidate")
+            raise PolicyFailed(f"it returned {strangers[0]}, which is no candidate")
         if not services:
             raise PolicyFailed("it returned no candidate")
         if len(set(services)) < len(services):
@@ -145,8 +150,9 @@ def _load(path: str, name: str) -> RoutingPolicy:
         named = getattr(imported, attribute, None)
         policy: Any = named() if isinstance(named, type) else named
         rank = getattr(policy, "rank", None)
-    except (Exception, SystemExit) as error:
-        raise PolicyUnusable(path, name, f"{type(error).__name__}: {error}") from error
+    except BaseException as error:  # an import may raise anything, and is said in one sentence
+        why = " ".join(f"{type(error).__name__}: {error}".split())
+        raise PolicyUnusable(path, name, f"{why:.300}") from error
     if named is None:
         where = getattr(imported, "__file__", None) or "the interpreter"
         raise PolicyUnusable(path, name, f"{module} (of {where}) has no {attribute}")

@@ -145,6 +145,15 @@ def test_a_second_run_sends_nothing(files, ingress) -> None:
     assert len(lines_of(files.output)) == 10
 
 
+def test_two_runs_over_the_same_files_write_each_result_once(files, ingress) -> None:
+    first, second = (Run(files, TARGET, model=None) for _ in range(2))
+    for one in (first, second):
+        one.send(lambda ended: None, httpx.MockTransport(ingress))
+
+    assert len({line["custom_id"] for line in lines_of(files.output)}) == 10
+    assert len(lines_of(files.output)) == 10
+
+
 @pytest.mark.parametrize("concurrency", [3, 5])
 def test_a_run_that_was_interrupted_follows_the_same_batch(files, ingress, concurrency) -> None:
     def interrupt(ended: int) -> None:
@@ -237,9 +246,14 @@ def test_an_ingress_that_is_away_is_given_up_after_some_attempts(files, pauses) 
     def away(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("refused")
 
+    said: list[str] = []
     with pytest.raises(BatchRefused, match=rf"after {MAX_ATTEMPTS} attempts \(ConnectError\)"):
-        Run(files, TARGET, model=None).send(lambda ended: None, httpx.MockTransport(away))
+        Run(files, TARGET, model=None).send(
+            lambda ended: None, httpx.MockTransport(away), said.append
+        )
     assert len(pauses) == MAX_ATTEMPTS - 1
+    assert said[0].startswith("http://ingress: no answer (ConnectError), attempt 1 of 8; again in")
+    assert len(said) == len(pauses)
 
 
 def test_a_batch_that_the_ingress_refuses_says_why(files, ingress) -> None:

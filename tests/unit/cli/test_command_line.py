@@ -83,6 +83,8 @@ def url() -> Iterator[str]:
         ["up", "--broker", "kafka", "--bootstrap", "h:1"],
         ["catalogue", "validate", "-"],
         ["batch", "-", "out.jsonl"],
+        ["batch", "in.jsonl", "in.jsonl"],
+        ["batch", "in.jsonl", "out.jsonl", "--errors", "out.jsonl"],
         ["batch", "in.jsonl"],
         ["models", "--nope"],
         ["request", "get"],

@@ -1,5 +1,6 @@
 """A policy that the catalogue names ranks; one that fails costs a decision of its own and no request."""
 
+import asyncio
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import FrozenInstanceError, replace
@@ -123,9 +124,27 @@ def deep(candidates: Sequence[CandidateTerms], context: PolicyContext) -> Any:
     return deep(candidates, context)
 
 
+def cancel(candidates: Sequence[CandidateTerms], context: PolicyContext) -> Any:
+    raise asyncio.CancelledError
+
+
+class Unprintable(str):
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        raise ValueError("no text")
+
+
+def unprintable(candidates: Sequence[CandidateTerms], context: PolicyContext) -> Any:
+    return [replace(candidates[0], service=Unprintable("elsewhere"))]
+
+
 @pytest.mark.parametrize(
     ("rank", "fault"),
     [
+        (cancel, "it raised CancelledError"),
+        (unprintable, "it raised ValueError"),
+        (lambda candidates, context: context.policies.clear(), "it raised AttributeError"),
         (raise_error, "it raised ValueError (test_policies_of_ones_own.py, line"),
         (leave, "it raised SystemExit"),
         (deep, "it raised RecursionError"),

@@ -181,7 +181,7 @@ def _metadata(metadata: object) -> dict[str, str]:
 ENDPOINTS: Final = (
     Endpoint(
         "POST", "/v1/batches", create, "Runs the lines of a file.", takes="BatchBody",
-        gives="Batch", headers=("Idempotency-Key",)
+        gives="Batch", headers=("Idempotency-Key", "X-Pickspin-Concurrency")
     ),
     Endpoint(
         "GET", "/v1/batches", list_batches, "Batches of this key.", gives="BatchList", query=QUERY

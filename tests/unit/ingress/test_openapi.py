@@ -7,7 +7,8 @@ from functions.ingress.api import openapi
 from functions.ingress.app import ENDPOINTS
 
 ROOT = Path(__file__).parents[3]
-CHAT = openapi.build(ENDPOINTS)["paths"]["/v1/chat/completions"]["post"]
+PATHS = openapi.build(ENDPOINTS)["paths"]
+CHAT = PATHS["/v1/chat/completions"]["post"]
 
 
 def named_headers() -> set[str]:
@@ -24,7 +25,13 @@ def named_headers() -> set[str]:
 
 
 def test_every_header_that_a_call_may_have_or_an_answer_has_is_told() -> None:
-    taken = {each["name"].lower() for each in CHAT["parameters"] if each["in"] == "header"}
+    taken = {
+        parameter["name"].lower()
+        for path in PATHS.values()
+        for endpoint in path.values()
+        for parameter in endpoint["parameters"]
+        if parameter["in"] == "header"
+    }
     given = CHAT["responses"]["200"]["headers"].keys()
 
     assert "x-pickspin-fallback" in taken

@@ -110,7 +110,12 @@ class Stand:
     def routed(self, event: Event, *, service: str = SLUG) -> Record:
         request = parse_request(event, default_wait_s=10)
         decision = DecisionInfo(
-            route_class="low", score=0.5, reason="only", catalogue="v1", stage="keyword"
+            route_class="low",
+            score=0.5,
+            reason="only",
+            catalogue="v1",
+            stage="keyword",
+            asked_model=event.get("askedmodel") or msgspec.UNSET,
         )
         routed = builders.build_routed(
             request, decision, service=service, model=SLUG, now=datetime.now(UTC)

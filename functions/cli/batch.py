@@ -40,6 +40,8 @@ def batch(  # noqa: PLR0913 - each parameter is a word of the command line
     if len({path.resolve() for path in (input_file, output_file, failures)}) < 3:
         raise typer.BadParameter("input, output and errors must be three files")
     files = Files(input=input_file, output=output_file, errors=failures)
+    if any(path.exists() and not path.is_file() for path in (output_file, failures)):
+        raise typer.BadParameter("output and errors are replaced as a whole: name regular files")
     target = Target(url=base_url(url), key=key, concurrency=concurrency)
     run = Run(files, target, model=model)
     summary = _send(run, is_quiet=as_json)

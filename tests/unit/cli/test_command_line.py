@@ -84,6 +84,7 @@ def url() -> Iterator[str]:
         ["catalogue", "validate", "-"],
         ["batch", "-", "out.jsonl"],
         ["batch", "in.jsonl", "in.jsonl"],
+        ["batch", "in.jsonl", "/dev/full"],
         ["batch", "in.jsonl", "out.jsonl", "--errors", "out.jsonl"],
         ["batch", "in.jsonl"],
         ["models", "--nope"],

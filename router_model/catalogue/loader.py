@@ -5,7 +5,6 @@ together, each with its key path.
 """
 
 import hashlib
-import re
 from typing import Any, Final
 
 import msgspec
@@ -17,7 +16,6 @@ from router_model.catalogue.struct_validation import INVALID, check_tree
 from router_model.catalogue.validation import check_catalogue, make_slug
 
 VERSION_CHARS: Final = 12
-_ENTRY: Final = re.compile(r"(models|services)\[(\d+)\](.*)")
 
 
 class CatalogueRejected(Exception):
@@ -84,11 +82,7 @@ def dump_catalogue(catalogue: Catalogue) -> str:
 
 def _located(problem: Problem, reading: Reading) -> Problem:
     """The problem of a checked entry with its place in the document: unusable entries before it were left out."""
-    found = _ENTRY.match(problem.path)
-    path = problem.path
-    if found is not None:
-        name, index, rest = found.groups()
-        path = f"{name}[{reading.kept[name][int(index)]}]{rest}"
+    path = reading.locate(problem.path)
     return Problem(path, problem.message, reading.lines.get(path))
 
 

@@ -29,6 +29,7 @@ _INTEGER: Final = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 _FLOAT: Final = re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?")
 _OCTAL: Final = re.compile(r"[-+]?0(o[0-7]+|[0-9_]+)")
 """Numbers of YAML 1.2, text to 1.1; and `08`, which neither has."""
+_INDEX: Final = re.compile(r"\[([0-9]+)\]")
 _YAML_1_1: Final = yaml.resolver.Resolver()
 _MAX_DIGITS: Final = 18
 
@@ -61,7 +62,15 @@ class Reading:
     plain: dict[str, str] = field(default_factory=dict)
     """Key path -> text as written, for scalars without quotes."""
     kept: dict[str, list[int]] = field(default_factory=dict)
-    """Key path of a list -> positions of the entries that could be used."""
+    """Key path of a list that lost entries -> places in the document of those that are left."""
+
+    def locate(self, path: str) -> str:
+        """The place in the document of a key path of `tree`, whose lists may have lost entries."""
+        start, *steps = _INDEX.split(path)
+        for index, rest in zip(steps[::2], steps[1::2], strict=True):
+            kept = self.kept.get(start)
+            start += f"[{index if kept is None else kept[int(index)]}]{rest}"
+        return start
 
 
 def read_yaml(text: str) -> Reading:

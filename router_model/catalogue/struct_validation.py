@@ -34,13 +34,8 @@ def check_tree(reading: Reading, kind: type[msgspec.Struct], problems: list[Prob
 
     Returns an instance, or `INVALID` when a required part is missing or wrong.
     """
-    tree = reading.tree
-    if isinstance(tree, dict):
-        reading.kept = {
-            name: list(range(len(part))) for name, part in tree.items() if isinstance(part, list)
-        }
     try:
-        return msgspec.convert(tree, kind)
+        return msgspec.convert(reading.tree, kind)
     except msgspec.ValidationError:
         return _convert_rest(reading, kind, problems)
 
@@ -80,9 +75,10 @@ def _remove(reading: Reading, place: Place) -> None:
     parent = reading.tree
     for step in above:
         parent = parent[step]
+    if isinstance(last, int):
+        every = list(range(len(parent)))
+        del reading.kept.setdefault(reading.locate(path_of(above)), every)[last]
     del parent[last]
-    if isinstance(last, int) and len(above) == 1:
-        del reading.kept[str(above[0])][last]
 
 
 def _problems(error: Any, reading: Reading) -> Iterator[Problem]:

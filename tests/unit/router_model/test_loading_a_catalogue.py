@@ -39,6 +39,28 @@ def one_model(fields: str = "", service: str = "", rest: str = "") -> str:
     )
 
 
+def test_problems_beside_entries_that_do_not_fit_have_the_place_of_the_document() -> None:
+    text = """
+models:
+  - 5
+  - {id: m, weights: {path: /m.gguf}}
+services:
+  - {model: m, concurrency: many}
+  - model: m
+    warm_hours:
+      - 5
+      - {start: "61 * * * *", end: "0 9 * * *"}
+      - {start: "0 8 * * *"}
+      - {start: "0 8 * * *", end: "62 * * * *"}
+"""
+    found = problems_of(text)
+    assert any(one.startswith("models[0] (line 3)") for one in found)
+    assert any(one.startswith("services[0].concurrency (line 6)") for one in found)
+    assert any(one.startswith("services[1].warm_hours[0] (line 9)") for one in found)
+    assert any(one.startswith("services[1].warm_hours[1].start (line 10)") for one in found)
+    assert any(one.startswith("services[1].warm_hours[3].end (line 12)") for one in found)
+
+
 def test_the_built_in_catalogue_loads() -> None:
     catalogue = load_catalogue(built_in())
     assert [service.slug for service in catalogue.services] == [

@@ -27,6 +27,7 @@ from functions.batch.file_format import (
 )
 from functions.runtime.backoff import Backoff, jittered
 from functions.runtime.errors import PickspinError, StartupFailed
+from functions.storage.whole_files import replace_file
 
 MAX_ATTEMPTS: Final = 8
 TIMEOUT: Final = httpx.Timeout(130.0, connect=10.0)
@@ -262,27 +263,30 @@ def _read(path: Path) -> bytes:
 
 def _add(path: Path, results: bytes) -> None:
     """Adds results that the file lacks: another run over the same files may have written some."""
-    with contextlib.ExitStack() as stack:
-        try:
-            folder = os.open(path.parent, os.O_RDONLY)
-            stack.callback(os.close, folder)
-            fcntl.flock(folder, fcntl.LOCK_EX)
-        except OSError as error:
-            raise StartupFailed(f"cannot write {path}: {error.strerror}") from error
+    with _lock_folder(path):
         before = _read(path)
         done = read_done(before.splitlines(keepends=True))
         new = [one for one in results.splitlines(keepends=True) if not read_done([one]) <= done]
         _write(path, before + b"".join(new))
 
 
-def _write(path: Path, content: bytes) -> None:
-    """Replaces a file in one step, so that no run finds half of it."""
-    part = path.with_name(f"{path.name}.part")
+@contextlib.contextmanager
+def _lock_folder(path: Path) -> Iterator[None]:
+    """While inside, no other run adds to a file of the same folder."""
     try:
-        with part.open("wb") as file:
+        folder = os.open(path.parent, os.O_RDONLY)
+    except OSError as error:
+        raise StartupFailed(f"cannot write {path}: {error.strerror}") from error
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        with replace_file(path) as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
     except OSError as error:
         raise StartupFailed(f"cannot write {path}: {error.strerror}") from error

@@ -1,7 +1,6 @@
 """`pickspin outcomes export`: rated answers of a store as a file to learn from."""
 
 import gzip
-import os
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +20,7 @@ from functions.cli.store_options import (
     parse_instant,
 )
 from functions.runtime.settings import load_settings
+from functions.storage.whole_files import replace_file
 from router_model.replay.outcome_dataset import OutcomeRow
 
 FILE_NAME: Final = "store.jsonl.gz"
@@ -71,14 +71,9 @@ def export(
 def write_outcomes(path: Path, rows: Iterable[OutcomeRow]) -> int:
     """Writes the rows as gzip JSON Lines, in place of an earlier file when all is written; returns their number."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     encoder, count = msgspec.json.Encoder(), 0
-    try:
-        with unfinished.open("wb") as raw, gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as file:
-            for row in rows:
-                count += 1
-                file.write(encoder.encode(row) + b"\n")
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with replace_file(path) as raw, gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as file:
+        for row in rows:
+            count += 1
+            file.write(encoder.encode(row) + b"\n")
     return count

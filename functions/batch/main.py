@@ -275,13 +275,13 @@ def _lock_folder(path: Path) -> Iterator[None]:
     """While inside, no other run adds to a file of the same folder."""
     try:
         folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(folder)
     except OSError as error:
         raise StartupFailed(f"cannot write {path}: {error.strerror}") from error
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(folder)
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -59,22 +59,23 @@ async def run(deps: Dependencies, request: Request, api: Api) -> Response:
     tenant = authenticate(deps, request)
     call = await api.parse(deps, request, tenant)
     first_id = await find_first(deps, call)
-    if first_id is None:
-        call, target = await name_callback(deps, call)
-        with ExitStack() as opened:
-            waiter = None if call.is_background else opened.enter_context(open_waiter(deps, call))
-            first_id = await submit(deps, call)
-            if first_id is None:
-                opened.callback(_count, deps, call, waiter)
-                if waiter is None:
-                    return api.show_accepted(call, make_row(call), target)
-                if call.is_stream:
-                    early = await await_early_failure(deps, waiter)
-                    return early or _open_stream(deps, call, waiter, opened.pop_all())
-                result = await await_result(deps, call, waiter, request.receive)
-                if result is None:
-                    return api.show_accepted(call, make_row(call), None)
-                return api.show_result(call, make_row(call), result)
+    if first_id is not None:
+        return await _join(deps, request, api, call, first_id)
+    call, target = await name_callback(deps, call)
+    with ExitStack() as opened:
+        waiter = None if call.is_background else opened.enter_context(open_waiter(deps, call))
+        first_id = await submit(deps, call)
+        if first_id is None:
+            opened.callback(_count, deps, call, waiter)
+            if waiter is None:
+                return api.show_accepted(call, make_row(call), target)
+            if call.is_stream:
+                early = await await_early_failure(deps, waiter)
+                return early or _open_stream(deps, call, waiter, opened.pop_all())
+            result = await await_result(deps, call, waiter, request.receive)
+            if result is None:
+                return api.show_accepted(call, make_row(call), None)
+            return api.show_result(call, make_row(call), result)
     return await _join(deps, request, api, call, first_id)
 
 

@@ -7,7 +7,6 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -193,26 +192,11 @@ def ended_in(start: Start, folder: Path) -> Ended:
         return Ended(how=up(start, filled), folder=folder, says=filled(start.says))
 
 
-@pytest.fixture(scope="module")
-def starts(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Mapping[str, Future[Ended]]]:
-    """All that this run asks for, on every core at once: each is a process that mostly reads libraries."""
-    calls = (getattr(item, "callspec", None) for item in request.session.items)
-    asked = {call.params["name"] for call in calls if call is not None and "name" in call.params}
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        yield {
-            name: pool.submit(ended_in, start, tmp_path_factory.mktemp("start"))
-            for name, start in STARTS.items()
-            if name in asked
-        }
-
-
 @pytest.mark.parametrize("name", STARTS)
 def test_a_wrong_start_is_refused_in_a_sentence(
-    name: str, starts: Mapping[str, Future[Ended]]
+    name: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    found = starts[name].result()
+    found = ended_in(STARTS[name], tmp_path_factory.mktemp("start"))
     ended, folder, start = found.how, found.folder, STARTS[name]
     assert ended.returncode == 1, ended
     assert re.fullmatch(r"pickspin: [^\n]+\n", ended.stderr), ended
